@@ -1,0 +1,57 @@
+# A fresh machine needs Python 3.11 or newer, and make. `make help` lists the targets.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# On a machine without an NVIDIA driver, name a package index that serves CPU builds of torch, and
+# gigabytes of CUDA libraries stay away:
+#     make install TORCH_INDEX=<address of the index>
+# Only torch itself is taken from that index, everything else from pip's usual one.
+TORCH_INDEX ?=
+# Extra arguments for pytest, as in: make test PYTEST_ARGS="-x -k shipped"
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-fast evidence clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP)  ## make the environment and fetch the default model
+	@$(BIN)/fdt model
+
+$(STAMP): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, got: $(PYTHON). Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@start=$$(date +%s); \
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || \
+	  { echo "The venv module is incomplete. On Debian: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }; \
+	if ! command -v nvidia-smi >/dev/null && [ -n "$(TORCH_INDEX)" ]; then \
+	  $(BIN)/python -m pip install --quiet --no-deps --index-url "$(TORCH_INDEX)" "$$(grep '^torch==' constraints.txt)" \
+	    || exit 1; \
+	elif ! command -v nvidia-smi >/dev/null; then \
+	  echo "No NVIDIA driver found; TORCH_INDEX can name an index with CPU builds of torch (see README)."; \
+	fi; \
+	echo "Installing into $(VENV) ..."; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' || exit 1; \
+	$(BIN)/fdt model || exit 1; \
+	touch $@; \
+	echo "Installed in $$(( $$(date +%s) - start )) s: $$(du -sh $(VENV) | cut -f1) in $(VENV)," \
+	  "$$(du -sh "$$($(BIN)/fdt model --path)" | cut -f1) for the default model."
+
+quickstart: install  ## train the default model on the bundled feedback file (about 10 minutes on 2 cores)
+	$(BIN)/fdt fit -c configs/quickstart.yaml
+
+test: install  ## every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: install  ## the tests that serve while working
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+evidence: install  ## the full-length tables (hours)
+	$(BIN)/python benchmarks/evidence.py
+
+clean:  ## remove the environment, builds and caches; runs/ and the cached model stay
+	rm -rf $(VENV) dist build .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,99 @@
+"""The `fdt` command: finds the verb's module, imports only that one, and prints expected errors as messages."""
+
+import difflib
+import importlib
+import os
+import sys
+
+from fdt import __version__
+
+# verb: (module whose main(argv) runs it, whether argv keeps the verb as the module serves several, one line of help)
+VERBS = {
+    "fit": ("fdt.cli", True, "train on a feedback file, on its prompts, or both"),
+    "validate": ("fdt.cli", True, "answer held-out prompts, score the answers, print the table"),
+    "test": ("fdt.cli", True, "the same on the test split, from a checkpoint"),
+    "predict": ("fdt.cli", True, "write prompt, answer, log-probability and score as JSON lines"),
+    "export": ("fdt.export", False, "turn a checkpoint into an adapter and a merged model folder"),
+    "report": ("fdt.report", True, "write report.html, table and figures of a run folder"),
+    "compare": ("fdt.report", True, "set several run folders side by side"),
+    "configs": ("fdt.shipped", False, "list the shipped configs, or print one"),
+    "model": ("fdt.models", False, "fetch the default model and say where it is"),
+    "data": ("fdt.data_commands", False, "look into a feedback file before training on it"),
+}
+EXPECTED_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def usage() -> str:
+    """The text of `fdt --help`."""
+    lines = [f"  {verb:<9} {line}" for verb, (_, _, line) in VERBS.items()]
+    return "\n".join([
+        f"fdt {__version__}: train language models on scores and critiques at once",
+        "",
+        "usage: fdt VERB [ARGUMENTS]      fdt VERB --help explains a verb",
+        "",
+        *lines,
+        "",
+        "example:",
+        "  fdt configs                          what is shipped",
+        "  fdt fit -c quickstart                train the default model on the bundled feedback",
+        "  fdt fit -c quickstart -c mine.yaml --trainer.max_steps 50",
+    ])
+
+
+def unknown(verb: str) -> str:
+    """One line that names the nearest verb, or all of them where none is near."""
+    near = difflib.get_close_matches(verb, VERBS, n=1)
+    hint = f"Did you mean `fdt {near[0]}`?" if near else f"Known verbs: {', '.join(VERBS)}."
+    return f"fdt: unknown verb {verb!r}. {hint}"
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether the error is one the user can mend, so that its message is enough."""
+    from fdt.errors import UserError
+    from feedback.faults import DataFault
+
+    return isinstance(error, UserError | DataFault)
+
+
+def dispatch(verb: str, rest: list[str]) -> int:
+    """Runs one verb and returns its exit code.
+
+    Raises:
+        Exception: whatever the verb raises, except the errors a user can mend.
+    """
+    module, keeps_verb, _ = VERBS[verb]
+    try:
+        return importlib.import_module(module).main([verb, *rest] if keeps_verb else rest) or 0
+    except KeyboardInterrupt:
+        print("fdt: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) left; without this, Python complains once more while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:
+        if not is_expected(error):
+            raise
+        print(f"fdt: {error}", file=sys.stderr)
+        return EXPECTED_ERROR
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if argv else EXPECTED_ERROR
+    if argv[0] == "--version":
+        print(__version__)
+        return 0
+    if argv[0] not in VERBS:
+        print(unknown(argv[0]), file=sys.stderr)
+        return EXPECTED_ERROR
+    return dispatch(argv[0], argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""The one exception for mistakes a user can mend: printed as a message, never as a traceback."""
+
+
+class UserError(Exception):
+    """A setting, file or command that cannot work as given.
+
+    The message reads ``path: key: what: got X, expected Y. Remedy.``, leaving out whatever is not given.
+    `fdt` prints it to stderr and exits with code 2.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        got: object = None,
+        expected: str | None = None,
+        remedy: str | None = None,
+        key: str | None = None,
+        path: object = None,
+    ) -> None:
+        """Args:
+            what: what is wrong, in a few words.
+            got: the value as given.
+            expected: what would have been accepted.
+            remedy: what to do about it, a full sentence.
+            key: dotted name of the setting, as in ``model.name``.
+            path: the file the setting or the data came from.
+        """
+        # All fields go into `args`, so that the exception survives pickling between processes.
+        super().__init__(what, got, expected, remedy, key, path)
+        self.what, self.got, self.expected, self.remedy, self.key, self.path = self.args
+
+    def __str__(self) -> str:
+        where = "".join(f"{part}: " for part in (self.path, self.key) if part is not None)
+        facts = []
+        if self.got is not None:
+            facts.append(f"got {self.got!r}" if isinstance(self.got, str) else f"got {self.got}")
+        if self.expected is not None:
+            facts.append(f"expected {self.expected}")
+        message = where + ": ".join([self.what.rstrip("."), ", ".join(facts)] if facts else [self.what.rstrip(".")])
+        return message + "." + (f" {self.remedy}" if self.remedy else "")
