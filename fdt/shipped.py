@@ -1,0 +1,119 @@
+"""Configs and sample files that come with the package, found by name from a checkout and from a wheel alike."""
+
+import argparse
+import difflib
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+
+from fdt.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+SUFFIXES = (".yaml", ".yml")
+
+
+def configs_root() -> Path:
+    """The folder of the shipped configs: inside the package in a wheel, beside it in a checkout."""
+    packed = PACKAGE / "configs"
+    return packed if packed.is_dir() else PACKAGE.parent / "configs"
+
+
+def names() -> list[str]:
+    """Names of all shipped configs, as in `quickstart` and `task/shepherd`, sorted."""
+    root = configs_root()
+    files = (path for path in root.rglob("*") if path.suffix in SUFFIXES)
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in files)
+
+
+def resolve(name: str | Path) -> Path:
+    """The file behind a config's name or path; an existing file wins over a shipped one of the same name.
+
+    Args:
+        name: a path, or a shipped config's name with or without its suffix, as in `task/shepherd`.
+
+    Raises:
+        UserError: neither a file nor a shipped config has that name.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if shipped := _within(configs_root(), str(name), ("", *SUFFIXES)):
+        return shipped
+    stem = str(name).removesuffix(".yaml").removesuffix(".yml").removeprefix("configs/")
+    raise UserError(
+        "no such config",
+        got=str(name),
+        expected="a YAML file or the name of a shipped config",
+        remedy=_nearest(stem, names(), "`fdt configs` lists the shipped ones."),
+    )
+
+
+def resolve_arguments(argv: list[str]) -> list[str]:
+    """The command line with every `-c NAME`, `--config NAME` and `--config=NAME` turned into a path.
+
+    Raises:
+        UserError: a config that is neither a file nor shipped.
+    """
+    resolved: list[str] = []
+    for previous, argument in zip(["", *argv], argv, strict=False):
+        if previous in ("-c", "--config"):
+            argument = str(resolve(argument))
+        elif argument.startswith("--config="):
+            argument = f"--config={resolve(argument.removeprefix('--config='))}"
+        resolved.append(argument)
+    return resolved
+
+
+def sample(name: str) -> Path:
+    """The bundled feedback file of that name, as in `sums.jsonl`.
+
+    Raises:
+        UserError: no such sample.
+    """
+    spec = importlib.util.find_spec("feedback")  # finds the folder without importing the package
+    root = Path(spec.submodule_search_locations[0]) / "samples"
+    if path := _within(root, name, ("",)):
+        return path
+    present = sorted(entry.relative_to(root).as_posix() for entry in root.rglob("*") if entry.is_file())
+    raise UserError(
+        "no such sample",
+        got=name,
+        expected="a file in feedback/samples",
+        remedy=_nearest(name, present, f"There are: {', '.join(present)}."),
+    )
+
+
+def describe(path: Path) -> str:
+    """The first comment line of a config, which says what it is for; empty where the file has none."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
+
+
+def main(argv: list[str]) -> int:
+    """Runs `fdt configs [NAME]` and returns its exit code.
+
+    Raises:
+        UserError: no shipped config has the name.
+    """
+    parser = argparse.ArgumentParser(prog="fdt configs", description="List the shipped configs, or print one.")
+    parser.add_argument("name", nargs="?", help="as in quickstart or task/shepherd; all are listed without it")
+    name = parser.parse_args(argv).name
+    if name is not None:
+        print(resolve(name).read_text(encoding="utf-8"), end="")
+        return 0
+    width = max(map(len, names()), default=0)
+    for known in names():
+        print(f"{known:<{width}}  {describe(_within(configs_root(), known, SUFFIXES))}".rstrip())
+    return 0
+
+
+def _within(root: Path, name: str, suffixes: tuple[str, ...]) -> Path | None:
+    """The first file `root/name+suffix` that does not lead out of root."""
+    candidates = (root / f"{name}{suffix}" for suffix in suffixes)
+    inside = (path for path in candidates if path.resolve().is_relative_to(root.resolve()))
+    return next((path for path in inside if path.is_file()), None)
+
+
+def _nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else otherwise
