@@ -36,5 +36,7 @@ class UserError(Exception):
             facts.append(f"got {self.got!r}" if isinstance(self.got, str) else f"got {self.got}")
         if self.expected is not None:
             facts.append(f"expected {self.expected}")
-        message = where + ": ".join([self.what.rstrip("."), ", ".join(facts)] if facts else [self.what.rstrip(".")])
-        return message + "." + (f" {self.remedy}" if self.remedy else "")
+        sentences = [": ".join(filter(None, (self.what.rstrip("."), ", ".join(facts))))]
+        if self.remedy:
+            sentences.append(self.remedy[0].upper() + self.remedy[1:].rstrip("."))
+        return where + "".join(f"{sentence}. " for sentence in sentences).rstrip()

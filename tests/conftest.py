@@ -1,0 +1,48 @@
+"""What every test starts from: no network, one thread, fixed seeds, and shapes of `objectives` checked at run time."""
+
+import os
+import random
+import socket
+
+# Before torch is imported: its thread pool and the hub client read these once.
+for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+                    "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "disabled", "MPLBACKEND": "Agg",
+                    "PIP_NO_INDEX": "1"}.items():  # fmt: skip
+    os.environ.setdefault(name, value)
+
+import pytest
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# Annotated shapes become assertions, in this process only; must precede the first import of the package.
+install_import_hook("objectives", "beartype.beartype")
+
+# The same examples on every run; no deadline, since the machine may be busy.
+settings.register_profile("tests", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("tests")
+
+_connect = socket.socket.connect
+
+
+def _connect_here_only(self: socket.socket, address: object) -> None:
+    """Refuses every address outside this machine, so that no test depends on a network by accident."""
+    host = address[0] if isinstance(address, tuple) else "localhost"
+    if host not in ("localhost", "127.0.0.1", "::1", socket.gethostname()):
+        raise OSError(f"tests use no network, but something connects to {address}")
+    return _connect(self, address)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _connect_here_only)
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    import numpy
+    import torch
+
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
