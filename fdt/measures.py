@@ -1,0 +1,104 @@
+"""What the evaluation records measure: a score per answer, or the likelihood of a reference."""
+
+from math import isfinite, nan
+
+import numpy as np
+
+from fdt.runs import Record, Run
+from fdt.statistics import Interval, mean_interval, paired_difference, paired_ratio_difference, ratio_interval
+
+SCORE, LIKELIHOOD = "score", "likelihood"
+# Two bases count as one when every number agrees this well: the same model on other batch shapes differs in rounding.
+AGREE = 1e-3
+
+
+def number(record: Record, key: str) -> float:
+    """A finite number under `key`, else NaN: absent, null, infinite and text alike."""
+    value = record.get(key)
+    return float(value) if isinstance(value, int | float) and isfinite(value) else nan
+
+
+def counts(accounting: Record, side: str) -> dict[str, int]:
+    """Reason -> number of rows for "used" or "dropped" (or tokens for "signals"); what is no count is left out."""
+    reasons = accounting.get(side)
+    if not isinstance(reasons, dict):
+        return {}
+    return {str(why): int(number(reasons, why)) for why in reasons if isfinite(number(reasons, why))}
+
+
+def kind(records: list[Record]) -> str:
+    """`LIKELIHOOD` where records carry the NLL of a reference, else `SCORE`."""
+    return LIKELIHOOD if any("nll_sum" in record for record in records) else SCORE
+
+
+def measured(records: list[Record]) -> dict[str, Record]:
+    """Prompt id -> record, for the records that carry a measurement."""
+    if kind(records) == LIKELIHOOD:
+        kept = [r for r in records if isfinite(number(r, "nll_sum")) and number(r, "tokens") > 0]
+    else:
+        kept = [r for r in records if isfinite(number(r, "score"))]
+    return {str(record.get("id")): record for record in kept}
+
+
+def level(records: list[Record]) -> Interval | None:
+    """Mean score in [0, 1], or NLL in nats per token (sum over tokens ÷ tokens); None without a measurement."""
+    rows = list(measured(records).values())
+    if not rows:
+        return None
+    if kind(records) == LIKELIHOOD:
+        return ratio_interval(_column(rows, "nll_sum"), _column(rows, "tokens"))
+    return mean_interval(_column(rows, "score"))
+
+
+def change(base: list[Record], last: list[Record]) -> tuple[Interval | None, int]:
+    """Change of `level` from `base` to `last` over the prompts that both measured, and how many those are."""
+    before, after = measured(base), measured(last)
+    shared = [key for key in before if key in after]
+    if not shared or kind(base) != kind(last):
+        return None, 0
+    pairs = [before[key] for key in shared], [after[key] for key in shared]
+    if kind(last) == LIKELIHOOD:
+        columns = [_column(rows, key) for rows in pairs for key in ("nll_sum", "tokens")]
+        return paired_ratio_difference(*columns), len(shared)
+    return paired_difference(*(_column(rows, "score") for rows in pairs)), len(shared)
+
+
+def same_base(left: list[Record], right: list[Record]) -> bool:
+    """Whether two evaluations asked the same prompts and measured the same, up to rounding."""
+    if kind(left) != kind(right):
+        return False
+    key = "nll_sum" if kind(left) == LIKELIHOOD else "score"
+    one, two = measured(left), measured(right)
+    if one.keys() != two.keys():
+        return False
+    return all(abs(number(one[i], key) - number(two[i], key)) <= AGREE * max(1, abs(number(one[i], key))) for i in one)
+
+
+def length(records: list[Record]) -> tuple[float, str]:
+    """Mean length of the answers (of the references where those are measured), and its unit: tokens or characters."""
+    if records and all(number(record, "tokens") > 0 for record in records):
+        return float(np.mean(_column(records, "tokens"))), "tokens"
+    lengths = [len(str(record["response"])) for record in records if record.get("response") is not None]
+    return (float(np.mean(lengths)) if lengths else nan), "characters"
+
+
+def used_share(run: Run) -> float:
+    """Share of the feedback file's rows that were used, in [0, 1]; NaN where it was not recorded."""
+    rows = number(run.accounting, "rows")
+    return sum(counts(run.accounting, "used").values()) / rows if rows > 0 else nan
+
+
+def cost(run: Run) -> tuple[float, float, float]:
+    """Optimiser steps, training episodes, and minutes spent in training steps; NaN where not recorded."""
+    logged, _ = run.series("train/loss")
+    if not len(logged):
+        logged, _ = run.series("train/reward")
+    steps = float(logged.max() + 1) if len(logged) else nan
+    # A resumed run writes the steps after its checkpoint a second time: one step's episode counts once.
+    episodes = {(record.get("step"), str(record.get("id"))) for record in run.transcripts()}
+    _, seconds = run.series("train/seconds")
+    return steps, float(len(episodes)) if episodes else nan, float(seconds.sum() / 60) if len(seconds) else nan
+
+
+def _column(records: list[Record], key: str) -> np.ndarray:
+    return np.array([number(record, key) for record in records])
