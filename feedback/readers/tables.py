@@ -1,0 +1,105 @@
+"""Raw records of tables: CSV with the standard library, so that "NA" and "001" stay text, and Parquet with pyarrow."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from feedback.faults import DataFault, show
+from feedback.readers.record import Record, broken, decode, parse_json
+
+JSON_COLUMN = ":json"
+"""A CSV column whose name ends so holds JSON; every other CSV column is text, never guessed at."""
+
+
+class _Lines:
+    """Physical lines of a file as text for `csv.reader`, with the bytes taken since the last record."""
+
+    def __init__(self, path: str | Path, stream: Any):
+        self.path, self.stream = str(path), stream
+        self.number, self.first, self.taken, self.bad = 0, 1, b"", None
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        raw = next(self.stream)
+        self.number += 1
+        self.taken += raw
+        text = decode(Record(self.path, self.number, raw=raw))
+        if isinstance(text, Record):
+            self.bad = text.broken
+            return raw.decode("utf-8", errors="replace")
+        return text
+
+    def cut(self) -> tuple[Record, DataFault | None]:
+        """The place of the record just read, and the fault of its bytes; starts the next record."""
+        place, bad = Record(self.path, self.first, raw=self.taken, textual=True), self.bad
+        self.first, self.taken, self.bad = self.number + 1, b"", None
+        return place, bad
+
+
+def csv_records(path: str | Path) -> Iterator[Record]:
+    """The records of a CSV file with a header line, quoted as RFC 4180 says; an empty cell is an absent value."""
+    csv.field_size_limit(2**31 - 1)  # the module's default refuses cells beyond 128 KiB
+    with open(path, "rb") as stream:
+        lines = _Lines(path, stream)
+        rows, header = csv.reader(lines, strict=True), None
+        while True:
+            try:
+                cells, error = next(rows), None
+            except StopIteration:
+                return
+            except csv.Error as caught:
+                cells, error = [], f"bad CSV ({caught})"
+            place, bad = lines.cut()
+            if error or bad:
+                yield broken(place, error or bad.got, "CSV in UTF-8", "Quote cells with \"…\", double inner quotes.")
+                if header is None:
+                    return
+            elif header is None and cells:
+                header = _header(place, cells)
+            elif cells:
+                yield _csv_record(place, header, cells)
+
+
+def _header(place: Record, cells: list[str]) -> list[str]:
+    names = [cell.removesuffix(JSON_COLUMN) for cell in cells]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise place.fault("header", f"the column {show(twice)} twice", "each column once", "Rename one of them.")
+    return cells
+
+
+def _csv_record(place: Record, header: list[str], cells: list[str]) -> Record:
+    if len(cells) != len(header):
+        return broken(place, f"{len(cells)} cells", f"{len(header)}, as in the header", "Quote cells that hold commas.")
+    fields: dict[str, Any] = {}
+    for name, cell in zip(header, cells, strict=True):
+        if cell and name.endswith(JSON_COLUMN):
+            try:
+                fields[name.removesuffix(JSON_COLUMN)] = parse_json(cell)
+            except ValueError as error:
+                return broken(place, f"bad JSON in column {show(name)} ({error})", "JSON", "Rename the column.")
+        elif cell:
+            fields[name] = cell
+    return Record(place.file, place.line, fields, place.raw, textual=True)
+
+
+def parquet_records(path: str | Path) -> Iterator[Record]:
+    """The rows of a Parquet file; a null is an absent value."""
+    import pyarrow.parquet  # heavy, and only this format needs it
+
+    row = 0
+    known = (pyarrow.lib.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError)
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        for batch in file.iter_batches(batch_size=1024):
+            for fields in batch.to_pylist():
+                yield Record(str(path), row, {k: v for k, v in fields.items() if v is not None}, unit="row")
+                row += 1
+    except known as error:
+        got = f"an unreadable file ({type(error).__name__}: {show(str(error))})"
+        raise DataFault(str(path), None, "file", got, "Parquet", "Write it again, for example with pyarrow.") from None

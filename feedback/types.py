@@ -1,0 +1,137 @@
+"""The nouns of the text side: a task, the turns of an episode, and the feedback it received.
+
+All are frozen dataclasses of plain values. A score lies in [0, 1]; NaN means absent and never counts as 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+Message = dict[str, str]
+"""One chat message: `{"role": ..., "content": ...}`."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """One judgement of an episode or of one of its turns: a number, words, a correction, or several of these."""
+
+    source: str = "human"
+    """Who judged: human, llm, environment or policy."""
+    annotator: str | None = None
+    """Name of the person or model that judged."""
+    name: str = "score"
+    """What was judged, for example correct, justified, or an error type."""
+    score: float = math.nan
+    """Value in [0, 1]; NaN = absent."""
+    text: str | None = None
+    """The critique."""
+    step: int | None = None
+    """Index of the assistant turn it speaks about; None = the whole episode."""
+    revision: str | None = None
+    """The corrected answer."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked: episodes with equal `key` form one group."""
+
+    key: str
+    """Name of the group."""
+    messages: tuple[Message, ...]
+    """The prompt the student reads."""
+    reference: str | None = None
+    """Gold answer, for critics and metrics."""
+    hints: tuple[str, ...] = ()
+    """Distinct critiques recorded for this task, in file order."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """Further columns of the record."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of an episode; `ids` and `log_probs` are set when the policy sampled it."""
+
+    role: str
+    """assistant, user, tool or system."""
+    text: str
+    """The words."""
+    ids: tuple[int, ...] | None = None
+    """Token ids as sampled, the end token included if it came; the truth, never re-tokenised."""
+    log_probs: tuple[float, ...] | None = None
+    """Behaviour log-probability (nats) of each id."""
+    sampled: bool = False
+    """True when this process's policy wrote it."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One attempt at a task, with everything said about it."""
+
+    id: str
+    """Unique in its file."""
+    task: Task
+    """What was asked."""
+    turns: tuple[Turn, ...]
+    """What followed the prompt."""
+    feedback: tuple[Feedback, ...] = ()
+    """Every judgement it received."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """Notes that later stages leave on this attempt."""
+
+    @property
+    def response(self) -> str:
+        """Text of the last assistant turn; empty if there is none."""
+        return next((turn.text for turn in reversed(self.turns) if turn.role == "assistant"), "")
+
+    @property
+    def score(self) -> float:
+        """Mean of the scores that are present, in [0, 1]; NaN if there is none."""
+        scores = [item.score for item in self.feedback if not math.isnan(item.score)]
+        return sum(scores) / len(scores) if scores else math.nan
+
+    @property
+    def critique(self) -> str | None:
+        """The distinct critiques, one a line; None if nothing was said."""
+        return "\n".join(distinct(item.text for item in self.feedback)) or None
+
+    @property
+    def revision(self) -> str | None:
+        """The first correction given; None if there is none."""
+        return next((item.revision for item in self.feedback if item.revision is not None), None)
+
+    def with_feedback(self, *items: Feedback) -> Episode:
+        """The same episode with `items` added after the feedback it has."""
+        return replace(self, feedback=self.feedback + items)
+
+
+def distinct(texts: Iterable[str | None]) -> tuple[str, ...]:
+    """The texts that are neither None nor empty, each once, in order."""
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def prompt_key(messages: Iterable[Message]) -> str:
+    """Name of the group of all rows with this prompt: equal messages give equal keys, in every process."""
+    canonical = json.dumps(list(messages), sort_keys=True, ensure_ascii=True)
+    return "prompt-" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def with_hints(episodes: list[Episode]) -> list[Episode]:
+    """Sets each task's `hints` to the distinct critiques of all its episodes, in order."""
+    said: dict[str, list[str | None]] = {}
+    for episode in episodes:
+        said.setdefault(episode.task.key, []).extend(item.text for item in episode.feedback)
+    hints = {key: distinct(texts) for key, texts in said.items()}
+    return [replace(episode, task=replace(episode.task, hints=hints[episode.task.key])) for episode in episodes]
+
+
+def tasks_of(episodes: list[Episode]) -> list[Task]:
+    """The distinct prompts of the episodes, first seen first: one task for each pair of key and messages."""
+    tasks: dict[tuple[str, str], Task] = {}
+    for episode in episodes:
+        tasks.setdefault((episode.task.key, prompt_key(episode.task.messages)), episode.task)
+    return list(tasks.values())
