@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fdt.errors import UserError
 
 Record = dict[str, Any]
-CONFIG, EVAL, METRICS, TRANSCRIPTS, ACCOUNTING = "config.yaml", "eval", "metrics", "transcripts.jsonl", "accounting.json"
+CONFIG, EVAL, METRICS = "config.yaml", "eval", "metrics"
+TRANSCRIPTS, ACCOUNTING = "transcripts.jsonl", "accounting.json"
 
 
 @dataclass(frozen=True)

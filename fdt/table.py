@@ -92,7 +92,7 @@ class Table:
         for kind in self.kinds():
             grid = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
             for index, heading in enumerate(self.header(kind)):
-                grid.add_column(Text(heading), justify="right" if index else "left", no_wrap=index in (2, 3), overflow="fold")
+                grid.add_column(Text(heading), justify="right" if index else "left", no_wrap=index in (2, 3))
             for cells in self.cells(kind):
                 # As Text, not markup: an interval is written in brackets.
                 grid.add_row(*map(Text, cells))
@@ -112,7 +112,7 @@ def build_table(runs: list[Run]) -> Table:
         if base and not any(measures.same_base(base, other) for _, other in bases):
             same_kind = [first.name for first, other in bases if measures.kind(other) == measures.kind(base)]
             if same_kind:
-                notes.append(f"{run.name} has another base than {same_kind[0]}: compare their changes, not their levels")
+                notes.append(f"{run.name} and {same_kind[0]} have different bases: compare changes, not levels")
             base_rows.append(_row(f"base of {run.name}" if same_kind else "base", base, is_base=True))
             bases.append((run, base))
         if last:

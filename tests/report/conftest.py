@@ -104,8 +104,8 @@ def write_arm(folder: Path, solved: int = 26, seed: int = 0, lr: float = 5e-4) -
         "trainer": {"max_steps": STEPS, "devices": 1},
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    metrics(folder / "metrics/version_0/metrics.csv", 0, 8, 0.02, tail="8,0,0.91")
-    metrics(folder / "metrics/version_1/metrics.csv", 6, STEPS, 0.02)
+    metrics(folder / "metrics/version_0/metrics.csv", 0, 8, 0.01 + 0.02 * (seed == 0), tail="8,0,0.91")
+    metrics(folder / "metrics/version_1/metrics.csv", 6, STEPS, 0.01 + 0.02 * (seed == 0))
     write_lines(folder / "eval/base.jsonl", answers([1.0] * 12 + [0.0] * (PROMPTS - 12)))
     write_lines(folder / "eval/last.jsonl", answers([0.0] * 2 + [1.0] * solved + [0.0] * (PROMPTS - 2 - solved)))
     lines = episodes(rng)
