@@ -139,7 +139,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     """Writes a plain model folder: weights dequantised, in bfloat16, with the tokenizer and its chat template."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     # Dequantised in float32 and rounded once, to bfloat16, which halves the folder; loaders cast as they like.
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).to(torch.bfloat16)
