@@ -1,0 +1,102 @@
+"""Credit: from scores [B] and tasks [B] to advantages [B].
+
+A missing score (NaN) stays outside every mean and standard deviation and has advantage 0. Rows that all score the
+same have advantage exactly 0, whatever the rounding of their mean.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from objectives import segments
+
+
+def standardise(
+    values: Float[Tensor, "n"], index: Int[Tensor, "n"], scale: str, ddof: int, eps: float
+) -> Float[Tensor, "n"]:
+    """Centre `values` on the mean of their segment and, where `scale` is `std`, divide by its deviation plus eps.
+
+    NaN values are outside and give 0; so do segments of one value or of equal values.
+    """
+    out = torch.zeros_like(values)
+    known = ~values.isnan()
+    size = int(index.max()) + 1 if len(index) else 0
+    held, where = values[known].double(), index[known]
+    centred = held - segments.mean(held, where, size)[where]
+    if scale == "std":
+        centred = centred / (segments.std(held, where, size, ddof)[where] + eps)
+    equal = segments.flat(held, where, size)[where]
+    out[known] = centred.where(~equal, 0.0).to(values.dtype)
+    return out
+
+
+class Credit(ABC):
+    """Called with all rows of the optimiser step."""
+
+    @abstractmethod
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Scores (NaN is absent) and task of each row -> advantage of each row."""
+
+    def check(self, task: Int[Tensor, "B"]) -> None:
+        """Raise ValueError where these tasks cannot give this credit any signal."""
+
+
+class GroupBaseline(Credit):
+    """Credits that compare rows of one task with each other."""
+
+    def check(self, task: Int[Tensor, "B"]) -> None:
+        """Raise ValueError when no task has two rows: every advantage would be 0."""
+        if len(task) and len(task.unique()) == len(task):
+            raise ValueError(
+                f"credit: got {len(task)} rows of {len(task)} tasks, one each; {type(self).__name__} expected at "
+                "least one task with two rows, else every advantage is 0. Use objectives.DatasetMean for logged "
+                "responses, or sample more responses per task."
+            )
+
+
+@dataclass(frozen=True)
+class GroupRelative(GroupBaseline):
+    """A = (r - group mean) / (group std + eps), or without the division (GRPO, arXiv 2402.03300; Dr.GRPO 2503.20783)."""
+
+    scale: Literal["std", "none"] = "std"
+    """Divide by the group's standard deviation, or only centre."""
+    ddof: int = 0
+    """0: population deviation; 1: sample deviation, as verl and TRL compute it."""
+    eps: float = 1e-6
+    """Added to the deviation."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return standardise(scores, task, self.scale, self.ddof, self.eps)
+
+
+@dataclass(frozen=True)
+class LeaveOneOut(GroupBaseline):
+    """A = r - mean of the others in the group = G/(G-1) (r - mean) (RLOO, arXiv 2402.14740)."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        centred = standardise(scores, task, "none", 0, 0.0)
+        known = (~scores.isnan()).to(scores.dtype)
+        members = segments.total(known, task, int(task.max()) + 1 if len(task) else 0)[task]
+        return centred * members / (members - 1).clamp(min=1)
+
+
+@dataclass(frozen=True)
+class DatasetMean(Credit):
+    """A = r - mean of every row given, divided by their deviation where asked (REINFORCE++, arXiv 2501.03262).
+
+    The baseline needs no second response to the same prompt, so it serves files of logged responses.
+    """
+
+    scale: Literal["std", "none"] = "none"
+    """Divide by the deviation of all rows (whitening), or only centre."""
+    ddof: int = 0
+    """0: population deviation; 1: sample deviation."""
+    eps: float = 1e-6
+    """Added to the deviation."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return standardise(scores, torch.zeros_like(task), self.scale, self.ddof, self.eps)

@@ -1,0 +1,98 @@
+"""Directive losses: distillation from a teacher that read a hint, and imitation of shown tokens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from objectives.divergence import coarsen, floored, renormalise, reverse_kl
+from objectives.scored import Scored
+from objectives.terms import Term, aligned, listened, weighted
+from objectives.types import Loss, Rollouts
+
+
+@dataclass(frozen=True)
+class Distill(Term):
+    """Divergence between student and teacher on the student's own tokens, over the whole vocabulary or a top-k support.
+
+    The support is chosen without gradient. Without the tail both sides are renormalised on the support (SDPO, arXiv
+    2601.20802; OpenClaw-RL, arXiv 2603.10165).
+    """
+
+    stream: str = "taught"
+    """Which mark selects this term's tokens."""
+    divergence: Callable = reverse_kl
+    """reverse_kl, forward_kl, js, or any function of (student, teacher) log-probs [n, K] -> [n]."""
+    k: int | None = 64
+    """Outcomes listed per token; null: the whole vocabulary."""
+    support: Literal["teacher", "student"] = "teacher"
+    """Whose likeliest k outcomes are listed."""
+    tail: bool = True
+    """Merge the unlisted outcomes into one more; else renormalise on the listed."""
+    teacher: str = "teacher"
+    """Name of the model that teaches."""
+
+    def __post_init__(self) -> None:
+        least = 1 if self.tail else 2
+        if self.k is not None and self.k < least:
+            raise ValueError(
+                f"Distill.k: got {self.k} with tail={self.tail}, expected at least {least} or null. "
+                "One renormalised outcome has probability 1 under both models: the loss would be 0."
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher})
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        """Metrics: teacher_gain (teacher minus student log-prob of the sampled token), tail_mass, floored."""
+        pair = aligned(student, others, rollouts, name, self.teacher)
+        if pair is None:
+            zero = student.nothing
+            return Loss(zero, dict.fromkeys(("teacher_gain", "tail_mass", "floored"), zero.detach()))
+        mine, theirs = pair
+        losses, mass, low = self.full(mine, theirs) if self.k is None else self.listed(mine, theirs)
+        gain = theirs.log_probs - mine.log_probs.detach()
+        mean = {"teacher_gain": gain, "tail_mass": mass, "floored": low.to(mass.dtype)}
+        metrics = {key: weighted(value, rollouts, name, mine.index) for key, value in mean.items()}
+        return Loss(weighted(losses, rollouts, name, mine.index), metrics)
+
+    def listed(self, mine: Scored, theirs: Scored) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, teacher's unlisted mass and floored flags, each [n], on a top-k support."""
+        # The teacher's own top-k comes with its normaliser in one pass over V.
+        ids, teacher = theirs.topk(self.k) if self.support == "teacher" else (None, None)
+        if ids is None:
+            ids, student = mine.topk(self.k)
+            teacher = theirs.at(ids)
+        else:
+            student = mine.at(ids)
+        mass = (1 - teacher.exp().sum(-1)).clamp(min=0)
+        low = floored(teacher)
+        if ids.shape[1] == mine.vocabulary:
+            return self.divergence(student, teacher), mass, low
+        merge = coarsen if self.tail else renormalise
+        return self.divergence(merge(student), merge(teacher)), mass, low
+
+    def full(self, mine: Scored, theirs: Scored) -> tuple[Tensor, Tensor, Tensor]:
+        """The same over the whole vocabulary, folded over chunks of tokens."""
+
+        def both(student: Tensor, teacher: Tensor) -> Tensor:
+            return torch.stack([self.divergence(student, teacher), floored(teacher).to(student.dtype)], -1)
+
+        losses, low = mine.fold(both, theirs).unbind(-1)
+        return losses, torch.zeros_like(low.detach()), low.detach()
+
+
+@dataclass(frozen=True)
+class Imitate(Term):
+    """-log pi of shown tokens: cross-entropy on revisions, with the weights of their rows."""
+
+    stream: str = "shown"
+    """Which mark selects this term's tokens."""
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        if not len(listened(student, rollouts, name)):
+            return Loss(student.nothing)
+        return Loss(weighted(-student.log_probs, rollouts, name))

@@ -1,0 +1,82 @@
+"""Divergences between a student S and a teacher T over the last axis, and single-sample estimators of KL(S || R).
+
+Each takes log-probs [..., K] and gives [...] nats. The outcomes may be the whole vocabulary, or a support with the rest
+merged into one more outcome (`coarsen`): merging is a coarse-graining, so any divergence of the merged distributions is a
+lower bound on the full one, exact at K = V. Teacher log-probs are floored at `LOG_FLOOR`: an outcome that the teacher
+rules out (-inf, or a logit of -1e4) costs a bounded number of nats and a finite gradient; terms count such outcomes in
+the metric `floored`.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+LOG_FLOOR = -100.0
+"""Least teacher log-prob [nats]; exp(-100) is below what float32 holds as a normal number."""
+
+Divergence = Callable[[Tensor, Tensor], Tensor]
+
+
+def floor(teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K"]:
+    """Teacher log-probs, none below `LOG_FLOOR`."""
+    return teacher.clamp(min=LOG_FLOOR)
+
+
+def floored(teacher: Float[Tensor, "*o K"]) -> Bool[Tensor, "*o"]:
+    """Where any outcome's teacher log-prob lies below the floor."""
+    return (teacher < LOG_FLOOR).any(-1)
+
+
+def reverse_kl(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
+    """KL(S || T) = sum S (log S - log T): mode-seeking."""
+    return (student.exp() * (student - floor(teacher))).sum(-1)
+
+
+def forward_kl(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
+    """KL(T || S) = sum T (log T - log S): mass-covering."""
+    teacher = floor(teacher)
+    return (teacher.exp() * (teacher - student)).sum(-1)
+
+
+def js(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
+    """Jensen-Shannon: (KL(S || M) + KL(T || M)) / 2 with M = (S + T) / 2; at most log 2."""
+    teacher = floor(teacher)
+    mixture = torch.logaddexp(student, teacher) - math.log(2)
+    return ((student.exp() * (student - mixture)).sum(-1) + (teacher.exp() * (teacher - mixture)).sum(-1)) / 2
+
+
+def renormalise(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K"]:
+    """The distribution given that one of the listed outcomes happens."""
+    return log_probs - log_probs.logsumexp(-1, keepdim=True)
+
+
+def tail(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
+    """log(1 - sum of the listed probabilities).
+
+    The listed mass is held one rounding step below 1, so the tail is at least that step and never -inf.
+    """
+    listed = log_probs.logsumexp(-1).clamp(max=-torch.finfo(log_probs.dtype).eps)
+    return torch.log(-torch.expm1(listed))
+
+
+def coarsen(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K1"]:
+    """The listed outcomes and, as one more, all others merged."""
+    return torch.cat([log_probs, tail(log_probs).unsqueeze(-1)], -1)
+
+
+def k1(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """log(S/R) of a token sampled from S: unbiased value; descending it has no expected gradient, so use it in rewards."""
+    return log_ratio
+
+
+def k2(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """log(S/R)^2 / 2: biased value, but on-policy its expected gradient is that of KL(S || R) (arXiv 2510.01555)."""
+    return log_ratio.square() / 2
+
+
+def k3(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """R/S - 1 - log(R/S): unbiased value, never negative; as a loss its gradient is that of KL(R || S), not of KL(S || R)."""
+    return torch.expm1(-log_ratio) + log_ratio

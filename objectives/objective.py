@@ -1,0 +1,79 @@
+"""`Objective`: measures a micro-batch. `Mix` sums named terms."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from objectives.scored import Scored
+from objectives.terms import Term
+from objectives.types import Loss, Rollouts
+
+
+class Objective(ABC):
+    """Order of a step: `weigh` the whole step, put the result into `rollouts.weights`, add `totals` over ranks into
+    `rollouts.totals`, then call on each micro-batch (`rollouts.take`) and add up values and metrics."""
+
+    @property
+    @abstractmethod
+    def needs(self) -> set[str]:
+        """Names that `others` must hold: `teacher`, `reference`, ..."""
+
+    @abstractmethod
+    def weigh(self, rollouts: Rollouts) -> dict[str, Float[Tensor, "N"]]:
+        """Per term, the weights of the whole optimiser step."""
+
+    @abstractmethod
+    def totals(self, rollouts: Rollouts) -> dict[str, float]:
+        """Per term, this rank's share of the denominator; needs `rollouts.weights` of the whole step."""
+
+    @abstractmethod
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> Loss:
+        """The loss of one micro-batch; needs its `rollouts.weights` and the step's `rollouts.totals`."""
+
+
+@dataclass(frozen=True)
+class Mix(Objective):
+    """Sum of coefficient times term. Each term has its own tokens, gate and denominator."""
+
+    terms: dict[str, Term]
+    """Named terms."""
+    coefficients: dict[str, float] = field(default_factory=dict)
+    """Coefficient of a named term; 1 where none is given. At 0 a term is not computed."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.coefficients) - set(self.terms))
+        if unknown or not self.terms:
+            raise ValueError(
+                f"Mix.coefficients: got {unknown or 'no terms at all'}, expected names among {sorted(self.terms)}. "
+                "Name the term that the coefficient belongs to."
+            )
+
+    @property
+    def needs(self) -> set[str]:
+        return {other for name, term in self.terms.items() if self.coefficient(name) for other in term.needs}
+
+    def coefficient(self, name: str) -> float:
+        """What term `name` is multiplied by."""
+        return self.coefficients.get(name, 1.0)
+
+    def weigh(self, rollouts: Rollouts) -> dict[str, Float[Tensor, "N"]]:
+        return {name: term.weigh(rollouts) for name, term in self.terms.items()}
+
+    def totals(self, rollouts: Rollouts) -> dict[str, float]:
+        return {name: float(term.denominator(rollouts, rollouts.weights[name])) for name, term in self.terms.items()}
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> Loss:
+        """Metrics: `loss/<term>` without coefficient, and each term's own; a second term's name is appended on clash."""
+        value, metrics = student.nothing, {}
+        for name, term in self.terms.items():
+            scale = self.coefficient(name)
+            if not scale:
+                continue
+            loss = term(student, others, rollouts, name)
+            value = value + scale * loss.value
+            metrics[f"loss/{name}"] = loss.value.detach()
+            for key, metric in loss.metrics.items():
+                metrics[f"{key}/{name}" if key in metrics else key] = metric.detach()
+        return Loss(value, metrics)

@@ -1,0 +1,81 @@
+"""What an objective reads and returns: `Rollouts` (flat target tokens) and `Loss`."""
+
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+TOKEN_FIELDS = ("advantages", "step", "episode", "old", "engine")
+TOKEN_DICTS = ("marks", "weights")
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """The N flat target tokens of a (micro-)batch; B, S count the rows and steps of the whole optimiser step.
+
+    Tokens know their step and their row (`episode`), rows know their task: no padding and no mask argument. A
+    micro-batch holds whole rows, so that a row mean taken inside it is the row's mean.
+    """
+
+    advantages: Float[Tensor, "N"]
+    step: Int[Tensor, "N"]
+    """Index of the policy turn, 0..S-1."""
+    episode: Int[Tensor, "N"]
+    """Index of the row, 0..B-1."""
+    task: Int[Tensor, "B"]
+    marks: dict[str, Bool[Tensor, "N"]]
+    """`acted`: policy-gradient tokens; `taught`: a teacher view exists; `shown`: imitation targets."""
+    old: Float[Tensor, "N"] | None = None
+    """Behaviour log-probs [nats]; None: exactly on-policy."""
+    engine: Float[Tensor, "N"] | None = None
+    """Log-probs that the generating engine reported at the old weights [nats]."""
+    scores: dict[str, Float[Tensor, "B"]] = field(default_factory=dict)
+    """Named scores per row; NaN is absent."""
+    step_scores: dict[str, Float[Tensor, "S"]] = field(default_factory=dict)
+    tags: Int[Tensor, "S"] | None = None
+    weights: dict[str, Float[Tensor, "N"]] = field(default_factory=dict)
+    """Per term: what `objective.weigh` gave for the whole optimiser step."""
+    totals: dict[str, float] = field(default_factory=dict)
+    """Per term: its denominator over the whole optimiser step and all ranks (sum of `objective.totals`)."""
+    lengths: Int[Tensor, "B"] | None = None
+    """Target tokens per whole row; counted here where the caller gives none."""
+    update: int = 0
+    """Optimiser steps done so far; schedules read it."""
+
+    def __post_init__(self) -> None:
+        if self.lengths is None:
+            counted = torch.bincount(self.episode, minlength=len(self.task))
+            object.__setattr__(self, "lengths", counted)
+
+    def take(self, index: Int[Tensor, "n"]) -> "Rollouts":
+        """Keep the tokens at `index` [n]; what is indexed by row or step stays whole."""
+        return self._map_tokens(lambda value: value[index])
+
+    def to(self, device: torch.device | str) -> "Rollouts":
+        """Copy every tensor to `device`."""
+        moved = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                moved[item.name] = value.to(device)
+            elif isinstance(value, dict):
+                moved[item.name] = {key: v.to(device) if isinstance(v, Tensor) else v for key, v in value.items()}
+        return replace(self, **moved)
+
+    def _map_tokens(self, change) -> "Rollouts":
+        singles = {name: change(value) for name in TOKEN_FIELDS if (value := getattr(self, name)) is not None}
+        dicts = {name: {key: change(v) for key, v in getattr(self, name).items()} for name in TOKEN_DICTS}
+        return replace(self, **singles, **dicts)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A value to descend [], and detached metrics {name: []}.
+
+    Metrics add over micro-batches and ranks, except those whose name ends in `_min` or `_max`, which combine by
+    minimum and maximum.
+    """
+
+    value: Float[Tensor, ""]
+    metrics: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
