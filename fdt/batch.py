@@ -1,0 +1,145 @@
+"""What the learner receives: token views of one model each, and the rollouts that say what the tokens are worth.
+
+Dimensions: B rows · T context · N target tokens (all rows, flat, row-major) · Bt rows that a teacher reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feedback.types import Episode
+from objectives import Rollouts
+
+
+@dataclass(frozen=True)
+class View:
+    """What one model reads, and which of those tokens it answers for.
+
+    tokens: ``[B, T]`` int64, right-padded · target: ``[B, T]`` bool, never True at position 0 · lengths: ``[B]`` int64.
+    """
+
+    tokens: Tensor
+    target: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int = 0) -> View:
+        """Builds a view from (context ids, target ids) pairs; every context holds at least one token."""
+        size = max(len(context) + len(target) for context, target in rows)
+        tokens = torch.full((len(rows), size), pad, dtype=torch.long)
+        mark = torch.zeros((len(rows), size), dtype=torch.bool)
+        for row, (context, target) in enumerate(rows):
+            if not context:
+                raise ValueError(f"View.of: row {row} has an empty context; the first target token needs a predecessor")
+            ids = [*context, *target]
+            tokens[row, : len(ids)] = torch.tensor(ids)
+            mark[row, len(context) : len(ids)] = True
+        return cls(tokens, mark, torch.tensor([len(c) + len(t) for c, t in rows]))
+
+    @property
+    def counts(self) -> Tensor:
+        """Target tokens per row, ``[B]``."""
+        return self.target.sum(-1)
+
+    @property
+    def first(self) -> Tensor:
+        """Length of the context before the first target token, ``[B]``; the whole row where nothing is a target."""
+        return torch.where(self.target.any(-1), self.target.int().argmax(-1), self.lengths)
+
+    def rows(self, index: Tensor) -> View:
+        """The named rows, trimmed to the longest of them."""
+        size = int(self.lengths[index].max())
+        return View(self.tokens[index, :size], self.target[index, :size], self.lengths[index])
+
+    def to(self, device: Any) -> View:
+        return View(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All rows of one optimiser step on this rank (or, after cutting, one micro-batch of it)."""
+
+    student: View
+    rollouts: Rollouts
+    teacher: View | None = None
+    taught_rows: Tensor | None = None
+    """``[Bt]``: the student row that each teacher row re-reads."""
+    behaviour: str = "policy"
+    """Who produced the acted tokens: ``policy`` (the current one) or ``start`` (unknown; the starting policy stands in)."""
+    episodes: tuple[Episode, ...] = ()
+    """The episode behind each row, for transcripts; never moved to a device."""
+    info: dict[str, float] = field(default_factory=dict)
+    """Numbers about how the batch was made (seconds of generation, acceptance of rewrites, …), summed over ranks."""
+
+    @property
+    def offsets(self) -> Tensor:
+        """``[B + 1]``: where each row's target tokens start among the N."""
+        return torch.nn.functional.pad(self.student.counts.cumsum(0), (1, 0))
+
+    def tokens_of(self, rows: Tensor) -> Tensor:
+        """Positions among the N of the target tokens of these rows, row-major."""
+        offsets = self.offsets
+        spans = [torch.arange(int(offsets[r]), int(offsets[r + 1]), device=rows.device) for r in rows.tolist()]
+        return torch.cat(spans) if spans else torch.empty(0, dtype=torch.long, device=rows.device)
+
+    def rows(self, index: Tensor) -> Batch:
+        """A micro-batch: the named rows with their teacher views and their share of the rollouts."""
+        teacher, taught = None, None
+        if self.teacher is not None and self.taught_rows is not None:
+            where = {row: place for place, row in enumerate(self.taught_rows.tolist())}
+            pairs = [(new, where[old]) for new, old in enumerate(index.tolist()) if old in where]
+            if pairs:
+                taught = torch.tensor([new for new, _ in pairs], device=index.device)
+                teacher = self.teacher.rows(torch.tensor([place for _, place in pairs], device=index.device))
+        episodes = tuple(self.episodes[i] for i in index.tolist()) if self.episodes else ()
+        return replace(
+            self,
+            student=self.student.rows(index),
+            rollouts=self.rollouts.take(self.tokens_of(index)),
+            teacher=teacher,
+            taught_rows=taught,
+            episodes=episodes,
+        )
+
+    @property
+    def taught_tokens(self) -> Tensor:
+        """Positions among the N that the teacher view scores."""
+        assert self.taught_rows is not None
+        return self.tokens_of(self.taught_rows)
+
+    def silenced(self) -> Batch:
+        """The same tokens with every mark and weight off: keeps a rank with nothing to say in step with the others."""
+        rollouts = self.rollouts
+        return replace(
+            self,
+            rollouts=replace(
+                rollouts,
+                marks={name: torch.zeros_like(mark) for name, mark in rollouts.marks.items()},
+                weights={name: torch.zeros_like(weight) for name, weight in rollouts.weights.items()},
+            ),
+        )
+
+    def to(self, device: Any) -> Batch:
+        return replace(
+            self,
+            student=self.student.to(device),
+            rollouts=move(self.rollouts, device),
+            teacher=None if self.teacher is None else self.teacher.to(device),
+            taught_rows=None if self.taught_rows is None else self.taught_rows.to(device),
+        )
+
+
+def move(value: Any, device: Any) -> Any:
+    """Moves every tensor of a (nested) dataclass or dictionary."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: move(item, device) for key, item in value.items()}
+    if isinstance(value, Rollouts):
+        return replace(value, **{f.name: move(getattr(value, f.name), device) for f in fields(value)})
+    return value

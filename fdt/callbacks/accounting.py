@@ -1,0 +1,90 @@
+"""The accounting line: every row of the file was used, or dropped for a named reason, and the numbers add up."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
+
+LABELS = {"acted": "score", "taught": "critique", "shown": "revision"}
+
+
+class Accounting(Callback):
+    """Follows each row of the feedback file; writes ``accounting.json`` and prints one line at the end."""
+
+    def __init__(self) -> None:
+        self.signals: dict[str, set[str]] = {}
+        self.seen: set[str] = set()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"signals": {k: sorted(v) for k, v in self.signals.items()}, "seen": sorted(self.seen)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.signals = {k: set(v) for k, v in state_dict["signals"].items()}
+        self.seen = set(state_dict["seen"])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        outcome = outputs["outcome"]
+        fresh = hasattr(trainer.datamodule.source, "generations")
+        streams = {name: LABELS.get(term.stream, term.stream) for name, term in outcome.terms.items()}
+        for row, episode in enumerate(outcome.batch.episodes):
+            key = episode.task.key if fresh else episode.id
+            self.seen.add(key)
+            heard = {streams[name] for name, rows in outcome.heard().items() if bool(rows[row])}
+            if heard and outputs["healthy"]:
+                self.signals.setdefault(key, set()).update(heard)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        signals, seen, lost, refused = self._everyone(trainer)
+        data = trainer.datamodule
+        fresh = hasattr(data.source, "generations")
+        used: Counter[str] = Counter()
+        dropped: Counter[str] = Counter({"held out for measuring": data.kept_out} if data.kept_out else {})
+        for episode in data.episodes:
+            key = episode.task.key if fresh else episode.id
+            if key in signals:
+                used[("prompt: " if fresh else "") + " + ".join(sorted(signals[key]))] += 1
+            elif key in seen:
+                dropped["prompt gave no signal" if fresh else "no signal (no critique, no revision, advantage 0)"] += 1
+            else:
+                dropped["too long" if episode.id in lost else "not reached (max_steps)"] += 1
+        result = {"rows": data.records, "used": dict(used), "dropped": dict(dropped), "file": str(data.file)}
+        result["rewrites"] = dict(refused)
+        total = sum(used.values()) + sum(dropped.values())
+        assert total == data.records, f"accounting: {total} rows explained, the file has {data.records}"
+        if trainer.is_global_zero:
+            path = Path(trainer.default_root_dir) / "accounting.json"
+            path.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+        rank_zero_info(line(result))
+
+    def _everyone(self, trainer: Trainer) -> tuple[dict[str, set[str]], set[str], set[str], Counter[str]]:
+        actor = trainer.datamodule.actor
+        mine = (self.signals, self.seen, actor.collator.lost, actor.refused)
+        everyone: list[Any] = [mine]
+        if dist.is_available() and dist.is_initialized():
+            everyone = [None] * dist.get_world_size()
+            dist.all_gather_object(everyone, mine)
+        signals: dict[str, set[str]] = {}
+        for part, *_ in everyone:
+            for key, names in part.items():
+                signals.setdefault(key, set()).update(names)
+        seen, lost = (set().union(*(part[n] for part in everyone)) for n in (1, 2))
+        return signals, seen, lost, sum((part[3] for part in everyone), Counter())
+
+
+def line(result: dict[str, Any]) -> str:
+    """``256 rows = 250 used (200 score + critique, 50 score) + 6 dropped (6 not reached)``."""
+
+    def part(counts: dict[str, int]) -> str:
+        inner = ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+        return f"{sum(counts.values())}" + "{}" + (f" ({inner})" if inner else "")
+
+    return f"{result['rows']} rows = {part(result['used']).format(' used')} + {part(result['dropped']).format(' dropped')}"

@@ -1,0 +1,74 @@
+"""Checkpoints: in the run folder, whole or not at all, and only where a rollout is complete."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from fdt.errors import UserError
+
+
+class Checkpoint(ModelCheckpoint):
+    """Saves ``checkpoints/step-N.ckpt`` and ``last.ckpt`` under the run folder, so that ``--ckpt_path last`` finds it."""
+
+    def __init__(self, every_n_train_steps: int = 5, keep: int = 1) -> None:
+        """
+        Args:
+            every_n_train_steps: optimiser steps between two checkpoints; a multiple of the steps of one rollout.
+            keep: how many besides the last one; -1 keeps all.
+        """
+        super().__init__(
+            filename="step-{step}",
+            auto_insert_metric_name=False,
+            every_n_train_steps=every_n_train_steps,
+            save_last=True,
+            save_top_k=keep,
+            monitor="step" if keep > 0 else None,
+            mode="max",
+            save_on_train_epoch_end=False,
+        )
+        self.every = every_n_train_steps
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        if stage == "fit":
+            size = trainer.datamodule.source.steps_per_rollout
+            if self.every % size:
+                raise UserError(
+                    "trainer.callbacks Checkpoint.every_n_train_steps",
+                    got=self.every,
+                    expected=f"a multiple of {size} (updates_per_rollout x epochs_per_rollout)",
+                    remedy="a rollout cannot be resumed in its middle",
+                )
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last step is always kept."""
+        if trainer.global_step != self._last_global_step_saved:
+            monitored = self._monitor_candidates(trainer)
+            if self.save_top_k != 0:
+                self._save_topk_checkpoint(trainer, monitored)
+            self._save_last_checkpoint(trainer, monitored)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, flushes to disk, then renames: a kill leaves the old file or the new one, never half."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        with part.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)

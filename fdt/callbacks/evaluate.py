@@ -1,0 +1,64 @@
+"""Held-out records: gathered over ranks, written to ``eval/``, summarised in the log and the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
+
+
+def gather(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of all ranks, in the order of the tasks, each once."""
+    if dist.is_available() and dist.is_initialized():
+        everyone: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(everyone, records)
+        records = [record for part in everyone for record in part]
+    found = {record["order"]: record for record in records}
+    assert len(found) == len(records), "a held-out prompt was measured twice"
+    return [found[place] for place in sorted(found)]
+
+
+class Evaluate(Callback):
+    """Writes ``eval/base.jsonl`` before the first step, ``eval/last.jsonl`` after each later measurement."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.records = []
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.records += outputs
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        name = "base" if trainer.sanity_checking else "validate" if trainer.validating else "last"
+        self._close(trainer, name)
+
+    on_test_start, on_test_batch_end = on_validation_start, on_validation_batch_end
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close(trainer, "test")
+
+    def _close(self, trainer: Trainer, name: str) -> None:
+        evaluation = trainer.datamodule.evaluation
+        records = gather(self.records)
+        summary = evaluation.summary(records)
+        text = ", ".join(f"{key} {value:.4f}" for key, value in summary.items())
+        rank_zero_info(f"held-out ({name}, {len(records)} prompts): {text}")
+        if trainer.is_global_zero:
+            write_lines(Path(trainer.default_root_dir) / "eval" / f"{name}.jsonl", records)
+            if trainer.logger is not None and name in ("base", "last"):
+                trainer.logger.log_metrics({f"val/{key}": value for key, value in summary.items()}, trainer.global_step)
+
+
+def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    """Writes JSON Lines, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    part.replace(path)

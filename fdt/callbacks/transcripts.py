@@ -1,0 +1,87 @@
+"""Transcripts: every training answer with its feedback, and for some rows why each token moved."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from fdt.callbacks.evaluate import gather
+from feedback.rewriter import STATUS
+
+
+class Transcripts(Callback):
+    """Appends to ``transcripts.jsonl``; ``tokens`` (log-prob, teacher's log-prob, advantage) for the first rows of a step."""
+
+    def __init__(self, token_rows: int = 2, every_n_steps: int = 1) -> None:
+        """
+        Args:
+            token_rows: rows of each step whose tokens are written.
+            every_n_steps: steps between two transcripts.
+        """
+        self.token_rows, self.every_n_steps = token_rows, every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx % self.every_n_steps:
+            return
+        records = gather(self._records(trainer, pl_module, outputs["outcome"]))
+        if trainer.is_global_zero:
+            path = Path(trainer.default_root_dir) / "transcripts.jsonl"
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+
+    def _records(self, trainer: Trainer, learner: LightningModule, outcome: Any) -> list[dict[str, Any]]:
+        batch, tokenizer = outcome.batch, learner.policy.tokenizer
+        actions = [n for n, e in enumerate(batch.episodes) if not self._imitated(batch, n)]
+        told = 0
+        records = []
+        values = outcome.by_row() if actions else {}
+        for place, row in enumerate(actions):
+            record = self._record(trainer, batch.episodes[row], place)
+            record["advantage"] = float(values[row]["advantage"][0]) if len(values[row]["advantage"]) else 0.0
+            if told < self.token_rows:
+                record["tokens"] = token_view(batch.student, row, values[row], tokenizer)
+                told += 1
+            records.append(record)
+        return records
+
+    def _imitated(self, batch: Any, row: int) -> bool:
+        rows = batch.rollouts.episode == row
+        return bool(batch.rollouts.marks["shown"][rows].any())
+
+    def _record(self, trainer: Trainer, episode: Any, place: int) -> dict[str, Any]:
+        hinted = trainer.datamodule.hint(episode) if trainer.datamodule.hint is not None else None
+        return {
+            "order": (place, trainer.global_rank),
+            "step": trainer.global_step,
+            "id": episode.id,
+            "task": episode.task.key,
+            "prompt": episode.task.messages[-1]["content"],
+            "response": episode.response,
+            "score": None if math.isnan(episode.score) else episode.score,
+            "critique": episode.critique,
+            "teacher_prompt": hinted[-1]["content"] if hinted else None,
+            "revision": episode.revision,
+            "revision_status": episode.meta.get(STATUS),
+        }
+
+
+def token_view(student: Any, row: int, values: dict[str, Tensor], tokenizer: Any) -> list[dict[str, Any]]:
+    """One entry a target token of the row."""
+    ids = student.tokens[row][student.target[row]].tolist()
+    entries = []
+    for place, token in enumerate(ids):
+        entry: dict[str, Any] = {"text": tokenizer.decode([token])}
+        for name in ("logp", "old", "teacher_logp", "advantage"):
+            value = float(values[name][place]) if name in values else math.nan
+            entry[name] = None if math.isnan(value) else round(value, 5)
+        entries.append(entry)
+    return entries

@@ -1,0 +1,5 @@
+"""Engines generate: token ids in, token ids out."""
+
+from fdt.engines.huggingface import Engine, HuggingFace
+
+__all__ = ["Engine", "HuggingFace"]

@@ -1,0 +1,200 @@
+"""How experience is made: the feedback file, the source of actions, the critic and the hints (a LightningDataModule)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning import LightningDataModule
+
+from fdt.actor import Actor
+from fdt.batch import Batch
+from fdt.collate import Collator
+from fdt.engines import Engine, HuggingFace
+from fdt.errors import UserError
+from fdt.evaluation import Answers, Evaluation, Record
+from fdt.shipped import sample
+from fdt.sources import Place, Replay, Source, tasks_of
+from feedback.critics import Critic
+from feedback.hints import CritiqueHint, Hint
+from feedback.readers import read, read_tasks
+from feedback.rewriter import Rewriter
+from feedback.types import Episode, Task
+from objectives import Credit, GroupRelative
+
+
+class Experience(LightningDataModule):
+    """Reads feedback and makes the batches that train, and the held-out measures that judge."""
+
+    def __init__(
+        self,
+        file: str,
+        heldout: str | float = 0.1,
+        test_file: str | None = None,
+        format: str = "auto",
+        scale: list[float] | None = None,
+        source: Source = Replay(),
+        credit: Credit = GroupRelative(),
+        critic: Critic | None = None,
+        hint: Hint | None = CritiqueHint(),
+        rewriter: Rewriter | None = None,
+        engine: Engine = HuggingFace(),
+        evaluation: Evaluation = Answers(),
+        evaluation_batch: int = 64,
+        evaluation_limit: int | None = None,
+        max_tokens: int = 2048,
+        shuffle_critiques: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            file: the feedback file: a path, or the name of a bundled sample.
+            heldout: a file of held-out prompts, or the share of prompts of ``file`` kept for measuring.
+            test_file: prompts for ``fdt test`` (default: the held-out ones).
+            format: auto, rows or shepherd.
+            scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
+            source: where actions come from: fdt.sources.Replay or fdt.sources.OnPolicy.
+            credit: how scores become advantages.
+            critic: judges fresh answers (on-policy, validate, test, predict).
+            hint: what only the teacher reads; null switches the teacher off.
+            rewriter: gate for the policy's own revisions; null rewrites nothing.
+            engine: generates answers.
+            evaluation: the held-out measure: fdt.evaluation.Answers or fdt.evaluation.Likelihood.
+            evaluation_batch: held-out prompts measured together.
+            evaluation_limit: measure only the first so many held-out prompts (null: all).
+            max_tokens: longer rows are dropped and counted.
+            shuffle_critiques: control arm: every critique goes to another row.
+            seed: seed of prompt order, splits and samples.
+        """
+        super().__init__()
+        self.file, self.format, self.scale, self.seed = locate(file), format, scale, seed
+        self.heldout, self.test_file = heldout, test_file
+        self.source, self.credit, self.critic, self.hint = source, credit, critic, hint
+        self.rewriter, self.engine, self.evaluation = rewriter, engine, evaluation
+        self.evaluation_batch, self.evaluation_limit = evaluation_batch, evaluation_limit
+        self.max_tokens, self.shuffle_critiques = max_tokens, shuffle_critiques
+        if isinstance(evaluation, Answers) and critic is None:
+            raise UserError("data.critic", got="null", expected="a critic", remedy="fresh answers need a judge")
+        self.episodes: list[Episode] = []
+        self.records = 0
+        self._actor: Actor | None = None
+
+    def setup(self, stage: str) -> None:
+        """Reads and splits the file; refuses a credit that would be zero everywhere."""
+        if self.episodes:
+            return
+        scale = (self.scale[0], self.scale[1]) if self.scale else None
+        episodes = read(self.file, format=self.format, scale=scale)
+        self.records = len(episodes)
+        self.episodes, self.heldout_tasks = self._split(episodes)
+        self.kept_out = self.records - len(self.episodes)
+        if self.shuffle_critiques:
+            self.episodes = shuffled(self.episodes, self.seed)
+        if isinstance(self.source, Replay) and self.source.behaviour == "start":
+            import torch
+
+            places = {t.key: n for n, t in enumerate(tasks_of(self.episodes))}
+            self.credit.check(torch.tensor([places[e.task.key] for e in self.episodes]))
+
+    def _split(self, episodes: list[Episode]) -> tuple[list[Episode], list[Task]]:
+        if isinstance(self.heldout, str):
+            return episodes, read_tasks(locate(self.heldout))
+        keys = {t.key for t in tasks_of(episodes) if _share(t.key, self.seed) < self.heldout}
+        kept = [e for e in episodes if e.task.key not in keys]
+        if not kept or not keys:
+            raise UserError("data.heldout", got=self.heldout, expected="a share that leaves prompts on both sides")
+        return kept, tasks_of([e for e in episodes if e.task.key in keys])
+
+    @property
+    def actor(self) -> Actor:
+        """Made on first use: the one place where experience reaches for the current weights."""
+        if self._actor is None:
+            policy = self.trainer.lightning_module.policy
+            collator = Collator(policy.tokenizer, self.hint, self.max_tokens)
+            self._actor = Actor(policy, self.engine, collator, self.critic, self.rewriter)
+        return self._actor
+
+    def train_dataloader(self) -> Stream:
+        return Stream(self)
+
+    def val_dataloader(self) -> Measured:
+        return Measured(self, self.heldout_tasks[: self.evaluation_limit])
+
+    def test_dataloader(self) -> Measured:
+        tasks = read_tasks(locate(self.test_file)) if self.test_file else self.heldout_tasks
+        return Measured(self, tasks[: self.evaluation_limit])
+
+    predict_dataloader = test_dataloader
+
+
+@dataclass
+class Stream:
+    """The optimiser steps of one epoch, as an iterable of known length: Lightning then never fetches one ahead."""
+
+    data: Experience
+
+    def __len__(self) -> int:
+        source = self.data.source
+        return source.rollouts(self.data.episodes) * source.steps_per_rollout
+
+    def __iter__(self) -> Iterator[Batch]:
+        data, trainer = self.data, self.data.trainer
+        # Computed, not stored: where this epoch stands is the number of batches that the loop has done.
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        size = data.source.steps_per_rollout
+        for number in range(done // size, len(self) // size):
+            place = Place(trainer.current_epoch, number, trainer.global_rank, trainer.world_size, data.seed)
+            batches = data.source.make(place, data.episodes, data.credit, data.actor)
+            yield from batches[done % size :] if number == done // size else batches
+
+
+@dataclass
+class Measured:
+    """Held-out records, made while they are read; each rank takes every world-th task, all make equally many batches."""
+
+    data: Experience
+    tasks: list[Task]
+
+    def __len__(self) -> int:
+        share = -(-len(self.tasks) // self.data.trainer.world_size)
+        return -(-share // self.data.evaluation_batch)
+
+    def __iter__(self) -> Iterator[list[Record]]:
+        rank, world, size = self.data.trainer.global_rank, self.data.trainer.world_size, self.data.evaluation_batch
+        mine = list(enumerate(self.tasks))[rank::world]
+        for start in range(0, len(self) * size, size):
+            part = mine[start : start + size]
+            records = self.data.evaluation([task for _, task in part], self.data.actor)
+            order = {task.key: n for n, task in part}
+            yield [{"order": order[record["id"]], **record} for record in records]
+
+
+def locate(name: str) -> Path:
+    """A path as it is, or a bundled sample by its name."""
+    path = Path(name).expanduser()
+    return path if path.exists() or "/" in name else sample(name)
+
+
+def shuffled(episodes: Sequence[Episode], seed: int) -> list[Episode]:
+    """Moves all words of each criticised row to another criticised row; scores and revisions stay."""
+    from dataclasses import replace
+
+    rows = [n for n, e in enumerate(episodes) if e.critique is not None]
+    order = sorted(rows, key=lambda n: _share(f"{n}", seed))
+    words = {to: [f for f in episodes[back].feedback if f.text] for to, back in zip(order, order[1:] + order[:1])}
+    return [
+        replace(e, feedback=tuple(replace(f, text=None) for f in e.feedback) + tuple(_words(words.get(n, []))))
+        for n, e in enumerate(episodes)
+    ]
+
+
+def _words(feedback: Sequence) -> list:
+    from dataclasses import replace
+
+    return [replace(f, score=float("nan"), revision=None) for f in feedback]
+
+
+def _share(key: str, seed: int) -> float:
+    return int(hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()[:12], 16) / 16**12

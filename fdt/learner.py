@@ -1,0 +1,165 @@
+"""How experience is learned from: one batch is one optimiser step, cut into micro-batches, on any number of ranks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+
+from fdt import __version__
+from fdt.batch import Batch
+from fdt.errors import UserError
+from fdt.metrics import Tally
+from fdt.microbatch import align, cut, total
+from fdt.policy import LoRA, Policy
+from fdt.sharding import shard
+from fdt.teachers import Frozen, Shadow, Teacher, at
+from objectives import Loss, Objective, Scored
+
+
+def adamw(params: Iterable[Any], lr: float = 5e-4, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    """AdamW without weight decay, which would pull adapters back to zero."""
+    return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)
+
+
+class Learner(LightningModule):
+    """Trains a causal LM on scores (policy gradient) and on critiques (distillation from a teacher that read them)."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        base: str = "smollm2-135m-instruct",
+        lora: LoRA | None = LoRA(),
+        dtype: str = "auto",
+        checkpointing: bool = False,
+        teacher: Teacher | None = None,
+        optimizer: Callable[[Iterable], torch.optim.Optimizer] = adamw,
+        warmup_steps: int = 0,
+        max_grad_norm: float = 1.0,
+        tokens_per_microbatch: int = 4096,
+        track_start: bool = True,
+        max_bad_steps: int = 5,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            objective: what is minimised: objectives.Mix of named terms.
+            base: model alias, local folder or hub id of an instruct model.
+            lora: adapters; null trains all weights.
+            dtype: auto, float32 or bfloat16: dtype of the base (auto: bfloat16 where it is fast).
+            checkpointing: recompute activations in the backward pass to save memory.
+            teacher: fdt.teachers.Frozen, EMA or Live (default Frozen).
+            optimizer: optimiser class and its arguments.
+            warmup_steps: steps over which the learning rate rises from 0.
+            max_grad_norm: largest gradient norm; larger ones are scaled down.
+            tokens_per_microbatch: most tokens that one forward reads.
+            track_start: measure the KL to the starting policy at every step (one extra forward).
+            max_bad_steps: stop after so many non-finite steps in a row; such a step touches no weight.
+            seed: seed of adapters and dropout.
+        """
+        super().__init__()
+        self.automatic_optimization, self.strict_loading = False, False
+        self.objective, self.base, self.lora, self.dtype_name = objective, base, lora, dtype
+        self.checkpointing, self.make_optimizer, self.warmup_steps = checkpointing, optimizer, warmup_steps
+        self.max_grad_norm, self.tokens_per_microbatch = max_grad_norm, tokens_per_microbatch
+        self.track_start, self.max_bad_steps, self.seed = track_start, max_bad_steps, seed
+        self.teacher = teacher if teacher is not None else Frozen()
+        self.start: Teacher | None = None
+        self.policy: Policy | None = None
+        self.bad_steps = 0
+
+    def configure_model(self) -> None:
+        """Builds the policy, and for training its teachers; called before weights are restored."""
+        if self.policy is None:
+            self.policy = Policy(self.base, self.lora, self.dtype_name, self.checkpointing, self.seed)
+            if isinstance(self.trainer.strategy, ModelParallelStrategy):
+                shard(self.policy, self.device_mesh["data_parallel"])
+        if self.trainer.state.fn == TrainerFn.FITTING and self.start is None:
+            self.teacher.attach(self.policy)
+            self.start = self.teacher if isinstance(self.teacher, Frozen) else Frozen()
+            if self.start is not self.teacher:
+                self.start.attach(self.policy)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.policy.trainable())
+        ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, (n + 1) / max(1, self.warmup_steps)))
+        return [optimizer], [ramp]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step * 1009 + self.global_rank)
+        batch = self.weigh(batch)
+        parts = align(cut(batch, self.tokens_per_microbatch))
+        tally = Tally(batch, getattr(self.objective, "terms", {}))
+        for number, part in enumerate(parts):
+            with nullcontext() if number == len(parts) - 1 else self._unsynchronised():
+                loss, student, others, rollouts = self.measure(part)
+                tally.add(part, loss, student, others, rollouts)
+                self.manual_backward(loss.value * self.trainer.world_size)
+        norm, healthy = self._step()
+        tally.finish(self, norm, time.perf_counter() - began)
+        return {"outcome": tally, "batch": batch, "healthy": healthy}
+
+    def weigh(self, batch: Batch) -> Batch:
+        """Each term's weights, and its denominator over the whole step and all ranks."""
+        rollouts = replace(batch.rollouts, update=self.global_step)
+        rollouts = replace(rollouts, weights=self.objective.weigh(rollouts))
+        shares = {name: torch.tensor(share) for name, share in self.objective.totals(rollouts).items()}
+        return replace(batch, rollouts=replace(rollouts, totals=total(shares, self.device)))
+
+    def measure(self, part: Batch) -> tuple[Loss, Scored, dict[str, Scored], Any]:
+        """Scores one micro-batch under the teachers and the policy, and weighs the two."""
+        others: dict[str, Scored] = {}
+        rollouts = part.rollouts
+        if part.teacher is not None and "teacher" in self.objective.needs:
+            others["teacher"] = at(self.teacher(self.policy, part.teacher), part.taught_tokens)
+        if self.track_start or part.behaviour == "start" or "reference" in self.objective.needs:
+            others["reference"] = self.start(self.policy, part.student)
+        if part.behaviour == "start" and rollouts.old is None:
+            rollouts = replace(rollouts, old=others["reference"].log_probs.detach())
+        student = self.policy.score(part.student)
+        return self.objective(student, others, rollouts), student, others, rollouts
+
+    def _unsynchronised(self):
+        strategy = self.trainer.strategy
+        # DDP sums gradients over ranks once, in the last backward; FSDP2 reduces each, which adds up to the same.
+        return strategy.block_backward_sync() if hasattr(strategy, "block_backward_sync") else nullcontext()
+
+    def _step(self) -> tuple[float, bool]:
+        optimizer, parameters = self.optimizers(), self.policy.trainable()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        healthy = bool(torch.isfinite(norm))
+        if healthy:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
+            optimizer.step()
+            self.lr_schedulers().step()
+            self.teacher.update(self.policy)
+        optimizer.zero_grad()
+        self.bad_steps = 0 if healthy else self.bad_steps + 1
+        if self.bad_steps >= self.max_bad_steps:
+            raise UserError(f"{self.bad_steps} steps in a row had a non-finite gradient", remedy="lower the learning rate")
+        return float(norm), healthy
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what trained (and the EMA teacher); the frozen base is named, not copied."""
+        wanted = {f"policy.{name}" for name, p in self.policy.named_parameters() if p.requires_grad}
+        moving = isinstance(self.teacher, Shadow) and not isinstance(self.teacher, Frozen)
+        checkpoint["state_dict"] = {
+            name: value
+            for name, value in checkpoint["state_dict"].items()
+            if name in wanted or (moving and name.startswith("teacher."))
+        }
+        checkpoint["fdt"] = {**self.policy.describe(), "version": __version__}
+
+    def validation_step(self, records: list[dict], batch_idx: int) -> list[dict]:
+        return records
+
+    test_step = predict_step = validation_step

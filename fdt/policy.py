@@ -1,0 +1,182 @@
+"""The policy: a causal LM with optional LoRA adapters that scores target tokens without ever making full logits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fdt.batch import View
+from fdt.errors import UserError
+from fdt.models import resolve_model
+from fdt.packing import groups, pack
+from objectives import Scored
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (arXiv 2106.09685); held in float32 whatever the base's dtype, since small updates round away."""
+
+    rank: int = 16
+    """Rank of each adapter."""
+    alpha: float = 32.0
+    """Scale: the adapter's output is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """Dropout on the adapter's input."""
+    targets: str | list[str] = "all-linear"
+    """Which linear layers get an adapter: all-linear, or a list of module names."""
+    layers: list[int] | None = None
+    """Only these decoder layers (None: all); with the upper ones alone the backward pass stops early."""
+
+
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where the device multiplies it natively, float32 elsewhere (emulated bfloat16 is about 9x slower)."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Policy(nn.Module):
+    """Loads the base, adds adapters, scores views. ``causal`` is the bare causal LM, ``model`` may wrap it for PEFT.
+
+    Args:
+        base: model alias, local folder or hub id.
+        lora: adapters, or None to train all weights.
+        dtype: auto, float32 or bfloat16: the dtype of the frozen base, or of all weights without LoRA.
+        checkpointing: recompute activations in the backward pass (less memory, about a third more time).
+        seed: seed of the adapters' initial values, so that every rank and every restart begins with the same ones.
+    """
+
+    def __init__(
+        self, base: str, lora: LoRA | None = None, dtype: str = "auto", checkpointing: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__()
+        folder = resolve_model(base)
+        kind = choose_dtype(dtype, lora)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            causal = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa")
+        except (OSError, ValueError) as fault:
+            reason = str(fault).strip().splitlines()[0]
+            raise UserError(f"model.base: cannot load {base!r}: {reason}", remedy="a folder or hub id with a causal LM")
+        check_tokenizer(self.tokenizer, base)
+        check_head(causal, base)
+        if checkpointing:
+            causal.gradient_checkpointing_enable({"use_reentrant": False})
+        self.base, self.lora = base, lora
+        self.model: nn.Module = causal if lora is None else _adapt(causal, lora, seed)
+        self.train_dtype = {p.dtype for p in self.trainable()}
+
+    @property
+    def causal(self) -> nn.Module:
+        """The causal LM itself: what FSDP2 shards and what generates."""
+        return self.model if self.lora is None else self.model.get_base_model()
+
+    @property
+    def head(self) -> Tensor:
+        """The LM head's weight ``[V, D]`` (shared with the embedding where the model ties them)."""
+        return self.causal.get_output_embeddings().weight
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.causal.parameters()).device
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters with a gradient, in a stable order."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def score(self, view: View) -> Scored:
+        """Log-probs of a view's N target tokens, with a lazy head: hidden ``[N, D]`` is made, logits are not."""
+        hidden = self.hidden(view)
+        index = torch.arange(hidden.shape[0], device=hidden.device)
+        return Scored(hidden=hidden, weight=self.head, targets=view.tokens[view.target], index=index)
+
+    def hidden(self, view: View) -> Tensor:
+        """Hidden states ``[N, D]`` that predict the target tokens, row-major; prompts shared by rows are read once."""
+        reader = getattr(self.causal, "fdt_hidden", None)
+        return (reader or _hidden_of(self.causal))(view)
+
+    def describe(self) -> dict[str, Any]:
+        """What an export must know to rebuild this policy."""
+        return {"model": self.base, "lora": None if self.lora is None else asdict(self.lora)}
+
+
+def _hidden_of(causal: nn.Module):
+    scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
+
+    def hidden(view: View) -> Tensor:
+        decoder = causal.get_decoder()
+        if len(groups(view)) == len(view.lengths):
+            alive = torch.arange(view.tokens.shape[1], device=view.tokens.device) < view.lengths[:, None]
+            states = decoder(input_ids=view.tokens, attention_mask=alive.long(), use_cache=False).last_hidden_state
+            chosen = states[:, :-1][view.target[:, 1:]]
+        else:
+            packed = pack(view)
+            dtype = next(p.dtype for p in decoder.parameters() if p.is_floating_point())
+            mask = torch.zeros(packed.mask().shape, dtype=dtype, device=view.tokens.device)
+            mask.masked_fill_(~packed.mask(), torch.finfo(dtype).min)
+            states = decoder(
+                input_ids=packed.tokens, attention_mask=mask, position_ids=packed.positions, use_cache=False
+            ).last_hidden_state
+            chosen = states[packed.pick[:, 0], packed.pick[:, 1]]
+        return chosen if scale == 1.0 else chosen * scale
+
+    return hidden
+
+
+def _adapt(causal: nn.Module, lora: LoRA, seed: int) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        layers_to_transform=lora.layers,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(causal, config, autocast_adapter_dtype=True)
+
+
+def choose_dtype(name: str, lora: LoRA | None) -> torch.dtype:
+    """The dtype to load in: ``auto`` is the fast one under LoRA, float32 (master weights) without."""
+    if name == "auto":
+        return torch.float32 if lora is None else fast_dtype()
+    if name not in DTYPES:
+        raise UserError("model.dtype", got=name, expected="auto, float32 or bfloat16")
+    if DTYPES[name] is torch.bfloat16 and lora is None:
+        raise UserError(
+            "model.dtype: full weights in bfloat16 round small updates away (lr 1e-5 moves almost nothing)",
+            got=name,
+            expected="float32 master weights",
+            remedy="model.dtype float32 with trainer.precision bf16-mixed, or train LoRA adapters",
+        )
+    return DTYPES[name]
+
+
+def check_tokenizer(tokenizer: Any, base: str) -> None:
+    """A chat template and an end-of-sequence token are needed; padding falls back to the latter."""
+    if tokenizer.chat_template is None:
+        raise UserError(f"model.base: the tokenizer of {base!r} has no chat template", remedy="use an instruct model")
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"model.base: the tokenizer of {base!r} has no end-of-sequence token", remedy="set eos_token")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def check_head(causal: nn.Module, base: str) -> None:
+    """Heads that bend the logits after the matrix product are refused rather than scored wrongly."""
+    head = causal.get_output_embeddings()
+    if getattr(causal.config, "final_logit_softcapping", None) or getattr(head, "bias", None) is not None:
+        raise UserError(f"model.base: {base!r} caps its logits or has a head bias; the chunked head supports neither")
+    if getattr(causal.config, "logit_scale", None) not in (None, 1.0):
+        raise UserError(f"model.base: {base!r} scales its logits (logit_scale); the chunked head does not support it")

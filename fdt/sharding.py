@@ -1,0 +1,60 @@
+"""FSDP2: which modules are sharded, and what keeps scoring and generation whole under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.nn as nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from fdt.policy import Policy, _hidden_of
+
+
+def shard(policy: Policy, mesh: DeviceMesh) -> None:
+    """Shards each decoder layer, then the causal LM itself (embedding, norm, head) as the root.
+
+    The root is the causal LM, not a wrapper: the head is read outside a forward, so it must belong to the module that
+    stays gathered between forward and backward. The scoring method is registered so that FSDP2 gathers for it.
+    """
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    causal = policy.causal
+    for layer in causal.get_decoder().layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(causal, mesh=mesh, reshard_after_forward=False)
+    causal.fdt_hidden = _hidden_of(causal)
+    register_fsdp_forward_method(causal, "fdt_hidden")
+
+
+def sharded_modules(policy: Policy) -> list[nn.Module]:
+    """The FSDP2 modules of a policy, root last; empty when nothing is sharded."""
+    from torch.distributed.fsdp import FSDPModule
+
+    found = [module for module in policy.causal.modules() if isinstance(module, FSDPModule)]
+    return found[1:] + found[:1]
+
+
+def is_sharded(policy: Policy) -> bool:
+    return bool(sharded_modules(policy))
+
+
+def release(policy: Policy) -> None:
+    """Drops gathered weights, so that the next forward gathers the current ones (after weights were swapped)."""
+    for module in sharded_modules(policy):
+        module.reshard()
+
+
+@contextmanager
+def gathered(policy: Policy) -> Iterator[None]:
+    """Holds all weights whole on this rank for the duration: generation then gathers once, not once a token."""
+    modules = sharded_modules(policy)
+    for module in modules:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.set_reshard_after_forward(module is not modules[-1], recurse=False)
+            module.reshard()

@@ -1,0 +1,168 @@
+"""Where the actions of an optimiser step come from: a file (replay), or the current policy (on-policy)."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fdt.actor import Actor
+from fdt.batch import Batch
+from fdt.errors import UserError
+from feedback.types import Episode, Task
+from objectives import Credit
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which rollout of which epoch, on which rank; all randomness is derived from it, so a resumed run repeats it."""
+
+    epoch: int
+    number: int
+    rank: int = 0
+    world: int = 1
+    seed: int = 0
+
+    def draw(self, purpose: int = 0) -> int:
+        """A seed of its own for each purpose."""
+        parts = (self.seed, self.epoch, self.number, self.rank, purpose)
+        value = 0
+        for part in parts:
+            value = (value * 1_000_003 + part + 1) % (2**31 - 1)
+        return value
+
+    def order(self, size: int) -> list[int]:
+        """The epoch's permutation, the same on every rank."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return torch.randperm(size, generator=generator).tolist()
+
+
+class Source(ABC):
+    """Makes the batches of one rollout at a time."""
+
+    @property
+    @abstractmethod
+    def steps_per_rollout(self) -> int:
+        """Optimiser steps that one rollout yields."""
+
+    @abstractmethod
+    def rollouts(self, episodes: Sequence[Episode]) -> int:
+        """Rollouts in one epoch over these recorded episodes."""
+
+    @abstractmethod
+    def make(self, place: Place, episodes: Sequence[Episode], credit: Credit, actor: Actor) -> list[Batch]:
+        """The batches of one rollout on this rank, ``steps_per_rollout`` of them."""
+
+
+@dataclass(frozen=True)
+class Replay(Source):
+    """Recorded responses are the actions. Their behaviour log-probs are unknown; ``behaviour`` says how that is met.
+
+    Advantages come from the whole file, so that a group need not lie in one step.
+    """
+
+    rows_per_step: int = 16
+    """Recorded rows in one optimiser step, over all ranks."""
+    behaviour: str = "start"
+    """start: the starting policy stands in for whoever wrote the answers, and the ratio is truncated by the policy
+    term; drop: the scalar stream is left out, critiques and revisions still teach."""
+
+    def __post_init__(self) -> None:
+        if self.behaviour not in ("start", "drop"):
+            raise UserError("data.source.behaviour", got=self.behaviour, expected="start or drop")
+
+    @property
+    def steps_per_rollout(self) -> int:
+        return 1
+
+    def rollouts(self, episodes: Sequence[Episode]) -> int:
+        return -(-len(episodes) // self.rows_per_step)
+
+    def make(self, place: Place, episodes: Sequence[Episode], credit: Credit, actor: Actor) -> list[Batch]:
+        began = place.number * self.rows_per_step
+        chosen = place.order(len(episodes))[began : began + self.rows_per_step]
+        mine = chosen[place.rank :: place.world]
+        advantages = assign(credit, episodes)
+        picked = mine or chosen[:1]
+        rows = actor.rewrite([episodes[i] for i in picked], place.draw(1)) if mine else [episodes[i] for i in picked]
+        batch = actor.collator(rows, advantages[picked], acted=self.behaviour == "start")
+        batch = batch if batch is not None else stand_in(episodes[chosen[0]], actor)
+        batch = replace(batch, behaviour="start", info={"rows": float(len(mine))})
+        return [batch if mine else batch.silenced()]
+
+
+@dataclass(frozen=True)
+class OnPolicy(Source):
+    """The current policy answers the recorded prompts afresh and a critic judges each answer."""
+
+    prompts_per_rollout: int = 4
+    """Prompts of one rollout, over all ranks."""
+    generations: int = 4
+    """Answers to each prompt (TRL: num_generations)."""
+    updates_per_rollout: int = 1
+    """Optimiser steps that one rollout is cut into; above 1 the log-probs of the rollout are kept and the ratio clips."""
+    epochs_per_rollout: int = 1
+    """Passes over one rollout."""
+    recorded_hints: bool = False
+    """Where the critic has no words for an answer, show the teacher the critiques recorded for its prompt."""
+
+    @property
+    def steps_per_rollout(self) -> int:
+        return self.updates_per_rollout * self.epochs_per_rollout
+
+    def rollouts(self, episodes: Sequence[Episode]) -> int:
+        return -(-len(tasks_of(episodes)) // self.prompts_per_rollout)
+
+    def make(self, place: Place, episodes: Sequence[Episode], credit: Credit, actor: Actor) -> list[Batch]:
+        tasks = tasks_of(episodes)
+        began = place.number * self.prompts_per_rollout
+        chosen = place.order(len(tasks))[began : began + self.prompts_per_rollout]
+        mine = chosen[place.rank :: place.world]
+        start = time.perf_counter()
+        fresh = actor.act([tasks[i] for i in mine], place.draw(), self.generations)
+        fresh = [self._hint(e) for e in fresh]
+        fresh = actor.rewrite(fresh, place.draw(1))
+        info = {"generate_s": time.perf_counter() - start, "rows": float(len(fresh))}
+        batches = self._cut(fresh, assign(credit, fresh) if fresh else torch.zeros(0), actor)
+        whole = [batch if batch is not None else stand_in(episodes[0], actor) for batch in batches]
+        if self.steps_per_rollout > 1:
+            whole = [actor.remember(batch) for batch in whole]
+        return [replace(batch, info=info) for batch in whole] * self.epochs_per_rollout
+
+    def _hint(self, episode: Episode) -> Episode:
+        if not self.recorded_hints or episode.critique is not None or not episode.task.hints:
+            return episode
+        from feedback.types import Feedback
+
+        return episode.with_feedback(Feedback(source="human", text=episode.task.hints[0]))
+
+    def _cut(self, episodes: list[Episode], advantages: Tensor, actor: Actor) -> list[Batch | None]:
+        batches = []
+        for part in range(self.updates_per_rollout):
+            index = list(range(part, len(episodes), self.updates_per_rollout))
+            batches.append(actor.collator([episodes[i] for i in index], advantages[index]) if index else None)
+        return batches
+
+
+def stand_in(episode: Episode, actor: Actor) -> Batch:
+    """One silent row for a rank that has nothing to say in a step."""
+    whole = replace(actor.collator, max_tokens=2**31, hint=None)
+    batch = whole([replace(episode, feedback=())], torch.zeros(1))
+    assert batch is not None
+    return replace(batch.silenced(), episodes=())
+
+
+def assign(credit: Credit, episodes: Sequence[Episode]) -> Tensor:
+    """Advantages ``[E]`` of episodes from their scores, grouped by task."""
+    places = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
+    scores = torch.tensor([e.score for e in episodes], dtype=torch.float32)
+    return credit(scores, torch.tensor([places[e.task.key] for e in episodes]))
+
+
+def tasks_of(episodes: Sequence[Episode]) -> list[Task]:
+    """The distinct tasks of episodes, in file order."""
+    return list({e.task.key: e.task for e in episodes}.values())

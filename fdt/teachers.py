@@ -1,0 +1,118 @@
+"""Teachers: the same network shown the critique. They score the student's own tokens, and never hold a gradient."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fdt.batch import View
+from fdt.policy import Policy
+from fdt.sharding import release
+from objectives import Scored
+
+
+class Teacher(nn.Module, ABC):
+    """Scores a view without gradient. ``attach`` is called once, when the policy holds its starting weights."""
+
+    @abstractmethod
+    def attach(self, policy: Policy) -> None:
+        """Takes what it needs from the policy at its start."""
+
+    @abstractmethod
+    def forward(self, policy: Policy, view: View) -> Scored:
+        """Log-probs of the view's target tokens under the teacher."""
+
+    def update(self, policy: Policy) -> None:
+        """Called after every optimiser step."""
+
+
+class Live(Teacher):
+    """The current policy itself, shown the critique (SDPO without regularised teacher, arXiv 2601.20802 section 3)."""
+
+    def attach(self, policy: Policy) -> None:
+        return None
+
+    @torch.no_grad()
+    def forward(self, policy: Policy, view: View) -> Scored:
+        return policy.score(view)
+
+
+class Shadow(Teacher):
+    """A second set of the *trainable* weights, put in place while it scores. With LoRA that is a few megabytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies = nn.ParameterList()
+
+    def attach(self, policy: Policy) -> None:
+        copies = [nn.Parameter(p.detach().clone(), requires_grad=False) for p in policy.trainable()]
+        self.copies = nn.ParameterList(copies)
+
+    @torch.no_grad()
+    def forward(self, policy: Policy, view: View) -> Scored:
+        with self._in_place(policy):
+            scored = policy.score(view)
+            weight = self._own_head(policy)
+        return scored if weight is None else replace_head(scored, weight)
+
+    def _own_head(self, policy: Policy) -> Tensor | None:
+        # The head is read lazily, after the policy's weights are back: a trained head must come from the copies.
+        head = policy.causal.get_output_embeddings().weight
+        if not head.requires_grad:
+            return None
+        return head.detach().clone()
+
+    @contextmanager
+    def _in_place(self, policy: Policy) -> Iterator[None]:
+        weights = policy.trainable()
+        kept = [p.detach().clone() for p in weights]
+        release(policy)
+        _copy(weights, list(self.copies))
+        try:
+            yield
+        finally:
+            release(policy)
+            _copy(weights, kept)
+
+
+class Frozen(Shadow):
+    """The policy as it was at the start. Rebuilt from the base on resume, so it is left out of checkpoints."""
+
+
+class EMA(Shadow):
+    """Exponential moving average of the policy: copy <- (1 - rate) * copy + rate * policy after each optimiser step."""
+
+    def __init__(self, rate: float = 0.05) -> None:
+        """
+        Args:
+            rate: share of the current policy taken in at each step (SDPO: 0.05; 0 would be frozen, 1 live).
+        """
+        super().__init__()
+        if not 0.0 < rate < 1.0:
+            raise ValueError(f"EMA: rate must lie between 0 and 1, got {rate}; use Frozen for 0 and Live for 1")
+        self.rate = rate
+
+    @torch.no_grad()
+    def update(self, policy: Policy) -> None:
+        for copy, weight in zip(self.copies, policy.trainable(), strict=True):
+            copy.lerp_(weight.detach(), self.rate)
+
+
+def replace_head(scored: Scored, weight: Tensor) -> Scored:
+    """The same hidden states read through another head."""
+    return Scored(hidden=scored.hidden, weight=weight, targets=scored.targets, index=scored.index)
+
+
+def at(scored: Scored, index: Tensor) -> Scored:
+    """The same scores, said to be those of other positions among the step's N tokens."""
+    return Scored(hidden=scored.hidden, weight=scored.weight, targets=scored.targets, index=index)
+
+
+def _copy(into: list[nn.Parameter], source: list[Tensor]) -> None:
+    with torch.no_grad():
+        for target, value in zip(into, source, strict=True):
+            target.copy_(value)
