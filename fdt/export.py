@@ -111,6 +111,7 @@ def card(facts: dict, differences: dict[str, float]) -> str:
         *(opening[name] for name in differences),
         "```",
         "",
+        *("The adapter finds its base through adapter_config.json." for name in differences if name == "adapter"),
         "The training config lies in the run folder as `config.yaml`, the held-out results in `report.html`.",
     ]
     return "\n".join(lines) + "\n"

@@ -69,6 +69,7 @@ def write(policy: Policy, folder: Path, parts: list[str]) -> dict[str, float]:
     wanted = probe(policy.model, tokenizer)
     if "adapter" in parts:
         policy.model.save_pretrained(folder / "adapter")
+        (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form to fill in; the export writes a card
         tokenizer.save_pretrained(folder / "adapter")
     if "merged" in parts:
         plain = policy.model if policy.lora is None else policy.model.merge_and_unload(safe_merge=True)
