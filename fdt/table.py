@@ -86,9 +86,7 @@ class Table:
 
     def show(self, console: Console | None = None) -> None:
         """Prints tables and notes to the terminal."""
-        console = console or Console()
-        if not console.is_terminal:
-            console.width = max(console.width, WIDTH)
+        console = console or terminal()
         for kind in self.kinds():
             grid = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
             for index, heading in enumerate(self.header(kind)):
@@ -99,6 +97,14 @@ class Table:
             console.print(grid)
         for note in self.notes:
             console.print(f"note: {note}", markup=False, highlight=False)
+
+
+def terminal() -> Console:
+    """Standard output, wide enough for the table where it is a file or a pipe."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    return console
 
 
 def build_table(runs: list[Run]) -> Table:

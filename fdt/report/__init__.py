@@ -1,0 +1,88 @@
+"""The verbs `fdt report` and `fdt compare`: one HTML page, or one table in the terminal, over run folders."""
+
+import argparse
+from pathlib import Path
+
+from fdt.errors import UserError
+
+EPILOG = "RUN is a folder that `fdt fit` wrote: one arm, or a folder of arms."
+
+
+def main(argv: list[str]) -> int:
+    """Runs ``report RUN [RUN ...] [--out FILE]`` or ``compare RUN [RUN ...]``; returns the exit code.
+
+    Raises:
+        UserError: a folder without a run in it, or a page that cannot be written.
+    """
+    verb, *rest = argv
+    arguments = _parser(verb).parse_args(rest)
+    if verb == "compare":
+        print_table(arguments.runs)
+    else:
+        print(write_report(arguments.runs, arguments.out))
+    return 0
+
+
+def print_table(roots: Path | list[Path]) -> None:
+    """Prints the before/after table of one folder or several, and what could not be read.
+
+    Raises:
+        UserError: a folder without a run in it.
+    """
+    from fdt.runs import gather
+    from fdt.table import accounting_line, build_table, terminal
+
+    runs = gather(_listed(roots))
+    console = terminal()
+    build_table(runs).show(console)
+    lines = [f"{run.name}: {accounting_line(run.accounting)}" for run in runs if run.accounting]
+    lines += [f"not read: {problem}" for run in runs for problem in run.problems]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
+    """Writes report.html, table.json, table.md and figures/ and returns the path of the page.
+
+    One folder is reported inside itself, several in the current folder, unless `out` names the page.
+
+    Raises:
+        UserError: a folder without a run in it, or a page that cannot be written.
+    """
+    from fdt.figures import save_figures
+    from fdt.report.page import render
+    from fdt.runs import gather
+    from fdt.table import build_table
+
+    roots = _listed(roots)
+    out = Path(out or (roots[0] if len(roots) == 1 else Path()) / "report.html")
+    runs = gather(roots)
+    table = build_table(runs)
+    title = ", ".join(root.resolve().name for root in roots)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figures = save_figures(runs, table, out.parent / "figures")
+        table.save(out.parent)
+        out.write_text(render(title, runs, table, figures), encoding="utf-8")
+    except OSError as error:
+        raise UserError("the report cannot be written", got=error.strerror, path=error.filename or out) from error
+    return out
+
+
+def _listed(roots: Path | str | list[Path]) -> list[Path]:
+    return [Path(root) for root in (roots if isinstance(roots, list) else [roots])]
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    does = {
+        "report": "Write one HTML page about runs: what was run, before and after, curves, tokens, where feedback went.",
+        "compare": "Print the before/after table of runs.",
+    }
+    parser = argparse.ArgumentParser(prog=f"fdt {verb}", description=does[verb], epilog=EPILOG)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    if verb == "report":
+        parser.add_argument(
+            "--out", type=Path, metavar="FILE", help="the page to write (default: report.html inside RUN; with several "
+            "RUNs, in the current folder); table.json, table.md and figures/ go beside it"
+        )  # fmt: skip
+    return parser

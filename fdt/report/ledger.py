@@ -1,0 +1,56 @@
+"""What became of the feedback: rows, rewrites, and critiques that moved nothing."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fdt.measures import counts, number
+from fdt.runs import Record, Run
+from fdt.table import accounting_line
+
+# Below this mean |log p(teacher) − log p|, in nats per token, a critique is counted as without effect.
+NO_EFFECT = 0.02
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The account of one arm."""
+
+    name: str
+    line: str
+    file: str
+    reasons: list[tuple[str, str, int]]  # used or dropped, why, rows of the file
+    signals: dict[str, int]  # stream -> tokens trained on
+    rewrites: list[tuple[str, int]] = field(default_factory=list)  # status -> episodes, most frequent first
+    taught: int = 0  # episodes with recorded tokens that the teacher scored
+    without_effect: int = 0  # of those, the ones below `NO_EFFECT`
+
+
+def ledger(run: Run) -> Ledger:
+    """The account of `run`, from its accounting file and its transcripts."""
+    statuses: dict[tuple[str, str], str] = {}
+    moved: dict[tuple[str, str], bool] = {}
+    for record in run.transcripts():
+        # A resumed run repeats steps: what was recorded last counts.
+        key = (str(record.get("step")), str(record.get("id")))
+        if record.get("revision_status"):
+            statuses[key] = str(record["revision_status"])
+        if (effect := _effect(record)) is not None:
+            moved[key] = effect >= NO_EFFECT
+    return Ledger(
+        name=run.name,
+        line=accounting_line(run.accounting) if run.accounting else "no accounting was recorded",
+        file=str(run.accounting.get("file", "")),
+        reasons=[(side, why, n) for side in ("used", "dropped") for why, n in counts(run.accounting, side).items()],
+        signals=counts(run.accounting, "signals"),
+        rewrites=Counter(statuses.values()).most_common(),
+        taught=len(moved),
+        without_effect=sum(not effect for effect in moved.values()),
+    )
+
+
+def _effect(record: Record) -> float | None:
+    """Mean |log p(teacher) − log p| in nats per token over the tokens the teacher scored; None where it scored none."""
+    tokens = [token for token in record.get("tokens") or [] if isinstance(token, dict)]
+    gaps = [abs(number(token, "teacher_logp") - number(token, "logp")) for token in tokens]
+    gaps = [gap for gap in gaps if gap == gap]
+    return sum(gaps) / len(gaps) if gaps else None

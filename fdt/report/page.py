@@ -1,0 +1,114 @@
+"""Puts the page together: plain values into a template that escapes every one of them."""
+
+import base64
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from fdt.measures import LIKELIHOOD
+from fdt.report.ledger import NO_EFFECT, ledger
+from fdt.report.samples import as_text, samples
+from fdt.report.settings import settings
+from fdt.report.tokens import LEVELS, VIEWS, coefficients, pick, scales, shade
+from fdt.runs import Run
+from fdt.table import KINDS, Row, Table, interval_text
+
+# Nothing is loaded from anywhere, nothing runs, nothing is sent: the page holds text that strangers wrote.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+LONGEST_TEXT = 4000  # characters of one prompt, answer or critique
+UNWRITABLE = (("\0", "\x1f"), ("\x7f", "\x9f"), ("\u202a", "\u202e"), ("\u2066", "\u2069"), ("\ud800", "\udfff"))
+LEDGER_FIGURE = "Where the feedback went"
+TABLE_FIGURE = "Before and after"
+
+
+def render(title: str, runs: list[Run], table: Table, figures: dict[str, Path]) -> str:
+    """The whole page as HTML that any UTF-8 file can hold. `figures` are PNG files by title, embedded as data."""
+    episodes = [(run, coefficients(run.config), pick(run)) for run in runs]
+    chosen, outcomes = samples(runs)
+    images = {name: _data(path) for name, path in figures.items()}
+    return _environment().get_template("page.html").render(
+        policy=POLICY,
+        title=title,
+        table=table,
+        verdicts=[(row, verdict(row), _change_text(row)) for row in table.rows if not row.is_base],
+        settings=settings(runs),
+        bars={name: data for name, data in images.items() if name.startswith(TABLE_FIGURE)},
+        curves={name: data for name, data in images.items() if not name.startswith((TABLE_FIGURE, LEDGER_FIGURE))},
+        ledger_figure=images.get(LEDGER_FIGURE),
+        views=VIEWS,
+        levels=range(1, LEVELS + 1),
+        scales=scales([shown for _, _, several in episodes for shown in several]),
+        arms=[arm for arm in episodes if arm[2]],
+        no_effect=NO_EFFECT,
+        ledgers=[ledger(run) for run in runs],
+        samples=chosen,
+        outcomes=outcomes,
+        problems=[problem for run in runs for problem in run.problems],
+    )
+
+
+def verdict(row: Row) -> str:
+    """What the interval of the change allows to say: improved, worsened, no clear change, or not measured."""
+    if row.change is None or not row.change.known:
+        return "not measured"
+    if not row.change.clear_of_zero:
+        return "no clear change"
+    better = row.change.mean < 0 if row.kind == LIKELIHOOD else row.change.mean > 0
+    return "improved" if better else "worsened"
+
+
+def clean(value: Any) -> Any:
+    """Text without control characters, lone surrogates (no file can hold them) and bidirectional overrides.
+
+    The last would show a reader another order of letters than the model read. Each becomes U+FFFD.
+    """
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return "".join(char if _writable(char) else "\ufffd" for char in value)
+
+
+def clip(text: object) -> str:
+    """The first `LONGEST_TEXT` characters of a prompt, an answer or a critique, saying how many are left out."""
+    text = as_text(text)
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"{text[:LONGEST_TEXT]} … ({len(text) - LONGEST_TEXT} more characters)"
+
+
+def _writable(char: str) -> bool:
+    return char in "\n\t" or not any(low <= char <= high for low, high in UNWRITABLE)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=clean,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"clip": clip, "signed": _signed, "score": _score}
+    environment.globals |= {"shade": shade}
+    return environment
+
+
+def _change_text(row: Row) -> str:
+    *_, scale, digits = KINDS[row.kind]
+    unit = "nats/token" if row.kind == LIKELIHOOD else "points"
+    return f"{interval_text(row.change, scale, '+' + digits)} {unit}"
+
+
+def _signed(value: Any) -> str:
+    return f"{value:+.2f}" if isinstance(value, int | float) and isfinite(value) else "–"
+
+
+def _score(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, int | float) and isfinite(value) else "not scored"
+
+
+def _data(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,63 @@
+"""The configs of the arms, flat: what they share, what tells them apart."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from fdt.runs import Record, Run
+
+SECRET = re.compile(r"(api_?key|secret|password|credential|auth_token|access_token)$", re.IGNORECASE)
+HIDDEN = "(hidden)"
+# Of Lightning's own settings, those that say how much was trained; the others stay in the folded list.
+TRAINER = re.compile(r"trainer\.(max_steps|max_epochs|devices|strategy|precision)$")
+EMPTY = ("None", "{}", "[]")
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Dotted key -> value: of each arm in the order of `names` where they differ, else the one they share."""
+
+    names: list[str]
+    differing: dict[str, list[str]]
+    main: dict[str, str]
+    others: dict[str, str]
+    files: dict[str, str]  # arm -> its whole config as YAML
+
+
+def settings(runs: list[Run]) -> Settings:
+    """Flattens the configs. Values under keys that name a secret are hidden."""
+    flat = [_flat(_hidden(run.config)) for run in runs]
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    values = {key: [one.get(key, ABSENT) for one in flat] for key in keys}
+    shared = {key: row[0] for key, row in values.items() if len(set(row)) == 1 and row[0] not in EMPTY}
+    return Settings(
+        names=[run.name for run in runs],
+        differing={key: row for key, row in values.items() if len(set(row)) > 1},
+        main={key: value for key, value in shared.items() if _is_main(key)},
+        others={key: value for key, value in shared.items() if not _is_main(key)},
+        files={run.name: yaml.safe_dump(_hidden(run.config), sort_keys=False, allow_unicode=True) for run in runs},
+    )
+
+
+def _is_main(key: str) -> bool:
+    return not key.startswith("trainer.") or bool(TRAINER.match(key))
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(node, list) and any(isinstance(child, dict) for child in node):
+        node = dict(enumerate(node))
+    if not (isinstance(node, dict) and node):
+        return {prefix: str(node)}
+    flat: dict[str, str] = {}
+    for key, child in node.items():
+        flat |= _flat(child, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _hidden(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: HIDDEN if SECRET.search(str(key)) and child else _hidden(child) for key, child in node.items()}
+    return [_hidden(child) for child in node] if isinstance(node, list) else node

@@ -1,0 +1,156 @@
+"""The token view: each token of an answer with what the score and what the critique say about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite, nan
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fdt.measures import number
+from fdt.runs import Record, Run
+
+SHOWN = 6  # episodes an arm
+LONGEST = 600  # tokens an episode
+LEVELS = 4  # shades to either side of zero
+# What the page shows of an episode; a record that lacks one shows none.
+FIELDS = ("step", "prompt", "score", "critique", "teacher_prompt", "revision", "revision_status", "advantage")
+# Full colour is reached at this percentile of |value|, so that one outlier does not bleach the rest.
+FULL_AT = 95.0
+# view -> what its colours stand for; the first is the one shown at first
+VIEWS = {
+    "both": "the two signals, weighted and summed",
+    "score": "policy-gradient advantage",
+    "critique": "log p(teacher) − log p, nats",
+}
+
+
+class Weights(NamedTuple):
+    """Coefficients of the two signals in the objective, and whether the config states them."""
+
+    score: float
+    critique: float
+    stated: bool
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token: its text, its value per view (NaN where the view has none), and its tooltip."""
+
+    text: str
+    values: dict[str, float]
+    title: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One episode of the token view."""
+
+    record: Record
+    tokens: list[Token]
+    left_out: int  # tokens beyond `LONGEST`
+
+    @property
+    def gain(self) -> float:
+        """Mean of log p(teacher) − log p over the tokens the teacher scored, nats per token; NaN without a teacher."""
+        values = [token.values["critique"] for token in self.tokens if isfinite(token.values["critique"])]
+        return float(np.mean(values)) if values else nan
+
+
+def pick(run: Run) -> list[Shown]:
+    """Up to `SHOWN` episodes with recorded tokens, spread over training; those with both signals come first."""
+    # Two passes over the file, so that only the chosen episodes are held in memory.
+    richness = {_key(record): _richness(record) for record in _recorded(run)}
+    chosen: list[tuple[float, str]] = []
+    for wanted in sorted(set(richness.values()), reverse=True):
+        chosen += _spread([key for key in richness if richness[key] == wanted], SHOWN - len(chosen))
+    records = {_key(record): record for record in _recorded(run) if _key(record) in chosen}
+    weights = coefficients(run.config)
+    return [_shown(records[key], weights) for key in sorted(records)]
+
+
+def coefficients(config: Record) -> Weights:
+    """What the objective multiplies the two signals with; 1 and 1 where the config has no objective of named terms."""
+    for node in _nodes(config):
+        terms, factors = node.get("terms"), node.get("coefficients")
+        if isinstance(terms, dict) and isinstance(factors, dict):
+            sums = {"PolicyGradient": 0.0, "Distill": 0.0}
+            for name, term in terms.items():
+                path = str(term.get("class_path", "")) if isinstance(term, dict) else str(term)
+                for kind in sums:
+                    if kind in path.rsplit(".", 1)[-1] and isfinite(number(factors, name)):
+                        sums[kind] += number(factors, name)
+            return Weights(sums["PolicyGradient"], sums["Distill"], True)
+    return Weights(1.0, 1.0, False)
+
+
+def scales(episodes: list[Shown]) -> dict[str, float]:
+    """View -> the |value| that gets the full colour, over all the episodes shown, so that arms can be compared."""
+    found = {}
+    for view in VIEWS:
+        values = [abs(token.values[view]) for shown in episodes for token in shown.tokens]
+        values = [value for value in values if isfinite(value) and value > 0]
+        found[view] = float(np.percentile(values, FULL_AT)) if values else 1.0
+    return found
+
+
+def shade(value: float, scale: float) -> str:
+    """Class suffix of a token's colour: ``p1`` .. ``p4`` for more likely, ``n1`` .. ``n4`` for less, ``z`` for neither."""
+    if not isfinite(value):
+        return "z"
+    step = round(LEVELS * min(abs(value) / scale, 1.0))
+    return "z" if step == 0 else f"{'p' if value > 0 else 'n'}{step}"
+
+
+def _shown(record: Record, weights: Weights) -> Shown:
+    tokens = [token for token in record["tokens"] if isinstance(token, dict)]
+    fields = {field: record.get(field) for field in FIELDS}
+    return Shown(fields, [_token(token, weights) for token in tokens[:LONGEST]], max(0, len(tokens) - LONGEST))
+
+
+def _token(token: Record, weights: Weights) -> Token:
+    score = number(token, "advantage")
+    logp, teacher = number(token, "logp"), number(token, "teacher_logp")
+    critique = teacher - logp
+    # A signal that a token does not carry adds nothing, whatever its weight.
+    parts = [weight * value for weight, value in ((weights.score, score), (weights.critique, critique)) if isfinite(value)]
+    values = {"both": sum(parts) if parts else nan, "score": score, "critique": critique}
+    facts = {"log p": logp, "teacher": teacher, "difference": critique, "advantage": score, "both": values["both"]}
+    title = ", ".join(f"{name} {value:+.2f}" for name, value in facts.items() if isfinite(value))
+    return Token(str(token.get("text", "")), values, title)
+
+
+def _recorded(run: Run) -> Iterator[Record]:
+    return (r for r in run.transcripts() if isinstance(r.get("tokens"), list) and r["tokens"])
+
+
+def _key(record: Record) -> tuple[float, str]:
+    step = number(record, "step")
+    return (step if isfinite(step) else -1.0, str(record.get("id")))
+
+
+def _richness(record: Record) -> int:
+    """2 for an episode with both signals, 1 for one of them, 0 for none."""
+    tokens = [token for token in record["tokens"] if isinstance(token, dict)]
+    taught = any(isfinite(number(token, "teacher_logp")) for token in tokens)
+    acted = any(abs(number(token, "advantage")) > 0 for token in tokens)
+    return taught + acted
+
+
+def _spread(keys: list[Any], count: int) -> list[Any]:
+    """`count` of `keys`, evenly from first to last; all of them where there are fewer."""
+    if count <= 0:
+        return []
+    if len(keys) <= count:
+        return keys
+    return [keys[round(i * (len(keys) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+def _nodes(config: Any) -> Iterator[Record]:
+    if isinstance(config, dict):
+        yield config
+        for child in config.values():
+            yield from _nodes(child)
+    elif isinstance(config, list):
+        for child in config:
+            yield from _nodes(child)
