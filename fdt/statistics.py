@@ -131,7 +131,9 @@ def _positive(name: str, values: ArrayLike) -> NDArray[np.float64]:
     array = _checked(name, values)
     if (array <= 0).any():
         at = int(np.flatnonzero(array <= 0)[0])
-        raise ValueError(f"{name}[{at}]: got {array[at]}, expected a positive count. Leave out questions without tokens.")
+        raise ValueError(
+            f"{name}[{at}]: got {array[at]}, expected a positive count. Leave out questions without tokens."
+        )
     return array
 
 

@@ -75,7 +75,7 @@ def _listed(roots: Path | str | list[Path]) -> list[Path]:
 
 def _parser(verb: str) -> argparse.ArgumentParser:
     does = {
-        "report": "Write one HTML page about runs: what was run, before and after, curves, tokens, where feedback went.",
+        "report": "Write one HTML page about runs: before and after, curves, tokens, what became of the feedback.",
         "compare": "Print the before/after table of runs.",
     }
     parser = argparse.ArgumentParser(prog=f"fdt {verb}", description=does[verb], epilog=EPILOG)

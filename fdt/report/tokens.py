@@ -52,7 +52,7 @@ class Shown:
 
     @property
     def gain(self) -> float:
-        """Mean of log p(teacher) − log p over the tokens the teacher scored, nats per token; NaN without a teacher."""
+        """Mean of log p(teacher) − log p in nats over the tokens the teacher scored; NaN where it scored none."""
         values = [token.values["critique"] for token in self.tokens if isfinite(token.values["critique"])]
         return float(np.mean(values)) if values else nan
 
@@ -95,7 +95,7 @@ def scales(episodes: list[Shown]) -> dict[str, float]:
 
 
 def shade(value: float, scale: float) -> str:
-    """Class suffix of a token's colour: ``p1`` .. ``p4`` for more likely, ``n1`` .. ``n4`` for less, ``z`` for neither."""
+    """Class suffix of a token's colour: ``p1`` .. ``p4`` for more likely, ``n1`` .. ``n4`` for less, else ``z``."""
     if not isfinite(value):
         return "z"
     step = round(LEVELS * min(abs(value) / scale, 1.0))
@@ -113,7 +113,8 @@ def _token(token: Record, weights: Weights) -> Token:
     logp, teacher = number(token, "logp"), number(token, "teacher_logp")
     critique = teacher - logp
     # A signal that a token does not carry adds nothing, whatever its weight.
-    parts = [weight * value for weight, value in ((weights.score, score), (weights.critique, critique)) if isfinite(value)]
+    pairs = ((weights.score, score), (weights.critique, critique))
+    parts = [weight * value for weight, value in pairs if isfinite(value)]
     values = {"both": sum(parts) if parts else nan, "score": score, "critique": critique}
     facts = {"log p": logp, "teacher": teacher, "difference": critique, "advantage": score, "both": values["both"]}
     title = ", ".join(f"{name} {value:+.2f}" for name, value in facts.items() if isfinite(value))
