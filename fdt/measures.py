@@ -76,7 +76,7 @@ def same_base(left: list[Record], right: list[Record]) -> bool:
 
 def length(records: list[Record]) -> tuple[float, str]:
     """Mean length of the answers (of the references where those are measured), and its unit: tokens or characters."""
-    if records and all(number(record, "tokens") > 0 for record in records):
+    if records and all(isfinite(number(record, "tokens")) for record in records):
         return float(np.mean(_column(records, "tokens"))), "tokens"
     lengths = [len(str(record["response"])) for record in records if record.get("response") is not None]
     return (float(np.mean(lengths)) if lengths else nan), "characters"
@@ -89,14 +89,14 @@ def used_share(run: Run) -> float:
 
 
 def cost(run: Run) -> tuple[float, float, float]:
-    """Optimiser steps, training episodes, and minutes spent in training steps; NaN where not recorded."""
+    """Optimiser steps, training episodes (once a step), and minutes in training steps; NaN where not recorded."""
     logged, _ = run.series("train/loss")
     if not len(logged):
         logged, _ = run.series("train/reward")
     steps = float(logged.max() + 1) if len(logged) else nan
     # A resumed run writes the steps after its checkpoint a second time: one step's episode counts once.
     episodes = {(record.get("step"), str(record.get("id"))) for record in run.transcripts()}
-    _, seconds = run.series("train/seconds")
+    _, seconds = run.series("train/step_s")
     return steps, float(len(episodes)) if episodes else nan, float(seconds.sum() / 60) if len(seconds) else nan
 
 

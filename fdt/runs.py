@@ -19,6 +19,8 @@ Record = dict[str, Any]
 CONFIG, EVAL, METRICS = "config.yaml", "eval", "metrics"
 TRANSCRIPTS, ACCOUNTING = "transcripts.jsonl", "accounting.json"
 
+FORMER = re.compile(r"\.old\d+$")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -54,7 +56,9 @@ class Run:
 
 
 def find_runs(root: Path | str) -> list[Run]:
-    """Every arm below `root`, sorted by name; `root` may itself be one.
+    """Every arm below `root` in the order in which they were started; `root` may itself be one.
+
+    Former runs that `fit` moved aside (``NAME.old1``) are passed over unless they are asked for by name.
 
     Raises:
         UserError: no such folder, or no arm in it.
@@ -62,7 +66,10 @@ def find_runs(root: Path | str) -> list[Run]:
     root = Path(root)
     if not root.is_dir():
         raise UserError("no such run folder", got=str(root), expected="a folder that `fdt fit` wrote")
-    folders = [root] if _is_arm(root) else sorted(child for child in root.iterdir() if _is_arm(child))
+    folders = [root]
+    if not _is_arm(root):
+        arms = [child for child in root.iterdir() if _is_arm(child) and not FORMER.search(child.name)]
+        folders = sorted(arms, key=lambda arm: ((arm / CONFIG).stat().st_mtime_ns, arm.name))
     if not folders:
         raise UserError(
             "no run in this folder",

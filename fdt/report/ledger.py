@@ -19,7 +19,6 @@ class Ledger:
     line: str
     file: str
     reasons: list[tuple[str, str, int]]  # used or dropped, why, rows of the file
-    signals: dict[str, int]  # stream -> tokens trained on
     rewrites: list[tuple[str, int]] = field(default_factory=list)  # status -> episodes, most frequent first
     taught: int = 0  # episodes with recorded tokens that the teacher scored
     without_effect: int = 0  # of those, the ones below `NO_EFFECT`
@@ -41,8 +40,8 @@ def ledger(run: Run) -> Ledger:
         line=accounting_line(run.accounting) if run.accounting else "no accounting was recorded",
         file=str(run.accounting.get("file", "")),
         reasons=[(side, why, n) for side in ("used", "dropped") for why, n in counts(run.accounting, side).items()],
-        signals=counts(run.accounting, "signals"),
-        rewrites=Counter(statuses.values()).most_common(),
+        # The accounting counts every rewrite, the transcripts those of the steps they cover.
+        rewrites=Counter(counts(run.accounting, "rewrites") or statuses.values()).most_common(),
         taught=len(moved),
         without_effect=sum(not effect for effect in moved.values()),
     )

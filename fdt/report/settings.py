@@ -10,9 +10,16 @@ from fdt.runs import Record, Run
 
 SECRET = re.compile(r"(api_?key|secret|password|credential|auth_token|access_token)$", re.IGNORECASE)
 HIDDEN = "(hidden)"
-# Of Lightning's own settings, those that say how much was trained; the others stay in the folded list.
-TRAINER = re.compile(r"trainer\.(max_steps|max_epochs|devices|strategy|precision)$")
-EMPTY = ("None", "{}", "[]")
+# The settings that tell a reader what was run; the others stay in a folded list.
+MAIN = re.compile(
+    r"(seed_everything|trainer\.(max_steps|max_epochs|devices|strategy|precision)|model\.(base|lora|lora\.rank|teacher.*)"
+    r"|model\.objective\.(terms\.\w+(\.gate)?|coefficients\..*)|model\.optimizer|.*\.(lr|max_new_tokens|temperature)"
+    r"|data\.(file|heldout|shuffle_critiques|source.*|credit|critic|hint|rewriter|rewriter\.critic|evaluation))$"
+)
+# Nothing is set, or a gate lets every row through.
+PLAIN = ("None", "{}", "[]", "False", "objectives.All")
+# Differs between any two arms and says nothing.
+FOLDER = "trainer.default_root_dir"
 ABSENT = "–"
 
 
@@ -28,22 +35,19 @@ class Settings:
 
 
 def settings(runs: list[Run]) -> Settings:
-    """Flattens the configs. Values under keys that name a secret are hidden."""
+    """Flattens the configs; values under keys that name a secret are hidden."""
     flat = [_flat(_hidden(run.config)) for run in runs]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     values = {key: [one.get(key, ABSENT) for one in flat] for key in keys}
-    shared = {key: row[0] for key, row in values.items() if len(set(row)) == 1 and row[0] not in EMPTY}
+    shared = {key: row[0] for key, row in values.items() if len(set(row)) == 1 and row[0] != "None"}
+    main = {key for key, value in shared.items() if MAIN.match(key) and value not in PLAIN}
     return Settings(
         names=[run.name for run in runs],
-        differing={key: row for key, row in values.items() if len(set(row)) > 1},
-        main={key: value for key, value in shared.items() if _is_main(key)},
-        others={key: value for key, value in shared.items() if not _is_main(key)},
+        differing={key: row for key, row in values.items() if len(set(row)) > 1 and key != FOLDER},
+        main={key: value for key, value in shared.items() if key in main},
+        others={key: value for key, value in shared.items() if key not in main},
         files={run.name: yaml.safe_dump(_hidden(run.config), sort_keys=False, allow_unicode=True) for run in runs},
     )
-
-
-def _is_main(key: str) -> bool:
-    return not key.startswith("trainer.") or bool(TRAINER.match(key))
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, str]:
@@ -53,7 +57,9 @@ def _flat(node: Any, prefix: str = "") -> dict[str, str]:
         return {prefix: str(node)}
     flat: dict[str, str] = {}
     for key, child in node.items():
-        flat |= _flat(child, f"{prefix}.{key}" if prefix else str(key))
+        # A plug is named by its class, its arguments stand below it: the two levels that only YAML needs go.
+        plain = key in ("class_path", "init_args") and prefix
+        flat |= _flat(child, prefix if plain else f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 

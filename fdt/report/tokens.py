@@ -72,14 +72,15 @@ def pick(run: Run) -> list[Shown]:
 def coefficients(config: Record) -> Weights:
     """What the objective multiplies the two signals with; 1 and 1 where the config has no objective of named terms."""
     for node in _nodes(config):
-        terms, factors = node.get("terms"), node.get("coefficients")
-        if isinstance(terms, dict) and isinstance(factors, dict):
+        terms = node.get("terms")
+        if isinstance(terms, dict):
+            factors = node.get("coefficients") or {}  # a term without one counts once
             sums = {"PolicyGradient": 0.0, "Distill": 0.0}
             for name, term in terms.items():
                 path = str(term.get("class_path", "")) if isinstance(term, dict) else str(term)
                 for kind in sums:
-                    if kind in path.rsplit(".", 1)[-1] and isfinite(number(factors, name)):
-                        sums[kind] += number(factors, name)
+                    if kind in path.rsplit(".", 1)[-1]:
+                        sums[kind] += number(factors, name) if name in factors else 1.0
             return Weights(sums["PolicyGradient"], sums["Distill"], True)
     return Weights(1.0, 1.0, False)
 

@@ -13,7 +13,7 @@ PROMPTS = 40
 STEPS = 12
 COLUMNS = [
     "step", "epoch", "train/reward", "train/kl_start", "train/teacher_gain", "train/tokens_per_s", "train/used_share",
-    "train/loss", "train/loss/policy", "train/loss/distill", "train/loss/imitate", "train/entropy", "train/seconds",
+    "train/loss", "train/loss/policy", "train/loss/distill", "train/loss/imitate", "train/entropy", "train/step_s",
     "train/response_length", "train/grad_norm", "val/score",
 ]  # fmt: skip
 
@@ -33,6 +33,7 @@ def answers(scores: list[float], text: str = "The sum is {n}.") -> list[dict]:
             "response": HOSTILE if n == 0 else text.format(n=2 * n + 1 if score else 3 * n),
             "score": score,
             "log_prob": -4.5,
+            "tokens": 7,
             "reference": str(2 * n + 1),
         }
         for n, score in enumerate(scores)
@@ -80,7 +81,7 @@ def metrics(path: Path, start: int, stop: int, rise: float, tail: str = "") -> N
         for step in range(start, stop):
             values = {column: round(float(rng.random()), 4) for column in COLUMNS}
             values |= {"step": step, "epoch": 0, "train/reward": round(0.3 + rise * step + 0.05 * rng.normal(), 4)}
-            values |= {"train/tokens_per_s": 300 + 20 * rng.normal(), "train/seconds": 6.0, "val/score": ""}
+            values |= {"train/tokens_per_s": 300 + 20 * rng.normal(), "train/step_s": 6.0, "val/score": ""}
             values |= {"train/kl_start": 0.01 * step, "train/teacher_gain": round(0.8 - 0.05 * step, 4)}
             writer.writerow(values)
         writer.writerow({"step": stop - 1, "epoch": 0, "val/score": 0.5})
@@ -91,21 +92,20 @@ def write_arm(folder: Path, solved: int = 26, seed: int = 0, lr: float = 5e-4) -
     """One arm: 12 of `PROMPTS` solved before, `solved` after; killed once, and resumed from step 6."""
     rng = np.random.default_rng(seed)
     (folder / "checkpoints").mkdir(parents=True)
+    terms = {"policy": {"class_path": "objectives.PolicyGradient"}, "distill": {"class_path": "objectives.Distill"}}
     config = {
         "seed_everything": 1,
         "model": {
-            "path": "default", "lr": lr, "api_key": "do-not-print",
-            "objective": {"class_path": "objectives.Mix", "init_args": {
-                "terms": {
-                    "policy": {"class_path": "objectives.PolicyGradient"},
-                    "distill": {"class_path": "objectives.Distill"},
-                },
-                "coefficients": {"policy": 1.0, "distill": 0.5},
-            }},
+            "base": "smollm2-135m-instruct", "api_key": "do-not-print", "lora": {"rank": 16, "dropout": 0.0},
+            "objective": {
+                "class_path": "objectives.Mix",
+                "init_args": {"terms": terms, "coefficients": {"distill": 0.5}},
+            },
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": lr}},
         },
         # YAML refuses control characters and lone surrogates.
-        "data": {"file": "samples.jsonl", "note": re.sub("[\x00\x1b\ud83d]", "", HOSTILE)},
-        "trainer": {"max_steps": STEPS, "devices": 1},
+        "data": {"file": "samples.jsonl", "hint": re.sub("[\x00\x1b\ud83d]", "", HOSTILE)},
+        "trainer": {"max_steps": STEPS, "devices": 1, "barebones": False, "default_root_dir": str(folder)},
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     metrics(folder / "metrics/version_0/metrics.csv", 0, 8, 0.01 + 0.02 * (seed == 0), tail="8,0,0.91")
@@ -118,7 +118,7 @@ def write_arm(folder: Path, solved: int = 26, seed: int = 0, lr: float = 5e-4) -
     write_lines(folder / "transcripts.jsonl", written, tail='{"step": 12, "id": "e12')
     accounting = {
         "rows": 220, "used": {"score and critique": 150, "score only": 50}, "dropped": {"no response": 15, HOSTILE: 5},
-        "file": "samples.jsonl", "signals": {"acted": 900, "taught": 600, "shown": 120},
+        "file": "samples.jsonl", "rewrites": {"accepted": 24, "not better": 9},
     }  # fmt: skip
     (folder / "accounting.json").write_text(json.dumps(accounting), encoding="utf-8")
     return folder

@@ -1,6 +1,7 @@
 """Run folders are read whole where they are whole, and passed over line by line where a kill cut them short."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -20,6 +21,14 @@ def test_other_folders_beside_the_arms_are_no_arms(root):
     (root / "half").mkdir()
     (root / "half" / "config.yaml").write_text("{}")
     assert len(find_runs(root)) == 2
+
+
+def test_arms_come_in_the_order_they_were_started_and_former_runs_stay_out(root):
+    write_arm(root / "replay.old1")
+    for seconds, name in enumerate(("replay", "on-policy", "replay.old1"), 1):
+        os.utime(root / name / "config.yaml", (seconds, seconds))
+    assert [run.name for run in find_runs(root)] == ["replay", "on-policy"]
+    assert [run.name for run in find_runs(root / "replay.old1")] == ["replay.old1"]
 
 
 def test_missing_folder_and_empty_folder_are_told_apart(tmp_path):
