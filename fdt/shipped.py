@@ -74,7 +74,8 @@ def sample(name: str) -> Path:
     root = Path(spec.submodule_search_locations[0]) / "samples"
     if path := _within(root, name, ("",)):
         return path
-    present = sorted(entry.relative_to(root).as_posix() for entry in root.rglob("*") if entry.is_file())
+    files = (entry for entry in root.rglob("*") if entry.is_file() and entry.suffix not in (".py", ".pyc"))
+    present = sorted(entry.relative_to(root).as_posix() for entry in files)
     raise UserError(
         "no such sample",
         got=name,
