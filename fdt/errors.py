@@ -38,5 +38,5 @@ class UserError(Exception):
             facts.append(f"expected {self.expected}")
         sentences = [": ".join(filter(None, (self.what.rstrip("."), ", ".join(facts))))]
         if self.remedy:
-            sentences.append(self.remedy[0].upper() + self.remedy[1:].rstrip("."))
-        return where + "".join(f"{sentence}. " for sentence in sentences).rstrip()
+            sentences.append(self.remedy[0].upper() + self.remedy[1:])
+        return where + " ".join(text if text[-1] in ".?!" else f"{text}." for text in sentences)

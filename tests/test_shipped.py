@@ -73,9 +73,11 @@ def test_checkout_configs_all_say_what_they_are_for():
 
 
 def test_sample_is_found_and_an_unknown_one_lists_what_there_is():
-    with pytest.raises(UserError, match="no such sample: got 'no-such.jsonl'.*There are: ") as fault:
-        shipped.sample("no-such.jsonl")
+    with pytest.raises(UserError, match="no such sample: got 'zzz'.*There are: ") as fault:
+        shipped.sample("zzz")
     for name in str(fault.value).split("There are: ")[1].rstrip(".").split(", "):
         assert shipped.sample(name).is_file()
     with pytest.raises(UserError):
         shipped.sample("../types.py")
+    with pytest.raises(UserError, match=r"Did you mean 'sums\.jsonl'\?$"):
+        shipped.sample("sum.jsonl")
