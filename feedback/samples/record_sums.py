@@ -1,0 +1,133 @@
+"""Records `sums.jsonl` and `sums_heldout.jsonl`: a small model's own answers to sums, judged by a verifier.
+
+    python -m feedback.samples.record_sums --model FOLDER
+
+The problems are reasoning-gym's chain sums of two positive terms with a sum below 60. No held-out problem equals a
+training problem, in either order of its terms. reasoning-gym's own scorer confirms every score. torch, transformers
+and reasoning_gym are imported by `main` alone, so that the package stays free of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from feedback.critics import NumberMatch
+from feedback.critics.number import last_number
+from feedback.readers import read, read_tasks
+from feedback.readers.rows import row_of
+from feedback.types import Episode, Task, Turn, tasks_of
+from feedback.writers import write_rows
+
+BELOW = 60
+PLUS = re.compile(r"(\d+) \+ (\d+)")
+
+
+def problems(seed: int, count: int) -> list[tuple[Any, Task]]:
+    """`count` of the generator's problems, no two equal up to a + b = b + a, each with its task."""
+    import reasoning_gym
+
+    data = reasoning_gym.create_dataset("chain_sum", min_terms=2, max_terms=2, min_digits=1, max_digits=2, seed=seed,
+                                        size=200 * count)
+    found: dict[tuple[int, ...], Any] = {}
+    for entry in data:
+        match = PLUS.fullmatch(entry["metadata"]["expression"])
+        terms = tuple(sorted(int(term) for term in match.groups())) if match else (0, 0)
+        if terms[0] > 0 and sum(terms) < BELOW:
+            found.setdefault(terms, entry)
+    if len(found) < count:
+        raise ValueError(f"count: got {count}, expected at most {len(found)}, the distinct sums that were generated")
+    entries = list(found.values())
+    random.Random(seed).shuffle(entries)  # small sums come up early, so that a plain cut would be easier than the rest
+    return [(entry, task_of(entry, seed)) for entry in entries[:count]]
+
+
+def task_of(entry: Any, seed: int) -> Task:
+    """The problem as the student reads it; meta says where it came from."""
+    facts = entry["metadata"]
+    expression, index = facts["expression"], facts["source_index"]
+    messages = ({"role": "user", "content": f"What is {expression}? Reply with the number only."},)
+    meta = {"expression": expression, "question": entry["question"], "seed": seed, "index": index}
+    return Task(f"sum-{index}", messages, entry["answer"], meta=meta)
+
+
+def sample(folder: str, tasks: list[Task], each: int, seed: int) -> list[tuple[str, bool]]:
+    """`each` answers of the model to every task, temperature 1, no cut of the distribution; was the end token drawn?"""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(seed)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    answers: list[tuple[str, bool]] = []
+    for start in range(0, len(tasks), 16):
+        chats = [list(task.messages) for task in tasks[start:start + 16]]
+        inputs = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True, return_tensors="pt",
+                                               return_dict=True)
+        with torch.no_grad():
+            drawn = model.generate(**inputs, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=24,
+                                   num_return_sequences=each)
+        drawn = drawn[:, inputs["input_ids"].shape[1]:]
+        texts = tokenizer.batch_decode(drawn, skip_special_tokens=True)
+        answers += zip(texts, (drawn == tokenizer.eos_token_id).any(1).tolist(), strict=True)
+        print(f"{len(answers)} of {len(tasks) * each} answers", flush=True)
+    return answers
+
+
+def judged(tasks: list[Task], answers: list[tuple[str, bool]]) -> list[dict[str, Any]]:
+    """Canonical rows: score and telling critique, with the critique that keeps the answer back beside it."""
+    each = len(answers) // len(tasks)
+    episodes = [Episode(f"sums-{n:03d}", tasks[n // each], (Turn("assistant", text),))
+                for n, (text, _) in enumerate(answers)]
+    rows = []
+    terse = NumberMatch(tell=False)(episodes)
+    for told, brief, (_, finished) in zip(NumberMatch()(episodes), terse, answers, strict=True):
+        notes = told.task.meta | {"critique_terse": brief.critique, "finished": finished}
+        task = replace(told.task, meta={name: note for name, note in notes.items() if note is not None})
+        rows.append(row_of(replace(told, task=task)))
+    return rows
+
+
+def confirm(rows: list[dict[str, Any]], entries: dict[str, Any]) -> None:
+    """Raises ValueError where reasoning-gym's scorer disagrees with a recorded score."""
+    import reasoning_gym
+
+    scorer = reasoning_gym.create_dataset("chain_sum", seed=0, size=1)
+    for row in rows:
+        number = last_number(row["response"])
+        theirs = scorer.score_answer(None if number is None else str(number), entries[row["task"]])
+        if (theirs == 1.0) != (row["score"] == 1.0):
+            raise ValueError(f"{row['id']}: got score {row['score']}, expected {theirs} as reasoning-gym gives")
+
+
+def main() -> None:
+    """Samples, judges, confirms, writes and reads back both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a model folder or hub id")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the two files")
+    parser.add_argument("--prompts", type=int, default=64, help="training prompts")
+    parser.add_argument("--heldout", type=int, default=256, help="held-out prompts")
+    parser.add_argument("--each", type=int, default=4, help="answers to each training prompt")
+    parser.add_argument("--seed", type=int, default=20, help="of the problems, their split and the sampling")
+    asked = parser.parse_args()
+    found = problems(asked.seed, asked.prompts + asked.heldout)
+    tasks = [task for _, task in found]
+    train, heldout = tasks[:asked.prompts], tasks[asked.prompts:]
+    rows = judged(train, sample(asked.model, train, asked.each, asked.seed))
+    confirm(rows, {task.key: entry for entry, task in found})
+    write_rows(asked.out / "sums.jsonl", rows)
+    write_rows(asked.out / "sums_heldout.jsonl", (
+        {"id": f"heldout-{n:03d}", "task": task.key, "prompt": task.messages[0]["content"],
+         "reference": task.reference} | task.meta for n, task in enumerate(heldout)))
+    episodes = read(asked.out / "sums.jsonl")
+    scores = [episode.score for episode in episodes]
+    print(f"{len(episodes)} rows, {len(tasks_of(episodes))} prompts, mean score {sum(scores) / len(scores):.3f}, "
+          f"{len(read_tasks(asked.out / 'sums_heldout.jsonl'))} held-out prompts")
+
+
+if __name__ == "__main__":
+    main()
