@@ -5,7 +5,7 @@ same have advantage exactly 0, whatever the rounding of their mean.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from objectives import segments
+from objectives.rewards import Reward, Score
+from objectives.types import Rollouts
 
 
 def standardise(
@@ -34,17 +36,30 @@ def standardise(
     return out
 
 
+@dataclass(frozen=True)
 class Credit(ABC):
-    """Called with all rows of the optimiser step."""
+    """Called with all rows of the optimiser step; a subclass says how scores compare."""
+
+    reward: Reward = field(default=Score(), kw_only=True)
+    """What is compared: one number per row."""
 
     @abstractmethod
     def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Scores (NaN is absent) and task of each row -> advantage of each row."""
 
+    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        """Advantage of each row; asks only what is indexed by row or step, so the rollouts may hold a whole file."""
+        return self(self.reward(rollouts), rollouts.task)
+
+    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        """Advantage of each token: its row's, unless the credit tells steps or tokens apart."""
+        return self.rows(rollouts)[rollouts.episode]
+
     def check(self, task: Int[Tensor, "B"]) -> None:
         """Raise ValueError where these tasks cannot give this credit any signal."""
 
 
+@dataclass(frozen=True)
 class GroupBaseline(Credit):
     """Credits that compare rows of one task with each other."""
 
@@ -100,3 +115,62 @@ class DatasetMean(Credit):
 
     def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         return standardise(scores, torch.zeros_like(task), self.scale, self.ddof, self.eps)
+
+
+@dataclass(frozen=True)
+class GroupWhitened(GroupBaseline):
+    """Centred on the group, then divided by the deviation of all centred rows (REINFORCE++ with baseline; ProRL v2).
+
+    The second mean is 0 by construction; the variance is at least 1e-8.
+    """
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        centred = standardise(scores, task, "none", 0, 0.0)
+        known = ~scores.isnan()
+        spread = centred[known].double().square().mean().clamp(min=1e-8).sqrt()
+        return (centred / spread).to(scores.dtype) if known.any() else centred
+
+
+@dataclass(frozen=True)
+class MeanScaled(GroupBaseline):
+    """A = (r - mean) / mean: rare successes weigh more than under the deviation (MaxRL, arXiv 2602.02710).
+
+    Rewards must not be negative, else ValueError; a group without any success has advantage 0.
+    """
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        known = ~scores.isnan()
+        if (scores[known] < 0).any():
+            raise ValueError(
+                f"MeanScaled: got reward {scores[known].min().item():g}, expected none below 0. "
+                "Dividing by a mean near or below 0 flips signs; use objectives.GroupRelative."
+            )
+        size = int(task.max()) + 1 if len(task) else 0
+        mean = segments.mean(scores[known], task[known], size)[task]
+        return standardise(scores, task, "none", 0, 0.0) / mean.where(mean > 0, 1.0)
+
+
+@dataclass(frozen=True)
+class PerReward(GroupBaseline):
+    """Each named score is standardised in its group, then summed, then whitened over all rows (GDPO, arXiv 2601.05242).
+
+    Summing first would let the score with the widest spread hide the others. A score that a row lacks adds nothing; a row
+    that lacks all has advantage 0 and stays outside the whitening.
+    """
+
+    weights: dict[str, float] = field(default_factory=lambda: {"score": 1.0})
+    """Weight of each named score."""
+    ddof: int = 0
+    """0: population deviation; 1: sample deviation."""
+    eps: float = 1e-6
+    """Added to each deviation."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return standardise(scores, task, "std", self.ddof, self.eps)
+
+    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        parts = {name: Score(name)(rollouts) for name in self.weights}
+        known = torch.stack([~values.isnan() for values in parts.values()]).any(0)
+        summed = sum(weight * self(parts[name], rollouts.task) for name, weight in self.weights.items())
+        whole = torch.zeros_like(rollouts.task)
+        return standardise(summed.where(known, torch.nan), whole, "std", self.ddof, self.eps)

@@ -1,13 +1,15 @@
 """Directive losses: distillation from a teacher that read a hint, and imitation of shown tokens."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from objectives.divergence import coarsen, floored, renormalise, reverse_kl
+from objectives.heed import Heed, assemble, best_hint
+from objectives.policy import LOG_RATIO_BOUND
 from objectives.scored import Scored
 from objectives.terms import Term, aligned, listened, weighted
 from objectives.types import Loss, Rollouts
@@ -33,6 +35,10 @@ class Distill(Term):
     """Merge the unlisted outcomes into one more; else renormalise on the listed."""
     teacher: str = "teacher"
     """Name of the model that teaches."""
+    importance: float | None = None
+    """Weighs each token with its ratio pi / old, without gradient and at most this; null: no weighing."""
+    heed: Heed | None = None
+    """How much to heed the teacher on each token; null: always fully."""
 
     def __post_init__(self) -> None:
         least = 1 if self.tail else 2
@@ -48,16 +54,29 @@ class Distill(Term):
 
     def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
         """Metrics: teacher_gain (teacher minus student log-prob of the sampled token), tail_mass, floored."""
-        pair = aligned(student, others, rollouts, name, self.teacher)
+        pair = aligned(student, self.chosen(student, others, rollouts), rollouts, name, self.teacher)
         if pair is None:
             zero = student.nothing
             return Loss(zero, dict.fromkeys(("teacher_gain", "tail_mass", "floored"), zero.detach()))
         mine, theirs = pair
         losses, mass, low = self.full(mine, theirs) if self.k is None else self.listed(mine, theirs)
+        losses = losses * self.factor(mine, theirs, rollouts)
         gain = theirs.log_probs - mine.log_probs.detach()
         mean = {"teacher_gain": gain, "tail_mass": mass, "floored": low.to(mass.dtype)}
         metrics = {key: weighted(value, rollouts, name, mine.index) for key, value in mean.items()}
         return Loss(weighted(losses, rollouts, name, mine.index), metrics)
+
+    def chosen(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> dict[str, Scored]:
+        """The models that may teach here."""
+        return others
+
+    def factor(self, mine: Scored, theirs: Scored, rollouts: Rollouts) -> Tensor:
+        """Importance times heed [n], without gradient."""
+        factor = torch.ones_like(mine.log_probs.detach())
+        if self.importance is not None and rollouts.old is not None:
+            ratio = (mine.log_probs.detach() - rollouts.old[mine.index]).clamp(max=LOG_RATIO_BOUND).exp()
+            factor = ratio.clamp(max=self.importance).to(factor.dtype)
+        return factor if self.heed is None else factor * self.heed(mine, theirs).to(factor.dtype)
 
     def listed(self, mine: Scored, theirs: Scored) -> tuple[Tensor, Tensor, Tensor]:
         """Losses, teacher's unlisted mass and floored flags, each [n], on a top-k support."""
@@ -83,6 +102,27 @@ class Distill(Term):
 
         losses, low = mine.fold(both, theirs).unbind(-1)
         return losses, torch.zeros_like(low.detach()), low.detach()
+
+
+@dataclass(frozen=True)
+class DistillBestHint(Distill):
+    """`Distill` from whichever hint fits each row: the one whose top-k supports overlap most with the student's."""
+
+    hints: list[str] = field(default_factory=list)
+    """Names of further models beside `teacher`, each the same model under another hint."""
+    overlap: int = 4
+    """Outcomes compared per token."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher, *self.hints})
+
+    def chosen(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> dict[str, Scored]:
+        teachers = [others[name] for name in (self.teacher, *self.hints) if name in others and len(others[name])]
+        if not teachers:
+            return others
+        choice = best_hint(student, teachers, rollouts.episode, len(rollouts.task), self.overlap)
+        return others | {self.teacher: assemble(teachers, choice, rollouts.episode)}
 
 
 @dataclass(frozen=True)

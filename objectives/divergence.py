@@ -8,7 +8,7 @@ the metric `floored`.
 """
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,8 +16,6 @@ from torch import Tensor
 
 LOG_FLOOR = -100.0
 """Least teacher log-prob [nats]; exp(-100) is below what float32 holds as a normal number."""
-
-Divergence = Callable[[Tensor, Tensor], Tensor]
 
 
 def floor(teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K"]:
@@ -46,6 +44,60 @@ def js(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[
     teacher = floor(teacher)
     mixture = torch.logaddexp(student, teacher) - math.log(2)
     return ((student.exp() * (student - mixture)).sum(-1) + (teacher.exp() * (teacher - mixture)).sum(-1)) / 2
+
+
+@dataclass(frozen=True)
+class GeneralisedJS:
+    """beta KL(T || M) + (1 - beta) KL(S || M) with M = beta T + (1 - beta) S (GKD, arXiv 2306.13649); js at 1/2.
+
+    It tends to 0 as beta nears 0 or 1, so beta is no dial between the two KLs; the end points are refused.
+    """
+
+    beta: float = 0.5
+    """Weight of the teacher."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta < 1:
+            raise ValueError(
+                f"GeneralisedJS.beta: got {self.beta}, expected strictly between 0 and 1. "
+                "For a KL use objectives.forward_kl or objectives.reverse_kl."
+            )
+
+    def __call__(self, student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
+        teacher = floor(teacher)
+        mixture = mixed(student, teacher, self.beta)
+        taught, own = (teacher.exp() * (teacher - mixture)).sum(-1), (student.exp() * (student - mixture)).sum(-1)
+        return self.beta * taught + (1 - self.beta) * own
+
+
+@dataclass(frozen=True)
+class SkewedForwardKL:
+    """KL(T || alpha T + (1 - alpha) S) (DistiLLM, arXiv 2402.03898); forward_kl at alpha 0, bounded by -log alpha."""
+
+    alpha: float = 0.1
+    """Share of the teacher in the mixture."""
+
+    def __call__(self, student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
+        return forward_kl(mixed(student, floor(teacher), self.alpha), teacher)
+
+
+@dataclass(frozen=True)
+class SkewedReverseKL:
+    """KL(S || alpha S + (1 - alpha) T) (DistiLLM, arXiv 2402.03898); reverse_kl at alpha 0, bounded by -log alpha."""
+
+    alpha: float = 0.1
+    """Share of the student in the mixture."""
+
+    def __call__(self, student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
+        mixture = mixed(student, floor(teacher), 1 - self.alpha)
+        return (student.exp() * (student - mixture)).sum(-1)
+
+
+def mixed(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"], share: float) -> Float[Tensor, "*o K"]:
+    """log of share T + (1 - share) S."""
+    if share in (0.0, 1.0):
+        return teacher if share else student
+    return torch.logaddexp(student + math.log1p(-share), teacher + math.log(share))
 
 
 def renormalise(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K"]:

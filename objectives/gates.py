@@ -1,5 +1,6 @@
-"""Gates: which rows and tokens a term listens to, as factors in [0, 1] on its weights."""
+"""Gates: which rows and tokens a term listens to, and how loudly: factors of at least 0 on its weights."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ def named_score(rollouts: Rollouts, name: str) -> Float[Tensor, "B"]:
 
 
 class Gate(ABC):
-    """Called with the rollouts of the whole optimiser step; gives a factor [N] in [0, 1]."""
+    """Called with the rollouts of the whole optimiser step; gives a factor [N], at least 0."""
 
     @abstractmethod
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]: ...
@@ -69,3 +70,61 @@ class PositiveAdvantage(Gate):
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         return (rollouts.advantages > 0).to(rollouts.advantages.dtype)
+
+
+@dataclass(frozen=True)
+class Better(Gate):
+    """Rows where one score exceeds another, as where the rewrite was judged better than the answer."""
+
+    score: str = "revision"
+    """Name of the score that must be higher."""
+    than: str = "score"
+    """Name of the score it is compared with."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        better = named_score(rollouts, self.score) > named_score(rollouts, self.than)
+        return better[rollouts.episode].to(rollouts.advantages.dtype)
+
+
+@dataclass(frozen=True)
+class RowWeight(Gate):
+    """Each row as loudly as a named score says; a row without it is silent."""
+
+    score: str = "score"
+    """Name of the score, at least 0."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        loud = named_score(rollouts, self.score).nan_to_num(0.0)
+        if (loud < 0).any():
+            raise ValueError(
+                f"rollouts.scores[{self.score!r}]: got {loud.min().item():g}, expected at least 0. "
+                "Map the score to weights that are not negative."
+            )
+        return loud[rollouts.episode].to(rollouts.advantages.dtype)
+
+
+@dataclass(frozen=True)
+class SkipFirst(Gate):
+    """All but the first tokens of each row, where a student likes to echo the hint (SDFT, arXiv 2601.19897)."""
+
+    tokens: int = 3
+    """Tokens skipped."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        row = rollouts.episode
+        order = row.argsort(stable=True)
+        sizes = torch.bincount(row, minlength=len(rollouts.task))
+        place = torch.empty_like(row)
+        place[order] = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row[order]]
+        return (place >= self.tokens).to(rollouts.advantages.dtype)
+
+
+@dataclass(frozen=True)
+class Every(Gate):
+    """The product of several gates."""
+
+    gates: list[Gate]
+    """All must let a token pass."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        return math.prod((gate(rollouts) for gate in self.gates), start=All()(rollouts))

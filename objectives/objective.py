@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from objectives.schedules import Schedule
 from objectives.scored import Scored
 from objectives.terms import Term
 from objectives.types import Loss, Rollouts
@@ -39,8 +40,8 @@ class Mix(Objective):
 
     terms: dict[str, Term]
     """Named terms."""
-    coefficients: dict[str, float] = field(default_factory=dict)
-    """Coefficient of a named term; 1 where none is given. At 0 a term is not computed."""
+    coefficients: dict[str, float | Schedule] = field(default_factory=dict)
+    """Coefficient of a named term, constant or a schedule; 1 where none is given. At 0 a term is not computed."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.coefficients) - set(self.terms))
@@ -54,9 +55,12 @@ class Mix(Objective):
     def needs(self) -> set[str]:
         return {other for name, term in self.terms.items() if self.coefficient(name) for other in term.needs}
 
-    def coefficient(self, name: str) -> float:
-        """What term `name` is multiplied by."""
-        return self.coefficients.get(name, 1.0)
+    def coefficient(self, name: str, update: int | None = None) -> float:
+        """What term `name` is multiplied by after `update` optimiser steps; without a step, the most it ever is."""
+        value = self.coefficients.get(name, 1.0)
+        if isinstance(value, Schedule):
+            return value.peak if update is None else value(update)
+        return value
 
     def weigh(self, rollouts: Rollouts) -> dict[str, Float[Tensor, "N"]]:
         return {name: term.weigh(rollouts) for name, term in self.terms.items()}
@@ -68,7 +72,7 @@ class Mix(Objective):
         """Metrics: `loss/<term>` without coefficient, and each term's own; a second term's name is appended on clash."""
         value, metrics = student.nothing, {}
         for name, term in self.terms.items():
-            scale = self.coefficient(name)
+            scale = self.coefficient(name, rollouts.update)
             if not scale:
                 continue
             loss = term(student, others, rollouts, name)

@@ -14,6 +14,7 @@ from torch import Tensor
 from objectives import segments
 from objectives.scored import Scored
 from objectives.terms import Term, listened, weighted
+from objectives.trust import Trust
 from objectives.types import Loss, Rollouts
 
 LOG_RATIO_BOUND = 20.0
@@ -28,6 +29,8 @@ class Clip:
     """rho is held above 1 - low."""
     high: float
     """rho is held below 1 + high."""
+    dual: float | None = None
+    """A blamed token's loss stays below this many |A|."""
 
 
 def token_ratio(log_ratio: Float[Tensor, "n"], row: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
@@ -46,8 +49,12 @@ def geometric_ratio(log_ratio: Float[Tensor, "n"], row: Int[Tensor, "n"]) -> Flo
 
 
 def clipped(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
-    """-min(rho A, clip(rho, 1 - low, 1 + high) A) (PPO; separate bounds: DAPO, arXiv 2503.14476)."""
+    """-min(rho A, clip(rho, 1 - low, 1 + high) A) (PPO; separate bounds: DAPO, arXiv 2503.14476).
+
+    With a dual clip the loss of a blamed token is at most dual |A| (arXiv 1912.09729).
+    """
     held = ratio.clamp(1 - clip.low, 1 + clip.high)
+    ratio = ratio if clip.dual is None else ratio.clamp(max=clip.dual)
     return -torch.minimum(ratio * advantages, held * advantages)
 
 
@@ -75,29 +82,42 @@ class PolicyGradient(Term):
     """token_ratio, sequence_ratio or geometric_ratio."""
     surrogate: Callable = clipped
     """clipped, plain or cispo."""
+    dual_clip: float | None = None
+    """Bound on a blamed token's loss in |A|, for `clipped`; above 1 + clip_high (verl: 3)."""
+    trust: Trust | None = None
+    """Which tokens still teach once the policy has moved; null: all."""
+
+    def signal(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        """The advantages of the tokens at `rows`, without gradient."""
+        return rollouts.advantages[rows]
 
     def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
         """Metrics: clip_fraction, approx_kl = E[rho - 1 - log rho], and the range of rho with 1 included."""
         if not len(listened(student, rollouts, name)):
-            return Loss(student.nothing, self._metrics(student.nothing.detach().expand(0), rollouts, name))
+            none = student.nothing.detach().expand(0)
+            return Loss(student.nothing, self._metrics(none, none, rollouts, name, rollouts.episode[:0]))
         # A row's mean ratio runs over all tokens it acted, also those a gate silenced.
         rows = self.mark(rollouts).nonzero()[:, 0]
+        row = rollouts.episode[rows]
         log_probs = student.log_probs[rows]
         old = log_probs.detach() if rollouts.old is None else rollouts.old[rows]
-        log_ratio = self.ratio(log_probs - old, rollouts.episode[rows])
-        ratio = log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+        log_ratio = self.ratio(log_probs - old, row).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+        ratio = log_ratio.exp()
         if self.truncate is not None:
             ratio = ratio * (self.truncate / ratio.detach()).clamp(max=1.0)
-        clip = Clip(self.clip_low, self.clip_high)
-        losses = self.surrogate(ratio, rollouts.advantages[rows], log_probs, clip)
+        advantages = self.signal(student, others, rollouts, rows)
+        losses = self.surrogate(ratio, advantages, log_probs, Clip(self.clip_low, self.clip_high, self.dual_clip))
+        if self.trust is not None:
+            losses = losses.where(self.trust((log_probs - old).detach(), old, advantages, row), 0.0)
         return Loss(
-            weighted(losses, rollouts, name, rows), self._metrics(log_ratio.detach(), rollouts, name, rows)
+            weighted(losses, rollouts, name, rows),
+            self._metrics(log_ratio.detach(), advantages, rollouts, name, rows),
         )
 
-    def _metrics(self, log_ratio: Tensor, rollouts: Rollouts, name: str, rows: Tensor | None = None) -> dict:
-        rows = rollouts.episode.new_zeros(0) if rows is None else rows
-        ratio = log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
-        advantages = rollouts.advantages[rows]
+    def _metrics(self, log_ratio: Tensor, advantages: Tensor, rollouts: Rollouts, name: str, rows: Tensor) -> dict:
+        ratio = log_ratio.exp()
         out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
         heard = torch.cat([ratio[rollouts.weights[name][rows] != 0], ratio.new_ones(1)])
         return {

@@ -27,6 +27,8 @@ class Term(ABC):
     """Which rows and tokens among them it listens to."""
     reduction: Reduction = TokenMean()
     """How its tokens add up to one number."""
+    keep_silenced: bool = False
+    """Tokens that the gate silences stay in the denominator."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -35,12 +37,15 @@ class Term(ABC):
 
     def weigh(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         """Weights of the whole optimiser step: stream, gate and reduction; zero outside the stream."""
-        gated = self.gate(rollouts).where(self.mark(rollouts), 0.0)
-        return gated * self.reduction(gated != 0, rollouts)
+        mark = self.mark(rollouts)
+        gated = self.gate(rollouts).where(mark, 0.0)
+        return gated * self.reduction(mark if self.keep_silenced else gated != 0, rollouts)
 
     def denominator(self, rollouts: Rollouts, weights: Float[Tensor, "N"]) -> Float[Tensor, ""]:
-        """This rank's share of the denominator."""
-        return self.reduction.denominator(weights, rollouts)
+        """This rank's share of the denominator: it counts tokens, so a gate's factor makes a token louder or quieter, and
+        the others stay as they are."""
+        counted = self.mark(rollouts) if self.keep_silenced else weights != 0
+        return self.reduction.denominator(self.reduction(counted, rollouts).where(counted, 0.0), rollouts)
 
     @abstractmethod
     def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:

@@ -34,6 +34,9 @@ class Rollouts:
     """Named scores per row; NaN is absent."""
     step_scores: dict[str, Float[Tensor, "S"]] = field(default_factory=dict)
     tags: Int[Tensor, "S"] | None = None
+    """Kind of each step, numbered from 0."""
+    set_scores: Float[Tensor, "B m k"] | None = None
+    """Rewards of the m answers that a row offers, padded with zeros."""
     weights: dict[str, Float[Tensor, "N"]] = field(default_factory=dict)
     """Per term: what `objective.weigh` gave for the whole optimiser step."""
     totals: dict[str, float] = field(default_factory=dict)
@@ -79,3 +82,19 @@ class Loss:
 
     value: Float[Tensor, ""]
     metrics: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+
+def parents(rollouts: Rollouts) -> Int[Tensor, "S"]:
+    """The row of each step, -1 for a step without target tokens; S is the length of what is indexed by step."""
+    counts = [len(values) for values in rollouts.step_scores.values()]
+    counts += [] if rollouts.tags is None else [len(rollouts.tags)]
+    counts += [] if counts or not len(rollouts.step) else [int(rollouts.step.max()) + 1]
+    out = rollouts.step.new_full((max(counts, default=0),), -1)
+    out[rollouts.step] = rollouts.episode
+    return out
+
+
+def turns(rollouts: Rollouts) -> Int[Tensor, "B"]:
+    """Steps of each row that have target tokens."""
+    parent = parents(rollouts)
+    return torch.bincount(parent[parent >= 0], minlength=len(rollouts.task))

@@ -22,17 +22,17 @@ def from_log_probs(log_probs, targets=None):
     return Scored(hidden, torch.eye(hidden.shape[1], dtype=torch.float64), targets)
 
 
-def rollouts(lengths=(5, 4, 3), tasks=None, seed=1, **fields):
-    """Rows of these lengths, one step each, every token acted, taught and shown; `fields` replace."""
+def rollouts(sizes=(5, 4, 3), tasks=None, seed=1, **fields):
+    """Rows of these sizes, one step each, every token acted, taught and shown; `fields` replace."""
     random = torch.Generator().manual_seed(seed)
-    episode = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    episode = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     n = len(episode)
     everywhere = torch.ones(n, dtype=torch.bool)
     given = {
         "advantages": torch.randn(n, generator=random, dtype=torch.float64),
         "step": episode.clone(),
         "episode": episode,
-        "task": torch.tensor(tasks if tasks is not None else [0] * len(lengths)),
+        "task": torch.tensor(tasks if tasks is not None else [0] * len(sizes)),
         "marks": {"acted": everywhere, "taught": everywhere, "shown": everywhere},
     }
     return Rollouts(**given | fields)

@@ -1,0 +1,83 @@
+"""Policy gradients whose advantages a teacher shapes, token by token."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from objectives.policy import PolicyGradient
+from objectives.scored import Scored
+from objectives.types import Rollouts
+
+
+def teacher_gain(
+    student: Scored, teacher: Scored | None, base: Float[Tensor, "N"], rows: Int[Tensor, "n"]
+) -> Float[Tensor, "n"]:
+    """log T - base of the sampled tokens at `rows`; 0 where the teacher did not score, which teaches nothing there.
+
+    A missing teacher log-prob must not stand as log-prob 0: it would praise the student's unlikeliest tokens.
+    """
+    gain = torch.zeros_like(student.log_probs.detach())
+    if teacher is not None and len(teacher):
+        gain[teacher.index] = (teacher.log_probs - base[teacher.index]).to(gain.dtype)
+    return gain[rows]
+
+
+@dataclass(frozen=True)
+class OnPolicyDistill(PolicyGradient):
+    """Policy gradient with A = reward_weight * advantage + teacher_weight * clip(log T - log old) (OpenClaw-RL 2603.10165).
+
+    With reward_weight 0 its expected on-policy gradient is that of the reverse KL; with both it is one surrogate under one
+    clip, which two terms in a mix are not. Tokens that no teacher scored keep the reward's part.
+    """
+
+    stream: str = "taught"
+    """Which mark selects this term's tokens; `acted` where the reward speaks too."""
+    teacher: str = "teacher"
+    """Name of the model that teaches."""
+    reward_weight: float = 0.0
+    """Weight of the credit's advantage."""
+    teacher_weight: float = 1.0
+    """Weight of the teacher's advantage."""
+    bound: float | None = None
+    """The teacher's advantage is held within +-bound [nats]; null: unbounded."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher})
+
+    def signal(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        base = student.log_probs.detach() if rollouts.old is None else rollouts.old
+        gain = teacher_gain(student, others.get(self.teacher), base, rows)
+        gain = gain if self.bound is None else gain.clamp(-self.bound, self.bound)
+        # A row without a score may carry any advantage; it must not reach a sum that gives it no weight.
+        reward = self.reward_weight * rollouts.advantages[rows] if self.reward_weight else 0.0
+        return reward + self.teacher_weight * gain
+
+
+@dataclass(frozen=True)
+class TeacherScaled(PolicyGradient):
+    """The reward fixes the sign, the teacher's ratio only the size: A * clip((T/S)^sign(A), 1 - bound, 1 + bound).
+
+    RLSD (arXiv 2604.03128) in our reading: praise grows where the hinted teacher likes the token more than the student does,
+    blame grows where it likes it less; S is the current policy, held constant. Untaught tokens keep A.
+    """
+
+    teacher: str = "teacher"
+    """Name of the model that teaches."""
+    bound: float = 0.2
+    """Greatest change of an advantage's size, as a share."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher})
+
+    def signal(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        advantages = rollouts.advantages[rows]
+        gain = teacher_gain(student, others.get(self.teacher), student.log_probs.detach(), rows)
+        return advantages * (advantages.sign() * gain).exp().clamp(1 - self.bound, 1 + self.bound).to(advantages.dtype)

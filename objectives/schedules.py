@@ -1,0 +1,67 @@
+"""What changes over training: coefficients of terms, and when a reference is replaced."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class Schedule(ABC):
+    """Called with the optimiser steps done so far; gives a coefficient."""
+
+    @abstractmethod
+    def __call__(self, update: int) -> float: ...
+
+    @property
+    @abstractmethod
+    def peak(self) -> float:
+        """Greatest value; 0 means that the term is switched off for good."""
+
+
+@dataclass(frozen=True)
+class Ramp(Schedule):
+    """Linear from 0 to `value`, then constant, then linear to 0 (SDPG, arXiv 2606.04036)."""
+
+    value: float
+    """Coefficient at the top."""
+    warmup: int = 0
+    """Steps of the rise."""
+    hold: int | None = None
+    """Steps at the top; null: for ever."""
+    decay: int = 0
+    """Steps of the fall after `hold`."""
+
+    @property
+    def peak(self) -> float:
+        return self.value
+
+    def __call__(self, update: int) -> float:
+        rise = min(1.0, (update + 1) / (self.warmup + 1))
+        past = 0 if self.hold is None else max(0, update + 1 - self.warmup - self.hold)
+        return self.value * rise * max(0.0, 1 - past / (self.decay + 1))
+
+
+@dataclass(frozen=True)
+class ReferenceReset:
+    """When to replace the reference by the current policy (ProRL, arXiv 2505.24864): validation has stopped improving.
+
+    Whoever applies it also obeys `optimizer`: ProRL creates the optimiser anew, ProRL v2 keeps it.
+    """
+
+    patience: int = 3
+    """Validations without improvement before a reset."""
+    cooldown: int = 3
+    """Validations after a reset in which none follows."""
+    least: float = 0.0
+    """An improvement is more than this."""
+    optimizer: bool = True
+    """Create the optimiser anew too."""
+
+    def due(self, history: Sequence[float], last: int | None = None) -> bool:
+        """Whether to reset now, after `history` (higher is better); `last` is the length it had at the last reset."""
+        since = 0 if last is None else last
+        if last is not None and len(history) - last <= self.cooldown:
+            return False
+        if len(history) - since <= self.patience:
+            return False
+        before, recent = history[since : -self.patience], history[-self.patience :]
+        return max(recent) <= max(before) + self.least
