@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from pathlib import Path
@@ -134,10 +133,26 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+NOISE = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*Trying to infer the `batch_size`.*",
+    ".*LightningCLI's args parameter is intended.*",
+    ".*is_gradient_checkpointing.*",
+    ".*LeafSpec.*",
+    ".*module\\(s\\) in eval mode.*",
+    ".*Using ModelCheckpoint with manual optimization.*",
+    ".*resuming from a checkpoint that ended before the epoch ended.*",
+)
+
+
 def quiet() -> None:
-    """Silences advice that does not apply here: our loaders make experience, workers would not speed them up."""
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage().lower())
+    """Silences advice that does not apply here (our loaders make experience; steps are resumed exactly) and prints
+    the warnings that remain as one line each."""
+    from transformers.utils.logging import disable_progress_bar
+
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    disable_progress_bar()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -81,6 +81,7 @@ class Learner(LightningModule):
             self.policy = Policy(self.base, self.lora, self.dtype_name, self.checkpointing, self.seed)
             if isinstance(self.trainer.strategy, ModelParallelStrategy):
                 shard(self.policy, self.device_mesh["data_parallel"])
+            self.policy.train()
         if self.trainer.state.fn == TrainerFn.FITTING and self.start is None:
             self.teacher.attach(self.policy)
             self.start = self.teacher if isinstance(self.teacher, Frozen) else Frozen()

@@ -38,7 +38,8 @@ class Live(Teacher):
 
     @torch.no_grad()
     def forward(self, policy: Policy, view: View) -> Scored:
-        return policy.score(view)
+        with without_dropout(policy):
+            return policy.score(view)
 
 
 class Shadow(Teacher):
@@ -55,7 +56,8 @@ class Shadow(Teacher):
     @torch.no_grad()
     def forward(self, policy: Policy, view: View) -> Scored:
         with self._in_place(policy):
-            scored = policy.score(view)
+            with without_dropout(policy):
+                scored = policy.score(view)
             weight = self._own_head(policy)
         return scored if weight is None else replace_head(scored, weight)
 
@@ -100,6 +102,17 @@ class EMA(Shadow):
     def update(self, policy: Policy) -> None:
         for copy, weight in zip(self.copies, policy.trainable(), strict=True):
             copy.lerp_(weight.detach(), self.rate)
+
+
+@contextmanager
+def without_dropout(policy: Policy) -> Iterator[None]:
+    """A teacher is deterministic, whatever mode the policy is in."""
+    training = policy.training
+    policy.eval()
+    try:
+        yield
+    finally:
+        policy.train(training)
 
 
 def replace_head(scored: Scored, weight: Tensor) -> Scored:

@@ -9,6 +9,7 @@ from typing import Any
 import torch.distributed as dist
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 
@@ -36,7 +37,8 @@ class Evaluate(Callback):
         self.records += outputs
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        name = "base" if trainer.sanity_checking else "validate" if trainer.validating else "last"
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        name = "base" if trainer.sanity_checking else "last" if fitting else "validate"
         self._close(trainer, name)
 
     on_test_start, on_test_batch_end = on_validation_start, on_validation_batch_end
