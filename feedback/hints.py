@@ -11,6 +11,7 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
+from feedback.faults import DataFault
 from feedback.types import Episode, Feedback, Message, with_hints
 
 PLACEHOLDER = re.compile(r"\{(critique|revision|reference|response)\}")
@@ -57,14 +58,17 @@ def placed(messages: Sequence[Message], text: str) -> list[Message]:
 
 @lru_cache(maxsize=64)
 def load_template(name: str) -> str:
-    """The text of a template: a bare name is looked up in `feedback/prompts`, anything else is a path."""
+    """The text of a template: a bare name is looked up in `feedback/prompts`, anything else is a path.
+
+    Raises `DataFault` where neither is a file.
+    """
     own = files("feedback") / "prompts" / name
     if "/" not in name and own.is_file():
         return own.read_text(encoding="utf-8").rstrip("\n")
     path = Path(name)
     if not path.is_file():
         shipped = ", ".join(sorted(item.name for item in (files("feedback") / "prompts").iterdir()))
-        raise ValueError(f"template: got {name!r}, expected a file, or one of {shipped}")
+        raise DataFault(name, None, "template", "no file", f"a path, or one of {shipped}")
     return path.read_text(encoding="utf-8").rstrip("\n")
 
 

@@ -26,8 +26,8 @@ def read(path: str | Path, format: str = "auto", scale: Scale | None = None) -> 
     """All episodes of a file, scores mapped from `scale` (lowest, highest) to [0, 1], each task with its hints.
 
     Raises `DataFault` for the first thing wrong: a missing or empty file, bad JSON or encoding, a wrong type, a row
-    without response, a score that is not finite or off the scale, a repeated id. Raises ValueError for a `format` or
-    `scale` that makes no sense.
+    without response, a score that is not finite or off the scale, a repeated id, a `format` or `scale` that makes
+    no sense.
     """
     return read_with_report(path, format, scale)[0]
 
@@ -76,12 +76,12 @@ def read_tasks(path: str | Path) -> list[Task]:
 
 def _converted(path: str | Path, format: str, scale: Scale | None) -> Iterator[tuple[Record, Episode | DataFault]]:
     """Each record with its episode or with its first fault, the others hung on it."""
-    _check_scale(scale)
+    _check_scale(path, scale)
     source = _some(path)
     first = next(source)
-    convert = _converter(first, format)
+    convert = _converter(path, first, format)
     if convert is shepherd_episode and scale is not None:
-        raise ValueError(f"scale: got {scale}, expected none: Shepherd's ratings carry their own, from 1 to 5")
+        raise DataFault(str(path), None, "scale", str(scale), "none: Shepherd's ratings carry their own, from 1 to 5")
     seen: dict[str, int] = {}
     for record in chain([first], source):
         fields = Fields(record)
@@ -106,9 +106,9 @@ def _some(path: str | Path) -> Iterator[Record]:
     return chain([first], source)
 
 
-def _converter(first: Record, format: str) -> Callable[[Fields], Episode]:
+def _converter(path: str | Path, first: Record, format: str) -> Callable[[Fields], Episode]:
     if format not in FORMATS:
-        raise ValueError(f"format: got {show(format)}, expected one of " + ", ".join(FORMATS))
+        raise DataFault(str(path), None, "format", show(format), "one of " + ", ".join(FORMATS))
     if format == "shepherd" or (format == "auto" and (is_raw(first) or is_flat(first))):
         return shepherd_episode
     return row_episode
@@ -121,9 +121,9 @@ def _once(fields: Fields, name: str, seen: dict[str, int]) -> None:
     seen.setdefault(name, place.line)
 
 
-def _check_scale(scale: Scale | None) -> None:
+def _check_scale(path: str | Path, scale: Scale | None) -> None:
     if scale is not None and not (all(math.isfinite(end) for end in scale) and scale[0] < scale[1]):
-        raise ValueError(f"scale: got {scale}, expected (lowest, highest), both finite, lowest < highest")
+        raise DataFault(str(path), None, "scale", str(scale), "its lowest and highest mark, finite, lowest < highest")
 
 
 def _mapped(episode: Episode, fields: Fields, scale: Scale) -> Episode:

@@ -94,8 +94,11 @@ class Fields:
                 self.refuse(f"{place}.content", message["content"], "text")
             else:
                 found.append({"role": message["role"], "content": message["content"]})
-        if len(found) == len(value) and found[-1]["role"] not in ("user", "tool"):
-            self.refuse(f"{path}[-1].role", found[-1]["role"], "user or tool, which the response answers")
+        if len(found) == len(value):
+            if found[-1]["role"] not in ("user", "tool"):
+                self.refuse(f"{path}[-1].role", found[-1]["role"], "user or tool, which the response answers")
+            elif all(message["role"] != "user" for message in found):
+                self.refuse(path, value, "at least one message of the user")
         return tuple(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from feedback.faults import DataFault, show
 from feedback.readers.record import Record, broken, decode, parse_json
 
 JSON_COLUMN = ":json"
-"""A CSV column whose name ends so holds JSON; every other CSV column is text, never guessed at."""
+"""A column whose name ends so holds JSON; every other CSV column is text, never guessed at."""
 
 
 class _Lines:
@@ -76,16 +77,21 @@ def _header(place: Record, cells: list[str]) -> list[str]:
 def _csv_record(place: Record, header: list[str], cells: list[str]) -> Record:
     if len(cells) != len(header):
         return broken(place, f"{len(cells)} cells", f"{len(header)}, as in the header", "Quote cells that hold commas.")
+    return _unpacked(place, {name: cell for name, cell in zip(header, cells, strict=True) if cell})
+
+
+def _unpacked(place: Record, cells: dict[str, Any]) -> Record:
+    """The record with the cells of JSON columns parsed."""
     fields: dict[str, Any] = {}
-    for name, cell in zip(header, cells, strict=True):
-        if cell and name.endswith(JSON_COLUMN):
+    for name, cell in cells.items():
+        if name.endswith(JSON_COLUMN) and isinstance(cell, str):
             try:
                 fields[name.removesuffix(JSON_COLUMN)] = parse_json(cell)
             except ValueError as error:
                 return broken(place, f"bad JSON in column {show(name)} ({error})", "JSON", "Rename the column.")
-        elif cell:
+        else:
             fields[name] = cell
-    return Record(place.file, place.line, fields, place.raw, textual=True)
+    return replace(place, fields=fields)
 
 
 def parquet_records(path: str | Path) -> Iterator[Record]:
@@ -98,7 +104,8 @@ def parquet_records(path: str | Path) -> Iterator[Record]:
         file = pyarrow.parquet.ParquetFile(path)
         for batch in file.iter_batches(batch_size=1024):
             for fields in batch.to_pylist():
-                yield Record(str(path), row, {k: v for k, v in fields.items() if v is not None}, unit="row")
+                present = {name: value for name, value in fields.items() if value is not None}
+                yield _unpacked(Record(str(path), row, present, unit="row"), present)
                 row += 1
     except known as error:
         got = f"an unreadable file ({type(error).__name__}: {show(str(error))})"
