@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fdt import measures
+from fdt.legible import legible
 from fdt.runs import Run
 from fdt.table import KINDS, Table
 
@@ -180,8 +181,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _short(text: str) -> str:
-    """A label that fits; control characters and lone surrogates, which no font draws, become question marks."""
-    text = "".join(char if char.isprintable() else "?" for char in text)
+    """One line of at most `LONGEST_LABEL` characters."""
+    text = " ".join(legible(text).split())
     return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
 
 

@@ -26,6 +26,27 @@ def counts(accounting: Record, side: str) -> dict[str, int]:
     return {str(why): int(number(reasons, why)) for why in reasons if isfinite(number(reasons, why))}
 
 
+def tokens(record: Record) -> list[Record]:
+    """The token entries of a transcript; none where it has none, or something else in their place."""
+    entries = record.get("tokens")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def accounting_line(accounting: Record) -> str:
+    """``256 rows = 250 used (200 critique + score, 50 score) + 6 dropped (6 too long)``, or that it does not add up."""
+    sides = {side: counts(accounting, side) for side in ("used", "dropped")}
+    texts = []
+    for side, reasons in sides.items():
+        why = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]) if n)
+        texts.append(f"{sum(reasons.values())} {side}" + (f" ({why})" if why else ""))
+    total = number(accounting, "rows")
+    found = sum(sum(reasons.values()) for reasons in sides.values())
+    if total == found:
+        return f"{found} rows = {' + '.join(texts)}"
+    stated = f"{total:.0f}" if isfinite(total) else "an unknown number of"
+    return f"{stated} rows, but {' + '.join(texts)} makes {found}: the numbers do not add up"
+
+
 def kind(records: list[Record]) -> str:
     """`LIKELIHOOD` where records carry the NLL of a reference, else `SCORE`."""
     return LIKELIHOOD if any("nll_sum" in record for record in records) else SCORE

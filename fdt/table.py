@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from fdt import measures
+from fdt.legible import legible
 from fdt.measures import LIKELIHOOD, SCORE
 from fdt.runs import Record, Run
 from fdt.statistics import Interval
@@ -82,7 +83,7 @@ class Table:
     def save(self, folder: Path) -> None:
         """Writes table.json and table.md into `folder`."""
         (folder / "table.json").write_text(self.as_json(), encoding="utf-8")
-        (folder / "table.md").write_text(self.as_markdown(), encoding="utf-8", errors="replace")
+        (folder / "table.md").write_text(self.as_markdown(), encoding="utf-8")
 
     def show(self, console: Console | None = None) -> None:
         """Prints tables and notes to the terminal."""
@@ -93,10 +94,10 @@ class Table:
                 grid.add_column(Text(heading), justify="right" if index else "left", no_wrap=index in (2, 3))
             for cells in self.cells(kind):
                 # As Text, not markup: an interval is written in brackets.
-                grid.add_row(*map(Text, cells))
+                grid.add_row(*(Text(legible(cell)) for cell in cells))
             console.print(grid)
         for note in self.notes:
-            console.print(f"note: {note}", markup=False, highlight=False)
+            console.print(legible(f"note: {note}"), markup=False, highlight=False)
 
 
 def terminal() -> Console:
@@ -126,21 +127,6 @@ def build_table(runs: list[Run]) -> Table:
         else:
             notes.append(f"{run.name}: no answers to the held-out prompts after training")
     return Table(base_rows + arm_rows, notes)
-
-
-def accounting_line(accounting: Record) -> str:
-    """``200 rows = 180 used (both signals 180) + 20 dropped (no response 20)``; says so where it does not add up."""
-    sides = {side: measures.counts(accounting, side) for side in ("used", "dropped")}
-    texts = []
-    for side, reasons in sides.items():
-        why = ", ".join(f"{reason} {n}" for reason, n in reasons.items() if n)
-        texts.append(f"{sum(reasons.values())} {side}" + (f" ({why})" if why else ""))
-    total = measures.number(accounting, "rows")
-    found = sum(sum(reasons.values()) for reasons in sides.values())
-    rows = f"{total:.0f}" if isfinite(total) else "an unknown number of"
-    if total == found:
-        return f"{rows} rows = {' + '.join(texts)}"
-    return f"{rows} rows, but {' + '.join(texts)} makes {found}: the numbers do not add up"
 
 
 def _row(name: str, records: list[Record], **more: Any) -> Row:
@@ -188,7 +174,7 @@ def _plain(value: float, digits: str) -> str:
 
 
 def _markdown(cell: str) -> str:
-    return cell.replace("\n", " ").replace("|", r"\|").replace("<", "&lt;")
+    return legible(cell).replace("\n", " ").replace("|", r"\|").replace("<", "&lt;")
 
 
 def _strict(value: Any) -> Any:

@@ -29,8 +29,10 @@ def print_table(roots: Path | list[Path]) -> None:
     Raises:
         UserError: a folder without a run in it.
     """
+    from fdt.legible import legible
+    from fdt.measures import accounting_line
     from fdt.runs import gather
-    from fdt.table import accounting_line, build_table, terminal
+    from fdt.table import build_table, terminal
 
     runs = gather(_listed(roots))
     console = terminal()
@@ -38,7 +40,7 @@ def print_table(roots: Path | list[Path]) -> None:
     lines = [f"{run.name}: {accounting_line(run.accounting)}" for run in runs if run.accounting]
     lines += [f"not read: {problem}" for run in runs for problem in run.problems]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(legible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:

@@ -3,9 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fdt.measures import counts, number
+from fdt.measures import accounting_line, counts, number, tokens
 from fdt.runs import Record, Run
-from fdt.table import accounting_line
 
 # Below this mean |log p(teacher) − log p|, in nats per token, a critique is counted as without effect.
 NO_EFFECT = 0.02
@@ -49,7 +48,6 @@ def ledger(run: Run) -> Ledger:
 
 def _effect(record: Record) -> float | None:
     """Mean |log p(teacher) − log p| in nats per token over the tokens the teacher scored; None where it scored none."""
-    tokens = [token for token in record.get("tokens") or [] if isinstance(token, dict)]
-    gaps = [abs(number(token, "teacher_logp") - number(token, "logp")) for token in tokens]
+    gaps = [abs(number(token, "teacher_logp") - number(token, "logp")) for token in tokens(record)]
     gaps = [gap for gap in gaps if gap == gap]
     return sum(gaps) / len(gaps) if gaps else None

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from fdt.legible import legible
 from fdt.measures import LIKELIHOOD
 from fdt.report.ledger import NO_EFFECT, ledger
 from fdt.report.samples import as_text, samples
@@ -19,7 +20,6 @@ from fdt.table import KINDS, Row, Table, interval_text
 # Nothing is loaded from anywhere, nothing runs, nothing is sent: the page holds text that strangers wrote.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 LONGEST_TEXT = 4000  # characters of one prompt, answer or critique
-UNWRITABLE = (("\0", "\x1f"), ("\x7f", "\x9f"), ("\u202a", "\u202e"), ("\u2066", "\u2069"), ("\ud800", "\udfff"))
 LEDGER_FIGURE = "Where the feedback went"
 TABLE_FIGURE = "Before and after"
 
@@ -60,16 +60,6 @@ def verdict(row: Row) -> str:
     return "improved" if better else "worsened"
 
 
-def clean(value: Any) -> Any:
-    """Text without control characters, lone surrogates (no file can hold them) and bidirectional overrides.
-
-    The last would show a reader another order of letters than the model read. Each becomes U+FFFD.
-    """
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return "".join(char if _writable(char) else "\ufffd" for char in value)
-
-
 def clip(text: object) -> str:
     """The first `LONGEST_TEXT` characters of a prompt, an answer or a critique, saying how many are left out."""
     text = as_text(text)
@@ -78,15 +68,15 @@ def clip(text: object) -> str:
     return f"{text[:LONGEST_TEXT]} … ({len(text) - LONGEST_TEXT} more characters)"
 
 
-def _writable(char: str) -> bool:
-    return char in "\n\t" or not any(low <= char <= high for low, high in UNWRITABLE)
+def _finalize(value: Any) -> Any:
+    return legible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        finalize=clean,
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

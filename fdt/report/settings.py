@@ -12,8 +12,9 @@ SECRET = re.compile(r"(api_?key|secret|password|credential|auth_token|access_tok
 HIDDEN = "(hidden)"
 # The settings that tell a reader what was run; the others stay in a folded list.
 MAIN = re.compile(
-    r"(seed_everything|trainer\.(max_steps|max_epochs|devices|strategy|precision)|model\.(base|lora|lora\.rank|teacher.*)"
-    r"|model\.objective\.(terms\.\w+(\.gate)?|coefficients\..*)|model\.optimizer|.*\.(lr|max_new_tokens|temperature)"
+    r"(seed_everything|trainer\.(max_steps|max_epochs|devices|strategy|precision)"
+    r"|model\.(base|lora|lora\.rank|teacher.*)|model\.objective\.(terms\.\w+(\.gate)?|coefficients\..*)"
+    r"|model\.optimizer|.*\.(lr|max_new_tokens|temperature)"
     r"|data\.(file|heldout|shuffle_critiques|source.*|credit|critic|hint|rewriter|rewriter\.critic|evaluation))$"
 )
 # Nothing is set, or a gate lets every row through.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fdt.measures import number
+from fdt.measures import number, tokens
 from fdt.runs import Record, Run
 
 SHOWN = 6  # episodes an arm
@@ -104,9 +104,9 @@ def shade(value: float, scale: float) -> str:
 
 
 def _shown(record: Record, weights: Weights) -> Shown:
-    tokens = [token for token in record["tokens"] if isinstance(token, dict)]
+    entries = tokens(record)
     fields = {field: record.get(field) for field in FIELDS}
-    return Shown(fields, [_token(token, weights) for token in tokens[:LONGEST]], max(0, len(tokens) - LONGEST))
+    return Shown(fields, [_token(entry, weights) for entry in entries[:LONGEST]], max(0, len(entries) - LONGEST))
 
 
 def _token(token: Record, weights: Weights) -> Token:
@@ -123,7 +123,7 @@ def _token(token: Record, weights: Weights) -> Token:
 
 
 def _recorded(run: Run) -> Iterator[Record]:
-    return (r for r in run.transcripts() if isinstance(r.get("tokens"), list) and r["tokens"])
+    return (record for record in run.transcripts() if tokens(record))
 
 
 def _key(record: Record) -> tuple[float, str]:
@@ -133,9 +133,8 @@ def _key(record: Record) -> tuple[float, str]:
 
 def _richness(record: Record) -> int:
     """2 for an episode with both signals, 1 for one of them, 0 for none."""
-    tokens = [token for token in record["tokens"] if isinstance(token, dict)]
-    taught = any(isfinite(number(token, "teacher_logp")) for token in tokens)
-    acted = any(abs(number(token, "advantage")) > 0 for token in tokens)
+    taught = any(isfinite(number(entry, "teacher_logp")) for entry in tokens(record))
+    acted = any(abs(number(entry, "advantage")) > 0 for entry in tokens(record))
     return taught + acted
 
 

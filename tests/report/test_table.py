@@ -6,8 +6,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from fdt.measures import accounting_line
 from fdt.runs import find_runs
-from fdt.table import Row, accounting_line, build_table, interval_text
+from fdt.table import Row, build_table, interval_text
 from tests.report.run_folder import PROMPTS, STEPS, answers, write_arm, write_likelihood_arm, write_lines
 
 
@@ -138,8 +139,8 @@ def test_interval_text():
 
 def test_accounting_adds_up_or_says_that_it_does_not():
     right = {"rows": 7, "used": {"both signals": 4, "score only": 1}, "dropped": {"no response": 2, "duplicate": 0}}
-    line = "7 rows = 5 used (both signals 4, score only 1) + 2 dropped (no response 2)"
+    line = "7 rows = 5 used (4 both signals, 1 score only) + 2 dropped (2 no response)"
     assert accounting_line(right) == line
     assert accounting_line({**right, "rows": 8}).endswith("makes 7: the numbers do not add up")
     assert "do not add up" in accounting_line({})
-    assert accounting_line({"rows": 3, "used": {"score": 3}, "dropped": {}}) == "3 rows = 3 used (score 3) + 0 dropped"
+    assert accounting_line({"rows": 3, "used": {"score": 3}, "dropped": {}}) == "3 rows = 3 used (3 score) + 0 dropped"
