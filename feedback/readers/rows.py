@@ -130,9 +130,9 @@ def row_episode(fields: Fields) -> Episode:
         fields.refuse("source", source, "one of " + ", ".join(SOURCES), "Rename the column to keep it as a note.")
     item = Feedback(source, fields.label("annotator"), "score", fields.number("score"), fields.text("critique"),
                     None, fields.text("revision"))
-    silent = math.isnan(item.score) and item.text is None and item.revision is None
+    said = any(fields.get(name) is not None for name in ("score", "critique", "revision", "annotator", "source"))
     name = fields.label("id") or f"{record.unit}-{record.line}"
-    return Episode(name, task, (Turn("assistant", response),), () if silent else (item,))
+    return Episode(name, task, (Turn("assistant", response),), (item,) if said else ())
 
 
 def row_of(episode: Episode) -> dict[str, Any]:
@@ -151,4 +151,5 @@ def row_of(episode: Episode) -> dict[str, Any]:
     for item in episode.feedback:
         row |= {"score": None if math.isnan(item.score) else item.score, "critique": item.text,
                 "revision": item.revision, "annotator": item.annotator, "source": item.source}
-    return {name: row[name] for name in COLUMNS if row.get(name) is not None} | episode.task.meta
+    notes = {name: value for name, value in episode.task.meta.items() if name not in COLUMNS}
+    return {name: row[name] for name in COLUMNS if row.get(name) is not None} | notes

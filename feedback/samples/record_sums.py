@@ -55,26 +55,26 @@ def task_of(entry: Any, seed: int) -> Task:
     return Task(f"sum-{index}", messages, entry["answer"], meta=meta)
 
 
-def sample(folder: str, tasks: list[Task], each: int, seed: int) -> list[tuple[str, bool]]:
-    """`each` answers of the model to every task, temperature 1, no cut of the distribution; was the end token drawn?"""
+def sample(asked: argparse.Namespace, tasks: list[Task]) -> list[tuple[str, bool]]:
+    """`asked.each` answers of the model to every task, from its whole distribution; was the end token drawn?"""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.manual_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    torch.manual_seed(asked.seed)
+    tokenizer = AutoTokenizer.from_pretrained(asked.model, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(asked.model, dtype=torch.float32)
     answers: list[tuple[str, bool]] = []
     for start in range(0, len(tasks), 16):
         chats = [list(task.messages) for task in tasks[start:start + 16]]
         inputs = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True, return_tensors="pt",
                                                return_dict=True)
         with torch.no_grad():
-            drawn = model.generate(**inputs, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=24,
-                                   num_return_sequences=each)
+            drawn = model.generate(**inputs, do_sample=True, temperature=asked.temperature, top_k=0, top_p=1.0,
+                                   max_new_tokens=24, num_return_sequences=asked.each)
         drawn = drawn[:, inputs["input_ids"].shape[1]:]
         texts = tokenizer.batch_decode(drawn, skip_special_tokens=True)
         answers += zip(texts, (drawn == tokenizer.eos_token_id).any(1).tolist(), strict=True)
-        print(f"{len(answers)} of {len(tasks) * each} answers", flush=True)
+        print(f"{len(answers)} of {len(tasks) * asked.each} answers", flush=True)
     return answers
 
 
@@ -112,12 +112,13 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=64, help="training prompts")
     parser.add_argument("--heldout", type=int, default=256, help="held-out prompts")
     parser.add_argument("--each", type=int, default=4, help="answers to each training prompt")
+    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 the answers are not the policy's own")
     parser.add_argument("--seed", type=int, default=20, help="of the problems, their split and the sampling")
     asked = parser.parse_args()
     found = problems(asked.seed, asked.prompts + asked.heldout)
     tasks = [task for _, task in found]
     train, heldout = tasks[:asked.prompts], tasks[asked.prompts:]
-    rows = judged(train, sample(asked.model, train, asked.each, asked.seed))
+    rows = judged(train, sample(asked, train))
     confirm(rows, {task.key: entry for entry, task in found})
     write_rows(asked.out / "sums.jsonl", rows)
     write_rows(asked.out / "sums_heldout.jsonl", (
