@@ -3,7 +3,6 @@
 import os
 import random
 import socket
-from pathlib import Path
 
 # Before torch is imported: its thread pool and the hub client read these once.
 for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
@@ -49,46 +48,17 @@ def _seeds() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
-CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def write_tiny_model(folder: Path, tied: bool = True) -> Path:
-    """A Llama of two layers and 16 dimensions, random but fixed, with a byte-level tokenizer and a chat template."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    special = ["<|im_start|>", "<|im_end|>"]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(special + letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>", chat_template=CHAT,
-        additional_special_tokens=special,
-    )  # fmt: skip
-    config = LlamaConfig(
-        vocab_size=len(fast), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=tied,
-        bos_token_id=0, eos_token_id=1, pad_token_id=1, initializer_range=0.3,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a tiny causal LM with tied head, shared by the whole session: do not write into it."""
-    return str(write_tiny_model(tmp_path_factory.mktemp("models") / "tied"))
+    from tests.tiny import save_model
+
+    return str(save_model(tmp_path_factory.mktemp("models") / "tied"))
 
 
 @pytest.fixture(scope="session")
 def tiny_untied_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same with a head of its own."""
-    return str(write_tiny_model(tmp_path_factory.mktemp("models") / "untied", tied=False))
+    from tests.tiny import save_model
+
+    return str(save_model(tmp_path_factory.mktemp("models") / "untied", tied=False))

@@ -29,7 +29,6 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def save_model(folder: Path, tied: bool = True, seed: int = 0) -> Path:
     """A model folder that ``model.base`` accepts."""
-    torch.manual_seed(seed)
     words = tokenizer()
     config = LlamaConfig(
         vocab_size=len(words),
@@ -45,7 +44,9 @@ def save_model(folder: Path, tied: bool = True, seed: int = 0) -> Path:
         pad_token_id=words.pad_token_id,
         initializer_range=0.2,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
 
