@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from objectives.divergence import LOG_FLOOR, floor
 from objectives.policy import PolicyGradient
 from objectives.scored import Scored
 from objectives.types import Rollouts
@@ -14,18 +15,41 @@ from objectives.types import Rollouts
 def teacher_gain(
     student: Scored, teacher: Scored | None, base: Float[Tensor, "N"], rows: Int[Tensor, "n"]
 ) -> Float[Tensor, "n"]:
-    """log T - base of the sampled tokens at `rows`; 0 where the teacher did not score, which teaches nothing there.
+    """log T - base of the sampled tokens at `rows`, log T floored; 0 where the teacher did not score: nothing is taught there.
 
     A missing teacher log-prob must not stand as log-prob 0: it would praise the student's unlikeliest tokens.
     """
     gain = torch.zeros_like(student.log_probs.detach())
     if teacher is not None and len(teacher):
-        gain[teacher.index] = (teacher.log_probs - base[teacher.index]).to(gain.dtype)
+        gain[teacher.index] = (floor(teacher.log_probs) - base[teacher.index]).to(gain.dtype)
     return gain[rows]
 
 
 @dataclass(frozen=True)
-class OnPolicyDistill(PolicyGradient):
+class Directed(PolicyGradient):
+    """A policy gradient that asks a teacher. Metrics beside its own: teacher_gain, floored."""
+
+    teacher: str = "teacher"
+    """Name of the model that teaches."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher})
+
+    def measures(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> dict[str, Tensor]:
+        if not len(rows):
+            return dict.fromkeys(("teacher_gain", "floored"), student.nothing.detach().expand(0))
+        own, teacher = student.log_probs.detach(), others.get(self.teacher)
+        low = torch.zeros_like(own)
+        if teacher is not None:
+            low[teacher.index] = (teacher.log_probs < LOG_FLOOR).to(low.dtype)
+        return {"teacher_gain": teacher_gain(student, teacher, own, rows), "floored": low[rows]}
+
+
+@dataclass(frozen=True)
+class OnPolicyDistill(Directed):
     """Policy gradient with A = reward_weight * advantage + teacher_weight * clip(log T - log old) (OpenClaw-RL 2603.10165).
 
     With reward_weight 0 its expected on-policy gradient is that of the reverse KL; with both it is one surrogate under one
@@ -34,18 +58,12 @@ class OnPolicyDistill(PolicyGradient):
 
     stream: str = "taught"
     """Which mark selects this term's tokens; `acted` where the reward speaks too."""
-    teacher: str = "teacher"
-    """Name of the model that teaches."""
     reward_weight: float = 0.0
     """Weight of the credit's advantage."""
     teacher_weight: float = 1.0
     """Weight of the teacher's advantage."""
     bound: float | None = None
     """The teacher's advantage is held within +-bound [nats]; null: unbounded."""
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({self.teacher})
 
     def signal(
         self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
@@ -59,21 +77,15 @@ class OnPolicyDistill(PolicyGradient):
 
 
 @dataclass(frozen=True)
-class TeacherScaled(PolicyGradient):
+class TeacherScaled(Directed):
     """The reward fixes the sign, the teacher's ratio only the size: A * clip((T/S)^sign(A), 1 - bound, 1 + bound).
 
     RLSD (arXiv 2604.03128) in our reading: praise grows where the hinted teacher likes the token more than the student does,
     blame grows where it likes it less; S is the current policy, held constant. Untaught tokens keep A.
     """
 
-    teacher: str = "teacher"
-    """Name of the model that teaches."""
     bound: float = 0.2
     """Greatest change of an advantage's size, as a share."""
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({self.teacher})
 
     def signal(
         self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]

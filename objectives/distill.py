@@ -7,9 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from objectives.divergence import coarsen, floored, renormalise, reverse_kl
+from objectives.divergence import LOG_RATIO_BOUND, coarsen, floored, renormalise, reverse_kl
 from objectives.heed import Heed, assemble, best_hint
-from objectives.policy import LOG_RATIO_BOUND
 from objectives.scored import Scored
 from objectives.terms import Term, aligned, listened, weighted
 from objectives.types import Loss, Rollouts

@@ -18,6 +18,10 @@ LOG_FLOOR = -100.0
 """Least teacher log-prob [nats]; exp(-100) is below what float32 holds as a normal number."""
 
 
+LOG_RATIO_BOUND = 20.0
+"""Bound on |log ratio| [nats]: exp(20) is finite in every dtype used for losses, and far outside any clip."""
+
+
 def floor(teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K"]:
     """Teacher log-probs, none below `LOG_FLOOR`."""
     return teacher.clamp(min=LOG_FLOOR)
@@ -130,5 +134,8 @@ def k2(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def k3(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """R/S - 1 - log(R/S): unbiased value, never negative; as a loss its gradient is that of KL(R || S), not of KL(S || R)."""
-    return torch.expm1(-log_ratio) + log_ratio
+    """R/S - 1 - log(R/S): unbiased value, never negative; as a loss its gradient is that of KL(R || S), not of KL(S || R).
+
+    R/S is held below exp(LOG_RATIO_BOUND).
+    """
+    return torch.expm1((-log_ratio).clamp(max=LOG_RATIO_BOUND)) + log_ratio

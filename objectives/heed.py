@@ -62,9 +62,9 @@ def best_hint(
     """
     mine, totals = student.topk(k)[0], []
     for teacher in teachers:
-        shared = common(mine[teacher.index], teacher.topk(k)[0])
+        shared = common(mine[teacher.index], teacher.topk(k)[0]).float()
         scored = segments.count(row[teacher.index], rows) > 0
-        totals.append(segments.total(shared, row[teacher.index], rows).where(scored, -1))
+        totals.append(segments.total(shared, row[teacher.index], rows).where(scored, -1.0))
     return torch.stack(totals).argmax(0)
 
 

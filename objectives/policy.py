@@ -12,13 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from objectives import segments
+from objectives.divergence import LOG_RATIO_BOUND
 from objectives.scored import Scored
 from objectives.terms import Term, listened, weighted
 from objectives.trust import Trust
 from objectives.types import Loss, Rollouts
-
-LOG_RATIO_BOUND = 20.0
-"""Bound on |log ratio|: exp(20) is finite in every dtype used, and far outside any clip."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,19 @@ class PolicyGradient(Term):
         """The advantages of the tokens at `rows`, without gradient."""
         return rollouts.advantages[rows]
 
+    def measures(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> dict[str, Tensor]:
+        """Further values [n] whose weighted means are reported."""
+        return {}
+
     def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
         """Metrics: clip_fraction, approx_kl = E[rho - 1 - log rho], and the range of rho with 1 included."""
         if not len(listened(student, rollouts, name)):
+            rows = rollouts.episode[:0]
             none = student.nothing.detach().expand(0)
-            return Loss(student.nothing, self._metrics(none, none, rollouts, name, rollouts.episode[:0]))
+            return Loss(student.nothing, self._metrics(none, none, rollouts, name, rows)
+                        | self._means(student, others, rollouts, name, rows))
         # A row's mean ratio runs over all tokens it acted, also those a gate silenced.
         rows = self.mark(rollouts).nonzero()[:, 0]
         row = rollouts.episode[rows]
@@ -113,8 +119,15 @@ class PolicyGradient(Term):
             losses = losses.where(self.trust((log_probs - old).detach(), old, advantages, row), 0.0)
         return Loss(
             weighted(losses, rollouts, name, rows),
-            self._metrics(log_ratio.detach(), advantages, rollouts, name, rows),
+            self._metrics(log_ratio.detach(), advantages, rollouts, name, rows)
+            | self._means(student, others, rollouts, name, rows),
         )
+
+    def _means(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str, rows: Tensor
+    ) -> dict[str, Tensor]:
+        found = self.measures(student, others, rollouts, rows)
+        return {key: weighted(value, rollouts, name, rows) for key, value in found.items()}
 
     def _metrics(self, log_ratio: Tensor, advantages: Tensor, rollouts: Rollouts, name: str, rows: Tensor) -> dict:
         ratio = log_ratio.exp()

@@ -7,8 +7,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from objectives.divergence import k1, k2
-from objectives.policy import LOG_RATIO_BOUND
+from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, floor, k1, k2
 from objectives.scored import Scored
 from objectives.terms import Term, aligned, listened, weighted
 from objectives.types import Loss, Rollouts
@@ -47,18 +46,19 @@ class ReferenceKL(Term):
         return frozenset({self.reference})
 
     def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
-        """Metric: kl_reference, the estimator's mean without importance."""
+        """Metrics: kl_reference, the estimator's mean without importance; floored, where the reference is below the floor."""
         pair = aligned(student, others, rollouts, name, self.reference)
         if pair is None:
-            return Loss(student.nothing, {"kl_reference": student.nothing.detach()})
+            return Loss(student.nothing, dict.fromkeys(("kl_reference", "floored"), student.nothing.detach()))
         mine, theirs = pair
-        values = self.estimator(mine.log_probs - theirs.log_probs)
-        metric = weighted(values.detach(), rollouts, name, mine.index)
+        values = self.estimator(mine.log_probs - floor(theirs.log_probs))
+        measured = {"kl_reference": values.detach(), "floored": (theirs.log_probs < LOG_FLOOR).to(values.dtype)}
+        metrics = {key: weighted(value, rollouts, name, mine.index) for key, value in measured.items()}
         if self.importance != "none":
             old = mine.log_probs.detach() if rollouts.old is None else rollouts.old[mine.index]
             ratio = (mine.log_probs - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
             values = values * (ratio if self.importance == "through" else ratio.detach())
-        return Loss(weighted(values, rollouts, name, mine.index), {"kl_reference": metric})
+        return Loss(weighted(values, rollouts, name, mine.index), metrics)
 
 
 @dataclass(frozen=True)
