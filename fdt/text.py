@@ -20,8 +20,10 @@ def control_strings(tokenizer: Any) -> tuple[str, ...]:
 def neutralise(text: str, tokenizer: Any) -> str:
     """Breaks every control string in ``text`` with a zero-width space; other text is returned as it is."""
     for control in control_strings(tokenizer):
+        # A control string of one letter cannot be broken; the space takes its place.
+        broken = control[0] + BREAK + control[1:] if len(control) > 1 else BREAK
         while control in text:
-            text = text.replace(control, control[0] + BREAK + control[1:])
+            text = text.replace(control, broken)
     return text
 
 
@@ -31,8 +33,11 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     Counts control ids rather than trusting the neutralising: a prompt holds exactly those of its template.
 
     Raises:
-        ValueError: where text wrote a control token all the same.
+        ValueError: where text wrote a control token all the same, or a role holds one.
     """
+    for message in messages:
+        if neutralise(message["role"], tokenizer) != message["role"]:
+            raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
     clean = [{"role": m["role"], "content": neutralise(m["content"], tokenizer)} for m in messages]
     ids = list(_template(clean, tokenizer))
     empty = _template([{"role": m["role"], "content": "x"} for m in messages], tokenizer)
