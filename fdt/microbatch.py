@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -10,6 +10,19 @@ from torch import Tensor
 
 from fdt.batch import Batch, View
 from fdt.packing import groups
+from objectives import Term
+
+
+def audible(batch: Batch, terms: dict[str, Term]) -> Batch:
+    """The rows that some term gives weight to: nobody pays a forward for the others. At least one row is kept."""
+    weights = [batch.rollouts.weights[name] for name in terms]
+    if not weights:
+        return batch
+    heard = torch.stack([weight != 0 for weight in weights]).any(0)
+    rows = batch.rollouts.episode[heard].unique()
+    if len(rows) == len(batch.student.lengths):
+        return batch
+    return batch.rows(rows if len(rows) else torch.zeros(1, dtype=torch.long, device=heard.device))
 
 
 def cut(batch: Batch, budget: int) -> list[Batch]:
@@ -27,18 +40,48 @@ def cut_rows(batch: Batch, budget: int) -> list[list[int]]:
     """Row numbers of each micro-batch."""
     lengths, first = batch.student.lengths.tolist(), batch.student.first.tolist()
     hinted = _teacher_lengths(batch)
-    parts: list[list[int]] = [[]]
-    student = widest = taught = 0
-    for group in sorted(groups(batch.student), key=lambda rows: max(lengths[r] for r in rows)):
+
+    def packed(rows: list[int]) -> int:
+        return first[rows[0]] + sum(lengths[row] - first[row] for row in rows)
+
+    parts = [_Part()]
+    for group in sorted(groups(batch.student), key=packed):
         for place, row in enumerate(group):
-            cost = lengths[row] if place == 0 else lengths[row] - first[row]
-            width, readers = max(widest, hinted.get(row, 0)), taught + (row in hinted)
-            if parts[-1] and student + cost + width * readers > budget:
-                parts.append([])
-                student, cost, width, readers = 0, lengths[row], hinted.get(row, 0), int(row in hinted)
-            parts[-1].append(row)
-            student, widest, taught = student + cost, width, readers
-    return [sorted(rows) for rows in parts]
+            grown = parts[-1].with_row(row, lengths[row], first[row] if place else 0, hinted.get(row, 0))
+            if grown.cost > budget and parts[-1].rows:
+                parts.append(_Part().with_row(row, lengths[row], 0, hinted.get(row, 0)))
+            else:
+                parts[-1] = grown
+    return [sorted(part.rows) for part in parts]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of one micro-batch; ``pack`` is the length of the last pack, ``widest`` that of the longest one."""
+
+    rows: tuple[int, ...] = ()
+    packs: int = 0
+    pack: int = 0
+    widest: int = 0
+    taught: int = 0
+    hinted: int = 0
+
+    @property
+    def cost(self) -> int:
+        """Tokens that student and teacher read, padding included."""
+        return self.packs * self.widest + self.taught * self.hinted
+
+    def with_row(self, row: int, length: int, shared: int, hinted: int) -> _Part:
+        """One row more; ``shared`` tokens of it are read already, as the context of the last pack."""
+        pack = self.pack + length - shared if shared else length
+        return _Part(
+            rows=(*self.rows, row),
+            packs=self.packs + (not shared),
+            pack=pack,
+            widest=max(self.widest, pack),
+            taught=self.taught + bool(hinted),
+            hinted=max(self.hinted, hinted),
+        )
 
 
 def _teacher_lengths(batch: Batch) -> dict[int, int]:
