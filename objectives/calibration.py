@@ -2,9 +2,9 @@
 
 R = correctness * c - weight * S(q, c). S is proper, so each answer does best by stating its true chance p. The joint
 guarantee asks more: among honest reports the more likely answer must earn more. The honest value is
-V(p) = correctness * p - weight * (p S(p, 1) + (1 - p) S(p, 0)), with V'(p) = correctness - weight * (S(p, 1) - S(p, 0)), so
-it holds exactly while the gap S(p, 1) - S(p, 0), times the weight, stays below correctness except at isolated p. Each rule
-knows its largest gap and refuses weights that break it: such a policy may do best by a sure wrong answer.
+V(p) = correctness p - weight (p S(p, 1) + (1 - p) S(p, 0)), and V'(p) = correctness - weight (S(p, 1) - S(p, 0)), so
+the guarantee holds exactly while the gap S(p, 1) - S(p, 0), times the weight, stays below correctness except at
+isolated p. Each rule knows its largest gap and refuses weights that break it: a sure wrong answer might do best.
 """
 
 import math
@@ -22,7 +22,7 @@ from objectives.types import Rollouts
 
 
 def empirical_rate(correct: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
-    """Share of a task's rows that are correct, for each row; rows without a score do not count, tasks without one are NaN."""
+    """For each row, the share of its task's scored rows that are correct; NaN in a task without a score."""
     known = ~correct.isnan()
     size = int(task.max()) + 1 if len(task) else 0
     return segments.mean(correct[known], task[known], size)[task]

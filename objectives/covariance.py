@@ -14,8 +14,8 @@ def log_probs_before(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
     """`rollouts.old`; raises ValueError where it is missing."""
     if rollouts.old is None:
         raise ValueError(
-            f"rollouts.old: got None, expected [N] log-probs, which {type(asker).__name__} reads before the forward pass. "
-            "Keep the rollout's log-probs (several updates per rollout do)."
+            f"rollouts.old: got None, expected [N] log-probs; {type(asker).__name__} reads them before the forward "
+            "pass. Keep the rollout's log-probs (several updates per rollout do)."
         )
     return rollouts.old
 

@@ -75,7 +75,7 @@ class GroupBaseline(Credit):
 
 @dataclass(frozen=True)
 class GroupRelative(GroupBaseline):
-    """A = (r - group mean) / (group std + eps), or without the division (GRPO, arXiv 2402.03300; Dr.GRPO 2503.20783)."""
+    """A = (r - group mean) / (group std + eps) (GRPO, arXiv 2402.03300), or only centred (Dr.GRPO, 2503.20783)."""
 
     scale: Literal["std", "none"] = "std"
     """Divide by the group's standard deviation, or only centre."""
@@ -154,8 +154,8 @@ class MeanScaled(GroupBaseline):
 class PerReward(GroupBaseline):
     """Each named score is standardised in its group, then summed, then whitened over all rows (GDPO, arXiv 2601.05242).
 
-    Summing first would let the score with the widest spread hide the others. A score that a row lacks adds nothing; a row
-    that lacks all has advantage 0 and stays outside the whitening.
+    Summing first would let the score with the widest spread hide the others. A score that a row lacks adds nothing; a
+    row that lacks all has advantage 0 and stays outside the whitening.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: {"score": 1.0})

@@ -15,7 +15,7 @@ from objectives.types import Rollouts
 def teacher_gain(
     student: Scored, teacher: Scored | None, base: Float[Tensor, "N"], rows: Int[Tensor, "n"]
 ) -> Float[Tensor, "n"]:
-    """log T - base of the sampled tokens at `rows`, log T floored; 0 where the teacher did not score: nothing is taught there.
+    """log T - base of the sampled tokens at `rows`, log T floored; 0, which teaches nothing, where T did not score.
 
     A missing teacher log-prob must not stand as log-prob 0: it would praise the student's unlikeliest tokens.
     """
@@ -50,10 +50,10 @@ class Directed(PolicyGradient):
 
 @dataclass(frozen=True)
 class OnPolicyDistill(Directed):
-    """Policy gradient with A = reward_weight * advantage + teacher_weight * clip(log T - log old) (OpenClaw-RL 2603.10165).
+    """A = reward_weight * advantage + teacher_weight * clip(log T - log old) (OpenClaw-RL, arXiv 2603.10165).
 
-    With reward_weight 0 its expected on-policy gradient is that of the reverse KL; with both it is one surrogate under one
-    clip, which two terms in a mix are not. Tokens that no teacher scored keep the reward's part.
+    With reward_weight 0 its expected on-policy gradient is that of the reverse KL; with both it is one surrogate under
+    one clip, which two terms in a mix are not. Tokens that no teacher scored keep the reward's part.
     """
 
     stream: str = "taught"
@@ -80,8 +80,8 @@ class OnPolicyDistill(Directed):
 class TeacherScaled(Directed):
     """The reward fixes the sign, the teacher's ratio only the size: A * clip((T/S)^sign(A), 1 - bound, 1 + bound).
 
-    RLSD (arXiv 2604.03128) in our reading: praise grows where the hinted teacher likes the token more than the student does,
-    blame grows where it likes it less; S is the current policy, held constant. Untaught tokens keep A.
+    RLSD (arXiv 2604.03128) in our reading: praise grows where the hinted teacher likes the token more than the student
+    does, blame grows where it likes it less; S is the current policy, held constant. Untaught tokens keep A.
     """
 
     bound: float = 0.2

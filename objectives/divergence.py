@@ -1,10 +1,10 @@
 """Divergences between a student S and a teacher T over the last axis, and single-sample estimators of KL(S || R).
 
 Each takes log-probs [..., K] and gives [...] nats. The outcomes may be the whole vocabulary, or a support with the rest
-merged into one more outcome (`coarsen`): merging is a coarse-graining, so any divergence of the merged distributions is a
-lower bound on the full one, exact at K = V. Teacher log-probs are floored at `LOG_FLOOR`: an outcome that the teacher
-rules out (-inf, or a logit of -1e4) costs a bounded number of nats and a finite gradient; terms count such outcomes in
-the metric `floored`.
+merged into one more outcome (`coarsen`): merging is a coarse-graining, so any divergence of the merged distributions
+is a lower bound on the full one, exact at K = V. Teacher log-probs are floored at `LOG_FLOOR`: an outcome that the
+teacher rules out (-inf, or a logit of -1e4) costs a bounded number of nats and a finite gradient; terms count such
+outcomes in the metric `floored`.
 """
 
 import math
@@ -124,7 +124,7 @@ def coarsen(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K1"]:
 
 
 def k1(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """log(S/R) of a token sampled from S: unbiased value; descending it has no expected gradient, so use it in rewards."""
+    """log(S/R) of a token sampled from S: unbiased value; as a loss it has no expected gradient."""
     return log_ratio
 
 
@@ -134,7 +134,7 @@ def k2(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def k3(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """R/S - 1 - log(R/S): unbiased value, never negative; as a loss its gradient is that of KL(R || S), not of KL(S || R).
+    """R/S - 1 - log(R/S): unbiased value, never negative; as a loss its gradient is that of KL(R || S).
 
     R/S is held below exp(LOG_RATIO_BOUND).
     """

@@ -1,4 +1,4 @@
-"""How much to heed a teacher on each token, once both have scored it: factors on a distillation loss, without gradient."""
+"""How much to heed a teacher on each token once both have scored it: factors on a distillation loss."""
 
 import math
 from abc import ABC, abstractmethod

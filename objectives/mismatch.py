@@ -19,8 +19,8 @@ def log_mismatch(rollouts: Rollouts) -> Float[Tensor, "N"]:
     if rollouts.old is None or rollouts.engine is None:
         missing = "old" if rollouts.old is None else "engine"
         raise ValueError(
-            f"rollouts.{missing}: got None, expected [N] log-probs. Keep the trainer's and the engine's log-probs of the "
-            "rollout, or remove the mismatch gate: an engine that shares the trainer's weights has no mismatch."
+            f"rollouts.{missing}: got None, expected [N] log-probs. Keep the trainer's and the engine's log-probs of "
+            "the rollout, or remove the mismatch gate: an engine that shares the trainer's weights has no mismatch."
         )
     return (rollouts.old - rollouts.engine).where(rollouts.marks["acted"], 0.0)
 

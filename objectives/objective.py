@@ -69,7 +69,7 @@ class Mix(Objective):
         return {name: float(term.denominator(rollouts, rollouts.weights[name])) for name, term in self.terms.items()}
 
     def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> Loss:
-        """Metrics: `loss/<term>` without coefficient, and each term's own; a second term's name is appended on clash."""
+        """Metrics: `loss/<term>` without coefficient, and each term's own, with `/<term>` where two would clash."""
         value, metrics = student.nothing, {}
         for name, term in self.terms.items():
             scale = self.coefficient(name, rollouts.update)

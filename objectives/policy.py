@@ -1,7 +1,7 @@
 """Policy-gradient losses: ratio x surrogate x reduction.
 
-Loss per token, to descend: -A times a function of the ratio rho = pi / pi_old. Worked forms: GRPO (arXiv 2402.03300), DAPO
-(2503.14476), Dr.GRPO (2503.20783), GSPO (2507.18071), CISPO (2506.13585).
+Loss per token, to descend: -A times a function of the ratio rho = pi / pi_old. Worked forms: GRPO (arXiv 2402.03300),
+DAPO (2503.14476), Dr.GRPO (2503.20783), GSPO (2507.18071), CISPO (2506.13585).
 """
 
 from collections.abc import Callable

@@ -23,8 +23,8 @@ class ReferenceKL(Term):
     """KL(pi || pi_ref) from the sampled tokens; give it a coefficient.
 
     Right gradients (arXiv 2510.01555): k2 alone on-policy; k2 with `detached` off-policy, which is also k1 inside the
-    reward; k1 or k3 with `through` on and off policy. k3 alone is GRPO's: unbiased as a value, but its gradient is that of
-    the opposite KL. k1 alone has no expected gradient and is refused.
+    reward; k1 or k3 with `through` on and off policy. k3 alone is GRPO's: unbiased as a value, but its gradient is
+    that of the opposite KL. k1 alone has no expected gradient and is refused.
     """
 
     estimator: Callable = k2
@@ -37,8 +37,8 @@ class ReferenceKL(Term):
     def __post_init__(self) -> None:
         if self.estimator is k1 and self.importance != "through":
             raise ValueError(
-                f"ReferenceKL.importance: got {self.importance!r} with k1, expected 'through': the gradient of log pi alone "
-                "averages to 0. Use k2, or importance: through."
+                f"ReferenceKL.importance: got {self.importance!r} with k1, expected 'through': the gradient of log pi "
+                "alone averages to 0. Use k2, or importance: through."
             )
 
     @property
@@ -46,7 +46,7 @@ class ReferenceKL(Term):
         return frozenset({self.reference})
 
     def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
-        """Metrics: kl_reference, the estimator's mean without importance; floored, where the reference is below the floor."""
+        """Metrics: kl_reference (mean estimate, without importance), floored (share of reference log-probs)."""
         pair = aligned(student, others, rollouts, name, self.reference)
         if pair is None:
             return Loss(student.nothing, dict.fromkeys(("kl_reference", "floored"), student.nothing.detach()))
@@ -77,7 +77,7 @@ class StayNear(Term):
 
 @dataclass(frozen=True)
 class EntropyBonus(Term):
-    """Minus the entropy of the next-token distribution, so descending it explores; differentiable, folded over chunks."""
+    """Minus the entropy of the next-token distribution, so that descending explores; folded over chunks."""
 
     def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
         wanted = listened(student, rollouts, name)

@@ -62,9 +62,9 @@ class FormatGate(Reward):
 
 @dataclass(frozen=True)
 class Overlong(Reward):
-    """Adds DAPO's soft overlong penalty (arXiv 2503.14476 section 3.4): 0 up to limit - buffer, then linear, -1 from limit.
+    """Adds DAPO's soft overlong penalty (arXiv 2503.14476 section 3.4).
 
-    Lengths are target tokens of the whole row.
+    It is 0 up to limit - buffer, then linear, and -1 from limit on. Lengths are target tokens of the whole row.
     """
 
     limit: int

@@ -33,7 +33,7 @@ def collinearity(values: Float[Tensor, "n k"]) -> float:
 
 @dataclass(frozen=True)
 class SetScore(Reward):
-    """`set_score` of `rollouts.set_scores` [B, m, k] with trade-offs drawn from a flat Dirichlet, shared within a task."""
+    """`set_score` of `rollouts.set_scores`, with trade-offs from a flat Dirichlet that a task's rows share."""
 
     draws: int = 100
     """Trade-offs drawn per task."""

@@ -152,7 +152,8 @@ class PlanAmplified(Credit):
     def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         if self.mark not in rollouts.marks:
             raise ValueError(
-                f"rollouts.marks: got {sorted(rollouts.marks)}, expected {self.mark!r}. Add the critic that marks plans."
+                f"rollouts.marks: got {sorted(rollouts.marks)}, expected {self.mark!r}. "
+                "Add the critic that marks plans."
             )
         advantages = self.credit.assign(rollouts)
         return torch.where(rollouts.marks[self.mark], advantages + self.alpha * advantages.abs(), advantages)

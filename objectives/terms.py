@@ -42,8 +42,8 @@ class Term(ABC):
         return gated * self.reduction(mark if self.keep_silenced else gated != 0, rollouts)
 
     def denominator(self, rollouts: Rollouts, weights: Float[Tensor, "N"]) -> Float[Tensor, ""]:
-        """This rank's share of the denominator: it counts tokens, so a gate's factor makes a token louder or quieter, and
-        the others stay as they are."""
+        """This rank's share of the denominator: it counts tokens, so a gate's factor makes a token louder or quieter,
+        and the others stay as they are."""
         counted = self.mark(rollouts) if self.keep_silenced else weights != 0
         return self.reduction.denominator(self.reduction(counted, rollouts).where(counted, 0.0), rollouts)
 

@@ -15,7 +15,11 @@ class Trust(ABC):
 
     @abstractmethod
     def __call__(
-        self, log_ratio: Float[Tensor, "n"], old: Float[Tensor, "n"], advantages: Float[Tensor, "n"], row: Int[Tensor, "n"]
+        self,
+        log_ratio: Float[Tensor, "n"],
+        old: Float[Tensor, "n"],
+        advantages: Float[Tensor, "n"],
+        row: Int[Tensor, "n"],
     ) -> Bool[Tensor, "n"]: ...
 
 
@@ -30,7 +34,11 @@ class OffPolicySequences(Trust):
     """Greatest mean drop in log-prob of a row [nats]."""
 
     def __call__(
-        self, log_ratio: Float[Tensor, "n"], old: Float[Tensor, "n"], advantages: Float[Tensor, "n"], row: Int[Tensor, "n"]
+        self,
+        log_ratio: Float[Tensor, "n"],
+        old: Float[Tensor, "n"],
+        advantages: Float[Tensor, "n"],
+        row: Int[Tensor, "n"],
     ) -> Bool[Tensor, "n"]:
         drop = -segments.mean(log_ratio, row, int(row.max()) + 1)[row]
         return ~((advantages < 0) & (drop > self.limit))
@@ -38,13 +46,17 @@ class OffPolicySequences(Trust):
 
 @dataclass(frozen=True)
 class ProbabilityShift(Trust):
-    """Drops tokens whose probability has already moved by more than `limit` the way the advantage pushes (DPPO, 2602.04879)."""
+    """Drops tokens whose probability already moved by more than `limit` the way A pushes (DPPO, arXiv 2602.04879)."""
 
     limit: float = 0.2
     """Greatest change of probability."""
 
     def __call__(
-        self, log_ratio: Float[Tensor, "n"], old: Float[Tensor, "n"], advantages: Float[Tensor, "n"], row: Int[Tensor, "n"]
+        self,
+        log_ratio: Float[Tensor, "n"],
+        old: Float[Tensor, "n"],
+        advantages: Float[Tensor, "n"],
+        row: Int[Tensor, "n"],
     ) -> Bool[Tensor, "n"]:
         shift = (old + log_ratio).exp() - old.exp()
         return ~(((shift > self.limit) & (advantages > 0)) | ((shift < -self.limit) & (advantages < 0)))

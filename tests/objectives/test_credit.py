@@ -31,7 +31,10 @@ def test_leave_one_out_is_the_centred_score_stretched():
     assert torch.allclose(LeaveOneOut()(r, task), GroupRelative("none")(r, task) * size / (size - 1), atol=1e-6)
 
 
-@pytest.mark.parametrize("credit", [GroupRelative(), GroupRelative("none"), LeaveOneOut(), DatasetMean(), DatasetMean("std")])
+CREDITS = [GroupRelative(), GroupRelative("none"), LeaveOneOut(), DatasetMean(), DatasetMean("std")]
+
+
+@pytest.mark.parametrize("credit", CREDITS)
 def test_a_missing_score_is_outside(credit):
     r, task = tensor([1.0, nan, 0.0, 4.0, nan]), tensor([0, 0, 0, 0, 1])
     known = ~r.isnan()

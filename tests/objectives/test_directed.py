@@ -90,7 +90,8 @@ def test_certainty_heeds_what_the_teacher_is_sure_of():
     teacher = Scored(tensor([sure, unsure]).double(), torch.eye(4).double(), tensor([0, 0]))
     student = scored(n=2, v=4, d=4)
     assert Certainty()(student, teacher).tolist() == pytest.approx([1, 0], abs=1e-9)
-    plain_loss = run(Distill(k=None), student.select(tensor([0])), {"teacher": teacher.select(tensor([0]))}, rollouts((1,)))
+    first = tensor([0])
+    plain_loss = run(Distill(k=None), student.select(first), {"teacher": teacher.select(first)}, rollouts((1,)))
     loss = run(Distill(k=None, heed=Certainty()), student, {"teacher": teacher}, rollouts((2,)))
     assert loss.value.item() == pytest.approx(plain_loss.value.item() / 2)
 
@@ -99,7 +100,8 @@ def test_overlap():
     assert common(tensor([[1, 2, 3]]), tensor([[3, 1, 9]])).tolist() == [2]
     student = Scored(tensor([[4.0, 3, 2, 1]]), torch.eye(4), tensor([0]))
     teacher = Scored(tensor([[1.0, 2, 3, 4]]), torch.eye(4), tensor([0]))
-    assert Overlap(k=3, least=0.6)(student, teacher).item() == 1 and Overlap(k=2, least=0.5)(student, teacher).item() == 0
+    assert Overlap(k=3, least=0.6)(student, teacher).item() == 1
+    assert Overlap(k=2, least=0.5)(student, teacher).item() == 0
 
 
 def test_importance_weighs_distillation():

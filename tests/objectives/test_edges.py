@@ -111,8 +111,12 @@ def test_extremes_are_finite(name, n, student_logit, other_logit):
         assert loss.metrics["floored"] == (0 if name in ("reverse", "generalised") else 1)
 
 
-@pytest.mark.parametrize("credit", [GroupRelative(), GroupRelative("none"), LeaveOneOut(), GroupWhitened(), MeanScaled()])
-@pytest.mark.parametrize("scores, tasks", [([0.1] * 3, [0] * 3), ([0.1, 0.7, 0.3], [0, 1, 2]), ([math.nan] * 3, [0] * 3)])
+FLAT = [([0.1] * 3, [0] * 3), ([0.1, 0.7, 0.3], [0, 1, 2]), ([math.nan] * 3, [0] * 3)]
+GROUPED = [GroupRelative(), GroupRelative("none"), LeaveOneOut(), GroupWhitened(), MeanScaled()]
+
+
+@pytest.mark.parametrize("credit", GROUPED)
+@pytest.mark.parametrize("scores, tasks", FLAT)
 def test_without_contrast_the_policy_gradient_is_exactly_zero(credit, scores, tasks):
     student, _ = models(12)
     batch = rollouts(tasks=tasks, scores={"score": tensor(scores).double()}, old=student.log_probs.detach() - 0.2)
@@ -153,8 +157,8 @@ def test_precision_against_float64(name, dtype, bound):
     loss = run(term, student, others, batch)
     exact = student.hidden.detach().double().requires_grad_()
     other = others["teacher"] if name != "k2" else others["reference"]
-    expected = reference_loss(name, exact @ student.weight.double().T, student.targets,
-                              other.hidden.double() @ other.weight.double().T, batch.advantages.double(), old.double())  # fmt: skip
+    logits, taught = exact @ student.weight.double().T, other.hidden.double() @ other.weight.double().T
+    expected = reference_loss(name, logits, student.targets, taught, batch.advantages.double(), old.double())
     assert (loss.value - expected.mean()).abs() <= bound * expected.abs().mean()
     truth = torch.autograd.grad(expected.mean(), exact)[0]
     assert (gradient(loss, student) - truth).norm() <= bound * truth.norm()
@@ -200,7 +204,10 @@ def test_any_cut_into_micro_batches_adds_up(cut, name, seed):
     assert torch.allclose(total, whole.value) and torch.allclose(slope, gradient(whole, student), atol=1e-9)
 
 
-@given(st.lists(st.tuples(st.floats(-3, 3) | st.just(math.nan), st.integers(0, 3)), min_size=1, max_size=12), st.randoms())
+ROWS = st.lists(st.tuples(st.floats(-3, 3) | st.just(math.nan), st.integers(0, 3)), min_size=1, max_size=12)
+
+
+@given(ROWS, st.randoms())
 def test_credits_follow_their_rows_and_sum_to_zero(pairs, random):
     scores, task = (tensor(list(x)) for x in zip(*pairs, strict=True))
     order = torch.tensor(random.sample(range(len(pairs)), len(pairs)))

@@ -65,9 +65,8 @@ def test_only_acted_tokens_are_compared():
 def test_masked_tokens_stay_in_the_denominator_or_leave_it(keep, share):
     batch = replace(mismatched(), advantages=torch.ones(4).double())
     student = scored(n=4)
-    batch = replace(batch, old=None), weigh(Mix({"t": PolicyGradient(gate=IcePop(0.5, 5.0), keep_silenced=keep)}), batch)
-    mix = Mix({"t": PolicyGradient(surrogate=plain)})
-    loss = mix(student, {}, replace(batch[0], weights=batch[1].weights, totals=batch[1].totals))
+    mix = Mix({"t": PolicyGradient(gate=IcePop(0.5, 5.0), keep_silenced=keep)})
+    loss = mix(student, {}, replace(weigh(mix, batch), old=None))
     assert loss.value.item() == pytest.approx(-(0.9 + 1.5) / share)
 
 

@@ -70,7 +70,8 @@ def pg(log_ratio, advantages, term, lengths=None, log_probs=None):
     log_probs = torch.full((n,), -1.0).double() if log_probs is None else log_probs
     pairs = torch.stack([log_probs, torch.log1p(-log_probs.exp())], -1)
     student = from_log_probs(pairs)
-    batch = rollouts(lengths or (n,), advantages=advantages.double(), old=student.log_probs.detach() - log_ratio.double())
+    old = student.log_probs.detach() - log_ratio.double()
+    batch = rollouts(lengths or (n,), advantages=advantages.double(), old=old)
     return student, run(term, student, {}, batch)
 
 
