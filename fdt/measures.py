@@ -1,5 +1,6 @@
 """What the evaluation records measure: a score per answer, or the likelihood of a reference."""
 
+from collections import Counter
 from math import isfinite, nan
 
 import numpy as np
@@ -10,12 +11,14 @@ from fdt.statistics import Interval, mean_interval, paired_difference, paired_ra
 SCORE, LIKELIHOOD = "score", "likelihood"
 # Two bases count as one when every number agrees this well: the same model on other batch shapes differs in rounding.
 AGREE = 1e-3
+LARGEST = 1e100
 
 
 def number(record: Record, key: str) -> float:
     """A finite number under `key`, else NaN: absent, null, infinite and text alike."""
     value = record.get(key)
-    return float(value) if isinstance(value, int | float) and isfinite(value) else nan
+    # Long integers have no float, and sums of huge floats are infinite: neither is a measurement.
+    return float(value) if isinstance(value, int | float) and abs(value) < LARGEST else nan
 
 
 def counts(accounting: Record, side: str) -> dict[str, int]:
@@ -30,6 +33,12 @@ def tokens(record: Record) -> list[Record]:
     """The token entries of a transcript; none where it has none, or something else in their place."""
     entries = record.get("tokens")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def episode_key(record: Record) -> tuple[float, str]:
+    """Step and id of a transcript, by which the repetitions of a resumed run are known; -1 for no step."""
+    step = number(record, "step")
+    return (step if isfinite(step) else -1.0, str(record.get("id")))
 
 
 def accounting_line(accounting: Record) -> str:
@@ -53,12 +62,17 @@ def kind(records: list[Record]) -> str:
 
 
 def measured(records: list[Record]) -> dict[str, Record]:
-    """Prompt id -> record, for the records that carry a measurement."""
-    if kind(records) == LIKELIHOOD:
-        kept = [r for r in records if isfinite(number(r, "nll_sum")) and number(r, "tokens") > 0]
-    else:
-        kept = [r for r in records if isfinite(number(r, "score"))]
-    return {str(record.get("id")): record for record in kept}
+    """Prompt id -> record, for the records that carry a measurement; the second of one id is ``id (2)``."""
+    likelihood = kind(records) == LIKELIHOOD
+    seen: Counter[str] = Counter()
+    kept = {}
+    for record in records:
+        name = str(record.get("id"))
+        seen[name] += 1
+        value = number(record, "nll_sum") if likelihood else number(record, "score")
+        if isfinite(value) and (not likelihood or number(record, "tokens") > 0):
+            kept[name if seen[name] == 1 else f"{name} ({seen[name]})"] = record
+    return kept
 
 
 def level(records: list[Record]) -> Interval | None:
@@ -116,7 +130,7 @@ def cost(run: Run) -> tuple[float, float, float]:
         logged, _ = run.series("train/reward")
     steps = float(logged.max() + 1) if len(logged) else nan
     # A resumed run writes the steps after its checkpoint a second time: one step's episode counts once.
-    episodes = {(record.get("step"), str(record.get("id"))) for record in run.transcripts()}
+    episodes = {episode_key(record) for record in run.transcripts()}
     _, seconds = run.series("train/step_s")
     return steps, float(len(episodes)) if episodes else nan, float(seconds.sum() / 60) if len(seconds) else nan
 

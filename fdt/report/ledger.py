@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fdt.measures import accounting_line, counts, number, tokens
+from fdt.measures import accounting_line, counts, episode_key, number, tokens
 from fdt.runs import Record, Run
 
 # Below this mean |log p(teacher) − log p|, in nats per token, a critique is counted as without effect.
@@ -25,11 +25,11 @@ class Ledger:
 
 def ledger(run: Run) -> Ledger:
     """The account of `run`, from its accounting file and its transcripts."""
-    statuses: dict[tuple[str, str], str] = {}
-    moved: dict[tuple[str, str], bool] = {}
+    statuses: dict[tuple[float, str], str] = {}
+    moved: dict[tuple[float, str], bool] = {}
     for record in run.transcripts():
         # A resumed run repeats steps: what was recorded last counts.
-        key = (str(record.get("step")), str(record.get("id")))
+        key = episode_key(record)
         if record.get("revision_status"):
             statuses[key] = str(record["revision_status"])
         if (effect := _effect(record)) is not None:

@@ -1,6 +1,7 @@
 """Puts the page together: plain values into a template that escapes every one of them."""
 
 import base64
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fdt.report.samples import as_text, samples
 from fdt.report.settings import settings
 from fdt.report.tokens import LEVELS, VIEWS, coefficients, pick, scales, shade
 from fdt.runs import Run
-from fdt.table import KINDS, Row, Table, interval_text
+from fdt.table import KINDS, UNKNOWN, Row, Table, interval_text
 
 # Nothing is loaded from anywhere, nothing runs, nothing is sent: the page holds text that strangers wrote.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -72,6 +73,7 @@ def _finalize(value: Any) -> Any:
     return legible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -81,7 +83,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clip": clip, "signed": _signed, "score": _score}
+    environment.filters |= {"clip": clip, "signed": _signed, "score": _score, "step": _step}
     environment.globals |= {"shade": shade}
     return environment
 
@@ -92,12 +94,16 @@ def _change_text(row: Row) -> str:
     return f"{interval_text(row.change, scale, '+' + digits)} {unit}"
 
 
-def _signed(value: Any) -> str:
-    return f"{value:+.2f}" if isinstance(value, int | float) and isfinite(value) else "–"
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if isfinite(value) else UNKNOWN
 
 
-def _score(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, int | float) and isfinite(value) else "not scored"
+def _score(value: float) -> str:
+    return f"{value:.2f}" if isfinite(value) else "not scored"
+
+
+def _step(value: float) -> str:
+    return f"{value:.0f}" if isfinite(value) else UNKNOWN
 
 
 def _data(path: Path) -> str:

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fdt.measures import number, tokens
+from fdt.measures import episode_key, number, tokens
 from fdt.runs import Record, Run
 
 SHOWN = 6  # episodes an arm
 LONGEST = 600  # tokens an episode
 LEVELS = 4  # shades to either side of zero
 # What the page shows of an episode; a record that lacks one shows none.
-FIELDS = ("step", "prompt", "score", "critique", "teacher_prompt", "revision", "revision_status", "advantage")
+NUMBERS = ("step", "score", "advantage")
+TEXTS = ("prompt", "critique", "teacher_prompt", "revision", "revision_status")
 # Full colour is reached at this percentile of |value|, so that one outlier does not bleach the rest.
 FULL_AT = 95.0
 # view -> what its colours stand for; the first is the one shown at first
@@ -60,11 +61,11 @@ class Shown:
 def pick(run: Run) -> list[Shown]:
     """Up to `SHOWN` episodes with recorded tokens, spread over training; those with both signals come first."""
     # Two passes over the file, so that only the chosen episodes are held in memory.
-    richness = {_key(record): _richness(record) for record in _recorded(run)}
+    richness = {episode_key(record): _richness(record) for record in _recorded(run)}
     chosen: list[tuple[float, str]] = []
     for wanted in sorted(set(richness.values()), reverse=True):
         chosen += _spread([key for key in richness if richness[key] == wanted], SHOWN - len(chosen))
-    records = {_key(record): record for record in _recorded(run) if _key(record) in chosen}
+    records = {episode_key(record): record for record in _recorded(run) if episode_key(record) in chosen}
     weights = coefficients(run.config)
     return [_shown(records[key], weights) for key in sorted(records)]
 
@@ -105,7 +106,7 @@ def shade(value: float, scale: float) -> str:
 
 def _shown(record: Record, weights: Weights) -> Shown:
     entries = tokens(record)
-    fields = {field: record.get(field) for field in FIELDS}
+    fields = {**{name: record.get(name) for name in TEXTS}, **{name: number(record, name) for name in NUMBERS}}
     return Shown(fields, [_token(entry, weights) for entry in entries[:LONGEST]], max(0, len(entries) - LONGEST))
 
 
@@ -124,11 +125,6 @@ def _token(token: Record, weights: Weights) -> Token:
 
 def _recorded(run: Run) -> Iterator[Record]:
     return (record for record in run.transcripts() if tokens(record))
-
-
-def _key(record: Record) -> tuple[float, str]:
-    step = number(record, "step")
-    return (step if isfinite(step) else -1.0, str(record.get("id")))
 
 
 def _richness(record: Record) -> int:

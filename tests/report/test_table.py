@@ -85,6 +85,14 @@ def test_absent_scores_are_left_out_by_pairs_and_said(tmp_path):
     ]
 
 
+def test_a_question_asked_twice_counts_twice(tmp_path):
+    arm = write_arm(tmp_path / "arm")
+    for name, scores in (("base", [0.0, 1.0, 0.0]), ("last", [1.0, 1.0, 0.0])):
+        write_lines(arm / f"eval/{name}.jsonl", [{**record, "id": "same"} for record in answers(scores)])
+    row = build_table(find_runs(tmp_path)).rows[-1]
+    assert (row.prompts, row.change.mean) == (3, pytest.approx(1 / 3))
+
+
 def test_no_score_at_all_prints_dashes(tmp_path):
     arm = write_arm(tmp_path / "arm")
     for name in ("base", "last"):
