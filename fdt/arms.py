@@ -14,6 +14,10 @@ import yaml
 
 from fdt.errors import UserError
 
+UNTOUCHED = {
+    "model.objective", "model.teacher", "model.optimizer", "model.warmup_steps", "data.source", "data.credit",
+    "data.hint", "data.rewriter", "data.shuffle_critiques",
+}  # fmt: skip
 PASSIVE = ("-h", "--help", "--print_config")
 
 
@@ -46,6 +50,7 @@ def read_arms(argv: list[str]) -> Arms | None:
 
 def run_arms(argv: list[str], arms: Arms) -> int:
     """Runs the arms one after another; stops at the first that fails and returns its exit code."""
+    measured: Path | None = None
     last = max((n for n, a in enumerate(argv) if a in ("-c", "--config")), default=-1)
     for number, (name, overrides) in enumerate(arms.overrides.items(), 1):
         folder = arms.root / name
@@ -55,6 +60,8 @@ def run_arms(argv: list[str], arms: Arms) -> int:
         own = [*argv[: last + 2], "-c", str(overlay), *argv[last + 2 :]] if last >= 0 else [*argv, "-c", str(overlay)]
         own = _without(own, ("--arms", "--trainer.default_root_dir"))
         own += ["--arms=null", f"--trainer.default_root_dir={folder}"]
+        if measured is not None and same_base(overrides) and not any(a.startswith("--ckpt_path") for a in argv):
+            own += ["--trainer.num_sanity_val_steps=0", f"--base_from={measured}"]
         print(f"\nfdt: arm {number} of {len(arms.overrides)}: {name}", flush=True)
         began = time.monotonic()
         status = subprocess.run([sys.executable, "-m", "fdt", *own], check=False).returncode
@@ -62,7 +69,15 @@ def run_arms(argv: list[str], arms: Arms) -> int:
             print(f"fdt: arm {name} ended with exit code {status}", file=sys.stderr)
             return status if status > 0 else 128 - status
         print(f"fdt: arm {name} took {time.monotonic() - began:.0f} s", flush=True)
+        if measured is None and same_base(overrides):
+            measured = folder / "eval" / "base.jsonl"
     return 0
+
+
+def same_base(overrides: dict[str, Any]) -> bool:
+    """Whether an arm starts from the same policy and is measured alike, so that its base row need not be made again."""
+    flat = [f"{block}.{name}" for block, settings in overrides.items() for name in settings or {}]
+    return all(name in UNTOUCHED or name.startswith("trainer.max_") for name in flat)
 
 
 def config_files(argv: list[str]) -> list[str]:

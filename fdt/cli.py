@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ class CLI(LightningCLI):
             help="Runs of one config side by side: name -> overrides. `fdt fit` runs each and prints one table.",
         )
 
+        parser.add_argument(
+            "--base_from",
+            type=str | None,
+            default=None,
+            help="Held-out records of the base that another arm has measured; copied instead of measured again.",
+        )
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         given = self._get(self.config_init, "trainer", default={})
         check_trainer(given, self._get(self.config_init, "model"))
@@ -71,7 +79,12 @@ class CLI(LightningCLI):
         return super().instantiate_trainer(callbacks=own + theirs, logger=loggers, plugins=plugins, **kwargs)
 
     def before_fit(self) -> None:
-        keep_old(Path(self.trainer.default_root_dir), self._get(self.config_init, "ckpt_path"))
+        root = Path(self.trainer.default_root_dir)
+        keep_old(root, self._get(self.config_init, "ckpt_path"))
+        measured = self._get(self.config_init, "base_from")
+        if measured and self.trainer.is_global_zero:
+            (root / "eval").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(measured, root / "eval" / "base.jsonl")
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.interrupted:

@@ -17,11 +17,11 @@ from fdt import __version__
 from fdt.batch import Batch
 from fdt.errors import UserError
 from fdt.metrics import Tally
-from fdt.microbatch import align, cut, total
+from fdt.microbatch import align, audible, cut, total
 from fdt.policy import LoRA, Policy
 from fdt.sharding import shard
 from fdt.teachers import Frozen, Shadow, Teacher, at
-from objectives import Loss, Objective, Scored
+from objectives import Loss, Objective, Scored, Term
 
 
 def adamw(params: Iterable[Any], lr: float = 5e-4, weight_decay: float = 0.0) -> torch.optim.Optimizer:
@@ -97,8 +97,8 @@ class Learner(LightningModule):
         began = time.perf_counter()
         torch.manual_seed(self.seed * 1_000_003 + self.global_step * 1009 + self.global_rank)
         batch = self.weigh(batch)
-        parts = align(cut(batch, self.tokens_per_microbatch))
-        tally = Tally(batch, getattr(self.objective, "terms", {}))
+        parts = align(cut(audible(batch, self.active), self.tokens_per_microbatch))
+        tally = Tally(batch, self.active)
         for number, part in enumerate(parts):
             with nullcontext() if number == len(parts) - 1 else self._unsynchronised():
                 loss, student, others, rollouts = self.measure(part)
@@ -107,6 +107,12 @@ class Learner(LightningModule):
         norm, healthy = self._step()
         tally.finish(self, norm, time.perf_counter() - began)
         return {"outcome": tally, "batch": batch, "healthy": healthy}
+
+    @property
+    def active(self) -> dict[str, Term]:
+        """The terms that count: those whose coefficient is not zero."""
+        terms = getattr(self.objective, "terms", {})
+        return {name: term for name, term in terms.items() if self.objective.coefficient(name)}
 
     def weigh(self, batch: Batch) -> Batch:
         """Each term's weights, and its denominator over the whole step and all ranks."""
@@ -121,9 +127,10 @@ class Learner(LightningModule):
         rollouts = part.rollouts
         if part.teacher is not None and "teacher" in self.objective.needs:
             others["teacher"] = at(self.teacher(self.policy, part.teacher), part.taught_tokens)
-        if self.track_start or part.behaviour == "start" or "reference" in self.objective.needs:
+        replayed = part.behaviour == "start" and any(term.stream == "acted" for term in self.active.values())
+        if self.track_start or replayed or "reference" in self.objective.needs:
             others["reference"] = self.start(self.policy, part.student)
-        if part.behaviour == "start" and rollouts.old is None:
+        if replayed and rollouts.old is None:
             rollouts = replace(rollouts, old=others["reference"].log_probs.detach())
         student = self.policy.score(part.student)
         return self.objective(student, others, rollouts), student, others, rollouts

@@ -139,12 +139,18 @@ def _adapt(causal: nn.Module, lora: LoRA, seed: int) -> nn.Module:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.targets,
+        target_modules=_linear_names(causal) if lora.targets == "all-linear" else lora.targets,
         layers_to_transform=lora.layers,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(causal, config, autocast_adapter_dtype=True)
+
+
+def _linear_names(causal: nn.Module) -> list[str]:
+    # Spelt out, since PEFT takes its own "all-linear" only for all layers.
+    modules = causal.get_decoder().named_modules()
+    return sorted({name.rsplit(".", 1)[-1] for name, module in modules if isinstance(module, nn.Linear)})
 
 
 def choose_dtype(name: str, lora: LoRA | None) -> torch.dtype:

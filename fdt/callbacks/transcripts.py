@@ -46,8 +46,9 @@ class Transcripts(Callback):
         values = outcome.by_row() if actions else {}
         for place, row in enumerate(actions):
             record = self._record(trainer, batch.episodes[row], place)
-            record["advantage"] = float(values[row]["advantage"][0]) if len(values[row]["advantage"]) else 0.0
-            if told < self.token_rows:
+            own = batch.rollouts.advantages[batch.rollouts.episode == row]
+            record["advantage"] = float(own[0]) if len(own) else 0.0
+            if told < self.token_rows and row in values:
                 record["tokens"] = token_view(batch.student, row, values[row], tokenizer)
                 told += 1
             records.append(record)
