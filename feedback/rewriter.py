@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from feedback.critics.base import Critic
-from feedback.hints import filled, load_template
+from feedback.hints import filled, load_template, placed
 from feedback.types import Episode, Feedback, Message, Turn
 
 STATUS = "revision_status"
@@ -29,7 +29,7 @@ class Rewriter:
     forbid: tuple[str, ...] = ("feedback", "critique", "earlier answer", "previous answer")
     """Words that give away that there was a critique; compared without case, as whole words."""
     template: str = "rewrite.txt"
-    """A file of `feedback/prompts`, or a path: what the user says after the answer."""
+    """A file of `feedback/prompts`, or a path: ends the last user message, with {response}, {critique} filled in."""
 
     def prompts(self, episodes: Sequence[Episode]) -> list[list[Message] | None]:
         """For each episode the messages to generate a draft from; None where it has a revision or no critique."""
@@ -57,10 +57,7 @@ class Rewriter:
         if episode.revision is not None:
             return None
         text = filled(load_template(self.template), episode, episode.critique)
-        if text is None or not episode.response:
-            return None
-        said = [{"role": "assistant", "content": episode.response}, {"role": "user", "content": text}]
-        return [dict(message) for message in episode.task.messages] + said
+        return None if text is None else placed(episode.task.messages, text)
 
     def _refusal(self, episode: Episode, draft: str | None) -> str:
         """Why a draft is refused before the critic sees it; empty when it is not."""

@@ -50,6 +50,12 @@ def refused(tree: ast.AST) -> list[str]:
     return found
 
 
+def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring, which is where `--help` takes its text from."""
+    words = node.body[0] if ast.get_docstring(node) else None
+    return node.end_lineno - node.lineno + 1 - (words.end_lineno - words.lineno + 1 if words else 0)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_module(path):
     source = path.read_text(encoding="utf-8")
@@ -60,10 +66,11 @@ def test_module(path):
     assert len(source.splitlines()) <= 200
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno + 1 <= 40, f"{node.name} is longer than 40 lines"
+            assert length(node) <= 40, f"{node.name} is longer than 40 lines"
             given = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
             asked = [arg for arg in given if arg.arg not in ("self", "cls")]
-            assert len(asked) <= 6, f"{node.name} takes more than 6 arguments"
+            # a constructor's arguments are the fields of a config
+            assert len(asked) <= 6 or node.name == "__init__", f"{node.name} takes more than 6 arguments"
 
 
 @pytest.mark.parametrize("path", SCRIPTS)

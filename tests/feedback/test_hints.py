@@ -65,8 +65,9 @@ def test_shuffled_critiques_all_move_and_nothing_else_does():
 def test_rewrites_are_asked_for_where_there_is_a_critique_and_no_revision():
     prompts = Rewriter(NumberMatch()).prompts(
         [episode("5", wrong("It is 33.")), episode("33"), episode("5", wrong("no", revision="33"))])
-    assert [message["role"] for message in prompts[0]] == ["system", "user", "assistant", "user"]
-    assert prompts[0][2]["content"] == "5" and "It is 33." in prompts[0][3]["content"]
+    assert [message["role"] for message in prompts[0]] == ["system", "user"]
+    assert prompts[0][1]["content"] == (
+        "What is 14 + 19?\n\nAn earlier answer: 5\n\nFeedback on an earlier answer: It is 33.")
     assert prompts[1:] == [None, None]
 
 
