@@ -16,6 +16,7 @@ from objectives.credit import (
     LeaveOneOut,
     MeanScaled,
     PerReward,
+    RawScore,
 )
 from objectives.directed import OnPolicyDistill, TeacherScaled
 from objectives.distill import Distill, DistillBestHint, Imitate
@@ -38,6 +39,8 @@ from objectives.gates import (
     Every,
     Failures,
     Gate,
+    Marked,
+    Not,
     PositiveAdvantage,
     RowWeight,
     SkipFirst,

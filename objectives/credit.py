@@ -118,6 +118,19 @@ class DatasetMean(Credit):
 
 
 @dataclass(frozen=True)
+class RawScore(Credit):
+    """A = (r - center) / scale, without any baseline (binary feedback of OpenClaw-RL, arXiv 2603.10165)."""
+
+    center: float = 0.5
+    """Score that is neither praise nor blame."""
+    scale: float = 0.5
+    """Distance from it that counts as 1."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return ((scores - self.center) / self.scale).nan_to_num(0.0)
+
+
+@dataclass(frozen=True)
 class GroupWhitened(GroupBaseline):
     """Centred on the group, then divided by the deviation of all centred rows (REINFORCE++ with baseline; ProRL v2).
 

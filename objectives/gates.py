@@ -128,3 +128,25 @@ class Every(Gate):
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         return math.prod((gate(rollouts) for gate in self.gates), start=All()(rollouts))
+
+
+@dataclass(frozen=True)
+class Not(Gate):
+    """1 minus another gate."""
+
+    gate: Gate
+    """What is turned round."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        return 1 - self.gate(rollouts)
+
+
+@dataclass(frozen=True)
+class Marked(Gate):
+    """Tokens that carry another mark too, as those a teacher can teach."""
+
+    mark: str = "taught"
+    """Name of the mark."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        return rollouts.marks[self.mark].to(rollouts.advantages.dtype)

@@ -1,6 +1,5 @@
 """How much to heed a teacher on each token once both have scored it: factors on a distillation loss."""
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -21,16 +20,16 @@ class Heed(ABC):
 
 @dataclass(frozen=True)
 class Certainty(Heed):
-    """1 - H(T) / log V: heeds a certain teacher and not one that spreads over the whole vocabulary.
+    """exp(-beta H(T)), with the teacher's entropy in nats: heeds a certain teacher (SRPO, arXiv 2604.02288).
 
-    SRPO (arXiv 2604.02288) weighs tokens by the teacher's entropy; the form is our choice.
+    The weights are not normalised over tokens; the paper's own normalisation is not known to us.
     """
 
-    power: float = 1.0
-    """Exponent; higher heeds only the most certain."""
+    beta: float = 1.0
+    """How fast heed falls with entropy."""
 
     def __call__(self, student: Scored, teacher: Scored) -> Float[Tensor, "n"]:
-        return (1 - teacher.entropy / math.log(teacher.vocabulary)).clamp(0, 1) ** self.power
+        return (-self.beta * teacher.entropy).exp()
 
 
 @dataclass(frozen=True)
