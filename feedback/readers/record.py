@@ -35,18 +35,21 @@ def broken(place: Record, got: str, expected: str, remedy: str) -> Record:
     return Record(place.file, place.line, raw=place.raw, unit=place.unit, broken=fault)
 
 
+def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) < len(items):
+        keys = [key for key, _ in items]
+        raise ValueError(f"the key {show(next(key for key in keys if keys.count(key) > 1))} twice")
+    return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_pairs)  # made once: json.loads would make one for every line
+
+
 def parse_json(text: str) -> Any:
     """`json.loads` that refuses repeated keys and text that no encoding can write; raises ValueError."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items):
-            keys = [key for key, _ in items]
-            raise ValueError(f"the key {show(next(key for key in keys if keys.count(key) > 1))} twice")
-        return found
-
     try:
-        value = json.loads(text, object_pairs_hook=pairs)
+        value = DECODER.decode(text)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:

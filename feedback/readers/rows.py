@@ -33,6 +33,8 @@ class Fields:
     def get(self, path: str) -> Any:
         """The value at a dotted path, None where it is absent."""
         value: Any = self.record.fields
+        if "." not in path:
+            return value.get(path)
         for part in path.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         return value
