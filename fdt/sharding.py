@@ -45,6 +45,12 @@ def release(policy: Policy) -> None:
         module.reshard()
 
 
+def regather(policy: Policy) -> None:
+    """Gathers the root again: scores read a head lazily, and what they hold is the gathered tensor."""
+    for module in sharded_modules(policy)[-1:]:
+        module.unshard()
+
+
 @contextmanager
 def gathered(policy: Policy) -> Iterator[None]:
     """Holds all weights whole on this rank for the duration: generation then gathers once, not once a token."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fdt.batch import View
 from fdt.policy import Policy
-from fdt.sharding import release
+from fdt.sharding import regather, release
 from objectives import Scored
 
 
@@ -70,15 +70,16 @@ class Shadow(Teacher):
 
     @contextmanager
     def _in_place(self, policy: Policy) -> Iterator[None]:
+        release(policy)
         weights = policy.trainable()
         kept = [p.detach().clone() for p in weights]
-        release(policy)
         _copy(weights, list(self.copies))
         try:
             yield
         finally:
             release(policy)
             _copy(weights, kept)
+            regather(policy)
 
 
 class Frozen(Shadow):
@@ -100,6 +101,7 @@ class EMA(Shadow):
 
     @torch.no_grad()
     def update(self, policy: Policy) -> None:
+        release(policy)
         for copy, weight in zip(self.copies, policy.trainable(), strict=True):
             copy.lerp_(weight.detach(), self.rate)
 
