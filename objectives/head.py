@@ -5,7 +5,7 @@ Low-precision inputs are multiplied with float32 accumulation and keep float32 l
 logit and a separately rounded normaliser could exceed 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -27,14 +27,46 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def logits(hidden: Tensor, weight: Tensor) -> Tensor:
-    """hidden [n, D], weight [V, D] -> logits [n, V] in the wide dtype."""
+    """hidden [n, D], weight [V, D] -> logits [n, V] in the wide dtype, without gradient."""
     device = hidden.device.type
     with torch.autocast(device, enabled=False):
         if hidden.dtype == wide(hidden.dtype):
             return hidden @ weight.to(hidden.dtype).T
-        if device == "cuda" and not torch.is_grad_enabled():
+        if device == "cuda":
             return torch.mm(hidden, weight.to(hidden.dtype).T, out_dtype=torch.float32)
         return hidden.float() @ weight.float().T
+
+
+class Pull:
+    """Collects the gradients of hidden [N, D] and weight [V, D] from those of chunks of logits [n, V]."""
+
+    def __init__(self, ctx, hidden: Tensor, weight: Tensor) -> None:
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        self.hidden, self.weight = hidden, weight
+        self.to_hidden = torch.zeros_like(hidden) if needs_hidden else None
+        # Many chunks add to one weight gradient: a low-precision sum would lose the small ones.
+        self.to_weight = torch.zeros_like(weight, dtype=wide(weight.dtype)) if needs_weight else None
+
+    def dense(self, rows: slice, grad: Tensor) -> None:
+        """Gradient of all logits of these rows."""
+        grad = grad.to(self.hidden.dtype)
+        if self.to_hidden is not None:
+            self.to_hidden[rows] = grad @ self.weight.to(grad.dtype)
+        if self.to_weight is not None:
+            self.to_weight += grad.T @ self.hidden[rows]
+
+    def listed(self, rows: slice, ids: Tensor, grad: Tensor) -> None:
+        """Gradient of the listed logits [n, K] of these rows."""
+        if self.to_hidden is not None:
+            taken = self.weight[ids].to(grad.dtype)
+            self.to_hidden[rows] = torch.einsum("nkd,nk->nd", taken, grad).to(self.hidden.dtype)
+        if self.to_weight is not None:
+            outer = grad[:, :, None] * self.hidden[rows, None].to(grad.dtype)
+            self.to_weight.index_add_(0, ids.flatten(), outer.flatten(0, 1).to(self.to_weight.dtype))
+
+    def result(self) -> tuple[Tensor | None, Tensor | None]:
+        """(gradient of hidden, gradient of weight), None where not needed."""
+        return self.to_hidden, None if self.to_weight is None else self.to_weight.to(self.weight.dtype)
 
 
 class Normaliser(torch.autograd.Function):
@@ -64,17 +96,11 @@ class Normaliser(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         hidden, weight, log_z = ctx.saved_tensors
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        to_hidden = torch.empty_like(hidden) if needs_hidden else None
-        to_weight = torch.zeros_like(weight, dtype=wide(weight.dtype)) if needs_weight else None
+        pull = Pull(ctx, hidden, weight)
         for rows in chunks(len(hidden), len(weight)):
             scores = logits(hidden[rows], weight).sub_(log_z[rows, None])
-            pull = scores.exp_().mul_(grad[rows, None])
-            if needs_hidden:
-                to_hidden[rows] = (pull.to(weight.dtype) @ weight).to(hidden.dtype)
-            if needs_weight:
-                to_weight += (pull.to(hidden.dtype).T @ hidden).to(to_weight.dtype)
-        return to_hidden, to_weight.to(weight.dtype) if needs_weight else None, None
+            pull.dense(rows, scores.exp_().mul_(grad[rows, None]))
+        return *pull.result(), None
 
 
 class LogitsAt(torch.autograd.Function):
@@ -94,14 +120,41 @@ class LogitsAt(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         hidden, weight, ids = ctx.saved_tensors
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        to_hidden = torch.empty_like(hidden) if needs_hidden else None
-        to_weight = torch.zeros_like(weight, dtype=wide(weight.dtype)) if needs_weight else None
+        pull = Pull(ctx, hidden, weight)
         for rows in chunks(len(ids), ids.shape[1] * hidden.shape[1]):
-            if needs_hidden:
-                listed = weight[ids[rows]].to(grad.dtype)
-                to_hidden[rows] = torch.einsum("nkd,nk->nd", listed, grad[rows]).to(hidden.dtype)
-            if needs_weight:
-                outer = grad[rows, :, None] * hidden[rows, None].to(grad.dtype)
-                to_weight.index_add_(0, ids[rows].flatten(), outer.flatten(0, 1).to(to_weight.dtype))
-        return to_hidden, to_weight.to(weight.dtype) if needs_weight else None, None
+            pull.listed(rows, ids[rows], grad[rows])
+        return *pull.result(), None
+
+
+class Folded(torch.autograd.Function):
+    """`f` of full log-probs, chunk by chunk: `f(log_probs [n, V], *others' [n, V]) -> [n, ...]`, recomputed in backward.
+
+    `others` are (hidden, weight) pairs of constants.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, f: Callable[..., Tensor], others: tuple) -> Tensor:
+        ctx.save_for_backward(hidden, weight)
+        ctx.f, ctx.others = f, others
+        return torch.cat([f(*log_probs) for _, log_probs in Folded.parts(hidden, weight, others)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        hidden, weight = ctx.saved_tensors
+        pull = Pull(ctx, hidden, weight)
+        for rows, (own, *fixed) in Folded.parts(hidden, weight, ctx.others):
+            own.requires_grad_()
+            with torch.enable_grad():
+                out = ctx.f(own, *fixed)
+            slope = torch.autograd.grad(out, own, grad[rows])[0]
+            # Back through log-softmax: subtract each row's sum, shared out by probability.
+            pull.dense(rows, slope - own.detach().exp().mul_(slope.sum(-1, keepdim=True)))
+        return *pull.result(), None, None
+
+    @staticmethod
+    def parts(hidden: Tensor, weight: Tensor, others: tuple) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Log-probs of one chunk at a time, this model's first."""
+        for rows in chunks(len(hidden), len(weight)):
+            models = ((hidden, weight), *others)
+            yield rows, [torch.log_softmax(logits(h[rows], w), -1) for h, w in models]

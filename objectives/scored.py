@@ -5,9 +5,8 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from objectives.head import LogitsAt, Normaliser, chunks, logits
+from objectives.head import Folded, LogitsAt, Normaliser
 
 
 class Scored:
@@ -76,17 +75,11 @@ class Scored:
         Backward recomputes each chunk. The others are constants and have the same N and V.
         """
 
-        def part(hidden: Tensor, weight: Tensor, rows: slice) -> Tensor:
-            with torch.no_grad():
-                fixed = [torch.log_softmax(logits(o.hidden[rows], o.weight), -1) for o in others]
-            return f(torch.log_softmax(logits(hidden, weight), -1), *fixed)
-
+        if not len(self):
+            return self.nothing.expand(0)
+        fixed = tuple((other.hidden.detach(), other.weight.detach()) for other in others)
         with torch.set_grad_enabled(self.hidden.requires_grad):
-            parts = [
-                checkpoint(part, self.hidden[rows], self.weight, rows, use_reentrant=False, preserve_rng_state=False)
-                for rows in chunks(len(self), self.vocabulary)
-            ]
-            return torch.cat(parts) if parts else self.nothing.expand(0)
+            return Folded.apply(self.hidden, self.weight, f, fixed)
 
     def select(self, keep: Int[Tensor, "n"]) -> "Scored":
         """The tokens at positions `keep`; what was already computed is sliced, not computed again."""
