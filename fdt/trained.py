@@ -11,7 +11,7 @@ from fdt.errors import UserError
 from fdt.policy import LoRA, Policy
 
 PREFIX = "policy."
-CONSOLIDATE = "A folder of shards becomes a file by `python -m lightning.pytorch.utilities.consolidate_checkpoint {}`."
+CONSOLIDATE = "A folder of shards becomes a file by `python -m lightning.fabric.utilities.consolidate_checkpoint {}`."
 PROBE = [
     {"role": "user", "content": "What is 27 + 15? Think aloud, then answer."},
     {"role": "assistant", "content": "20 + 10 = 30 and 7 + 5 = 12, so 27 + 15 = 42."},
