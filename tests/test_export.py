@@ -106,6 +106,11 @@ def test_missing_checkpoint(tmp_path):
         trained.load(tmp_path / "last.ckpt")
 
 
+def test_folder_of_shards_is_told_how_to_become_a_file(tmp_path):
+    with pytest.raises(UserError, match=r"no such checkpoint.*consolidate_checkpoint .*\.$"):
+        trained.load(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
 def test_damaged_checkpoint(tmp_path, content):
     (tmp_path / "last.ckpt").write_bytes(content)
