@@ -46,43 +46,47 @@ class Collator:
         Returns:
             A batch of action rows followed by imitation rows (one for each revision), or None if nothing is left.
         """
-        rows = _Rows()
         tasks = {key: place for place, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
-        for episode, advantage in zip(episodes, advantages.tolist(), strict=True):
-            self._add(rows, episode, tasks[episode.task.key], advantage, acted)
-        for episode in episodes:
-            self._add_revision(rows, episode, tasks[episode.task.key])
-        return rows.batch(self.tokenizer.pad_token_id) if rows.student else None
+        lines = [
+            self._action(episode, tasks[episode.task.key], advantage, acted)
+            for episode, advantage in zip(episodes, advantages.tolist(), strict=True)
+        ]
+        lines += [self._revision(episode, tasks[episode.task.key]) for episode in episodes]
+        kept = [line for line in lines if line is not None]
+        return _batch(kept, self.tokenizer.pad_token_id) if kept else None
 
-    def _add(self, rows: _Rows, episode: Episode, task: int, advantage: float, acted: bool) -> None:
+    def _action(self, episode: Episode, task: int, advantage: float, acted: bool) -> _Line | None:
         context, target = self.student(episode)
         if len(context) + len(target) > self.max_tokens:
             self.dropped["too long"] += 1
             self.lost.add(episode.id)
-            return
+            return None
         hinted = self.teacher(episode)
         if hinted is not None and len(hinted) + len(target) > self.max_tokens:
             self.dropped["hint too long"] += 1
             hinted = None
         scored = acted and not math.isnan(episode.score)
-        rows.add(episode, (context, target), task, advantage, scored, hinted, False)
+        return _Line(episode, (context, target), task, advantage, scored, hinted)
 
-    def _add_revision(self, rows: _Rows, episode: Episode, task: int) -> None:
+    def _revision(self, episode: Episode, task: int) -> _Line | None:
         if episode.revision is None:
-            return
+            return None
         context, _ = self.student(episode)
         target = answer_ids(episode.revision, self.tokenizer)
         if len(context) + len(target) > self.max_tokens:
             self.dropped["revision too long"] += 1
-            return
-        rows.add(episode, (context, target), task, 0.0, False, None, True)
+            return None
+        return _Line(episode, (context, target), task, shown=True)
 
     def student(self, episode: Episode) -> Row:
         """What the policy read and what it answered, as ids."""
         last = episode.turns[-1]
         history = [{"role": t.role, "content": t.text} for t in episode.turns[:-1]]
         context = prompt_ids([*episode.task.messages, *history], self.tokenizer)
-        return context, list(last.ids) if last.ids is not None else answer_ids(last.text, self.tokenizer)
+        if last.ids is not None:
+            return context, list(last.ids)
+        # A recorded answer that was cut off (column ``finished`` false) never chose to end.
+        return context, answer_ids(last.text, self.tokenizer, closed=episode.meta.get("finished") is not False)
 
     def teacher(self, episode: Episode) -> list[int] | None:
         """What the teacher reads before the same answer; None where nobody said anything."""
@@ -90,55 +94,43 @@ class Collator:
         return None if messages is None else prompt_ids(messages, self.tokenizer)
 
 
-@dataclass
-class _Rows:
-    student: list[Row] = field(default_factory=list)
-    teacher: list[Row] = field(default_factory=list)
-    taught: list[int] = field(default_factory=list)
-    task: list[int] = field(default_factory=list)
-    score: list[float] = field(default_factory=list)
-    advantage: list[float] = field(default_factory=list)
-    acted: list[bool] = field(default_factory=list)
-    shown: list[bool] = field(default_factory=list)
-    episodes: list[Episode] = field(default_factory=list)
+@dataclass(frozen=True)
+class _Line:
+    """One row before it becomes tensors: ``hint`` is the teacher's context, ``shown`` marks an imitation target."""
 
-    def add(
-        self, episode: Episode, row: Row, task: int, advantage: float, acted: bool, hint: list[int] | None, shown: bool
-    ) -> None:
-        if hint is not None:
-            self.taught.append(len(self.student))
-            self.teacher.append((hint, row[1]))
-        self.student.append(row)
-        self.task.append(task)
-        self.score.append(math.nan if shown else episode.score)
-        self.advantage.append(advantage)
-        self.acted.append(acted)
-        self.shown.append(shown)
-        self.episodes.append(episode)
+    episode: Episode
+    row: Row
+    task: int
+    advantage: float = 0.0
+    acted: bool = False
+    hint: list[int] | None = None
+    shown: bool = False
 
-    def batch(self, pad: int) -> Batch:
-        student = View.of(self.student, pad)
-        counts = student.counts
-        row = torch.arange(len(counts)).repeat_interleave(counts)
-        taught = torch.zeros(len(counts), dtype=torch.bool)
-        taught[self.taught] = True
-        rollouts = Rollouts(
-            advantages=torch.tensor(self.advantage)[row],
-            step=row,
-            episode=row,
-            task=torch.tensor(self.task),
-            marks={
-                "acted": torch.tensor(self.acted)[row],
-                "taught": taught[row],
-                "shown": torch.tensor(self.shown)[row],
-            },
-            scores={"score": torch.tensor(self.score)},
-            lengths=counts,
-        )
-        return Batch(
-            student=student,
-            rollouts=rollouts,
-            teacher=View.of(self.teacher, pad) if self.teacher else None,
-            taught_rows=torch.tensor(self.taught) if self.taught else None,
-            episodes=tuple(self.episodes),
-        )
+
+def _batch(lines: list[_Line], pad: int) -> Batch:
+    student = View.of([line.row for line in lines], pad)
+    counts = student.counts
+    row = torch.arange(len(counts)).repeat_interleave(counts)
+    taught = [place for place, line in enumerate(lines) if line.hint is not None]
+    teacher = [(lines[place].hint or [], lines[place].row[1]) for place in taught]
+    marks = {
+        "acted": torch.tensor([line.acted for line in lines])[row],
+        "taught": torch.tensor([line.hint is not None for line in lines])[row],
+        "shown": torch.tensor([line.shown for line in lines])[row],
+    }
+    rollouts = Rollouts(
+        advantages=torch.tensor([line.advantage for line in lines])[row],
+        step=row,
+        episode=row,
+        task=torch.tensor([line.task for line in lines]),
+        marks=marks,
+        scores={"score": torch.tensor([math.nan if line.shown else line.episode.score for line in lines])},
+        lengths=counts,
+    )
+    return Batch(
+        student=student,
+        rollouts=rollouts,
+        teacher=View.of(teacher, pad) if teacher else None,
+        taught_rows=torch.tensor(taught) if taught else None,
+        episodes=tuple(line.episode for line in lines),
+    )

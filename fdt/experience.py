@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from fdt.evaluation import Answers, Evaluation, Record
 from fdt.shipped import sample
 from fdt.sources import Place, Replay, Source, tasks_of
 from feedback.critics import Critic
-from feedback.hints import CritiqueHint, Hint
+from feedback.hints import CritiqueHint, Hint, shuffle_critiques
 from feedback.readers import read, read_tasks
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Task
@@ -91,7 +91,7 @@ class Experience(LightningDataModule):
         self.episodes, self.heldout_tasks = self._split(episodes)
         self.kept_out = self.records - len(self.episodes)
         if self.shuffle_critiques:
-            self.episodes = shuffled(self.episodes, self.seed)
+            self.episodes = shuffle_critiques(self.episodes, self.seed)
         if isinstance(self.source, Replay) and self.source.behaviour == "start":
             import torch
 
@@ -175,25 +175,6 @@ def locate(name: str) -> Path:
     """A path as it is, or a bundled sample by its name."""
     path = Path(name).expanduser()
     return path if path.exists() or "/" in name else sample(name)
-
-
-def shuffled(episodes: Sequence[Episode], seed: int) -> list[Episode]:
-    """Moves all words of each criticised row to another criticised row; scores and revisions stay."""
-    from dataclasses import replace
-
-    rows = [n for n, e in enumerate(episodes) if e.critique is not None]
-    order = sorted(rows, key=lambda n: _share(f"{n}", seed))
-    words = {to: [f for f in episodes[back].feedback if f.text] for to, back in zip(order, order[1:] + order[:1])}
-    return [
-        replace(e, feedback=tuple(replace(f, text=None) for f in e.feedback) + tuple(_words(words.get(n, []))))
-        for n, e in enumerate(episodes)
-    ]
-
-
-def _words(feedback: Sequence) -> list:
-    from dataclasses import replace
-
-    return [replace(f, score=float("nan"), revision=None) for f in feedback]
 
 
 def _share(key: str, seed: int) -> float:

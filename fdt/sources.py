@@ -87,12 +87,11 @@ class Replay(Source):
         chosen = place.order(len(episodes))[began : began + self.rows_per_step]
         mine = chosen[place.rank :: place.world]
         advantages = assign(credit, episodes)
-        picked = mine or chosen[:1]
-        rows = actor.rewrite([episodes[i] for i in picked], place.draw(1)) if mine else [episodes[i] for i in picked]
-        batch = actor.collator(rows, advantages[picked], acted=self.behaviour == "start")
+        # A rank without rows asks for no drafts, but under FSDP2 it must take part in writing the others'.
+        rows = actor.rewrite([episodes[i] for i in mine], place.draw(1))
+        batch = actor.collator(rows, advantages[mine], acted=self.behaviour == "start") if rows else None
         batch = batch if batch is not None else stand_in(episodes[chosen[0]], actor)
-        batch = replace(batch, behaviour="start", info={"rows": float(len(mine))})
-        return [batch if mine else batch.silenced()]
+        return [replace(batch, behaviour="start", info={"rows": float(len(mine))})]
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class OnPolicy(Source):
         start = time.perf_counter()
         fresh = actor.act([tasks[i] for i in mine], place.draw(), self.generations)
         fresh = [self._hint(e) for e in fresh]
-        fresh = actor.rewrite(fresh, place.draw(1))
+        fresh = actor.rewrite(fresh)
         info = {"generate_s": time.perf_counter() - start, "rows": float(len(fresh))}
         batches = self._cut(fresh, assign(credit, fresh) if fresh else torch.zeros(0), actor)
         whole = [batch if batch is not None else stand_in(episodes[0], actor) for batch in batches]

@@ -47,10 +47,10 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     return ids
 
 
-def answer_ids(text: str, tokenizer: Any) -> list[int]:
-    """Ids of a recorded answer, closed by the end-of-sequence token."""
+def answer_ids(text: str, tokenizer: Any, closed: bool = True) -> list[int]:
+    """Ids of a recorded answer, ``closed`` by the end-of-sequence token unless it was cut off."""
     ids = tokenizer(neutralise(text, tokenizer), add_special_tokens=False)["input_ids"]
-    return [*ids, tokenizer.eos_token_id]
+    return [*ids, tokenizer.eos_token_id] if closed else ids
 
 
 @lru_cache(maxsize=8)

@@ -21,18 +21,27 @@ class Accounting(Callback):
     def __init__(self) -> None:
         self.signals: dict[str, set[str]] = {}
         self.seen: set[str] = set()
+        self.lost: set[str] = set()
+        self.refused: Counter[str] = Counter()
+        self.before: Counter[str] = Counter()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"signals": {k: sorted(v) for k, v in self.signals.items()}, "seen": sorted(self.seen)}
+        # One rank writes the checkpoint, so it must hold what all ranks saw.
+        signals, seen, lost, refused = self._everyone()
+        ledger = {key: sorted(names) for key, names in signals.items()}
+        return {"signals": ledger, "seen": sorted(seen), "lost": sorted(lost), "refused": dict(refused)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.signals = {k: set(v) for k, v in state_dict["signals"].items()}
-        self.seen = set(state_dict["seen"])
+        self.seen, self.lost = set(state_dict["seen"]), set(state_dict["lost"])
+        self.before = Counter(state_dict["refused"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        outcome = outputs["outcome"]
+        outcome, actor = outputs["outcome"], trainer.datamodule.actor
+        self.lost |= actor.collator.lost
+        self.refused = actor.refused
         fresh = hasattr(trainer.datamodule.source, "generations")
         streams = {name: LABELS.get(term.stream, term.stream) for name, term in outcome.terms.items()}
         for row, episode in enumerate(outcome.batch.episodes):
@@ -43,9 +52,11 @@ class Accounting(Callback):
                 self.signals.setdefault(key, set()).update(heard)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        signals, seen, lost, refused = self._everyone(trainer)
+        signals, seen, lost, refused = self._everyone()
         data = trainer.datamodule
         fresh = hasattr(data.source, "generations")
+        # Fresh answers are named after their prompt: task#number.
+        lost = {name.rsplit("#", 1)[0] for name in lost} if fresh else lost
         used: Counter[str] = Counter()
         dropped: Counter[str] = Counter({"held out for measuring": data.kept_out} if data.kept_out else {})
         for episode in data.episodes:
@@ -55,7 +66,7 @@ class Accounting(Callback):
             elif key in seen:
                 dropped["prompt gave no signal" if fresh else "no signal (no critique, no revision, advantage 0)"] += 1
             else:
-                dropped["too long" if episode.id in lost else "not reached (max_steps)"] += 1
+                dropped["too long" if key in lost else "not reached (max_steps)"] += 1
         result = {"rows": data.records, "used": dict(used), "dropped": dict(dropped), "file": str(data.file)}
         result["rewrites"] = dict(refused)
         total = sum(used.values()) + sum(dropped.values())
@@ -65,9 +76,8 @@ class Accounting(Callback):
             path.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
         rank_zero_info(line(result))
 
-    def _everyone(self, trainer: Trainer) -> tuple[dict[str, set[str]], set[str], set[str], Counter[str]]:
-        actor = trainer.datamodule.actor
-        mine = (self.signals, self.seen, actor.collator.lost, actor.refused)
+    def _everyone(self) -> tuple[dict[str, set[str]], set[str], set[str], Counter[str]]:
+        mine = (self.signals, self.seen, self.lost, self.refused)
         everyone: list[Any] = [mine]
         if dist.is_available() and dist.is_initialized():
             everyone = [None] * dist.get_world_size()
@@ -77,7 +87,7 @@ class Accounting(Callback):
             for key, names in part.items():
                 signals.setdefault(key, set()).update(names)
         seen, lost = (set().union(*(part[n] for part in everyone)) for n in (1, 2))
-        return signals, seen, lost, sum((part[3] for part in everyone), Counter())
+        return signals, seen, lost, sum((part[3] for part in everyone), Counter(self.before))
 
 
 def line(result: dict[str, Any]) -> str:

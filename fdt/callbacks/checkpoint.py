@@ -36,7 +36,7 @@ class Checkpoint(ModelCheckpoint):
         self.every = every_n_train_steps
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        self._place(trainer)
         if stage == "fit":
             size = trainer.datamodule.source.steps_per_rollout
             if self.every % size:
@@ -47,6 +47,14 @@ class Checkpoint(ModelCheckpoint):
                     remedy="a rollout cannot be resumed in its middle",
                 )
         super().setup(trainer, pl_module, stage)
+
+    def _place(self, trainer: Trainer) -> None:
+        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+
+    def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
+        # Lightning looks for `last` before `setup`.
+        self._place(trainer)
+        return super()._find_last_checkpoints(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step is always kept."""

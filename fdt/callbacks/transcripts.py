@@ -27,6 +27,11 @@ class Transcripts(Callback):
         """
         self.token_rows, self.every_n_steps = token_rows, every_n_steps
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A resumed run takes some steps again; what was told of them goes."""
+        if trainer.is_global_zero:
+            rewind(Path(trainer.default_root_dir) / "transcripts.jsonl", trainer.global_step)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -86,3 +91,20 @@ def token_view(student: Any, row: int, values: dict[str, Tensor], tokenizer: Any
             entry[name] = None if math.isnan(value) else round(value, 5)
         entries.append(entry)
     return entries
+
+
+def rewind(path: Path, step: int) -> None:
+    """Keeps the lines up to a step; a line that a kill cut short is dropped too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record["step"] <= step:
+            kept.append(line)
+    part = path.with_suffix(".part")
+    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    part.replace(path)
