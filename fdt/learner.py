@@ -20,6 +20,7 @@ from fdt.metrics import Tally
 from fdt.microbatch import align, audible, cut, total
 from fdt.policy import LoRA, Policy
 from fdt.sharding import shard
+from fdt.strategies import check_mesh
 from fdt.teachers import Frozen, Shadow, Teacher, at
 from objectives import Loss, Objective, Scored, Term
 
@@ -80,6 +81,7 @@ class Learner(LightningModule):
         if self.policy is None:
             self.policy = Policy(self.base, self.lora, self.dtype_name, self.checkpointing, self.seed)
             if isinstance(self.trainer.strategy, ModelParallelStrategy):
+                check_mesh(self.trainer.strategy)
                 shard(self.policy, self.device_mesh["data_parallel"])
             self.policy.train()
         if self.trainer.state.fn == TrainerFn.FITTING and self.start is None:

@@ -1,0 +1,142 @@
+"""Peak memory and time of one forward and backward of the distillation term, beside TRL's path and a plain one.
+
+Every cell runs in a fresh process, so that no allocator cache is inherited. Memory is what the computation adds on top of
+hidden states and head: resident set on a CPU (its high-water mark), allocated bytes on a GPU. The table is Markdown.
+
+    python benchmarks/divergence.py                                # CPU: N = 2,048
+    python benchmarks/divergence.py --tokens 16384 --device cuda   # GPU
+    python benchmarks/divergence.py --tokens 256 --vocabularies 49152
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+WIDTHS = {49152: 576, 151936: 896}
+"""Hidden size by vocabulary: SmolLM2-135M and Qwen2.5-0.5B."""
+PATHS = ("fdt", "trl", "plain")
+
+
+def loss(path: str, k: int | None, student, teacher, weight, targets):
+    """The mean reverse KL of one path; top-k on the student's support with a tail, as TRL has it."""
+    import torch
+
+    if path == "fdt":
+        from objectives import Distill, Scored
+
+        term = Distill(k=k, support="student")
+        models = Scored(student, weight, targets), Scored(teacher, weight, targets)
+        return (term.full(*models) if k is None else term.listed(*models))[0].mean()
+    own, other = student @ weight.T, teacher @ weight.T
+    if path == "trl":
+        from trl.experimental.sdpo import loss_utils
+
+        if k is None:
+            return loss_utils.compute_full_logit_self_distillation_loss(own, other, distillation_alpha=1.0).mean()
+        options = {"distillation_topk": k, "distillation_alpha": 1.0, "distillation_add_tail": True}
+        return loss_utils.compute_topk_self_distillation_loss(own, other, **options).mean()
+    own, other = torch.log_softmax(own.float(), -1), torch.log_softmax(other.float(), -1)
+    if k is not None:
+        from objectives import coarsen
+
+        own, ids = own.topk(k)
+        own, other = coarsen(own), coarsen(other.gather(-1, ids))
+    return (own.exp() * (own - other)).sum(-1).mean()
+
+
+def resident() -> float:
+    """Bytes resident now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(path: str, k: int | None, vocabulary: int, arguments: argparse.Namespace) -> tuple[float, float, float]:
+    """(peak bytes beyond the inputs, seconds of the fastest repeat, loss) of one cell, in this process."""
+    import torch
+
+    dtype = getattr(torch, arguments.dtype)
+    device = arguments.device
+
+    def inputs(n: int):
+        torch.manual_seed(0)
+        width = WIDTHS.get(vocabulary, 576)
+        student, teacher = (torch.randn(n, width, device=device, dtype=dtype) for _ in range(2))
+        return student.requires_grad_(), teacher, torch.randint(vocabulary, (n,), device=device)
+
+    head = torch.randn(vocabulary, WIDTHS.get(vocabulary, 576), device=device, dtype=dtype) / 8
+    head.requires_grad_(arguments.train_head)
+    small = inputs(4)
+    loss(path, k, *small[:2], head, small[2]).backward()
+    head.grad = None
+    student, teacher, targets = inputs(arguments.tokens)
+    cuda = device == "cuda"
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if cuda else resident()
+    seconds = []
+    for _ in range(arguments.repeats):
+        student.grad = head.grad = None
+        start = time.perf_counter()
+        value = loss(path, k, student, teacher, head, targets)
+        value.backward()
+        if cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak - before, min(seconds), value.item()
+
+
+def cell(path: str, k: int | None, vocabulary: int, argv: list[str]) -> list[float] | None:
+    """The same in a fresh process; None where it ran out of memory."""
+    command = [sys.executable, __file__, *argv, "--cell", path, str(k or 0), str(vocabulary)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "TRL_EXPERIMENTAL_SILENCE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        killed = done.returncode < 0 or "out of memory" in done.stderr.lower() or "alloc" in done.stderr.lower()
+        if not killed:
+            sys.exit(done.stderr)
+        return None
+    return [float(word) for word in done.stdout.split()[-3:]]
+
+
+def table(arguments: argparse.Namespace, argv: list[str]) -> None:
+    """Prints one row per vocabulary, support and path."""
+    print(f"N = {arguments.tokens:,}, {arguments.dtype} on {arguments.device}, head trains: {arguments.train_head}\n")
+    print("| V | K | path | peak MiB | of plain | seconds | of plain | loss |\n|--:|--:|---|--:|--:|--:|--:|--:|")
+    for vocabulary in arguments.vocabularies:
+        for k in (None, 64):
+            found = {path: cell(path, k, vocabulary, argv) for path in PATHS}
+            for path, numbers in found.items():
+                name = f"| {vocabulary:,} | {k or 'full'} | {path} "
+                if numbers is None:
+                    print(f"{name}| out of memory | | | | |", flush=True)
+                    continue
+                shares = [f"{a / b:.0%}" for a, b in zip(numbers, found["plain"] or (), strict=False)] or ["", ""]
+                peak, seconds, value = numbers
+                print(f"{name}| {peak / 2**20:,.0f} | {shares[0]} | {seconds:.2f} | {shares[1]} | {value:.5f} |", flush=True)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=2048, help="N, the number of target tokens")
+    parser.add_argument("--vocabularies", type=int, nargs="+", default=list(WIDTHS), help="V")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--train-head", action="store_true", help="also take the gradient of the head")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each cell; the fastest counts")
+    parser.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.cell:
+        path, k, vocabulary = arguments.cell
+        print(*measure(path, int(k) or None, int(vocabulary), arguments))
+        return
+    table(arguments, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
