@@ -96,11 +96,11 @@ class Distill(Term):
     def full(self, mine: Scored, theirs: Scored) -> tuple[Tensor, Tensor, Tensor]:
         """The same over the whole vocabulary, folded over chunks of tokens."""
 
-        def both(student: Tensor, teacher: Tensor) -> Tensor:
-            return torch.stack([self.divergence(student, teacher), floored(teacher).to(student.dtype)], -1)
+        def both(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+            return self.divergence(student, teacher), floored(teacher)
 
-        losses, low = mine.fold(both, theirs).unbind(-1)
-        return losses, torch.zeros_like(low.detach()), low.detach()
+        losses, low = mine.fold_many(both, theirs)
+        return losses, torch.zeros_like(losses.detach()), low
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def floor(teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K"]:
 
 def floored(teacher: Float[Tensor, "*o K"]) -> Bool[Tensor, "*o"]:
     """Where any outcome's teacher log-prob lies below the floor."""
-    return (teacher < LOG_FLOOR).any(-1)
+    return teacher.amin(-1) < LOG_FLOOR
 
 
 def reverse_kl(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:

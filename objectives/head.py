@@ -16,9 +16,9 @@ ELEMENTS = 2**24
 
 
 def chunks(n: int, width: int) -> Iterator[slice]:
-    """Slices of 0..n-1 whose temporaries of `width` elements a row stay within `ELEMENTS`."""
+    """Slices of 0..n-1 whose temporaries of `width` elements a row stay within `ELEMENTS`; one empty slice for n = 0."""
     rows = max(1, ELEMENTS // max(1, width))
-    return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
+    return (slice(start, min(start + rows, n)) for start in range(0, max(n, 1), rows))
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -37,6 +37,16 @@ def logits(hidden: Tensor, weight: Tensor) -> Tensor:
         return hidden.float() @ weight.float().T
 
 
+def product(mass: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """mass [n, V] @ weight [V, D] in `dtype`."""
+    return mass.to(dtype) @ weight.to(dtype)
+
+
+def eager(ctx) -> bool:
+    """Whether only the hidden states need a gradient."""
+    return ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]
+
+
 class Pull:
     """Collects the gradients of hidden [N, D] and weight [V, D] from those of chunks of logits [n, V]."""
 
@@ -51,7 +61,7 @@ class Pull:
         """Gradient of all logits of these rows."""
         grad = grad.to(self.hidden.dtype)
         if self.to_hidden is not None:
-            self.to_hidden[rows] = grad @ self.weight.to(grad.dtype)
+            self.to_hidden[rows] = product(grad, self.weight, grad.dtype)
         if self.to_weight is not None:
             self.to_weight += grad.T @ self.hidden[rows]
 
@@ -72,7 +82,9 @@ class Pull:
 class Normaliser(torch.autograd.Function):
     """One pass over V: log-normaliser [N] (differentiable), entropy [N] and the k likeliest ids [N, k] (both not).
 
-    Backward recomputes the logits of a chunk; it returns gradients to `hidden` and, where it trains, `weight`.
+    A row's gradient with respect to its hidden state is the mean head row under its own distribution, times what comes
+    from above. Where the head is frozen, as under adapters, that mean is taken in the same pass and backward is a
+    multiplication; where the head trains, backward recomputes the logits chunk by chunk.
     """
 
     @staticmethod
@@ -81,21 +93,29 @@ class Normaliser(torch.autograd.Function):
         log_z = torch.empty(n, dtype=dtype, device=hidden.device)
         entropy = torch.empty_like(log_z)
         ids = torch.empty(n, k, dtype=torch.long, device=hidden.device)
+        slope = torch.empty_like(hidden) if eager(ctx) else None
         for rows in chunks(n, len(weight)):
             scores = logits(hidden[rows], weight)
-            log_z[rows] = torch.logsumexp(scores, -1)
             if k:
                 ids[rows] = scores.topk(k).indices
-            scores -= log_z[rows, None]
-            entropy[rows] = torch.special.entr(scores.exp_()).sum(-1)
-        ctx.save_for_backward(hidden, weight, log_z)
+            top = scores.amax(-1, keepdim=True)
+            scores -= top
+            mass = scores.exp()
+            z = mass.sum(-1)
+            log_z[rows] = top[:, 0] + z.log()
+            entropy[rows] = z.log() - torch.linalg.vecdot(mass, scores) / z
+            if slope is not None:
+                slope[rows] = product(mass.div_(z[:, None]), weight, hidden.dtype)
+        ctx.save_for_backward(hidden, weight, log_z, slope)
         ctx.mark_non_differentiable(entropy, ids)
         return log_z, entropy, ids
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        hidden, weight, log_z = ctx.saved_tensors
+        hidden, weight, log_z, slope = ctx.saved_tensors
+        if slope is not None:
+            return (grad[:, None] * slope).to(hidden.dtype), None, None
         pull = Pull(ctx, hidden, weight)
         for rows in chunks(len(hidden), len(weight)):
             scores = logits(hidden[rows], weight).sub_(log_z[rows, None])
@@ -127,34 +147,52 @@ class LogitsAt(torch.autograd.Function):
 
 
 class Folded(torch.autograd.Function):
-    """`f` of full log-probs, chunk by chunk: `f(log_probs [n, V], *others' [n, V]) -> [n, ...]`, recomputed in backward.
+    """`f` of full log-probs, chunk by chunk: `f(log_probs [n, V], *others' [n, V])` gives values [n] and further [n]
+    without gradient. `others` are (hidden, weight) pairs of constants.
 
-    `others` are (hidden, weight) pairs of constants.
+    As in `Normaliser`, the gradient of the hidden states is taken at once where the head is frozen, since a row's value
+    depends on its own hidden state alone; else backward recomputes each chunk.
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, f: Callable[..., Tensor], others: tuple) -> Tensor:
-        ctx.save_for_backward(hidden, weight)
+    def forward(ctx, hidden: Tensor, weight: Tensor, f: Callable[..., tuple], others: tuple) -> tuple[Tensor, ...]:
+        slope = torch.empty_like(hidden) if eager(ctx) else None
+        parts = []
+        for rows in chunks(len(hidden), len(weight)):
+            out, pull = Folded.part(hidden, weight, f, others, rows, slope is not None)
+            parts.append([value.detach() for value in out])
+            if slope is not None:
+                slope[rows] = product(pull(None), weight, hidden.dtype)
+        ctx.save_for_backward(hidden, weight, slope)
         ctx.f, ctx.others = f, others
-        return torch.cat([f(*log_probs) for _, log_probs in Folded.parts(hidden, weight, others)])
+        values, *further = (torch.cat(column) for column in zip(*parts, strict=True))
+        ctx.mark_non_differentiable(*further)
+        return values, *further
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        hidden, weight = ctx.saved_tensors
-        pull = Pull(ctx, hidden, weight)
-        for rows, (own, *fixed) in Folded.parts(hidden, weight, ctx.others):
-            own.requires_grad_()
-            with torch.enable_grad():
-                out = ctx.f(own, *fixed)
-            slope = torch.autograd.grad(out, own, grad[rows])[0]
-            # Back through log-softmax: subtract each row's sum, shared out by probability.
-            pull.dense(rows, slope - own.detach().exp().mul_(slope.sum(-1, keepdim=True)))
-        return *pull.result(), None, None
+    def backward(ctx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        hidden, weight, slope = ctx.saved_tensors
+        if slope is not None:
+            return (grad[:, None] * slope).to(hidden.dtype), None, None, None
+        collected = Pull(ctx, hidden, weight)
+        for rows in chunks(len(hidden), len(weight)):
+            _, pull = Folded.part(hidden, weight, ctx.f, ctx.others, rows, True)
+            collected.dense(rows, pull(grad[rows]))
+        return *collected.result(), None, None
 
     @staticmethod
-    def parts(hidden: Tensor, weight: Tensor, others: tuple) -> Iterator[tuple[slice, list[Tensor]]]:
-        """Log-probs of one chunk at a time, this model's first."""
-        for rows in chunks(len(hidden), len(weight)):
-            models = ((hidden, weight), *others)
-            yield rows, [torch.log_softmax(logits(h[rows], w), -1) for h, w in models]
+    def part(
+        hidden: Tensor, weight: Tensor, f: Callable[..., tuple], others: tuple, rows: slice, wanted: bool
+    ) -> tuple[tuple[Tensor, ...], Callable[[Tensor | None], Tensor]]:
+        """Outputs of one chunk, and the pull-back of its values to its logits [n, V] (None above means ones)."""
+        fixed = [torch.log_softmax(logits(h[rows], w), -1) for h, w in others]
+        scores = logits(hidden[rows], weight).requires_grad_(wanted)
+        with torch.set_grad_enabled(wanted):
+            out = f(torch.log_softmax(scores, -1), *fixed)
+
+        def pull(above: Tensor | None) -> Tensor:
+            above = torch.ones_like(out[0]) if above is None else above
+            return torch.autograd.grad(out[0], scores, above)[0]
+
+        return out, pull

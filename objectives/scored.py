@@ -69,14 +69,16 @@ class Scored:
         ids = self._scan(min(k, self.vocabulary))[2][:, :k]
         return ids, self.at(ids)
 
-    def fold(self, f: Callable[..., Tensor], *others: "Scored") -> Float[Tensor, "N ..."]:
-        """Apply `f(log_probs [n, V], *other log_probs [n, V]) -> [n, ...]` over chunks of rows.
+    def fold(self, f: Callable[..., Tensor], *others: "Scored") -> Float[Tensor, "N"]:
+        """Apply `f(log_probs [n, V], *other log_probs [n, V]) -> [n]` over chunks of rows, differentiable.
 
-        Backward recomputes each chunk. The others are constants and have the same N and V.
+        Each row's value may depend on its own log-probs only. The others are constants and have the same N and V.
         """
+        return self.fold_many(lambda *log_probs: (f(*log_probs),), *others)[0]
 
-        if not len(self):
-            return self.nothing.expand(0)
+    def fold_many(self, f: Callable[..., tuple[Tensor, ...]], *others: "Scored") -> tuple[Tensor, ...]:
+        """`fold` of an `f` that gives further values [n] beside the first; only the first is differentiable."""
+
         fixed = tuple((other.hidden.detach(), other.weight.detach()) for other in others)
         with torch.set_grad_enabled(self.hidden.requires_grad):
             return Folded.apply(self.hidden, self.weight, f, fixed)
