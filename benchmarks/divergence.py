@@ -1,7 +1,7 @@
 """Peak memory and time of one forward and backward of the distillation term, beside TRL's path and a plain one.
 
-Every cell runs in a fresh process, so that no allocator cache is inherited. Memory is what the computation adds on top of
-hidden states and head: resident set on a CPU (its high-water mark), allocated bytes on a GPU. The table is Markdown.
+Every cell runs in a fresh process, so that no allocator cache is inherited. Memory is what the computation adds on top
+of hidden states and head: the resident set's high-water mark on a CPU, allocated bytes on a GPU. Prints Markdown.
 
     python benchmarks/divergence.py                                # CPU: N = 2,048
     python benchmarks/divergence.py --tokens 16384 --device cuda   # GPU
@@ -66,6 +66,7 @@ def measure(path: str, k: int | None, vocabulary: int, arguments: argparse.Names
         student, teacher = (torch.randn(n, width, device=device, dtype=dtype) for _ in range(2))
         return student.requires_grad_(), teacher, torch.randint(vocabulary, (n,), device=device)
 
+    torch.manual_seed(1)
     head = torch.randn(vocabulary, WIDTHS.get(vocabulary, 576), device=device, dtype=dtype) / 8
     head.requires_grad_(arguments.train_head)
     small = inputs(4)
@@ -115,9 +116,10 @@ def table(arguments: argparse.Namespace, argv: list[str]) -> None:
                 if numbers is None:
                     print(f"{name}| out of memory | | | | |", flush=True)
                     continue
-                shares = [f"{a / b:.0%}" for a, b in zip(numbers, found["plain"] or (), strict=False)] or ["", ""]
                 peak, seconds, value = numbers
-                print(f"{name}| {peak / 2**20:,.0f} | {shares[0]} | {seconds:.2f} | {shares[1]} | {value:.5f} |", flush=True)
+                shares = [f"{a / b:.0%}" for a, b in zip(numbers, found["plain"] or (), strict=False)] or ["", ""]
+                cells = (f"{peak / 2**20:,.0f}", shares[0], f"{seconds:.2f}", shares[1], f"{value:.5f}")
+                print(f"{name}| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
