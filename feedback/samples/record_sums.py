@@ -1,6 +1,6 @@
 """Records `sums.jsonl` and `sums_heldout.jsonl`: a small model's own answers to sums, judged by a verifier.
 
-    python -m feedback.samples.record_sums --model FOLDER
+    python -m feedback.samples.record_sums --model FOLDER --temperature 0.7
 
 The problems are reasoning-gym's chain sums of two positive terms with a sum below 60. No held-out problem equals a
 training problem, in either order of its terms. reasoning-gym's own scorer confirms every score. torch, transformers
