@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from fdt.runs import Record, Run
+from fdt.runs import Run
 
 SECRET = re.compile(r"(api_?key|secret|password|credential|auth_token|access_token)$", re.IGNORECASE)
 HIDDEN = "(hidden)"

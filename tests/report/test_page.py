@@ -11,11 +11,10 @@ from fdt.report import main, print_table, write_report
 from fdt.report.page import POLICY, clip, verdict
 from fdt.report.samples import samples
 from fdt.report.settings import settings
-from fdt.report.tokens import LONGEST, SHOWN, Weights, coefficients, pick, scales, shade
-from fdt.runs import find_runs, read_run
+from fdt.runs import find_runs
 from fdt.statistics import Interval
 from fdt.table import Row
-from tests.report.run_folder import HOSTILE, answers, episodes, write_arm, write_likelihood_arm, write_lines
+from tests.report.run_folder import HOSTILE, answers, write_arm, write_likelihood_arm, write_lines
 
 
 class Elements(HTMLParser):
@@ -124,68 +123,6 @@ def test_control_characters_and_overrides_are_made_visible():
     assert legible("a\x00b\x1bc\ud83dd\u202ee\n\tf\u2069") == "a\ufffdb\ufffdc\ufffdd\ufffde\n\tf\ufffd"
     assert legible(HOSTILE).encode("utf-8")
     assert legible("日本語 \U0001f600 שלום") == "日本語 \U0001f600 שלום"
-
-
-def test_token_view_shows_recorded_tokens_spread_over_training(root):
-    shown = pick(find_runs(root)[0])
-    assert len(shown) == SHOWN
-    assert [one.record["step"] for one in shown] == [0, 2, 4, 7, 9, 11]
-    # Both signals first: rows that have no teacher come only where those run out.
-    assert all(one.record["critique"] for one in shown)
-
-
-def test_token_values_are_what_the_objective_weighs(tmp_path):
-    arm = write_arm(tmp_path / "arm")
-    token = {"text": "a", "logp": -2.0, "old": -2.0, "teacher_logp": -0.5, "advantage": -1.0}
-    untaught = {**token, "teacher_logp": None}
-    write_lines(arm / "transcripts.jsonl", [{**episodes_one(), "tokens": [token, untaught]}])
-    one, two = pick(read_run(arm))[0].tokens
-    # policy has no coefficient in the config, so 1; distill has 0.5.
-    assert one.values == {"both": -1.0 + 0.5 * 1.5, "score": -1.0, "critique": 1.5}
-    assert two.values["both"] == -1.0
-    assert two.values["critique"] != two.values["critique"]
-    assert one.title == "log p -2.00, teacher -0.50, difference +1.50, advantage -1.00, both -0.25"
-
-
-def episodes_one() -> dict:
-    """One transcript record."""
-    import numpy as np
-
-    return episodes(np.random.default_rng(0), steps=1, rows=1)[0]
-
-
-def test_a_resumed_step_is_shown_as_it_was_trained_last(tmp_path):
-    arm = write_arm(tmp_path / "arm")
-    first, second = episodes_one(), {**episodes_one(), "critique": "the later one"}
-    write_lines(arm / "transcripts.jsonl", [first, second])
-    assert [one.record["critique"] for one in pick(read_run(arm))] == ["the later one"]
-
-
-def test_long_answers_are_cut_and_say_so(tmp_path):
-    arm = write_arm(tmp_path / "arm")
-    record = episodes_one()
-    write_lines(arm / "transcripts.jsonl", [{**record, "tokens": record["tokens"] * 40}])
-    html = write_report(arm).read_text()
-    assert f"… ({40 * len(record['tokens']) - LONGEST} more tokens)" in html
-
-
-def test_coefficients_come_from_the_config():
-    terms = {name: {"class_path": f"objectives.{kind}"} for name, kind in (("a", "PolicyGradient"), ("b", "Distill"))}
-    assert coefficients({"model": {"terms": terms, "coefficients": {"a": 0.0, "b": 2}}}) == Weights(0.0, 2.0, True)
-    assert coefficients({"model": [{"terms": {"b": terms["b"]}}]}) == Weights(0.0, 1.0, True)
-    assert coefficients({}) == Weights(1.0, 1.0, False)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(0.0, "z"), (float("nan"), "z"), (2.0, "p4"), (9.0, "p4"), (-1.0, "n2"), (0.2, "z"), (0.3, "p1"), (-9.0, "n4")],
-)
-def test_shades(value, expected):
-    assert shade(value, 2.0) == expected
-
-
-def test_scales_of_nothing_are_one():
-    assert set(scales([]).values()) == {1.0}
 
 
 def test_samples_show_each_outcome(root):

@@ -36,7 +36,7 @@ def arm(tmp_path_factory):
     return write_arm(tmp_path_factory.mktemp("arm") / "arm")
 
 
-@settings(max_examples=25, phases=QUICK, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, phases=QUICK, suppress_health_check=[HealthCheck.too_slow])
 @given(
     base=st.lists(EVALUATION, max_size=3),
     last=st.lists(EVALUATION, max_size=3),
@@ -56,7 +56,7 @@ def test_records_of_any_shape_make_a_page(arm, base, last, trained, account):
     assert render("any", runs, table, {}).encode("utf-8")
 
 
-@settings(max_examples=50, phases=QUICK)
+@settings(max_examples=50, deadline=None, phases=QUICK)
 @given(
     name=st.sampled_from(["config.yaml", "accounting.json", "eval/last.jsonl", "metrics/version_1/metrics.csv"]),
     content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")),
