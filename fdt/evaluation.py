@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fdt.actor import Actor
+from fdt.statistics import mean_interval, ratio_interval
 from fdt.text import answer_ids, prompt_ids
 from feedback.types import Episode, Task
 
@@ -28,6 +29,10 @@ class Evaluation(ABC):
     def summary(self, records: Sequence[Record]) -> dict[str, float]:
         """Numbers over all records."""
 
+    @abstractmethod
+    def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
+        """95 % bootstrap interval of the first number of ``summary`` over prompts; None without records."""
+
 
 class Answers(Evaluation):
     """Generates one greedy answer a prompt and has the critic score it."""
@@ -45,6 +50,11 @@ class Answers(Evaluation):
             "score": sum(scores) / len(scores) if scores else math.nan,
             "response_length": sum(r["tokens"] for r in records) / len(records) if records else math.nan,
         }
+
+    def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
+        scores = [r["score"] for r in records if r["score"] is not None]
+        found = mean_interval(scores) if scores else None
+        return None if found is None else (found.low, found.high)
 
     def _record(self, episode: Episode, log_prob: float) -> Record:
         return {
@@ -77,4 +87,8 @@ class Likelihood(Evaluation):
         tokens = sum(r["tokens"] for r in records)
         return {"nll": sum(r["nll_sum"] for r in records) / tokens if tokens else math.nan}
 
-
+    def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
+        if not records:
+            return None
+        found = ratio_interval([r["nll_sum"] for r in records], [r["tokens"] for r in records])
+        return found.low, found.high

@@ -88,7 +88,7 @@ class Replay(Source):
         mine = chosen[place.rank :: place.world]
         advantages = assign(credit, episodes)
         # A rank without rows asks for no drafts, but under FSDP2 it must take part in writing the others'.
-        rows = actor.rewrite([episodes[i] for i in mine], place.draw(1))
+        rows = actor.rewrite([episodes[i] for i in mine])
         batch = actor.collator(rows, advantages[mine], acted=self.behaviour == "start") if rows else None
         batch = batch if batch is not None else stand_in(episodes[chosen[0]], actor)
         return [replace(batch, behaviour="start", info={"rows": float(len(mine))})]

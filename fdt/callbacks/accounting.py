@@ -12,6 +12,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
+from fdt.measures import accounting_line
+
 LABELS = {"acted": "score", "taught": "critique", "shown": "revision"}
 
 
@@ -74,7 +76,7 @@ class Accounting(Callback):
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "accounting.json"
             path.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
-        rank_zero_info(line(result))
+        rank_zero_info(accounting_line(result))
 
     def _everyone(self) -> tuple[dict[str, set[str]], set[str], set[str], Counter[str]]:
         mine = (self.signals, self.seen, self.lost, self.refused)
@@ -89,12 +91,3 @@ class Accounting(Callback):
         seen, lost = (set().union(*(part[n] for part in everyone)) for n in (1, 2))
         return signals, seen, lost, sum((part[3] for part in everyone), Counter(self.before))
 
-
-def line(result: dict[str, Any]) -> str:
-    """``256 rows = 250 used (200 score + critique, 50 score) + 6 dropped (6 not reached)``."""
-
-    def part(counts: dict[str, int]) -> str:
-        inner = ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
-        return f"{sum(counts.values())}" + "{}" + (f" ({inner})" if inner else "")
-
-    return f"{result['rows']} rows = {part(result['used']).format(' used')} + {part(result['dropped']).format(' dropped')}"

@@ -10,7 +10,8 @@ import torch.distributed as dist
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
+from rich.console import Console
+from rich.table import Table
 
 
 def gather(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -50,12 +51,24 @@ class Evaluate(Callback):
         evaluation = trainer.datamodule.evaluation
         records = gather(self.records)
         summary = evaluation.summary(records)
-        text = ", ".join(f"{key} {value:.4f}" for key, value in summary.items())
-        rank_zero_info(f"held-out ({name}, {len(records)} prompts): {text}")
         if trainer.is_global_zero:
+            show(name, len(records), summary, evaluation.interval(records))
             write_lines(Path(trainer.default_root_dir) / "eval" / f"{name}.jsonl", records)
             if trainer.logger is not None and name in ("base", "last"):
                 trainer.logger.log_metrics({f"val/{key}": value for key, value in summary.items()}, trainer.global_step)
+
+
+def show(name: str, prompts: int, summary: dict[str, float], interval: tuple[float, float] | None) -> None:
+    """Prints one measurement as a table; the headline number with its 95 % interval."""
+    table = Table(title=f"held-out prompts ({name})", title_justify="left")
+    table.add_column("prompts", justify="right")
+    for key in summary:
+        table.add_column(key, justify="right")
+    cells = [f"{value:.3f}" for value in summary.values()]
+    if interval is not None:
+        cells[0] += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    table.add_row(str(prompts), *cells)
+    Console().print(table)
 
 
 def write_lines(path: Path, records: list[dict[str, Any]]) -> None:

@@ -1,0 +1,44 @@
+"""The main job in its three-step form, on the default model and the bundled file, by both ways of using two devices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.runs import fdt
+
+SHORT = (
+    "--trainer.max_steps=3",
+    "--trainer.enable_progress_bar=false",
+    "--data.evaluation_limit=5",
+    "--data.engine.init_args.max_new_tokens=12",
+)
+
+
+@pytest.fixture(autouse=True)
+def _default_model() -> None:
+    from fdt.models import DEFAULT, cache_root
+
+    if not (cache_root() / DEFAULT).exists():
+        pytest.skip(f"the default model is not in {cache_root()}; `fdt model` fetches it")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("devices", ["trainer/ddp", "trainer/fsdp2"])
+def test_three_steps_on_two_devices(devices: str, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    done = fdt("fit", "-c", "quickstart", "-c", devices, *SHORT, f"--trainer.default_root_dir={root}", timeout=1400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for arm in ("replay", "on_policy"):
+        for name in ("base", "last"):
+            records = [json.loads(line) for line in (root / arm / "eval" / f"{name}.jsonl").read_text().splitlines()]
+            assert len({record["id"] for record in records}) == len(records) == 5
+        account = json.loads((root / arm / "accounting.json").read_text())
+        assert account["rows"] == 256 == sum(account["used"].values()) + sum(account["dropped"].values())
+    table = json.loads((root / "table.json").read_text())
+    assert "replay" in json.dumps(table) and "on_policy" in json.dumps(table)
+    assert (root / "report.html").stat().st_size > 10_000
+    assert list((root / "figures").glob("*.png"))
