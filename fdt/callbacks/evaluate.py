@@ -30,6 +30,14 @@ class Evaluate(Callback):
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
+        self.measured = -1
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures the last step too, wherever in an epoch ``max_steps`` fell."""
+        if self.measured != trainer.global_step and not trainer.interrupted:
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.records = []
@@ -40,6 +48,7 @@ class Evaluate(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         fitting = trainer.state.fn == TrainerFn.FITTING
         name = "base" if trainer.sanity_checking else "last" if fitting else "validate"
+        self.measured = trainer.global_step
         self._close(trainer, name)
 
     on_test_start, on_test_batch_end = on_validation_start, on_validation_batch_end
