@@ -5,7 +5,7 @@ Low-precision inputs are multiplied with float32 accumulation and keep float32 l
 logit and a separately rounded normaliser could exceed 0.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ ELEMENTS = 2**24
 
 
 def chunks(n: int, width: int) -> Iterator[slice]:
-    """Slices of 0..n-1 whose temporaries of `width` elements a row stay within `ELEMENTS`; one empty slice for n = 0."""
+    """Slices of 0..n-1 whose temporaries of `width` elements a row stay within `ELEMENTS`; one empty slice for 0."""
     rows = max(1, ELEMENTS // max(1, width))
     return (slice(start, min(start + rows, n)) for start in range(0, max(n, 1), rows))
 
@@ -80,7 +80,8 @@ class Pull:
 
 
 class Normaliser(torch.autograd.Function):
-    """One pass over V: log-normaliser [N] (differentiable), entropy [N] and the k likeliest ids [N, k] (both not).
+    """One pass over V: log-normaliser [N], differentiable; and without gradient entropy [N] (not for a constant, whose
+    entropy nobody may ask), the k likeliest ids [N, k], and the logits of these or else of the given ids [N, K].
 
     A row's gradient with respect to its hidden state is the mean head row under its own distribution, times what comes
     from above. Where the head is frozen, as under adapters, that mean is taken in the same pass and backward is a
@@ -88,111 +89,68 @@ class Normaliser(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx, hidden: Tensor, weight: Tensor, k: int, ids: Tensor | None) -> tuple[Tensor | None, ...]:
         n, dtype = len(hidden), wide(hidden.dtype)
         log_z = torch.empty(n, dtype=dtype, device=hidden.device)
-        entropy = torch.empty_like(log_z)
-        ids = torch.empty(n, k, dtype=torch.long, device=hidden.device)
+        entropy = torch.empty_like(log_z) if any(ctx.needs_input_grad) else None
+        top = torch.empty(n, k, dtype=torch.long, device=hidden.device)
+        listed = torch.empty(n, k if ids is None else ids.shape[1], dtype=dtype, device=hidden.device)
         slope = torch.empty_like(hidden) if eager(ctx) else None
         for rows in chunks(n, len(weight)):
             scores = logits(hidden[rows], weight)
-            if k:
-                ids[rows] = scores.topk(k).indices
-            top = scores.amax(-1, keepdim=True)
-            scores -= top
-            mass = scores.exp()
+            if ids is not None:
+                listed[rows] = scores.gather(1, ids[rows])
+            elif k:
+                listed[rows], top[rows] = scores.topk(k)
+            highest = scores.amax(-1, keepdim=True)
+            scores -= highest
+            mass = scores.exp_() if entropy is None else scores.exp()
             z = mass.sum(-1)
-            log_z[rows] = top[:, 0] + z.log()
-            entropy[rows] = z.log() - torch.linalg.vecdot(mass, scores) / z
+            log_z[rows] = highest[:, 0] + z.log()
+            if entropy is not None:
+                entropy[rows] = z.log() - torch.linalg.vecdot(mass, scores) / z
             if slope is not None:
                 slope[rows] = product(mass.div_(z[:, None]), weight, hidden.dtype)
         ctx.save_for_backward(hidden, weight, log_z, slope)
-        ctx.mark_non_differentiable(entropy, ids)
-        return log_z, entropy, ids
+        ctx.mark_non_differentiable(*(value for value in (entropy, top, listed) if value is not None))
+        return log_z, entropy, top, listed
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, log_z, slope = ctx.saved_tensors
         if slope is not None:
-            return (grad[:, None] * slope).to(hidden.dtype), None, None
+            return (grad[:, None] * slope).to(hidden.dtype), None, None, None
         pull = Pull(ctx, hidden, weight)
         for rows in chunks(len(hidden), len(weight)):
             scores = logits(hidden[rows], weight).sub_(log_z[rows, None])
             pull.dense(rows, scores.exp_().mul_(grad[rows, None]))
-        return *pull.result(), None
+        return *pull.result(), None, None
 
 
 class LogitsAt(torch.autograd.Function):
-    """hidden [N, D], weight [V, D], ids [N, K] -> logits of those ids [N, K], from gathered rows of `weight`."""
+    """hidden [N, D], weight [V, D], ids [N, K] -> logits of those ids [N, K], from gathered rows of `weight`.
+
+    `known` are these logits where a pass over V already met them.
+    """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
+    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, known: Tensor | None) -> Tensor:
+        ctx.save_for_backward(hidden, weight, ids)
+        if known is not None:
+            return known.clone()
         dtype = wide(hidden.dtype)
         out = torch.empty(ids.shape, dtype=dtype, device=hidden.device)
         for rows in chunks(len(ids), ids.shape[1] * hidden.shape[1]):
             listed = weight[ids[rows]].to(dtype)
             out[rows] = torch.einsum("nkd,nd->nk", listed, hidden[rows].to(dtype))
-        ctx.save_for_backward(hidden, weight, ids)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, ids = ctx.saved_tensors
         pull = Pull(ctx, hidden, weight)
         for rows in chunks(len(ids), ids.shape[1] * hidden.shape[1]):
             pull.listed(rows, ids[rows], grad[rows])
-        return *pull.result(), None
-
-
-class Folded(torch.autograd.Function):
-    """`f` of full log-probs, chunk by chunk: `f(log_probs [n, V], *others' [n, V])` gives values [n] and further [n]
-    without gradient. `others` are (hidden, weight) pairs of constants.
-
-    As in `Normaliser`, the gradient of the hidden states is taken at once where the head is frozen, since a row's value
-    depends on its own hidden state alone; else backward recomputes each chunk.
-    """
-
-    @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, f: Callable[..., tuple], others: tuple) -> tuple[Tensor, ...]:
-        slope = torch.empty_like(hidden) if eager(ctx) else None
-        parts = []
-        for rows in chunks(len(hidden), len(weight)):
-            out, pull = Folded.part(hidden, weight, f, others, rows, slope is not None)
-            parts.append([value.detach() for value in out])
-            if slope is not None:
-                slope[rows] = product(pull(None), weight, hidden.dtype)
-        ctx.save_for_backward(hidden, weight, slope)
-        ctx.f, ctx.others = f, others
-        values, *further = (torch.cat(column) for column in zip(*parts, strict=True))
-        ctx.mark_non_differentiable(*further)
-        return values, *further
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        hidden, weight, slope = ctx.saved_tensors
-        if slope is not None:
-            return (grad[:, None] * slope).to(hidden.dtype), None, None, None
-        collected = Pull(ctx, hidden, weight)
-        for rows in chunks(len(hidden), len(weight)):
-            _, pull = Folded.part(hidden, weight, ctx.f, ctx.others, rows, True)
-            collected.dense(rows, pull(grad[rows]))
-        return *collected.result(), None, None
-
-    @staticmethod
-    def part(
-        hidden: Tensor, weight: Tensor, f: Callable[..., tuple], others: tuple, rows: slice, wanted: bool
-    ) -> tuple[tuple[Tensor, ...], Callable[[Tensor | None], Tensor]]:
-        """Outputs of one chunk, and the pull-back of its values to its logits [n, V] (None above means ones)."""
-        fixed = [torch.log_softmax(logits(h[rows], w), -1) for h, w in others]
-        scores = logits(hidden[rows], weight).requires_grad_(wanted)
-        with torch.set_grad_enabled(wanted):
-            out = f(torch.log_softmax(scores, -1), *fixed)
-
-        def pull(above: Tensor | None) -> Tensor:
-            above = torch.ones_like(out[0]) if above is None else above
-            return torch.autograd.grad(out[0], scores, above)[0]
-
-        return out, pull
+        return *pull.result(), None, None

@@ -1,12 +1,29 @@
 """`Scored`: what one model thinks of the target tokens, with a lazy head."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from objectives.head import Folded, LogitsAt, Normaliser
+from objectives.fold import Folded
+from objectives.head import LogitsAt, Normaliser
+
+
+class Pass(NamedTuple):
+    """What a pass over V found: log-normaliser [N], entropy [N], likeliest ids [N, k], and some ids' logits [N, K]."""
+
+    log_z: Tensor
+    entropy: Tensor | None
+    top: Tensor
+    ids: Tensor | None
+    logits: Tensor
+
+    def take(self, keep: Tensor) -> "Pass":
+        """The rows at `keep`."""
+        part = Pass(*(None if value is None else value[keep] for value in self))
+        return part._replace(ids=part.top) if self.ids is self.top else part
 
 
 class Scored:
@@ -29,7 +46,7 @@ class Scored:
         self.weight = weight if hidden.requires_grad else weight.detach()
         self.targets = targets
         self.index = torch.arange(len(targets), device=targets.device) if index is None else index
-        self._normaliser: tuple[Tensor, Tensor, Tensor] | None = None
+        self._known: Pass | None = None
         self._log_probs: Tensor | None = None
 
     def __len__(self) -> int:
@@ -51,7 +68,10 @@ class Scored:
     @property
     def entropy(self) -> Float[Tensor, "N"]:
         """Entropy of each next-token distribution [nats], without gradient."""
-        return self._scan()[1]
+        if self._pass().entropy is None:
+            entropy = self.fold(lambda log_probs: -torch.linalg.vecdot(log_probs.exp(), log_probs))
+            self._known = self._known._replace(entropy=entropy)
+        return self._known.entropy
 
     @property
     def nothing(self) -> Float[Tensor, ""]:
@@ -60,14 +80,19 @@ class Scored:
 
     def at(self, ids: Int[Tensor, "N K"]) -> Float[Tensor, "N K"]:
         """Log-probs of the listed ids, differentiable."""
-        log_z = self._scan()[0]
-        with torch.set_grad_enabled(self.hidden.requires_grad):
-            return LogitsAt.apply(self.hidden, self.weight, ids) - log_z[:, None]
+        return self._listed(ids, self._pass(ids=ids))
 
     def topk(self, k: int) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
         """The k likeliest ids, best first, and their log-probs (differentiable; the choice of ids is not)."""
-        ids = self._scan(min(k, self.vocabulary))[2][:, :k]
-        return ids, self.at(ids)
+        k = min(k, self.vocabulary)
+        known = self._pass(k)
+        ids = known.top if known.top.shape[1] == k else known.top[:, :k]
+        return ids, self._listed(ids, known)
+
+    def _listed(self, ids: Tensor, known: Pass) -> Tensor:
+        met = known.logits if known.ids is ids else None
+        with torch.set_grad_enabled(self.hidden.requires_grad):
+            return LogitsAt.apply(self.hidden, self.weight, ids, met) - known.log_z[:, None]
 
     def fold(self, f: Callable[..., Tensor], *others: "Scored") -> Float[Tensor, "N"]:
         """Apply `f(log_probs [n, V], *other log_probs [n, V]) -> [n]` over chunks of rows, differentiable.
@@ -78,7 +103,6 @@ class Scored:
 
     def fold_many(self, f: Callable[..., tuple[Tensor, ...]], *others: "Scored") -> tuple[Tensor, ...]:
         """`fold` of an `f` that gives further values [n] beside the first; only the first is differentiable."""
-
         fixed = tuple((other.hidden.detach(), other.weight.detach()) for other in others)
         with torch.set_grad_enabled(self.hidden.requires_grad):
             return Folded.apply(self.hidden, self.weight, f, fixed)
@@ -87,19 +111,20 @@ class Scored:
         """The tokens at positions `keep`; what was already computed is sliced, not computed again."""
         with torch.set_grad_enabled(self.hidden.requires_grad):
             part = Scored(self.hidden[keep], self.weight, self.targets[keep], self.index[keep])
-            if self._normaliser is not None:
-                part._normaliser = tuple(value[keep] for value in self._normaliser)
+            if self._known is not None:
+                part._known = self._known.take(keep)
             if self._log_probs is not None:
                 part._log_probs = self._log_probs[keep]
         return part
 
-    def _scan(self, k: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """(log-normaliser [N], entropy [N], ids [N, >= k]), computed once."""
-        known = self._normaliser
+    def _pass(self, k: int = 0, ids: Tensor | None = None) -> Pass:
+        """What one pass over V found; a second pass is made only for likelier ids than were kept."""
+        known = self._known
         if known is None:
             with torch.set_grad_enabled(self.hidden.requires_grad):
-                self._normaliser = Normaliser.apply(self.hidden, self.weight, k)
-        elif known[2].shape[1] < k:
-            with torch.no_grad():
-                self._normaliser = (known[0], known[1], Normaliser.apply(self.hidden, self.weight, k)[2])
-        return self._normaliser
+                log_z, entropy, top, met = Normaliser.apply(self.hidden, self.weight, k, ids)
+            self._known = Pass(log_z, entropy, top, top if ids is None else ids, met)
+        elif known.top.shape[1] < k:
+            _, _, top, met = Normaliser.apply(self.hidden.detach(), self.weight.detach(), k, None)
+            self._known = known._replace(top=top, ids=top, logits=met)
+        return self._known

@@ -16,8 +16,8 @@ from objectives import Credit, Mix, Objective, PolicyGradient, Rollouts, Scored
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted((ROOT / "configs" / "algorithm").glob("*.yaml"))
-NAMES = {"grpo", "dr_grpo", "dapo", "dapo_swe", "rloo", "reinforce_pp", "gspo", "cispo", "ms_grpo", "hicra", "rlvmr",
-         "srl", "rlcr", "prorl", "vpo", "sdpo", "opd", "openclaw_combine", "srpo", "sdpg", "rlsd", "imitation"}  # fmt: skip
+NAMES = set("""grpo dr_grpo dapo dapo_swe rloo reinforce_pp gspo cispo ms_grpo hicra rlvmr srl rlcr prorl vpo sdpo opd
+openclaw_combine srpo sdpg rlsd imitation""".split())
 
 
 def parse(path):
@@ -127,7 +127,7 @@ def test_overlays_that_differ_by_a_clip_differ_at_four_updates():
         term = parse(ROOT / "configs" / "algorithm" / f"{name}.yaml")[0].terms["policy"]
         assert isinstance(term, PolicyGradient) and (term.clip_low, term.clip_high) == bounds
         for updates in (1, 4):
-            ends[name, updates] = [after(bounds, updates, seed) for seed in range(8)]
+            ends[name, updates] = [after(bounds, updates, seed) for seed in range(3)]
     for first in CLIPS:
         for second in CLIPS:
             assert all(map(torch.equal, ends[first, 1], ends[second, 1]))
@@ -139,7 +139,7 @@ def after(bounds, updates, seed):
     torch.manual_seed(seed)
     tiny = Tiny()
     mix = Mix({"policy": PolicyGradient(clip_low=bounds[0], clip_high=bounds[1])})
-    history = tiny.rollout(mix, objectives.GroupRelative(), updates)
+    history = tiny.rollout(mix, objectives.GroupRelative(), updates, lr=0.7)
     assert history[0][1]["clip_fraction"] == 0 and (updates == 1 or history[-1][1]["clip_fraction"] > 0)
     return tiny.embedding.detach()
 
