@@ -83,6 +83,28 @@ def test_no_tokens():
     s.log_probs.sum().backward()
 
 
+@pytest.mark.parametrize("grad", [True, False])
+def test_the_order_of_questions_does_not_matter(grad):
+    ids = torch.randint(17, (12, 2))
+    questions = {
+        "log_probs": lambda s: s.log_probs, "entropy": lambda s: s.entropy, "at": lambda s: s.at(ids),
+        "two": lambda s: s.topk(2)[1], "four": lambda s: s.topk(4)[1],
+        "part": lambda s: s.select(ids[:, 0] % 12).topk(3)[1],
+    }  # fmt: skip
+    expected = {name: ask(scored(grad=grad)) for name, ask in questions.items()}
+    for first in questions:
+        s = scored(grad=grad)
+        for name in (first, *questions):
+            assert torch.allclose(questions[name](s), expected[name])
+            if grad and name != "entropy":
+                slopes = [slope(questions[name], x) for x in (scored(), s)]
+                assert torch.allclose(*slopes)
+
+
+def slope(question, s):
+    return torch.autograd.grad(question(s).square().sum(), s.hidden, retain_graph=True)[0]
+
+
 def test_extreme_logits_stay_finite():
     s = Scored(
         torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True), torch.eye(3), torch.tensor([1])
@@ -121,9 +143,11 @@ def largest_tensor(work):
 
 
 @pytest.mark.parametrize("n", [64, 256])
-def test_no_tensor_grows_with_tokens_times_vocabulary(n, monkeypatch):
+@pytest.mark.parametrize("head_trains", [False, True])
+def test_no_tensor_grows_with_tokens_times_vocabulary(n, head_trains, monkeypatch):
     monkeypatch.setattr(head, "ELEMENTS", 3000)
-    student, teacher = scored(n=n, v=1000, d=4, dtype=torch.float32), scored(n=n, v=1000, d=4, seed=2, grad=False)
+    student = scored(n=n, v=1000, d=4, dtype=torch.float32, weight_grad=head_trains)
+    teacher = scored(n=n, v=1000, d=4, seed=2, dtype=torch.float32, grad=False)
     ids = torch.randint(1000, (n, 8))
 
     def work():
