@@ -18,7 +18,7 @@ from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.errors import UserError
 from fdt.experience import Experience
 from fdt.learner import Learner
-from fdt.refusals import check_trainer
+from fdt.refusals import check_checkpoint, check_trainer, root_cause
 from fdt.shipped import resolve_arguments
 
 DEFAULTS = {
@@ -60,6 +60,13 @@ class CLI(LightningCLI):
             default=None,
             help="Held-out records of the base that another arm has measured; copied instead of measured again.",
         )
+
+    def instantiate_classes(self) -> None:
+        check_checkpoint(self._get(self.config, "ckpt_path"))
+        try:
+            super().instantiate_classes()
+        except ValueError as fault:  # a plug that refuses its settings
+            raise UserError(root_cause(fault)) from fault
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         given = self._get(self.config_init, "trainer", default={})

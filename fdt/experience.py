@@ -15,6 +15,7 @@ from fdt.collate import Collator
 from fdt.engines import Engine, HuggingFace
 from fdt.errors import UserError
 from fdt.evaluation import Answers, Evaluation, Record
+from fdt.refusals import check_credit
 from fdt.shipped import sample
 from fdt.sources import Place, Replay, Source, tasks_of
 from feedback.critics import Critic
@@ -92,11 +93,7 @@ class Experience(LightningDataModule):
         self.kept_out = self.records - len(self.episodes)
         if self.shuffle_critiques:
             self.episodes = shuffle_critiques(self.episodes, self.seed)
-        if isinstance(self.source, Replay) and self.source.behaviour == "start":
-            import torch
-
-            places = {t.key: n for n, t in enumerate(tasks_of(self.episodes))}
-            self.credit.check(torch.tensor([places[e.task.key] for e in self.episodes]))
+        check_credit(self.credit, self.source, self.episodes)
 
     def _split(self, episodes: list[Episode]) -> tuple[list[Episode], list[Task]]:
         if isinstance(self.heldout, str):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from fdt.errors import UserError
 
@@ -37,3 +41,35 @@ def check_trainer(trainer: Any, model: Any) -> None:
         )
     if trainer.get("inference_mode"):
         raise UserError("rollouts run under no_grad", got=True, expected=False, key="trainer.inference_mode")
+
+
+def check_credit(credit: Any, source: Any, episodes: Sequence[Any]) -> None:
+    """
+    Raises:
+        UserError: where no group can give this credit any signal: recorded groups of one, or one answer a prompt.
+    """
+    if getattr(source, "behaviour", "start") == "drop":
+        return
+    places = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
+    task = torch.tensor([places[e.task.key] for e in episodes], dtype=torch.long)
+    generations = getattr(source, "generations", None)
+    try:
+        credit.check(task if generations is None else torch.arange(len(places)).repeat_interleave(generations))
+    except ValueError as fault:
+        raise UserError(str(fault), key="data.credit") from fault
+
+
+def check_checkpoint(path: Any) -> None:
+    """
+    Raises:
+        UserError: where a checkpoint is named by its path and is not there.
+    """
+    if path and path not in ("last", "best", "hpc") and not Path(path).exists():
+        raise UserError("no such checkpoint", got=str(path), expected="a file, or last", key="ckpt_path")
+
+
+def root_cause(fault: BaseException) -> str:
+    """The message of the error that started a chain of errors."""
+    while fault.__cause__ is not None:
+        fault = fault.__cause__
+    return str(fault)
