@@ -26,20 +26,25 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def exact(like: Tensor) -> torch.autocast:
+    """Switches autocast off: it would round float32 products to bfloat16 here, but not the normaliser beside them."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def logits(hidden: Tensor, weight: Tensor) -> Tensor:
     """hidden [n, D], weight [V, D] -> logits [n, V] in the wide dtype, without gradient."""
-    device = hidden.device.type
-    with torch.autocast(device, enabled=False):
+    with exact(hidden):
         if hidden.dtype == wide(hidden.dtype):
             return hidden @ weight.to(hidden.dtype).T
-        if device == "cuda":
+        if hidden.device.type == "cuda":
             return torch.mm(hidden, weight.to(hidden.dtype).T, out_dtype=torch.float32)
         return hidden.float() @ weight.float().T
 
 
 def product(mass: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """mass [n, V] @ weight [V, D] in `dtype`."""
-    return mass.to(dtype) @ weight.to(dtype)
+    with exact(mass):
+        return mass.to(dtype) @ weight.to(dtype)
 
 
 def eager(ctx) -> bool:
@@ -63,13 +68,15 @@ class Pull:
         if self.to_hidden is not None:
             self.to_hidden[rows] = product(grad, self.weight, grad.dtype)
         if self.to_weight is not None:
-            self.to_weight += grad.T @ self.hidden[rows]
+            with exact(grad):
+                self.to_weight += grad.T @ self.hidden[rows]
 
     def listed(self, rows: slice, ids: Tensor, grad: Tensor) -> None:
         """Gradient of the listed logits [n, K] of these rows."""
         if self.to_hidden is not None:
             taken = self.weight[ids].to(grad.dtype)
-            self.to_hidden[rows] = torch.einsum("nkd,nk->nd", taken, grad).to(self.hidden.dtype)
+            with exact(grad):
+                self.to_hidden[rows] = torch.einsum("nkd,nk->nd", taken, grad).to(self.hidden.dtype)
         if self.to_weight is not None:
             outer = grad[:, :, None] * self.hidden[rows, None].to(grad.dtype)
             self.to_weight.index_add_(0, ids.flatten(), outer.flatten(0, 1).to(self.to_weight.dtype))
@@ -143,7 +150,8 @@ class LogitsAt(torch.autograd.Function):
         out = torch.empty(ids.shape, dtype=dtype, device=hidden.device)
         for rows in chunks(len(ids), ids.shape[1] * hidden.shape[1]):
             listed = weight[ids[rows]].to(dtype)
-            out[rows] = torch.einsum("nkd,nd->nk", listed, hidden[rows].to(dtype))
+            with exact(hidden):
+                out[rows] = torch.einsum("nkd,nd->nk", listed, hidden[rows].to(dtype))
         return out
 
     @staticmethod

@@ -123,6 +123,19 @@ def test_low_precision_keeps_float32_log_probs(dtype):
     assert low.hidden.grad.dtype == dtype
 
 
+@pytest.mark.parametrize("head_trains", [False, True])
+def test_autocast_changes_nothing(head_trains):
+    ids = torch.randint(17, (12, 3))
+    found = []
+    for enabled in (False, True):
+        s = scored(dtype=torch.float32, weight_grad=head_trains)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss = s.log_probs.sum() + s.at(ids).sum() + s.fold(lambda a: (a.exp() * a).sum(-1)).sum()
+            loss.backward()
+        found.append([loss, s.hidden.grad] + ([s.weight.grad] if head_trains else []))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def largest_tensor(work):
     """Elements of the largest tensor that any operation of `work` makes."""
     from torch.utils._python_dispatch import TorchDispatchMode

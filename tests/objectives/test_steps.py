@@ -8,14 +8,19 @@ from torch import nan, tensor
 
 from objectives import (
     AdvantageSampled,
+    Brier,
+    DatasetMean,
     DiscountedTurns,
     EpisodeReturn,
+    FormatGate,
     GroupRelative,
     GroupWhitened,
     MeanScaled,
     MetaReasoning,
+    Overlong,
     PerReward,
     PlanAmplified,
+    Rollouts,
     informative,
 )
 from objectives.sampling import chances
@@ -144,3 +149,15 @@ def test_dynamic_sampling():
     assert informative(srl, task, 0.05).tolist() == [False] * 4 + [True] * 8
     binary, task = tensor([0.1, 0.1, 0.1, 0, 1, nan, 5]), tensor([0, 0, 0, 1, 1, 1, 2])
     assert informative(binary, task).tolist() == [False, False, False, True, True, False, False]
+
+
+def test_a_whole_file_needs_no_tokens():
+    """What is indexed by row is enough for a row's credit: a file's baseline may span more than one step's batch."""
+    none = torch.zeros(0, dtype=torch.long)
+    scores = {"score": tensor([1.0, 0, 0, 1]), "confidence": tensor([0.9, 0.9, 0.1, 0.5]), "format": torch.ones(4)}
+    file = Rollouts(torch.zeros(0), none, none, tensor([0, 0, 1, 1]), {}, scores=scores, lengths=tensor([5, 9, 5, 7]))
+    close(GroupRelative("none", reward=Brier()).rows(file), [0.9, -0.9, -0.38, 0.38])
+    close(GroupRelative("none", reward=Overlong(8, 4)).rows(file), [0.875, -0.875, -0.25, 0.25])
+    for credit in (AdvantageSampled(), PerReward({"score": 1.0, "confidence": 0.5}), GroupRelative(reward=FormatGate())):
+        assert credit.rows(file).shape == (4,)
+    assert DatasetMean().rows(file).tolist() == [0.5, -0.5, -0.5, 0.5]
