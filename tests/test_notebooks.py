@@ -32,7 +32,7 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_runs_and_draws(script: Path, _kernel_here: None):
     notebook = jupytext.read(script)
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     drawn = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(drawn) == FIGURES.get(script.stem, len(drawn))
