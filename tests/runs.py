@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -65,3 +67,34 @@ def command(*arguments: str) -> list[str]:
 
 def environment(**env: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | env
+
+
+def quick(*arguments: str, timeout: int = 300, **env: str) -> subprocess.CompletedProcess:
+    """The same for a run on one rank, without its report, forked from a process that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fdt.cli", "fdt.engines", "transformers.models.llama.modeling_llama", "peft"])
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        argv = list(map(str, arguments))
+        child = context.Process(target=_as_command, args=(argv, str(out), str(err), environment(**env)))
+        child.start()
+        child.join(timeout)
+        if child.is_alive():
+            child.kill()
+            child.join()
+            raise subprocess.TimeoutExpired(argv, timeout, stderr=err.read_text())
+        return subprocess.CompletedProcess(argv, child.exitcode, out.read_text(), err.read_text())
+
+
+def _as_command(argv: list[str], out: str, err: str, env: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    for path, number in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["fdt", *argv]
+    from fdt import cli
+    from fdt.__main__ import main
+
+    cli.finish = lambda root: None
+
+    sys.exit(main(argv))
