@@ -1,5 +1,6 @@
 """Policy gradients whose advantages a teacher shapes, token by token."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,11 @@ class Directed(PolicyGradient):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({self.teacher})
+
+    @abstractmethod
+    def signal(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]: ...
 
     def measures(
         self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]

@@ -1,5 +1,7 @@
 """Credit: worked numbers, missing scores, flat groups."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nan, tensor
@@ -67,3 +69,12 @@ def test_the_dataset_mean_spans_tasks():
     r = tensor([1.0, 0.0, 2.0])
     close(DatasetMean()(r, tensor([0, 1, 2])), [0, -1, 1])
     close(DatasetMean("std")(r, tensor([0, 1, 2])), [0, -1.224744, 1.224744])
+
+
+def test_flipped_labels_shrink_the_expected_advantage():
+    """Each label flipped with chance 0.2: the expected centred advantage is 1 - 2 * 0.2 of the clean one."""
+    clean, expected = tensor([1.0, 1, 0, 0]), torch.zeros(4)
+    for flips in itertools.product([0, 1], repeat=4):
+        chance = 0.2 ** sum(flips) * 0.8 ** (4 - sum(flips))
+        expected += chance * GroupRelative("none")((clean - tensor(flips)).abs(), ONE)
+    close(expected, [0.3, 0.3, -0.3, -0.3])

@@ -158,6 +158,7 @@ def test_a_whole_file_needs_no_tokens():
     file = Rollouts(torch.zeros(0), none, none, tensor([0, 0, 1, 1]), {}, scores=scores, lengths=tensor([5, 9, 5, 7]))
     close(GroupRelative("none", reward=Brier()).rows(file), [0.9, -0.9, -0.38, 0.38])
     close(GroupRelative("none", reward=Overlong(8, 4)).rows(file), [0.875, -0.875, -0.25, 0.25])
-    for credit in (AdvantageSampled(), PerReward({"score": 1.0, "confidence": 0.5}), GroupRelative(reward=FormatGate())):
+    others = AdvantageSampled(), PerReward({"score": 1.0, "confidence": 0.5}), GroupRelative(reward=FormatGate())
+    for credit in others:
         assert credit.rows(file).shape == (4,)
     assert DatasetMean().rows(file).tolist() == [0.5, -0.5, -0.5, 0.5]
