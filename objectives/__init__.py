@@ -97,7 +97,7 @@ from objectives.policy import (
     sequence_ratio,
     token_ratio,
 )
-from objectives.reductions import ConstantLength, Reduction, SequenceMean, TokenMean
+from objectives.reductions import ConstantLength, Reduction, SequenceMean, StepMean, TokenMean
 from objectives.regularise import EntropyBonus, ReferenceKL, StayNear, absolute
 from objectives.rewards import FormatGate, Overlong, Reward, Score, TurnLimit, Weighted
 from objectives.sampling import AdvantageSampled, informative

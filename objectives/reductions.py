@@ -41,6 +41,16 @@ class SequenceMean(Reduction):
 
 
 @dataclass(frozen=True)
+class StepMean(Reduction):
+    """Every step weighs the same, so episodes of many steps weigh more (MS-GRPO, arXiv 2508.10839, per chosen step)."""
+
+    def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
+        size = int(rollouts.step.max()) + 1 if len(rollouts.step) else 0
+        members = segments.count(rollouts.step[heard], size).clamp(min=1)
+        return (1.0 / members).to(rollouts.advantages.dtype)[rollouts.step]
+
+
+@dataclass(frozen=True)
 class ConstantLength(Reduction):
     """Sum over tokens, divided by rows times a constant, so long rows are not discounted (Dr.GRPO, arXiv 2503.20783).
 

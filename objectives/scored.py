@@ -108,7 +108,10 @@ class Scored:
             return Folded.apply(self.hidden, self.weight, f, fixed)
 
     def select(self, keep: Int[Tensor, "n"]) -> "Scored":
-        """The tokens at positions `keep`; what was already computed is sliced, not computed again."""
+        """The tokens at positions `keep`; what was already computed is sliced, and all of them are this very object, so
+        that what one asker had computed serves the next."""
+        if len(keep) == len(self) and torch.equal(keep, torch.arange(len(self), device=keep.device)):
+            return self
         with torch.set_grad_enabled(self.hidden.requires_grad):
             part = Scored(self.hidden[keep], self.weight, self.targets[keep], self.index[keep])
             if self._known is not None:

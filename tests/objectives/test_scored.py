@@ -56,6 +56,7 @@ def test_a_selection_equals_scoring_it_alone():
     early, late = s.select(keep), None
     assert s._known is None and torch.allclose(early.log_probs, plain(s)[keep, s.targets[keep]])
     _ = s.log_probs
+    assert s.select(torch.arange(12)) is s
     late = s.select(keep)
     assert late._known is not None and torch.equal(late.index, keep)
     assert torch.allclose(late.log_probs, early.log_probs) and torch.allclose(late.topk(3)[1], early.topk(3)[1])

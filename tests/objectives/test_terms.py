@@ -19,6 +19,7 @@ from objectives import (
     ReferenceKL,
     Scored,
     SequenceMean,
+    StepMean,
     Successes,
     TokenMean,
     cispo,
@@ -100,6 +101,16 @@ def test_reductions():
     for reduction, expected in ((SequenceMean(), 0.0), (TokenMean(), -0.6), (ConstantLength(10), -0.3)):
         _, loss = pg(torch.zeros(10), advantages, PolicyGradient(reduction=reduction), lengths=(2, 8))
         assert -loss.value.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_every_step_weighs_the_same():
+    student, _, batch = world(old=None)
+    batch = replace(batch, step=tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3]), advantages=torch.ones(12).double())
+    weights = PolicyGradient(reduction=StepMean()).weigh(batch)
+    sums = torch.zeros(4).double().index_add(0, batch.step, weights)
+    assert sums.tolist() == pytest.approx([1, 1, 1, 1]) and weights[8] == 0
+    loss = run(PolicyGradient(reduction=StepMean(), surrogate=plain), student, {}, batch)
+    assert loss.value.item() == pytest.approx(-1)
 
 
 def test_metrics_of_the_policy_gradient():
