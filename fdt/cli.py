@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -129,6 +130,7 @@ def main(argv: list[str]) -> int:
         UserError: for what a user can put right.
     """
     argv = resolve_arguments(argv)
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     quiet()
     arms = read_arms(argv)
     if arms is not None:

@@ -33,7 +33,7 @@ class Collator:
     tokenizer: Any
     hint: Hint | None = None
     max_tokens: int = 2048
-    dropped: Counter[str] = field(default_factory=Counter)
+    shortened: Counter[str] = field(default_factory=Counter)
     lost: set[str] = field(default_factory=set)
 
     def __call__(self, episodes: Sequence[Episode], advantages: Tensor, acted: bool = True) -> Batch | None:
@@ -58,12 +58,11 @@ class Collator:
     def _action(self, episode: Episode, task: int, advantage: float, acted: bool) -> _Line | None:
         context, target = self.student(episode)
         if len(context) + len(target) > self.max_tokens:
-            self.dropped["too long"] += 1
             self.lost.add(episode.id)
             return None
         hinted = self.teacher(episode)
         if hinted is not None and len(hinted) + len(target) > self.max_tokens:
-            self.dropped["hint too long"] += 1
+            self.shortened["hint too long"] += 1
             hinted = None
         scored = acted and not math.isnan(episode.score)
         return _Line(episode, (context, target), task, advantage, scored, hinted)
@@ -74,7 +73,7 @@ class Collator:
         context, _ = self.student(episode)
         target = answer_ids(episode.revision, self.tokenizer)
         if len(context) + len(target) > self.max_tokens:
-            self.dropped["revision too long"] += 1
+            self.shortened["revision too long"] += 1
             return None
         return _Line(episode, (context, target), task, shown=True)
 
@@ -86,7 +85,7 @@ class Collator:
         if last.ids is not None:
             return context, list(last.ids)
         # A recorded answer that was cut off (column ``finished`` false) never chose to end.
-        return context, answer_ids(last.text, self.tokenizer, closed=episode.meta.get("finished") is not False)
+        return context, answer_ids(last.text, self.tokenizer, closed=episode.task.meta.get("finished") is not False)
 
     def teacher(self, episode: Episode) -> list[int] | None:
         """What the teacher reads before the same answer; None where nobody said anything."""
@@ -124,7 +123,7 @@ def _batch(lines: list[_Line], pad: int) -> Batch:
         episode=row,
         task=torch.tensor([line.task for line in lines]),
         marks=marks,
-        scores={"score": torch.tensor([math.nan if line.shown else line.episode.score for line in lines])},
+        scores={"score": torch.tensor([line.episode.score for line in lines])},
         lengths=counts,
     )
     return Batch(

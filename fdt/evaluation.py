@@ -18,12 +18,9 @@ Record = dict[str, Any]
 class Evaluation(ABC):
     """Measures tasks; the same number of calls must be made on every rank."""
 
-    metric: str
-    """Name of the headline number."""
-
     @abstractmethod
-    def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record]:
-        """One record a task, with plain values."""
+    def __call__(self, tasks: Sequence[Task], actor: Actor) -> Sequence[Record | None]:
+        """One record a task, with plain values; None where the task cannot be measured."""
 
     @abstractmethod
     def summary(self, records: Sequence[Record]) -> dict[str, float]:
@@ -36,8 +33,6 @@ class Evaluation(ABC):
 
 class Answers(Evaluation):
     """Generates one greedy answer a prompt and has the critic score it."""
-
-    metric = "score"
 
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record]:
         episodes = actor.act(tasks, seed=None)
@@ -71,17 +66,17 @@ class Answers(Evaluation):
 class Likelihood(Evaluation):
     """Negative log-likelihood (nats) of the reference answer given the prompt, summed over its tokens."""
 
-    metric = "nll"
-
-    def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record]:
+    def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record | None]:
         tokenizer = actor.policy.tokenizer
         kept = [task for task in tasks if task.reference]
         rows = [(prompt_ids(t.messages, tokenizer), answer_ids(t.reference or "", tokenizer)) for t in kept]
         sums, counts = actor.row_log_probs(rows)
-        return [
-            {"id": t.key, "prompt": t.messages[-1]["content"], "reference": t.reference, "nll_sum": -s, "tokens": n}
-            for t, s, n in zip(kept, sums, counts, strict=True)
-        ]
+        found = iter(zip(sums, counts, strict=True))
+        return [self._record(task, *next(found)) if task.reference else None for task in tasks]
+
+    def _record(self, task: Task, log_prob: float, tokens: int) -> Record:
+        prompt = task.messages[-1]["content"]
+        return {"id": task.key, "prompt": prompt, "reference": task.reference, "nll_sum": -log_prob, "tokens": tokens}
 
     def summary(self, records: Sequence[Record]) -> dict[str, float]:
         tokens = sum(r["tokens"] for r in records)

@@ -15,14 +15,14 @@ from fdt.collate import Collator
 from fdt.engines import Engine, HuggingFace
 from fdt.errors import UserError
 from fdt.evaluation import Answers, Evaluation, Record
-from fdt.refusals import check_credit
+from fdt.crediting import check_credit
 from fdt.shipped import sample
-from fdt.sources import Place, Replay, Source, tasks_of
+from fdt.sources import Place, Replay, Source
 from feedback.critics import Critic
 from feedback.hints import CritiqueHint, Hint, shuffle_critiques
 from feedback.readers import read, read_tasks
 from feedback.rewriter import Rewriter
-from feedback.types import Episode, Task
+from feedback.types import Episode, Task, tasks_of
 from objectives import Credit, GroupRelative
 
 
@@ -32,7 +32,7 @@ class Experience(LightningDataModule):
     def __init__(
         self,
         file: str,
-        heldout: str | float = 0.1,
+        heldout: float | str = 0.1,
         test_file: str | None = None,
         format: str = "auto",
         scale: list[float] | None = None,
@@ -76,14 +76,16 @@ class Experience(LightningDataModule):
         self.rewriter, self.engine, self.evaluation = rewriter, engine, evaluation
         self.evaluation_batch, self.evaluation_limit = evaluation_batch, evaluation_limit
         self.max_tokens, self.shuffle_critiques = max_tokens, shuffle_critiques
-        if isinstance(evaluation, Answers) and critic is None:
-            raise UserError("data.critic", got="null", expected="a critic", remedy="fresh answers need a judge")
+        if scale is not None and len(scale) != 2:
+            raise UserError("scale", got=scale, expected="two numbers, lowest and highest", key="data.scale")
         self.episodes: list[Episode] = []
         self.records = 0
         self._actor: Actor | None = None
 
     def setup(self, stage: str) -> None:
         """Reads and splits the file; refuses a credit that would be zero everywhere."""
+        if stage != "predict" and isinstance(self.evaluation, Answers) and self.critic is None:
+            raise UserError("no critic", expected="one, since fresh answers need a judge", key="data.critic")
         if self.episodes:
             return
         scale = (self.scale[0], self.scale[1]) if self.scale else None
@@ -164,8 +166,7 @@ class Measured:
         for start in range(0, len(self) * size, size):
             part = mine[start : start + size]
             records = self.data.evaluation([task for _, task in part], self.data.actor)
-            order = {task.key: n for n, task in part}
-            yield [{"order": order[record["id"]], **record} for record in records]
+            yield [{"order": n, **record} for (n, _), record in zip(part, records, strict=True) if record is not None]
 
 
 def locate(name: str) -> Path:

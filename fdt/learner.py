@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -129,7 +130,7 @@ class Learner(LightningModule):
         rollouts = part.rollouts
         if part.teacher is not None and "teacher" in self.objective.needs:
             others["teacher"] = at(self.teacher(self.policy, part.teacher), part.taught_tokens)
-        replayed = part.behaviour == "start" and any(term.stream == "acted" for term in self.active.values())
+        replayed = part.behaviour == "start" and any(map(uses_ratio, self.active.values()))
         if self.track_start or replayed or "reference" in self.objective.needs:
             others["reference"] = self.start(self.policy, part.student)
         if replayed and rollouts.old is None:
@@ -158,6 +159,14 @@ class Learner(LightningModule):
             raise UserError(f"{self.bad_steps} steps in a row had a non-finite gradient", remedy="lower the learning rate")
         return float(norm), healthy
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another base or other adapters: its weights would fit nowhere, in silence."""
+        saved = {key: value for key, value in checkpoint.get("fdt", {}).items() if key != "version"}
+        own = json.loads(json.dumps(self.policy.describe()))
+        if json.loads(json.dumps(saved)) != own:
+            raise UserError("the checkpoint holds another policy", got=saved, expected=str(own), key="ckpt_path",
+                            remedy="set model.base and model.lora as they were when it was written")  # fmt: skip
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what trained (and the EMA teacher); the frozen base is named, not copied."""
         wanted = {f"policy.{name}" for name, p in self.policy.named_parameters() if p.requires_grad}
@@ -173,3 +182,8 @@ class Learner(LightningModule):
         return records
 
     test_step = predict_step = validation_step
+
+
+def uses_ratio(term: Term) -> bool:
+    """Whether a term compares the policy with whoever acted."""
+    return term.stream == "acted" or bool(getattr(term, "importance", None))

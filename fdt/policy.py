@@ -68,6 +68,7 @@ class Policy(nn.Module):
             raise UserError(f"model.base: cannot load {base!r}: {reason}", remedy="a folder or hub id with a causal LM")
         check_tokenizer(self.tokenizer, base)
         check_head(causal, base)
+        check_targets(causal, lora)
         if checkpointing:
             causal.gradient_checkpointing_enable({"use_reentrant": False})
         self.base, self.lora = base, lora
@@ -109,11 +110,13 @@ class Policy(nn.Module):
 
 
 def _hidden_of(causal: nn.Module):
+    # A mask of our own would switch a sliding window off.
+    windowed = getattr(causal.config, "sliding_window", None) is not None
     scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
 
     def hidden(view: View) -> Tensor:
         decoder = causal.get_decoder()
-        if len(groups(view)) == len(view.lengths):
+        if windowed or len(groups(view)) == len(view.lengths):
             alive = torch.arange(view.tokens.shape[1], device=view.tokens.device) < view.lengths[:, None]
             states = decoder(input_ids=view.tokens, attention_mask=alive.long(), use_cache=False).last_hidden_state
             chosen = states[:, :-1][view.target[:, 1:]]
@@ -186,3 +189,11 @@ def check_head(causal: nn.Module, base: str) -> None:
         raise UserError(f"model.base: {base!r} caps its logits or has a head bias; the chunked head supports neither")
     if getattr(causal.config, "logit_scale", None) not in (None, 1.0):
         raise UserError(f"model.base: {base!r} scales its logits (logit_scale); the chunked head does not support it")
+
+
+def check_targets(causal: nn.Module, lora: LoRA | None) -> None:
+    """An adapter on the head would be used when generating and missed by the chunked head when scoring."""
+    head = causal.get_output_embeddings()
+    names = {name.rsplit(".", 1)[-1] for name, module in causal.named_modules() if module is head}
+    if lora is not None and not isinstance(lora.targets, str) and names & set(lora.targets):
+        raise UserError("the LM head takes no adapter", got=lora.targets, expected="decoder layers", key="model.lora.targets")

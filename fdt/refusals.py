@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fdt.errors import UserError
 
@@ -27,6 +24,9 @@ def check_trainer(trainer: Any, model: Any) -> None:
     for name, (default, remedy) in INSTEAD.items():
         if trainer.get(name, default) not in (default, None):
             raise UserError("not used by fdt", got=trainer[name], expected=default, remedy=remedy, key=f"trainer.{name}")
+    strategy = str(getattr(trainer.get("strategy"), "strategy_name", trainer.get("strategy")))
+    if strategy.startswith(("fsdp", "deepspeed")):
+        raise UserError("not supported", got=strategy, expected="ddp or fdt.strategies.FSDP2", key="trainer.strategy")
     precision = trainer.get("precision")
     if precision in MIXED_HALF:
         raise UserError("float16 needs loss scaling, which manual optimisation does not do", got=precision,
@@ -41,22 +41,6 @@ def check_trainer(trainer: Any, model: Any) -> None:
         )
     if trainer.get("inference_mode"):
         raise UserError("rollouts run under no_grad", got=True, expected=False, key="trainer.inference_mode")
-
-
-def check_credit(credit: Any, source: Any, episodes: Sequence[Any]) -> None:
-    """
-    Raises:
-        UserError: where no group can give this credit any signal: recorded groups of one, or one answer a prompt.
-    """
-    if getattr(source, "behaviour", "start") == "drop":
-        return
-    places = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
-    task = torch.tensor([places[e.task.key] for e in episodes], dtype=torch.long)
-    generations = getattr(source, "generations", None)
-    try:
-        credit.check(task if generations is None else torch.arange(len(places)).repeat_interleave(generations))
-    except ValueError as fault:
-        raise UserError(str(fault), key="data.credit") from fault
 
 
 def check_checkpoint(path: Any) -> None:

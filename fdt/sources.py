@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fdt.actor import Actor
 from fdt.batch import Batch
+from fdt.crediting import advantages
 from fdt.errors import UserError
-from feedback.types import Episode, Task
+from feedback.types import Episode, tasks_of
 from objectives import Credit
 
 
@@ -86,12 +87,12 @@ class Replay(Source):
         began = place.number * self.rows_per_step
         chosen = place.order(len(episodes))[began : began + self.rows_per_step]
         mine = chosen[place.rank :: place.world]
-        advantages = assign(credit, episodes)
+        worth = advantages(credit, episodes)
         # A rank without rows asks for no drafts, but under FSDP2 it must take part in writing the others'.
         rows = actor.rewrite([episodes[i] for i in mine])
-        batch = actor.collator(rows, advantages[mine], acted=self.behaviour == "start") if rows else None
+        batch = actor.collator(rows, worth[mine], acted=self.behaviour == "start") if rows else None
         batch = batch if batch is not None else stand_in(episodes[chosen[0]], actor)
-        return [replace(batch, behaviour="start", info={"rows": float(len(mine))})]
+        return [replace(batch, behaviour="start", info={})]
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,14 @@ class OnPolicy(Source):
         fresh = actor.act([tasks[i] for i in mine], place.draw(), self.generations)
         fresh = [self._hint(e) for e in fresh]
         fresh = actor.rewrite(fresh)
-        info = {"generate_s": time.perf_counter() - start, "rows": float(len(fresh))}
-        batches = self._cut(fresh, assign(credit, fresh) if fresh else torch.zeros(0), actor)
+        seconds = time.perf_counter() - start
+        batches = self._cut(fresh, advantages(credit, fresh, everywhere=True), actor)
         whole = [batch if batch is not None else stand_in(episodes[0], actor) for batch in batches]
         if self.steps_per_rollout > 1:
             whole = [actor.remember(batch) for batch in whole]
-        return [replace(batch, info=info) for batch in whole] * self.epochs_per_rollout
+        # The time that sampling took belongs to the first step of the rollout.
+        spent = [seconds] + [0.0] * (self.steps_per_rollout - 1)
+        return [replace(b, info={"generate_s": s}) for b, s in zip(whole * self.epochs_per_rollout, spent, strict=True)]
 
     def _hint(self, episode: Episode) -> Episode:
         if not self.recorded_hints or episode.critique is not None or not episode.task.hints:
@@ -139,11 +142,11 @@ class OnPolicy(Source):
 
         return episode.with_feedback(Feedback(source="human", text=episode.task.hints[0]))
 
-    def _cut(self, episodes: list[Episode], advantages: Tensor, actor: Actor) -> list[Batch | None]:
+    def _cut(self, episodes: list[Episode], worth: Tensor, actor: Actor) -> list[Batch | None]:
         batches = []
         for part in range(self.updates_per_rollout):
             index = list(range(part, len(episodes), self.updates_per_rollout))
-            batches.append(actor.collator([episodes[i] for i in index], advantages[index]) if index else None)
+            batches.append(actor.collator([episodes[i] for i in index], worth[index]) if index else None)
         return batches
 
 
@@ -153,15 +156,3 @@ def stand_in(episode: Episode, actor: Actor) -> Batch:
     batch = whole([replace(episode, feedback=())], torch.zeros(1))
     assert batch is not None
     return replace(batch.silenced(), episodes=())
-
-
-def assign(credit: Credit, episodes: Sequence[Episode]) -> Tensor:
-    """Advantages ``[E]`` of episodes from their scores, grouped by task."""
-    places = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
-    scores = torch.tensor([e.score for e in episodes], dtype=torch.float32)
-    return credit(scores, torch.tensor([places[e.task.key] for e in episodes]))
-
-
-def tasks_of(episodes: Sequence[Episode]) -> list[Task]:
-    """The distinct tasks of episodes, in file order."""
-    return list({e.task.key: e.task for e in episodes}.values())

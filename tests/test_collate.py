@@ -78,7 +78,8 @@ def test_a_revision_becomes_a_row_of_its_own():
     assert marks["acted"] == [True] * 2 + [False] * 7  # "b" has no score, the revision is not an action
     assert batch.rollouts.advantages.tolist() == [-1.0] * 2 + [0.0] * 7
     scores = batch.rollouts.scores["score"].tolist()
-    assert scores[0] == 0.0 and math.isnan(scores[1]) and math.isnan(scores[2])
+    assert scores[0] == 0.0 and math.isnan(scores[1])
+    assert scores[2] == 0.0  # the score of the answer that it corrects, so that a gate may choose whose corrections teach
     assert batch.rollouts.task.tolist() == [0, 0, 0]
 
 
@@ -152,19 +153,19 @@ def test_too_long_rows_are_counted_not_cut():
     long = episode("long", response="4" * 40, score=0.0)
     collator, batch = collate(long, episode("ok"), max_tokens=short)
     assert [e.id for e in batch.episodes] == ["ok"]
-    assert collator.dropped == {"too long": 1} and collator.lost == {"long"}
+    assert not collator.shortened and collator.lost == {"long"}
 
 
 def test_a_hint_or_a_revision_too_long_costs_only_itself():
     short = len(said("2+2?") + HEADER) + 2
     collator, batch = collate(episode(score=0.0, text="no " * 50, revision="4" * 50), max_tokens=short)
     assert len(batch.episodes) == 1 and batch.teacher is None
-    assert collator.dropped == {"hint too long": 1, "revision too long": 1} and not collator.lost
+    assert collator.shortened == {"hint too long": 1, "revision too long": 1} and not collator.lost
 
 
 def test_nothing_left_is_none():
     collator, batch = collate(episode(response="4" * 40), max_tokens=5)
-    assert batch is None and collator.dropped["too long"] == 1
+    assert batch is None and len(collator.lost) == 1
 
 
 def test_without_a_hint_there_is_no_teacher():

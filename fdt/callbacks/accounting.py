@@ -43,7 +43,7 @@ class Accounting(Callback):
     ) -> None:
         outcome, actor = outputs["outcome"], trainer.datamodule.actor
         self.lost |= actor.collator.lost
-        self.refused = actor.refused
+        self.refused = actor.refused + actor.collator.shortened
         fresh = hasattr(trainer.datamodule.source, "generations")
         streams = {name: LABELS.get(term.stream, term.stream) for name, term in outcome.terms.items()}
         for row, episode in enumerate(outcome.batch.episodes):
