@@ -28,7 +28,8 @@ def episodes(tasks: int = 3, each: int = 2) -> list[Episode]:
             wrong = n % 2 == 1
             turn = Turn("assistant", f"{task + 3} I think" + "!" * n if wrong else f"{task + 1}")
             critique = f"Wrong: it is {task + 1}." if wrong else None
-            said = Feedback(score=float(not wrong), text=critique, revision=f"{task + 1}" if wrong and not task % 2 else None)
+            revision = f"{task + 1}" if wrong and not task % 2 else None
+            said = Feedback(score=float(not wrong), text=critique, revision=revision)
             made.append(Episode(f"r{task}-{n}", asked, (turn,), (said,)))
     return made
 

@@ -40,7 +40,8 @@ def config(folder: Path, mode: str = "on_policy", **changes) -> Path:
                 "distill": {"class_path": "objectives.Distill", "init_args": {"k": 16}},
                 "imitate": {"class_path": "objectives.Imitate"}}}},
         },
-        "data": {"file": str(rows), "heldout": 0.34, "source": source, "critic": {"class_path": "feedback.critics.NumberMatch"},
+        "data": {"file": str(rows), "heldout": 0.34, "source": source,
+                 "critic": {"class_path": "feedback.critics.NumberMatch"},
                  "engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 6}},
                  "evaluation_batch": 2},
     }

@@ -79,7 +79,7 @@ def test_a_revision_becomes_a_row_of_its_own():
     assert batch.rollouts.advantages.tolist() == [-1.0] * 2 + [0.0] * 7
     scores = batch.rollouts.scores["score"].tolist()
     assert scores[0] == 0.0 and math.isnan(scores[1])
-    assert scores[2] == 0.0  # the score of the answer that it corrects, so that a gate may choose whose corrections teach
+    assert scores[2] == 0.0  # that of the answer it corrects, so that a gate may choose
     assert batch.rollouts.task.tolist() == [0, 0, 0]
 
 
