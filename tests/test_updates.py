@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.batches import batch, learner, shake
-from tests.runs import config, quick
+from tests.runs import config, fdt, quick
 
 SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 3.0}}
 ONCE = "cannot act"
@@ -86,3 +86,12 @@ def test_kept_log_probs_win_over_the_start(tiny_model):
     rollouts = replace(step.rollouts, old=old, weights=made.objective.weigh(step.rollouts))
     rollouts = replace(rollouts, totals=made.objective.totals(rollouts))
     assert torch.equal(made.measure(replace(step, rollouts=rollouts))[3].old, old)
+
+
+def test_steps_without_a_finite_gradient_touch_nothing_and_end_the_run(tmp_path):
+    path = config(tmp_path, "replay", trainer__max_steps=30, trainer__check_val_every_n_epoch=1000)
+    done = fdt("fit", "-c", path, "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e38",
+               "--model.max_grad_norm=1e30")  # fmt: skip
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "the gradient was not finite, no weight was touched. Rows: " in done.stderr
+    assert "5 steps in a row had a non-finite gradient" in done.stderr and "Traceback" not in done.stderr

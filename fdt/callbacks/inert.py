@@ -21,7 +21,7 @@ REASONS = {
 
 
 class InertTerms(Callback):
-    """Warns once for each term; also says once when a clip cannot act because every update is on-policy."""
+    """Warns once for each term, and at each step without a finite gradient; also says once when a clip cannot act because every update is on-policy."""
 
     def __init__(self) -> None:
         self.told: set[str] = set()
@@ -42,6 +42,9 @@ class InertTerms(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not outputs["healthy"]:
+            ids = ", ".join(sorted({episode.id for episode in outputs["outcome"].batch.episodes})[:8])
+            rank_zero_warn(f"batch {batch_idx}: the gradient was not finite, no weight was touched. Rows: {ids}")
         heard = {name: rows.sum() for name, rows in outputs["outcome"].heard().items()}
         for name, rows in total(heard, pl_module.device).items():
             if not rows and name not in self.told and pl_module.objective.coefficient(name):
