@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,6 +32,8 @@ class Actor:
         critic: judges fresh answers; None leaves them unscored.
         rewriter: gate of the policy's own revisions; None rewrites nothing.
         budget: tokens of one forward when log-probs are computed.
+        precision: the context in which training runs its forwards (autocast under bf16-mixed), so that log-probs kept
+            here are those that training would compute.
     """
 
     policy: Policy
@@ -39,6 +42,7 @@ class Actor:
     critic: Critic | None = None
     rewriter: Rewriter | None = None
     budget: int = 4096
+    precision: Callable[[], AbstractContextManager] = nullcontext
     refused: Counter[str] = field(default_factory=Counter)
 
     def act(self, tasks: Sequence[Task], seed: int | None, generations: int = 1) -> list[Episode]:
@@ -88,7 +92,8 @@ class Actor:
         eos = self.policy.tokenizer.eos_token_id
         view = View.of(rows or [([eos], [eos])], eos)
         batch = Batch(student=view.to(self.policy.device), rollouts=empty_rollouts(view))
-        values = log_probs(batch, self.policy.score, self.budget)
+        with self.precision():
+            values = log_probs(batch, self.policy.score, self.budget)
         counts = view.counts
         row = torch.arange(len(counts)).repeat_interleave(counts)
         sums = torch.zeros(len(counts)).index_add(0, row, values.cpu())
@@ -96,7 +101,8 @@ class Actor:
 
     def remember(self, batch: Batch) -> Batch:
         """Keeps the log-probs that the policy gives its own tokens now, for updates that come after others."""
-        found = log_probs(batch.to(self.policy.device), self.policy.score, self.budget)
+        with self.precision():
+            found = log_probs(batch.to(self.policy.device), self.policy.score, self.budget)
         return replace(batch, rollouts=replace(batch.rollouts, old=found.cpu()))
 
 

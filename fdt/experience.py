@@ -112,7 +112,8 @@ class Experience(LightningDataModule):
         if self._actor is None:
             policy = self.trainer.lightning_module.policy
             collator = Collator(policy.tokenizer, self.hint, self.max_tokens)
-            self._actor = Actor(policy, self.engine, collator, self.critic, self.rewriter)
+            context = self.trainer.precision_plugin.forward_context
+            self._actor = Actor(policy, self.engine, collator, self.critic, self.rewriter, precision=context)
         return self._actor
 
     def train_dataloader(self) -> Stream:

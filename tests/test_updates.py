@@ -95,3 +95,14 @@ def test_steps_without_a_finite_gradient_touch_nothing_and_end_the_run(tmp_path)
     assert done.returncode == 2, done.stderr[-2000:]
     assert "the gradient was not finite, no weight was touched. Rows: " in done.stderr
     assert "5 steps in a row had a non-finite gradient" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_kept_log_probs_are_those_of_training_under_mixed_precision(tmp_path):
+    source = {"class_path": "fdt.sources.OnPolicy",
+              "init_args": {"prompts_per_rollout": 2, "generations": 2, "updates_per_rollout": 2}}  # fmt: skip
+    callback = {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 2}}
+    done, rows = run(tmp_path, "on_policy", data__source=source, trainer__precision="bf16-mixed",
+                     trainer__max_steps=1, trainer__callbacks=[callback])  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    first = next(row for row in rows if row["train/ratio_max"])
+    assert float(first["train/ratio_max"]) - float(first["train/ratio_min"]) < 1e-3
