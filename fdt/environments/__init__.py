@@ -1,0 +1,5 @@
+"""Environments: what multi-turn episodes are played against."""
+
+from fdt.environments.base import SPLITS, Environment, EnvironmentFault, Reply, Session
+
+__all__ = ["SPLITS", "Environment", "EnvironmentFault", "Reply", "Session"]

@@ -1,0 +1,64 @@
+"""What an episode is played against: an environment deals tasks, and a session of it answers each of the policy's turns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from feedback.types import Feedback, Message, Task, Turn
+
+SPLITS = ("train", "heldout", "test")
+
+
+class EnvironmentFault(Exception):
+    """A session that broke through no fault of the policy: it is played again afresh or the run stops, never scored 0."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a session answers to one assistant turn."""
+
+    messages: tuple[Message, ...] = ()
+    """Messages that the policy reads before it speaks again; empty where the episode is over."""
+    feedback: tuple[Feedback, ...] = ()
+    """Judgements of this turn or of the whole episode. `step` None means the whole episode."""
+    done: bool = True
+    """Whether the episode is over."""
+
+
+class Session(ABC):
+    """One episode being played: its prompt, then one reply to each assistant turn."""
+
+    messages: tuple[Message, ...]
+    """The prompt."""
+
+    @abstractmethod
+    def reply(self, turn: Turn) -> Reply:
+        """Answers the policy's turn.
+
+        Raises:
+            EnvironmentFault: where the session itself broke; the episode is then played again or the run stops.
+        """
+
+    def close(self) -> None:
+        """Frees what the session holds; called once, whether the episode ended or broke."""
+
+
+class Environment(ABC):
+    """Deals tasks and plays them."""
+
+    @abstractmethod
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        """
+        Args:
+            split: train, heldout or test; tasks of different splits are disjoint for every seed.
+            count: tasks wanted.
+            seed: of the draw.
+
+        Returns:
+            ``count`` tasks with keys of their own, the same ones for equal arguments; fewer where no more exist.
+        """
+
+    @abstractmethod
+    def start(self, task: Task, seed: int) -> Session:
+        """A session of its own for one episode of ``task``; ``seed`` fixes whatever chance it holds."""
