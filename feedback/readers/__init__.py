@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from feedback.aggregate import aggregated
 from feedback.faults import DataFault, show
 from feedback.readers.files import records
 from feedback.readers.record import Record
@@ -22,14 +23,16 @@ Scale = tuple[float, float]
 FORMATS = ("auto", "rows", "shepherd")
 
 
-def read(path: str | Path, format: str = "auto", scale: Scale | None = None) -> list[Episode]:
+def read(path: str | Path, format: str = "auto", scale: Scale | None = None, aggregate: str = "mean") -> list[Episode]:
     """All episodes of a file, scores mapped from `scale` (lowest, highest) to [0, 1], each task with its hints.
+
+    `aggregate` says what becomes of several annotators' scores of one thing: mean, majority, first, or each.
 
     Raises `DataFault` for the first thing wrong: a missing or empty file, bad JSON or encoding, a wrong type, a row
     without response, a score that is not finite or off the scale, a repeated id, a `format` or `scale` that makes
     no sense.
     """
-    return read_with_report(path, format, scale)[0]
+    return aggregated(read_with_report(path, format, scale)[0], aggregate)
 
 
 def read_with_report(
@@ -54,6 +57,22 @@ def read_with_report(
     if refused and not lenient:
         raise refused[0]
     return with_hints(episodes), refused
+
+
+def stream(path: str | Path, format: str = "auto", scale: Scale | None = None) -> Iterator[Episode | DataFault]:
+    """Each record of a file in order: its episodes, or the fault that refused it.
+
+    Raises `DataFault` for a file that cannot be read at all, and for a `format` or `scale` that makes no sense.
+    """
+    episodes, refused = read_with_report(path, format, scale, lenient=True)
+    yield from episodes
+    yield from refused
+
+
+def detect(path: str | Path) -> str:
+    """The format's name, by the first record. Raises `DataFault` for a file without one."""
+    first = next(_some(path))
+    return "shepherd" if is_raw(first) or is_flat(first) else "rows"
 
 
 def read_tasks(path: str | Path) -> list[Task]:

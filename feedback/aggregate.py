@@ -1,0 +1,107 @@
+"""Several annotators' scores of one thing become one score, by a stated rule; how far they differ is counted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from feedback.faults import DataFault, show
+from feedback.types import Episode, Feedback
+
+Key = tuple[str, int | None]
+
+
+def _mean(scores: list[float]) -> float:
+    return sum(scores) / len(scores)
+
+
+def _majority(scores: list[float]) -> float:
+    """The score given most often; the mean of those that tie."""
+    counts = Counter(scores)
+    most = max(counts.values())
+    return _mean([score for score, count in counts.items() if count == most])
+
+
+def _first(scores: list[float]) -> float:
+    return scores[0]
+
+
+RULES: dict[str, Callable[[list[float]], float] | None] = {
+    "mean": _mean, "majority": _majority, "first": _first, "each": None}
+"""How several scores of one name and turn become one; `each` leaves them as they are."""
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """How far the annotators of the same things differ."""
+
+    several: int
+    """Things (a name of one turn of one episode) that were scored more than once."""
+    unequal: int
+    """Those of them whose scores are not all equal."""
+    spread: float
+    """Mean of highest minus lowest score over `several`, in [0, 1]; NaN where there is none."""
+
+    def __str__(self) -> str:
+        return f"{self.unequal} of {self.several} scored several times differ, on average by {self.spread:.2f} of the scale"
+
+
+def aggregated(episodes: list[Episode], rule: str = "mean") -> list[Episode]:
+    """The episodes with one score for each name and turn; words, corrections and their annotators all stay.
+
+    The first item of a name and turn gets the score, and loses its annotator unless the rule is `first`; the others
+    keep what else they say. Raises `DataFault` for an unknown rule.
+    """
+    if rule not in RULES:
+        raise DataFault("aggregate", None, "rule", show(rule), "one of " + ", ".join(RULES))
+    combine = RULES[rule]
+    return episodes if combine is None else [_one_score(episode, combine, rule) for episode in episodes]
+
+
+def disagreement(episodes: list[Episode]) -> Disagreement:
+    """How far annotators differ, over all that was scored more than once."""
+    spreads = [max(scores) - min(scores) for episode in episodes for scores in _scores(episode).values()
+               if len(scores) > 1]
+    mean = sum(spreads) / len(spreads) if spreads else math.nan
+    return Disagreement(len(spreads), sum(spread > 0 for spread in spreads), mean)
+
+
+def _scores(episode: Episode) -> dict[Key, list[float]]:
+    found: dict[Key, list[float]] = {}
+    for item in episode.feedback:
+        if not math.isnan(item.score):
+            found.setdefault((item.name, item.step), []).append(item.score)
+    return found
+
+
+def _one_score(episode: Episode, combine: Callable[[list[float]], float], rule: str) -> Episode:
+    if len(episode.feedback) < 2:
+        return episode
+    several = {key: scores for key, scores in _scores(episode).items() if len(scores) > 1}
+    if not several:
+        return episode
+    kept: list[Feedback] = []
+    for item in episode.feedback:
+        scores = None if math.isnan(item.score) else several.get((item.name, item.step))
+        if scores is None:
+            kept.append(item)
+        elif scores:
+            kept += _first_of(item, combine(scores), rule)
+            scores.clear()  # told once; the others lose their number
+        else:
+            kept += _words(item)
+    return replace(episode, feedback=tuple(kept))
+
+
+def _first_of(item: Feedback, score: float, rule: str) -> list[Feedback]:
+    if rule == "first":
+        return [item]
+    whole = Feedback(item.source, None, item.name, score, None, item.step, None, item.scale)
+    return [whole, *_words(item)]
+
+
+def _words(item: Feedback) -> list[Feedback]:
+    spoken = item.text is not None or item.revision is not None
+    return [replace(item, score=math.nan)] if spoken else []
