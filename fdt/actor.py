@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from fdt.batch import Batch, View
+from fdt.batch import Batch, View, untrained
 from fdt.collate import Collator
 from fdt.engines import Engine
 from fdt.policy import Policy
@@ -91,7 +91,7 @@ class Actor:
         """Sum of log-probs and number of target tokens of each (context, target) row."""
         eos = self.policy.tokenizer.eos_token_id
         view = View.of(rows or [([eos], [eos])], eos)
-        batch = Batch(student=view.to(self.policy.device), rollouts=empty_rollouts(view))
+        batch = Batch(student=view.to(self.policy.device), rollouts=untrained(view.counts))
         with self.precision():
             values = log_probs(batch, self.policy.score, self.budget)
         counts = view.counts
@@ -104,14 +104,3 @@ class Actor:
         with self.precision():
             found = log_probs(batch.to(self.policy.device), self.policy.score, self.budget)
         return replace(batch, rollouts=replace(batch.rollouts, old=found.cpu()))
-
-
-def empty_rollouts(view: View):
-    """Rollouts of a view that is only scored, never trained on."""
-    from objectives import Rollouts
-
-    counts = view.counts
-    row = torch.arange(len(counts)).repeat_interleave(counts)
-    return Rollouts(
-        advantages=torch.zeros(len(row)), step=row, episode=row, task=torch.arange(len(counts)), marks={}, scores={}, lengths=counts
-    )

@@ -134,6 +134,16 @@ class Batch:
         )
 
 
+def untrained(counts: Tensor, **known: Any) -> Rollouts:
+    """Rollouts of rows with ``counts [B]`` target tokens that nothing trains on: advantage 0, no marks, a task each.
+
+    ``known`` replaces fields.
+    """
+    row = torch.arange(len(counts)).repeat_interleave(counts)
+    nothing = {"advantages": torch.zeros(len(row)), "step": row, "episode": row, "marks": {}, "lengths": counts}
+    return Rollouts(**nothing | {"task": torch.arange(len(counts))} | known)
+
+
 def move(value: Any, device: Any) -> Any:
     """Moves every tensor of a (nested) dataclass or dictionary."""
     if isinstance(value, Tensor):

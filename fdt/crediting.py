@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from fdt.batch import untrained
 from fdt.errors import UserError
+from fdt.ranks import everyone, rank
 from feedback.types import Episode
 from objectives import Credit, Rollouts
 
@@ -30,21 +31,22 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
     Raises:
         UserError: where the credit asks for a score that no episode has.
     """
-    rows = [row(episode) for episode in episodes]
-    parts = [rows]
-    if everywhere and dist.is_available() and dist.is_initialized():
-        parts = [[] for _ in range(dist.get_world_size())]
-        dist.all_gather_object(parts, rows)
-    everyone = [row for part in parts for row in part]
-    if not everyone:
+    known, mine = compared(episodes, everywhere)
+    if not len(known.task):
         return torch.zeros(0)
     try:
-        found = credit.rows(rollouts(everyone))
+        return credit.rows(known)[mine]
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
-    rank = dist.get_rank() if len(parts) > 1 else 0
-    start = sum(len(part) for part in parts[:rank])
-    return found[start : start + len(rows)]
+
+
+def compared(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, slice]:
+    """These episodes as rollouts without tokens, or (every rank must then call) those of all ranks; and the place of
+    these among them."""
+    rows = [row(episode) for episode in episodes]
+    parts = everyone(rows) if everywhere else [rows]
+    start = sum(map(len, parts[: rank()])) if everywhere else 0
+    return rollouts([row for part in parts for row in part]), slice(start, start + len(rows))
 
 
 def row(episode: Episode) -> Row:
@@ -61,15 +63,11 @@ def rollouts(rows: Sequence[Row]) -> Rollouts:
     """Rollouts of B rows and no tokens."""
     places = {key: n for n, key in enumerate(dict.fromkeys(key for key, _, _ in rows))}
     names = sorted({name for _, scores, _ in rows for name in scores})
-    nothing = torch.zeros(0, dtype=torch.long)
-    return Rollouts(
-        advantages=torch.zeros(0),
-        step=nothing,
-        episode=nothing,
-        task=torch.tensor([places[key] for key, _, _ in rows]),
-        marks={},
+    return untrained(
+        torch.zeros(len(rows), dtype=torch.long),
+        task=torch.tensor([places[key] for key, _, _ in rows], dtype=torch.long),
         scores={name: torch.tensor([scores.get(name, math.nan) for _, scores, _ in rows]) for name in names},
-        lengths=torch.tensor([length for _, _, length in rows]),
+        lengths=torch.tensor([length for _, _, length in rows], dtype=torch.long),
     )
 
 

@@ -18,8 +18,9 @@ from fdt import __version__
 from fdt.batch import Batch
 from fdt.errors import UserError
 from fdt.metrics import Tally
-from fdt.microbatch import align, audible, cut, total
+from fdt.microbatch import align, audible, cut
 from fdt.policy import LoRA, Policy
+from fdt.ranks import total
 from fdt.sharding import shard
 from fdt.strategies import check_mesh
 from fdt.teachers import Frozen, Shadow, Teacher, at

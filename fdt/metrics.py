@@ -7,11 +7,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from fdt.batch import Batch
-from fdt.microbatch import total
+from fdt.ranks import highest, total
 from objectives import Loss, Rollouts, Scored, Term
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class Tally:
         }
         generated = sums.pop("info/generate_s", 0.0) / learner.trainer.world_size
         values["tokens_per_s"] = sums.pop("tokens") / (seconds + generated)
-        sums = {name: value for name, value in sums.items() if not name.startswith(("info/", "score/", "acted/"))}
+        sums = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(("score/", "acted/"))}
         values |= sums | _reduce_extremes(self.extremes, learner.device)
         values |= {"grad_norm": norm, "lr": learner.optimizers().param_groups[0]["lr"], "step_s": seconds + generated}
         self.values = {f"train/{name}": value for name, value in values.items() if not math.isnan(value)}
@@ -131,10 +130,7 @@ def _ratio(sums: dict[str, float], above: str, below: str) -> float:
 
 
 def _reduce_extremes(values: dict[str, float], device: Any) -> dict[str, float]:
-    if not values or not (dist.is_available() and dist.is_initialized()):
-        return values
     names = sorted(values)
-    signs = torch.tensor([-1.0 if name.endswith("_min") else 1.0 for name in names], device=device)
-    stacked = torch.tensor([values[name] for name in names], device=device) * signs
-    dist.all_reduce(stacked, dist.ReduceOp.MAX)
-    return dict(zip(names, (stacked * signs).tolist(), strict=True))
+    signs = [-1.0 if name.endswith("_min") else 1.0 for name in names]
+    found = highest([sign * values[name] for sign, name in zip(signs, names, strict=True)], device)
+    return {name: sign * value for name, sign, value in zip(names, signs, found, strict=True)}

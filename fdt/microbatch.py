@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from fdt.batch import Batch, View
 from fdt.packing import groups
+from fdt.ranks import highest, most
 from objectives import Term
 
 
@@ -95,17 +94,12 @@ def align(parts: list[Batch]) -> list[Batch]:
 
     Added forwards are real and carry weight zero: under FSDP2 a forward is a collective that no rank may skip.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return parts
     device = parts[0].student.tokens.device
-    count = torch.tensor(len(parts), device=device)
-    dist.all_reduce(count, dist.ReduceOp.MAX)
     shortest = min(parts, key=lambda part: int(part.student.lengths.sum()))
     idle = shortest.rows(torch.zeros(1, dtype=torch.long, device=device)).silenced()
-    parts = parts + [replace(idle, teacher=None, taught_rows=None)] * (int(count) - len(parts))
-    taught = torch.tensor([part.teacher is not None for part in parts], device=device).int()
-    dist.all_reduce(taught, dist.ReduceOp.MAX)
-    return [_with_teacher(part) if needed else part for part, needed in zip(parts, taught.tolist(), strict=True)]
+    parts = parts + [replace(idle, teacher=None, taught_rows=None)] * (most(len(parts), device) - len(parts))
+    taught = highest([part.teacher is not None for part in parts], device)
+    return [_with_teacher(part) if needed else part for part, needed in zip(parts, taught, strict=True)]
 
 
 def _with_teacher(part: Batch) -> Batch:
@@ -114,12 +108,3 @@ def _with_teacher(part: Batch) -> Batch:
     row = torch.zeros(1, dtype=torch.long, device=part.student.tokens.device)
     view: View = part.student.rows(row)
     return replace(part, teacher=view, taught_rows=row)
-
-
-def total(values: dict[str, Tensor], device: torch.device) -> dict[str, float]:
-    """Sums named numbers over ranks."""
-    names = sorted(values)
-    stacked = torch.stack([values[name].detach().double().to(device) for name in names]) if names else torch.zeros(0)
-    if names and dist.is_available() and dist.is_initialized():
-        dist.all_reduce(stacked)
-    return dict(zip(names, stacked.tolist(), strict=True))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from fdt.batch import Batch, View
 from fdt.microbatch import cut_rows
+from fdt.ranks import most
 from objectives import Scored
 
 
@@ -24,12 +24,3 @@ def log_probs(batch: Batch, score: Callable[[View], Scored], budget: int) -> Ten
     for _ in range(most(len(chunks), device) - len(chunks)):
         score(batch.student.rows(torch.zeros(1, dtype=torch.long, device=device)))
     return found
-
-
-def most(count: int, device: torch.device) -> int:
-    """The largest of a count over all ranks."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return count
-    value = torch.tensor(count, device=device)
-    dist.all_reduce(value, dist.ReduceOp.MAX)
-    return int(value)

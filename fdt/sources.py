@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from fdt.actor import Actor
 from fdt.batch import Batch
 from fdt.crediting import advantages
+from fdt.dynamic import Drawn, DynamicSampling, draw
 from fdt.errors import UserError
 from feedback.types import Episode, tasks_of
 from objectives import Credit
@@ -28,18 +30,26 @@ class Place:
     world: int = 1
     seed: int = 0
 
-    def draw(self, purpose: int = 0) -> int:
-        """A seed of its own for each purpose."""
-        parts = (self.seed, self.epoch, self.number, self.rank, purpose)
-        value = 0
-        for part in parts:
-            value = (value * 1_000_003 + part + 1) % (2**31 - 1)
-        return value
+    def draw(self, attempt: int = 0) -> int:
+        """A seed of its own for each attempt at sampling on each rank."""
+        return _mixed(self.seed, self.epoch, self.number, self.rank, attempt)
 
     def order(self, size: int) -> list[int]:
         """The epoch's permutation, the same on every rank."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         return torch.randperm(size, generator=generator).tolist()
+
+    def spare(self, size: int, chosen: Sequence[int]) -> list[int]:
+        """All but the chosen, in an order of this rollout's own, the same on every rank."""
+        generator = torch.Generator().manual_seed(_mixed(self.seed, self.epoch, self.number))
+        return [n for n in torch.randperm(size, generator=generator).tolist() if n not in set(chosen)]
+
+
+def _mixed(*parts: int) -> int:
+    value = 0
+    for part in parts:
+        value = (value * 1_000_003 + part + 1) % (2**31 - 1)
+    return value
 
 
 class Source(ABC):
@@ -107,8 +117,8 @@ class OnPolicy(Source):
     """Optimiser steps that one rollout is cut into; above 1 the log-probs of the rollout are kept and the ratio clips."""
     epochs_per_rollout: int = 1
     """Passes over one rollout."""
-    recorded_hints: bool = False
-    """Where the critic has no words for an answer, show the teacher the critiques recorded for its prompt."""
+    dynamic: DynamicSampling | None = None
+    """What becomes of prompts whose answers all scored the same; null: they stay, with advantage 0."""
 
     @property
     def steps_per_rollout(self) -> int:
@@ -121,33 +131,44 @@ class OnPolicy(Source):
         tasks = tasks_of(episodes)
         began = place.number * self.prompts_per_rollout
         chosen = place.order(len(tasks))[began : began + self.prompts_per_rollout]
-        mine = chosen[place.rank :: place.world]
         start = time.perf_counter()
-        fresh = actor.act([tasks[i] for i in mine], place.draw(), self.generations)
-        fresh = [self._hint(e) for e in fresh]
-        fresh = actor.rewrite(fresh)
+        drawn = draw(self.dynamic, place, tasks, chosen, lambda some, seed: actor.act(some, seed, self.generations))
+        drawn = replace(drawn, episodes=actor.rewrite(drawn.episodes))
         seconds = time.perf_counter() - start
-        batches = self._cut(fresh, advantages(credit, fresh, everywhere=True), actor)
+        batches = self._cut(drawn, credited(drawn, credit), actor)
         whole = [batch if batch is not None else stand_in(episodes[0], actor) for batch in batches]
         if self.steps_per_rollout > 1:
             whole = [actor.remember(batch) for batch in whole]
-        # The time that sampling took belongs to the first step of the rollout.
-        spent = [seconds] + [0.0] * (self.steps_per_rollout - 1)
-        return [replace(b, info={"generate_s": s}) for b, s in zip(whole * self.epochs_per_rollout, spent, strict=True)]
+        # What sampling took belongs to the first step of the rollout.
+        info = [{"generate_s": seconds, **drawn.info}] + [{"generate_s": 0.0}] * (self.steps_per_rollout - 1)
+        return [replace(b, info=i) for b, i in zip(whole * self.epochs_per_rollout, info, strict=True)]
 
-    def _hint(self, episode: Episode) -> Episode:
-        if not self.recorded_hints or episode.critique is not None or not episode.task.hints:
-            return episode
-        from feedback.types import Feedback
-
-        return episode.with_feedback(Feedback(source="human", text=episode.task.hints[0]))
-
-    def _cut(self, episodes: list[Episode], worth: Tensor, actor: Actor) -> list[Batch | None]:
+    def _cut(self, drawn: Drawn, worth: Tensor, actor: Actor) -> list[Batch | None]:
+        # Kept answers first: each update gets its share of them.
+        order = drawn.kept.logical_not().int().argsort(stable=True).tolist()
+        heard = {e.task.key for e, kept in zip(drawn.episodes, drawn.kept.tolist(), strict=True) if kept}
         batches = []
         for part in range(self.updates_per_rollout):
-            index = list(range(part, len(episodes), self.updates_per_rollout))
-            batches.append(actor.collator([episodes[i] for i in index], worth[index]) if index else None)
+            index = order[part :: self.updates_per_rollout]
+            batch = actor.collator([drawn.episodes[i] for i in index], worth[index]) if index else None
+            batches.append(batch if batch is None else acting(batch, heard))
         return batches
+
+
+def credited(drawn: Drawn, credit: Credit) -> Tensor:
+    """Advantages ``[E]``: those that are kept compared with each other over all ranks, 0 for the rest."""
+    kept = drawn.kept.tolist()
+    worth = torch.zeros(len(kept))
+    worth[drawn.kept] = advantages(credit, list(compress(drawn.episodes, kept)), everywhere=True)
+    return worth
+
+
+def acting(batch: Batch, tasks: set[str]) -> Batch:
+    """The batch with the answers to these tasks alone in the scalar stream."""
+    named = torch.tensor([episode.task.key in tasks for episode in batch.episodes])
+    marks = batch.rollouts.marks
+    marks = marks | {"acted": marks["acted"] & named[batch.rollouts.episode]}
+    return replace(batch, rollouts=replace(batch.rollouts, marks=marks))
 
 
 def stand_in(episode: Episode, actor: Actor) -> Batch:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -46,3 +46,17 @@ class EvenBytes(Critic):
     @staticmethod
     def score(text: str) -> float:
         return sum(byte % 2 == 0 for byte in text.encode()) / max(1, len(text.encode()))
+
+
+@dataclass(frozen=True)
+class FlatTasks(EvenBytes):
+    """The same for tasks of odd number; every answer to the others scores 1."""
+
+    def __call__(self, episodes: list[Episode]) -> list[Episode]:
+        found = super().__call__(episodes)
+        return [e if int(e.task.key[1:]) % 2 else with_score(e, 1.0) for e in found]
+
+
+def with_score(episode: Episode, score: float) -> Episode:
+    """The episode with this score alone."""
+    return replace(episode, feedback=(Feedback("environment", score=score),))

@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
 from fdt.measures import accounting_line
+from fdt.ranks import everyone
 
 LABELS = {"acted": "score", "taught": "critique", "shown": "revision"}
 
@@ -80,14 +80,11 @@ class Accounting(Callback):
 
     def _everyone(self) -> tuple[dict[str, set[str]], set[str], set[str], Counter[str]]:
         mine = (self.signals, self.seen, self.lost, self.refused)
-        everyone: list[Any] = [mine]
-        if dist.is_available() and dist.is_initialized():
-            everyone = [None] * dist.get_world_size()
-            dist.all_gather_object(everyone, mine)
+        parts = everyone(mine)
         signals: dict[str, set[str]] = {}
-        for part, *_ in everyone:
+        for part, *_ in parts:
             for key, names in part.items():
                 signals.setdefault(key, set()).update(names)
-        seen, lost = (set().union(*(part[n] for part in everyone)) for n in (1, 2))
-        return signals, seen, lost, sum((part[3] for part in everyone), Counter(self.before))
+        seen, lost = (set().union(*(part[n] for part in parts)) for n in (1, 2))
+        return signals, seen, lost, sum((part[3] for part in parts), Counter(self.before))
 

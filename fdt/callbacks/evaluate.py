@@ -6,20 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
+from fdt.ranks import everyone
+
 
 def gather(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records of all ranks, in the order of the tasks, each once."""
-    if dist.is_available() and dist.is_initialized():
-        everyone: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyone, records)
-        records = [record for part in everyone for record in part]
+    records = [record for part in everyone(records) for record in part]
     found = {record["order"]: record for record in records}
     assert len(found) == len(records), "a held-out prompt was measured twice"
     return [found[place] for place in sorted(found)]

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 import torch
 
-from fdt.microbatch import total
+from fdt.ranks import total
 from objectives import PolicyGradient
 
 REASONS = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from fdt.policy import Policy
-from fdt.scoring import most
+from fdt.ranks import most
 from fdt.sharding import gathered, is_sharded
 
 
