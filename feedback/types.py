@@ -19,6 +19,10 @@ from msgspec import Struct, field
 Message = dict[str, Any]
 """One chat message: `{"role": ..., "content": ...}`; `tool_calls` and `tool_call_id` where tools were used."""
 
+DESCRIPTIONS = frozenset({"confidence", "format"})
+"""Names of scores that say how an answer is put, not how good it is: credits read them by name, `Episode.score` does
+not."""
+
 
 def _dataclass(record: type) -> type:
     """The same class, which `dataclasses` takes for one of its own."""
@@ -122,8 +126,9 @@ class Episode(Struct, frozen=True):
 
     @property
     def score(self) -> float:
-        """Mean of the scores that are present, in [0, 1]; NaN if there is none."""
-        scores = [item.score for item in self.feedback if not math.isnan(item.score)]
+        """Mean of the scores that judge the whole episode, or where there are none its turns; in [0, 1], NaN if absent."""
+        judged = [item for item in self.feedback if not math.isnan(item.score) and item.name not in DESCRIPTIONS]
+        scores = [item.score for item in judged if item.step is None] or [item.score for item in judged]
         return sum(scores) / len(scores) if scores else math.nan
 
     @property
