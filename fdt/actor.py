@@ -12,7 +12,7 @@ import torch
 
 from fdt.batch import Batch, View, untrained
 from fdt.collate import Collator
-from fdt.engines import Engine
+from fdt.engines import Engine, Sample
 from fdt.policy import Policy
 from fdt.scoring import log_probs
 from fdt.text import prompt_ids
@@ -51,8 +51,8 @@ class Actor:
         tokenizer = self.policy.tokenizer
         answers = self.engine.generate(self.policy, [prompt_ids(t.messages, tokenizer) for t in tasks], seed)
         episodes = [
-            Episode(id=f"{task.key}#{n % generations}", task=task, turns=(self._turn(ids),), meta={})
-            for n, (task, ids) in enumerate(zip(tasks, answers, strict=True))
+            Episode(id=f"{task.key}#{n % generations}", task=task, turns=(self._turn(said),), meta={})
+            for n, (task, said) in enumerate(zip(tasks, answers, strict=True))
         ]
         return self.critic(episodes) if self.critic is not None else episodes
 
@@ -75,11 +75,11 @@ class Actor:
     def _draft(self, prompts: list[list[Message]]) -> list[str]:
         tokenizer = self.policy.tokenizer
         answers = self.engine.generate(self.policy, [prompt_ids(m, tokenizer) for m in prompts], None)
-        return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
+        return [tokenizer.decode(answer.ids, skip_special_tokens=True).strip() for answer in answers]
 
-    def _turn(self, ids: list[int]) -> Turn:
-        text = self.policy.tokenizer.decode(ids, skip_special_tokens=True)
-        return Turn(role="assistant", text=text, ids=tuple(ids), sampled=True)
+    def _turn(self, said: Sample) -> Turn:
+        text = self.policy.tokenizer.decode(said.ids, skip_special_tokens=True)
+        return Turn(role="assistant", text=text, ids=said.ids, log_probs=said.log_probs, sampled=True)
 
     def answer_log_probs(self, episodes: Sequence[Episode]) -> list[float]:
         """Sum of log-probs (nats) of each episode's answer under the current policy; NaN for an empty answer."""

@@ -30,16 +30,20 @@ class View:
     @classmethod
     def of(cls, rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int = 0) -> View:
         """Builds a view from (context ids, target ids) pairs; every context holds at least one token."""
-        size = max(len(context) + len(target) for context, target in rows)
+        return cls.marked([([*c, *t], [False] * len(c) + [True] * len(t)) for c, t in rows], pad)
+
+    @classmethod
+    def marked(cls, rows: Sequence[tuple[Sequence[int], Sequence[bool]]], pad: int = 0) -> View:
+        """Builds a view from (ids, which of them are targets) pairs; the first id of a row is never a target."""
+        size = max(len(ids) for ids, _ in rows)
         tokens = torch.full((len(rows), size), pad, dtype=torch.long)
         mark = torch.zeros((len(rows), size), dtype=torch.bool)
-        for row, (context, target) in enumerate(rows):
-            if not context:
-                raise ValueError(f"View.of: row {row} has an empty context; the first target token needs a predecessor")
-            ids = [*context, *target]
+        for row, (ids, target) in enumerate(rows):
+            if not ids or target[0]:
+                raise ValueError(f"View: row {row} has an empty context; the first target token needs a predecessor")
             tokens[row, : len(ids)] = torch.tensor(ids)
-            mark[row, len(context) : len(ids)] = True
-        return cls(tokens, mark, torch.tensor([len(c) + len(t) for c, t in rows]))
+            mark[row, : len(ids)] = torch.tensor(target)
+        return cls(tokens, mark, torch.tensor([len(ids) for ids, _ in rows]))
 
     @property
     def counts(self) -> Tensor:

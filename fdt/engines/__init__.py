@@ -1,5 +1,7 @@
-"""Engines generate: token ids in, token ids out."""
+"""Engines generate: token ids in, token ids and their log-probs out."""
 
-from fdt.engines.huggingface import Engine, HuggingFace
+from fdt.engines.base import FORCED, Engine, Limit, Sample
+from fdt.engines.decoding import SwitchPenalty
+from fdt.engines.huggingface import HuggingFace
 
-__all__ = ["Engine", "HuggingFace"]
+__all__ = ["FORCED", "Engine", "HuggingFace", "Limit", "Sample", "SwitchPenalty"]

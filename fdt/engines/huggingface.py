@@ -2,97 +2,134 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
+from fdt.engines.base import Engine, Limit, Sample
+from fdt.engines.decoding import Closing, Full, Recorder, Switching, SwitchPenalty, Tempered
 from fdt.policy import Policy
 from fdt.ranks import most
 from fdt.sharding import gathered, is_sharded
-
-
-class Engine(ABC):
-    """Generates answers."""
-
-    @abstractmethod
-    def generate(
-        self, policy: Policy, prompts: Sequence[Sequence[int]], seed: int | None, longest: int | None = None
-    ) -> list[list[int]]:
-        """
-        Args:
-            policy: the weights to sample from.
-            prompts: token ids, one list a prompt.
-            seed: seed of the samples; None decodes greedily.
-            longest: most tokens of an answer, if other than the engine's own.
-
-        Returns:
-            Ids of each answer, with the end-of-sequence token where the policy wrote it.
-        """
 
 
 @dataclass(frozen=True)
 class HuggingFace(Engine):
     """``transformers.generate`` with a dynamic cache, left padding, prompts of similar length together.
 
-    Sampling is from the policy's own distribution: top-k and top-p are off, since they would bend it and bias the
-    policy gradient.
+    Sampling is from the policy's own distribution: top-k, top-p and penalties are off, also those that the model's own
+    generation config asks for, since they would bend it and bias the policy gradient.
     """
 
     max_new_tokens: int = 64
     """Most tokens of one answer."""
     temperature: float = 1.0
-    """Sampling temperature. Values other than 1 sample from another distribution than the one that is trained."""
+    """Sampling temperature. Other values than 1 sample from another distribution than the one that is trained: training
+    on such samples needs a mismatch gate, objectives.TruncatedIS for example."""
     batch_size: int = 64
     """Prompts decoded together."""
+    switching: SwitchPenalty | None = None
+    """Penalty on abandoning thoughts (TIP); bends the distribution as a temperature does. None: off."""
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}; greedy decoding is seed=None")
 
+    @property
+    def bends(self) -> str | None:
+        reasons = [f"temperature {self.temperature}"] if self.temperature != 1 else []
+        if self.switching is not None and self.switching.alpha and self.switching.beta:
+            reasons.append(f"a switch penalty of {self.switching.alpha} over {self.switching.beta} tokens")
+        return " and ".join(reasons) or None
+
+    @property
+    def longest(self) -> int:
+        return self.max_new_tokens
+
     def generate(
-        self, policy: Policy, prompts: Sequence[Sequence[int]], seed: int | None, longest: int | None = None
-    ) -> list[list[int]]:
+        self,
+        policy: Policy,
+        prompts: Sequence[Sequence[int]],
+        seed: int | None,
+        limits: Sequence[Limit] | None = None,
+    ) -> list[Sample]:
+        limits = limits if limits is not None else [Limit()] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         chunks = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        answers: list[list[int]] = [[] for _ in prompts]
+        answers: dict[int, Sample] = {}
         sharded = is_sharded(policy)
         rounds = most(len(chunks), policy.device) if sharded else len(chunks)
         training = policy.training
         policy.eval()
-        with torch.no_grad(), seeded(seed), gathered(policy):
+        with torch.no_grad(), seeded(seed), gathered(policy), unbent(policy.causal):
             for turn in range(rounds):
                 chunk = chunks[turn] if turn < len(chunks) else []
                 batch = [list(prompts[i]) for i in chunk] or [[policy.tokenizer.eos_token_id]]
-                done = self._decode(policy, batch, seed is not None, longest or self.max_new_tokens, sharded)
-                for i, ids in zip(chunk, done, strict=False):
-                    answers[i] = ids
+                caps = [limits[i] for i in chunk] or [Limit(tokens=1)]
+                answers |= zip(chunk, self._decode(policy, batch, seed is not None, caps, sharded), strict=False)
         policy.train(training)
-        return answers
+        return [answers[i] for i in range(len(prompts))]
 
-    def _decode(self, policy: Policy, batch: list[list[int]], sample: bool, longest: int, synced: bool) -> list[list[int]]:
+    def _decode(
+        self, policy: Policy, batch: list[list[int]], sample: bool, limits: list[Limit], synced: bool
+    ) -> list[Sample]:
         eos = policy.tokenizer.eos_token_id
         width = max(len(ids) for ids in batch)
         ids = torch.tensor([[eos] * (width - len(row)) + row for row in batch], device=policy.device)
         alive = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=policy.device)
-        choice = {"top_k": 0, "top_p": 1.0, "temperature": self.temperature} if sample else {}
+        caps = [self.max_new_tokens if limit.tokens is None else limit.tokens for limit in limits]
+        chain, closing, recorder = self._chain(policy.tokenizer, limits, width, sample)
         out = policy.causal.generate(
             input_ids=ids,
             attention_mask=alive,
             do_sample=sample,
-            max_new_tokens=longest,
+            max_new_tokens=max(caps),
             eos_token_id=eos,
             pad_token_id=eos,
             synced_gpus=synced,
-            **choice,
+            top_k=0,
+            top_p=1.0,
+            temperature=1.0,
+            logits_processor=chain,
+            stopping_criteria=[Full(caps, width)] if min(caps) < max(caps) else [],
         )
-        return [_until(row, eos) for row in out[:, width:].tolist()]
+        written = out[:, width:]
+        log_probs = recorder.finish(written[:, -1], closing).tolist()
+        return [_sample(*row, eos) for row in zip(written.tolist(), log_probs, caps, strict=True)]
+
+    def _chain(
+        self, tokenizer: Any, limits: list[Limit], width: int, sample: bool
+    ) -> tuple[list[Any], Closing | None, Recorder]:
+        """What changes the logits, in order: our own chain only, so that the recorder comes last."""
+        chain: list[Any] = [Tempered(self.temperature)] if sample and self.temperature != 1 else []
+        if self.switching is not None:
+            chain.append(Switching(self.switching, tokenizer, width))
+        needed = any(limit.reasoning is not None for limit in limits)
+        closing = Closing(limits, tokenizer, width) if needed else None
+        recorder = Recorder()
+        return [*chain, *([closing] if closing else []), recorder], closing, recorder
 
 
-def _until(ids: list[int], eos: int) -> list[int]:
-    return ids[: ids.index(eos) + 1] if eos in ids else ids
+def _sample(ids: list[int], log_probs: list[float], cap: int, eos: int) -> Sample:
+    # What follows a row's cap is padding, which looks like the end token.
+    ids = ids[:cap]
+    size = ids.index(eos) + 1 if eos in ids else len(ids)
+    return Sample(tuple(ids[:size]), tuple(log_probs[:size]))
+
+
+@contextmanager
+def unbent(causal: Any) -> Iterator[None]:
+    """Lays the model's own generation config aside: its top-p or repetition penalty would act unasked."""
+    own = causal.generation_config
+    causal.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        causal.generation_config = own
 
 
 @contextmanager

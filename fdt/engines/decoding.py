@@ -1,0 +1,149 @@
+"""What stands between a model's logits and the token that is drawn, and the record of the distribution drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fdt.engines.base import FORCED, Limit
+
+TAIL = 16
+"""Ids decoded in search of a mark that ends there."""
+
+
+@dataclass(frozen=True)
+class SwitchPenalty:
+    """TIP (arXiv 2501.18585 section 3.1): words that begin another thought cost ``alpha`` while a thought is young.
+
+    z_v - alpha for the switch tokens v while t < start of the current thought + ``beta``. The paper names only
+    "alternatively"; the list is ours. It bends the distribution: train with it only under a mismatch gate.
+    """
+
+    alpha: float = 3.0
+    """Subtracted from the logits of switch tokens; 0 switches the penalty off."""
+    beta: int = 600
+    """Tokens of a thought over which it acts; 0 switches the penalty off."""
+    words: tuple[str, ...] = ("alternatively", "another approach", "wait", "however")
+    """What begins another thought; the first token of each counts, in any case, with and without a space before."""
+
+    def tokens(self, tokenizer: Any) -> frozenset[int]:
+        """First token of every spelling of the words."""
+        spelt = [form for word in self.words for form in (word, word.capitalize(), word.upper())]
+        found = [tokenizer(lead + form, add_special_tokens=False)["input_ids"] for form in spelt for lead in ("", " ")]
+        bare = tokenizer(" ", add_special_tokens=False)["input_ids"]
+        return frozenset(ids[len(bare)] if ids[: len(bare)] == bare and len(ids) > len(bare) else ids[0] for ids in found)
+
+
+def penalised(logits: Tensor, switches: Tensor, young: Tensor, alpha: float) -> Tensor:
+    """Logits ``[B, V]`` less alpha at the tokens ``switches`` ``[k]`` in the rows ``young`` ``[B]`` bool."""
+    out = logits.clone()
+    out[:, switches] -= alpha * young[:, None].to(logits.dtype)
+    return out
+
+
+class Tempered:
+    """Divides logits by a temperature."""
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return scores / self.temperature
+
+
+class Switching:
+    """Applies a ``SwitchPenalty`` in the course of one generation; a drawn switch token begins a new thought."""
+
+    def __init__(self, penalty: SwitchPenalty, tokenizer: Any, width: int) -> None:
+        self.penalty, self.width = penalty, width
+        self.switches = torch.tensor(sorted(penalty.tokens(tokenizer)))
+        self.start: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        done = input_ids.shape[1] - self.width
+        self.switches = self.switches.to(scores.device)
+        if self.start is None:
+            self.start = torch.zeros(len(input_ids), dtype=torch.long, device=scores.device)
+        elif done:
+            # The thought starts where its switch token stands.
+            self.start[torch.isin(input_ids[:, -1], self.switches)] = done - 1
+        return penalised(scores, self.switches, done < self.start + self.penalty.beta, self.penalty.alpha)
+
+
+class Closing:
+    """Closes each row's reasoning block when its budget is spent, one forced token at a time."""
+
+    def __init__(self, limits: Sequence[Limit], tokenizer: Any, width: int) -> None:
+        self.limits, self.tokenizer, self.width = limits, tokenizer, width
+        self.ends = [tokenizer(limit.marks[1], add_special_tokens=False)["input_ids"] for limit in limits]
+        self.open: list[bool | None] = [None] * len(limits)
+        self.pending: list[list[int]] = [[] for _ in limits]
+        self.forced: list[list[bool]] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        done = input_ids.shape[1] - self.width
+        self.forced.append([self._due(row, input_ids[row], done) for row in range(len(self.limits))])
+        for row, due in enumerate(self.forced[-1]):
+            if due:
+                scores = scores.clone()
+                scores[row] = -torch.inf
+                scores[row, self.pending[row].pop(0)] = 0.0
+        return scores
+
+    def _due(self, row: int, ids: Tensor, done: int) -> bool:
+        limit = self.limits[row]
+        if limit.reasoning is None:
+            return False
+        if self.pending[row]:
+            return True
+        opens, closes = limit.marks
+        # The prompt's end may open the block; what was said before the last header does not matter.
+        text = self.tokenizer.decode(ids[-TAIL:] if done else ids[max(0, self.width - TAIL) :])
+        begun, ended = text.rfind(opens), text.rfind(closes)
+        if begun >= 0 or ended >= 0:
+            self.open[row] = begun > ended
+        if self.open[row] and done >= limit.reasoning:
+            self.pending[row] = list(self.ends[row])
+            self.open[row] = False
+            return True
+        return False
+
+
+class Recorder:
+    """Last in line: keeps the log-prob of each token that is drawn, holding one step's logits at a time."""
+
+    def __init__(self) -> None:
+        self.scores: Tensor | None = None
+        self.found: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._keep(input_ids[:, -1])
+        self.scores = scores
+        return scores
+
+    def _keep(self, drawn: Tensor) -> None:
+        if self.scores is not None:
+            chosen = self.scores.gather(1, drawn[:, None])[:, 0]
+            self.found.append(chosen - self.scores.logsumexp(-1))
+
+    def finish(self, drawn: Tensor, closing: Closing | None) -> Tensor:
+        """Log-probs ``[B, steps]``; ``drawn`` ``[B]`` are the ids of the last step."""
+        self._keep(drawn)
+        values = torch.stack(self.found, 1)
+        if closing is not None:
+            values[torch.tensor(closing.forced, device=values.device).T] = FORCED
+        return values
+
+
+class Full:
+    """Stops each row at its own limit."""
+
+    def __init__(self, limits: Sequence[int], width: int) -> None:
+        self.limits, self.width = torch.tensor(limits), width
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        return (input_ids.shape[1] - self.width >= self.limits).to(input_ids.device)
