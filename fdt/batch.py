@@ -72,7 +72,9 @@ class Batch:
     rollouts: Rollouts
     teacher: View | None = None
     taught_rows: Tensor | None = None
-    """``[Bt]``: the student row that each teacher row re-reads."""
+    """``[Bt]``: the student row that each teacher row re-reads; one student row may be read under several hints."""
+    hint_number: Tensor | None = None
+    """``[Bt]``: which of its row's hints each teacher row reads, from 0; None: all the first."""
     behaviour: str = "policy"
     """Who produced the acted tokens: ``policy`` (the current one) or ``start`` (unknown; the starting policy stands in)."""
     episodes: tuple[Episode, ...] = ()
@@ -93,13 +95,13 @@ class Batch:
 
     def rows(self, index: Tensor) -> Batch:
         """A micro-batch: the named rows with their teacher views and their share of the rollouts."""
-        teacher, taught = None, None
+        teacher, taught, number = None, None, None
         if self.teacher is not None and self.taught_rows is not None:
-            where = {row: place for place, row in enumerate(self.taught_rows.tolist())}
-            pairs = [(new, where[old]) for new, old in enumerate(index.tolist()) if old in where]
-            if pairs:
-                taught = torch.tensor([new for new, _ in pairs], device=index.device)
-                teacher = self.teacher.rows(torch.tensor([place for _, place in pairs], device=index.device))
+            where = (self.taught_rows[None] == index[:, None]).nonzero()
+            if len(where):
+                taught, places = where.unbind(1)
+                teacher = self.teacher.rows(places)
+                number = None if self.hint_number is None else self.hint_number[places]
         episodes = tuple(self.episodes[i] for i in index.tolist()) if self.episodes else ()
         return replace(
             self,
@@ -107,6 +109,7 @@ class Batch:
             rollouts=self.rollouts.take(self.tokens_of(index)),
             teacher=teacher,
             taught_rows=taught,
+            hint_number=number,
             episodes=episodes,
         )
 
@@ -135,6 +138,7 @@ class Batch:
             rollouts=move(self.rollouts, device),
             teacher=None if self.teacher is None else self.teacher.to(device),
             taught_rows=None if self.taught_rows is None else self.taught_rows.to(device),
+            hint_number=None if self.hint_number is None else self.hint_number.to(device),
         )
 
 

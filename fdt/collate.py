@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from fdt.batch import Batch, View
-from fdt.text import answer_ids, prompt_ids
+from fdt.text import answer_ids, prompt_ids, shortened
 from feedback.hints import Hint
+from feedback.rewriter import JOINED
 from feedback.types import Episode
 from objectives import Rollouts
 
@@ -28,6 +29,9 @@ class Collator:
         tokenizer: the policy's tokenizer, with a chat template.
         hint: writes the teacher's prompt; None switches the teacher off.
         max_tokens: rows longer than this (student or teacher view) are dropped and counted, never cut.
+
+    ``shortened`` counts what a row lost by reason (a hint cut at its own limit, a hint or revision that did not fit),
+    ``lost`` names the rows that are too long themselves.
     """
 
     tokenizer: Any
@@ -60,12 +64,13 @@ class Collator:
         if len(context) + len(target) > self.max_tokens:
             self.lost.add(episode.id)
             return None
-        hinted = self.teacher(episode)
-        if hinted is not None and len(hinted) + len(target) > self.max_tokens:
-            self.shortened["hint too long"] += 1
-            hinted = None
+        if episode.meta.get(JOINED):
+            return _Line(episode, (context, target), task, advantage, joined=True)
+        hints = self.teachers(episode)
+        fitting = tuple(hint for hint in hints if len(hint) + len(target) <= self.max_tokens)
+        self.shortened.update(["hint too long"] * (len(hints) - len(fitting)))
         scored = acted and not math.isnan(episode.score)
-        return _Line(episode, (context, target), task, advantage, scored, hinted)
+        return _Line(episode, (context, target), task, advantage, scored, fitting)
 
     def _revision(self, episode: Episode, task: int) -> _Line | None:
         if episode.revision is None:
@@ -87,35 +92,50 @@ class Collator:
         # A recorded answer that was cut off (column ``finished`` false) never chose to end.
         return context, answer_ids(last.text, self.tokenizer, closed=episode.task.meta.get("finished") is not False)
 
-    def teacher(self, episode: Episode) -> list[int] | None:
-        """What the teacher reads before the same answer; None where nobody said anything."""
-        messages = self.hint(episode) if self.hint is not None else None
-        return None if messages is None else prompt_ids(messages, self.tokenizer)
+    def teachers(self, episode: Episode) -> list[list[int]]:
+        """What the teacher reads before the same answer, once for each hint; nothing where nobody said anything.
+
+        The hinted episode goes through the very function that makes the student's row, so all but the hint is the same.
+        """
+        if self.hint is None:
+            return []
+        return [self.student(whisper.episode)[0] for whisper in self.hint.whispers(episode, self.cut)]
+
+    def cut(self, text: str, limit: int) -> str:
+        """The text within ``limit`` tokens; a cut is marked with an ellipsis and counted."""
+        beginning = shortened(text, self.tokenizer, limit)
+        if beginning == text:
+            return text
+        self.shortened["hint cut"] += 1
+        return f"{beginning.rstrip()} …"
 
 
 @dataclass(frozen=True)
 class _Line:
-    """One row before it becomes tensors: ``hint`` is the teacher's context, ``shown`` marks an imitation target."""
+    """One row before it becomes tensors: ``hints`` are the teacher's contexts, ``shown`` marks an imitation target and
+    ``joined`` an answer that others wrote into the group."""
 
     episode: Episode
     row: Row
     task: int
     advantage: float = 0.0
     acted: bool = False
-    hint: list[int] | None = None
+    hints: tuple[list[int], ...] = ()
     shown: bool = False
+    joined: bool = False
 
 
 def _batch(lines: list[_Line], pad: int) -> Batch:
     student = View.of([line.row for line in lines], pad)
     counts = student.counts
     row = torch.arange(len(counts)).repeat_interleave(counts)
-    taught = [place for place, line in enumerate(lines) if line.hint is not None]
-    teacher = [(lines[place].hint or [], lines[place].row[1]) for place in taught]
+    taught = [(place, number) for place, line in enumerate(lines) for number in range(len(line.hints))]
+    teacher = [(lines[place].hints[number], lines[place].row[1]) for place, number in taught]
     marks = {
         "acted": torch.tensor([line.acted for line in lines])[row],
-        "taught": torch.tensor([line.hint is not None for line in lines])[row],
+        "taught": torch.tensor([bool(line.hints) for line in lines])[row],
         "shown": torch.tensor([line.shown for line in lines])[row],
+        "joined": torch.tensor([line.joined for line in lines])[row],
     }
     rollouts = Rollouts(
         advantages=torch.tensor([line.advantage for line in lines])[row],
@@ -130,6 +150,7 @@ def _batch(lines: list[_Line], pad: int) -> Batch:
         student=student,
         rollouts=rollouts,
         teacher=View.of(teacher, pad) if teacher else None,
-        taught_rows=torch.tensor(taught) if taught else None,
+        taught_rows=torch.tensor([place for place, _ in taught]) if taught else None,
+        hint_number=torch.tensor([number for _, number in taught]) if taught else None,
         episodes=tuple(line.episode for line in lines),
     )

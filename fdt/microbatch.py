@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import torch
@@ -46,9 +47,9 @@ def cut_rows(batch: Batch, budget: int) -> list[list[int]]:
     parts = [_Part()]
     for group in sorted(groups(batch.student), key=packed):
         for place, row in enumerate(group):
-            grown = parts[-1].with_row(row, lengths[row], first[row] if place else 0, hinted.get(row, 0))
+            grown = parts[-1].with_row(row, lengths[row], first[row] if place else 0, hinted.get(row, []))
             if grown.cost > budget and parts[-1].rows:
-                parts.append(_Part().with_row(row, lengths[row], 0, hinted.get(row, 0)))
+                parts.append(_Part().with_row(row, lengths[row], 0, hinted.get(row, [])))
             else:
                 parts[-1] = grown
     return [sorted(part.rows) for part in parts]
@@ -70,23 +71,28 @@ class _Part:
         """Tokens that student and teacher read, padding included."""
         return self.packs * self.widest + self.taught * self.hinted
 
-    def with_row(self, row: int, length: int, shared: int, hinted: int) -> _Part:
-        """One row more; ``shared`` tokens of it are read already, as the context of the last pack."""
+    def with_row(self, row: int, length: int, shared: int, hinted: list[int]) -> _Part:
+        """One row more; ``shared`` tokens of it are read already, as the context of the last pack.
+
+        ``hinted`` are the lengths that the teacher reads, one for each hint.
+        """
         pack = self.pack + length - shared if shared else length
         return _Part(
             rows=(*self.rows, row),
             packs=self.packs + (not shared),
             pack=pack,
             widest=max(self.widest, pack),
-            taught=self.taught + bool(hinted),
-            hinted=max(self.hinted, hinted),
+            taught=self.taught + len(hinted),
+            hinted=max([self.hinted, *hinted]),
         )
 
 
-def _teacher_lengths(batch: Batch) -> dict[int, int]:
-    if batch.teacher is None or batch.taught_rows is None:
-        return {}
-    return dict(zip(batch.taught_rows.tolist(), batch.teacher.lengths.tolist(), strict=True))
+def _teacher_lengths(batch: Batch) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = defaultdict(list)
+    if batch.teacher is not None and batch.taught_rows is not None:
+        for row, length in zip(batch.taught_rows.tolist(), batch.teacher.lengths.tolist(), strict=True):
+            found[row].append(length)
+    return found
 
 
 def align(parts: list[Batch]) -> list[Batch]:
@@ -97,7 +103,8 @@ def align(parts: list[Batch]) -> list[Batch]:
     device = parts[0].student.tokens.device
     shortest = min(parts, key=lambda part: int(part.student.lengths.sum()))
     idle = shortest.rows(torch.zeros(1, dtype=torch.long, device=device)).silenced()
-    parts = parts + [replace(idle, teacher=None, taught_rows=None)] * (most(len(parts), device) - len(parts))
+    idle = replace(idle, teacher=None, taught_rows=None, hint_number=None)
+    parts = parts + [idle] * (most(len(parts), device) - len(parts))
     taught = highest([part.teacher is not None for part in parts], device)
     return [_with_teacher(part) if needed else part for part, needed in zip(parts, taught, strict=True)]
 

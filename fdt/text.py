@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from feedback.hostile import BREAK
 from feedback.types import Message
 
-BREAK = "\u200b"
+# What a chat template may write around a turn: <tag>, [TAG], "### Title:", "USER:". Read in the template's source.
+MARK = re.compile(r"<[^<>\s'\"{}%]{1,40}>|\[/?[A-Z][A-Z_]+\]|#{2,} ?[A-Za-z]+:"
+                  r"|\b(?i:user|human|assistant|bot|system|instruction|response):")
+KEPT = ("role", "type")  # fields of a message that are names of the protocol, never words
 
 
 @lru_cache(maxsize=8)
@@ -17,9 +23,26 @@ def control_strings(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted((s for s in tokenizer.get_added_vocab() if s.strip()), key=len, reverse=True))
 
 
+@lru_cache(maxsize=8)
+def role_marks(tokenizer: Any) -> tuple[str, ...]:
+    """Marks of turns that the chat template writes as plain text (``[/INST]`` of Llama 2 …), longest first.
+
+    No token id gives them away, so their occurrences in the rendered prompt are counted instead.
+    """
+    template = tokenizer.chat_template
+    source = "\n".join(template.values()) if isinstance(template, dict) else template or ""
+    return tuple(sorted(set(MARK.findall(source)) - set(control_strings(tokenizer)), key=len, reverse=True))
+
+
+@lru_cache(maxsize=8)
+def control_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of all added tokens."""
+    return frozenset(tokenizer.get_added_vocab().values())
+
+
 def neutralise(text: str, tokenizer: Any) -> str:
-    """Breaks every control string in ``text`` with a zero-width space; other text is returned as it is."""
-    for control in control_strings(tokenizer):
+    """Breaks every control string and role mark in ``text`` with a zero-width space; other text stays as it is."""
+    for control in (*control_strings(tokenizer), *role_marks(tokenizer)):
         # A control string of one letter cannot be broken; the space takes its place.
         broken = control[0] + BREAK + control[1:] if len(control) > 1 else BREAK
         while control in text:
@@ -30,35 +53,80 @@ def neutralise(text: str, tokenizer: Any) -> str:
 def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     """Ids of a prompt, up to and including the header of the assistant's turn.
 
-    Counts control ids rather than trusting the neutralising: a prompt holds exactly those of its template.
+    Counts rather than trusting the neutralising: a prompt holds exactly the control ids, in their order, and the role
+    marks that its template writes around harmless words.
 
     Raises:
-        ValueError: where text wrote a control token all the same, or a role holds one.
+        ValueError: where text wrote a control token or a role mark all the same, or a role holds one.
     """
     for message in messages:
         if neutralise(message["role"], tokenizer) != message["role"]:
             raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
-    clean = [{"role": m["role"], "content": neutralise(m["content"], tokenizer)} for m in messages]
-    ids = list(_template(clean, tokenizer))
-    empty = _template([{"role": m["role"], "content": "x"} for m in messages], tokenizer)
-    control = control_ids(tokenizer)
-    if (got := sum(i in control for i in ids)) != (expected := sum(i in control for i in empty)):
-        raise ValueError(f"a prompt holds {got} control tokens, its template writes {expected}: text forged a token")
-    return ids
+    expected = _skeleton(*_rendered([_each(m, _plain) for m in messages], tokenizer), tokenizer)
+    for clean in (neutralise, _scrubbed):
+        text, ids = _rendered([_each(m, lambda _, value: clean(value, tokenizer)) for m in messages], tokenizer)
+        if _skeleton(text, ids, tokenizer) == expected:
+            return ids
+    raise ValueError(f"prompt: got a control token or role mark that text forged, expected {len(expected[0])} control "
+                     f"tokens, all the template's own: {text[:200]!r}")  # fmt: skip
 
 
 def answer_ids(text: str, tokenizer: Any, closed: bool = True) -> list[int]:
-    """Ids of a recorded answer, ``closed`` by the end-of-sequence token unless it was cut off."""
-    ids = tokenizer(neutralise(text, tokenizer), add_special_tokens=False)["input_ids"]
-    return [*ids, tokenizer.eos_token_id] if closed else ids
+    """Ids of a recorded answer, ``closed`` by the end-of-sequence token unless it was cut off.
+
+    Raises:
+        ValueError: where the answer wrote a control token all the same.
+    """
+    control = control_ids(tokenizer)
+    for clean in (neutralise, _scrubbed):
+        ids = tokenizer(clean(text, tokenizer), add_special_tokens=False)["input_ids"]
+        if control.isdisjoint(ids):
+            return [*ids, tokenizer.eos_token_id] if closed else ids
+    raise ValueError(f"an answer writes control tokens: {text[:60]!r}")
 
 
-@lru_cache(maxsize=8)
-def control_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids of all added tokens."""
-    return frozenset(tokenizer.get_added_vocab().values())
+def shortened(text: str, tokenizer: Any, limit: int) -> str:
+    """A beginning of ``text`` that is at most ``limit`` tokens long; the text itself where it is no longer."""
+
+    def size(end: int) -> int:
+        return len(tokenizer(neutralise(text[:end], tokenizer), add_special_tokens=False)["input_ids"])
+
+    return text if size(len(text)) <= limit else text[: bisect_right(range(1, len(text)), limit, key=size)]
 
 
-def _template(messages: list[dict[str, str]], tokenizer: Any) -> list[int]:
+def _rendered(messages: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _skeleton(text: str, ids: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Control ids in order, and how often the text holds each role mark: what words must not change."""
+    control = control_ids(tokenizer)
+    return [i for i in ids if i in control], [text.count(mark) for mark in role_marks(tokenizer)]
+
+
+def _each(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
+    """A message with every string in it changed, but for the protocol's own names."""
+    if isinstance(value, dict):
+        return {key: _each(item, change, key) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each(item, change, name) for item in value]
+    return change(name, value) if isinstance(value, str) and name not in KEPT else value
+
+
+def _plain(name: str, value: str) -> str:
+    """A word without meaning in a text's place; templates may leave out what is empty, and parse a call's arguments."""
+    return ("{}" if name == "arguments" else "x") if value.strip() else value
+
+
+def _scrubbed(text: str, tokenizer: Any) -> str:
+    """The neutralised text without what became a control id even so, as where the tokenizer normalises letters first."""
+    text, control = neutralise(text, tokenizer), control_ids(tokenizer)
+    bad = [(0, 0)] if tokenizer.is_fast else []
+    while bad:
+        for start, end in reversed(bad):
+            text = text[:start] + text[end:]
+        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
+        bad = [span for i, span in pairs if i in control and span[0] < span[1]]
+    return text

@@ -1,4 +1,4 @@
-"""The rewriting teacher: asks for a corrected answer, and accepts a draft only when a critic prefers it."""
+"""The rewriting teacher: asks for corrected answers, and accepts a draft only when a critic prefers it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from feedback.critics.base import Critic
-from feedback.hints import filled, load_template, placed
+from feedback.drafters import Drafter
+from feedback.follows import Follows, Stated
+from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Message, Turn
 
 STATUS = "revision_status"
-"""Key of `Episode.meta` under which `accept` leaves its verdict."""
+"""Key of `Episode.meta` under which the gate leaves its verdict."""
+JOINED = "joined"
+"""Key of `Episode.meta` that marks a rewrite which joined its group as an answer of its own."""
+ORDER = ("no draft", "empty", "same as the answer", "mentions the feedback", "too long", "does not follow the critique",
+         "not better", "accepted")  # fmt: skip
+"""Verdicts on drafts, in the order in which they are reached; a row's verdict is that of the draft that came furthest."""
 
 
 @dataclass(frozen=True)
 class Rewriter:
-    """Makes the prompts of a rewrite and judges its drafts; whoever owns a model generates in between."""
+    """Makes the prompts of a rewrite, has drafts written, and lets the best acceptable one pass.
+
+    An accepted draft becomes the row's revision: `objectives.Imitate` imitates it, `RewriteHint` or a template with
+    {revision} shows it to the teacher, and with `joins` it enters the group besides.
+    """
 
     critic: Critic
     """Must give the draft a strictly better score than the answer it corrects."""
@@ -30,42 +41,69 @@ class Rewriter:
     """Words that give away that there was a critique; compared without case, as whole words."""
     template: str = "rewrite.txt"
     """A file of `feedback/prompts`, or a path: ends the last user message, with {response}, {critique} filled in."""
+    drafts: int = 1
+    """Drafts for each row. The policy decodes the first greedily and samples the others; the best accepted one wins."""
+    follows: Follows | None = Stated()
+    """Whether a draft does what the critique says; null: not asked."""
+    drafter: Drafter | None = None
+    """Who writes the drafts; null: the policy as it is now."""
+    joins: bool = False
+    """True: an accepted rewrite also enters its group as one more answer with the critic's score (on-policy only). It
+    is marked `joined` instead of `acted`, since nobody knows its probability under the prompt: `objectives.OffPolicy`
+    learns from it."""
+
+    def __post_init__(self) -> None:
+        if self.drafts < 1:
+            raise ValueError(f"Rewriter.drafts: got {self.drafts}, expected at least 1")
+
+    def rewrite(self, episodes: list[Episode], policy: Drafter, seed: int) -> tuple[list[Episode], Counter[str]]:
+        """Asks for drafts where there is a critique and no revision, and judges them: what `accept` gives.
+
+        `policy` drafts unless the rewriter has a drafter of its own.
+        """
+        prompts = self.prompts(episodes)
+        drafter = self.drafter if self.drafter is not None else policy
+        # Asked even where no row needs a draft: under FSDP2 every rank takes part in generating.
+        found = iter(drafter([prompt for prompt in prompts if prompt is not None], self.drafts, seed))
+        return self.accept(episodes, [None if prompt is None else next(found) for prompt in prompts])
 
     def prompts(self, episodes: Sequence[Episode]) -> list[list[Message] | None]:
-        """For each episode the messages to generate a draft from; None where it has a revision or no critique."""
-        return [self._prompt(episode) for episode in episodes]
+        """For each episode the messages to generate drafts from; None where it has a revision or no critique."""
+        hint = CritiqueHint(self.template)
+        return [None if episode.revision is not None else hint(episode) for episode in episodes]
 
-    def accept(self, episodes: Sequence[Episode], drafts: Sequence[str | None]) -> tuple[list[Episode], Counter[str]]:
+    def accept(
+        self, episodes: Sequence[Episode], drafts: Sequence[Sequence[str] | str | None]
+    ) -> tuple[list[Episode], Counter[str]]:
         """The episodes with accepted drafts added as revisions, and how many had which verdict.
 
-        The verdicts add up to the number of episodes; each is also in `meta["revision_status"]`. Raises ValueError
-        when the two lists differ in length.
+        The verdicts add up to the number of episodes; each is also in `meta["revision_status"]`. With `joins` the
+        accepted rewrites follow as episodes of their own. Raises ValueError when the two lists differ in length.
         """
         if len(episodes) != len(drafts):
             raise ValueError(f"drafts: got {len(drafts)}, expected one for each of {len(episodes)} episodes")
-        verdicts = [self._refusal(episode, draft) for episode, draft in zip(episodes, drafts, strict=True)]
-        for row in self._not_better(episodes, drafts, [n for n, verdict in enumerate(verdicts) if not verdict]):
-            verdicts[row] = "not better"
-        found = []
-        for episode, draft, verdict in zip(episodes, drafts, verdicts, strict=True):
-            if not verdict:
-                episode = episode.with_feedback(Feedback("policy", None, "rewrite", revision=(draft or "").strip()))
-            found.append(replace(episode, meta=episode.meta | {STATUS: verdict or "accepted"}))
-        return found, Counter(verdict or "accepted" for verdict in verdicts)
+        verdicts, pairs = [], []
+        for row, (episode, given) in enumerate(zip(episodes, drafts, strict=True)):
+            texts = [given] if isinstance(given, str) else list(given or ())
+            passed = {text.strip(): self._refusal(episode, text.strip()) for text in texts}
+            pairs += [(row, text) for text, reason in passed.items() if not reason and episode.revision is None]
+            verdict = max((reason or "not better" for reason in passed.values()), key=ORDER.index, default="no draft")
+            verdict = "own revision" if episode.revision is not None else "not asked" if given is None else verdict
+            verdicts.append(verdict)
+        best = self._best(episodes, pairs)
+        found = [self._revised(*row, best.get(n)) for n, row in enumerate(zip(episodes, verdicts, strict=True))]
+        joined = [_joining(episodes[n], judged) for n, judged in best.items()] if self.joins else []
+        return found + joined, Counter(episode.meta[STATUS] for episode in found)
 
-    def _prompt(self, episode: Episode) -> list[Message] | None:
-        if episode.revision is not None:
-            return None
-        text = filled(load_template(self.template), episode, episode.critique)
-        return None if text is None else placed(episode.task.messages, text)
+    @staticmethod
+    def _revised(episode: Episode, verdict: str, judged: Episode | None) -> Episode:
+        if judged is not None:
+            verdict = "accepted"
+            episode = episode.with_feedback(Feedback("policy", None, "rewrite", revision=judged.response))
+        return replace(episode, meta=episode.meta | {STATUS: verdict})
 
-    def _refusal(self, episode: Episode, draft: str | None) -> str:
+    def _refusal(self, episode: Episode, draft: str) -> str:
         """Why a draft is refused before the critic sees it; empty when it is not."""
-        if episode.revision is not None:
-            return "own revision"
-        if draft is None:
-            return "not asked"
-        draft = draft.strip()
         if not draft:
             return "empty"
         if draft == episode.response.strip():
@@ -74,19 +112,33 @@ class Rewriter:
             return "mentions the feedback"
         if len(draft) > max(self.min_length, self.max_length_ratio * len(episode.response)):
             return "too long"
+        if self.follows is not None and self.follows(episode, draft) is False:
+            return "does not follow the critique"
         return ""
 
-    def _not_better(self, episodes: Sequence[Episode], drafts: Sequence[str | None], rows: list[int]) -> list[int]:
-        """The rows whose draft the critic does not score above the answer; an unscored draft is not better."""
-        if not rows:
-            return []
-        answers = [replace(episodes[row], feedback=()) for row in rows]
-        revised = [replace(answer, turns=_with_last(answer.turns, (drafts[row] or "").strip()))
-                   for answer, row in zip(answers, rows, strict=True)]
+    def _best(self, episodes: Sequence[Episode], pairs: list[tuple[int, str]]) -> dict[int, Episode]:
+        """For each row the judged draft that the critic scores highest, where that is above the answer.
+
+        An unscored draft, or one to an unscored answer, is not better; the first of equals wins.
+        """
+        if not pairs:
+            return {}
+        rows = list(dict.fromkeys(row for row, _ in pairs))
+        answers = [replace(episodes[row], feedback=(), preferences=()) for row in rows]
+        bare = dict(zip(rows, answers, strict=True))
+        revised = [replace(bare[row], turns=_with_last(bare[row].turns, text)) for row, text in pairs]
         judged = self.critic(answers + revised)
-        before, after = judged[: len(rows)], judged[len(rows):]
-        return [row for row, old, new in zip(rows, before, after, strict=True)
-                if math.isnan(old.score) or math.isnan(new.score) or new.score <= old.score]
+        before = {row: answer.score for row, answer in zip(rows, judged, strict=False)}
+        best: dict[int, Episode] = {}
+        for (row, _), draft in zip(pairs, judged[len(rows):], strict=True):
+            least = best[row].score if row in best else before[row]
+            if not math.isnan(least) and draft.score > least:
+                best[row] = draft
+        return best
+
+
+def _joining(episode: Episode, judged: Episode) -> Episode:
+    return replace(judged, id=f"{episode.id}~rewrite", meta={JOINED: True})
 
 
 def _with_last(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:

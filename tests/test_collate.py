@@ -54,7 +54,7 @@ def test_one_row_token_by_token():
     rollouts = batch.rollouts
     assert rollouts.advantages.tolist() == [0.5, 0.5] and rollouts.episode.tolist() == [0, 0]
     assert {name: mark.tolist() for name, mark in rollouts.marks.items()} == {
-        "acted": [True, True], "taught": [False, False], "shown": [False, False]}
+        "acted": [True, True], "taught": [False, False], "shown": [False, False], "joined": [False, False]}
     assert batch.teacher is None and batch.taught_rows is None
 
 

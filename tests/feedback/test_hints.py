@@ -44,7 +44,7 @@ def test_nothing_in_data_is_a_template():
 
 
 def test_an_unknown_template_is_refused():
-    with pytest.raises(ValueError, match="expected a path, or one of critique.txt"):
+    with pytest.raises(ValueError, match="expected a path, or one of composed.txt, critique.txt"):
         CritiqueHint("absent.txt")(episode("5", wrong("no")))
 
 

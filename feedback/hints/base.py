@@ -1,0 +1,128 @@
+"""`Hint`: what only the teacher reads. It gives the episode as the teacher reads it, with the same turns of the policy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from feedback.hints.places import end_of_prompt
+from feedback.hints.templates import filled, load_template
+from feedback.types import Episode, Message
+
+SIBLING = "sibling"
+"""Key of `Episode.meta` under which `TemplateHint.gather` leaves a better answer of the group."""
+Shorten = Callable[[str, int], str]
+"""Cuts a text to a number of tokens; whoever owns a tokenizer gives one."""
+
+
+def uncut(text: str, limit: int) -> str:
+    """The whole text, where nobody counts tokens."""
+    return text
+
+
+@dataclass(frozen=True)
+class Whisper:
+    """One hint for one episode."""
+
+    text: str
+    """The words that are added."""
+    episode: Episode
+    """The episode as the teacher reads it under them."""
+
+
+class Hint(ABC):
+    """Whispers to the teacher."""
+
+    @abstractmethod
+    def whispers(self, episode: Episode, shorten: Shorten = uncut) -> list[Whisper]:
+        """What the teacher may be told about this episode, the best first; empty when there is nothing to say."""
+
+    def gather(self, episodes: list[Episode]) -> list[Episode]:
+        """Notes on each episode what only the others of its group know; called with whole groups."""
+        return episodes
+
+    def __call__(self, episode: Episode) -> list[Message] | None:
+        """The messages that the teacher reads before the last turn, under the best whisper; None for no hint."""
+        found = self.whispers(episode)
+        if not found:
+            return None
+        hinted = found[0].episode
+        return [*hinted.task.messages, *({"role": turn.role, "content": turn.text} for turn in hinted.turns[:-1])]
+
+
+@dataclass(frozen=True)
+class TemplateHint(Hint):
+    """Fills a template with what is known about the episode; nothing is whispered where a value it names is absent."""
+
+    template: str
+    """A file of `feedback/prompts`, or a path, with {critique}, {sibling} (a better answer of the group), {revision},
+    {demonstration}, {reference} and {response}. It is text with places for values; nothing in it is evaluated."""
+    place: Callable = end_of_prompt
+    """Where the words stand: feedback.hints.end_of_prompt, start_of_prompt, before_step, or a function of your own."""
+    max_tokens: int | None = None
+    """Most tokens of each value that is whispered (a critique, an answer …); a longer one is cut at its end, and
+    counted. Null: never cut; a row that becomes too long then goes without hint."""
+    success: float = 0.5
+    """Least score of a {sibling}."""
+    column: str = "demonstration"
+    """Where {demonstration} comes from: a further column of the task's record."""
+
+    def whispers(self, episode: Episode, shorten: Shorten = uncut) -> list[Whisper]:
+        """At most one, unless a kind of hint has several values to tell.
+
+        Raises ValueError where `place` changed what the policy said.
+        """
+        found = [Whisper(text, self.place(episode, text)) for text in self.texts(episode, shorten)]
+        if any(_spoken(whisper.episode) != _spoken(episode) for whisper in found):
+            raise ValueError(f"hint.place: got {self.place}, which changes a turn of the policy, expected one that "
+                             "changes another message")  # fmt: skip
+        return found
+
+    def texts(self, episode: Episode, shorten: Shorten) -> list[str]:
+        """The filled templates."""
+        limit = self.max_tokens
+        cut = {name: shorten(value, limit) if value and limit else value for name, value in self.values(episode).items()}
+        text = self.fill(load_template(self.template), cut)
+        return [] if text is None else [text]
+
+    def values(self, episode: Episode) -> dict[str, str | None]:
+        """What the names of a template stand for in this episode."""
+        shown = episode.task.meta.get(self.column)
+        return {
+            "critique": episode.critique,
+            "sibling": episode.meta.get(SIBLING),
+            "revision": episode.revision,
+            "demonstration": shown if isinstance(shown, str) and shown.strip() else None,
+            "reference": episode.task.reference,
+            "response": episode.response or None,
+        }
+
+    def fill(self, template: str, values: dict[str, str | None]) -> str | None:
+        """The template with values; None where there is nothing to say."""
+        return filled(template, values)
+
+    def gather(self, episodes: list[Episode]) -> list[Episode]:
+        """Notes the sibling of each episode, where the template names it."""
+        return with_siblings(episodes, self.success) if "{sibling}" in load_template(self.template) else episodes
+
+
+def with_siblings(episodes: list[Episode], success: float) -> list[Episode]:
+    """Each episode with the best answer of its group that scored strictly better, and at least `success`; the first of
+    equals, without what it thought before `</think>`. Where there is none, the note is absent."""
+    groups: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        if episode.score >= success:  # NaN is not
+            groups.setdefault(episode.task.key, []).append(episode)
+    best = {key: max(group, key=lambda episode: episode.score) for key, group in groups.items()}
+    found = []
+    for episode in episodes:
+        sibling, meta = best.get(episode.task.key), {k: v for k, v in episode.meta.items() if k != SIBLING}
+        if sibling is not None and episode.score < sibling.score and sibling.response.strip():
+            meta[SIBLING] = sibling.response.rpartition("</think>")[2].strip()
+        found.append(replace(episode, meta=meta))
+    return found
+
+
+def _spoken(episode: Episode) -> list:
+    return [turn for turn in episode.turns if turn.role == "assistant"]

@@ -1,0 +1,58 @@
+"""Which of several hints the teacher reads. By text here; by what they do to its predictions in the objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from feedback.hints.base import Hint, Shorten, Whisper, uncut
+from feedback.types import Episode
+
+Order = Callable[[list[Whisper]], list[Whisper]]
+
+
+def first(whispers: list[Whisper]) -> list[Whisper]:
+    """As they were named."""
+    return whispers
+
+
+def longest(whispers: list[Whisper]) -> list[Whisper]:
+    """The longest first, in characters (OpenClaw-RL, arXiv 2603.10165)."""
+    return sorted(whispers, key=lambda whisper: -len(whisper.text))
+
+
+def shortest(whispers: list[Whisper]) -> list[Whisper]:
+    """The shortest first, in characters (OpenClaw-RL's second version, before it chooses by overlap)."""
+    return sorted(whispers, key=lambda whisper: len(whisper.text))
+
+
+@dataclass(frozen=True)
+class OneOf(Hint):
+    """One of several hints for each row; or a few of them, if the objective is to choose.
+
+    With `keep` above 1 the teacher scores a row once under each, as `teacher`, `hint_1`, `hint_2` …, which costs a
+    forward each; `objectives.DistillBestHint` with `hints: [hint_1, hint_2]` then learns from the one whose likeliest
+    tokens overlap most with the student's.
+    """
+
+    hints: list[Hint]
+    """Whatever these whisper is a candidate; `CritiqueHint` with `apart` gives one for each critique."""
+    order: Callable = first
+    """Which comes first: feedback.hints.first, longest, shortest, or a function of your own."""
+    keep: int = 1
+    """How many the teacher reads, each by itself."""
+
+    def __post_init__(self) -> None:
+        if self.keep < 1 or not self.hints:
+            raise ValueError(f"OneOf: got {len(self.hints)} hints, keep {self.keep}, expected at least one of each")
+
+    def whispers(self, episode: Episode, shorten: Shorten = uncut) -> list[Whisper]:
+        """The first `keep` of the distinct candidates, in order."""
+        found = {w.text: w for hint in reversed(self.hints) for w in reversed(hint.whispers(episode, shorten))}
+        return self.order(list(reversed(found.values())))[: self.keep]
+
+    def gather(self, episodes: list[Episode]) -> list[Episode]:
+        """What each of the hints notes."""
+        for hint in self.hints:
+            episodes = hint.gather(episodes)
+        return episodes

@@ -1,0 +1,99 @@
+"""The kinds of hint, one for each thing a teacher can be told, and one for all that is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from feedback.hints.base import Shorten, TemplateHint, Whisper, uncut
+from feedback.hints.templates import composed
+from feedback.types import Episode, distinct
+
+
+@dataclass(frozen=True)
+class CritiqueHint(TemplateHint):
+    """The critique of this very answer (or whatever else its template names)."""
+
+    template: str = "critique.txt"
+    """A file of `feedback/prompts`, or a path. {critique}, {revision}, {reference}, … are filled in, none may be absent."""
+    recorded: bool = False
+    """True: where the episode has no critique of its own, the first one recorded for its task is whispered."""
+    apart: bool = False
+    """True: each distinct critique is a hint of its own, for `OneOf` to choose from; else all stand in one."""
+
+    def values(self, episode: Episode) -> dict[str, str | None]:
+        """With a recorded critique in place of a missing one, if asked for."""
+        found = super().values(episode)
+        if found["critique"] is None and self.recorded and episode.task.hints:
+            found["critique"] = episode.task.hints[0]
+        return found
+
+    def whispers(self, episode: Episode, shorten: Shorten = uncut) -> list[Whisper]:
+        """One, or one for each critique, at the place of the turn that it speaks about."""
+        said = distinct(item.text for item in episode.feedback)
+        if not self.apart or len(said) < 2:
+            return super().whispers(episode, shorten)
+        return [whisper for text in said for whisper in super(CritiqueHint, self).whispers(_only(episode, text), shorten)]
+
+
+@dataclass(frozen=True)
+class SiblingHint(TemplateHint):
+    """A better answer of the same group (SDPO, arXiv 2601.20802); a group without success whispers nothing."""
+
+    template: str = "sibling.txt"
+    """A file of `feedback/prompts`, or a path."""
+
+
+@dataclass(frozen=True)
+class RewriteHint(TemplateHint):
+    """The corrected answer: the file's revision, or the rewrite that the gate accepted."""
+
+    template: str = "revision.txt"
+    """A file of `feedback/prompts`, or a path."""
+
+
+@dataclass(frozen=True)
+class DemonstrationHint(TemplateHint):
+    """A demonstration that belongs to the prompt, from a column of its record (SDFT, arXiv 2601.19897)."""
+
+    template: str = "demonstration.txt"
+    """A file of `feedback/prompts`, or a path."""
+
+
+@dataclass(frozen=True)
+class ReferenceHint(TemplateHint):
+    """The right answer. In place of a critique it is a control: is it the critique that teaches, or the answer in it?"""
+
+    template: str = "reference.txt"
+    """A file of `feedback/prompts`, or a path."""
+    criticised_only: bool = False
+    """True: only answers that have a critique, so that the same rows are taught as under `CritiqueHint`; and the bare
+    reference stands where {critique} does, so that the same template serves both."""
+
+    def values(self, episode: Episode) -> dict[str, str | None]:
+        """With the reference in the critique's place, if asked for."""
+        found = super().values(episode)
+        if self.criticised_only:
+            found["reference"] = found["reference"] if found["critique"] is not None else None
+            found["critique"] = found["reference"]
+        return found
+
+
+@dataclass(frozen=True)
+class ComposedHint(TemplateHint):
+    """Whatever is known: a paragraph of the template whose value is absent is left out.
+
+    The template as shipped is SDPO's context (arXiv 2601.20802): a successful sibling, the feedback, and a last line.
+    """
+
+    template: str = "composed.txt"
+    """A file of `feedback/prompts`, or a path. Paragraphs are parted by blank lines."""
+
+    def fill(self, template: str, values: dict[str, str | None]) -> str | None:
+        """The paragraphs that have their values."""
+        return composed(template, values)
+
+
+def _only(episode: Episode, text: str) -> Episode:
+    """The episode with this critique alone."""
+    rest = (item if item.text in (None, text) else replace(item, text=None) for item in episode.feedback)
+    return replace(episode, feedback=tuple(rest))
