@@ -18,7 +18,7 @@ VERBS = {
     "compare": ("fdt.report", True, "set several run folders side by side"),
     "configs": ("fdt.shipped", False, "list the shipped configs, or print one"),
     "model": ("fdt.models", False, "fetch the default model and say where it is"),
-    "data": ("fdt.data_commands", False, "look into a feedback file before training on it"),
+    "data": ("fdt.commands.data", False, "check, show, convert or describe a feedback file"),
 }
 EXPECTED_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

@@ -119,7 +119,7 @@ def _curve(runs: list[Run], panel: Panel) -> Figure:
             axes.plot(steps, values, color=colour(index), alpha=0.25, linewidth=0.9)
         line = smooth(values) if long else values
         marker = "" if long else "o"
-        axes.plot(steps, line, style + marker, color=colour(index), linewidth=1.9, markersize=4, label=_short(run.name))
+        axes.plot(steps, line, style + marker, color=colour(index), linewidth=1.9, markersize=4, label=short(run.name))
     axes.set(title=panel.title, xlabel="optimiser step", ylabel=panel.unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, axes)
@@ -141,7 +141,7 @@ def _before_after(table: Table, kind: str) -> Figure:
         end = value + float(np.ravel(error)[1])
         text = f"{value:{digits}}" + (f" ({scale * row.change.mean:+{digits}})" if row.change else "")
         axes.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(range(len(rows)), [_short(row.name) for row in rows])
+    axes.set_yticks(range(len(rows)), [short(row.name) for row in rows])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")
@@ -163,9 +163,9 @@ def _ledger(runs: list[Run]) -> Figure:
             shade = colour(index) if side == "used" else str(greys[index])
             hatch = None if side == "used" else DROPPED_HATCH
             axes.barh(range(len(runs)), width, left=left, color=shade, hatch=hatch, edgecolor="white", height=0.6,
-                      label=f"{side}: {_short(why)}")  # fmt: skip
+                      label=f"{side}: {short(why)}")  # fmt: skip
             left = left + width
-    axes.set_yticks(range(len(runs)), [_short(run.name) for run in runs])
+    axes.set_yticks(range(len(runs)), [short(run.name) for run in runs])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")
@@ -180,7 +180,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """One line of at most `LONGEST_LABEL` characters."""
     text = " ".join(legible(text).split())
     return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"

@@ -1,0 +1,1 @@
+"""One small module for each verb of `fdt data` and of its neighbours; what they share is in `reading`."""

@@ -1,0 +1,124 @@
+"""`fdt data convert`: a file in any format that is read becomes one in a canonical shape, whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fdt.commands.reading import Reading, add_file, add_lenient, one_line
+from fdt.errors import UserError
+from feedback.faults import DataFault
+from feedback.readers.rows import row_of
+from feedback.types import Episode
+from feedback.writers import write_rows
+
+ENDINGS = (".jsonl", ".csv", ".parquet")
+SHAPES = {"row": row_of}
+
+EPILOG = """\
+examples:
+  fdt data convert ratings.csv ratings.jsonl --scale 1 5
+  fdt data convert human_data_raw.jsonl shepherd.parquet
+  fdt data convert export.jsonl mine.jsonl --lenient --rejects refused.jsonl
+
+The ending of DST says how it is written: .jsonl, .csv or .parquet. A fault in any record leaves DST as it was, unless
+--lenient says to leave such records out. DST appears when it is complete: it is written beside its place and renamed.
+Marks are written as numbers from 0 to 1; docs/formats.md has the fields.
+
+exit code: 0 written, 1 faults and nothing written, 2 wrong arguments
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to `fdt data`."""
+    parser = commands.add_parser(
+        "convert", help="write a file in a canonical shape: JSON Lines, CSV or Parquet", epilog=EPILOG,
+        description="Reads any known format and writes a canonical one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add_file(parser, "src")
+    parser.add_argument("dst", metavar="DST", help="the file to write, ending in .jsonl, .csv or .parquet")
+    parser.add_argument("--shape", choices=list(SHAPES), default="row", help="what a record holds (default: row)")
+    parser.add_argument("--force", action="store_true", help="replace DST where it exists")
+    add_lenient(parser)
+    parser.set_defaults(run=run)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Converts `asked.src` to `asked.dst`; returns 0, or 1 where faults left DST as it was.
+
+    Raises:
+        UserError: an ending that names no format, a DST that exists or cannot be written.
+    """
+    target = Path(asked.dst)
+    _check(target, asked.force)
+    conversion = Conversion(Reading(asked, _to_stderr, asked.src), asked.shape)
+    # The ending stays last, since it says how the file is written.
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        write_rows(part, conversion)
+        if conversion.sound:
+            _publish(part, target)
+    except OSError as error:
+        raise UserError("cannot be written", got=error.strerror or str(error), path=asked.dst) from None
+    finally:
+        part.unlink(missing_ok=True)
+    print(conversion.line(asked.dst))
+    return 0 if conversion.sound else 1
+
+
+class Conversion:
+    """The records to write; those that the shape cannot hold are told and counted."""
+
+    def __init__(self, reading: Reading, shape: str):
+        self.reading, self.shape, self.unfit = reading, shape, 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        convert = SHAPES[self.shape]
+        for episode in self.reading:
+            try:
+                record = convert(episode)
+            except ValueError as error:
+                self._tell(episode, error)
+            else:
+                yield record
+
+    @property
+    def sound(self) -> bool:
+        """Whether what was written may take its place."""
+        return self.reading.sound and (self.unfit == 0 or (self.reading.lenient and self.unfit < self.reading.loaded))
+
+    def line(self, target: str) -> str:
+        """The counts in words."""
+        kept = self.reading.loaded - self.unfit
+        parts = f"{self.reading.refused} refused" + (f" + {self.unfit} that a {self.shape} cannot hold" if self.unfit else "")
+        did = "written" if self.sound else "readable"
+        line = f"{self.reading.path} to {target}: {self.reading.records} records = {kept} {did} + {parts}"
+        return one_line(line if self.sound else f"{line}; nothing was written")
+
+    def _tell(self, episode: Episode, error: ValueError) -> None:
+        self.unfit += 1
+        print(one_line(f"{self.reading.path}: {error}"), file=sys.stderr)
+
+
+def _check(target: Path, force: bool) -> None:
+    if target.suffix.lower() not in ENDINGS:
+        raise UserError("unknown ending", got=target.name, expected="one of " + ", ".join(ENDINGS), key="DST")
+    if target.exists() and not force:
+        raise UserError("exists", got=str(target), remedy="Add --force to replace it.", key="DST")
+    if not target.parent.is_dir():
+        raise UserError("no such folder", got=str(target.parent), key="DST")
+
+
+def _publish(part: Path, target: Path) -> None:
+    """Gives the complete file its name; after a crash there is the old one or the new one."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, target)
+
+
+def _to_stderr(fault: DataFault) -> None:
+    print(one_line(fault), file=sys.stderr)
