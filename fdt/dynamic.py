@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,6 +70,12 @@ class Drawn:
     episodes: list[Episode]
     kept: Tensor
     info: dict[str, float] = field(default_factory=dict)
+
+    def grown(self, episodes: list[Episode]) -> Drawn:
+        """With these episodes for its own, which come first; those behind them are kept where their group is."""
+        groups = {episode.task.key for episode, kept in zip(self.episodes, self.kept.tolist(), strict=True) if kept}
+        more = torch.tensor([episode.task.key in groups for episode in episodes[len(self.episodes) :]], dtype=torch.bool)
+        return replace(self, episodes=episodes, kept=torch.cat([self.kept, more]))
 
 
 def draw(rule: DynamicSampling | None, place: Place, tasks: list[Task], chosen: list[int], ask: Ask) -> Drawn:

@@ -95,6 +95,8 @@ class Experience(LightningDataModule):
         self.kept_out = self.records - len(self.episodes)
         if self.shuffle_critiques:
             self.episodes = shuffle_critiques(self.episodes, self.seed)
+        if self.hint is not None:
+            self.episodes = self.hint.gather(self.episodes)
         check_credit(self.credit, self.source, self.episodes)
 
     def _split(self, episodes: list[Episode]) -> tuple[list[Episode], list[Task]]:

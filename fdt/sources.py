@@ -20,6 +20,9 @@ from feedback.types import Episode, tasks_of
 from objectives import Credit
 
 
+REWRITES = -1  # stands for a round of samples where `Place.draw` makes the seed of drafts
+
+
 @dataclass(frozen=True)
 class Place:
     """Which rollout of which epoch, on which rank; all randomness is derived from it, so a resumed run repeats it."""
@@ -99,7 +102,10 @@ class Replay(Source):
         mine = chosen[place.rank :: place.world]
         worth = advantages(credit, episodes)
         # A rank without rows asks for no drafts, but under FSDP2 it must take part in writing the others'.
-        rows = actor.rewrite([episodes[i] for i in mine])
+        if actor.rewriter is not None and actor.rewriter.joins:
+            raise UserError("rewrites cannot join recorded groups, whose advantages come from the whole file", got=True,
+                            expected="false, or data.source OnPolicy", key="data.rewriter.joins")  # fmt: skip
+        rows = actor.rewrite([episodes[i] for i in mine], place.draw(REWRITES))
         batch = actor.collator(rows, worth[mine], acted=self.behaviour == "start") if rows else None
         batch = batch if batch is not None else stand_in(episodes[chosen[0]], actor)
         return [replace(batch, behaviour="start", info={})]
@@ -133,7 +139,7 @@ class OnPolicy(Source):
         chosen = place.order(len(tasks))[began : began + self.prompts_per_rollout]
         start = time.perf_counter()
         drawn = draw(self.dynamic, place, tasks, chosen, lambda some, seed: actor.act(some, seed, self.generations))
-        drawn = replace(drawn, episodes=actor.rewrite(drawn.episodes))
+        drawn = drawn.grown(actor.gather(actor.rewrite(drawn.episodes, place.draw(REWRITES))))
         seconds = time.perf_counter() - start
         batches = self._cut(drawn, credited(drawn, credit), actor)
         whole = [batch if batch is not None else stand_in(episodes[0], actor) for batch in batches]
