@@ -30,6 +30,10 @@ class Evaluation(ABC):
     def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
         """95 % bootstrap interval of the first number of ``summary`` over prompts; None without records."""
 
+    def quality(self, records: Sequence[Record]) -> float:
+        """The first number of ``summary``, turned so that higher is better."""
+        return next(iter(self.summary(records).values()))
+
 
 class Answers(Evaluation):
     """Generates one greedy answer a prompt and has the critic score it."""
@@ -81,6 +85,9 @@ class Likelihood(Evaluation):
     def summary(self, records: Sequence[Record]) -> dict[str, float]:
         tokens = sum(r["tokens"] for r in records)
         return {"nll": sum(r["nll_sum"] for r in records) / tokens if tokens else math.nan}
+
+    def quality(self, records: Sequence[Record]) -> float:
+        return -super().quality(records)
 
     def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
         if not records:

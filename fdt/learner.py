@@ -23,7 +23,8 @@ from fdt.policy import LoRA, Policy
 from fdt.ranks import total
 from fdt.sharding import shard
 from fdt.strategies import check_mesh
-from fdt.teachers import Frozen, Shadow, Teacher, at
+from fdt.teachers import Frozen, Reference, Shadow, Teacher
+from fdt.told import told
 from objectives import Loss, Objective, Scored, Term
 
 
@@ -75,6 +76,7 @@ class Learner(LightningModule):
         self.track_start, self.max_bad_steps, self.seed = track_start, max_bad_steps, seed
         self.teacher = teacher if teacher is not None else Frozen()
         self.start: Teacher | None = None
+        self.reference: Reference | None = None
         self.policy: Policy | None = None
         self.bad_steps = 0
 
@@ -91,6 +93,8 @@ class Learner(LightningModule):
             self.start = self.teacher if isinstance(self.teacher, Frozen) else Frozen()
             if self.start is not self.teacher:
                 self.start.attach(self.policy)
+            if self.reference is not None:
+                self.reference.attach(self.policy)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.policy.trainable())
@@ -130,12 +134,15 @@ class Learner(LightningModule):
         others: dict[str, Scored] = {}
         rollouts = part.rollouts
         if part.teacher is not None and "teacher" in self.objective.needs:
-            others["teacher"] = at(self.teacher(self.policy, part.teacher), part.taught_tokens)
+            others |= told(self.teacher(self.policy, part.teacher), part, self.objective.needs)
         replayed = part.behaviour == "start" and any(map(uses_ratio, self.active.values()))
-        if self.track_start or replayed or "reference" in self.objective.needs:
-            others["reference"] = self.start(self.policy, part.student)
+        anchored = "reference" in self.objective.needs
+        if self.track_start or replayed or (anchored and self.reference is None):
+            others["start"] = self.start(self.policy, part.student)
+        if anchored:
+            others["reference"] = self.reference(self.policy, part.student) if self.reference else others["start"]
         if replayed and rollouts.old is None:
-            rollouts = replace(rollouts, old=others["reference"].log_probs.detach())
+            rollouts = replace(rollouts, old=others["start"].log_probs.detach())
         student = self.policy.score(part.student)
         return self.objective(student, others, rollouts), student, others, rollouts
 
@@ -169,13 +176,14 @@ class Learner(LightningModule):
                             remedy="set model.base and model.lora as they were when it was written")  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what trained (and the EMA teacher); the frozen base is named, not copied."""
+        """Keeps what trained, the EMA teacher and a reference that is reset; the frozen base is named, not copied."""
         wanted = {f"policy.{name}" for name, p in self.policy.named_parameters() if p.requires_grad}
         moving = isinstance(self.teacher, Shadow) and not isinstance(self.teacher, Frozen)
+        shadows = ("teacher.",) * moving + ("reference.",)
         checkpoint["state_dict"] = {
             name: value
             for name, value in checkpoint["state_dict"].items()
-            if name in wanted or (moving and name.startswith("teacher."))
+            if name in wanted or name.startswith(shadows)
         }
         checkpoint["fdt"] = {**self.policy.describe(), "version": __version__}
 

@@ -51,9 +51,9 @@ class Tally:
             taught = rollouts.marks["taught"]
             self._sum("gain/sum", (teacher - scored["logp"])[taught].sum())
             self._sum("gain/tokens", taught.sum())
-        if "reference" in others:
+        if "start" in others:
             # k3 on the acted tokens: unbiased for KL(policy || start) where they were sampled from the policy.
-            gap = others["reference"].log_probs.to(scored["logp"].dtype)[acted] - scored["logp"][acted]
+            gap = others["start"].log_probs.to(scored["logp"].dtype)[acted] - scored["logp"][acted]
             self._sum("kl/sum", (gap.exp() - 1 - gap).sum())
         self._sum("acted/tokens", acted.sum())
         self.tokens.append((part, {name: value.detach().float().cpu() for name, value in scored.items()}))

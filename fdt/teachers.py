@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -86,6 +86,15 @@ class Frozen(Shadow):
     """The policy as it was at the start. Rebuilt from the base on resume, so it is left out of checkpoints."""
 
 
+class Reference(Shadow):
+    """The policy as it was when it was last taken; a ``ReferenceKL`` term compares with it (ProRL, arXiv 2505.24864)."""
+
+    def take(self, policy: Policy) -> None:
+        """From now on the reference is the policy as it is."""
+        release(policy)
+        _copy(list(self.copies), policy.trainable())
+
+
 class EMA(Shadow):
     """Exponential moving average of the policy: copy <- (1 - rate) * copy + rate * policy after each optimiser step."""
 
@@ -127,7 +136,7 @@ def at(scored: Scored, index: Tensor) -> Scored:
     return Scored(hidden=scored.hidden, weight=scored.weight, targets=scored.targets, index=index)
 
 
-def _copy(into: list[nn.Parameter], source: list[Tensor]) -> None:
+def _copy(into: list[nn.Parameter], source: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for target, value in zip(into, source, strict=True):
             target.copy_(value)

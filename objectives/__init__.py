@@ -24,7 +24,7 @@ A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R
 | RLVMR | 2507.22844 | alpha A(row, by task) + (1 - alpha) A(step, by task and tag) | rlvmr |
 | SRL | 2510.25992 | r = similarity of the step, -1 where ill-formed; `informative` groups | srl |
 | RLCR | 2507.16806 | r = c - (q - c)^2, gated on format; `Spherical`, `ClippedLog` | rlcr |
-| ProRL | 2505.24864 | group mean, then whitened; + beta k2 to a reference under `ReferenceReset` | prorl |
+| ProRL | 2505.24864 | group mean, then whitened; + beta k2 to a reference that is reset | prorl |
 | VPO | 2605.22817 | r = mean over w of max over answers of w . r | vpo |
 | MaxRL | 2602.02710 | A = (r - mean) / mean | `MeanScaled` |
 | GDPO | 2601.05242 | each score standardised, summed, whitened | `PerReward` |
@@ -34,6 +34,7 @@ A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R
 | SRPO | 2604.02288 | taught failures distilled with weight exp(-H(T)), all others GRPO | srpo |
 | SDPG | 2606.04036 | GRPO + beta(step) KL(S, T) where A > 0 + k2 to the start | sdpg |
 | RLSD | 2604.03128 | A clip((T / S)^sign(A), 1 - eps, 1 + eps) | rlsd |
+| Rewrites in the group | 2506.03106 | -A pi / (pi + 0.1), no ratio | `OffPolicy` |
 | Imitation | - | -log pi of a corrected answer | imitation |
 | Skewed KL | 2402.03898 | KL(T, alpha T + (1 - alpha) S) and its reverse | `SkewedForwardKL` |
 | Generalised JSD | 2306.13649 | beta KL(T, M) + (1 - beta) KL(S, M) | `GeneralisedJS` |
@@ -88,6 +89,7 @@ from objectives.gates import (
 from objectives.heed import Certainty, Heed, Overlap
 from objectives.mismatch import IcePop, SequenceMask, TruncatedIS
 from objectives.objective import Mix, Objective
+from objectives.offpolicy import OffPolicy
 from objectives.policy import (
     PolicyGradient,
     cispo,
@@ -101,7 +103,7 @@ from objectives.reductions import ConstantLength, Reduction, SequenceMean, StepM
 from objectives.regularise import EntropyBonus, ReferenceKL, StayNear, absolute
 from objectives.rewards import FormatGate, Overlong, Reward, Score, TurnLimit, Weighted
 from objectives.sampling import AdvantageSampled, informative
-from objectives.schedules import Ramp, ReferenceReset, Schedule
+from objectives.schedules import Plateau, Ramp, Schedule
 from objectives.scored import Scored
 from objectives.sets import SetScore, collinearity, set_score
 from objectives.steps import DiscountedTurns, EpisodeReturn, MetaReasoning, PlanAmplified

@@ -1,4 +1,4 @@
-"""What changes over training: coefficients of terms, and when a reference is replaced."""
+"""What changes over training: coefficients of terms, and when something is due."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -41,23 +41,18 @@ class Ramp(Schedule):
 
 
 @dataclass(frozen=True)
-class ReferenceReset:
-    """When to replace the reference by the current policy (ProRL, arXiv 2505.24864): validation has stopped improving.
-
-    Whoever applies it also obeys `optimizer`: ProRL creates the optimiser anew, ProRL v2 keeps it.
-    """
+class Plateau:
+    """Validation has stopped improving: when ProRL replaces the reference by the policy (arXiv 2505.24864)."""
 
     patience: int = 3
-    """Validations without improvement before a reset."""
+    """Validations without improvement before it is due."""
     cooldown: int = 3
-    """Validations after a reset in which none follows."""
+    """Validations afterwards in which it is not due again."""
     least: float = 0.0
     """An improvement is more than this."""
-    optimizer: bool = True
-    """Create the optimiser anew too."""
 
     def due(self, history: Sequence[float], last: int | None = None) -> bool:
-        """Whether to reset now, after `history` (higher is better); `last` is the length it had at the last reset."""
+        """Whether it is due after `history` (higher is better); `last` is the length that it had the last time."""
         since = 0 if last is None else last
         if last is not None and len(history) - last <= self.cooldown:
             return False

@@ -5,6 +5,7 @@ from fdt.callbacks.checkpoint import Checkpoint
 from fdt.callbacks.evaluate import Evaluate
 from fdt.callbacks.inert import InertTerms
 from fdt.callbacks.predict import WritePredictions
+from fdt.callbacks.reset import ResetReference
 from fdt.callbacks.transcripts import Transcripts
 
-__all__ = ["Accounting", "Checkpoint", "Evaluate", "InertTerms", "Transcripts", "WritePredictions"]
+__all__ = ["Accounting", "Checkpoint", "Evaluate", "InertTerms", "ResetReference", "Transcripts", "WritePredictions"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Evaluate(Callback):
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self.measured = -1
+        self.quality = math.nan
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the last step too, wherever in an epoch ``max_steps`` fell."""
@@ -57,7 +59,7 @@ class Evaluate(Callback):
     def _close(self, trainer: Trainer, name: str) -> None:
         evaluation = trainer.datamodule.evaluation
         records = gather(self.records)
-        summary = evaluation.summary(records)
+        summary, self.quality = evaluation.summary(records), evaluation.quality(records)
         if trainer.is_global_zero:
             show(name, len(records), summary, evaluation.interval(records))
             write_lines(Path(trainer.default_root_dir) / "eval" / f"{name}.jsonl", records)

@@ -9,9 +9,11 @@ import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from lightning.pytorch.callbacks import Callback
 from torch import tensor
 
 import objectives
+from fdt.sources import Source
 from objectives import Credit, Mix, Objective, PolicyGradient, Rollouts, Scored
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,8 @@ def parse(path):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Objective, "model.objective")
     parser.add_subclass_arguments(Credit, "data.credit")
+    parser.add_subclass_arguments(Source, "data.source", required=False)
+    parser.add_argument("--trainer.callbacks", type=list[Callback])
     built = parser.instantiate(parser.parse_object(yaml.safe_load(path.read_text())))
     return built.model.objective, built.data.credit
 

@@ -16,10 +16,10 @@ from objectives import (
     Imitate,
     Mix,
     OffPolicySequences,
+    Plateau,
     PolicyGradient,
     ProbabilityShift,
     Ramp,
-    ReferenceReset,
     RowWeight,
     SequenceMask,
     SkipFirst,
@@ -139,7 +139,7 @@ def test_a_scheduled_coefficient_follows_the_step():
 
 
 def test_a_plateau_resets_once_then_cools_down():
-    rule = ReferenceReset(patience=2, cooldown=2)
+    rule = Plateau(patience=2, cooldown=2)
     history = [0.1, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
     fired, last = [], None
     for n in range(1, len(history) + 1):
