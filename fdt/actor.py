@@ -12,13 +12,16 @@ import torch
 
 from fdt.batch import Batch, View, untrained
 from fdt.collate import Collator
-from fdt.engines import Engine, Sample
+from fdt.drafters import PolicyDrafter
+from fdt.budgets import Play
+from fdt.engines import Engine
+from fdt.environments import Environment, SingleTurn
 from fdt.policy import Policy
 from fdt.scoring import log_probs
-from fdt.text import prompt_ids
+from fdt.turns import TurnLoop
 from feedback.critics import Critic
 from feedback.rewriter import Rewriter
-from feedback.types import Episode, Message, Task, Turn
+from feedback.types import Episode, Task
 
 
 @dataclass
@@ -34,6 +37,8 @@ class Actor:
         budget: tokens of one forward when log-probs are computed.
         precision: the context in which training runs its forwards (autocast under bf16-mixed), so that log-probs kept
             here are those that training would compute.
+        environment: what the episodes are played against; by default an episode is one answer.
+        play: how many turns, how long, and what happens when the environment breaks; ``played`` counts how it went.
     """
 
     policy: Policy
@@ -43,43 +48,37 @@ class Actor:
     rewriter: Rewriter | None = None
     budget: int = 4096
     precision: Callable[[], AbstractContextManager] = nullcontext
+    environment: Environment = SingleTurn()
+    play: Play = Play()
     refused: Counter[str] = field(default_factory=Counter)
+    played: Counter[str] = field(default_factory=Counter)
 
     def act(self, tasks: Sequence[Task], seed: int | None, generations: int = 1) -> list[Episode]:
-        """Answers each task ``generations`` times (greedily where seed is None) and has the answers judged."""
+        """Plays each task ``generations`` times (greedily where seed is None) and has the episodes judged."""
         tasks = [task for task in tasks for _ in range(generations)]
-        tokenizer = self.policy.tokenizer
-        answers = self.engine.generate(self.policy, [prompt_ids(t.messages, tokenizer) for t in tasks], seed)
+        alone = isinstance(self.environment, SingleTurn)
+        context = None if alone else self.play.max_context or self.collator.max_tokens
+        loop = TurnLoop(self.policy, self.engine, self.environment, self.play, context, self.played)
         episodes = [
-            Episode(id=f"{task.key}#{n % generations}", task=task, turns=(self._turn(said),), meta={})
-            for n, (task, said) in enumerate(zip(tasks, answers, strict=True))
+            replace(episode, id=f"{episode.task.key}#{number % generations}")
+            for number, episode in enumerate(loop(tasks, seed))
         ]
         return self.critic(episodes) if self.critic is not None else episodes
 
-    def rewrite(self, episodes: list[Episode]) -> list[Episode]:
-        """Lets the policy rewrite what was criticised; the gate's refusals are counted by reason in ``refused``.
+    def rewrite(self, episodes: list[Episode], seed: int = 0) -> list[Episode]:
+        """Has what was criticised rewritten; the gate's verdicts are counted by reason in ``refused``.
 
-        Drafts are decoded greedily: the best the policy can do with the critique, and about twice as often accepted
-        as samples.
+        Rewrites that join their group follow as episodes of their own.
         """
         if self.rewriter is None:
             return episodes
-        prompts = self.rewriter.prompts(episodes)
-        drafts = self._draft([p for p in prompts if p is not None])
-        remaining = iter(drafts)
-        placed = [next(remaining) if p is not None else None for p in prompts]
-        episodes, refused = self.rewriter.accept(episodes, placed)
-        self.refused.update(refused)
+        episodes, verdicts = self.rewriter.rewrite(episodes, PolicyDrafter(self.policy, self.engine), seed)
+        self.refused.update(verdicts)
         return episodes
 
-    def _draft(self, prompts: list[list[Message]]) -> list[str]:
-        tokenizer = self.policy.tokenizer
-        answers = self.engine.generate(self.policy, [prompt_ids(m, tokenizer) for m in prompts], None)
-        return [tokenizer.decode(answer.ids, skip_special_tokens=True).strip() for answer in answers]
-
-    def _turn(self, said: Sample) -> Turn:
-        text = self.policy.tokenizer.decode(said.ids, skip_special_tokens=True)
-        return Turn(role="assistant", text=text, ids=said.ids, log_probs=said.log_probs, sampled=True)
+    def gather(self, episodes: list[Episode]) -> list[Episode]:
+        """Notes on whole groups what the hint tells of the others (a better answer)."""
+        return episodes if self.collator.hint is None else self.collator.hint.gather(episodes)
 
     def answer_log_probs(self, episodes: Sequence[Episode]) -> list[float]:
         """Sum of log-probs (nats) of each episode's answer under the current policy; NaN for an empty answer."""

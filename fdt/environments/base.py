@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feedback.types import Feedback, Message, Task, Turn
@@ -40,12 +41,19 @@ class Session(ABC):
             EnvironmentFault: where the session itself broke; the episode is then played again or the run stops.
         """
 
+    def cut(self) -> tuple[Feedback, ...]:
+        """Judgements of an episode that ran out of turns or of context before it was over; none unless overridden."""
+        return ()
+
     def close(self) -> None:
-        """Frees what the session holds; called once, whether the episode ended or broke."""
+        """Frees what the session holds; called once, whether the episode ended, was cut or broke."""
 
 
 class Environment(ABC):
     """Deals tasks and plays them."""
+
+    judges: bool = True
+    """Whether its sessions score what is played; where they do not, a critic must."""
 
     @abstractmethod
     def tasks(self, split: str, count: int, seed: int) -> list[Task]:
@@ -61,4 +69,22 @@ class Environment(ABC):
 
     @abstractmethod
     def start(self, task: Task, seed: int) -> Session:
-        """A session of its own for one episode of ``task``; ``seed`` fixes whatever chance it holds."""
+        """A session of its own for one episode of ``task``; ``seed`` fixes whatever chance it holds.
+
+        Raises:
+            EnvironmentFault: where no session could be had.
+        """
+
+    def replies(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
+        """Answers the turns of many sessions, a fault in the place of what broke; one by one unless overridden."""
+        return [answered(session, turn) for session, turn in said]
+
+
+def answered(session: Session, turn: Turn) -> Reply | EnvironmentFault:
+    """The session's reply, or the fault that kept it from replying; errors of the operating system are faults too."""
+    try:
+        return session.reply(turn)
+    except EnvironmentFault as fault:
+        return fault
+    except OSError as fault:
+        return EnvironmentFault(f"{type(fault).__name__}: {fault}")
