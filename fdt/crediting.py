@@ -50,12 +50,16 @@ def compared(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, s
 
 
 def row(episode: Episode) -> Row:
-    """Task, named scores (``score`` is the mean of all), and the length of the answer in tokens where it was sampled."""
+    """Task, named scores (``score`` is the episode's own), and the length of the answer in tokens where it was sampled.
+
+    A name that was judged without a number is there as NaN: a policy that never states a confidence is no mistake in a
+    config.
+    """
     named: dict[str, list[float]] = defaultdict(list)
     for item in episode.feedback:
-        if not math.isnan(item.score):
-            named[item.name].append(item.score)
-    scores = {name: sum(values) / len(values) for name, values in named.items()} | {"score": episode.score}
+        named[item.name] += [] if math.isnan(item.score) else [item.score]
+    scores = {name: sum(values) / len(values) if values else math.nan for name, values in named.items()}
+    scores |= {"score": episode.score}
     return episode.task.key, scores, len(episode.turns[-1].ids or ())
 
 
