@@ -1,0 +1,18 @@
+"""The one gateway for all model calls: `Gateway.ask` takes requests and gives replies or failures."""
+
+from feedback.gateway.budget import Budget
+from feedback.gateway.gateway import Gateway, Price
+from feedback.gateway.types import (
+    Failure,
+    GatewayStop,
+    Outage,
+    OverBudget,
+    Refused,
+    Reply,
+    Request,
+    Sampling,
+    Usage,
+)
+
+__all__ = ["Budget", "Failure", "Gateway", "GatewayStop", "Outage", "OverBudget", "Price", "Refused", "Reply", "Request",
+           "Sampling", "Usage"]

@@ -1,0 +1,164 @@
+"""`Gateway`: where all model calls go through, and what one job of calls does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from feedback.faults import DataFault, show
+from feedback.gateway.breaker import Breaker
+from feedback.gateway.budget import Budget
+from feedback.gateway.log import Log
+from feedback.gateway.types import Failure, Reply, Request, Usage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A server that speaks the chat-completions protocol, and how it is used.
+
+    What was answered is never asked again, in this run or another; what fails stays a `Failure`. Only what every
+    call would meet raises: an outage beyond `patience`, a refused key, an exhausted budget (`GatewayStop`).
+    """
+
+    model: str
+    """The model's name on the server."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """The server's address up to and including /v1."""
+    key_variable: str | None = None
+    """Name of the environment variable that holds the key; null sends none. The key itself never stands in a config."""
+    cache: str = "runs/calls"
+    """Folder that keeps all replies, and counts what they took; runs and ranks may share it."""
+    budget: Budget = Budget()
+    """The most that the calls in `cache` may take."""
+    concurrency: int = 64
+    """Calls in flight at once."""
+    deadline: float = 120.0
+    """Seconds that one try may take, to the last byte."""
+    retries: int = 4
+    """Further tries after a failure that may pass: 500, a timeout, a broken connection. Waiting because the server
+    asks for it (429) or because it is down does not count."""
+    patience: float = 900.0
+    """Seconds without any reply after which an outage ends the job. With several ranks, stay below the time after
+    which the ranks give each other up (30 minutes by default)."""
+    structured: bool = True
+    """Whether to ask for replies that keep to a JSON schema; a server that refuses is asked without."""
+    limit_field: str = "max_tokens"
+    """The server's name for the longest reply; some reasoning models want max_completion_tokens."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the request body, such as {chat_template_kwargs: {enable_thinking: false}}."""
+    progress: bool = False
+    """Whether to draw a bar with calls, tokens and cost."""
+
+    def __post_init__(self) -> None:
+        place = urlsplit(self.base_url)
+        if place.scheme not in ("http", "https") or not place.hostname or place.username or place.query:
+            raise self._fault("base_url", show(place._replace(netloc=place.hostname or "").geturl()),
+                              "http://HOST/v1 or https://HOST/v1 without credentials")
+        for name in ("concurrency", "deadline", "patience"):
+            if not getattr(self, name) > 0:
+                raise self._fault(name, show(getattr(self, name)), "more than 0")
+        if self.key_variable is not None and not self.key_variable.isidentifier():
+            # Somebody may have put the key itself here, so it is not repeated.
+            raise self._fault("key_variable", "something else", "the name of an environment variable")
+
+    def ask(self, requests: Sequence[Request]) -> list[Reply | Failure]:
+        """A reply or a failure for each request, in order. Blocks; works within a running event loop too.
+
+        Raises `Outage`, `Refused` or `OverBudget` where no further call makes sense (calls that were in flight have
+        ended and are kept), and `DataFault` where the cache cannot be used or the key's variable is not set.
+        """
+        if not requests:
+            return []
+        log = self._log
+        log.refresh()
+        keys = [request.key(self.identity) for request in requests]
+        found: dict[str, Reply | Failure] = {}
+        wanted: dict[str, Request] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if key not in found and key not in wanted:
+                kept = log.reply(key)
+                (found if kept else wanted)[key] = kept or request
+        if wanted:
+            from feedback.gateway.job import Job  # brings openai, which takes a second to import
+
+            try:
+                found |= blocking(Job(self, self.key(), log, self._breaker).run(wanted, len(found)))
+            finally:
+                log.flush()
+        return [found[key] for key in keys]
+
+    def price(self, requests: Sequence[Request]) -> Price:
+        """What these requests would take, without sending any."""
+        log = self._log
+        log.refresh()
+        new = {request.key(self.identity): request for request in requests}
+        new = {key: request for key, request in new.items() if log.reply(key) is None}
+        prompt = sum(request.likely_prompt_tokens for request in new.values())
+        longest = sum(request.sampling.max_tokens for request in new.values())
+        most = sum(request.most_prompt_tokens for request in new.values())
+        return Price(len(requests), len(new), Usage(prompt, longest), self.budget.price(Usage(prompt, longest)),
+                     self.budget.price(Usage(most, longest)))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of this gateway can change a reply."""
+        return {"base_url": self.base_url.rstrip("/"), "model": self.model, "extra": self.extra}
+
+    def key(self) -> str | None:
+        """The key, from the environment; raises `DataFault` where the variable is not set."""
+        if self.key_variable is None:
+            return None
+        key = os.environ.get(self.key_variable, "").strip()
+        if not key:
+            raise self._fault("key_variable", f"{self.key_variable}, which is not set", "a variable that holds the key",
+                              f"export {self.key_variable}=... in the shell that starts this.")
+        return key
+
+    def _fault(self, name: str, got: str, expected: str, remedy: str = "") -> DataFault:
+        return DataFault("config", None, f"gateway.{name}", got, expected, remedy)
+
+    @cached_property
+    def _log(self) -> Log:
+        return Log(self.cache)
+
+    @cached_property
+    def _breaker(self) -> Breaker:
+        return Breaker(self.base_url, self.patience)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: open files and the breaker belong to one process."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_log", "_breaker")}
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a job would take."""
+
+    requests: int
+    """Replies that are wanted."""
+    calls: int
+    """Those that are not in the cache."""
+    usage: Usage
+    """Their tokens: the prompts estimated at four characters a token, the replies at their longest."""
+    cost: float
+    """What these tokens cost."""
+    most: float
+    """What they cost if every byte of the prompts were a token."""
+
+
+def blocking(job: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end, in a thread of its own where this one already has an event loop (notebooks)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(job)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, job).result()

@@ -1,0 +1,132 @@
+"""One job: many calls in flight, each claimed before it is sent and kept before it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from feedback.gateway.breaker import Breaker
+from feedback.gateway.log import Log
+from feedback.gateway.progress import Bar
+from feedback.gateway.types import Failure, GatewayStop, Reply, Request, Usage
+from feedback.gateway.wire import Trouble, Wire
+
+if TYPE_CHECKING:
+    from feedback.gateway.gateway import Gateway
+
+LOOK_AGAIN = 0.2
+"""Seconds between two looks at a call that another process has under way."""
+FLUSH = 1.0
+"""Seconds between two flushes to the disk: what a power cut can cost."""
+
+
+class Job:
+    """What is in flight for one `Gateway.ask`."""
+
+    def __init__(self, gateway: Gateway, key: str | None, log: Log, breaker: Breaker):
+        self.gateway, self.key, self.log, self.breaker = gateway, key, log, breaker
+        self.found: dict[str, Reply | Failure] = {}
+        self.stopping = False
+        self.sending: set[asyncio.Task[None]] = set()
+
+    async def run(self, wanted: Mapping[str, Request], kept: int) -> dict[str, Reply | Failure]:
+        """A reply or a failure for each key; `kept` others of the same job were in the cache.
+
+        Raises `GatewayStop` after the calls in flight have ended.
+        """
+        lanes = min(self.gateway.concurrency, len(wanted))
+        self.wire, self.probing = Wire(self.gateway, self.key, lanes), asyncio.Lock()
+        todo = iter(wanted.items())
+        with Bar(self.gateway.progress, kept, len(wanted), self.gateway.budget) as self.bar:
+            flusher = asyncio.create_task(self._flush())
+            workers = [asyncio.create_task(self._work(lane, todo)) for lane in range(lanes)]
+            try:
+                await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+                self.stopping = True
+                for task in set(workers) - self.sending:
+                    task.cancel()  # waits for its turn or for an outage to end; what is in flight may end
+                ends = await asyncio.gather(*workers, return_exceptions=True)
+            finally:
+                for task in (*workers, flusher):
+                    task.cancel()
+                await asyncio.gather(*workers, flusher, return_exceptions=True)
+                await self.wire.close()
+        self._raise(ends)
+        return self.found
+
+    @staticmethod
+    def _raise(ends: list[BaseException | None]) -> None:
+        """The reason to stop, if there is one; any other error is a fault of ours and comes first."""
+        errors = [end for end in ends if isinstance(end, Exception)]
+        errors.sort(key=lambda error: isinstance(error, GatewayStop))
+        if errors:
+            raise errors[0]
+
+    async def _work(self, lane: int, todo: Iterator[tuple[str, Request]]) -> None:
+        for key, request in todo:
+            found = await self._answer(lane, key, request)
+            if found is None:
+                return
+            self.found[key] = found
+            self.bar.count(found)
+
+    async def _answer(self, lane: int, key: str, request: Request) -> Reply | Failure | None:
+        """The reply to one request, or why there is none; None when the job stops first."""
+        tries, began = 0, time.monotonic()
+        reserve = Usage(request.most_prompt_tokens, request.sampling.max_tokens)
+        while not self.stopping:
+            async with self.breaker.passage(self.probing):
+                claimed = self.log.claim(key, reserve, self.gateway.budget)
+                if isinstance(claimed, Reply):
+                    return claimed
+                result = await self._send(lane, key, request) if claimed else None
+            if isinstance(result, Reply):
+                return result
+            if result is None:
+                await asyncio.sleep(LOOK_AGAIN)
+                continue
+            tries += result.failure.kind != "rate limit"
+            if not result.again or self._enough(tries, began):
+                return result.failure
+            await asyncio.sleep(self.breaker.backoff(max(tries, 1)))
+        return None
+
+    def _enough(self, tries: int, began: float) -> bool:
+        """Whether to give up on a request while the server answers others; an outage is the breaker's to end."""
+        if not self.breaker.closed:
+            return False
+        return tries > self.gateway.retries or time.monotonic() - began > self.gateway.patience
+
+    async def _send(self, lane: int, key: str, request: Request) -> Reply | Trouble:
+        """One try, on record before and after; tells the breaker."""
+        task = asyncio.current_task()
+        self.sending.add(task)
+        try:
+            async with asyncio.timeout(self.gateway.deadline):
+                result = await self.wire.send(request, lane)
+        except TimeoutError:
+            result = self.wire.late()
+        except GatewayStop:
+            self.log.drop(key, "refused", paid=False)
+            raise
+        finally:
+            self.sending.discard(task)
+        if isinstance(result, Reply):
+            self.log.keep(key, result)
+            self.breaker.succeeded()
+            return result
+        self.log.drop(key, result.failure.kind, result.paid)
+        if result.failure.kind != "refused":
+            self.breaker.failed(key, result.failure.reason, result.surely)
+        if result.wait is not None:
+            self.breaker.hold(result.wait)
+        return result
+
+    async def _flush(self) -> None:
+        with suppress(asyncio.CancelledError):
+            while True:
+                await asyncio.sleep(FLUSH)
+                await asyncio.to_thread(self.log.flush)

@@ -1,0 +1,177 @@
+"""What was sent and what came back: one append-only file of JSON lines that processes and ranks may share.
+
+A line is written *before* a call ("sent": who, how many tokens at most) and one after it ("reply", or "failed"). So the
+file is the cache, the ledger of the budget, and the list of calls that somebody else has under way, and it needs no
+repair after `kill -9`: a line that was not finished is skipped, and a call whose sender died is sent again.
+
+Lines reach the kernel at once, so they outlive the process. `flush` brings them to the disk, for a power cut.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from feedback.faults import DataFault
+from feedback.gateway.budget import Budget
+from feedback.gateway.types import Reply, Usage
+
+NAME = "calls.jsonl"
+
+
+class Log:
+    """The calls of one folder. Not for several threads at once; processes may share the folder."""
+
+    def __init__(self, folder: str | Path):
+        """Opens or makes the folder; raises `DataFault` where that fails."""
+        self.folder = Path(folder).expanduser()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.file = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            # Whoever holds the lock on a file of this name is alive: a pid would be given to others later.
+            self.name = secrets.token_hex(8)
+            self.life = os.open(self._life(self.name), os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self.life, fcntl.LOCK_EX)
+        except OSError as error:
+            raise DataFault(str(folder), None, "cache", str(error), "a folder that can be written") from None
+        self.close = weakref.finalize(self, _end, os.getpid(), self.file, self.life, self._life(self.name))
+        self.read = 0
+        self.places: dict[str, tuple[int, int]] = {}  # replies: key -> where the line starts, its bytes
+        self.open: dict[str, tuple[str, Usage]] = {}  # calls under way: key -> who, tokens reserved
+        self.calls = 0
+        self.spent = Usage()  # what was paid for, and what is reserved
+        self.broken = 0
+        self.dirty = False
+
+    def flush(self) -> None:
+        """Brings what was written to the disk."""
+        if self.dirty:
+            self.dirty = False
+            os.fsync(self.file)
+
+    def reply(self, key: str) -> Reply | None:
+        """The reply kept for a key, as far as the file has been read (see `refresh`)."""
+        place = self.places.get(key)
+        if place is None:
+            return None
+        found = json.loads(os.pread(self.file, place[1], place[0]))
+        return Reply(found["text"], Usage(found["prompt"], found["completion"]), True, found["finish"])
+
+    def refresh(self) -> None:
+        """Takes in the lines that others have added; one that is not finished waits for its end."""
+        size = os.fstat(self.file).st_size
+        while self.read < size:
+            block = os.pread(self.file, 1 << 24, self.read)
+            whole = block.rfind(b"\n") + 1
+            if not whole:
+                if len(block) < 1 << 24:
+                    return
+                raise DataFault(str(self.folder / NAME), None, "cache", "a line of over 16 MiB", "a log of calls")
+            at = self.read
+            for line in block[:whole].splitlines(keepends=True):
+                self._take(line, at)
+                at += len(line)
+            self.read = at
+
+    def claim(self, key: str, reserve: Usage, within: Budget) -> Reply | bool:
+        """The reply, where there is one by now; False while another process is asking; True when it is ours to ask.
+
+        In the last case the call and its tokens are on record before this returns. Raises `OverBudget` where they
+        could go beyond `within`, or `DataFault` where the disk is full.
+        """
+        with self._locked():
+            self.refresh()
+            kept = self.reply(key)
+            if kept is not None:
+                return kept
+            owner = self.open.get(key)
+            if owner is not None and owner[0] != self.name and self._lives(owner[0]):
+                return False
+            within.check(self.calls + 1, self.spent + reserve, str(self.folder))
+            self._append({"event": "sent", "key": key, "by": self.name, "prompt": reserve.prompt,
+                          "completion": reserve.completion})
+            return True
+
+    def keep(self, key: str, reply: Reply) -> None:
+        """Puts a reply on record, and what it really took in place of what was reserved."""
+        with self._locked():
+            self._append({"event": "reply", "key": key, "prompt": reply.usage.prompt,
+                          "completion": reply.usage.completion, "finish": reply.finish, "text": reply.text})
+
+    def drop(self, key: str, kind: str, paid: bool) -> None:
+        """Puts on record that a call failed; where it cannot have been `paid`, its tokens are free again."""
+        with self._locked():
+            self._append({"event": "failed", "key": key, "kind": kind, "paid": paid})
+
+    def _take(self, line: bytes, at: int) -> None:
+        try:
+            event = json.loads(line)
+            key, kind = event["key"], event["event"]
+            if kind == "sent":
+                reserved = Usage(event["prompt"], event["completion"])
+                self.open[key] = (event["by"], reserved)
+                self.calls, self.spent = self.calls + 1, self.spent + reserved
+                return
+            reserved = self.open.pop(key, ("", Usage()))[1]
+            if kind == "reply":
+                self.places[key] = (at, len(line))
+                self.spent = self.spent - reserved + Usage(event["prompt"], event["completion"])
+            elif not event["paid"]:
+                self.spent = self.spent - reserved
+        except (ValueError, KeyError, TypeError):  # the end of a killed process, or a hand that edited
+            self.broken += 1
+
+    def _append(self, event: dict[str, Any]) -> None:
+        line = json.dumps(event, ensure_ascii=True).encode() + b"\n"
+        size = os.fstat(self.file).st_size
+        if size and os.pread(self.file, 1, size - 1) != b"\n":
+            line = b"\n" + line  # closes the line of a process that was killed while it wrote
+        try:
+            written = os.write(self.file, line)
+        except OSError as error:
+            raise DataFault(str(self.folder / NAME), None, "cache", str(error), "room for another line") from None
+        if written != len(line):
+            raise DataFault(str(self.folder / NAME), None, "cache", "a full disk", "room for another line")
+        self.dirty = True
+        self.refresh()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self.file, fcntl.LOCK_UN)
+
+    def _life(self, name: str) -> Path:
+        return self.folder / f".alive-{name}"
+
+    def _lives(self, name: str) -> bool:
+        try:
+            life = os.open(self._life(name), os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            self._life(name).unlink(missing_ok=True)
+            return False
+        finally:
+            os.close(life)
+
+
+def _end(pid: int, file: int, life: int, path: Path) -> None:
+    """Closes a log, at the latest when the interpreter ends; claims on calls under way are given up with it."""
+    if os.getpid() == pid:
+        path.unlink(missing_ok=True)
+        os.close(life)
+        os.close(file)

@@ -1,0 +1,187 @@
+"""One try of one call through the openai client: a reply, or what kind of trouble there was. Nothing else gets out."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import math
+import ssl
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import openai
+
+from feedback.faults import show
+from feedback.gateway.types import Failure, Refused, Reply, Request, Usage
+
+if TYPE_CHECKING:
+    from feedback.gateway.gateway import Gateway
+
+# openai 2 stands on httpx, openai 3 on httpx2: the same classes, found through the one that its client derives from.
+BASE = next(base for base in openai.DefaultAsyncHttpxClient.__mro__ if base.__name__ == "AsyncClient")
+http = importlib.import_module(BASE.__module__.partition(".")[0])
+
+POOL = 16
+"""Connections of one client: a pool searches all of its connections at each call, which hundreds make slow."""
+LONGEST_TEXT = 1 << 22
+"""Characters of the longest reply that is kept."""
+NO_KEY = "none"
+QUOTING = ("openai", "httpcore", "httpcore2")
+"""Loggers that repeat what a server sent when they log everything; some servers send the key back."""
+TEMPORARY = {408, 500, 502, 503, 504, 529}
+OUTAGES = {502, 503, 529}
+HOPELESS = {401: "the key", 402: "the credit", 403: "the key's rights", 404: "the address or the model's name"}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A try that gave no reply."""
+
+    failure: Failure
+    again: bool = False
+    """Another try may help."""
+    surely: bool = False
+    """No request could have succeeded."""
+    paid: bool = False
+    """The server may have charged for it."""
+    wait: float | None = None
+    """Seconds after which the server wants to be asked again."""
+
+
+class Wire:
+    """The clients of one job. Make it and close it in the event loop that uses it."""
+
+    def __init__(self, gateway: Gateway, key: str | None, lanes: int):
+        self.gateway, self.key = gateway, key or NO_KEY
+        self.structured = gateway.structured
+        for name in QUOTING:
+            logger = logging.getLogger(name)
+            logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
+        self.clients = [self._client() for _ in range(-(-lanes // POOL))]
+
+    def _client(self) -> openai.AsyncOpenAI:
+        limits = http.Limits(max_connections=None, max_keepalive_connections=None)
+        transport = openai.DefaultAsyncHttpxClient(
+            limits=limits, follow_redirects=False, timeout=http.Timeout(self.gateway.deadline),
+            verify=trust() if self.gateway.base_url.startswith("https") else False)
+        client = openai.AsyncOpenAI(api_key=self.key, base_url=self.gateway.base_url, max_retries=0,
+                                    http_client=transport)
+        client.organization = client.project = None  # taken from the environment, and no business of another host
+        return client
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        for client in self.clients:
+            await client.close()
+
+    async def send(self, request: Request, lane: int) -> Reply | Trouble:
+        """One try. Raises `Refused` where the answer would be the same for every request."""
+        try:
+            response = await self.clients[lane // POOL].post(
+                "/chat/completions", cast_to=http.Response, body=self._body(request))
+            return self._read(request, response.content)
+        except openai.APIStatusError as error:
+            return self._status(request, error)
+        except openai.APITimeoutError as error:
+            return _lost("timeout", error)
+        except (openai.OpenAIError, http.HTTPError) as error:
+            return _lost("reset", error)
+
+    def late(self) -> Trouble:
+        """What a try is that the deadline has ended."""
+        return Trouble(Failure("timeout", f"no whole reply within {self.gateway.deadline:g} s"), again=True, paid=True)
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        messages = [m | {"content": (m.get("content") or "").encode(errors="replace").decode()} for m in request.messages]
+        body = {"model": self.gateway.model, "messages": messages, **dict(self.gateway.extra)}
+        if request.schema is not None and self.structured:
+            body["response_format"] = {"type": "json_schema", "json_schema": {
+                "name": "reply", "strict": True, "schema": dict(request.schema)}}
+        return body | request.sampling.as_body(self.gateway.limit_field)
+
+    def _read(self, request: Request, body: bytes) -> Reply | Trouble:
+        try:
+            found = json.loads(body)
+            choice = found["choices"][0]
+            text = choice["message"]["content"]
+        except (ValueError, RecursionError):
+            return self._unreadable("no JSON but " + show(self.scrub(body[:400].decode(errors="replace"))))
+        except (TypeError, KeyError, IndexError):
+            return self._unreadable("JSON without choices[0].message.content: " + show(self.scrub(repr(found)[:400])))
+        if not isinstance(text, str) or len(text) > LONGEST_TEXT:
+            return self._unreadable(f"content that is {'too long' if isinstance(text, str) else 'no text'}")
+        most = Usage(request.most_prompt_tokens, request.sampling.max_tokens)
+        finish = choice.get("finish_reason")
+        return Reply(self.scrub(text), _usage(found.get("usage"), most), False,
+                     self.scrub(finish) if isinstance(finish, str) else None)
+
+    @staticmethod
+    def _unreadable(what: str) -> Trouble:
+        return Trouble(Failure("body", f"the server sent {what}"), paid=True)
+
+    def _status(self, request: Request, error: openai.APIStatusError) -> Trouble:
+        status, said = error.status_code, show(self.scrub(error.response.text[:400]))
+        if 300 <= status < 400:
+            target = self.scrub(error.response.headers.get("location", ""))
+            raise self._refused(f"a redirect ({status}) to {show(target)}", "no redirect: prompts go to this host alone")
+        if status in HOPELESS or (status == 429 and _no_credit(error)):
+            raise self._refused(f"status {status}: {said}", f"a server that accepts {HOPELESS.get(status, 'the credit')}")
+        if status == 429:
+            return Trouble(Failure("rate limit", f"status 429: {said}"), again=True, wait=retry_after(error.response))
+        if status in TEMPORARY:
+            return Trouble(Failure("server", f"status {status}: {said}"), again=True, surely=status in OUTAGES,
+                           wait=retry_after(error.response))
+        if status == 400 and request.schema is not None and self.structured and "response_format" in error.response.text:
+            self.structured = False  # this server knows no schemas; the prompt says the same in words
+            return Trouble(Failure("refused", said), again=True)
+        return Trouble(Failure("refused", f"status {status}: {said}"))
+
+    def _refused(self, got: str, expected: str) -> Refused:
+        return Refused(self.gateway.base_url, None, "gateway", got, expected,
+                       f"Check gateway.base_url, gateway.model and the variable {self.gateway.key_variable}.")
+
+    def scrub(self, text: str) -> str:
+        """Text from the server without the key, which some servers echo."""
+        return text.replace(self.key, "[key]") if self.key != NO_KEY else text
+
+
+@lru_cache(maxsize=1)
+def trust() -> ssl.SSLContext:
+    """The system's certificates, read once for all clients."""
+    return http.create_ssl_context()
+
+
+def _lost(kind: str, error: Exception) -> Trouble:
+    """A connection that failed: before anything was sent, or in the middle."""
+    cause = error.__cause__ or error
+    if isinstance(cause, (http.ConnectError, http.ConnectTimeout)):
+        return Trouble(Failure("server", f"no connection ({type(cause).__name__})"), again=True, surely=True)
+    return Trouble(Failure(kind, f"the connection failed ({type(cause).__name__})"), again=True, paid=True)
+
+
+def _usage(found: Any, most: Usage) -> Usage:
+    """The server's count of tokens; `most` where it gives none that makes sense."""
+    numbers = [found.get(name) if isinstance(found, dict) else None for name in ("prompt_tokens", "completion_tokens")]
+    read, written = (number if type(number) is int and number >= 0 else None for number in numbers)
+    return Usage(most.prompt if read is None else read, most.completion if written is None else written)
+
+
+def _no_credit(error: openai.APIStatusError) -> bool:
+    return "insufficient_quota" in (error.code, error.type) or "insufficient_quota" in error.response.text[:2000]
+
+
+def retry_after(response: Any) -> float | None:
+    """Seconds that the server asks to wait: Retry-After as a number or as a date (RFC 9110, section 10.2.3)."""
+    said = response.headers.get("retry-after", "")
+    try:
+        seconds = float(said)
+    except ValueError:
+        try:
+            # Measured by the server's own clock where it shows it.
+            seconds = (parsedate_to_datetime(said) - parsedate_to_datetime(response.headers["date"])).total_seconds()
+        except (ValueError, TypeError, KeyError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
