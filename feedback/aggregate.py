@@ -48,14 +48,19 @@ class Disagreement:
         return f"{self.unequal} of {self.several} scored several times differ, on average by {self.spread:.2f} of the scale"
 
 
+def check_rule(rule: str) -> None:
+    """Raises `DataFault` for an unknown rule."""
+    if rule not in RULES:
+        raise DataFault("aggregate", None, "rule", show(rule), "one of " + ", ".join(RULES))
+
+
 def aggregated(episodes: list[Episode], rule: str = "mean") -> list[Episode]:
     """The episodes with one score for each name and turn; words, corrections and their annotators all stay.
 
     The first item of a name and turn gets the score, and loses its annotator unless the rule is `first`; the others
     keep what else they say. Raises `DataFault` for an unknown rule.
     """
-    if rule not in RULES:
-        raise DataFault("aggregate", None, "rule", show(rule), "one of " + ", ".join(RULES))
+    check_rule(rule)
     combine = RULES[rule]
     return episodes if combine is None else [_one_score(episode, combine, rule) for episode in episodes]
 
@@ -105,3 +110,26 @@ def _first_of(item: Feedback, score: float, rule: str) -> list[Feedback]:
 def _words(item: Feedback) -> list[Feedback]:
     spoken = item.text is not None or item.revision is not None
     return [replace(item, score=math.nan)] if spoken else []
+
+
+def win_shares(episodes: list[Episode]) -> list[Episode]:
+    """Adds a score `win_share` to the answers that were compared: the mean share of their comparisons that they won.
+
+    A comparison with strength s gives s to the episode that holds it and 1 − s to the other. Tasks whose compared
+    answers all have scores of their own get none.
+    """
+    shares: dict[str, list[float]] = {}
+    for episode in episodes:
+        for item in episode.preferences:
+            shares.setdefault(episode.id, []).append(item.strength)
+            shares.setdefault(item.over, []).append(1 - item.strength)
+    if not shares:
+        return episodes
+    unscored = {episode.task.key for episode in episodes if episode.id in shares and math.isnan(episode.score)}
+    return [_with_share(episode, shares[episode.id]) if episode.id in shares and episode.task.key in unscored
+            else episode for episode in episodes]
+
+
+def _with_share(episode: Episode, shares: list[float]) -> Episode:
+    source = episode.feedback[0].source if episode.feedback else "human"
+    return episode.with_feedback(Feedback(source, None, "win_share", _mean(shares)))

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import make_dataclass, replace
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 from msgspec import Struct, field
@@ -153,7 +154,11 @@ def distinct(texts: Iterable[str | None]) -> tuple[str, ...]:
 
 def prompt_key(messages: Iterable[Message]) -> str:
     """Name of the group of all rows with this prompt: equal messages give equal keys, in every process."""
-    canonical = json.dumps(list(messages), sort_keys=True, ensure_ascii=True)
+    messages = list(messages)
+    if len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == "user":
+        canonical = f'[{{"content": {_quoted(messages[0]["content"])}, "role": "user"}}]'  # as below, but quicker
+    else:
+        canonical = json.dumps(messages, sort_keys=True, ensure_ascii=True)
     return "prompt-" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

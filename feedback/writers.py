@@ -1,51 +1,77 @@
-"""Rows to a file, so that `feedback.readers.read` gives the same rows back."""
+"""Records to a file, so that `feedback.readers.read` gives the same records back."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from feedback.readers.rows import COLUMNS
+from feedback.readers import episodes, rows
 from feedback.readers.tables import JSON_COLUMN
+from feedback.types import Episode
 
 Row = dict[str, Any]
+ORDER = (*rows.COLUMNS, *(name for name in episodes.COLUMNS if name not in rows.COLUMNS))
 
 
-def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
-    """Writes records as the file's ending says: .csv, .parquet, anything else JSON Lines. None is an absent value.
+def write_rows(path: str | Path, records: Iterable[Row]) -> None:
+    """Writes records as the file's ending says: .json, .csv, .parquet, anything else JSON Lines; .gz packs them.
 
-    In tables, a column that a cell cannot hold as it is (lists, mixed types, empty text) is written as JSON under a
-    name that ends in `:json`. Raises ValueError for values that JSON cannot hold, NaN among them.
+    None is an absent value. In tables, a column that a cell cannot hold as it is (lists, mixed types, empty text) is
+    written as JSON under a name that ends in `:json`. Lines and lists are written as they come, tables are held whole.
+    Raises ValueError for values that JSON cannot hold, NaN among them; dates and decimals become text.
     """
-    kept = ({name: value for name, value in row.items() if value is not None} for row in rows)
-    ending = Path(path).suffix.lower()
-    if ending == ".csv":
-        _write_csv(path, list(kept))
-    elif ending == ".parquet":
+    kept = ({name: value for name, value in record.items() if value is not None} for record in records)
+    ending = Path(str(path).removesuffix(".gz")).suffix.lower()
+    if ending == ".parquet":
         _write_parquet(path, list(kept))
-    else:
-        with open(path, "w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(_json(row) + "\n" for row in kept)
+        return
+    write = {".csv": _write_csv, ".json": _write_list}.get(ending, _write_lines)
+    with _opened(path) as stream:
+        write(stream, kept)
+
+
+def write_episodes(path: str | Path, found: Iterable[Episode]) -> None:
+    """Writes episodes in the canonical shape of dialogues; `write_rows` tells how and what it raises."""
+    write_rows(path, map(episodes.episode_of, found))
+
+
+def _opened(path: str | Path) -> IO[str]:
+    if str(path).endswith(".gz"):
+        return gzip.open(path, "wt", encoding="utf-8", newline="")
+    return open(path, "w", encoding="utf-8", newline="")
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
 
 
-def _columns(rows: list[Row]) -> list[str]:
+def _write_lines(stream: IO[str], records: Iterable[Row]) -> None:
+    stream.writelines(_json(record) + "\n" for record in records)
+
+
+def _write_list(stream: IO[str], records: Iterable[Row]) -> None:
+    lines = map(_json, records)
+    stream.write("[\n" + "".join(islice(lines, 1)))
+    stream.writelines(",\n" + line for line in lines)
+    stream.write("\n]\n")
+
+
+def _columns(records: list[Row]) -> list[str]:
     """The names that occur: the canonical ones first, the others as they come."""
-    seen = dict.fromkeys(name for row in rows for name in row)
-    return [name for name in COLUMNS if name in seen] + [name for name in seen if name not in COLUMNS]
+    seen = dict.fromkeys(name for record in records for name in record)
+    return [name for name in ORDER if name in seen] + [name for name in seen if name not in ORDER]
 
 
-def _packed(rows: list[Row], plain: Callable[[str, list[Any]], bool]) -> tuple[list[str], list[list[Any]]]:
+def _packed(records: list[Row], plain: Callable[[str, list[Any]], bool]) -> tuple[list[str], list[list[Any]]]:
     """Header and columns; a column that is not `plain` becomes JSON text under its marked name."""
     header, columns = [], []
-    for name in _columns(rows):
-        cells = [row.get(name) for row in rows]
+    for name in _columns(records):
+        cells = [record.get(name) for record in records]
         if not name.endswith(JSON_COLUMN) and plain(name, [cell for cell in cells if cell is not None]):
             header.append(name)
             columns.append(cells)
@@ -62,25 +88,24 @@ def _text_or_score(name: str, cells: list[Any]) -> bool:
 
 
 def _one_type(name: str, cells: list[Any]) -> bool:
-    """What a Parquet column holds as it is: one scalar type, or prompts that are all lists of messages."""
+    """What a Parquet column holds as it is: one scalar type, or lists of messages that are words alone."""
     kinds = {type(cell) for cell in cells}
-    if kinds == {list} and name == "prompt":
-        return True
+    if kinds == {list} and name in ("prompt", "messages"):
+        return all(message.keys() == {"role", "content"} for cell in cells for message in cell)
     return len(kinds) == 1 and kinds <= {str, bool, float, int} and not (
         kinds == {int} and any(abs(cell) >= 2**63 for cell in cells))
 
 
-def _write_csv(path: str | Path, rows: list[Row]) -> None:
-    header, columns = _packed(rows, _text_or_score)
-    with open(path, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        writer.writerows(zip(*columns, strict=True))
+def _write_csv(stream: IO[str], records: Iterable[Row]) -> None:
+    header, columns = _packed(list(records), _text_or_score)
+    writer = csv.writer(stream)
+    writer.writerow(header)
+    writer.writerows(zip(*columns, strict=True))
 
 
-def _write_parquet(path: str | Path, rows: list[Row]) -> None:
+def _write_parquet(path: str | Path, records: list[Row]) -> None:
     import pyarrow  # heavy, and only this format needs it
     import pyarrow.parquet
 
-    header, columns = _packed(rows, _one_type)
+    header, columns = _packed(records, _one_type)
     pyarrow.parquet.write_table(pyarrow.table(dict(zip(header, columns, strict=True))), path)

@@ -1,78 +1,76 @@
-"""From a file of feedback to episodes: `read` for all of them or the first fault, `read_with_report` for both.
+"""From a file of feedback to episodes: `stream` for any size, `read` for all of them at once.
 
-Formats: "rows" (the canonical row, JSON Lines, CSV or Parquet), "shepherd" (both of its files), "auto" (looks).
+A format is told by the first record (`detect`) or named, one of `FORMATS`; `docs/formats.md` lists their columns.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+import warnings
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
-from feedback.aggregate import aggregated
-from feedback.faults import DataFault, show
-from feedback.readers.files import records
-from feedback.readers.record import Record
-from feedback.readers.rows import Fields, row_episode, row_task
-from feedback.readers.shepherd import is_flat, is_raw, shepherd_episode
+from feedback.aggregate import aggregated, check_rule, disagreement, win_shares
+from feedback.faults import DataFault
+from feedback.readers.fields import Fields
+from feedback.readers.formats import READERS
+from feedback.readers.marks import Marks, Scale
+from feedback.readers.names import Names
+from feedback.readers.rows import row_task
+from feedback.readers.streaming import Stream, chosen, some
 from feedback.types import Episode, Task, with_hints
 
-Scale = tuple[float, float]
-FORMATS = ("auto", "rows", "shepherd")
+FORMATS = ("auto", *(reader.name for reader in READERS))
 
 
 def read(path: str | Path, format: str = "auto", scale: Scale | None = None, aggregate: str = "mean") -> list[Episode]:
     """All episodes of a file, scores mapped from `scale` (lowest, highest) to [0, 1], each task with its hints.
 
-    `aggregate` says what becomes of several annotators' scores of one thing: mean, majority, first, or each.
+    `aggregate` says what becomes of several annotators' scores of one thing: mean, majority, first, or each. Comparisons
+    become scores, the win shares, where an answer has no score of its own.
 
     Raises `DataFault` for the first thing wrong: a missing or empty file, bad JSON or encoding, a wrong type, a row
-    without response, a score that is not finite or off the scale, a repeated id, a `format` or `scale` that makes
-    no sense.
+    without response, a score that is not finite or off the scale, a repeated id, a `format`, `scale` or `aggregate`
+    that makes no sense. Warns how far annotators differ.
     """
-    return aggregated(read_with_report(path, format, scale)[0], aggregate)
+    return read_with_report(path, format, scale, aggregate=aggregate)[0]
 
 
 def read_with_report(
-    path: str | Path, format: str = "auto", scale: Scale | None = None, lenient: bool = False
+    path: str | Path, format: str = "auto", scale: Scale | None = None, lenient: bool = False, aggregate: str = "mean"
 ) -> tuple[list[Episode], list[DataFault]]:
     """The episodes that could be read, and one fault for each record that was refused (see its `others`).
 
-    The two numbers add up to the file's records. Without `lenient` the first fault is raised instead.
+    Without `lenient` the first fault is raised instead.
     """
+    check_rule(aggregate)
     episodes: list[Episode] = []
     refused: list[DataFault] = []
-    places: list[Record] = []
-    for place, result in _converted(path, format, scale):
-        if isinstance(result, DataFault):
-            refused.append(result)
+    for item in Stream(path, format, scale):
+        if isinstance(item, Episode):
+            episodes.append(item)
+        elif lenient:
+            refused.append(item)
         else:
-            episodes.append(result)
-            places.append(replace(place, fields={}))
-    if scale is None:
-        episodes, unscaled = _off_scale(episodes, places)
-        refused = sorted(refused + unscaled, key=lambda fault: fault.line or 0)
-    if refused and not lenient:
-        raise refused[0]
-    return with_hints(episodes), refused
+            raise item
+    differ = disagreement(episodes)
+    if differ.unequal:
+        warnings.warn(f"{path}: {differ}; taken together by the rule: {aggregate}", stacklevel=2)
+    return with_hints(win_shares(aggregated(episodes, aggregate))), refused
 
 
-def stream(path: str | Path, format: str = "auto", scale: Scale | None = None) -> Iterator[Episode | DataFault]:
-    """Each record of a file in order: its episodes, or the fault that refused it.
+def stream(path: str | Path, format: str = "auto", scale: Scale | None = None) -> Stream:
+    """Each record of a file in order: its episodes, or the fault that refused it; see `Stream` for its counts.
 
+    Memory does not grow with the file but for twelve bytes a record. Where no scale is declared the file is first
+    looked through, since only the range of all scores tells whether they lie in [0, 1]. Nothing is aggregated.
     Raises `DataFault` for a file that cannot be read at all, and for a `format` or `scale` that makes no sense.
     """
-    episodes, refused = read_with_report(path, format, scale, lenient=True)
-    yield from episodes
-    yield from refused
+    return Stream(path, format, scale)
 
 
 def detect(path: str | Path) -> str:
-    """The format's name, by the first record. Raises `DataFault` for a file without one."""
-    first = next(_some(path))
-    return "shepherd" if is_raw(first) or is_flat(first) else "rows"
+    """The format's name, by the first whole record. Raises `DataFault` for a file without one."""
+    return chosen(path).name
 
 
 def read_tasks(path: str | Path) -> list[Task]:
@@ -80,91 +78,16 @@ def read_tasks(path: str | Path) -> list[Task]:
 
     Raises `DataFault` as `read` does. The id is kept as `meta["id"]`.
     """
-    tasks, seen = [], {}
-    for record in _some(path):
-        fields = Fields(record)
-        name = fields.label("id") or f"{record.unit}-{record.line}"
+    tasks, names = [], Names()
+    for record in some(path):
+        if record.broken:
+            raise record.broken
+        fields = Fields(record, Marks())
+        name = fields.label("id") or record.name
         task = row_task(fields)
-        _once(fields, name, seen)
-        fault = record.broken or next(iter(fields.faults), None)
-        if fault:
-            raise fault
+        if (line := names.first(name, record.line)) is not None:
+            fields.refuse("id", name, f"an id of its own: {record.unit} {line} has this one", "Number the rows anew.")
+        if fields.faults:
+            raise fields.faults[0]
         tasks.append(replace(task, meta=task.meta | {"id": name}))
     return tasks
-
-
-def _converted(path: str | Path, format: str, scale: Scale | None) -> Iterator[tuple[Record, Episode | DataFault]]:
-    """Each record with its episode or with its first fault, the others hung on it."""
-    _check_scale(path, scale)
-    source = _some(path)
-    first = next(source)
-    convert = _converter(path, first, format)
-    if convert is shepherd_episode and scale is not None:
-        raise DataFault(str(path), None, "scale", str(scale), "none: Shepherd's ratings carry their own, from 1 to 5")
-    seen: dict[str, int] = {}
-    for record in chain([first], source):
-        fields = Fields(record)
-        if record.broken:
-            yield record, record.broken
-            continue
-        episode = convert(fields)
-        _once(fields, episode.id, seen)
-        if scale is not None:
-            episode = _mapped(episode, fields, scale)
-        if fields.faults:
-            fields.faults[0].others = tuple(fields.faults[1:])
-        yield record, fields.faults[0] if fields.faults else episode
-
-
-def _some(path: str | Path) -> Iterator[Record]:
-    """The records of a file that has at least one."""
-    source = records(path)
-    first = next(source, None)
-    if first is None:
-        raise DataFault(str(path), None, "file", "no record", "at least one", "Check how it was written.")
-    return chain([first], source)
-
-
-def _converter(path: str | Path, first: Record, format: str) -> Callable[[Fields], Episode]:
-    if format not in FORMATS:
-        raise DataFault(str(path), None, "format", show(format), "one of " + ", ".join(FORMATS))
-    if format == "shepherd" or (format == "auto" and (is_raw(first) or is_flat(first))):
-        return shepherd_episode
-    return row_episode
-
-
-def _once(fields: Fields, name: str, seen: dict[str, int]) -> None:
-    place = fields.record
-    if name in seen:
-        fields.refuse("id", name, f"an id of its own: {place.unit} {seen[name]} has this one", "Number the rows anew.")
-    seen.setdefault(name, place.line)
-
-
-def _check_scale(path: str | Path, scale: Scale | None) -> None:
-    if scale is not None and not (all(math.isfinite(end) for end in scale) and scale[0] < scale[1]):
-        raise DataFault(str(path), None, "scale", str(scale), "its lowest and highest mark, finite, lowest < highest")
-
-
-def _mapped(episode: Episode, fields: Fields, scale: Scale) -> Episode:
-    low, high = scale
-    for item in episode.feedback:
-        if not (math.isnan(item.score) or low <= item.score <= high):
-            fields.refuse("score", item.score, f"a number from {low:g} to {high:g}", "Correct it or the scale.")
-    return replace(episode, feedback=tuple(
-        replace(item, score=(item.score - low) / (high - low)) for item in episode.feedback))
-
-
-def _off_scale(episodes: list[Episode], places: list[Record]) -> tuple[list[Episode], list[DataFault]]:
-    """Refuses every scored row when undeclared scores leave [0, 1]: even a 1 in such a file may be the lowest mark."""
-    scores = [item.score for episode in episodes for item in episode.feedback if not math.isnan(item.score)]
-    if not scores or (min(scores) >= 0 and max(scores) <= 1):
-        return episodes, []
-    seen = f"in a file whose scores run from {min(scores):g} to {max(scores):g}"
-    kept, refused = [], []
-    for episode, place in zip(episodes, places, strict=True):
-        if math.isnan(episode.score):
-            kept.append(episode)
-        else:
-            refused.append(place.fault("score", f"{episode.score:g} {seen}", "scores from 0 to 1",
-                                       "Declare the scale: its lowest and highest mark, for example 1 5."))
-    return kept, refused

@@ -1,28 +1,48 @@
-"""From a file to raw records: which kind of file it is, and JSON Lines.
+"""From a file to raw records: which kind of file it is, and JSON, in lines or as one document, gzipped or not.
 
 Nothing here knows what a record means. A record that cannot be read becomes a `Record` with a fault, so that the
-readers above can count it; only a file that cannot be opened at all raises.
+readers above can count it; only a file that cannot be opened or unpacked at all raises.
 """
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from feedback.faults import DataFault
-from feedback.readers.record import Record, broken, decode, parse_json
+from feedback.readers.hub import hub_records, on_hub
+from feedback.readers.record import Record, broken, decode, json_value, parse_json, quick_json
 from feedback.readers.tables import csv_records, parquet_records
+
+REMEDY = "Write one JSON object a line."
+DOCUMENTS = ("json", "traj")
+"""Endings of files that may hold one JSON value over many lines."""
+
+
+def opened(path: str | Path) -> IO[bytes]:
+    """The file's bytes, unpacked if they are gzipped."""
+    stream = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+    packed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    return gzip.GzipFile(fileobj=stream) if packed else stream
 
 
 def kind_of(path: str | Path) -> str:
-    """jsonl, csv or parquet, by the first bytes or the file's ending; raises `DataFault` where nothing can be read."""
+    """jsonl, json, csv or parquet, by the first bytes or the file's ending.
+
+    Raises `DataFault` where nothing can be read.
+    """
     name = str(path)
     try:
-        with open(path, "rb") as stream:
+        with opened(path) as stream:
             head = stream.read(4)
+            start = (head + stream.readline()).strip()
     except FileNotFoundError:
         raise DataFault(name, None, "file", "nothing there", "a file", "Check the path.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataFault(name, None, "file", str(error), "a readable file", "Check the path and its rights.") from None
     if not head:
         raise DataFault(name, None, "file", "an empty file", "at least one record", "Check how it was written.")
@@ -30,31 +50,100 @@ def kind_of(path: str | Path) -> str:
         raise DataFault(name, 1, "encoding", "UTF-16", "UTF-8", "Save the file as UTF-8.")
     if head == b"PAR1":
         return "parquet"
-    ending = Path(path).suffix.lower().lstrip(".")
+    ending = Path(name.removesuffix(".gz")).suffix.lower().lstrip(".")
+    if ending in DOCUMENTS:
+        return "jsonl" if quick_json(start) is not None else "json"
     return ending if ending in ("csv", "parquet") else "jsonl"
 
 
 def records(path: str | Path) -> Iterator[Record]:
     """All records of a file in order; blank lines are none. Raises `DataFault` for a file that is not readable."""
-    return {"jsonl": json_records, "csv": csv_records, "parquet": parquet_records}[kind_of(path)](path)
+    if on_hub(path):
+        yield from hub_records(str(path))
+        return
+    kind = kind_of(path)
+    if kind == "parquet":
+        yield from parquet_records(path)
+        return
+    try:
+        with opened(path) as stream:
+            yield from {"jsonl": json_records, "json": document_records, "csv": csv_records}[kind](str(path), stream)
+    except (EOFError, OSError, zlib.error) as error:
+        got = f"a file that breaks off or is damaged ({error})"
+        raise DataFault(str(path), None, "file", got, "a whole file", "Copy it again.") from None
 
 
-def json_records(path: str | Path) -> Iterator[Record]:
+def json_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
     """The records of a JSON Lines file: one object a line."""
-    remedy = "Write one JSON object a line."
-    with open(path, "rb") as stream:
-        for line, raw in enumerate(stream, 1):
-            place = Record(str(path), line, raw=raw)
-            text = decode(place)
-            if isinstance(text, Record):
-                yield text
-            elif text.strip():
-                try:
-                    value = parse_json(text)
-                except ValueError as error:
-                    yield broken(place, f"bad JSON ({error})", "a JSON object", remedy)
-                    continue
-                if isinstance(value, dict):
-                    yield Record(str(path), line, value, raw)
-                else:
-                    yield broken(place, f"a JSON {type(value).__name__}", "a JSON object", remedy)
+    for line, raw in enumerate(stream, 1):
+        value = quick_json(raw)
+        if value is not None:
+            yield Record(path, line, value, raw)
+        elif raw.strip():
+            yield from _explained(Record(path, line, raw=raw))
+
+
+def _explained(place: Record) -> Iterator[Record]:
+    text = decode(place)
+    if isinstance(text, Record):
+        yield text
+    elif text.strip():
+        try:
+            value = parse_json(text)
+        except ValueError as error:
+            yield broken(place, f"bad JSON ({error})", "a JSON object", REMEDY)
+        else:
+            yield _object(place, value)
+
+
+def _object(place: Record, value: Any) -> Record:
+    if isinstance(value, dict):
+        return Record(place.file, place.line, value, place.raw)
+    return broken(place, f"a JSON {type(value).__name__}", "a JSON object", REMEDY)
+
+
+def document_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
+    """The records of a JSON document: the objects of a list, or one object. After a mistake nothing more is read."""
+    whole = decode(Record(path, 1, raw=stream.read()))
+    if isinstance(whole, Record):
+        yield whole
+        return
+    at, line, counted = 0, 1, 0
+    try:
+        for at, end, value in _elements(whole):
+            line, counted = line + whole.count("\n", counted, at), at
+            yield _object(Record(path, line, raw=whole[at:end].encode()), value)
+            at = end
+    except ValueError as error:
+        at = _skip(whole, at)
+        place = Record(path, line + whole.count("\n", counted, at), raw=whole[at:].encode())
+        yield broken(place, f"bad JSON ({error})", "a list of JSON objects", "Nothing below it was read.")
+
+
+def _elements(text: str) -> Iterator[tuple[int, int, Any]]:
+    """Start, end and value of each element of a list, or of the one value that is none; raises ValueError."""
+    at = _skip(text, 0)
+    if text[at:at + 1] != "[":
+        value, end = json_value(text, at)
+        yield at, end, value
+    else:
+        end = _skip(text, at + 1)
+        while text[end:end + 1] != "]":
+            value, after = json_value(text, end)
+            yield end, after, value
+            end = _skip(text, after)
+            if text[end:end + 1] == ",":
+                end = _skip(text, end + 1)
+                if text[end:end + 1] == "]":
+                    raise ValueError("a comma before the end of the list")
+            elif text[end:end + 1] != "]":
+                raise ValueError("no comma between two elements")
+        end += 1
+    if text[_skip(text, end):]:
+        raise ValueError("more after the end")
+
+
+def _skip(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at

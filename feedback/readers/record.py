@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from feedback.faults import DataFault, show
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(msgspec.Struct):
     """One record of a file, or the fault that kept it from being read."""
 
     file: str
     line: int
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
     raw: bytes = b""
     unit: str = "line"
     textual: bool = False
+    """True where every value is text, as in CSV: then a number may be written as text."""
     broken: DataFault | None = None
+
+    @property
+    def name(self) -> str:
+        """How an episode is called that has no id of its own."""
+        return f"{self.unit}-{self.line}"
 
     def fault(self, name: str, got: str, expected: str, remedy: str = "") -> DataFault:
         """A fault placed at this record."""
@@ -43,14 +49,19 @@ def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+QUICK = msgspec.json.Decoder()
 DECODER = json.JSONDecoder(object_pairs_hook=_pairs)  # made once: json.loads would make one for every line
 
 
-def parse_json(text: str) -> Any:
-    """`json.loads` that refuses repeated keys and text that no encoding can write; raises ValueError."""
+def json_value(text: str, start: int = 0) -> tuple[Any, int]:
+    """The JSON value that begins at `start`, and where it ends.
+
+    Raises ValueError for what is none, for repeated keys, and for text that no encoding can write.
+    """
     try:
-        value = DECODER.decode(text)
-        if "\\ud" in text or "\\uD" in text:
+        value, end = DECODER.raw_decode(text, start)
+        part = text[start:end]
+        if "\\ud" in part or "\\uD" in part:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at column {error.colno}") from None
@@ -58,7 +69,63 @@ def parse_json(text: str) -> Any:
         raise ValueError("half of a surrogate pair") from None
     except RecursionError:
         raise ValueError("nesting too deep to read") from None
+    return value, end
+
+
+def parse_json(text: str) -> Any:
+    """The one JSON value of a text; raises ValueError as `json_value` does, and for anything after it."""
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    value, end = json_value(text, start)
+    if text[end:].strip(" \t\r\n"):
+        raise ValueError(f"Extra data at column {end + 1}")
     return value
+
+
+def quick_json(raw: bytes) -> dict[str, Any] | None:
+    """A JSON object at the speed of C, or None where it needs the slow reader: to be refused, or after a byte order mark.
+
+    The decoder is strict but lets a repeated key pass, so the strings of the value are counted against its quotes.
+    """
+    try:
+        value = QUICK.decode(raw)
+        if type(value) is not dict:
+            return None
+        strings = _strings(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if b"\\" in raw:
+        raw = raw.replace(b"\\\\", b"")
+        quotes = raw.count(b'"') - raw.count(b'\\"')
+    else:
+        quotes = raw.count(b'"')
+    return value if quotes == 2 * strings else None
+
+
+def _strings(value: dict[str, Any]) -> int:
+    """How many strings stand in an object, keys included."""
+    found = len(value)
+    for part in value.values():
+        kind = type(part)
+        if kind is str:
+            found += 1
+        elif kind is list:
+            found += _listed(part)
+        elif kind is dict:
+            found += _strings(part)
+    return found
+
+
+def _listed(values: list[Any]) -> int:
+    found = 0
+    for part in values:
+        kind = type(part)
+        if kind is str:
+            found += 1
+        elif kind is list:
+            found += _listed(part)
+        elif kind is dict:
+            found += _strings(part)
+    return found
 
 
 def decode(place: Record) -> str | Record:

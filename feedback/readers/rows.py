@@ -1,157 +1,205 @@
-"""The canonical row: one response a record, in JSON Lines, CSV or Parquet.
+"""The canonical row: one response a record, in JSON Lines, JSON, CSV or Parquet.
 
 Columns: `id`, `task` (rows with equal `task`, else equal prompt, form a group), `prompt` (text or a list of messages),
 `response`, and any of `score`, `critique`, `revision`, `reference`, `annotator`, `source` (human, llm, environment,
-policy). Further columns go to `task.meta`; a null or an empty CSV cell is an absent value.
+policy); `scores`, a list of `{name, value, min, max, annotator}`; `preferences`, a list of `{over, strength, min, max,
+annotator, text}`. Further columns go to `task.meta`; a null or an empty CSV cell is an absent value.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
-from feedback.faults import DataFault, show
+import msgspec
+
+from feedback.faults import show
+from feedback.readers import chat
+from feedback.readers.base import Format, Quick
+from feedback.readers.fields import SOURCES, Fields
+from feedback.readers.marks import Marks, Scale
 from feedback.readers.record import Record
-from feedback.types import Episode, Feedback, Message, Task, Turn, prompt_key
+from feedback.types import Episode, Feedback, Preference, Task, prompt_key
 
-COLUMNS = ("id", "task", "prompt", "response", "score", "critique", "revision", "reference", "annotator", "source")
-SOURCES = ("human", "llm", "environment", "policy")
-ROLES = ("system", "developer", "user", "assistant", "tool")
-
-
-class Fields:
-    """The checked reading of one record: each method returns a usable value and notes what is wrong in `faults`."""
-
-    def __init__(self, record: Record):
-        self.record = record
-        self.faults: list[DataFault] = []
-
-    def refuse(self, name: str, got: Any, expected: str, remedy: str = "") -> None:
-        """Notes one fault of the field `name`."""
-        self.faults.append(self.record.fault(name, "nothing" if got is None else show(got), expected, remedy))
-
-    def get(self, path: str) -> Any:
-        """The value at a dotted path, None where it is absent."""
-        value: Any = self.record.fields
-        if "." not in path:
-            return value.get(path)
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return value
-
-    def text(self, path: str, required: bool = False) -> str | None:
-        """A text; an empty one is absent."""
-        value = self.get(path)
-        if value is not None and not isinstance(value, str):
-            self.refuse(path, value, "text")
-        elif not value and required:
-            self.refuse(path, value, "text that is not empty", "Fill it or leave the row out.")
-        return value if isinstance(value, str) and value else None
-
-    def label(self, path: str) -> str | None:
-        """A name: text, or an integer written out."""
-        value = self.get(path)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return show(value)
-        if value is not None and not isinstance(value, str):
-            self.refuse(path, value, "text or an integer")
-        return value if isinstance(value, str) and value else None
-
-    def number(self, path: str) -> float:
-        """A finite number, NaN only where it is absent."""
-        value = self.get(path)
-        if value is None:
-            return math.nan
-        found = math.nan
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            found = _float(value)
-        elif isinstance(value, str) and self.record.textual and "_" not in value:
-            found = _float(value)
-        if not math.isfinite(found):
-            self.refuse(path, value, "a finite number", "Leave it out where there is no score.")
-            return math.nan
-        return found
-
-    def messages(self, path: str) -> tuple[Message, ...]:
-        """A prompt: text becomes one user message, a list of messages stays one."""
-        value = self.get(path)
-        if isinstance(value, list) and value:
-            return self._chat(path, value)
-        if isinstance(value, str) and value:
-            return ({"role": "user", "content": value},)
-        self.refuse(path, value, "text, or a list of messages {role, content}", "Fill it or leave the row out.")
-        return ()
-
-    def _chat(self, path: str, value: list[Any]) -> tuple[Message, ...]:
-        found: list[Message] = []
-        for number, message in enumerate(value):
-            place = f"{path}[{number}]"
-            if isinstance(message, dict):  # Parquet gives every struct all keys, with nulls
-                message = {key: part for key, part in message.items() if part is not None}
-            if not isinstance(message, dict) or set(message) != {"role", "content"}:
-                self.refuse(place, message, "an object with role and content alone")
-            elif message["role"] not in ROLES:
-                self.refuse(f"{place}.role", message["role"], "one of " + ", ".join(ROLES))
-            elif not isinstance(message["content"], str):
-                self.refuse(f"{place}.content", message["content"], "text")
-            else:
-                found.append({"role": message["role"], "content": message["content"]})
-        if len(found) == len(value):
-            if found[-1]["role"] not in ("user", "tool"):
-                self.refuse(f"{path}[-1].role", found[-1]["role"], "user or tool, which the response answers")
-            elif all(message["role"] != "user" for message in found):
-                self.refuse(path, value, "at least one message of the user")
-        return tuple(found)
+COLUMNS = ("id", "task", "prompt", "response", "score", "critique", "revision", "reference", "annotator", "source",
+           "scores", "preferences")
+KNOWN = frozenset(COLUMNS)
 
 
-def _float(value: int | float | str) -> float:
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan
+class Said(msgspec.Struct, forbid_unknown_fields=True):
+    """A plain message."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str
 
 
-def row_task(fields: Fields, key: str | None = None) -> Task:
+class Row(msgspec.Struct):
+    """A row with nothing wrong in it, as `msgspec` can tell without explaining anything."""
+
+    prompt: str | list[Said]
+    response: str
+    id: str | int | None = None
+    task: str | int | None = None
+    score: float | None = None
+    critique: str | None = None
+    revision: str | None = None
+    reference: str | None = None
+    annotator: str | int | None = None
+    source: Literal["human", "llm", "environment", "policy"] | None = None
+    scores: None = None
+    preferences: None = None
+
+
+def row_task(fields: Fields) -> Task:
     """The task of a row: its prompt, its reference, and every further column as meta."""
-    messages = fields.messages("prompt")
-    meta = {name: value for name, value in fields.record.fields.items() if name not in COLUMNS and value is not None}
-    if "preferences" in meta or "scores" in meta:
-        name = "preferences" if "preferences" in meta else "scores"
-        fields.refuse(name, meta[name], "one number in `score`", f"Rename {name} to keep it as a note.")
-    key = key or fields.label("task") or prompt_key(messages)
-    return Task(key, messages, fields.text("reference"), meta=meta)
+    messages = chat.prompt(fields, "prompt")
+    key = fields.label("task") or prompt_key(messages)
+    return Task(key, messages, fields.text("reference"), meta=fields.rest(KNOWN))
 
 
-def row_episode(fields: Fields) -> Episode:
-    """One row as an episode of one turn, its score still on the file's scale; faults are noted in `fields`."""
-    record = fields.record
+def row_episodes(fields: Fields) -> list[Episode]:
+    """One row as an episode; faults are noted in `fields`."""
     task = row_task(fields)
     response = fields.text("response", required=True) or ""
-    source = fields.text("source") or "human"
-    if source not in SOURCES:
-        fields.refuse("source", source, "one of " + ", ".join(SOURCES), "Rename the column to keep it as a note.")
-    item = Feedback(source, fields.label("annotator"), "score", fields.number("score"), fields.text("critique"),
-                    None, fields.text("revision"))
-    said = any(fields.get(name) is not None for name in ("score", "critique", "revision", "annotator", "source"))
-    name = fields.label("id") or f"{record.unit}-{record.line}"
-    return Episode(name, task, (Turn("assistant", response),), (item,) if said else ())
+    name = fields.label("id") or fields.record.name
+    source, annotator = fields.choice("source", SOURCES, "human"), fields.label("annotator")
+    score, scale = fields.mark("score")
+    item = Feedback(source, annotator, "score", score, fields.text("critique"), None, fields.text("revision"), scale)
+    scores = tuple(_score(given, source, annotator) for given in fields.items("scores"))
+    judged = ("score", "critique", "revision") + (() if scores else ("annotator", "source"))
+    said = any(fields.get(column) is not None for column in judged)
+    preferences = tuple(preference(given, annotator) for given in fields.items("preferences"))
+    for given in preferences:
+        if given.over == name:
+            fields.refuse("preferences", name, "the id of another row")
+    return [Episode(name, task, chat.said(response), ((item,) if said else ()) + scores, preferences=preferences)]
+
+
+def preference(fields: Fields, annotator: str | None = None) -> Preference:
+    """One comparison with another episode; without a strength, a clear win."""
+    over = fields.label("over")
+    if over is None:
+        fields.refuse("over", None, "the id of the other row")
+    strength = fields.number("strength")
+    share = 1.0 if math.isnan(strength) else fields.marked("strength", strength, fields.own_scale() or (0.0, 1.0))[0]
+    return Preference(over or "", share, fields.text("text"), fields.label("annotator") or annotator)
+
+
+def _score(fields: Fields, source: str, annotator: str | None) -> Feedback:
+    value, scale = fields.mark("value", fields.own_scale())
+    if math.isnan(value) and not fields.faults:
+        fields.refuse("value", None, "a finite number", "Leave the item out where there is no score.")
+    name = fields.label("name") or "score"
+    return Feedback(source, fields.label("annotator") or annotator, name, value, scale=scale)
+
+
+def _see(record: Record, marks: Marks) -> bool:
+    fields = record.fields
+    score = fields.get("score")
+    if score is None and fields.get("scores") is None:
+        return True
+    if type(score) not in (float, int) or fields.get("scores") is not None or not math.isfinite(score):
+        return False
+    marks.see(score)
+    return True
+
+
+def _quick(record: Record, marks: Marks) -> Episode | None:
+    fields = record.fields
+    try:
+        row = msgspec.convert(fields, Row)
+    except (msgspec.ValidationError, RecursionError):
+        return None
+    if not row.prompt or not row.response:
+        return None
+    score, scale = math.nan, None
+    if row.score is not None:
+        score, scale = row.score, marks.declared
+        if scale is not None:
+            score = (score - scale[0]) / (scale[1] - scale[0])
+        if marks.off or not 0 <= score <= 1:
+            return None
+    meta = {} if KNOWN.issuperset(fields) else {
+        name: value for name, value in fields.items() if value is not None and name not in KNOWN}
+    messages = chat.user(row.prompt) if type(row.prompt) is str else tuple(fields["prompt"])
+    if messages[-1]["role"] not in ("user", "tool") or all(message["role"] != "user" for message in messages):
+        return None
+    said = row.score is not None or row.critique is not None or row.revision is not None
+    item = Feedback(row.source or "human", _name(row.annotator), "score", score, row.critique or None, None,
+                    row.revision or None, scale)
+    judged = said or row.annotator is not None or row.source is not None
+    task = Task(_name(row.task) or prompt_key(messages), messages, row.reference or None, (), meta)
+    return Episode(_name(row.id) or record.name, task, chat.said(row.response), (item,) if judged else ())
+
+
+def _name(value: str | int | None) -> str | None:
+    return show(value) if type(value) is int else value or None
 
 
 def row_of(episode: Episode) -> dict[str, Any]:
-    """The canonical record of an episode whose feedback is at most one score, critique and revision.
+    """The canonical record of an episode of one turn; scores stand in [0, 1], those of `scores` on their own scale.
 
-    Raises ValueError for several scored or critiqued items, which one row cannot hold.
+    Raises ValueError for what a row cannot hold: several turns, several critiques or corrections, feedback on a turn.
     """
-    if len(episode.feedback) > 1:
-        raise ValueError(f"episode {episode.id}: got {len(episode.feedback)} feedback items, expected at most one")
+    items = episode.feedback
+    own = bool(items) and (not _only_score(items[0]) or (
+        items[0].name == "score" and (items[0].scale is None or len(items) == 1)))  # else it is an item of `scores`
+    wrong = None
+    if len(episode.turns) != 1 or chat.message_of(episode.turns[0]).keys() != {"role", "content"}:
+        wrong = "turns of a dialogue, tool calls or sampled tokens"
+    elif any(item.step is not None for item in items):
+        wrong = "feedback on a turn"
+    elif not all(_only_score(item) and item.source == items[0].source for item in items[own:]):
+        wrong = f"{len(items)} feedback items with words or sources of their own"
+    elif own and items[0].annotator and not all(
+            item.annotator for item in (*items[1:], *episode.preferences)):
+        wrong = "judgements of somebody and of nobody"
+    elif own and items[0].name != "score" and not math.isnan(items[0].score):
+        wrong = f"a score named {show(items[0].name)} beside words"
+    if wrong:
+        raise ValueError(f"episode {episode.id}: got {wrong}, which a row cannot hold; write an episode")
     messages = episode.task.messages
-    alone = len(messages) == 1 and messages[0]["role"] == "user"
+    alone = len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == "user"
     row: dict[str, Any] = {
-        "id": episode.id, "task": episode.task.key, "prompt": messages[0]["content"] if alone else list(messages),
-        "response": episode.response, "reference": episode.task.reference,
+        "id": episode.id, "task": episode.task.key, "response": episode.response, "reference": episode.task.reference,
+        "prompt": messages[0]["content"] if alone and messages[0]["content"] else list(messages),
     }
-    for item in episode.feedback:
-        row |= {"score": None if math.isnan(item.score) else item.score, "critique": item.text,
-                "revision": item.revision, "annotator": item.annotator, "source": item.source}
+    if own:
+        row |= {"score": None if math.isnan(items[0].score) else items[0].score, "critique": items[0].text,
+                "revision": items[0].revision, "annotator": items[0].annotator}
+    row |= {"source": items[0].source if items else None,
+            "scores": [score_of(item) for item in items[own:]] or None,
+            "preferences": [preference_of(item) for item in episode.preferences] or None}
     notes = {name: value for name, value in episode.task.meta.items() if name not in COLUMNS}
     return {name: row[name] for name in COLUMNS if row.get(name) is not None} | notes
+
+
+def _only_score(item: Feedback) -> bool:
+    return item.text is None and item.revision is None and not math.isnan(item.score)
+
+
+def mark_of(score: float, scale: Scale | None) -> dict[str, float]:
+    """A score on the scale that it came on, where that gives the same score back; else in [0, 1]."""
+    if scale is None:
+        return {"value": score}
+    low, high = scale
+    mark = low + score * (high - low)
+    for near in (float(round(mark)), mark, math.nextafter(mark, high), math.nextafter(mark, low)):
+        if low <= near <= high and (near - low) / (high - low) == score:
+            return {"value": near, "min": low, "max": high}
+    return {"value": score, "min": 0.0, "max": 1.0}
+
+
+def score_of(item: Feedback) -> dict[str, Any]:
+    """An item of `scores`."""
+    named = {"name": item.name, "annotator": item.annotator} | mark_of(item.score, item.scale)
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def preference_of(item: Preference) -> dict[str, Any]:
+    """An item of `preferences`."""
+    named = {"over": item.over, "strength": item.strength, "text": item.text, "annotator": item.annotator}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+ROWS = Format("rows", row_episodes, ("prompt", "response"), declared=True, quick=Quick(_see, _quick))

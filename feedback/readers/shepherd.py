@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from feedback.readers.record import Record
-from feedback.readers.rows import Fields
-from feedback.types import Episode, Feedback, Task, Turn, prompt_key
+from feedback.readers import chat
+from feedback.readers.base import Format, name_of, task_of
+from feedback.readers.fields import Fields
+from feedback.types import Episode, Feedback
 
 JOBS = "latestLabel.jsonResponse."
 RATINGS = {"justified": JOBS + "CLASSIFICATION_JOB", "correct": JOBS + "CLASSIFICATION_JOB_1"}
@@ -21,35 +22,24 @@ FLAGS = JOBS + "CLASSIFICATION_JOB_2"
 KNOWN = ("id", "latestLabel", "metadata", "question", "answer", "feedback", "annotator")
 
 
-def is_raw(record: Record) -> bool:
-    """True for a record of `human_data_raw.jsonl`."""
-    metadata = record.fields.get("metadata")
-    return "latestLabel" in record.fields and isinstance(metadata, dict) and "output_candidate" in metadata
+def raw_episodes(fields: Fields) -> list[Episode]:
+    """One annotation of `human_data_raw.jsonl` as an episode."""
+    correct, annotator = fields.text("metadata.output_correct", required=True), fields.label("annotator")
+    answer = fields.text("metadata.output_candidate", required=True) or ""
+    feedback = (*_ratings(fields, annotator), *_critiques(fields, annotator),
+                Feedback("human", annotator, "output_correct", revision=correct))
+    flags = [{"name": name, "text": text} for name, text in _categories(fields, FLAGS)]
+    messages = chat.user(fields.text("metadata.context", required=True) or "")
+    task = task_of(fields, messages, KNOWN, correct, flags=flags or None)
+    return [Episode(name_of(fields, "id"), task, chat.said(answer), feedback)]
 
 
-def is_flat(record: Record) -> bool:
-    """True for a record of `human_data_for_model.jsonl`."""
-    return {"question", "answer", "feedback"} <= set(record.fields) and "response" not in record.fields
-
-
-def shepherd_episode(fields: Fields) -> Episode:
-    """One annotation as an episode; faults are noted in `fields`."""
-    raw = is_raw(fields.record)
-    question = fields.text("metadata.context" if raw else "question", required=True) or ""
-    answer = fields.text("metadata.output_candidate" if raw else "answer", required=True) or ""
-    correct = fields.text("metadata.output_correct", required=True) if raw else None
-    annotator = fields.label("annotator")
-    if raw:
-        feedback = [*_ratings(fields, annotator), *_critiques(fields, annotator)]
-        feedback.append(Feedback("human", annotator, "output_correct", revision=correct))
-    else:
-        feedback = [Feedback("human", annotator, "feedback", text=fields.text("feedback", required=True))]
-    meta = {name: value for name, value in fields.record.fields.items() if name not in KNOWN and value is not None}
-    flags = [{"name": name, "text": text} for name, text in _categories(fields, FLAGS)] if raw else []
-    messages = ({"role": "user", "content": question},)
-    task = Task(prompt_key(messages), messages, correct, meta=meta | ({"flags": flags} if flags else {}))
-    name = fields.label("id") or f"line-{fields.record.line}"
-    return Episode(name, task, (Turn("assistant", answer),), tuple(feedback))
+def flat_episodes(fields: Fields) -> list[Episode]:
+    """One annotation of `human_data_for_model.jsonl` as an episode."""
+    said = Feedback("human", fields.label("annotator"), "feedback", text=fields.text("feedback", required=True))
+    answer = fields.text("answer", required=True) or ""
+    task = task_of(fields, chat.user(fields.text("question", required=True) or ""), KNOWN)
+    return [Episode(name_of(fields, "id"), task, chat.said(answer), (said,))]
 
 
 def _ratings(fields: Fields, annotator: str | None) -> list[Feedback]:
@@ -89,3 +79,21 @@ def _written(fields: Fields, path: str, children: Any) -> str | None:
         fields.refuse(f"{path}.categories.children", children, "objects with a text each")
         return None
     return "\n".join(text for text in texts if text) or None
+
+
+def shepherd_episodes(fields: Fields) -> list[Episode]:
+    """One annotation of either file."""
+    return flat_episodes(fields) if _is_flat(fields.value) else raw_episodes(fields)
+
+
+def _is_flat(record: dict[str, Any]) -> bool:
+    return {"question", "answer", "feedback"} <= record.keys() and "response" not in record
+
+
+def _is_either(record: dict[str, Any]) -> bool:
+    metadata = record.get("metadata")
+    return _is_flat(record) or (
+        "latestLabel" in record and isinstance(metadata, dict) and "output_candidate" in metadata)
+
+
+SHEPHERD = Format("shepherd", shepherd_episodes, detect=_is_either)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from feedback.faults import DataFault, show
 from feedback.readers.record import Record, broken, decode, parse_json
@@ -18,8 +18,8 @@ JSON_COLUMN = ":json"
 class _Lines:
     """Physical lines of a file as text for `csv.reader`, with the bytes taken since the last record."""
 
-    def __init__(self, path: str | Path, stream: Any):
-        self.path, self.stream = str(path), stream
+    def __init__(self, path: str, stream: IO[bytes]):
+        self.path, self.stream = path, stream
         self.number, self.first, self.taken, self.bad = 0, 1, b"", None
 
     def __iter__(self) -> _Lines:
@@ -42,28 +42,27 @@ class _Lines:
         return place, bad
 
 
-def csv_records(path: str | Path) -> Iterator[Record]:
+def csv_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
     """The records of a CSV file with a header line, quoted as RFC 4180 says; an empty cell is an absent value."""
     csv.field_size_limit(2**31 - 1)  # the module's default refuses cells beyond 128 KiB
-    with open(path, "rb") as stream:
-        lines = _Lines(path, stream)
-        rows, header = csv.reader(lines, strict=True), None
-        while True:
-            try:
-                cells, error = next(rows), None
-            except StopIteration:
+    lines = _Lines(path, stream)
+    rows, header = csv.reader(lines, strict=True), None
+    while True:
+        try:
+            cells, error = next(rows), None
+        except StopIteration:
+            return
+        except csv.Error as caught:
+            cells, error = [], f"bad CSV ({caught})"
+        place, bad = lines.cut()
+        if error or bad:
+            yield broken(place, error or bad.got, "CSV in UTF-8", "Quote cells with \"…\", double inner quotes.")
+            if header is None:
                 return
-            except csv.Error as caught:
-                cells, error = [], f"bad CSV ({caught})"
-            place, bad = lines.cut()
-            if error or bad:
-                yield broken(place, error or bad.got, "CSV in UTF-8", "Quote cells with \"…\", double inner quotes.")
-                if header is None:
-                    return
-            elif header is None and cells:
-                header = _header(place, cells)
-            elif cells:
-                yield _csv_record(place, header, cells)
+        elif header is None and cells:
+            header = _header(place, cells)
+        elif cells:
+            yield _csv_record(place, header, cells)
 
 
 def _header(place: Record, cells: list[str]) -> list[str]:
@@ -91,22 +90,43 @@ def _unpacked(place: Record, cells: dict[str, Any]) -> Record:
                 return broken(place, f"bad JSON in column {show(name)} ({error})", "JSON", "Rename the column.")
         else:
             fields[name] = cell
-    return replace(place, fields=fields)
+    place.fields = fields
+    return place
 
 
 def parquet_records(path: str | Path) -> Iterator[Record]:
     """The rows of a Parquet file; a null is an absent value."""
     import pyarrow.parquet  # heavy, and only this format needs it
 
+    with refused_by_arrow(path, "Parquet"):
+        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024)
+    yield from batch_records(str(path), batches, "Parquet")
+
+
+def batch_records(path: str, batches: Iterator[Any], kind: str = "a data set") -> Iterator[Record]:
+    """The rows of Arrow's record batches; raises `DataFault` for one that cannot be decoded."""
     row = 0
-    known = (pyarrow.lib.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError)
+    while True:
+        with refused_by_arrow(path, kind):
+            batch = next(batches, None)
+            rows = [] if batch is None else batch.to_pylist()
+        if batch is None:
+            return
+        for fields in rows:
+            present = {name: value for name, value in fields.items() if value is not None}
+            yield _unpacked(Record(path, row, present, unit="row"), present)
+            row += 1
+
+
+@contextmanager
+def refused_by_arrow(path: str | Path, kind: str) -> Iterator[None]:
+    """Whatever Arrow raises inside becomes one `DataFault` of the file."""
+    import pyarrow
+
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        for batch in file.iter_batches(batch_size=1024):
-            for fields in batch.to_pylist():
-                present = {name: value for name, value in fields.items() if value is not None}
-                yield _unpacked(Record(str(path), row, present, unit="row"), present)
-                row += 1
-    except known as error:
+        yield
+    except DataFault:
+        raise
+    except (pyarrow.lib.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         got = f"an unreadable file ({type(error).__name__}: {show(str(error))})"
-        raise DataFault(str(path), None, "file", got, "Parquet", "Write it again, for example with pyarrow.") from None
+        raise DataFault(str(path), None, "file", got, kind, "Write it again.") from None

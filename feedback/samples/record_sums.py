@@ -88,7 +88,8 @@ def judged(tasks: list[Task], answers: list[tuple[str, bool]]) -> list[dict[str,
     for told, brief, (_, finished) in zip(NumberMatch()(episodes), terse, answers, strict=True):
         notes = told.task.meta | {"critique_terse": brief.critique, "finished": finished}
         task = replace(told.task, meta={name: note for name, note in notes.items() if note is not None})
-        rows.append(row_of(replace(told, task=task)))
+        score = tuple(replace(item, name="score") for item in told.feedback)
+        rows.append(row_of(replace(told, task=task, feedback=score)))
     return rows
 
 

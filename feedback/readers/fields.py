@@ -1,0 +1,178 @@
+"""The checked reading of one record: every method returns a usable value and notes what is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from feedback.faults import DataFault, show
+from feedback.readers.marks import Marks, Scale
+from feedback.readers.record import Record
+
+SOURCES = ("human", "llm", "environment", "policy")
+
+
+class Fields:
+    """A record, or an object inside one, with the faults found so far, which all objects of a record share."""
+
+    def __init__(self, record: Record, marks: Marks, value: dict[str, Any] | None = None, prefix: str = "",
+                 faults: list[DataFault] | None = None):
+        self.record, self.marks, self.prefix = record, marks, prefix
+        self.value: dict[str, Any] = record.fields if value is None else value
+        self.faults: list[DataFault] = [] if faults is None else faults
+
+    def refuse(self, name: str, got: Any, expected: str, remedy: str = "") -> None:
+        """Notes one fault of the field `name`."""
+        self._fault(name, "nothing" if got is None else show(got), expected, remedy)
+
+    def get(self, path: str) -> Any:
+        """The value of a column, or else at a dotted path; None where it is absent."""
+        value: Any = self.value.get(path)
+        if value is not None or "." not in path:
+            return value
+        value = self.value
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def text(self, path: str, required: bool = False) -> str | None:
+        """A text; an empty one is absent."""
+        value = self.get(path)
+        if value is not None and not isinstance(value, str):
+            self.refuse(path, value, "text")
+        elif not value and required:
+            self.refuse(path, value, "text that is not empty", "Fill it or leave the row out.")
+        return value if isinstance(value, str) and value else None
+
+    def label(self, path: str) -> str | None:
+        """A name: text, or an integer written out."""
+        value = self.get(path)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return show(value)
+        if value is not None and not isinstance(value, str):
+            self.refuse(path, value, "text or an integer")
+        return value if isinstance(value, str) and value else None
+
+    def choice(self, path: str, options: tuple[str, ...], default: str) -> str:
+        """One of several words."""
+        value = self.text(path) or default
+        if value not in options:
+            self.refuse(path, value, "one of " + ", ".join(options), "Rename the column to keep it as a note.")
+        return value
+
+    def flag(self, path: str) -> bool | None:
+        """True or false (0 and 1 serve too), None where it is absent."""
+        value = self.get(path)
+        if value is not None and value not in (0, 1):
+            self.refuse(path, value, "true or false")
+        return None if value is None else bool(value)
+
+    def number(self, path: str) -> float:
+        """A finite number, NaN only where it is absent."""
+        value = self.get(path)
+        if value is None:
+            return math.nan
+        found = math.nan
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            found = _float(value)
+        elif isinstance(value, str) and self.record.textual and "_" not in value:
+            found = _float(value)
+        if not math.isfinite(found):
+            self.refuse(path, value, "a finite number", "Leave it out where there is no score.")
+            return math.nan
+        return found
+
+    def whole(self, path: str) -> int | None:
+        """An integer, None where it is absent."""
+        value = self.get(path)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            self.refuse(path, value, "an integer")
+            return None
+        return value
+
+    def mark(self, path: str, scale: Scale | None = None) -> tuple[float, Scale | None]:
+        """A number as a score in [0, 1], NaN where it is absent, and the scale it came on.
+
+        Args:
+            path: where it stands.
+            scale: the format's or the item's own; else the declared one; with neither it lies in [0, 1] already.
+        """
+        return self.marked(path, self.number(path), scale)
+
+    def marked(self, path: str, value: float, scale: Scale | None = None) -> tuple[float, Scale | None]:
+        """As `mark`, for a number already read; notes one that lies off its scale."""
+        scale = scale or self.marks.declared
+        if math.isnan(value):
+            return math.nan, None
+        if scale is not None:
+            low, high = scale
+            if not low <= value <= high:
+                self.refuse(path, value, f"a number from {low:g} to {high:g}", "Correct it or the scale.")
+            return (value - low) / (high - low), scale
+        self.marks.see(value)
+        if self.marks.off:
+            self._fault(path, f"{value:g} in a file whose scores run from {self.marks.low:g} to {self.marks.high:g}",
+                        "scores from 0 to 1", "Declare the scale: its lowest and highest mark, for example 1 5.")
+        return value, None
+
+    def own_scale(self) -> Scale | None:
+        """The scale that an item gives itself as `min` and `max`; None where it gives none."""
+        low, high = self.number("min"), self.number("max")
+        if math.isnan(low) and math.isnan(high):
+            return None
+        if not (low < high and math.isfinite(high - low)):
+            self.refuse("max", self.get("max"), "min and max both, min below max", "Give both or neither.")
+            return 0.0, 1.0
+        return low, high
+
+    def listed(self, path: str) -> list[Any]:
+        """A list; an absent one is empty."""
+        value = self.get(path)
+        if value is not None and not isinstance(value, list):
+            self.refuse(path, value, "a list")
+        return value if isinstance(value, list) else []
+
+    def texts(self, path: str) -> list[str]:
+        """A list of texts, or one text; empty ones are left out."""
+        value = self.get(path)
+        found = [value] if isinstance(value, str) else self.listed(path)
+        for number, text in enumerate(found):
+            if text is not None and not isinstance(text, str):
+                self.refuse(f"{path}[{number}]", text, "text")
+        return [text for text in found if isinstance(text, str) and text]
+
+    def items(self, path: str) -> list[Fields]:
+        """The objects of a list, each with its place in its name."""
+        return list(self._objects(path, self.listed(path)))
+
+    def at(self, path: str) -> Fields:
+        """The object at a path; an absent one has no fields."""
+        value = self.get(path)
+        if value is not None and not isinstance(value, dict):
+            self.refuse(path, value, "an object")
+        return self._inner(value if isinstance(value, dict) else {}, path)
+
+    def rest(self, known: Iterable[str]) -> dict[str, Any]:
+        """Every further column that is not null."""
+        return {name: value for name, value in self.value.items() if value is not None and name not in known}
+
+    def _objects(self, path: str, values: list[Any]) -> Iterable[Fields]:
+        for number, value in enumerate(values):
+            if isinstance(value, dict):
+                yield self._inner(value, f"{path}[{number}]")
+            else:
+                self.refuse(f"{path}[{number}]", value, "an object")
+
+    def _inner(self, value: dict[str, Any], path: str) -> Fields:
+        return Fields(self.record, self.marks, value, f"{self.prefix}{path}.", self.faults)
+
+    def _fault(self, name: str, got: str, expected: str, remedy: str) -> None:
+        self.faults.append(self.record.fault(self.prefix + name, got, expected, remedy))
+
+
+def _float(value: int | float | str) -> float:
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan

@@ -1,0 +1,40 @@
+"""The scale of a file's scores: declared, or known to be [0, 1] once every one of them has been seen."""
+
+from __future__ import annotations
+
+import math
+
+from feedback.faults import DataFault
+
+Scale = tuple[float, float]
+
+
+class Marks:
+    """The declared scale of a file, or the range of its undeclared scores.
+
+    Even a 1 may be the lowest mark where a 5 occurs further down, so undeclared scores are looked through before the
+    first is used; when any lies outside [0, 1], all of them are refused.
+    """
+
+    def __init__(self, declared: Scale | None = None):
+        self.declared = declared
+        self.low, self.high = math.inf, -math.inf
+        self.off = False
+        """True once all were seen and some lay outside [0, 1]."""
+
+    def see(self, value: float) -> None:
+        """Widens the range to hold an undeclared score."""
+        if value < self.low:
+            self.low = value
+        if value > self.high:
+            self.high = value
+
+    def judge(self) -> None:
+        """Says whether the range seen needs a declared scale."""
+        self.off = self.low < 0 or self.high > 1
+
+
+def check_scale(path: str, scale: Scale | None) -> None:
+    """Raises `DataFault` unless the scale is None or two finite numbers, the lower first."""
+    if scale is not None and not (scale[0] < scale[1] and math.isfinite(scale[1] - scale[0])):
+        raise DataFault(path, None, "scale", str(scale), "its lowest and highest mark, finite, lowest < highest")

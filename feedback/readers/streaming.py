@@ -1,0 +1,118 @@
+"""One pass over a file: each record becomes its episodes or the fault that refused it, and both are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+from feedback.faults import DataFault, show
+from feedback.readers.base import Format
+from feedback.readers.fields import Fields
+from feedback.readers.files import records
+from feedback.readers.formats import READERS
+from feedback.readers.marks import Marks, Scale, check_scale
+from feedback.readers.names import Names
+from feedback.readers.record import Record
+from feedback.readers.rows import ROWS
+from feedback.types import Episode
+
+LOOKED_AT = 100
+"""Records that may be broken before the first whole one, which tells the format."""
+
+
+class Stream(Iterator[Episode | DataFault]):
+    """An iterator over the episodes and faults of a file, in its order, that holds none of them.
+
+    A record may hold several episodes (a preference pair has two); `loaded` + `refused` = `records`, those met so far.
+    """
+
+    def __init__(self, path: str | Path, format: str = "auto", scale: Scale | None = None):
+        check_scale(str(path), scale)
+        self.path = path
+        self.format = chosen(path, format)
+        if scale is not None and not self.format.declared:
+            raise DataFault(str(path), None, "scale", str(scale),
+                            f"none: marks in the format {self.format.name} carry their own")
+        self.marks = Marks(scale)
+        self.records = self.refused = 0
+        self._items = self._read()
+
+    @property
+    def loaded(self) -> int:
+        """Records that became episodes."""
+        return self.records - self.refused
+
+    def __iter__(self) -> Iterator[Episode | DataFault]:
+        return self._items
+
+    def __next__(self) -> Episode | DataFault:
+        return next(self._items)
+
+    def _records(self) -> Iterator[Record]:
+        source = records(self.path)
+        return self.format.join(self.path, source) if self.format.join else source
+
+    def _read(self) -> Iterator[Episode | DataFault]:
+        if self.format.declared and self.marks.declared is None:
+            self._look()
+        names, quick = Names(), self.format.quick
+        for record in self._records():
+            self.records += 1
+            episode = quick.episode(record, self.marks) if quick and record.broken is None else None
+            if episode is not None and names.first(episode.id, record.line) is None:
+                yield episode
+                continue
+            found = self._explained(record, names)
+            if isinstance(found, DataFault):
+                self.refused += 1
+                yield found
+            else:
+                yield from found
+
+    def _look(self) -> None:
+        """Shows every undeclared score to the marks, before the first is used."""
+        quick = self.format.quick
+        for record in self._records():
+            if record.broken is None and not (quick and quick.see(record, self.marks)):
+                self.format.episodes(Fields(record, self.marks))
+        self.marks.judge()
+
+    def _explained(self, record: Record, names: Names) -> list[Episode] | DataFault:
+        """The episodes of a record, or its first fault with the others hung on it."""
+        if record.broken is not None:
+            return record.broken
+        fields = Fields(record, self.marks)
+        episodes = self.format.episodes(fields)
+        for episode in episodes:
+            line = names.first(episode.id, record.line)
+            if line is not None:
+                fields.refuse("id", episode.id, f"an id of its own: {record.unit} {line} has this one",
+                              "Number the rows anew.")
+        if not fields.faults:
+            return episodes
+        first, *others = fields.faults
+        first.others = tuple(others)
+        return first
+
+
+def some(path: str | Path) -> Iterator[Record]:
+    """The records of a file that has at least one."""
+    source = records(path)
+    first = next(source, None)
+    if first is None:
+        raise DataFault(str(path), None, "file", "no record", "at least one", "Check how it was written.")
+    return chain([first], source)
+
+
+def chosen(path: str | Path, format: str = "auto") -> Format:
+    """The format of that name; for `auto`, the first whose marks the first whole record bears, else rows."""
+    if format != "auto":
+        found = next((reader for reader in READERS if reader.name == format), None)
+        if found is None:
+            names = ", ".join(reader.name for reader in READERS)
+            raise DataFault(str(path), None, "format", show(format), f"one of auto, {names}")
+        next(some(path))
+        return found
+    first = next((record for record in islice(some(path), LOOKED_AT) if record.broken is None), None)
+    return next((reader for reader in READERS if first is not None and reader.fits(first.fields)), ROWS)
