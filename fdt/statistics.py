@@ -91,6 +91,30 @@ def paired_ratio_difference(
     return _bootstrap(_ratio_difference, *arrays.values())
 
 
+def share_difference(
+    hits_before: ArrayLike, tries_before: ArrayLike, hits_after: ArrayLike, tries_after: ArrayLike
+) -> Interval:
+    """``sum(hits_after) / sum(tries_after) - sum(hits_before) / sum(tries_before)``, [n] counts each, resampling units.
+
+    Unlike `paired_ratio_difference` a unit may have no tries; where all of them lie in few units the interval is NaN.
+
+    Raises:
+        ValueError: as `mean_interval`, the lengths differ, a count is negative, or there are no tries at all.
+    """
+    arrays = {
+        "hits_before": _counts("hits_before", hits_before),
+        "tries_before": _counts("tries_before", tries_before),
+        "hits_after": _counts("hits_after", hits_after),
+        "tries_after": _counts("tries_after", tries_after),
+    }
+    _same_length(**arrays)
+    for name in ("tries_before", "tries_after"):
+        if not arrays[name].sum():
+            raise ValueError(f"{name}: got no tries, expected at least one")
+    with np.errstate(invalid="ignore"):
+        return _bootstrap(_ratio_difference, *arrays.values())
+
+
 def _ratio_difference(
     num_before: NDArray, den_before: NDArray, num_after: NDArray, den_after: NDArray
 ) -> NDArray[np.float64]:
@@ -134,6 +158,13 @@ def _positive(name: str, values: ArrayLike) -> NDArray[np.float64]:
         raise ValueError(
             f"{name}[{at}]: got {array[at]}, expected a positive count. Leave out questions without tokens."
         )
+    return array
+
+
+def _counts(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = _checked(name, values)
+    if (array < 0).any():
+        raise ValueError(f"{name}: got {array.min()}, expected counts of at least 0")
     return array
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from feedback.types import Episode
 
 NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
-GIVEN = re.compile(rf"(?<!not )(?:\b(?:is|be|are|equals?|gives|makes|answer:?)\b|[=:])\s*\$?({NUMBER})(?![\w.]*\d)", re.ASCII)
+GIVEN = re.compile(rf"(?<!not )(?:\b(?:is|be|are|equals?|gives|makes)\b|\banswer\b:?|=)\s*\$?({NUMBER})(?![\w.]*\d)",
+                   re.ASCII | re.IGNORECASE)  # fmt: skip
 QUOTED = re.compile(r"\"([^\"\n]{1,200})\"|“([^”\n]{1,200})”|`([^`\n]{1,200})`")
 
 
