@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
+from fdt.errors import UserError
 from feedback.types import Feedback, Message, Task, Turn
 
 SPLITS = ("train", "heldout", "test")
+SHARES = (0.8, 0.9, 1.0)
+"""Where each split ends on the scale from 0 to 1 on which every task has its place."""
 
 
 class EnvironmentFault(Exception):
@@ -88,3 +95,35 @@ def answered(session: Session, turn: Turn) -> Reply | EnvironmentFault:
         return fault
     except OSError as fault:
         return EnvironmentFault(f"{type(fault).__name__}: {fault}")
+
+
+def dealt(drawn: Iterable[Task], split: str, count: int) -> list[Task]:
+    """The first ``count`` distinct tasks that belong to a split; where a task belongs is a function of its key alone.
+
+    Raises:
+        UserError: no such split.
+    """
+    if split not in SPLITS:
+        raise UserError("split", got=split, expected=", ".join(SPLITS))
+    seen: set[str] = set()
+    own = (task for task in drawn if split_of(task.key) == split and not (task.key in seen or seen.add(task.key)))
+    return list(islice(own, count))
+
+
+def split_of(key: str) -> str:
+    """The split that a task of this name belongs to, in every process and for every seed."""
+    place = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12
+    return next(split for split, end in zip(SPLITS, SHARES, strict=True) if place < end)
+
+
+def needed(module: str, package: str) -> Any:
+    """A module of a package that the extra `gym` installs.
+
+    Raises:
+        UserError: where it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as missing:
+        raise UserError(f"this environment needs {package}: {missing}", key="data.environment",
+                        remedy="pip install 'feedback-distillation-trainer[gym]'") from missing  # fmt: skip

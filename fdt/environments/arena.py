@@ -1,0 +1,90 @@
+"""Games of TextArena for two, against an opponent that moves at random."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, dealt, needed
+from feedback.types import Feedback, Task, Turn
+
+
+def random_move(seen: str, chance: random.Random) -> str:
+    """One of the moves in square brackets that the last text names, as in ``Available Moves: '[0]', '[4]'``."""
+    offered = seen.rsplit("Available Moves:", 1)[-1]
+    return chance.choice(re.findall(r"\[[^\[\]]+\]", offered) or ["[0]"])
+
+
+@dataclass(frozen=True)
+class TextArena(Environment):
+    """A game of the package textarena (extra `gym`) for two players. The episode scores 1 for a win, 0.5 for a draw.
+
+    Who begins and what the opponent draws belong to the task, so that a group of episodes meets the same opponent.
+    """
+
+    game: str = "TicTacToe-v0"
+    """Name of the game, as textarena.make takes it."""
+    opponent: Callable[[str, random.Random], str] = random_move
+    """Moves for the other player: a function of what that player sees and of chance."""
+
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        chance = random.Random(seed)
+        drawn = (self._task(chance.randrange(2**31), chance.randrange(2)) for _ in range(50 * count + 1000))
+        return dealt(drawn, split, count)
+
+    def _task(self, number: int, seat: int) -> Task:
+        # The opening is what the player sees first: who sits in the second seat sees an answer to it.
+        opening = _Match(self, number, seat).messages
+        return Task(f"{self.game}-{number}-{seat}", opening, meta={"seed": number, "seat": seat})
+
+    def start(self, task: Task, seed: int) -> Session:
+        return _Match(self, task.meta["seed"], task.meta["seat"])
+
+
+class _Match(Session):
+    def __init__(self, arena: TextArena, seed: int, seat: int) -> None:
+        textarena = needed("textarena", "textarena")
+        self.arena, self.seat, self.chance = arena, seat, random.Random(seed)
+        self.game = textarena.make(arena.game)
+        self.game.reset(num_players=2, seed=seed)
+        self.told = ""
+        done, seen = self._advance()
+        if done:
+            raise EnvironmentFault(f"{arena.game} was over before the policy could move")
+        self.messages = ({"role": "user", "content": seen},)
+
+    def reply(self, turn: Turn) -> Reply:
+        done, seen = self.game.step(action=turn.text)[0], ""
+        if not done:
+            done, seen = self._advance()
+        if not done:
+            return Reply(({"role": "user", "content": seen},), done=False)
+        rewards, info = self.game.close()
+        # TextArena rewards from -1 for a loss to 1 for a win.
+        score = (float(rewards[self.seat]) + 1) / 2
+        reason = _reason(info, self.seat)
+        return Reply((), (Feedback("environment", None, "won", score, None if score == 1 else reason),))
+
+    def cut(self) -> tuple[Feedback, ...]:
+        return (Feedback("environment", None, "won", 0.0, "The game was not over when its turns or its context were."),)
+
+    def _advance(self) -> tuple[bool, str]:
+        """Lets the opponent move until the policy's turn; whether the game ended, and what the policy sees."""
+        while True:
+            player, seen = self.game.get_observation()
+            if player == self.seat:
+                # An observation repeats the game from its beginning; the policy remembers what it was told.
+                new, self.told = str(seen).removeprefix(self.told), str(seen)
+                return False, new.strip()
+            if self.game.step(action=self.arena.opponent(str(seen), self.chance))[0]:
+                return True, ""
+
+
+def _reason(info: Any, seat: int) -> str | None:
+    """Why the game ended as it did, where it says so."""
+    own = info.get(seat, info) if isinstance(info, dict) else {}
+    reason = own.get("reason") if isinstance(own, dict) else None
+    return str(reason) if reason else None

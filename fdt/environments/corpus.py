@@ -1,0 +1,64 @@
+"""A small invented world of people, companies, cities and countries, written up as articles, with questions about it.
+
+No model has read of it, so an answer must be found; and a question of k hops needs k articles, each naming the next.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+
+HEADS = ("Bar", "Cal", "Dor", "Fen", "Gal", "Hal", "Jor", "Kel", "Lum", "Mor", "Nor", "Pel", "Quin", "Ros", "Sel", "Tar")
+TAILS = ("a", "an", "ber", "den", "dis", "el", "eth", "in", "is", "ley", "mar", "or", "os", "ra", "ton", "us")
+TRADES = ("glass", "clocks", "ships", "maps", "lamps", "bells", "paper", "kites")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, its answer, and the titles of the articles that lead to it, in order."""
+
+    text: str
+    answer: str
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class World:
+    """titles, texts: the articles, one a title · questions: all there are, by number of hops."""
+
+    titles: tuple[str, ...]
+    texts: tuple[str, ...]
+    questions: tuple[Question, ...]
+
+
+@lru_cache(maxsize=4)
+def world(size: int, seed: int) -> World:
+    """A world of ``size`` companies and as many founders; a function of its two arguments."""
+    chance = random.Random(f"world {seed}")
+    names = _names(chance, size * 4)
+    companies, people = names[:size], [f"{a} {b}" for a, b in zip(names[size : 2 * size], names[2 * size :], strict=False)]
+    cities = names[3 * size : 3 * size + max(4, size // 4)]
+    countries = [f"{name}land" for name in chance.sample(names[:size], max(2, size // 12))]
+    country = {city: chance.choice(countries) for city in cities}
+    birth = {person: chance.choice(cities) for person in people}
+    articles = {city: f"{city} is a city in {country[city]}. It is known for its {chance.choice(TRADES)}." for city in cities}
+    questions = []
+    for company, person in zip(companies, people, strict=True):
+        town, year = birth[person], chance.randrange(1800, 2000)
+        firm = f"{company} Works"
+        articles[firm] = f"{firm} is a company that makes {chance.choice(TRADES)}. It was founded by {person} in {year}."
+        articles[person] = f"{person} is a founder of companies and a collector of {chance.choice(TRADES)}, born in {town}."
+        questions += [
+            Question(f"In which country was {person} born?", country[town], (person, town)),
+            Question(f"In which city was the founder of {firm} born?", town, (firm, person)),
+            Question(f"In which country was the founder of {firm} born?", country[town], (firm, person, town)),
+        ]
+    titles = sorted(articles)
+    return World(tuple(titles), tuple(articles[title] for title in titles), tuple(questions))
+
+
+def _names(chance: random.Random, count: int) -> list[str]:
+    made = [head + tail for head in HEADS for tail in TAILS]
+    longer = [head + middle.lower() + tail for head in HEADS for middle in HEADS for tail in TAILS]
+    return chance.sample(made + longer, count)

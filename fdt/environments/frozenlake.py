@@ -1,0 +1,144 @@
+"""FrozenLake as text: find the way over the ice without falling in. Maps are random, solvable and do not slip."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fdt.environments.base import Environment, Reply, Session, dealt, needed
+from feedback.types import Feedback, Message, Task, Turn
+
+MOVES = ("left", "down", "right", "up")
+"""Words for gymnasium's actions 0 to 3."""
+RULES = (
+    "You stand at P on a frozen lake and want to reach G. F is ice, H is a hole. "
+    "Each time, answer with one move: left, down, right or up."
+)
+
+
+def progress(closer: float, reached: bool) -> float:
+    """Step-dependent reward: the share of the way that this step newly covered; over an episode at most 1."""
+    return closer
+
+
+def goal_only(closer: float, reached: bool) -> float:
+    """Reward for the step onto the goal alone."""
+    return float(reached)
+
+
+@dataclass(frozen=True)
+class FrozenLake(Environment):
+    """Gymnasium's FrozenLake-v1 (extra `gym`). Each step is scored as `reward`, the whole episode as `success`.
+
+    Words about a bad step (a hole, a wall, an answer without a move) come with it. Maps of different splits differ.
+    """
+
+    size: int = 4
+    """Rows and columns."""
+    ice: float = 0.75
+    """Chance that a field is ice."""
+    reward: Callable[[float, bool], float] = progress
+    """Worth of a step: fdt.environments.frozenlake.progress, goal_only, or a function of the share of the way newly
+    covered and of whether the goal is reached."""
+    rules: str = RULES
+    """What stands before the first map; may be empty."""
+
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        # A small lake has few maps: after so many draws of a split, what is found is all.
+        return dealt(self._drawn(random.Random(seed), 50 * count + 1000), split, count)
+
+    def _drawn(self, chance: random.Random, most: int) -> Iterator[Task]:
+        toy = needed("gymnasium.envs.toy_text.frozen_lake", "gymnasium")
+        for _ in range(most):
+            rows = toy.generate_random_map(size=self.size, p=self.ice, seed=chance.randrange(2**31))
+            lake = "\n".join(rows)
+            text = f"{self.rules}\n\n{picture(rows, 0)}".strip()
+            yield Task(f"lake-{'-'.join(rows)}", ({"role": "user", "content": text},), meta={"map": lake})
+
+    def start(self, task: Task, seed: int) -> Session:
+        return _Walk(task, self.reward, seed)
+
+
+class _Walk(Session):
+    def __init__(self, task: Task, reward: Callable[[float, bool], float], seed: int) -> None:
+        gymnasium = needed("gymnasium", "gymnasium")
+        self.messages, self.reward, self.step = task.messages, reward, 0
+        self.rows = task.meta["map"].split("\n")
+        self.lake = gymnasium.make("FrozenLake-v1", desc=self.rows, is_slippery=False)
+        self.lake.reset(seed=seed)
+        self.place, self.ways = 0, distances(self.rows)
+        self.nearest = self.ways[0]
+
+    def reply(self, turn: Turn) -> Reply:
+        move = moved(turn.text)
+        words, done, reached = None, False, False
+        if move is None:
+            words = "There is no move in it: answer left, down, right or up."
+        else:
+            before = self.place
+            self.place, _, done, _, _ = self.lake.step(move)
+            reached = done and self._field == "G"
+            if done and not reached:
+                words = f"Going {MOVES[move]} led into a hole."
+            elif self.place == before:
+                words = f"Going {MOVES[move]} led against the edge."
+        judged = [Feedback("environment", None, "reward", self._worth(reached), words, self.step)]
+        self.step += 1
+        if done:
+            judged.append(_success(reached))
+            return Reply((), tuple(judged))
+        return Reply((self._seen(words),), tuple(judged), done=False)
+
+    def cut(self) -> tuple[Feedback, ...]:
+        return (_success(False),)
+
+    def close(self) -> None:
+        self.lake.close()
+
+    @property
+    def _field(self) -> str:
+        return "".join(self.rows)[self.place]
+
+    def _worth(self, reached: bool) -> float:
+        way = self.ways.get(self.place, self.nearest)
+        covered = max(0, self.nearest - way) / self.ways[0]
+        self.nearest = min(self.nearest, way)
+        return self.reward(covered, reached)
+
+    def _seen(self, words: str | None) -> Message:
+        shown = picture(self.rows, self.place)
+        return {"role": "user", "content": f"{words}\n\n{shown}" if words else shown}
+
+
+def _success(reached: bool) -> Feedback:
+    return Feedback("environment", None, "success", float(reached))
+
+
+def moved(text: str) -> int | None:
+    """The last move that a text names, as gymnasium's action."""
+    found = re.findall(r"\b(left|down|right|up)\b", text.lower())
+    return MOVES.index(found[-1]) if found else None
+
+
+def picture(rows: list[str], place: int) -> str:
+    """The map with the player on it."""
+    flat = list("".join(rows))
+    flat[place] = "P"
+    size = len(rows)
+    return "\n".join("".join(flat[start : start + size]) for start in range(0, size * size, size))
+
+
+def distances(rows: list[str]) -> dict[int, int]:
+    """Steps from each field to the goal, over ice; fields that cannot reach it, and holes, are left out."""
+    size, flat = len(rows), "".join(rows)
+    found, edge = {flat.index("G"): 0}, [flat.index("G")]
+    for place in edge:
+        row, column = divmod(place, size)
+        near = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]
+        for other in (r * size + c for r, c in near if 0 <= r < size and 0 <= c < size):
+            if other not in found and flat[other] != "H":
+                found[other] = found[place] + 1
+                edge.append(other)
+    return found

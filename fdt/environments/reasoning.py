@@ -1,0 +1,50 @@
+"""Every generator of reasoning-gym: one question, one answer, judged by reasoning-gym's own scorers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fdt.environments.base import dealt, needed
+from fdt.environments.single import SingleTurn
+from fdt.errors import UserError
+from feedback.types import Task
+
+
+@dataclass(frozen=True)
+class ReasoningGym(SingleTurn):
+    """Deals tasks of one data set of reasoning-gym (extra `gym`), with what `feedback.critics.GymScore` needs.
+
+    Name that critic, or another, under `data.critic`.
+    """
+
+    dataset: str = "chain_sum"
+    """Name of the data set."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of its generator, such as {min_terms: 2}."""
+
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        return dealt(self._drawn(random.Random(seed).randrange(2**31), 20 * count + 200), split, count)
+
+    def _drawn(self, seed: int, most: int) -> Iterator[Task]:
+        gym = needed("reasoning_gym", "reasoning-gym")
+        known = needed("reasoning_gym.factory", "reasoning-gym").DATASETS
+        if self.dataset not in known:
+            raise UserError("data.environment.dataset", got=self.dataset, expected=f"one of {', '.join(sorted(known))}")
+        try:
+            made = gym.create_dataset(self.dataset, seed=seed, size=most, **self.settings)
+        except (AssertionError, TypeError, ValueError) as fault:
+            raise UserError(f"data.environment.settings of {self.dataset}: {fault}", got=self.settings) from fault
+        for number in range(most):
+            entry = made[number]
+            asked = str(entry["question"])
+            # Equal questions are one task, whatever seed they came from.
+            yield Task(f"{self.dataset}-{asked}", ({"role": "user", "content": asked},), _reference(entry),
+                       meta={"dataset": self.dataset, "entry": entry})  # fmt: skip
+
+
+def _reference(entry: dict[str, Any]) -> str | None:
+    answer = entry.get("answer")
+    return None if answer is None else str(answer)

@@ -1,0 +1,119 @@
+"""Questions about an invented world, answered by searching its articles: several hops, one search a turn."""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fdt.environments.base import Environment, Reply, Session, dealt, needed
+from fdt.environments.corpus import world
+from feedback.types import Feedback, Task, Turn
+
+RULES = "Find the answer in a library. Each time, write one line: search: WORDS, or answer: THE ANSWER."
+LINE = re.compile(r"^\W*(search|answer)\s*:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Search(Environment):
+    """Multi-hop questions over a generated corpus, found by BM25 (extra `gym`).
+
+    A search is scored as `found`: the share of the articles on the way to the answer that it brought up for the first
+    time. The episode is scored as `correct`: whether the answer is the right one, but for case, articles and marks.
+    """
+
+    size: int = 60
+    """Companies in the world; articles are about 2.25 times as many."""
+    hops: tuple[int, int] = (2, 3)
+    """Fewest and most articles that lead to an answer."""
+    results: int = 2
+    """Articles that a search brings back."""
+    seed: int = 0
+    """Of the world, the same for training and measuring."""
+    rules: str = RULES
+    """What stands before the question."""
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 1000:
+            raise ValueError(f"size: got {self.size}, expected 8 to 1000")
+
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        return dealt(self._drawn(random.Random(seed)), split, count)
+
+    def _drawn(self, chance: random.Random) -> Iterator[Task]:
+        asked = [q for q in world(self.size, self.seed).questions if self.hops[0] <= len(q.path) <= self.hops[1]]
+        for question in chance.sample(asked, len(asked)):
+            text = f"{self.rules}\n\n{question.text}".strip()
+            yield Task(question.text, ({"role": "user", "content": text},), question.answer,
+                       meta={"path": list(question.path)})  # fmt: skip
+
+    def start(self, task: Task, seed: int) -> Session:
+        return _Reading(self, task)
+
+    def find(self, query: str) -> list[int]:
+        """Numbers of the articles that fit a query best; those that share no word with it are left out."""
+        library = index(self.size, self.seed)
+        bm25s = needed("bm25s", "bm25s")
+        words = bm25s.tokenize([query], stopwords="en", show_progress=False, return_ids=False)
+        if not words[0]:
+            return []
+        scores = library.get_scores(words[0])
+        best = sorted(range(len(scores)), key=lambda n: (-scores[n], n))[: self.results]
+        return [n for n in best if scores[n] > 0]
+
+
+@lru_cache(maxsize=4)
+def index(size: int, seed: int) -> Any:
+    """The BM25 index of a world's articles, their titles included."""
+    bm25s = needed("bm25s", "bm25s")
+    made = world(size, seed)
+    library = bm25s.BM25()
+    texts = [f"{title} {text}" for title, text in zip(made.titles, made.texts, strict=True)]
+    library.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
+    return library
+
+
+class _Reading(Session):
+    def __init__(self, library: Search, task: Task) -> None:
+        self.library, self.task, self.messages = library, task, task.messages
+        self.step, self.seen = 0, set[str]()
+
+    def reply(self, turn: Turn) -> Reply:
+        found = LINE.findall(turn.text)
+        kind, words = found[-1] if found else ("", "")
+        step, self.step = self.step, self.step + 1
+        if kind.lower() == "answer":
+            return Reply((), (self._verdict(words),))
+        if not kind:
+            fault = "It has neither a line search: WORDS nor a line answer: THE ANSWER."
+            return self._heard(fault, Feedback("environment", None, "found", 0.0, fault, step))
+        made = world(self.library.size, self.library.seed)
+        places = self.library.find(words)
+        new = {made.titles[n] for n in places} - self.seen
+        self.seen |= new
+        path = self.task.meta["path"]
+        share = len(new & set(path)) / len(path)
+        words = None if places else "This search finds nothing: use names that you have read."
+        text = "\n".join(f"{made.titles[n]}: {made.texts[n]}" for n in places) or "Nothing found."
+        return self._heard(text, Feedback("environment", None, "found", share, words, step))
+
+    def cut(self) -> tuple[Feedback, ...]:
+        return (Feedback("environment", None, "correct", 0.0, "No answer was given."),)
+
+    def _heard(self, text: str, judged: Feedback) -> Reply:
+        return Reply(({"role": "user", "content": text},), (judged,), done=False)
+
+    def _verdict(self, answer: str) -> Feedback:
+        right = normalised(answer) == normalised(self.task.reference or "")
+        words = None if right else f"{answer.strip()[:80]!r} is not the answer."
+        return Feedback("environment", None, "correct", float(right), words)
+
+
+def normalised(text: str) -> str:
+    """An answer without case, punctuation, articles and extra blanks."""
+    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(word for word in bare.split() if word not in ("a", "an", "the"))

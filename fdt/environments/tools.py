@@ -1,0 +1,149 @@
+"""Questions that a policy may answer with tools: a calculator and a Python that runs its code."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from fdt.environments.arithmetic import calculated
+from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, answered
+from fdt.environments.calls import read_calls, written
+from fdt.environments.sandbox import Bounds, run_python
+from fdt.environments.single import tasks_from_a_file
+from feedback.types import Message, Task, Turn
+
+
+class Tool(ABC):
+    """Something a policy may call."""
+
+    name: str
+    """What a call names."""
+    about: str
+    """What it does, one line for the policy."""
+    example: dict[str, Any]
+    """Arguments of a call that makes sense."""
+
+    @abstractmethod
+    def __call__(self, arguments: dict[str, Any]) -> str:
+        """What comes back.
+
+        Raises:
+            ValueError: where the arguments make no sense; the policy reads why.
+            EnvironmentFault: where the tool itself broke.
+        """
+
+
+@dataclass(frozen=True)
+class Calculator(Tool):
+    """Arithmetic, without a process."""
+
+    name = "calculator"
+    about = "computes an arithmetic expression"
+    example = {"expression": "(17 + 4) * 3"}
+
+    def __call__(self, arguments: dict[str, Any]) -> str:
+        return calculated(_text(arguments, "expression"))
+
+
+@dataclass(frozen=True)
+class Python(Tool):
+    """A script in a fresh process without network, within bounds; see `fdt/environments/sandbox.py`."""
+
+    bounds: Bounds = Bounds()
+    """Limits of each run."""
+
+    name = "python"
+    about = "runs a Python script and gives back what it prints"
+    example = {"code": "print(sum(range(10)))"}
+
+    def __call__(self, arguments: dict[str, Any]) -> str:
+        outcome = run_python(_text(arguments, "code"), self.bounds)
+        return "\n".join(part for part in (outcome.text, outcome.fault and f"[{outcome.fault}]") if part) or "[no output]"
+
+
+def _text(arguments: dict[str, Any], name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: got {json.dumps(value)[:60]}, expected text")
+    return value
+
+
+@dataclass(frozen=True)
+class Tools(Environment):
+    """The policy calls tools in text until it answers without a call; `data.critic` judges that answer."""
+
+    judges = False
+
+    tools: list[Tool] = field(default_factory=lambda: [Calculator(), Python()])
+    """fdt.environments.tools.Calculator, Python, or classes of your own."""
+    calls_per_turn: int = 4
+    """Most calls of one turn; further ones are refused."""
+    role: str = "tool"
+    """Role of what a tool says; "user" for models whose template knows no tools."""
+    deals: Environment | None = None
+    """Where tasks come from; null: from `data.file`."""
+
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        if self.deals is None:
+            raise tasks_from_a_file(type(self).__name__)
+        return self.deals.tasks(split, count, seed)
+
+    def start(self, task: Task, seed: int) -> Session:
+        return _Bench(self, task)
+
+    def replies(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
+        """Processes of different sessions run side by side."""
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda pair: answered(*pair), said))
+
+    @property
+    def manual(self) -> str:
+        """What the policy reads about its tools."""
+        listed = "\n".join(f"- {tool.name}: {tool.about}. For example:\n{_shown(tool)}" for tool in self.tools)
+        return f"You may call tools before you answer, each in a block of its own:\n{listed}\nAnswer without a block."
+
+    def call(self, name: str, arguments: str) -> str:
+        """What one call gives back; mistakes of the policy are said, not raised."""
+        tool = next((tool for tool in self.tools if tool.name == name), None)
+        if tool is None:
+            return f"Error: there is no tool {name[:60]!r}, only {', '.join(tool.name for tool in self.tools)}."
+        try:
+            return tool(json.loads(arguments))
+        except ValueError as fault:
+            return f"Error: {fault}."
+
+
+def _shown(tool: Tool) -> str:
+    return written([{"name": tool.name, "arguments": json.dumps(tool.example)}])
+
+
+class _Bench(Session):
+    def __init__(self, tools: Tools, task: Task) -> None:
+        self.tools = tools
+        first, *rest = task.messages
+        if first["role"] == "system":
+            first = {**first, "content": f"{first['content']}\n\n{tools.manual}"}
+        else:
+            first, rest = {"role": "system", "content": tools.manual}, [first, *rest]
+        self.messages = (first, *rest)
+
+    def reply(self, turn: Turn) -> Reply:
+        try:
+            calls = read_calls(turn.text)
+        except ValueError as fault:
+            return Reply((self._said(f"Error: {fault}.", None),), done=False)
+        if not calls:
+            return Reply()
+        most = self.tools.calls_per_turn
+        told = [self._said(self.tools.call(call["name"], call["arguments"]), call["id"]) for call in calls[:most]]
+        if len(calls) > most:
+            told.append(self._said(f"Error: {len(calls)} calls in one turn, {most} are allowed.", None))
+        return Reply(tuple(told), done=False)
+
+    def _said(self, text: str, call: str | None) -> Message:
+        message: Message = {"role": self.tools.role, "content": text}
+        return message if call is None else {**message, "tool_call_id": call}
