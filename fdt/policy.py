@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fdt.batch import View
 from fdt.errors import UserError
 from fdt.models import resolve_model
-from fdt.packing import groups, pack
+from fdt.reading import hidden_of
+from fdt.trunk import Trunk
 from objectives import Scored
 
 
@@ -30,6 +31,9 @@ class LoRA:
     """Which linear layers get an adapter: all-linear, or a list of module names."""
     layers: list[int] | None = None
     """Only these decoder layers (None: all); with the upper ones alone the backward pass stops early."""
+    trunk_folder: str | None = None
+    """Keep the output of the frozen layers below ``layers`` in this folder, one file a row, and read it instead of
+    computing it again: for replayed files, whose rows come back (about 2 KB a token for the default model)."""
 
 
 def fast_dtype() -> torch.dtype:
@@ -74,6 +78,9 @@ class Policy(nn.Module):
         self.base, self.lora = base, lora
         self.model: nn.Module = causal if lora is None else _adapt(causal, lora, seed)
         self.train_dtype = {p.dtype for p in self.trainable()}
+        self.trunk: Trunk | None = None
+        if lora is not None and lora.trunk_folder is not None:
+            self.trunk = Trunk(self.causal, min(lora.layers or [0]), lora.trunk_folder)
 
     @property
     def causal(self) -> nn.Module:
@@ -102,36 +109,14 @@ class Policy(nn.Module):
     def hidden(self, view: View) -> Tensor:
         """Hidden states ``[N, D]`` that predict the target tokens, row-major; prompts shared by rows are read once."""
         reader = getattr(self.causal, "fdt_hidden", None)
-        return (reader or _hidden_of(self.causal))(view)
+        return (reader or hidden_of(self.causal, self.trunk))(view)
 
     def describe(self) -> dict[str, Any]:
         """What an export must know to rebuild this policy."""
-        return {"model": self.base, "lora": None if self.lora is None else asdict(self.lora)}
-
-
-def _hidden_of(causal: nn.Module):
-    # A mask of our own would switch a sliding window off.
-    windowed = getattr(causal.config, "sliding_window", None) is not None
-    scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
-
-    def hidden(view: View) -> Tensor:
-        decoder = causal.get_decoder()
-        if windowed or len(groups(view)) == len(view.lengths):
-            alive = torch.arange(view.tokens.shape[1], device=view.tokens.device) < view.lengths[:, None]
-            states = decoder(input_ids=view.tokens, attention_mask=alive.long(), use_cache=False).last_hidden_state
-            chosen = states[:, :-1][view.target[:, 1:]]
-        else:
-            packed = pack(view)
-            dtype = next(p.dtype for p in decoder.parameters() if p.is_floating_point())
-            mask = torch.zeros(packed.mask().shape, dtype=dtype, device=view.tokens.device)
-            mask.masked_fill_(~packed.mask(), torch.finfo(dtype).min)
-            states = decoder(
-                input_ids=packed.tokens, attention_mask=mask, position_ids=packed.positions, use_cache=False
-            ).last_hidden_state
-            chosen = states[packed.pick[:, 0], packed.pick[:, 1]]
-        return chosen if scale == 1.0 else chosen * scale
-
-    return hidden
+        lora = None if self.lora is None else asdict(self.lora)
+        if lora is not None:
+            del lora["trunk_folder"]  # how it was trained, not what it is
+        return {"model": self.base, "lora": lora}
 
 
 def _adapt(causal: nn.Module, lora: LoRA, seed: int) -> nn.Module:

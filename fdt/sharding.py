@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import torch.nn as nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from fdt.policy import Policy, _hidden_of
+from fdt.errors import UserError
+from fdt.policy import Policy
+from fdt.reading import hidden_of
 
 
 def shard(policy: Policy, mesh: DeviceMesh) -> None:
@@ -19,11 +21,14 @@ def shard(policy: Policy, mesh: DeviceMesh) -> None:
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+    if policy.trunk is not None:
+        raise UserError("sharded layers are not kept in a folder", got=str(policy.trunk.folder), expected="null",
+                        key="model.lora.trunk_folder", remedy="train on one device or under DDP")  # fmt: skip
     causal = policy.causal
     for layer in causal.get_decoder().layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(causal, mesh=mesh, reshard_after_forward=False)
-    causal.fdt_hidden = _hidden_of(causal)
+    causal.fdt_hidden = hidden_of(causal)
     register_fsdp_forward_method(causal, "fdt_hidden")
 
 
