@@ -89,6 +89,24 @@ def test_last_without_a_checkpoint_starts_afresh_and_says_so(tmp_path):
     assert last(tmp_path)["global_step"] == 1
 
 
+def test_a_run_that_max_steps_ended_goes_on_where_it_stood(tmp_path):
+    """Extended in the middle of an epoch, it takes the steps that are left, and keeps its base."""
+    (tmp_path / "whole").mkdir(), (tmp_path / "cut").mkdir()
+    settings = {"trainer__max_steps": 2, "trainer__max_epochs": 1}
+    assert quick("fit", "-c", config(tmp_path / "whole", "replay", **settings)).returncode == 0
+    path = config(tmp_path / "cut", "replay", **settings | {"trainer__max_steps": 1})
+    assert quick("fit", "-c", path).returncode == 0
+    base = (tmp_path / "cut" / "run" / "eval" / "base.jsonl").read_text()
+    run = quick("fit", "-c", path, "--ckpt_path", "last", "--trainer.max_steps", "2")
+    assert run.returncode == 0, run.stderr[-2000:]
+    expected, found = last(tmp_path / "whole"), last(tmp_path / "cut")
+    assert found["global_step"] == expected["global_step"] == 2
+    for name, value in expected["state_dict"].items():
+        assert torch.equal(found["state_dict"][name], value), name
+    assert quick("fit", "-c", path, "--ckpt_path", "last", "--trainer.max_steps", "2").returncode == 0
+    assert (tmp_path / "cut" / "run" / "eval" / "base.jsonl").read_text() == base
+
+
 def test_half_a_checkpoint_is_never_read(tmp_path):
     path = config(tmp_path, "replay", trainer__max_steps=1)
     assert quick("fit", "-c", path).returncode == 0

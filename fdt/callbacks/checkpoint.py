@@ -56,8 +56,17 @@ class Checkpoint(ModelCheckpoint):
         self._place(trainer)
         return super()._find_last_checkpoints(trainer)
 
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
+        super().on_train_batch_end(trainer, pl_module, *rest)
+        # Once training has ended Lightning calls the epoch complete: a run extended from there would skip its rest.
+        if trainer.global_step == trainer.max_steps:
+            self._keep(trainer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step is always kept."""
+        self._keep(trainer)
+
+    def _keep(self, trainer: Trainer) -> None:
         if trainer.global_step != self._last_global_step_saved:
             monitored = self._monitor_candidates(trainer)
             if self.save_top_k != 0:

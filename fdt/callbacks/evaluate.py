@@ -49,6 +49,8 @@ class Evaluate(Callback):
         fitting = trainer.state.fn == TrainerFn.FITTING
         name = "base" if trainer.sanity_checking else "last" if fitting else "validate"
         self.measured = trainer.global_step
+        if name == "base" and trainer.global_step:  # a finished run was resumed: this is not the base
+            return
         self._close(trainer, name)
 
     on_test_start, on_test_batch_end = on_validation_start, on_validation_batch_end
