@@ -6,49 +6,52 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from feedback.critics.base import Critic
-from feedback.types import Episode, Feedback
+from feedback.critics.base import ruled
+from feedback.critics.verifier import Verifier, shortened, told
+from feedback.types import Feedback, Task
 
-NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?", re.ASCII)
+NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d{1,3}(?!\d))?", re.ASCII)
 PLACES = ("ones", "tens", "hundreds", "thousands")
+LONGEST = 10_000
+"""Characters at the end of an answer in which its number is looked for."""
 
 
 @dataclass(frozen=True)
-class NumberMatch(Critic):
-    """Compares the last number of the response with the last number of the task's reference.
+class NumberMatch(Verifier):
+    """Compares the last number of the answer with the last number of the task's reference.
 
-    Equal: score 1 and no words. Different, or no number: score 0 and a critique. A task whose reference holds no
-    number is not judged. Nothing is evaluated: both sides are read as decimals.
+    Equal, or nearer than a tolerance: score 1 and no words. Different, or no number: score 0 and a critique. A task
+    whose reference holds no number is not judged. Nothing is evaluated: both sides are read as decimals.
     """
 
-    tell: bool = True
-    """True: the critique states the right answer. False: it only says what is wrong."""
+    absolute: float = 0.0
+    """Largest difference that still counts as equal."""
+    relative: float = 0.0
+    """The same as a share of the right number; the larger of both counts."""
 
-    def __call__(self, episodes: list[Episode]) -> list[Episode]:
-        """Adds one `Feedback` named "number" to each episode that has a reference."""
-        return [self._judge(episode) for episode in episodes]
+    def __post_init__(self) -> None:
+        for name in ("absolute", "relative"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected a tolerance of at least 0")
 
-    def _judge(self, episode: Episode) -> Episode:
-        right = last_number(episode.task.reference or "")
+    def compare(self, answer: str | None, task: Task) -> Feedback | None:
+        """One `Feedback` named "number"; None where the reference holds no number."""
+        right = last_number(task.reference or "")
         if right is None:
-            return episode
-        given = last_number(episode.response)
-        if given == right:
-            return episode.with_feedback(Feedback("environment", None, "number", 1.0))
-        text = self._told(episode) if self.tell else wrong_about(given, right)
-        return episode.with_feedback(Feedback("environment", None, "number", 0.0, text))
+            return None
+        given = None if answer is None else last_number(answer)
+        if given is not None and self._near(given, right):
+            return ruled("number", 1.0)
+        return ruled("number", 0.0, told(task) if self.tell else wrong_about(given, right))
 
-    @staticmethod
-    def _told(episode: Episode) -> str:
-        right = (episode.task.reference or "").strip()
-        expression = episode.task.meta.get("expression")
-        asked = expression if isinstance(expression, str) and expression else "the right answer"
-        return f"It is wrong: {asked} is {right}."
+    def _near(self, given: Decimal, right: Decimal) -> bool:
+        allowed = max(Decimal(str(self.absolute)), Decimal(str(self.relative)) * abs(right))
+        return given == right or abs(given - right) <= allowed
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number written in `text`; commas may group digits. None where there is none."""
-    found = NUMBER.findall(text)
+    """The last number written in `text`; commas may group digits, an exponent may follow. None where there is none."""
+    found = NUMBER.findall(text[-LONGEST:])
     return Decimal(found[-1].replace(",", "")) if found else None
 
 
@@ -56,7 +59,7 @@ def wrong_about(given: Decimal | None, right: Decimal) -> str:
     """What is wrong with `given`, without stating `right`: the direction, and for integers of one length the digits."""
     if given is None:
         return "It is wrong: it holds no number."
-    text = f"It is wrong: {given} is too {'high' if given > right else 'low'}"
+    text = f"It is wrong: {shortened(f'{given}')} is too {'high' if given > right else 'low'}"
     digits, expected = f"{abs(given)}", f"{abs(right)}"
     if not (digits.isdigit() and expected.isdigit()) or given * right < 0:
         return text + "."

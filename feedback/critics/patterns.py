@@ -1,0 +1,64 @@
+"""Regular expressions from a config, run on text that strangers write: a pattern that never ends must not hang a run.
+
+Python's own `re` cannot be stopped, so these run in the `regex` package with a time limit, on at most `LONGEST`
+characters. What takes longer is unjudged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+LONGEST = 100_000
+"""Characters of a text that are searched; what follows is not looked at."""
+SECONDS = 1.0
+"""Longest time of one search [s]."""
+
+
+@lru_cache(maxsize=64)
+def compiled(pattern: str) -> Any:
+    """The compiled pattern.
+
+    Raises:
+        ValueError: where it is no regular expression.
+    """
+    import regex
+
+    try:
+        return regex.compile(pattern)
+    except regex.error as fault:
+        raise ValueError(f"pattern: got {pattern!r}, expected a regular expression: {fault}") from fault
+
+
+def search(pattern: str, text: str, whole: bool = False) -> Any:
+    """The first match of `pattern` in `text` (or with `whole`, of all of it), None where there is none.
+
+    Raises:
+        TimeoutError: where the search took longer than `SECONDS`.
+    """
+    found = compiled(pattern)
+    with _timed(pattern):
+        return (found.fullmatch if whole else found.search)(text[:LONGEST], timeout=SECONDS)
+
+
+def last(pattern: str, text: str) -> Any:
+    """The last match of `pattern` in `text`, None where there is none.
+
+    Raises:
+        TimeoutError: as `search`.
+    """
+    match = None
+    with _timed(pattern):
+        for match in compiled(pattern).finditer(text[-LONGEST:], timeout=SECONDS):
+            pass
+    return match
+
+
+@contextmanager
+def _timed(pattern: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as slow:
+        raise TimeoutError(f"pattern {pattern!r}: given up after {SECONDS:g} s. Use one without nested repetition") from slow
