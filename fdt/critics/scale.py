@@ -1,0 +1,50 @@
+"""From a reward model's raw number to a score in [0, 1]."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+class Scale(ABC):
+    """Maps raw rewards to scores; what is not a number stays none."""
+
+    @abstractmethod
+    def __call__(self, raw: Tensor) -> Tensor:
+        """``[n]`` raw rewards to ``[n]`` scores in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Sigmoid(Scale):
+    """1 / (1 + exp(-(raw - centre) / width)): the chance of beating an answer of reward ``centre`` under Bradley-Terry."""
+
+    centre: float = 0.0
+    """The raw reward that becomes 0.5."""
+    width: float = 1.0
+    """How much raw reward one unit of log-odds is."""
+
+    def __post_init__(self) -> None:
+        if not self.width > 0:
+            raise ValueError(f"width: got {self.width}, expected a positive number")
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        return ((raw - self.centre) / self.width).sigmoid()
+
+
+@dataclass(frozen=True)
+class MinMax(Scale):
+    """(raw - low) / (high - low); what lies outside becomes 0 or 1."""
+
+    low: float
+    """The raw reward that becomes 0."""
+    high: float
+    """The raw reward that becomes 1."""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"low, high: got {self.low} and {self.high}, expected low below high")
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        return ((raw - self.low) / (self.high - self.low)).clamp(0, 1)
