@@ -12,12 +12,13 @@ from typing import Any
 from fdt.commands.reading import Reading, add_file, add_lenient, one_line
 from fdt.errors import UserError
 from feedback.faults import DataFault
+from feedback.readers.episodes import episode_of
 from feedback.readers.rows import row_of
 from feedback.types import Episode
 from feedback.writers import write_rows
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
-SHAPES = {"row": row_of}
+SHAPES = {"row": row_of, "episode": episode_of}
 
 EPILOG = """\
 examples:

@@ -15,6 +15,7 @@ from fdt.errors import UserError
 from fdt.legible import legible
 from feedback.faults import DataFault
 from feedback.readers import FORMATS, stream
+from feedback.readers.streaming import Stream
 from feedback.types import Episode
 
 Tell = Callable[[DataFault], None]
@@ -36,7 +37,7 @@ def add_lenient(parser: argparse.ArgumentParser) -> None:
 
 
 class Reading:
-    """An iterator over the episodes of a file that holds none of them.
+    """An iterator over the episodes of a file that holds none of them; a record may have several.
 
     After it, `loaded` + `refused` = the file's records. `broken` is the fault that ended it early, None where the
     file was read to its end.
@@ -56,8 +57,8 @@ class Reading:
         self.scale = (asked.scale[0], asked.scale[1]) if asked.scale else None
         self.tell, self.lenient = tell, getattr(asked, "lenient", False)
         self.rejects = getattr(asked, "rejects", None)
-        self.loaded = self.refused = 0
         self.broken: DataFault | None = None
+        self._items: Stream | None = None
         if self.rejects and not self.lenient:
             raise UserError("no --lenient", expected="both", remedy="Add --lenient.", key="--rejects")
         if self.rejects and Path(self.rejects).exists() and Path(self.path).exists():
@@ -67,7 +68,17 @@ class Reading:
     @property
     def records(self) -> int:
         """Records met so far."""
-        return self.loaded + self.refused
+        return self._items.records if self._items else 0
+
+    @property
+    def refused(self) -> int:
+        """Those of them that could not be read."""
+        return self._items.refused if self._items else 0
+
+    @property
+    def loaded(self) -> int:
+        """Those of them that could."""
+        return self.records - self.refused
 
     @property
     def sound(self) -> bool:
@@ -87,18 +98,17 @@ class Reading:
         with ExitStack() as files:
             out = files.enter_context(_opened(self.rejects)) if self.rejects else None
             try:
-                for item in watched(stream(self.path, self.format, self.scale), self.path):
+                self._items = stream(self.path, self.format, self.scale)
+                for item in watched(self._items, self.path):
                     if isinstance(item, DataFault):
                         self._refuse(item, out)
                     else:
-                        self.loaded += 1
                         yield item
             except DataFault as fault:
                 self.broken = fault
                 self.tell(fault)
 
     def _refuse(self, fault: DataFault, out: IO[str] | None) -> None:
-        self.refused += 1
         faults = (fault, *fault.others)
         if out is not None:
             reasons = [as_json(each) for each in faults]

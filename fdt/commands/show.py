@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from fdt.collate import Collator
     from feedback.hints import Hint
 
-HINT, NO_HINT = "critique.txt", "none"
+HINTS = {"critique": "CritiqueHint", "sibling": "SiblingHint", "rewrite": "RewriteHint", "reference": "ReferenceHint",
+         "demonstration": "DemonstrationHint", "composed": "ComposedHint"}  # fmt: skip
+NO_HINT = "none"
 
 EPILOG = """\
 examples:
   fdt data show mine.jsonl                           the first three records
   fdt data show mine.jsonl --id a17                  one record by its id
   fdt data show mine.jsonl --row 40 --limit 2        from the 40th record on
-  fdt data show mine.jsonl --hint my_hint.txt --model path/to/model
+  fdt data show mine.jsonl --hint sibling --model path/to/model
 
 On a terminal each token has its own shade and colours say what trains it; in a pipe tokens are set apart by |.
 A record trains by its score (policy gradient), by its critique (the teacher re-reads the answer), by both, and by its
@@ -43,8 +45,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--id", metavar="ID", help="the record of this id")
     parser.add_argument("--limit", type=int, default=3, metavar="N", help="records shown (default: 3)")
     parser.add_argument("--model", default=DEFAULT, help=f"whose tokenizer (default: {DEFAULT}): a name or a folder")
-    parser.add_argument("--hint", default=HINT, metavar="FILE",
-                        help="the template that the teacher's hint is made from, or none (default: %(default)s)")
+    parser.add_argument("--hint", default="critique", metavar="KIND",
+                        help=f"what the teacher is told: {', '.join(HINTS)}, a template file, or {NO_HINT} "
+                             "(default: critique)")  # fmt: skip
     parser.add_argument("--max-tokens", type=int, default=2048, metavar="N",
                         help="as data.max_tokens: longer rows are dropped (default: 2048)")
     parser.set_defaults(run=run)
@@ -63,24 +66,26 @@ def run(asked: argparse.Namespace) -> int:
 
     view = View(console(), collator.tokenizer)
     view.legend()
-    group = _siblings(asked, list(chosen.values()))
-    for number, episode in chosen.items():
-        one = next((member for member in group if member.id == episode.id), episode)
-        view.record(number, one, _batch(collator, one), collator)
+    group = _groups(asked, {episode.task.key for _, episode in chosen})
+    if hint is not None:
+        group = hint.gather(group)
+    known = {episode.id: episode for episode in group}
+    for number, episode in chosen:
+        view.record(number, known[episode.id], _batch(collator, known[episode.id]), collator)
     return 0
 
 
-def choose(asked: argparse.Namespace) -> dict[int, Episode]:
-    """The records asked for, by their number in the file.
+def choose(asked: argparse.Namespace) -> list[tuple[int, Episode]]:
+    """The episodes asked for, each with the number of its record in the file, from 1.
 
     Raises:
         UserError: there is none.
         DataFault: the file cannot be read.
     """
-    reading, chosen = Reading(asked, _to_stderr), {}
+    reading, chosen = Reading(asked, _to_stderr), []
     for episode in reading:
         if episode.id == asked.id or (asked.id is None and reading.records >= asked.row):
-            chosen[reading.records] = episode
+            chosen.append((reading.records, episode))
         if len(chosen) >= (1 if asked.id is not None else asked.limit):
             break
     if not chosen and reading.broken:
@@ -92,17 +97,18 @@ def choose(asked: argparse.Namespace) -> dict[int, Episode]:
 
 
 def _hint(name: str) -> Hint | None:
-    from feedback.hints import CritiqueHint, load_template
+    from feedback import hints
 
     if name == NO_HINT:
         return None
-    load_template(name)  # a missing file is told before anything slow
-    return CritiqueHint(name)
+    if name in HINTS:
+        return getattr(hints, HINTS[name])()
+    hints.load_template(name)  # a missing file is told before anything slow
+    return hints.CritiqueHint(name)
 
 
-def _siblings(asked: argparse.Namespace, chosen: list[Episode]) -> list[Episode]:
-    """All records of the same tasks, which a hint may draw on, each task with its hints."""
-    keys = {episode.task.key for episode in chosen}
+def _groups(asked: argparse.Namespace, keys: set[str]) -> list[Episode]:
+    """All records of some tasks, since a hint may draw on the others of its group; each task has its hints."""
     return with_hints([episode for episode in Reading(asked, lambda fault: None) if episode.task.key in keys])
 
 

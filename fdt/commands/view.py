@@ -82,19 +82,19 @@ class View:
             elif kind is not None:
                 self._block(f"{size} tokens trained by {TRAINED[kind][0]}", self._trained(part, TRAINED[kind][1]))
             start += size
-        self._teacher(batch, row, ids[: target.index(True)] if True in target else ids)
+        self._teachers(batch, row, ids[: target.index(True)] if True in target else ids)
 
-    def _teacher(self, batch: Batch, row: int, student: list[int]) -> None:
-        """The teacher's context, with what it reads beyond the student's."""
-        if batch.teacher is None or batch.taught_rows is None or row not in batch.taught_rows.tolist():
+    def _teachers(self, batch: Batch, row: int, student: list[int]) -> None:
+        """The teacher's context under each hint, with what it reads beyond the student's."""
+        if batch.teacher is None or batch.taught_rows is None:
             return
-        place = batch.taught_rows.tolist().index(row)
-        ids = batch.teacher.tokens[place, : batch.teacher.first[place]].tolist()
-        before = _common(ids, student)
-        after = min(_common(ids[::-1], student[::-1]), min(len(ids), len(student)) - before)
-        end = len(ids) - after
-        body = self._read(ids[:before]) + self._read(ids[before:end], HINTED) + self._read(ids[end:])
-        self._block(f"the teacher reads {len(ids)} tokens before the same answer, {end - before} of them a hint", body)
+        for place in (batch.taught_rows == row).nonzero()[:, 0].tolist():
+            ids = batch.teacher.tokens[place, : batch.teacher.first[place]].tolist()
+            before = _common(ids, student)
+            after = min(_common(ids[::-1], student[::-1]), min(len(ids), len(student)) - before)
+            end = len(ids) - after
+            body = self._read(ids[:before]) + self._read(ids[before:end], HINTED) + self._read(ids[end:])
+            self._block(f"the teacher reads {len(ids)} tokens before the same answer, {end - before} of them a hint", body)
 
     def _read(self, ids: list[int], style: str = READ) -> Text:
         text = Text()
@@ -146,10 +146,9 @@ def judgements(episode: Episode) -> Iterator[tuple[int, Text]]:
 
 def marks_of(batch: Batch, row: int) -> list[Marks]:
     """For each target token of a row, the names of the marks that are on."""
-    own = batch.rollouts.episode == row
-    columns = {name: mark[own].tolist() for name, mark in batch.rollouts.marks.items()}
-    known = frozenset().union(*TRAINED)
-    return [frozenset(name for name in columns if name in known and columns[name][n]) for n in range(int(own.sum()))]
+    start, end = batch.offsets[row : row + 2].tolist()
+    columns = {name: batch.rollouts.marks[name][start:end].tolist() for name in ("acted", "taught", "shown")}
+    return [frozenset(name for name in columns if columns[name][n]) for n in range(end - start)]
 
 
 def pieces(tokenizer: Any, ids: list[int]) -> Iterator[str]:
