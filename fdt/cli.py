@@ -123,23 +123,23 @@ def finish(root: Path) -> None:
     print(f"report: {write_report(root)}")
 
 
-def main(argv: list[str]) -> int:
-    """Runs one of Lightning's verbs; returns the exit code.
+class Unreported(CLI):
+    """Leaves the run folder as it is: for runs that are one of many, and are told of together."""
+
+    def after_fit(self) -> None:
+        return None
+
+
+def launch(argv: list[str], kind: type[CLI] = CLI) -> None:
+    """One run in this process.
 
     Raises:
         UserError: for what a user can put right.
     """
-    argv = resolve_arguments(argv)
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     quiet()
-    arms = read_arms(argv)
-    if arms is not None:
-        status = run_arms(argv, arms)
-        if status == 0:
-            finish(arms.root)
-        return status
     try:
-        CLI(
+        kind(
             Learner,
             Experience,
             args=argv,
@@ -152,6 +152,22 @@ def main(argv: list[str]) -> int:
         )
     except MisconfigurationException as fault:
         raise UserError(str(fault)) from fault
+
+
+def main(argv: list[str]) -> int:
+    """Runs one of Lightning's verbs; returns the exit code.
+
+    Raises:
+        UserError: for what a user can put right.
+    """
+    argv = resolve_arguments(argv)
+    arms = read_arms(argv)
+    if arms is not None:
+        status = run_arms(argv, arms)
+        if status == 0:
+            finish(arms.root)
+        return status
+    launch(argv)
     return 0
 
 

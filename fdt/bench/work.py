@@ -1,0 +1,77 @@
+"""Runs the jobs of a bench: each is a real `fdt fit`, several in one process, so that libraries are loaded once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from fdt.bench.plan import BASE, CONFIG, Job, overlay
+from fdt.errors import UserError
+
+OUTCOME = "outcome.json"
+THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[dict[str, Any]]:
+    """The outcomes of all jobs as they come; those that a former call finished are read, not run again.
+
+    Raises:
+        UserError: where a job failed, with the place of its log.
+    """
+    waiting = []
+    for job in jobs:
+        path = root / job.name / OUTCOME
+        if path.is_file():
+            yield json.loads(path.read_text(encoding="utf-8"))
+        else:
+            waiting.append(job)
+    if not waiting:
+        return
+    os.environ.update(THREADS)  # read once, when a worker imports torch
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(run, job, root / job.name): job for job in waiting}
+        for done in as_completed(running):
+            fault = done.exception()
+            if fault is not None:
+                pool.shutdown(cancel_futures=True)
+                job = running[done]
+                raise UserError(f"{job.name} failed: {fault}", remedy=f"its log is {root / job.name}.log") from fault
+            yield done.result()
+
+
+def run(job: Job, folder: Path) -> dict[str, Any]:
+    """Trains and measures one job in this process, in a run folder like any other."""
+    from fdt.cli import Unreported, launch  # imports torch: in the worker only
+    from fdt.shipped import resolve
+
+    verb = "validate" if job.arm == BASE else "fit"
+    overlays = [overlay(folder, number, content) for number, content in enumerate(job.overrides())]
+    argv = [verb, "-c", str(resolve(CONFIG)), *(word for path in overlays for word in ("-c", str(path)))]
+    began = time.monotonic()
+    with folder.with_name(f"{folder.name}.log").open("w", encoding="utf-8") as log:
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], Unreported)
+    outcome = {"job": job.asdict(), "seconds": time.monotonic() - began, **measured(folder, job.arm == BASE)}
+    (folder / OUTCOME).write_text(json.dumps(outcome), encoding="utf-8")
+    return outcome
+
+
+def measured(folder: Path, base: bool) -> dict[str, Any]:
+    """Held-out verdicts (1 right, 0 wrong, by prompt), who asked, and what each training step counted."""
+    from fdt.bench.watch import FILE
+
+    lines = (folder / "eval" / ("validate.jsonl" if base else "last.jsonl")).read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    steps = [] if base else json.loads((folder / FILE).read_text(encoding="utf-8"))
+    return {
+        "right": [record["score"] for record in records],
+        "prompts": [record["id"] for record in records],
+        "steps": steps,
+    }

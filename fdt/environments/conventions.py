@@ -1,0 +1,172 @@
+"""A small world that learns in a minute: every user has a hidden convention for a list of digits, and reacts to answers.
+
+The prompt names a user and four digits. The right answer is the list transformed by that user's convention, which no
+prompt reveals. A score says right or wrong; a critique names the convention, for some users only, and sometimes the
+wrong one. Whoever guesses is right once in eight answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fdt.environments.base import SPLITS, Environment, Reply, Session
+from feedback.critics import Critic
+from feedback.types import Episode, Feedback, Task, Turn
+
+CONVENTIONS: dict[str, Callable[[str], str]] = {
+    "reversed": lambda digits: digits[::-1],
+    "swapped": lambda digits: digits[1] + digits[0] + digits[3] + digits[2],
+    "halved": lambda digits: digits[2:] + digits[:2],
+    "leftward": lambda digits: digits[1:] + digits[0],
+    "rightward": lambda digits: digits[-1] + digits[:-1],
+    "raised": lambda digits: "".join(str((int(d) + 1) % 10) for d in digits),
+    "lowered": lambda digits: "".join(str((int(d) - 1) % 10) for d in digits),
+    "mirrored": lambda digits: "".join(str(9 - int(d)) for d in digits),
+}
+"""What may be done to four digits: `halved` exchanges the halves, `raised` adds 1 to each digit (9 becomes 0), `lowered`
+takes 1 away, `mirrored` takes each from 9."""
+USERS = (
+    "amber", "basil", "cedar", "dahlia", "elder", "fennel", "ginger", "hazel",
+    "iris", "juniper", "laurel", "maple", "nettle", "olive", "poppy", "rowan",
+)  # fmt: skip
+LENGTH = 4
+SHARES = {"train": 0.5, "heldout": 0.9, "test": 1.0}
+"""Where each split ends on the scale from 0 to 1 on which every list has its place."""
+
+
+@dataclass(frozen=True)
+class Conventions(Environment):
+    """Users, their conventions, and what they say about an answer. Held-out and test prompts: same users, new lists."""
+
+    users: int = 16
+    """How many users there are, at most 16; conventions are dealt out evenly."""
+    coverage: float = 1.0
+    """Share of the users who criticise; rounded to whole users."""
+    noise: float = 0.0
+    """Chance that a critique names another convention than the user's."""
+    scored: float = 1.0
+    """Share of the answers that receive a score."""
+    states_answer: bool = False
+    """Critiques hold the transformed list itself, not the name of the convention."""
+    shuffled: bool = False
+    """Control: each critique is one meant for another user, drawn afresh."""
+    corrected: bool = False
+    """Every answer comes back with the right one, as a revision to imitate."""
+    world: int = 0
+    """Seed of who has which convention and who criticises."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.users <= len(USERS):
+            raise ValueError(f"Conventions.users: got {self.users}, expected 2 to {len(USERS)}")
+        for name in ("coverage", "noise", "scored"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"Conventions.{name}: got {getattr(self, name)}, expected a share from 0 to 1")
+
+    @property
+    def habits(self) -> dict[str, str]:
+        """The convention of each user."""
+        dealt = [list(CONVENTIONS)[n % len(CONVENTIONS)] for n in range(self.users)]
+        random.Random(f"habits {self.world}").shuffle(dealt)
+        return dict(zip(USERS, dealt, strict=False))
+
+    @property
+    def vocal(self) -> frozenset[str]:
+        """The users who criticise."""
+        count = round(self.coverage * self.users)
+        return frozenset(random.Random(f"vocal {self.world}").sample(USERS[: self.users], count))
+
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        """Pairs of a user and a list, without repetition; a list belongs to one split, whoever asks."""
+        digits, habits = lists(split), self.habits
+        known = range(len(digits) * self.users)
+        drawn = random.Random(f"{split} {seed}").sample(known, min(count, len(known)))
+        return [_task(USERS[n % self.users], digits[n // self.users], habits, split) for n in drawn]
+
+    def start(self, task: Task, seed: int) -> Session:
+        """The user's reactions; chance is a function of the world, the task and the seed."""
+        return Asked(self, task, random.Random(f"{self.world} {task.key} {seed}"))
+
+    def critique(self, user: str, digits: str, chance: random.Random) -> str:
+        """What a user says: words that fit one convention, not always the right one."""
+        habits = self.habits
+        named = habits[chance.choice([other for other in habits if other != user])] if self.shuffled else habits[user]
+        if chance.random() < self.noise:
+            named = chance.choice([other for other in CONVENTIONS if other != named])
+        return f"It should be {CONVENTIONS[named](digits) if self.states_answer else named}."
+
+
+@dataclass
+class Asked(Session):
+    """One prompt and one reply."""
+
+    world: Conventions
+    task: Task
+    chance: random.Random
+
+    def __post_init__(self) -> None:
+        self.messages = self.task.messages
+
+    def reply(self, turn: Turn) -> Reply:
+        """A score (always on prompts that measure), a critique and a revision, each where there is one."""
+        user, digits = self.task.meta["user"], self.task.meta["digits"]
+        # Drawn in any case, so that arms that differ in one knob meet the same chance in the others.
+        scored = self.chance.random() < self.world.scored or self.task.meta["split"] != "train"
+        words = self.world.critique(user, digits, self.chance)
+        return Reply(feedback=(Feedback(
+            source="environment",
+            annotator=user,
+            name="right",
+            score=verdict(turn.text, self.task) if scored else float("nan"),
+            text=words if user in self.world.vocal else None,
+            revision=self.task.reference if self.world.corrected else None,
+        ),))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExactList(Critic):
+    """Score 1 where the answer is the reference, else 0: what a rewrite is judged by."""
+
+    def __call__(self, episodes: list[Episode]) -> list[Episode]:
+        """Adds one `Feedback` named "right" to each episode."""
+        judged = [Feedback("environment", None, "right", verdict(e.response, e.task)) for e in episodes]
+        return [episode.with_feedback(item) for episode, item in zip(episodes, judged, strict=True)]
+
+
+def verdict(text: str, task: Task) -> float:
+    """1 where the text is the reference, character by character but for blanks around it; else 0."""
+    return float(text.strip() == task.reference)
+
+
+@lru_cache(maxsize=3)
+def lists(split: str) -> tuple[str, ...]:
+    """The lists of a split: those on which all conventions differ, so that a guess is right once in eight.
+
+    Raises:
+        ValueError: no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
+    before = dict(zip(SPLITS, (0.0, *SHARES.values()), strict=False))[split]
+    every = (f"{number:0{LENGTH}d}" for number in range(10**LENGTH))
+    return tuple(digits for digits in every if before <= _place(digits) < SHARES[split] and _telling(digits))
+
+
+def _telling(digits: str) -> bool:
+    return len({convention(digits) for convention in CONVENTIONS.values()}) == len(CONVENTIONS)
+
+
+def _place(digits: str) -> float:
+    return int(hashlib.sha256(digits.encode()).hexdigest()[:8], 16) / 16**8
+
+
+def _task(user: str, digits: str, habits: dict[str, str], split: str) -> Task:
+    return Task(
+        key=f"{user}-{digits}",
+        messages=({"role": "user", "content": f"{user}: {digits}"},),
+        reference=CONVENTIONS[habits[user]](digits),
+        meta={"user": user, "digits": digits, "split": split},
+    )
