@@ -1,0 +1,125 @@
+"""What a judge wrote, read by schema. What does not fit has a reason instead of a value; nothing is guessed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+
+from feedback.gateway import Failure, Reply
+
+FENCED = re.compile(r"^```(?:json)?[ \t]*\n(.*?)\n```[ \t]*$", re.MULTILINE | re.DOTALL)
+REASONING_ENDS = ("</think>", "</reasoning>", "</thinking>")
+SHOWN_ERRORS = 3
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+class Unreadable(ValueError):
+    """Why a reply has no value: a few words, the same for all replies of a kind, so that they can be counted."""
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a truth value is no mark")
+    return value
+
+
+Mark = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
+
+
+class Marked(BaseModel):
+    """One answer judged by itself: thoughts first, the mark last."""
+
+    analysis: str = ""
+    critique: str
+    score: Mark
+
+
+class Principle(BaseModel):
+    """One thing that makes an answer good here."""
+
+    name: str
+    weight: Mark
+
+
+class Weighed(BaseModel):
+    """Several answers judged by principles made for the question (arXiv 2504.02495, section 3)."""
+
+    principles: list[Principle] = Field(min_length=1)
+    critiques: list[str]
+    scores: list[Mark]
+
+
+class Followed(BaseModel):
+    """What came after a turn, and what that reveals about the turn."""
+
+    analysis: str = ""
+    progress: Literal[-1, 0, 1]
+    useful: bool
+    hint: str = ""
+
+
+class Revised(BaseModel):
+    """A corrected answer."""
+
+    revision: str = Field(min_length=1)
+
+
+def schema_of(form: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema to ask a server for: every field named, no other allowed, as strict servers demand."""
+    return _strict(form.model_json_schema())
+
+
+def _strict(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_strict(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    node = {name: _strict(child) for name, child in node.items() if name not in ("title", "default")}
+    if node.get("type") == "object":
+        node |= {"additionalProperties": False, "required": list(node["properties"])}
+    return node
+
+
+def spoken(reply: Reply | Failure) -> str:
+    """The reply's text after any reasoning. Raises `Unreadable` where there is none."""
+    if isinstance(reply, Failure):
+        raise Unreadable(f"no reply: {reply.kind}")
+    text = reply.text
+    for end in REASONING_ENDS:
+        text = text.rpartition(end)[2]
+    if not text.strip():
+        raise Unreadable("cut off" if reply.finish == "length" else "empty")
+    return text.strip()
+
+
+def read_form(reply: Reply | Failure, form: type[Form]) -> Form:
+    """The reply as a filled-in form: the whole text where it is one JSON object, else the last fenced one.
+
+    Text that the judge quotes inside a value cannot pass for its own: its quotation marks are escaped there, so that it
+    is no JSON by itself. Raises `Unreadable`.
+    """
+    text = spoken(reply)
+    blocks = [text] if text.startswith("{") else FENCED.findall(text)
+    if not blocks:
+        raise Unreadable("cut off" if isinstance(reply, Reply) and reply.finish == "length" else "no JSON")
+    try:
+        found = json.loads(blocks[-1], object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        raise Unreadable("cut off" if isinstance(reply, Reply) and reply.finish == "length" else "bad JSON") from None
+    try:
+        return form.model_validate(found)
+    except ValidationError as error:
+        fields = dict.fromkeys(str(item["loc"][0]) if item["loc"] else "object" for item in error.errors())
+        raise Unreadable("wrong fields: " + ", ".join(list(fields)[:SHOWN_ERRORS])) from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are distinct: with two scores, neither is the score."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
