@@ -104,7 +104,7 @@ class Marker(Judge):
     vote: Vote = mean
     """How the marks of several samples become one: mean, median or majority of `feedback.critics`, or a function of
     your own."""
-    name: str = "judge"
+    name: str = "score"
     """Name of the score."""
 
     def __post_init__(self) -> None:

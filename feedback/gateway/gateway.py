@@ -107,6 +107,11 @@ class Gateway:
         return Price(len(requests), len(new), Usage(prompt, longest), self.budget.price(Usage(prompt, longest)),
                      self.budget.price(Usage(most, longest)))
 
+    def spent(self) -> tuple[int, Usage]:
+        """Calls and tokens of all that the cache folder has seen, what is reserved for calls under way included."""
+        self._log.refresh()
+        return self._log.calls, self._log.spent
+
     @property
     def identity(self) -> dict[str, Any]:
         """What of this gateway can change a reply."""

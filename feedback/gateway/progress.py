@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from feedback.gateway.budget import Budget
@@ -16,7 +17,8 @@ class Bar:
     def __init__(self, shown: bool, kept: int, wanted: int, budget: Budget):
         self.budget, self.kept, self.failed, self.usage = budget, kept, 0, Usage()
         self.progress = Progress(TextColumn("calls"), BarColumn(), MofNCompleteColumn(),
-                                 TextColumn("{task.fields[numbers]}"), TimeRemainingColumn(), disable=not shown)
+                                 TextColumn("{task.fields[numbers]}"), TimeRemainingColumn(), disable=not shown,
+                                 console=Console(stderr=True))
         self.task = self.progress.add_task("calls", total=kept + wanted, completed=kept, numbers=self.numbers)
 
     def __enter__(self) -> Bar:

@@ -51,7 +51,7 @@ def judged(tmp_path):
 def test_a_mark_is_mapped_from_its_scale_and_keeps_it(judged):
     """7 on 1 to 10 is 6/9."""
     (found,), judge, calls = judged(Pointwise, answers("2"), lambda call: completion(marked(7)))
-    assert found.feedback == (Feedback("llm", "m", "judge", 6 / 9, "be brief", scale=(1.0, 10.0)),)
+    assert found.feedback == (Feedback("llm", "m", "score", 6 / 9, "be brief", scale=(1.0, 10.0)),)
     assert found.score == 6 / 9 and found.critique == "be brief" and not judge.unscored
     assert fenced(calls[0], "question") == "1 + 1?" and fenced(calls[0], "answer") == "2"
     assert "For comparison" not in calls[0].prompt and "reference" not in calls[0].prompt
