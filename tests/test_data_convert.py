@@ -28,10 +28,11 @@ def left_over(folder):
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
 
 
-@pytest.mark.parametrize("ending", command.ENDINGS)
-def test_what_was_read_is_what_was_written(source, tmp_path, ending, capsys):
+@pytest.mark.parametrize(("shape", "ending"), [("row", ".jsonl"), ("row", ".csv"), ("row", ".parquet"),
+                                               ("episode", ".jsonl"), ("episode", ".parquet")])
+def test_what_was_read_is_what_was_written(source, tmp_path, shape, ending, capsys):
     target = tmp_path / f"target{ending}"
-    assert main(["convert", str(source), str(target), "--scale", "1", "5"]) == 0
+    assert main(["convert", str(source), str(target), "--scale", "1", "5", "--shape", shape]) == 0
     assert f"{source} to {target}: 2 records = 2 written + 0 refused" in capsys.readouterr().out
     before, after = read(source, scale=(1, 5)), read(target)
     # Marks are written as numbers from 0 to 1, so that the scale is gone; NaN equals nothing, so texts are compared.
@@ -67,10 +68,22 @@ def test_nothing_is_replaced_without_force(source, tmp_path):
     assert len(read(target)) == 2
 
 
-@pytest.mark.parametrize("name", ["target.txt", "target", "none/target.csv"])
-def test_a_target_that_cannot_be(source, tmp_path, name):
+@pytest.mark.parametrize("argv", [["target.txt"], ["target"], ["none/target.csv"], ["t.csv", "--shape", "episode"]])
+def test_a_target_that_cannot_be(source, tmp_path, argv):
     with pytest.raises(UserError, match="DST: "):
-        main(["convert", str(source), str(tmp_path / name)])
+        main(["convert", str(source), str(tmp_path / argv[0]), *argv[1:]])
+
+
+def test_what_a_row_cannot_hold_is_told_and_counted(tmp_path, capsys):
+    source, target = tmp_path / "source.jsonl", tmp_path / "target.jsonl"
+    messages = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
+    source.write_text("".join(json.dumps({"id": name, "messages": messages[:size]}) + "\n"
+                              for name, size in (("short", 2), ("long", 4))))
+    assert main(["convert", str(source), str(target)]) == 1 and not target.exists()
+    assert main(["convert", str(source), str(target), "--lenient"]) == 0
+    captured = capsys.readouterr()
+    assert "2 records = 1 written + 0 refused + 1 that a row cannot hold" in captured.out
+    assert "long" in captured.err and [episode.id for episode in read(target)] == ["short"]
 
 
 def test_a_crash_while_writing_leaves_the_target_as_it_was(source, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fdt.commands.data import main
 from fdt.commands.histogram import KEPT, Histogram, Lengths, bar
 from fdt.commands.tally import MOST, Tally
 from fdt.errors import UserError
-from feedback.types import Episode, Feedback, Task, Turn
+from feedback.types import Episode, Feedback, Preference, Task, Turn
 
 _ = math.nan
 # Four observers, twelve units, missing values: Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability".
@@ -131,6 +132,14 @@ def test_groups_that_a_baseline_learns_from():
     for number, (task, score) in enumerate([("a", 1), ("a", 0), ("b", 1), ("b", 1), ("c", 0), ("d", _), ("d", 1)]):
         tally.add(episode(number, str(number), Feedback(score=float(score)), prompt=task))
     assert tally.groups() == {"tasks": 4, "with one response": 1, "with scores that differ": 1}
+
+
+def test_comparisons():
+    tally = Tally()
+    for strength in (1.0, 0.8, 0.5, 0.0):
+        tally.add(replace(episode(0, "r"), preferences=(Preference("other", strength),)))
+    assert tally.compared == {"comparisons": 4, "with a chosen and a rejected response": 3, "ties": 1,
+                              "far better or worse (strength 0 or 1)": 2}
 
 
 def test_nameless_scores_agree_within_a_record_alone():

@@ -23,12 +23,13 @@ SHAPES = {"row": row_of, "episode": episode_of}
 EPILOG = """\
 examples:
   fdt data convert ratings.csv ratings.jsonl --scale 1 5
-  fdt data convert human_data_raw.jsonl shepherd.parquet
+  fdt data convert human_data_raw.jsonl shepherd.parquet --shape episode
   fdt data convert export.jsonl mine.jsonl --lenient --rejects refused.jsonl
 
-The ending of DST says how it is written: .jsonl, .csv or .parquet. A fault in any record leaves DST as it was, unless
---lenient says to leave such records out. DST appears when it is complete: it is written beside its place and renamed.
-Marks are written as numbers from 0 to 1; docs/formats.md has the fields.
+A row holds one response, an episode a whole dialogue with feedback on its turns. The ending of DST says how they are
+written: .jsonl, .parquet, and for rows .csv. JSON Lines are written while SRC is read; tables need room in memory.
+A fault in any record leaves DST as it was, unless --lenient says to leave such records out. DST appears when it is
+complete: it is written beside its place and renamed. docs/formats.md has the fields of both shapes.
 
 exit code: 0 written, 1 faults and nothing written, 2 wrong arguments
 """
@@ -42,7 +43,7 @@ def add_to(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     add_file(parser, "src")
     parser.add_argument("dst", metavar="DST", help="the file to write, ending in .jsonl, .csv or .parquet")
-    parser.add_argument("--shape", choices=list(SHAPES), default="row", help="what a record holds (default: row)")
+    parser.add_argument("--shape", choices=list(SHAPES), default="row", help="what a record of DST is (default: row)")
     parser.add_argument("--force", action="store_true", help="replace DST where it exists")
     add_lenient(parser)
     parser.set_defaults(run=run)
@@ -52,10 +53,10 @@ def run(asked: argparse.Namespace) -> int:
     """Converts `asked.src` to `asked.dst`; returns 0, or 1 where faults left DST as it was.
 
     Raises:
-        UserError: an ending that names no format, a DST that exists or cannot be written.
+        UserError: an ending that the shape has no form for, a DST that exists or cannot be written.
     """
     target = Path(asked.dst)
-    _check(target, asked.force)
+    _check(target, asked.force, asked.shape)
     conversion = Conversion(Reading(asked, _to_stderr, asked.src), asked.shape)
     # The ending stays last, since it says how the file is written.
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
@@ -63,8 +64,8 @@ def run(asked: argparse.Namespace) -> int:
         write_rows(part, conversion)
         if conversion.sound:
             _publish(part, target)
-    except OSError as error:
-        raise UserError("cannot be written", got=error.strerror or str(error), path=asked.dst) from None
+    except (OSError, ValueError) as error:  # ValueError: a further column holds what JSON cannot, such as NaN
+        raise UserError("cannot be written", got=getattr(error, "strerror", None) or str(error), path=asked.dst) from None
     finally:
         part.unlink(missing_ok=True)
     print(conversion.line(asked.dst))
@@ -105,9 +106,10 @@ class Conversion:
         print(one_line(f"{self.reading.path}: {error}"), file=sys.stderr)
 
 
-def _check(target: Path, force: bool) -> None:
-    if target.suffix.lower() not in ENDINGS:
-        raise UserError("unknown ending", got=target.name, expected="one of " + ", ".join(ENDINGS), key="DST")
+def _check(target: Path, force: bool, shape: str) -> None:
+    endings = [ending for ending in ENDINGS if (shape, ending) != ("episode", ".csv")]
+    if target.suffix.lower() not in endings:
+        raise UserError("unknown ending", got=target.name, expected="one of " + ", ".join(endings), key="DST")
     if target.exists() and not force:
         raise UserError("exists", got=str(target), remedy="Add --force to replace it.", key="DST")
     if not target.parent.is_dir():

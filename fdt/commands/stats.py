@@ -88,6 +88,7 @@ def summary(tally: Tally) -> dict[str, Any]:
     total = tally.sources.total()
     return {
         "scores": scores, "agreement": agreed, "tasks": tally.groups(), "repeated": tally.repeated(),
+        "preferences": dict(tally.compared),
         "lengths": {name: lengths.summary() for name, lengths in tally.lengths.items()},
         "sources": {name: {"count": n, "share": round(n / total, 6)} for name, n in tally.sources.most_common()},
     }  # fmt: skip
@@ -110,10 +111,11 @@ def text(found: dict[str, Any]) -> list[str]:
     for name, length in found["lengths"].items():
         cells = [f"{length.get(key, ''):>9}" for key in ("count", "mean", "median", "p90", "longest")]
         lines.append(f"  {name:<20}" + "".join(cells))
-    for title, counts in (("tasks", found["tasks"]), ("repeated", found["repeated"])):
-        lines += ["", title, *(f"  {name:<30}{count:>9}" for name, count in counts.items())]
+    for title in ("tasks", "repeated", "preferences"):
+        counts = found[title]
+        lines += ["", title, *(f"  {name:<40}{count:>9}" for name, count in counts.items())] if counts else []
     lines += ["", "feedback by source"]
-    return lines + [f"  {one_line(name):<30}{part['count']:>9}  {100 * part['share']:5.1f} %"
+    return lines + [f"  {one_line(name):<40}{part['count']:>9}  {100 * part['share']:5.1f} %"
                     for name, part in found["sources"].items()]
 
 

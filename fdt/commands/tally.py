@@ -46,6 +46,8 @@ class Tally:
     ratings: dict[str, Ratings] = field(default_factory=dict)
     lengths: dict[str, Lengths] = field(default_factory=lambda: {name: Lengths() for name in TEXTS})
     sources: Counter[str] = field(default_factory=Counter)
+    compared: Counter[str] = field(default_factory=Counter)
+    """Comparisons of two responses, by how they went."""
     tasks: array = field(default_factory=_ids)
     task_scores: array = field(default_factory=lambda: array("d"))
     responses: array = field(default_factory=_ids)
@@ -61,6 +63,10 @@ class Tally:
         self.rows.append(hash((response, tuple([_content(item) for item in episode.feedback]))))
         self.lengths["prompt"].add("".join(str(message.get("content")) for message in episode.task.messages))
         self.lengths["response"].add(episode.response)
+        for comparison in episode.preferences:
+            self.compared["comparisons"] += 1
+            self.compared["ties" if comparison.strength == 0.5 else "with a chosen and a rejected response"] += 1
+            self.compared["far better or worse (strength 0 or 1)"] += comparison.strength in (0, 1)
         nameless: Counter[tuple[str, int | None]] = Counter()
         several = len(episode.feedback) > 1
         for item in episode.feedback:
