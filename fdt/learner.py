@@ -21,6 +21,7 @@ from fdt.metrics import Tally
 from fdt.microbatch import align, audible, cut
 from fdt.policy import LoRA, Policy
 from fdt.ranks import total
+from fdt.scoring import foreseen
 from fdt.sharding import shard
 from fdt.strategies import check_mesh
 from fdt.teachers import Frozen, Reference, Shadow, Teacher
@@ -124,6 +125,7 @@ class Learner(LightningModule):
 
     def weigh(self, batch: Batch) -> Batch:
         """Each term's weights, and its denominator over the whole step and all ranks."""
+        batch = foreseen(batch, self.objective.reads, self.policy, self.start, self.tokens_per_microbatch)
         rollouts = replace(batch.rollouts, update=self.global_step)
         rollouts = replace(rollouts, weights=self.objective.weigh(rollouts))
         shares = {name: torch.tensor(share) for name, share in self.objective.totals(rollouts).items()}

@@ -55,6 +55,10 @@ class Tally:
             # k3 on the acted tokens: unbiased for KL(policy || start) where they were sampled from the policy.
             gap = others["start"].log_probs.to(scored["logp"].dtype)[acted] - scored["logp"][acted]
             self._sum("kl/sum", (gap.exp() - 1 - gap).sum())
+        both = rollouts.engine is not None and rollouts.old is not None
+        gap = (rollouts.old - rollouts.engine)[acted] if both else scored["logp"][:0]
+        self._sum("gap/sum", gap.abs().nansum())
+        self._sum("gap/tokens", (~gap.isnan()).sum())
         self._sum("acted/tokens", acted.sum())
         self.tokens.append((part, {name: value.detach().float().cpu() for name, value in scored.items()}))
 
@@ -70,13 +74,14 @@ class Tally:
             "kl_start": sums.pop("kl/sum", math.nan) / acted,
             "entropy": sums.pop("entropy/sum") / acted,
             "teacher_gain": sums.pop("gain/sum", 0.0) / taught if taught else math.nan,
+            "engine_gap": _ratio(sums, "gap/sum", "gap/tokens"),
             "reward": _ratio(sums, "score/sum", "score/rows"),
             "response_length": _ratio(sums, "length/sum", "acted/rows"),
             "used_share": _ratio(sums, "used/rows", "rows"),
         }
         generated = sums.pop("info/generate_s", 0.0) / learner.trainer.world_size
         values["tokens_per_s"] = sums.pop("tokens") / (seconds + generated)
-        sums = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(("score/", "acted/"))}
+        sums = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(("score/", "acted/", "gap/"))}
         values |= sums | _reduce_extremes(self.extremes, learner.device)
         values |= {"grad_norm": norm, "lr": learner.optimizers().param_groups[0]["lr"], "step_s": seconds + generated}
         self.values = {f"train/{name}": value for name, value in values.items() if not math.isnan(value)}

@@ -31,6 +31,7 @@ A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R
 | SDPO | 2601.20802 | JS(S, T) on the student's top-k and a tail, times min(rho, 2) | sdpo |
 | On-policy distillation | 2603.10165 | A = clip(log T - log old) under the clipped surrogate | opd |
 | OpenClaw-RL combined | 2603.10165 | A = r + log T - log old under one surrogate | openclaw_combine |
+| OpenClaw-RL v2 | 2603.10165 | GRPO + sum over top 4 v of clipped rho_v softmax(log old)_v clip(log T - log old)_v | openclaw_v2 |
 | SRPO | 2604.02288 | taught failures distilled with weight exp(-H(T)), all others GRPO | srpo |
 | SDPG | 2606.04036 | GRPO + beta(step) KL(S, T) where A > 0 + k2 to the start | sdpg |
 | RLSD | 2604.03128 | A clip((T / S)^sign(A), 1 - eps, 1 + eps) | rlsd |
@@ -38,9 +39,9 @@ A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R
 | Imitation | - | -log pi of a corrected answer | imitation |
 | Skewed KL | 2402.03898 | KL(T, alpha T + (1 - alpha) S) and its reverse | `SkewedForwardKL` |
 | Generalised JSD | 2306.13649 | beta KL(T, M) + (1 - beta) KL(S, M) | `GeneralisedJS` |
-| Clip-Cov, KL-Cov | 2505.22617 | tokens of high (A - mean)(log p - mean) silenced, or pressed by abs(log rho) |
-`ClipCov` | | TIS, IcePop | 2510.18855 | w = pi_old / pi_engine, at most a cap; 0 outside bounds | `TruncatedIS`,
-`IcePop` | | OPSM | 2512.02556 | blamed rows with mean(log old - log pi) above a limit dropped | `OffPolicySequences` |
+| Clip-Cov, KL-Cov | 2505.22617 | tokens of high (A - mean)(log p - mean) silenced, or pressed by abs(log rho) | `ClipCov` |
+| TIS, IcePop | 2510.18855 | w = pi_old / pi_engine, at most a cap; 0 outside bounds | `TruncatedIS`, `IcePop` |
+| OPSM | 2512.02556 | blamed rows with mean(log old - log pi) above a limit dropped | `OffPolicySequences` |
 | DPPO | 2602.04879 | tokens whose probability moved too far dropped; + log(rho)^2 by `StayNear` | `ProbabilityShift` |
 """
 
@@ -58,7 +59,7 @@ from objectives.credit import (
     PerReward,
     RawScore,
 )
-from objectives.directed import OnPolicyDistill, TeacherScaled
+from objectives.directed import OnPolicyDistill, OutcomeDistill, TeacherScaled
 from objectives.distill import Distill, DistillBestHint, Imitate
 from objectives.divergence import (
     GeneralisedJS,

@@ -32,8 +32,16 @@ def covariance(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
     return out
 
 
+class Covariance(Gate):
+    """A gate on the covariance."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"old"})
+
+
 @dataclass(frozen=True)
-class ClipCov(Gate):
+class ClipCov(Covariance):
     """Silences a random few of the tokens whose covariance would collapse entropy most (arXiv 2505.22617)."""
 
     fraction: float = 2e-4
@@ -57,7 +65,7 @@ class ClipCov(Gate):
 
 
 @dataclass(frozen=True)
-class TopCovariance(Gate):
+class TopCovariance(Covariance):
     """Only the tokens of greatest covariance; with `StayNear` this is KL-Cov (arXiv 2505.22617)."""
 
     fraction: float = 2e-4

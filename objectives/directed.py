@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from objectives.divergence import LOG_FLOOR, floor
-from objectives.policy import PolicyGradient
+from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, floor
+from objectives.policy import Clip, PolicyGradient, clipped
 from objectives.scored import Scored
-from objectives.types import Rollouts
+from objectives.terms import Term, aligned, weighted
+from objectives.types import Loss, Rollouts
 
 
 def teacher_gain(
@@ -99,3 +100,56 @@ class TeacherScaled(Directed):
         advantages = rollouts.advantages[rows]
         gain = teacher_gain(student, others.get(self.teacher), student.log_probs.detach(), rows)
         return advantages * (advantages.sign() * gain).exp().clamp(1 - self.bound, 1 + self.bound).to(advantages.dtype)
+
+
+@dataclass(frozen=True)
+class OutcomeDistill(Term):
+    """On-policy distillation over the k outcomes that the acting policy held likeliest, not only the sampled one: each
+    outcome v has advantage A_v = w_v clip(log T(v) - log old(v)), w = softmax of log old over the k, and enters the
+    clipped surrogate with its ratio under the whole vocabulary; summed over v (OpenClaw-RL v2, arXiv 2603.10165 v2).
+
+    Without `rollouts.listed` the student is the acting policy itself: ratios are 1 and only their gradient acts.
+    """
+
+    stream: str = "taught"
+    """Which mark selects this term's tokens."""
+    k: int = 4
+    """Outcomes per token, where the rollouts do not list them."""
+    bound: float = 1.0
+    """A teacher's advantage is held within +-bound [nats]."""
+    clip_low: float = 0.2
+    """A ratio is clipped at 1 - clip_low."""
+    clip_high: float = 0.28
+    """A ratio is clipped at 1 + clip_high."""
+    teacher: str = "teacher"
+    """Name of the model that teaches."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher})
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return self.gate.reads | {"listed"}
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        """Metrics: teacher_gain of the sampled token, listed_mass (what the k hold of old), clip_fraction of outcomes."""
+        pair = aligned(student, others, rollouts, name, self.teacher)
+        if pair is None:
+            zero = student.nothing
+            return Loss(zero, dict.fromkeys(("teacher_gain", "listed_mass", "clip_fraction"), zero.detach()))
+        mine, theirs = pair
+        if rollouts.listed is None:
+            ids, now = mine.topk(self.k)
+            old = now.detach()
+        else:
+            ids, old = rollouts.listed[mine.index], rollouts.listed_old[mine.index]
+            now = mine.at(ids)
+        advantages = old.softmax(-1) * (floor(theirs.at(ids)).detach() - old).clamp(-self.bound, self.bound)
+        ratio = (now - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+        losses = clipped(ratio, advantages, now, Clip(self.clip_low, self.clip_high)).sum(-1)
+        out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
+        means = {"teacher_gain": theirs.log_probs - mine.log_probs.detach(), "listed_mass": old.exp().sum(-1),
+                 "clip_fraction": out.to(ratio.dtype).mean(-1)}  # fmt: skip
+        metrics = {key: weighted(value.detach(), rollouts, name, mine.index) for key, value in means.items()}
+        return Loss(weighted(losses, rollouts, name, mine.index), metrics)

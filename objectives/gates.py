@@ -24,6 +24,11 @@ def named_score(rollouts: Rollouts, name: str) -> Float[Tensor, "B"]:
 class Gate(ABC):
     """Called with the rollouts of the whole optimiser step; gives a factor [N], at least 0."""
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Which log-probs of the rollouts it asks for before the forward pass: `old`, `engine`."""
+        return frozenset()
+
     @abstractmethod
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]: ...
 
@@ -126,6 +131,10 @@ class Every(Gate):
     gates: list[Gate]
     """All must let a token pass."""
 
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset().union(*(gate.reads for gate in self.gates))
+
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         return math.prod((gate(rollouts) for gate in self.gates), start=All()(rollouts))
 
@@ -136,6 +145,10 @@ class Not(Gate):
 
     gate: Gate
     """What is turned round."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return self.gate.reads
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         return 1 - self.gate(rollouts)

@@ -6,6 +6,7 @@ denominator where the term says `keep_silenced` (as in TRL) and leaves it otherw
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,19 +15,32 @@ from objectives.gates import Gate
 from objectives.types import Rollouts
 
 
+class Mismatch(Gate):
+    """A gate on w."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"old", "engine"})
+
+
 def log_mismatch(rollouts: Rollouts) -> Float[Tensor, "N"]:
-    """log w on the acted tokens, 0 elsewhere; raises ValueError where either side is missing."""
-    if rollouts.old is None or rollouts.engine is None:
-        missing = "old" if rollouts.old is None else "engine"
-        raise ValueError(
-            f"rollouts.{missing}: got None, expected [N] log-probs. Keep the trainer's and the engine's log-probs of "
-            "the rollout, or remove the mismatch gate: an engine that shares the trainer's weights has no mismatch."
-        )
-    return (rollouts.old - rollouts.engine).where(rollouts.marks["acted"], 0.0)
+    """log w on the acted tokens, 0 elsewhere and on tokens that the engine did not draw (NaN); raises ValueError where
+    acted tokens have no log-prob of one side."""
+    acted = rollouts.marks["acted"]
+    if not acted.any():
+        return torch.zeros_like(rollouts.advantages)
+    for name in ("old", "engine"):
+        values = getattr(rollouts, name)
+        if values is None or values[acted].isnan().all():
+            raise ValueError(
+                f"rollouts.{name}: got none, expected [N] log-probs. Keep the trainer's and the engine's log-probs of "
+                "the rollout, or remove the mismatch gate: recorded answers were drawn by no engine."
+            )
+    return (rollouts.old - rollouts.engine).nan_to_num(0.0).where(acted, 0.0)
 
 
 @dataclass(frozen=True)
-class TruncatedIS(Gate):
+class TruncatedIS(Mismatch):
     """min(w, cap): importance sampling whose weight is bounded (TIS)."""
 
     cap: float = 2.0
@@ -37,7 +51,7 @@ class TruncatedIS(Gate):
 
 
 @dataclass(frozen=True)
-class IcePop(Gate):
+class IcePop(Mismatch):
     """w where low <= w <= high, else 0 (arXiv 2510.18855; the bounds there are not settled)."""
 
     low: float = 0.5
@@ -51,7 +65,7 @@ class IcePop(Gate):
 
 
 @dataclass(frozen=True)
-class SequenceMask(Gate):
+class SequenceMask(Mismatch):
     """The row's product of w on all its tokens, 0 where that product leaves the bounds."""
 
     low: float = 0.0

@@ -21,6 +21,11 @@ class Objective(ABC):
     def needs(self) -> set[str]:
         """Names that `others` must hold: `teacher`, `reference`, ..."""
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the terms ask of the rollouts that not every batch has: `old`, `engine`, `listed`."""
+        return frozenset()
+
     @abstractmethod
     def weigh(self, rollouts: Rollouts) -> dict[str, Float[Tensor, "N"]]:
         """Per term, the weights of the whole optimiser step."""
@@ -54,6 +59,10 @@ class Mix(Objective):
     @property
     def needs(self) -> set[str]:
         return {other for name, term in self.terms.items() if self.coefficient(name) for other in term.needs}
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset().union(*(term.reads for term in self.terms.values()))
 
     def coefficient(self, name: str, update: int | None = None) -> float:
         """What term `name` is multiplied by after `update` optimiser steps; without a step, the most it ever is."""

@@ -35,6 +35,11 @@ class Term(ABC):
         """Names of the other models this term asks."""
         return frozenset()
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """What this term asks of the rollouts that not every batch has: `old`, `engine`, `listed`."""
+        return self.gate.reads
+
     def weigh(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         """Weights of the whole optimiser step: stream, gate and reduction; zero outside the stream."""
         mark = self.mark(rollouts)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-TOKEN_FIELDS = ("advantages", "step", "episode", "old", "engine")
+TOKEN_FIELDS = ("advantages", "step", "episode", "old", "engine", "listed", "listed_old")
 TOKEN_DICTS = ("marks", "weights")
 
 
@@ -30,6 +30,10 @@ class Rollouts:
     """Behaviour log-probs [nats]; None: exactly on-policy."""
     engine: Float[Tensor, "N"] | None = None
     """Log-probs that the generating engine reported at the old weights [nats]."""
+    listed: Int[Tensor, "N k"] | None = None
+    """Outcomes that the acting policy held likeliest; None: ask the student."""
+    listed_old: Float[Tensor, "N k"] | None = None
+    """Their log-probs then [nats]."""
     scores: dict[str, Float[Tensor, "B"]] = field(default_factory=dict)
     """Named scores per row; NaN is absent."""
     step_scores: dict[str, Float[Tensor, "S"]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from objectives import (
     EntropyBonus,
     Mix,
     OnPolicyDistill,
+    OutcomeDistill,
     Overlap,
     PolicyGradient,
     ReferenceKL,
@@ -219,3 +220,48 @@ def test_dual_clip_bounds_blame_only():
         assert run(PolicyGradient(dual_clip=3.0), student, {}, batch).value.item() == pytest.approx(expected)
     batch = replace(batch, advantages=-batch.advantages)
     assert run(PolicyGradient(surrogate=plain), student, {}, batch).value.item() == pytest.approx(5)
+
+
+S, T = tensor([0.4, 0.3, 0.15, 0.1, 0.05]).double(), tensor([0.2, 0.5, 0.1, 0.15, 0.05]).double()
+
+
+def test_each_outcome_has_its_advantage():
+    """S .4 .3 .15 .1 (.05), T .2 .5 .1 .15 (.05): w = S / .95, A = w log(T/S), their sum -.15188."""
+    student, teacher = from_log_probs(S.log()[None]), constant(T.log()[None])
+    batch = rollouts((1,))
+    loss = run(OutcomeDistill(), student, {"teacher": teacher}, batch)
+    advantages = S[:4] / 0.95 * (T / S).log()[:4]
+    assert advantages.tolist() == pytest.approx([-0.29185, 0.16131, -0.06402, 0.04268], abs=1e-5)
+    assert loss.value.item() == pytest.approx(0.15188, abs=1e-5)
+    assert loss.metrics["listed_mass"].item() == pytest.approx(0.95)
+    slope, = torch.autograd.grad(loss.value, student.hidden)
+    onehot = torch.eye(5).double()[:4]
+    assert torch.allclose(slope[0], -(advantages[:, None] * (onehot - S)).sum(0))
+    # The first two are held at half a nat.
+    near = run(OutcomeDistill(bound=0.5), student, {"teacher": teacher}, batch).value.item()
+    assert near == pytest.approx(-(-0.5 * 0.42105 + 0.5 * 0.31579 - 0.40547 * 0.15789 + 0.40547 * 0.10526), abs=1e-5)
+
+
+def test_an_outcome_beyond_its_clip_teaches_no_more():
+    """old gave the praised second outcome .2, the student .3: its ratio 1.5 is clipped at 1.28 and has no gradient."""
+    student, teacher = from_log_probs(S.log()[None]), constant(T.log()[None])
+    ids, old = tensor([[1, 0]]), tensor([[0.2, 0.4]]).double().log()
+    batch = rollouts((1,), listed=ids, listed_old=old)
+    loss = run(OutcomeDistill(), student, {"teacher": teacher}, batch)
+    praise, blame = 1 / 3 * math.log(0.5 / 0.2), 2 / 3 * math.log(0.5)
+    assert loss.value.item() == pytest.approx(-(1.28 * praise + blame))
+    slope, = torch.autograd.grad(loss.value, student.hidden)
+    assert torch.allclose(slope[0], -blame * (torch.eye(5).double()[0] - S))
+    assert loss.metrics["clip_fraction"].item() == 0.5
+
+
+def test_rows_without_a_teacher_are_not_asked():
+    student = scored(6, 9, grad=True)
+    batch = rollouts((3, 3))
+    batch = replace(batch, marks=batch.marks | {"taught": batch.episode == 1})
+    part = scored(6, 9, seed=1, grad=False).select(tensor([3, 4, 5]))
+    loss = run(OutcomeDistill(), student, {"teacher": part}, batch)
+    slope, = torch.autograd.grad(loss.value, student.hidden)
+    assert not slope[:3].any() and slope[3:].any()
+    nobody = replace(batch, marks=batch.marks | {"taught": torch.zeros(6).bool()})
+    assert run(OutcomeDistill(), student, {}, nobody).value.item() == 0.0
