@@ -10,8 +10,10 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 
 from fdt.errors import UserError
+from feedback.gateway import GatewayStop
 
 
 class Checkpoint(ModelCheckpoint):
@@ -65,6 +67,11 @@ class Checkpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step is always kept."""
         self._keep(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A judge that is out of reach ends the run between two rollouts, on all ranks: what was trained is kept."""
+        if isinstance(exception, GatewayStop) and trainer.state.fn == TrainerFn.FITTING:
+            self._keep(trainer)
 
     def _keep(self, trainer: Trainer) -> None:
         if trainer.global_step != self._last_global_step_saved:
