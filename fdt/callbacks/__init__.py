@@ -3,9 +3,11 @@
 from fdt.callbacks.accounting import Accounting
 from fdt.callbacks.checkpoint import Checkpoint
 from fdt.callbacks.evaluate import Evaluate
+from fdt.callbacks.guards import Guards
 from fdt.callbacks.inert import InertTerms
 from fdt.callbacks.predict import WritePredictions
 from fdt.callbacks.reset import ResetReference
 from fdt.callbacks.transcripts import Transcripts
 
-__all__ = ["Accounting", "Checkpoint", "Evaluate", "InertTerms", "ResetReference", "Transcripts", "WritePredictions"]
+__all__ = ["Accounting", "Checkpoint", "Evaluate", "Guards", "InertTerms", "ResetReference", "Transcripts",
+           "WritePredictions"]  # fmt: skip

@@ -62,18 +62,19 @@ class Checkpoint(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, *rest)
         # Once training has ended Lightning calls the epoch complete: a run extended from there would skip its rest.
         if trainer.global_step == trainer.max_steps:
-            self._keep(trainer)
+            self.keep(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step is always kept."""
-        self._keep(trainer)
+        self.keep(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A judge that is out of reach ends the run between two rollouts, on all ranks: what was trained is kept."""
         if isinstance(exception, GatewayStop) and trainer.state.fn == TrainerFn.FITTING:
-            self._keep(trainer)
+            self.keep(trainer)
 
-    def _keep(self, trainer: Trainer) -> None:
+    def keep(self, trainer: Trainer) -> None:
+        """Saves the present step unless that has been done."""
         if trainer.global_step != self._last_global_step_saved:
             monitored = self._monitor_candidates(trainer)
             if self.save_top_k != 0:

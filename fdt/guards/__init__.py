@@ -1,0 +1,9 @@
+"""Guards: what is watched while training runs, and may stop it. `fdt.callbacks.Guards` listens to them."""
+
+from fdt.guards.answers import ConfidenceCollapse, HintLeak
+from fdt.guards.base import ACTIONS, Guard
+from fdt.guards.judge import JudgeSelfTest
+from fdt.guards.numbers import EntropyCollapse, KLLimit, LengthDrift
+
+__all__ = ["ACTIONS", "ConfidenceCollapse", "EntropyCollapse", "Guard", "HintLeak", "JudgeSelfTest", "KLLimit",
+           "LengthDrift"]  # fmt: skip

@@ -1,0 +1,41 @@
+"""A guard on the judge itself, before it is asked to teach anybody."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fdt.errors import UserError
+from fdt.guards.base import Guard
+from feedback.critics.judge import Judge
+from feedback.critics.judge_selftest import MOST_WINS, self_test
+from feedback.types import tasks_of
+
+
+@dataclass(frozen=True)
+class JudgeSelfTest(Guard):
+    """Before the first step: answers without content must not win (arXiv 2507.08794). `data.critic` must be a judge."""
+
+    most_wins: float = MOST_WINS
+    """Share of canned answers that may win."""
+    prompts: int = 4
+    """Training prompts that each canned answer is given to."""
+
+    def measure(self, outcome: Any, device: Any) -> float:
+        return math.nan
+
+    def broken(self, seen: Sequence[float]) -> str | None:
+        return None
+
+    def at_start(self, trainer: Any) -> str | None:
+        critic = trainer.datamodule.critic
+        if not isinstance(critic, Judge):
+            raise UserError("JudgeSelfTest tests a judge", got=type(critic).__name__, expected="an LLM judge",
+                            key="data.critic")  # fmt: skip
+        found = self_test(critic, tasks_of(trainer.datamodule.episodes)[: self.prompts])
+        if found.rate <= self.most_wins:
+            return None
+        named = ", ".join(f"{text!r} {count}x" for text, count in found.wins.most_common(3)) or "none could be judged"
+        return f"answers without content won {found.rate:.1%} of {found.judged} verdicts ({named})"
