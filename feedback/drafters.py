@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from feedback.gateway import Gateway, Reply, Request, Sampling
+from feedback.hostile import each_text, neutral
 from feedback.types import Message
 
 
@@ -17,3 +20,23 @@ class Drafter(ABC):
 
         `seed` makes the drafts repeatable where the model allows it.
         """
+
+
+@dataclass(frozen=True)
+class GatewayDrafter(Drafter):
+    """A model behind an API. What fails, or is cut off at the longest reply, is no draft; an outage stops the job."""
+
+    gateway: Gateway
+    """The server, its cache and its limits."""
+    sampling: Sampling = Sampling(temperature=0.7)
+    """How drafts are sampled; at temperature 0 several of one row would be the same."""
+
+    def __call__(self, prompts: Sequence[list[Message]], each: int, seed: int) -> list[list[str]]:
+        """What looks like a control token is broken before it is sent. What was asked before comes from the cache, so
+        drafts are repeatable without the seed."""
+        clean = [tuple(each_text(message, lambda _, text: neutral(text)) for message in prompt) for prompt in prompts]
+        requests = [Request(messages, self.sampling, sample=n) for messages in clean for n in range(each)]
+        replies = self.gateway.ask(requests)
+        drafts = [reply.text if isinstance(reply, Reply) and reply.finish != "length" else None for reply in replies]
+        rows = (drafts[start : start + each] for start in range(0, len(drafts), each))
+        return [[draft for draft in row if draft is not None] for row in rows]

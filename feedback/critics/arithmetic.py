@@ -40,7 +40,7 @@ class Arithmetic(Rule):
 
 def steps(text: str, plain: bool) -> list[tuple[str, Fraction, str, bool]]:
     """Each step that can be read: what is calculated, its value, what the text states, and whether that holds."""
-    pieces = [match.groups() for match in ANNOTATION.finditer(text)]
+    pieces = [match.groups("") for match in ANNOTATION.finditer(text)]
     if plain:
         pieces += [match.groups() for match in EQUATION.finditer(ANNOTATION.sub(" ", text))]
     found = []
@@ -48,9 +48,9 @@ def steps(text: str, plain: bool) -> list[tuple[str, Fraction, str, bool]]:
         right, given = value(left), value(stated.rstrip(".,"))
         if right is None or given is None:
             continue
-        again = value(repeated.rstrip(".,")) if repeated else given
-        holds = near(right, given, stated) and (again is None or near(right, again, repeated or stated))
-        found.append((left.strip(), right, stated.strip().rstrip(".,"), holds))
+        numbers = [(given, stated), *([(again, repeated)] if (again := value(repeated.rstrip(".,"))) is not None else [])]
+        wrong = [written for number, written in numbers if not near(right, number, written)]
+        found.append((left.strip(), right, (wrong or [stated])[0].strip().rstrip(".,"), not wrong))
     return found
 
 

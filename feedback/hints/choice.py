@@ -48,8 +48,10 @@ class OneOf(Hint):
 
     def whispers(self, episode: Episode, shorten: Shorten = uncut) -> list[Whisper]:
         """The first `keep` of the distinct candidates, in order."""
-        found = {w.text: w for hint in reversed(self.hints) for w in reversed(hint.whispers(episode, shorten))}
-        return self.order(list(reversed(found.values())))[: self.keep]
+        found: dict[str, Whisper] = {}
+        for whisper in (whisper for hint in self.hints for whisper in hint.whispers(episode, shorten)):
+            found.setdefault(whisper.text, whisper)
+        return self.order(list(found.values()))[: self.keep]
 
     def gather(self, episodes: list[Episode]) -> list[Episode]:
         """What each of the hints notes."""

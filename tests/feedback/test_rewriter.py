@@ -1,0 +1,136 @@
+"""The rewriting teacher: who is asked, which drafts pass, and what becomes of them."""
+
+import math
+
+import pytest
+
+from feedback.critics import NumberMatch
+from feedback.drafters import Drafter
+from feedback.follows import Stated
+from feedback.rewriter import STATUS, Rewriter
+from feedback.types import Episode, Feedback, Task, Turn
+
+
+def episode(response: str = "5", *feedback: Feedback, name: str = "e", reference: str = "33") -> Episode:
+    messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 14 + 19?"})
+    return Episode(name, Task(name, messages, reference), (Turn("assistant", response, (1, 2), (-1.0, -2.0), True),),
+                   feedback)
+
+
+def wrong(text: str, **others: str) -> Feedback:
+    return Feedback(score=0.0, text=text, **others)
+
+
+def test_rewrites_are_asked_for_where_there_is_a_critique_and_no_revision():
+    prompts = Rewriter(NumberMatch()).prompts(
+        [episode("5", wrong("It is 33.")), episode("33"), episode("5", wrong("no", revision="33"))])
+    assert [message["role"] for message in prompts[0]] == ["system", "user"]
+    assert prompts[0][1]["content"] == (
+        "What is 14 + 19?\n\nAn earlier answer: 5\n\nFeedback on an earlier answer: It is 33.")
+    assert prompts[1:] == [None, None]
+
+
+def test_every_draft_gets_a_verdict():
+    cases = {"33": "accepted", " 33 \n": "accepted", "32": "not better", "5": "same as the answer", "": "empty",
+             "As the feedback says, 33": "mentions the feedback", "x" * 300 + " 33": "too long"}
+    episodes = [episode("5", wrong("no"), name=str(n)) for n in range(len(cases))]
+    episodes += [episode("5", wrong("no", revision="33")), episode("33"), episode("5", wrong("no"), reference="?")]
+    drafts = [*cases, "33", None, "33"]
+    found, verdicts = Rewriter(NumberMatch()).accept(episodes, drafts)
+    assert [row.meta[STATUS] for row in found] == [*cases.values(), "own revision", "not asked", "not better"]
+    assert sum(verdicts.values()) == len(episodes) and verdicts["accepted"] == 2
+    assert [row.revision for row in found[:3]] == ["33", "33", None] and found[0].feedback[-1].source == "policy"
+    assert found[0].turns == episodes[0].turns and found[0].score == 0
+    with pytest.raises(ValueError, match="expected one for each"):
+        Rewriter(NumberMatch()).accept(episodes, [])
+
+
+def words(critique: str, answer: str = "5") -> Episode:
+    return episode(answer, wrong(critique))
+
+
+def test_the_best_of_several_drafts_wins():
+    class Length(NumberMatch):
+        def __call__(self, rows):
+            return [row.with_feedback(Feedback(score=min(1.0, len(row.response) / 10))) for row in rows]
+
+    drafts = ["5", "ab", "feedback", "abcd", "abcd", "abc"]
+    (found,), verdicts = Rewriter(Length()).accept([words("no")], [drafts])
+    assert found.revision == "abcd" and verdicts == {"accepted": 1}
+
+
+def test_a_row_is_refused_for_what_its_best_draft_lacked():
+    gate = Rewriter(NumberMatch())
+    cases = {("5", ""): "same as the answer", ("5", "32"): "not better", (): "no draft",
+             ("", "the critique says 33"): "mentions the feedback"}
+    found, verdicts = gate.accept([words("no")] * len(cases), list(cases))
+    assert [row.meta[STATUS] for row in found] == list(cases.values()) and verdicts.total() == len(cases)
+
+
+def test_an_unscored_answer_or_draft_is_not_better():
+    class Silent(NumberMatch):
+        def __call__(self, rows):
+            return [row.with_feedback(Feedback(score=math.nan)) for row in rows]
+
+    assert Rewriter(Silent()).accept([words("no")], ["33"])[1] == {"not better": 1}
+
+
+def test_a_draft_that_ignores_the_critique_is_refused():
+    rows = [words("It is wrong: 14 + 19 is 34.")]
+    assert Rewriter(NumberMatch()).accept(rows, ["33"])[1] == {"does not follow the critique": 1}
+    assert Rewriter(NumberMatch(), follows=None).accept(rows, ["33"])[1] == {"accepted": 1}
+
+
+def test_rewrites_join_their_group_with_a_score_of_their_own():
+    rows = [words("no"), episode("33", name="right")]
+    found, verdicts = Rewriter(NumberMatch(), joins=True).accept(rows, [["32", "33"], None])
+    assert len(found) == 3 and verdicts == {"accepted": 1, "not asked": 1}
+    joined = found[2]
+    assert (joined.id, joined.task, joined.score, joined.response) == ("e~rewrite", rows[0].task, 1.0, "33")
+    assert joined.turns[0].ids is None and joined.meta == {"joined": True} and joined.revision is None
+    assert found[0].revision == "33" and found[0].score == 0.0
+
+
+class Echo(Drafter):
+    """Answers with what it was asked."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.asked = name, []
+
+    def __call__(self, prompts, each, seed):
+        self.asked.append((len(prompts), each, seed))
+        return [["33", self.name][:each] for _ in prompts]
+
+
+def test_the_policy_drafts_unless_somebody_else_does():
+    policy, other = Echo("policy"), Echo("other")
+    rows = [words("no"), episode("33"), words("nope", "6")]
+    found, verdicts = Rewriter(NumberMatch(), drafts=2).rewrite(rows, policy, 7)
+    assert policy.asked == [(2, 2, 7)] and verdicts == {"accepted": 2, "not asked": 1}
+    Rewriter(NumberMatch(), drafter=other).rewrite(rows, policy, 7)
+    assert len(policy.asked) == 1 and other.asked == [(2, 1, 7)]
+    Rewriter(NumberMatch()).rewrite([], policy, 7)
+    assert policy.asked[-1] == (0, 1, 7)  # ranks without rows keep the others company
+
+
+def test_no_drafts_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        Rewriter(NumberMatch(), drafts=0)
+
+
+@pytest.mark.parametrize(("critique", "answer", "draft", "follows"), [
+    ("It is wrong: 46 + 13 is 59.", "49", "59", True),
+    ("It is wrong: 46 + 13 is 59.", "49", "It is 60", False),
+    ("The total should be $1,200.00", "12", "1200 dollars", True),
+    ("It is wrong: 4 is too low, and it has too few digits.", "4", "5", None),  # keeps the number back
+    ("It is not 59.", "49", "60", None),
+    ("The answer: 7", "It is 8", "so 7", True),
+    ("Step 3 is vague", "x", "y", None),
+    ('"always" is too strong', "it always rains", "it always rains", False),
+    ('"always" is too strong', "it always rains", "it often rains", True),
+    ("Say “thank you” first", "hello", "Thank you, hello", True),
+    ("Say `please`", "hello", "hello", False),
+    ("Be brief.", "hello", "anything", None),
+])
+def test_following_is_stated(critique, answer, draft, follows):
+    assert Stated()(words(critique, answer), draft) is follows
