@@ -14,7 +14,7 @@ from typing import Any
 LONGEST = 100_000
 """Characters of a text that are searched; what follows is not looked at."""
 SECONDS = 1.0
-"""Longest time of one search [s]."""
+"""Longest time of one search [s of processor time, as `regex` counts it: a busy machine changes no verdict]."""
 
 
 @lru_cache(maxsize=64)

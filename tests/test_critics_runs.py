@@ -1,0 +1,81 @@
+"""From words to a gradient: what critics read in answers becomes the advantages that a run trains on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import pytest
+import yaml
+
+from fdt.crediting import advantages
+from feedback.critics import Chain, Format, NumberMatch, StatedConfidence, StepSimilarity
+from feedback.types import Episode, Task, Turn
+from objectives import Brier, FormatGate, GroupRelative
+from tests.runs import ROOT, config, quick
+
+RLCR = [{"class_path": "feedback.critics.NumberMatch"}, {"class_path": "feedback.critics.StatedConfidence"}]
+
+
+def answers(*texts: str, reference: str = "33") -> list[Episode]:
+    task = Task("t", ({"role": "user", "content": "What is 14 + 19?"},), reference)
+    return [Episode(f"t#{n}", task, (Turn("assistant", text),)) for n, text in enumerate(texts)]
+
+
+def credit(**settings) -> GroupRelative:
+    return GroupRelative("none", reward=FormatGate(**settings))
+
+
+def test_rlcr_from_text_to_advantages():
+    chain = Chain([NumberMatch(), StatedConfidence()])
+    judged = chain(answers("33 Confidence: 0.9", "33 Confidence: 50%", "3 <confidence>.9</confidence>", "3 confidence = 0.1"))
+    # R = c - (q - c)^2 = [.99, .75, -.81, -.01], mean .23
+    worth = advantages(credit(reward=Brier()), judged)
+    assert worth.tolist() == pytest.approx([0.76, 0.52, -1.04, -0.24])
+    # The published reward is 1 + R / 2 and 0 for the ill-formed: [1.495, .995, 0], mean .83
+    judged = chain(answers("33 Confidence: 0.9", "3 Confidence: 0.1", "33"))
+    worth = advantages(credit(bonus=1.0, reward=Brier(correctness=0.5, weight=0.5)), judged)
+    assert worth.tolist() == pytest.approx([0.665, 0.165, -0.83])
+
+
+def test_a_group_that_never_states_a_confidence_is_ill_formed_not_an_error():
+    judged = Chain([NumberMatch(), StatedConfidence()])(answers("33", "3"))
+    assert advantages(credit(reward=Brier()), judged).tolist() == [0, 0]
+
+
+def test_srl_from_text_to_advantages():
+    judged = StepSimilarity()(answers("<think>?</think> add 2 to 2", "add 2 and 2", "<think>?", reference="add 2 to 2"))
+    # Similarities 1 and .75, and -1 for the thought that never ends: mean .25
+    assert advantages(credit(invalid=-1.0), judged).tolist() == pytest.approx([0.75, 0.5, -1.25])
+
+
+def test_any_fault_of_the_format_closes_the_gate():
+    judged = Chain([NumberMatch(), StatedConfidence(), Format(words=3)])(
+        answers("33 Confidence: 0.9", "it is surely 33 Confidence: 0.9"))
+    assert advantages(credit(reward=Brier()), judged).tolist() == pytest.approx([0.495, -0.495])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["recites", "samples"])
+def test_two_steps_of_rlcr_on_the_command_line(tmp_path, engine):
+    """All answers are wrong: stated with .1 they earn 1 - .01 / 2 = .995, with .9 1 - .81 / 2 = .595, unstated 0."""
+    texts = ["-7 <confidence>0.1</confidence>", "-7 Confidence: 90%", "-7"]
+    made = {"recites": {"class_path": "tests.reciting.Recite", "init_args": {"texts": texts}},
+            "samples": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 6}}}[engine]
+    source = {"class_path": "fdt.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "generations": 3}}
+    path = config(tmp_path, data__source=source, data__engine=made, trainer__max_steps=2,
+                  data__critic={"class_path": "feedback.critics.Chain", "init_args": {"critics": RLCR}})
+    settings = yaml.safe_load(path.read_text())
+    del settings["model"]["objective"]
+    path.write_text(yaml.safe_dump(settings))
+    done = quick("fit", "-c", str(path), "-c", str(ROOT / "configs" / "algorithm" / "rlcr.yaml"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    with (tmp_path / "run" / "metrics" / "version_0" / "metrics.csv").open() as file:
+        steps = [row for row in csv.DictReader(file) if row.get("train/loss")]
+    assert len(steps) == 2 and all(math.isfinite(float(row["train/loss"])) for row in steps)
+    told = [json.loads(line) for line in (tmp_path / "run" / "transcripts.jsonl").open()]
+    assert len(told) == 12 and {record["score"] for record in told} == {0.0}
+    worth = {"recites": [0.465, 0.065, -0.53], "samples": [0, 0, 0]}[engine]  # the mean of .995, .595 and 0 is .53
+    assert [record["advantage"] for record in told] == pytest.approx(worth * 4)
+    assert [float(row["train/grad_norm"]) > 0 for row in steps] == [engine == "recites"] * 2
