@@ -32,7 +32,7 @@ def _dataclass(record: type) -> type:
 
 
 @_dataclass
-class Feedback(Struct, frozen=True):
+class Feedback(Struct, frozen=True, gc=False):
     """One judgement of an episode or of one of its turns: a number, words, a correction, or several of these."""
 
     source: str = "human"
@@ -54,7 +54,7 @@ class Feedback(Struct, frozen=True):
 
 
 @_dataclass
-class Preference(Struct, frozen=True):
+class Preference(Struct, frozen=True, gc=False):
     """One comparison of an episode with another answer to the same task."""
 
     over: str
@@ -84,7 +84,7 @@ class Task(Struct, frozen=True):
 
 
 @_dataclass
-class Turn(Struct, frozen=True):
+class Turn(Struct, frozen=True, gc=False):
     """One message of an episode; `ids` and `log_probs` are set when the policy sampled it."""
 
     role: str
@@ -156,9 +156,16 @@ def prompt_key(messages: Iterable[Message]) -> str:
     """Name of the group of all rows with this prompt: equal messages give equal keys, in every process."""
     messages = list(messages)
     if len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == "user":
-        canonical = f'[{{"content": {_quoted(messages[0]["content"])}, "role": "user"}}]'  # as below, but quicker
-    else:
-        canonical = json.dumps(messages, sort_keys=True, ensure_ascii=True)
+        return text_key(messages[0]["content"])
+    return _key(json.dumps(messages, sort_keys=True, ensure_ascii=True))
+
+
+def text_key(prompt: str) -> str:
+    """`prompt_key` of one message of the user, without the detour over the general encoder."""
+    return _key(f'[{{"content": {_quoted(prompt)}, "role": "user"}}]')
+
+
+def _key(canonical: str) -> str:
     return "prompt-" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

@@ -15,10 +15,12 @@ from feedback.types import Episode, Feedback, Message, Preference, Task, Turn, p
 
 @dataclass(frozen=True)
 class Quick:
-    """A format's way past its explanations, for records that have nothing wrong."""
+    """A format's way past its explanations, for records that have nothing wrong; its ids are noted in a first pass."""
 
-    see: Callable[[Record, Marks], bool]
-    """Shows a record's undeclared scores to the marks; False where the record needs the slow way."""
+    peek: Callable[[bytes], dict[str, Any] | None]
+    """The columns of a JSON line that `see` looks at; None where the line needs the slow way."""
+    see: Callable[[Record, Marks], str | None]
+    """Shows a record's undeclared score to the marks and gives its id; None where it needs the slow way."""
     episode: Callable[[Record, Marks], Episode | None]
     """The episode that `Format.episodes` would give; None where the record needs the slow way."""
 
@@ -39,6 +41,8 @@ class Format:
     join: Callable[[str | Path, Iterator[Record]], Iterator[Record]] | None = None
     """Makes one record of several that belong together."""
     quick: Quick | None = None
+    configured: Callable[[str], Format] | None = None
+    """The format with the words that follow its name and a colon, where it takes any."""
 
     def fits(self, fields: dict[str, Any]) -> bool:
         """Whether a first record looks like this format."""
@@ -46,9 +50,9 @@ class Format:
 
 
 def task_of(fields: Fields, messages: tuple[Message, ...], known: Iterable[str], reference: str | None = None,
-            **notes: Any) -> Task:
+            notes: dict[str, Any] | None = None) -> Task:
     """The task of a prompt; equal prompts are one. Columns that are not `known` and `notes` not None become meta."""
-    meta = fields.rest(known) | {name: note for name, note in notes.items() if note is not None}
+    meta = fields.rest(known) | {name: note for name, note in (notes or {}).items() if note is not None}
     return Task(prompt_key(messages), messages, reference, meta=meta)
 
 

@@ -14,18 +14,21 @@ SAMPLED = ("ids", "log_probs", "sampled")
 """What a message of this house's own episodes may hold besides: the tokens that the policy sampled."""
 
 
-def messages(fields: Fields, path: str, more: tuple[str, ...] = ()) -> list[Message]:
-    """The messages at a path, each with role and content and what else it has of `KEYS` and `more`."""
-    return [_message(item, more) for item in fields.items(path)]
+def messages(fields: Fields, path: str, more: tuple[str, ...] = (), loose: bool = False) -> list[Message]:
+    """The messages at a path, each with role and content and what else it has of `KEYS` and `more`.
+
+    Any other key is refused; `loose` leaves it out, for logs whose messages hold notes of the program that kept them.
+    """
+    return [message(item, more, loose) for item in fields.items(path)]
 
 
-def prompt(fields: Fields, path: str) -> tuple[Message, ...]:
+def prompt(fields: Fields, path: str, loose: bool = False) -> tuple[Message, ...]:
     """A prompt: text becomes one user message, a list of messages stays one."""
     value = fields.get(path)
     if isinstance(value, str) and value:
         return user(value)
     if isinstance(value, list) and value:
-        return asked(fields, path, messages(fields, path))
+        return asked(fields, path, messages(fields, path, loose=loose))
     fields.refuse(path, value, "text, or a list of messages {role, content}", "Fill it or leave the row out.")
     return ()
 
@@ -62,12 +65,12 @@ def said(text: str) -> tuple[Turn, ...]:
     return (Turn("assistant", text),)
 
 
-def turn_of(message: Message) -> Turn:
+def turn_of(said: Message) -> Turn:
     """A message as a turn of an episode."""
-    calls = tuple({"id": call["id"], **call["function"]} for call in message.get("tool_calls", ()))
-    ids, log_probs = (tuple(message[name]) if name in message else None for name in ("ids", "log_probs"))
-    return Turn(message["role"], message["content"], ids, log_probs, message.get("sampled", False), calls,
-                message.get("tool_call_id"))
+    calls = tuple({"id": call["id"], **call["function"]} for call in said.get("tool_calls", ()))
+    ids, log_probs = (tuple(said[name]) if name in said else None for name in ("ids", "log_probs"))
+    return Turn(said["role"], said["content"], ids, log_probs, said.get("sampled", False), calls,
+                said.get("tool_call_id"))
 
 
 def message_of(turn: Turn) -> Message:
@@ -81,8 +84,9 @@ def message_of(turn: Turn) -> Message:
                       for name, value in kept.items() if value is not None}
 
 
-def _message(fields: Fields, more: tuple[str, ...]) -> Message:
-    unknown = fields.rest((*KEYS, *more))
+def message(fields: Fields, more: tuple[str, ...] = (), loose: bool = False) -> Message:
+    """One message; `messages` tells what `more` and `loose` do."""
+    unknown = {} if loose else fields.rest((*KEYS, *more))
     if unknown:
         fields.refuse(next(iter(unknown)), next(iter(unknown.values())), "no such key in a message",
                       "Keep what it says elsewhere, in a column of its own.")

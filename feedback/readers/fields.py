@@ -68,15 +68,15 @@ class Fields:
             self.refuse(path, value, "true or false")
         return None if value is None else bool(value)
 
-    def number(self, path: str) -> float:
-        """A finite number, NaN only where it is absent."""
+    def number(self, path: str, written: bool = False) -> float:
+        """A finite number, NaN only where it is absent; `written`: as text it serves too."""
         value = self.get(path)
         if value is None:
             return math.nan
         found = math.nan
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             found = _float(value)
-        elif isinstance(value, str) and self.record.textual and "_" not in value:
+        elif isinstance(value, str) and (written or self.record.textual) and "_" not in value:
             found = _float(value)
         if not math.isfinite(found):
             self.refuse(path, value, "a finite number", "Leave it out where there is no score.")
@@ -91,14 +91,15 @@ class Fields:
             return None
         return value
 
-    def mark(self, path: str, scale: Scale | None = None) -> tuple[float, Scale | None]:
+    def mark(self, path: str, scale: Scale | None = None, written: bool = False) -> tuple[float, Scale | None]:
         """A number as a score in [0, 1], NaN where it is absent, and the scale it came on.
 
         Args:
             path: where it stands.
             scale: the format's or the item's own; else the declared one; with neither it lies in [0, 1] already.
+            written: a number as text serves too.
         """
-        return self.marked(path, self.number(path), scale)
+        return self.marked(path, self.number(path, written), scale)
 
     def marked(self, path: str, value: float, scale: Scale | None = None) -> tuple[float, Scale | None]:
         """As `mark`, for a number already read; notes one that lies off its scale."""
@@ -152,6 +153,10 @@ class Fields:
         if value is not None and not isinstance(value, dict):
             self.refuse(path, value, "an object")
         return self._inner(value if isinstance(value, dict) else {}, path)
+
+    def holding(self, values: dict[str, Any]) -> Fields:
+        """The same place with other values, made from its own."""
+        return Fields(self.record, self.marks, values, self.prefix, self.faults)
 
     def rest(self, known: Iterable[str]) -> dict[str, Any]:
         """Every further column that is not null."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,7 @@ from feedback.readers.hub import hub_records, on_hub
 from feedback.readers.record import Record, broken, decode, json_value, parse_json, quick_json
 from feedback.readers.tables import csv_records, parquet_records
 
+QuickJson = Callable[[bytes], dict[str, Any] | None]
 REMEDY = "Write one JSON object a line."
 DOCUMENTS = ("json", "traj")
 """Endings of files that may hold one JSON value over many lines."""
@@ -56,8 +57,11 @@ def kind_of(path: str | Path) -> str:
     return ending if ending in ("csv", "parquet") else "jsonl"
 
 
-def records(path: str | Path) -> Iterator[Record]:
-    """All records of a file in order; blank lines are none. Raises `DataFault` for a file that is not readable."""
+def records(path: str | Path, quick: QuickJson = quick_json) -> Iterator[Record]:
+    """All records of a file in order; blank lines are none. Raises `DataFault` for a file that is not readable.
+
+    `quick` decodes a JSON line, or gives None for one that needs the reader that explains.
+    """
     if on_hub(path):
         yield from hub_records(str(path))
         return
@@ -67,16 +71,19 @@ def records(path: str | Path) -> Iterator[Record]:
         return
     try:
         with opened(path) as stream:
-            yield from {"jsonl": json_records, "json": document_records, "csv": csv_records}[kind](str(path), stream)
+            if kind == "jsonl":
+                yield from json_records(str(path), stream, quick)
+            else:
+                yield from {"json": document_records, "csv": csv_records}[kind](str(path), stream)
     except (EOFError, OSError, zlib.error) as error:
         got = f"a file that breaks off or is damaged ({error})"
         raise DataFault(str(path), None, "file", got, "a whole file", "Copy it again.") from None
 
 
-def json_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
+def json_records(path: str, stream: IO[bytes], quick: QuickJson) -> Iterator[Record]:
     """The records of a JSON Lines file: one object a line."""
     for line, raw in enumerate(stream, 1):
-        value = quick_json(raw)
+        value = quick(raw)
         if value is not None:
             yield Record(path, line, value, raw)
         elif raw.strip():

@@ -31,8 +31,15 @@ class Record(msgspec.Struct):
         """A fault placed at this record."""
         fault = DataFault(self.file, self.line, name, got, expected, remedy)
         fault.unit = self.unit
-        fault.raw = self.raw or repr(self.fields).encode("utf-8", errors="backslashreplace")  # Parquet has no bytes
+        fault.raw = self.raw or _as_text(self.fields)  # a row of Parquet has no bytes
         return fault
+
+
+def _as_text(fields: dict[str, Any]) -> bytes:
+    try:
+        return repr(fields).encode("utf-8", errors="backslashreplace")
+    except (RecursionError, ValueError):  # nesting without end, or an integer beyond Python's digit limit
+        return b""
 
 
 def broken(place: Record, got: str, expected: str, remedy: str) -> Record:

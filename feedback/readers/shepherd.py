@@ -30,7 +30,7 @@ def raw_episodes(fields: Fields) -> list[Episode]:
                 Feedback("human", annotator, "output_correct", revision=correct))
     flags = [{"name": name, "text": text} for name, text in _categories(fields, FLAGS)]
     messages = chat.user(fields.text("metadata.context", required=True) or "")
-    task = task_of(fields, messages, KNOWN, correct, flags=flags or None)
+    task = task_of(fields, messages, KNOWN, correct, notes={"flags": flags or None})
     return [Episode(name_of(fields, "id"), task, chat.said(answer), feedback)]
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from feedback.faults import DataFault, show
 from feedback.readers.base import Format
 from feedback.readers.fields import Fields
-from feedback.readers.files import records
+from feedback.readers.files import QuickJson, records
 from feedback.readers.formats import READERS
 from feedback.readers.marks import Marks, Scale, check_scale
 from feedback.readers.names import Names
-from feedback.readers.record import Record
+from feedback.readers.record import Record, quick_json
 from feedback.readers.rows import ROWS
 from feedback.types import Episode
 
@@ -49,14 +49,14 @@ class Stream(Iterator[Episode | DataFault]):
     def __next__(self) -> Episode | DataFault:
         return next(self._items)
 
-    def _records(self) -> Iterator[Record]:
-        source = records(self.path)
+    def _records(self, quick: QuickJson = quick_json) -> Iterator[Record]:
+        source = records(self.path, quick)
         return self.format.join(self.path, source) if self.format.join else source
 
     def _read(self) -> Iterator[Episode | DataFault]:
-        if self.format.declared and self.marks.declared is None:
-            self._look()
         names, quick = Names(), self.format.quick
+        if quick or (self.format.declared and self.marks.declared is None):
+            self._look(names)
         for record in self._records():
             self.records += 1
             episode = quick.episode(record, self.marks) if quick and record.broken is None else None
@@ -70,12 +70,17 @@ class Stream(Iterator[Episode | DataFault]):
             else:
                 yield from found
 
-    def _look(self) -> None:
-        """Shows every undeclared score to the marks, before the first is used."""
+    def _look(self, names: Names) -> None:
+        """A first pass: every undeclared score is seen before one is used, and ids that repeat are known."""
         quick = self.format.quick
-        for record in self._records():
-            if record.broken is None and not (quick and quick.see(record, self.marks)):
-                self.format.episodes(Fields(record, self.marks))
+        for record in self._records(quick.peek if quick else quick_json):
+            name = quick.see(record, self.marks) if quick and record.broken is None else None
+            if name is not None:
+                names.note(name)
+            elif record.broken is None:
+                for episode in self.format.episodes(Fields(record, self.marks)):
+                    names.note(episode.id)
+        names.settle()
         self.marks.judge()
 
     def _explained(self, record: Record, names: Names) -> list[Episode] | DataFault:
@@ -108,11 +113,12 @@ def some(path: str | Path) -> Iterator[Record]:
 def chosen(path: str | Path, format: str = "auto") -> Format:
     """The format of that name; for `auto`, the first whose marks the first whole record bears, else rows."""
     if format != "auto":
-        found = next((reader for reader in READERS if reader.name == format), None)
-        if found is None:
+        name, _, words = format.partition(":")
+        found = next((reader for reader in READERS if reader.name == name), None)
+        if found is None or (words and found.configured is None):
             names = ", ".join(reader.name for reader in READERS)
             raise DataFault(str(path), None, "format", show(format), f"one of auto, {names}")
         next(some(path))
-        return found
+        return found.configured(words) if words else found
     first = next((record for record in islice(some(path), LOOKED_AT) if record.broken is None), None)
     return next((reader for reader in READERS if first is not None and reader.fits(first.fields)), ROWS)

@@ -1,0 +1,62 @@
+"""What annotation tools share: a form's fields are a prompt and a response, its questions ratings, critiques, revisions.
+
+A number is a rating. A text is a critique, or a revision where the question's name says so. `format: "argilla:..."` or
+`"label-studio:..."` names them instead: `prompt=COLUMN,response=COLUMN,critique=QUESTION,revision=QUESTION`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from feedback.faults import DataFault, show
+from feedback.readers import chat
+from feedback.readers.base import Format, task_of
+from feedback.readers.fields import Fields
+from feedback.types import Feedback, Message, Task, Turn
+
+PROMPTS = ("prompt", "instruction", "question", "input", "messages", "chat")
+RESPONSES = ("response", "answer", "output", "completion", "generation")
+REVISED = ("revis", "correct", "edit", "rewrit", "improve", "better")
+ROLES = ("prompt", "response", "critique", "revision")
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which columns and questions play which role; None where the name tells."""
+
+    prompt: str | None = None
+    response: str | None = None
+    critique: str | None = None
+    revision: str | None = None
+
+    def asked(self, fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple[Turn, ...]]:
+        """Task and answer of a form's fields; further fields become meta."""
+        prompt, response = _found(fields, self.prompt, PROMPTS), _found(fields, self.response, RESPONSES)
+        messages: tuple[Message, ...] = chat.prompt(fields, prompt)
+        return task_of(fields, messages, (*known, prompt, response)), chat.answer(fields, response)
+
+    def judgement(self, fields: Fields, question: str, source: str, annotator: str | None) -> Feedback | None:
+        """What the value of a question says; None for what is neither number nor text."""
+        value = fields.get(question)
+        if isinstance(value, str):
+            if question == self.revision or (question != self.critique and any(part in question for part in REVISED)):
+                return Feedback(source, annotator, question, math.nan, revision=value or None)
+            return Feedback(source, annotator, question, math.nan, value or None)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            score, scale = fields.mark(question)
+            return Feedback(source, annotator, question, score, scale=scale)
+        return None
+
+
+def configured(format: Format, make: Callable[[Form], Format], words: str) -> Format:
+    """The format with roles named as `role=name,role=name`; raises `DataFault` for anything else."""
+    pairs = [word.partition("=") for word in words.split(",")]
+    if not all(role in ROLES and name for role, _, name in pairs):
+        raise DataFault(format.name, None, "format", show(words), "role=name, roles being " + ", ".join(ROLES))
+    return replace(make(Form(**{role: name for role, _, name in pairs})), name=f"{format.name}:{words}")
+
+
+def _found(fields: Fields, named: str | None, usual: tuple[str, ...]) -> str:
+    return named or next((name for name in usual if fields.get(name) is not None), usual[0])
