@@ -1,7 +1,9 @@
 """Peak memory and time of one forward and backward of the distillation term, beside TRL's path and a plain one.
 
-Every cell runs in a fresh process, so that no allocator cache is inherited. Memory is what the computation adds on top
-of hidden states and head: the resident set's high-water mark on a CPU, allocated bytes on a GPU. Prints Markdown.
+Every run is a fresh process, so that no allocator cache is inherited; the paths take turns, and medians count. Memory
+is what the computation adds on top of hidden states and head: the resident set's high-water mark on a CPU, allocated
+bytes on a GPU. Time on a CPU is what all threads of the process computed, which others on the machine cannot stretch as
+they stretch the clock; with one thread it is the clock's on a quiet core. Prints Markdown.
 
     python benchmarks/divergence.py                                # CPU: N = 2,048
     python benchmarks/divergence.py --tokens 16384 --device cuda   # GPU
@@ -11,6 +13,7 @@ of hidden states and head: the resident set's high-water mark on a CPU, allocate
 import argparse
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -54,9 +57,10 @@ def resident() -> float:
 
 
 def measure(path: str, k: int | None, vocabulary: int, arguments: argparse.Namespace) -> tuple[float, float, float]:
-    """(peak bytes beyond the inputs, seconds of the fastest repeat, loss) of one cell, in this process."""
+    """(peak bytes beyond the inputs, seconds, loss) of one forward and backward, in this process."""
     import torch
 
+    torch.set_num_threads(arguments.threads)
     dtype = getattr(torch, arguments.dtype)
     device = arguments.device
 
@@ -78,20 +82,19 @@ def measure(path: str, k: int | None, vocabulary: int, arguments: argparse.Names
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if cuda else resident()
-    seconds = []
-    for _ in range(arguments.repeats):
-        student.grad = head.grad = None
-        start = time.perf_counter()
-        value = loss(path, k, student, teacher, head, targets)
-        value.backward()
-        if cuda:
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
+    student.grad = head.grad = None
+    clock = time.perf_counter if cuda else time.process_time
+    start = clock()
+    value = loss(path, k, student, teacher, head, targets)
+    value.backward()
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = clock() - start
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return peak - before, min(seconds), value.item()
+    return peak - before, seconds, value.item()
 
 
-def cell(path: str, k: int | None, vocabulary: int, argv: list[str]) -> list[float] | None:
+def once(path: str, k: int | None, vocabulary: int, argv: list[str]) -> list[float] | None:
     """The same in a fresh process; None where it ran out of memory."""
     command = [sys.executable, __file__, *argv, "--cell", path, str(k or 0), str(vocabulary)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "TRL_EXPERIMENTAL_SILENCE": "1"}
@@ -104,22 +107,36 @@ def cell(path: str, k: int | None, vocabulary: int, argv: list[str]) -> list[flo
     return [float(word) for word in done.stdout.split()[-3:]]
 
 
+Cell = tuple[int, int | None, str]
+
+
 def table(arguments: argparse.Namespace, argv: list[str]) -> None:
-    """Prints one row per vocabulary, support and path."""
-    print(f"N = {arguments.tokens:,}, {arguments.dtype} on {arguments.device}, head trains: {arguments.train_head}\n")
-    print("| V | K | path | peak MiB | of plain | seconds | of plain | loss |\n|--:|--:|---|--:|--:|--:|--:|--:|")
-    for vocabulary in arguments.vocabularies:
-        for k in (None, 64):
-            found = {path: cell(path, k, vocabulary, argv) for path in PATHS}
-            for path, numbers in found.items():
-                name = f"| {vocabulary:,} | {k or 'full'} | {path} "
-                if numbers is None:
-                    print(f"{name}| out of memory | | | | |", flush=True)
-                    continue
-                peak, seconds, value = numbers
-                shares = [f"{a / b:.0%}" for a, b in zip(numbers, found["plain"] or (), strict=False)] or ["", ""]
-                cells = (f"{peak / 2**20:,.0f}", shares[0], f"{seconds:.2f}", shares[1], f"{value:.5f}")
-                print(f"{name}| {' | '.join(cells)} |", flush=True)
+    """Runs every cell in turn, so often as asked, each run told on stderr; prints one row per cell."""
+    cells: list[Cell] = [(v, k, path) for v in arguments.vocabularies for k in (None, 64) for path in PATHS]
+    runs: dict[Cell, list[list[float] | None]] = {cell: [] for cell in cells}
+    for _ in range(arguments.repeats):
+        for vocabulary, k, path in cells:
+            found = once(path, k, vocabulary, argv)
+            runs[vocabulary, k, path].append(found)
+            print(vocabulary, k or "full", path, *(found or ["out of memory"]), file=sys.stderr, flush=True)
+    print(f"N = {arguments.tokens:,}, {arguments.dtype} on {arguments.device}, threads: {arguments.threads}, head trains: "
+          f"{arguments.train_head}, medians of {arguments.repeats}\n")
+    print("| V | K | path | peak MiB | of plain | seconds | of plain | range | loss |\n|--:|--:|---|--:|--:|--:|--:|--:|--:|")
+    for cell in cells:
+        print(f"| {cell[0]:,} | {cell[1] or 'full'} | {cell[2]} | {row(runs[cell], runs[*cell[:2], 'plain'])} |")
+
+
+def row(runs: list[list[float] | None], plain: list[list[float] | None]) -> str:
+    """The cells of one path beside the plain one's."""
+    if None in runs:
+        return "out of memory | | | | | "
+    peak, seconds, value = (statistics.median(numbers) for numbers in zip(*runs, strict=True))
+    times = sorted(run[1] for run in runs)
+    shares = ["", ""]
+    if None not in plain:
+        shares = [f"{a / statistics.median(run[n] for run in plain):.0%}" for n, a in enumerate((peak, seconds))]
+    spread = f"{times[0]:.2f}–{times[-1]:.2f}"
+    return f"{peak / 2**20:,.0f} | {shares[0]} | {seconds:.2f} | {shares[1]} | {spread} | {value:.5f}"
 
 
 def main() -> None:
@@ -130,7 +147,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--train-head", action="store_true", help="also take the gradient of the head")
-    parser.add_argument("--repeats", type=int, default=1, help="runs of each cell; the fastest counts")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each cell, of which the median counts")
     parser.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.cell:

@@ -33,7 +33,7 @@ def log_mismatch(rollouts: Rollouts) -> Float[Tensor, "N"]:
         values = getattr(rollouts, name)
         if values is None or values[acted].isnan().all():
             raise ValueError(
-                f"rollouts.{name}: got none, expected [N] log-probs. Keep the trainer's and the engine's log-probs of "
+                f"rollouts.{name}: got {None if values is None else 'NaN alone'}, expected [N] log-probs. Keep the trainer's and the engine's log-probs of "
                 "the rollout, or remove the mismatch gate: recorded answers were drawn by no engine."
             )
     return (rollouts.old - rollouts.engine).nan_to_num(0.0).where(acted, 0.0)

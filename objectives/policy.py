@@ -15,7 +15,7 @@ from objectives import segments
 from objectives.divergence import LOG_RATIO_BOUND
 from objectives.scored import Scored
 from objectives.terms import Term, listened, weighted
-from objectives.trust import Trust
+from objectives.trust import Moved, Trust
 from objectives.types import Loss, Rollouts
 
 
@@ -116,7 +116,7 @@ class PolicyGradient(Term):
         advantages = self.signal(student, others, rollouts, rows)
         losses = self.surrogate(ratio, advantages, log_probs, Clip(self.clip_low, self.clip_high, self.dual_clip))
         if self.trust is not None:
-            losses = losses.where(self.trust((log_probs - old).detach(), old, advantages, row), 0.0)
+            losses = losses.where(self.trust(Moved((log_probs - old).detach(), old, advantages, row)), 0.0)
         return Loss(
             weighted(losses, rollouts, name, rows),
             self._metrics(log_ratio.detach(), advantages, rollouts, name, rows)

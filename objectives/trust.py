@@ -10,17 +10,22 @@ from torch import Tensor
 from objectives import segments
 
 
+@dataclass(frozen=True)
+class Moved:
+    """How far the policy has moved on n acted tokens."""
+
+    log_ratio: Float[Tensor, "n"]
+    """log pi - log old."""
+    old: Float[Tensor, "n"]
+    advantages: Float[Tensor, "n"]
+    row: Int[Tensor, "n"]
+
+
 class Trust(ABC):
-    """log ratio = log pi - old [n], old [n], advantages [n] and row [n] of acted tokens -> which tokens still teach."""
+    """Says which of the acted tokens still teach."""
 
     @abstractmethod
-    def __call__(
-        self,
-        log_ratio: Float[Tensor, "n"],
-        old: Float[Tensor, "n"],
-        advantages: Float[Tensor, "n"],
-        row: Int[Tensor, "n"],
-    ) -> Bool[Tensor, "n"]: ...
+    def __call__(self, moved: Moved) -> Bool[Tensor, "n"]: ...
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,9 @@ class OffPolicySequences(Trust):
     limit: float = 0.5
     """Greatest mean drop in log-prob of a row [nats]."""
 
-    def __call__(
-        self,
-        log_ratio: Float[Tensor, "n"],
-        old: Float[Tensor, "n"],
-        advantages: Float[Tensor, "n"],
-        row: Int[Tensor, "n"],
-    ) -> Bool[Tensor, "n"]:
-        drop = -segments.mean(log_ratio, row, int(row.max()) + 1)[row]
-        return ~((advantages < 0) & (drop > self.limit))
+    def __call__(self, moved: Moved) -> Bool[Tensor, "n"]:
+        drop = -segments.mean(moved.log_ratio, moved.row, int(moved.row.max()) + 1)[moved.row]
+        return ~((moved.advantages < 0) & (drop > self.limit))
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,6 @@ class ProbabilityShift(Trust):
     limit: float = 0.2
     """Greatest change of probability."""
 
-    def __call__(
-        self,
-        log_ratio: Float[Tensor, "n"],
-        old: Float[Tensor, "n"],
-        advantages: Float[Tensor, "n"],
-        row: Int[Tensor, "n"],
-    ) -> Bool[Tensor, "n"]:
-        shift = (old + log_ratio).exp() - old.exp()
-        return ~(((shift > self.limit) & (advantages > 0)) | ((shift < -self.limit) & (advantages < 0)))
+    def __call__(self, moved: Moved) -> Bool[Tensor, "n"]:
+        shift = (moved.old + moved.log_ratio).exp() - moved.old.exp()
+        return ~(((shift > self.limit) & (moved.advantages > 0)) | ((shift < -self.limit) & (moved.advantages < 0)))

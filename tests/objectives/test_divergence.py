@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from objectives import coarsen, forward_kl, js, k1, k2, k3, renormalise, reverse_kl
+from objectives import GeneralisedJS, coarsen, forward_kl, js, k1, k2, k3, renormalise, reverse_kl
 from objectives.divergence import LOG_FLOOR, floored
 
 P, Q = tensor([0.7, 0.2, 0.1]).double(), tensor([0.5, 0.3, 0.2]).double()
@@ -47,6 +47,14 @@ def test_directions_mirror_and_js_is_symmetric_and_bounded():
     assert torch.allclose(js(a, b), js(b, a))
     apart = torch.log_softmax(tensor([[500.0, 0.0], [0.0, 500.0]]), -1)
     assert js(apart[:1], apart[1:]).item() == pytest.approx(math.log(2))
+
+
+def test_the_generalised_js_is_no_dial_between_the_two_kls():
+    """It vanishes at both ends, where a dial would reach a KL."""
+    a, b = pairs()
+    for near, kl in ((GeneralisedJS(1e-6), forward_kl), (GeneralisedJS(1 - 1e-6), reverse_kl)):
+        assert (near(a, b) < 1e-4 * kl(a, b)).all()
+    assert torch.allclose(GeneralisedJS(0.5)(a, b), js(a, b))
 
 
 @pytest.mark.parametrize("divergence", ALL)

@@ -28,6 +28,7 @@ from objectives import (
     plain,
 )
 from objectives.covariance import covariance
+from objectives.trust import Moved
 from tests.objectives.make import rollouts, run, scored, weigh
 
 
@@ -107,9 +108,9 @@ def test_better_and_every():
 def test_trust_masks():
     log_ratio, old = tensor([-1.0, -0.2, -0.9, 0.3]), tensor([-0.1, -0.5, -0.2, -0.5])
     row = tensor([0, 0, 1, 1])
-    keep = OffPolicySequences(0.5)(log_ratio, old, tensor([-1.0, 1, -1, -1]), row)
+    keep = OffPolicySequences(0.5)(Moved(log_ratio, old, tensor([-1.0, 1, -1, -1]), row))
     assert keep.tolist() == [False, True, True, True]
-    shifted = ProbabilityShift(0.2)(log_ratio, old, tensor([-1.0, 1, 1, 1]), row)
+    shifted = ProbabilityShift(0.2)(Moved(log_ratio, old, tensor([-1.0, 1, 1, 1]), row))
     assert shifted.tolist() == [False, True, True, False]
 
 

@@ -29,6 +29,11 @@ def test_weighted_sums_and_absent_scores():
         Score("tone")(batch)
 
 
+def test_a_process_reward_is_mixed_with_the_outcome():
+    """ReasonFlux-PRM's mixture (arXiv 2506.18896): 0.75 * 0.7 + 0.25 * 1."""
+    close(Weighted({"prm": 0.75, "score": 0.25})(rows(prm=[0.7], score=[1.0])), [0.775])
+
+
 def test_soft_overlong_penalty():
     lengths = tensor([16384, 18432, 20480, 20481])
     batch = rollouts((1,) * 4, scores={"score": torch.zeros(4)}, lengths=lengths)
@@ -79,6 +84,17 @@ def test_noisy_outcomes_are_scored_against_the_rate():
     close(empirical_rate(batch.scores["score"], batch.task), [rate] * 4)
     expected = [c - (q - rate) ** 2 - rate * (1 - rate) for c, q in ((1, 0.5), (1, 0.7), (0, 2 / 3))]
     close(Brier(noisy=True)(batch), [*expected, nan])
+
+
+def test_a_squared_target_is_honest_where_an_absolute_one_is_not():
+    """Target half the group's rate 0.6, half the outcome (DCPO, arXiv 2603.09117): squared error is least at 0.6, the
+    absolute one at 0.8."""
+    q, p = torch.linspace(0, 1, 101).double(), 0.6
+    high, low = 0.5 * p + 0.5, 0.5 * p
+    squared, absolute = (p * f(q - high) + (1 - p) * f(q - low) for f in (torch.square, torch.abs))
+    assert (q[squared.argmin()].item(), q[absolute.argmin()].item()) == pytest.approx((0.6, 0.8))
+    stated = [Brier(noisy=True)(rows(score=[1.0, 1, 1, 0, 0], confidence=[value] * 5)).mean() for value in q]
+    assert q[torch.stack(stated).argmax()].item() == pytest.approx(0.6)
 
 
 RULES = [Brier(), Spherical(), ClippedLog()]
