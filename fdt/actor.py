@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import torch
 
 from fdt.batch import Batch, View, untrained
 from fdt.collate import Collator
+from fdt.dialogue import Row
 from fdt.drafters import PolicyDrafter
 from fdt.budgets import Play
 from fdt.engines import Engine
 from fdt.environments import Environment, SingleTurn
+from fdt.outage import together
 from fdt.policy import Policy
 from fdt.scoring import log_probs
 from fdt.turns import TurnLoop
@@ -63,7 +66,7 @@ class Actor:
             replace(episode, id=f"{episode.task.key}#{number % generations}")
             for number, episode in enumerate(loop(tasks, seed))
         ]
-        return self.critic(episodes) if self.critic is not None else episodes
+        return together(lambda: self.critic(episodes)) if self.critic is not None else episodes
 
     def rewrite(self, episodes: list[Episode], seed: int = 0) -> list[Episode]:
         """Has what was criticised rewritten; the gate's verdicts are counted by reason in ``refused``.
@@ -72,7 +75,8 @@ class Actor:
         """
         if self.rewriter is None:
             return episodes
-        episodes, verdicts = self.rewriter.rewrite(episodes, PolicyDrafter(self.policy, self.engine), seed)
+        drafter = PolicyDrafter(self.policy, self.engine)
+        episodes, verdicts = together(lambda: self.rewriter.rewrite(episodes, drafter, seed))
         self.refused.update(verdicts)
         return episodes
 
@@ -82,14 +86,15 @@ class Actor:
 
     def answer_log_probs(self, episodes: Sequence[Episode]) -> list[float]:
         """Sum of log-probs (nats) of each episode's answer under the current policy; NaN for an empty answer."""
-        rows = [self.collator.student(episode) for episode in episodes]
-        values, counts = self.row_log_probs(rows)
-        return [value if count else math.nan for value, count in zip(values, counts, strict=True)]
+        rows = [self.collator.rows(episode) for episode in episodes]
+        found = zip(*self.row_log_probs([row for own in rows for row in own]), strict=True)
+        parts = [list(islice(found, len(own))) for own in rows]
+        return [sum(value for value, _ in part) if any(n for _, n in part) else math.nan for part in parts]
 
-    def row_log_probs(self, rows: list[tuple[list[int], list[int]]]) -> tuple[list[float], list[int]]:
-        """Sum of log-probs and number of target tokens of each (context, target) row."""
+    def row_log_probs(self, rows: list[Row]) -> tuple[list[float], list[int]]:
+        """Sum of log-probs and number of target tokens of each row."""
         eos = self.policy.tokenizer.eos_token_id
-        view = View.of(rows or [([eos], [eos])], eos)
+        view = View.marked([(row.ids, row.target) for row in rows or [Row.of([eos], [eos])]], eos)
         batch = Batch(student=view.to(self.policy.device), rollouts=untrained(view.counts))
         with self.precision():
             values = log_probs(batch, self.policy.score, self.budget)

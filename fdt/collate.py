@@ -5,25 +5,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fdt.batch import Batch, View
-from fdt.text import answer_ids, prompt_ids, shortened
+from fdt.batch import Batch
+from fdt.dialogue import Dialogue, Row
+from fdt.lines import Line, batch_of
+from fdt.text import answer_ids, shortened
 from feedback.hints import Hint
 from feedback.rewriter import JOINED
 from feedback.types import Episode
-from objectives import Rollouts
-
-Row = tuple[list[int], list[int]]
-
 
 @dataclass
 class Collator:
-    """Turns episodes into one ``Batch``. Sampled turns keep their token ids; recorded text is tokenised here.
+    """Turns episodes into one ``Batch``. Sampled turns keep their token ids; recorded text is tokenised once.
 
     Args:
         tokenizer: the policy's tokenizer, with a chat template.
@@ -43,63 +40,70 @@ class Collator:
     def __call__(self, episodes: Sequence[Episode], advantages: Tensor, acted: bool = True) -> Batch | None:
         """
         Args:
-            episodes: E episodes; the last assistant turn of each is its action.
-            advantages: ``[E]``, 0 where there is no score.
+            episodes: E episodes; all their assistant turns are actions.
+            advantages: ``[E]``, or ``[E, S]`` where the turns of an episode differ; 0 where there is no score.
             acted: whether the actions feed the policy gradient.
 
         Returns:
-            A batch of action rows followed by imitation rows (one for each revision), or None if nothing is left.
+            A batch of action rows followed by imitation rows (one for each revision), or None if nothing is left. An
+            episode is one row, or several where the chat template rewrites its history.
         """
         tasks = {key: place for place, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
-        lines = [
-            self._action(episode, tasks[episode.task.key], advantage, acted)
-            for episode, advantage in zip(episodes, advantages.tolist(), strict=True)
-        ]
-        lines += [self._revision(episode, tasks[episode.task.key]) for episode in episodes]
-        kept = [line for line in lines if line is not None]
-        return _batch(kept, self.tokenizer.pad_token_id) if kept else None
+        worth = advantages if advantages.dim() == 2 else advantages[:, None]
+        lines: list[Line] = []
+        shown: list[Line] = []
+        for episode, row in zip(episodes, worth.tolist(), strict=True):
+            rows = self.rows(episode)
+            turns = [step for own in rows for step in own.starts]
+            each = tuple(row) if advantages.dim() == 2 else tuple(row) * (max(turns, default=0) + 1)
+            line = Line(episode, Row(), tasks[episode.task.key], each, acted and not math.isnan(episode.score))
+            lines += self._actions(rows, line)
+            shown += self._revision(rows, line)
+        return batch_of([*lines, *shown], self.tokenizer.pad_token_id) if lines or shown else None
 
-    def _action(self, episode: Episode, task: int, advantage: float, acted: bool) -> _Line | None:
-        context, target = self.student(episode)
-        if len(context) + len(target) > self.max_tokens:
-            self.lost.add(episode.id)
-            return None
-        if episode.meta.get(JOINED):
-            return _Line(episode, (context, target), task, advantage, joined=True)
-        hints = self.teachers(episode)
-        fitting = tuple(hint for hint in hints if len(hint) + len(target) <= self.max_tokens)
-        self.shortened.update(["hint too long"] * (len(hints) - len(fitting)))
-        scored = acted and not math.isnan(episode.score)
-        return _Line(episode, (context, target), task, advantage, scored, fitting)
+    def _actions(self, rows: list[Row], line: Line) -> list[Line]:
+        spoken = [n for n, row in enumerate(rows) if row.steps]
+        kept = [n for n in spoken if len(rows[n].ids) <= self.max_tokens]
+        if len(kept) < len(spoken) or not spoken:
+            self.lost.add(line.episode.id)
+        if line.episode.meta.get(JOINED):
+            return [replace(line, row=rows[n], acted=False, joined=True) for n in kept]
+        told = self.teachers(line.episode) if kept else []
+        found = []
+        for n in kept:
+            hints = [hinted[n] for hinted in told]
+            fitting = tuple(hint for hint in hints if len(hint.ids) <= self.max_tokens)
+            self.shortened.update(["hint too long"] * (len(hints) - len(fitting)))
+            found.append(replace(line, row=rows[n], hints=fitting))
+        return found
 
-    def _revision(self, episode: Episode, task: int) -> _Line | None:
-        if episode.revision is None:
-            return None
-        context, _ = self.student(episode)
-        target = answer_ids(episode.revision, self.tokenizer)
-        if len(context) + len(target) > self.max_tokens:
+    def _revision(self, rows: list[Row], line: Line) -> list[Line]:
+        given = next((item for item in line.episode.feedback if item.revision is not None), None)
+        steps = [step for row in rows for step in row.starts]
+        if given is None or given.revision is None or not steps:
+            return []
+        step = steps[-1] if given.step is None else given.step
+        source = next((row for row in rows if step in row.starts), None)
+        if source is None:
+            raise ValueError(f"{line.episode.id}: a revision of turn {step}, and the episode has {len(steps)}")
+        row = Row.of(source.before(step), answer_ids(given.revision, self.tokenizer), step)
+        if len(row.ids) > self.max_tokens:
             self.shortened["revision too long"] += 1
-            return None
-        return _Line(episode, (context, target), task, shown=True)
+            return []
+        return [replace(line, row=row, advantages=(), acted=False, shown=True)]
 
-    def student(self, episode: Episode) -> Row:
+    def rows(self, episode: Episode) -> list[Row]:
         """What the policy read and what it answered, as ids."""
-        last = episode.turns[-1]
-        history = [{"role": t.role, "content": t.text} for t in episode.turns[:-1]]
-        context = prompt_ids([*episode.task.messages, *history], self.tokenizer)
-        if last.ids is not None:
-            return context, list(last.ids)
-        # A recorded answer that was cut off (column ``finished`` false) never chose to end.
-        return context, answer_ids(last.text, self.tokenizer, closed=episode.task.meta.get("finished") is not False)
+        return Dialogue.of(episode, self.tokenizer).rows
 
-    def teachers(self, episode: Episode) -> list[list[int]]:
-        """What the teacher reads before the same answer, once for each hint; nothing where nobody said anything.
+    def teachers(self, episode: Episode) -> list[list[Row]]:
+        """The same rows as the teacher reads them, once for each hint; nothing where nobody said anything.
 
-        The hinted episode goes through the very function that makes the student's row, so all but the hint is the same.
+        The hinted episode goes through the very function that makes the student's rows, so all but the hint is the same.
         """
         if self.hint is None:
             return []
-        return [self.student(whisper.episode)[0] for whisper in self.hint.whispers(episode, self.cut)]
+        return [self.rows(whisper.episode) for whisper in self.hint.whispers(episode, self.cut)]
 
     def cut(self, text: str, limit: int) -> str:
         """The text within ``limit`` tokens; a cut is marked with an ellipsis and counted."""
@@ -108,49 +112,3 @@ class Collator:
             return text
         self.shortened["hint cut"] += 1
         return f"{beginning.rstrip()} …"
-
-
-@dataclass(frozen=True)
-class _Line:
-    """One row before it becomes tensors: ``hints`` are the teacher's contexts, ``shown`` marks an imitation target and
-    ``joined`` an answer that others wrote into the group."""
-
-    episode: Episode
-    row: Row
-    task: int
-    advantage: float = 0.0
-    acted: bool = False
-    hints: tuple[list[int], ...] = ()
-    shown: bool = False
-    joined: bool = False
-
-
-def _batch(lines: list[_Line], pad: int) -> Batch:
-    student = View.of([line.row for line in lines], pad)
-    counts = student.counts
-    row = torch.arange(len(counts)).repeat_interleave(counts)
-    taught = [(place, number) for place, line in enumerate(lines) for number in range(len(line.hints))]
-    teacher = [(lines[place].hints[number], lines[place].row[1]) for place, number in taught]
-    marks = {
-        "acted": torch.tensor([line.acted for line in lines])[row],
-        "taught": torch.tensor([bool(line.hints) for line in lines])[row],
-        "shown": torch.tensor([line.shown for line in lines])[row],
-        "joined": torch.tensor([line.joined for line in lines])[row],
-    }
-    rollouts = Rollouts(
-        advantages=torch.tensor([line.advantage for line in lines])[row],
-        step=row,
-        episode=row,
-        task=torch.tensor([line.task for line in lines]),
-        marks=marks,
-        scores={"score": torch.tensor([line.episode.score for line in lines])},
-        lengths=counts,
-    )
-    return Batch(
-        student=student,
-        rollouts=rollouts,
-        teacher=View.of(teacher, pad) if teacher else None,
-        taught_rows=torch.tensor([place for place, _ in taught]) if taught else None,
-        hint_number=torch.tensor([number for _, number in taught]) if taught else None,
-        episodes=tuple(line.episode for line in lines),
-    )

@@ -1,21 +1,38 @@
-"""From episodes to advantages: their named scores become rollouts without tokens, which a credit reads."""
+"""From episodes to advantages: their named scores become rollouts of one token a turn, which a credit reads."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
 
 import torch
 from torch import Tensor
 
 from fdt.batch import untrained
 from fdt.errors import UserError
+from fdt.lines import TAGS, step_scores, tag
 from fdt.ranks import everyone, rank
 from feedback.types import Episode
-from objectives import Credit, Rollouts
+from objectives import Credit, PlanAmplified, Rollouts
 
-Row = tuple[str, dict[str, float], int]
+
+@dataclass(frozen=True)
+class Judged:
+    """What a credit may know of an episode; small enough to send to every rank."""
+
+    task: str
+    scores: dict[str, float]
+    """Named scores of the whole; NaN where a name was judged without a number."""
+    length: int
+    """Tokens that the policy sampled."""
+    turns: int = 1
+    """Turns of the policy; at least 1."""
+    step_scores: dict[str, dict[int, float]] | None = None
+    """Named scores of its turns."""
+    tags: tuple[int, ...] | None = None
+    """Kinds of its turns."""
 
 
 def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = False) -> Tensor:
@@ -26,52 +43,75 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
         everywhere: compare with the episodes of all ranks (every rank must then call), not with these alone.
 
     Returns:
-        Advantages ``[E]``, 0 where there is no score.
+        Advantages, 0 where there is no score: ``[E]``, or ``[E, S]`` where the credit tells turns apart, with S the most
+        turns of an episode and 0 for turns that an episode does not have.
 
     Raises:
         UserError: where the credit asks for a score that no episode has.
     """
     known, mine = compared(episodes, everywhere)
+    apart = type(credit).assign is not Credit.assign
     if not len(known.task):
-        return torch.zeros(0)
+        return torch.zeros(0, 1) if apart else torch.zeros(0)
     try:
-        return credit.rows(known)[mine]
+        if not apart:
+            return credit.rows(known)[mine]
+        each = credit.assign(known)
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
+    turns = torch.bincount(known.episode, minlength=len(known.task))
+    place = torch.arange(len(each)) - (turns.cumsum(0) - turns)[known.episode]
+    table = torch.zeros(len(turns), int(turns.max()))
+    table[known.episode, place] = each
+    return table[mine]
 
 
 def compared(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, slice]:
-    """These episodes as rollouts without tokens, or (every rank must then call) those of all ranks; and the place of
-    these among them."""
+    """These episodes as rollouts of one token a turn, or (every rank must then call) those of all ranks; and the place
+    of these among them."""
     rows = [row(episode) for episode in episodes]
     parts = everyone(rows) if everywhere else [rows]
     start = sum(map(len, parts[: rank()])) if everywhere else 0
     return rollouts([row for part in parts for row in part]), slice(start, start + len(rows))
 
 
-def row(episode: Episode) -> Row:
-    """Task, named scores (``score`` is the episode's own), and the length of the answer in tokens where it was sampled.
+def row(episode: Episode) -> Judged:
+    """What is known of an episode.
 
     A name that was judged without a number is there as NaN: a policy that never states a confidence is no mistake in a
-    config.
+    config. A name that judged turns alone stands for the whole with their mean.
     """
     named: dict[str, list[float]] = defaultdict(list)
+    whole = {item.name for item in episode.feedback if item.step is None}
     for item in episode.feedback:
-        named[item.name] += [] if math.isnan(item.score) else [item.score]
+        if item.step is None or item.name not in whole:
+            named[item.name] += [] if math.isnan(item.score) else [item.score]
     scores = {name: sum(values) / len(values) if values else math.nan for name, values in named.items()}
-    scores |= {"score": episode.score}
-    return episode.task.key, scores, len(episode.turns[-1].ids or ())
+    own = [turn for turn in episode.turns if turn.role == "assistant"]
+    tags = tuple(tag(episode, n) for n in range(len(own))) if TAGS in episode.meta else None
+    length = sum(len(turn.ids or ()) for turn in own)
+    return Judged(episode.task.key, scores | {"score": episode.score}, length, max(1, len(own)), step_scores(episode), tags)
 
 
-def rollouts(rows: Sequence[Row]) -> Rollouts:
-    """Rollouts of B rows and no tokens."""
-    places = {key: n for n, key in enumerate(dict.fromkeys(key for key, _, _ in rows))}
-    names = sorted({name for _, scores, _ in rows for name in scores})
+def rollouts(rows: Sequence[Judged]) -> Rollouts:
+    """Rollouts of B rows and one token for each of their turns."""
+    places = {key: n for n, key in enumerate(dict.fromkeys(row.task for row in rows))}
+    names = sorted({name for row in rows for name in row.scores})
+    stepped = sorted({name for row in rows for name in row.step_scores or {}})
+    each = [(row, turn) for row in rows for turn in range(row.turns)]
+    tagged = any(row.tags is not None for row in rows)
+    turns = torch.tensor([row.turns for row in rows], dtype=torch.long)
     return untrained(
-        torch.zeros(len(rows), dtype=torch.long),
-        task=torch.tensor([places[key] for key, _, _ in rows], dtype=torch.long),
-        scores={name: torch.tensor([scores.get(name, math.nan) for _, scores, _ in rows]) for name in names},
-        lengths=torch.tensor([length for _, _, length in rows], dtype=torch.long),
+        turns,
+        step=torch.arange(len(each)),
+        task=torch.tensor([places[row.task] for row in rows], dtype=torch.long),
+        scores={name: torch.tensor([row.scores.get(name, math.nan) for row in rows]) for name in names},
+        step_scores={
+            name: torch.tensor([(row.step_scores or {}).get(name, {}).get(turn, math.nan) for row, turn in each])
+            for name in stepped
+        },
+        tags=torch.tensor([row.tags[turn] if row.tags else 0 for row, turn in each]) if tagged else None,
+        lengths=torch.tensor([row.length for row in rows], dtype=torch.long),
     )
 
 
@@ -79,11 +119,11 @@ def check_credit(credit: Credit, source: object, episodes: Sequence[Episode]) ->
     """
     Raises:
         UserError: where no group can give this credit any signal (recorded groups of one, or one answer a prompt), or
-            where it tells the steps of an episode apart, which single-turn episodes do not have.
+            where it tells the tokens of a turn apart, which nothing marks yet.
     """
-    if type(credit).assign is not Credit.assign:
-        raise UserError("credits of single steps need episodes of several turns", got=type(credit).__name__,
-                        expected="a credit of whole answers", key="data.credit")  # fmt: skip
+    if _holds(credit, PlanAmplified):
+        raise UserError("no critic of this version marks planning tokens", got=type(credit).__name__,
+                        expected="a credit of episodes or of turns", key="data.credit")  # fmt: skip
     if getattr(source, "behaviour", "start") == "drop":
         return
     places = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
@@ -93,3 +133,10 @@ def check_credit(credit: Credit, source: object, episodes: Sequence[Episode]) ->
         credit.check(task if generations is None else torch.arange(len(places)).repeat_interleave(generations))
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
+
+
+def _holds(value: object, kind: type) -> bool:
+    """Whether a plug, or one inside it, is of this kind."""
+    return isinstance(value, kind) or (
+        is_dataclass(value) and any(_holds(getattr(value, item.name), kind) for item in fields(value))
+    )

@@ -3,30 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import compress, groupby
 from typing import Any
 
-from fdt.text import _each, _plain, _skeleton, answer_ids, control_ids, neutralise, prompt_ids
-from feedback.types import Message, Turn
+from fdt.environments.calls import written
+from fdt.text import answer_ids, control_ids, neutralise, plain, prompt_ids, skeleton
+from feedback.hostile import each_text
+from feedback.types import Episode, Message, Turn
+
+
+REASONING = re.compile(r"(</?think>)")
+"""Marks of reasoning, which templates look for in the policy's own turns."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training row: T ids, which of them the policy answers for, and to which of its turns each of those belongs."""
+    """One training row: its ids, and which of them the policy answers for."""
 
     ids: list[int] = field(default_factory=list)
     target: list[bool] = field(default_factory=list)
+    """Of each id, whether it is a target."""
     steps: list[int] = field(default_factory=list)
-    """Turn of the episode, from 0, of each target id, in order."""
+    """Of each target id, in order, the turn of the episode that it belongs to, from 0."""
+    log_probs: list[float] = field(default_factory=list)
+    """Of each target id, what the engine gave it when it was drawn (nats); NaN where nobody says."""
+    starts: dict[int, int] = field(default_factory=dict)
+    """Where each of its turns begins among the ids."""
 
-    def add(self, ids: Sequence[int], target: Iterable[bool], step: int) -> None:
-        """Appends ids; those that are a target belong to turn ``step``."""
-        marks = list(target)
+    @classmethod
+    def of(cls, context: Sequence[int], target: Sequence[int], step: int = 0) -> Row:
+        """A context, and one turn that answers it."""
+        row = cls()
+        row.read(context)
+        row.say(target, [True] * len(target), [math.nan] * len(target), step)
+        return row
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Appends ids that the policy reads."""
         self.ids.extend(ids)
-        self.target.extend(marks)
-        self.steps.extend([step] * sum(marks))
+        self.target.extend([False] * len(ids))
+
+    def say(self, ids: Sequence[int], chosen: Sequence[bool], log_probs: Sequence[float], step: int) -> None:
+        """Appends a turn of the policy; ids that it did not choose are no targets."""
+        self.starts[step] = len(self.ids)
+        self.ids.extend(ids)
+        self.target.extend(chosen)
+        self.steps.extend([step] * sum(chosen))
+        self.log_probs.extend(compress(log_probs, chosen))
+
+    def before(self, step: int) -> list[int]:
+        """What was read and written before a turn."""
+        return self.ids[: self.starts[step]]
 
 
 class Dialogue:
@@ -42,20 +72,21 @@ class Dialogue:
         self.messages = [_clean(message, tokenizer) for message in messages]
         self.shown = self._render(self.messages)
         opening = prompt_ids(messages, tokenizer)
-        self.rows = [Row(opening, [False] * len(opening), [])]
+        self.rows = [Row()]
+        self.rows[0].read(opening)
         self.rewritten = 0
         self.turn = 0
         self._own = ""
 
     @classmethod
-    def of(cls, messages: Sequence[Message], turns: Sequence[Turn], tokenizer: Any, finished: bool = True) -> Dialogue:
-        """A whole recorded or sampled conversation, up to its last assistant turn.
+    def of(cls, episode: Episode, tokenizer: Any) -> Dialogue:
+        """A recorded or sampled episode, up to its last assistant turn.
 
-        Args:
-            messages: the prompt.
-            turns: what followed; several turns of others between two of the policy's are heard together.
-            finished: whether the last turn, where it was recorded as text, chose to end.
+        Several turns of others between two of the policy's are heard together. A recorded last turn is closed by the
+        end token, unless the record says that it was not ``finished``.
         """
+        turns, messages = episode.turns, episode.task.messages
+        finished = False not in (episode.meta.get("finished"), episode.task.meta.get("finished"))
         last = max((n for n, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
         parts = [(own, list(part)) for own, part in groupby(turns[: last + 1], lambda turn: turn.role == "assistant")]
         opening = [as_message(turn) for turn in parts[0][1]] if parts and not parts[0][0] else []
@@ -77,8 +108,8 @@ class Dialogue:
 
     def say(self, turn: Turn, closed: bool = True) -> None:
         """The policy's turn: its ids where it has them, else its words, ``closed`` by the end token."""
-        ids, marks = _said(turn, self.tokenizer, closed)
-        self.rows[-1].add(ids, marks, self.turn)
+        ids, chosen, log_probs = _said(turn, self.tokenizer, closed)
+        self.rows[-1].say(ids, chosen, log_probs, self.turn)
         self._own = own_text(ids, self.tokenizer)
         self.messages.append({"role": "assistant", "content": self._own})
         self.turn += 1
@@ -91,11 +122,12 @@ class Dialogue:
         ids = self._encode(whole, new, 0 if after is None else len(whole) - len(after))
         if after is None:
             self.rewritten += 1
-            self.rows.append(Row(ids, [False] * len(ids), []))
+            self.rows.append(Row())
+            self.rows[-1].read(ids)
         else:
             # Where the policy was cut short, the template's end token closes its turn, and is no target.
             ended = self.ids[-1:] == [self.tokenizer.eos_token_id] == ids[:1]
-            self.rows[-1].add(ids[ended:], [False] * (len(ids) - ended), -1)
+            self.rows[-1].read(ids[ended:])
         self.messages.extend(new)
         self.shown = whole
 
@@ -107,11 +139,11 @@ class Dialogue:
         for message in new:
             if neutralise(message["role"], self.tokenizer) != message["role"]:
                 raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
-        plain = self._render([*self.messages, *(_each(message, _plain) for message in new)])[start:]
+        harmless = self._render([*self.messages, *(each_text(message, plain) for message in new)])[start:]
         found, expected = (
-            (text, self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (whole[start:], plain)
+            (text, self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (whole[start:], harmless)
         )
-        if _skeleton(*found, self.tokenizer) != _skeleton(*expected, self.tokenizer):
+        if skeleton(*found, self.tokenizer) != skeleton(*expected, self.tokenizer):
             raise ValueError(f"a message holds a control token or role mark that text forged: {found[0][:200]!r}")
         return list(found[1])
 
@@ -125,26 +157,32 @@ def as_message(turn: Turn) -> Message:
 
 
 def own_text(ids: Sequence[int], tokenizer: Any) -> str:
-    """The words of ids that the policy wrote: its control tokens stay, words that only look like one do not."""
+    """The words of ids that the policy wrote: its control tokens and reasoning marks stay, what only looks like another
+    token or mark does not."""
     special, control = set(tokenizer.all_special_ids), control_ids(tokenizer)
     parts = []
     for genuine, run in groupby(ids, lambda i: i in control):
         text = tokenizer.decode([i for i in run if i not in special], skip_special_tokens=False)
-        parts.append(text if genuine else neutralise(text, tokenizer))
+        parts += [text] if genuine else [
+            part if REASONING.fullmatch(part) else neutralise(part, tokenizer) for part in REASONING.split(text)
+        ]
     return "".join(parts)
 
 
-def _said(turn: Turn, tokenizer: Any, closed: bool) -> tuple[list[int], list[bool]]:
-    """Ids of a turn, and which of them the policy chose: a log-prob that is not a number marks a forced token."""
-    if turn.ids is None:
-        ids = answer_ids(turn.text, tokenizer, closed=closed)
-        return ids, [True] * len(ids)
-    forced = [math.isnan(value) for value in turn.log_probs] if turn.log_probs is not None else [False] * len(turn.ids)
-    return list(turn.ids), [not value for value in forced]
+def _said(turn: Turn, tokenizer: Any, closed: bool) -> tuple[list[int], list[bool], list[float]]:
+    """Ids of a turn, which of them the policy chose, and their log-probs.
+
+    Without a log-prob a sampled id was forced; where no id has one, nobody says, and all were chosen.
+    """
+    words = "\n".join(part for part in (turn.text, written(turn.calls)) if part)
+    ids = list(turn.ids) if turn.ids is not None else answer_ids(words, tokenizer, closed=closed)
+    if turn.ids is None or turn.log_probs is None:
+        return ids, [True] * len(ids), [math.nan] * len(ids)
+    return ids, [not math.isnan(value) for value in turn.log_probs], list(turn.log_probs)
 
 
 def _clean(message: Message, tokenizer: Any) -> Message:
-    return _each(message, lambda _, value: neutralise(value, tokenizer))
+    return each_text(message, lambda _, value: neutralise(value, tokenizer))
 
 
 def _after(whole: str, shown: str, own: str) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fdt.actor import Actor
+from fdt.dialogue import Row
 from fdt.statistics import mean_interval, ratio_interval
 from fdt.text import answer_ids, prompt_ids
 from feedback.types import Episode, Task
@@ -64,7 +65,17 @@ class Answers(Evaluation):
             "log_prob": None if math.isnan(log_prob) else log_prob,
             "tokens": len(episode.turns[-1].ids or ()),
             "reference": episode.task.reference,
+            "scores": named_scores(episode),
         }
+
+
+def named_scores(episode: Episode) -> dict[str, float]:
+    """Mean of the scores of each name that judge the whole episode, such as a stated "confidence"; only what is there."""
+    found: dict[str, list[float]] = {}
+    for item in episode.feedback:
+        if item.step is None and not math.isnan(item.score):
+            found.setdefault(item.name, []).append(item.score)
+    return {name: sum(scores) / len(scores) for name, scores in found.items()}
 
 
 class Likelihood(Evaluation):
@@ -73,7 +84,7 @@ class Likelihood(Evaluation):
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record | None]:
         tokenizer = actor.policy.tokenizer
         kept = [task for task in tasks if task.reference]
-        rows = [(prompt_ids(t.messages, tokenizer), answer_ids(t.reference or "", tokenizer)) for t in kept]
+        rows = [Row.of(prompt_ids(t.messages, tokenizer), answer_ids(t.reference or "", tokenizer)) for t in kept]
         sums, counts = actor.row_log_probs(rows)
         found = iter(zip(sums, counts, strict=True))
         return [self._record(task, *next(found)) if task.reference else None for task in tasks]

@@ -16,7 +16,7 @@ from fdt.batch import Batch
 from fdt.crediting import advantages
 from fdt.dynamic import Drawn, DynamicSampling, draw
 from fdt.errors import UserError
-from feedback.types import Episode, tasks_of
+from feedback.types import Episode, Turn, tasks_of
 from objectives import Credit
 
 
@@ -162,10 +162,11 @@ class OnPolicy(Source):
 
 
 def credited(drawn: Drawn, credit: Credit) -> Tensor:
-    """Advantages ``[E]``: those that are kept compared with each other over all ranks, 0 for the rest."""
+    """Advantages ``[E]`` or ``[E, S]``: those that are kept compared with each other over all ranks, 0 for the rest."""
     kept = drawn.kept.tolist()
-    worth = torch.zeros(len(kept))
-    worth[drawn.kept] = advantages(credit, list(compress(drawn.episodes, kept)), everywhere=True)
+    found = advantages(credit, list(compress(drawn.episodes, kept)), everywhere=True)
+    worth = found.new_zeros(len(kept), *found.shape[1:])
+    worth[drawn.kept] = found
     return worth
 
 
@@ -178,8 +179,9 @@ def acting(batch: Batch, tasks: set[str]) -> Batch:
 
 
 def stand_in(episode: Episode, actor: Actor) -> Batch:
-    """One silent row for a rank that has nothing to say in a step."""
+    """One silent row for a rank that has nothing to say in a step; a task that was not played yet gets an empty answer."""
     whole = replace(actor.collator, max_tokens=2**31, hint=None)
-    batch = whole([replace(episode, feedback=())], torch.zeros(1))
+    turns = episode.turns or (Turn("assistant", ""),)
+    batch = whole([replace(episode, turns=turns, feedback=())], torch.zeros(1))
     assert batch is not None
     return replace(batch.silenced(), episodes=())

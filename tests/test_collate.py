@@ -94,12 +94,15 @@ def test_an_answer_cut_short_gets_no_end_token():
     assert row(batch.student, 0)[1] == ids("12")
 
 
-def test_earlier_turns_are_context():
+def test_all_turns_of_the_policy_are_targets_of_one_row():
     task = Task("t", ({"role": "user", "content": "hi"},))
     turns = (Turn("assistant", "yes?"), Turn("user", "2+2?"), Turn("assistant", "4"))
     _, batch = collate(Episode("e", task, turns))
-    expected = said("hi") + said("yes?", "assistant") + said("2+2?") + HEADER
-    assert row(batch.student, 0) == (expected, [*ids("4"), END])
+    parts = [(said("hi") + HEADER, False), ([*ids("yes?"), END], True), (ids("\n") + said("2+2?") + HEADER, False),
+             ([*ids("4"), END], True)]
+    assert batch.student.tokens[0].tolist() == [i for part, _ in parts for i in part]
+    assert batch.student.target[0].tolist() == [own for part, own in parts for _ in part]
+    assert batch.rollouts.step.tolist() == [0] * 5 + [1] * 2
 
 
 def test_rows_of_one_task_share_its_number():

@@ -1,0 +1,115 @@
+"""Rows with what is known about them, and how they become the tensors of one step."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fdt.batch import Batch, View
+from fdt.dialogue import Row
+from feedback.types import Episode
+from objectives import Rollouts
+
+TAGS = "tags"
+"""Key of `Episode.meta`: the kind of each assistant turn, as a number."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row before it becomes tensors."""
+
+    episode: Episode
+    row: Row
+    task: int
+    advantages: tuple[float, ...] = ()
+    """Of each turn of the episode; those after the last one given are 0."""
+    acted: bool = False
+    hints: tuple[Row, ...] = ()
+    """The row as the teacher reads it, once for each hint."""
+    shown: bool = False
+    """Whether it is a target of imitation."""
+    joined: bool = False
+    """Whether others wrote it into the group."""
+
+    def worth(self, step: int) -> float:
+        """Advantage of a turn."""
+        return self.advantages[step] if step < len(self.advantages) else 0.0
+
+
+def batch_of(lines: Sequence[Line], pad: int) -> Batch:
+    """The batch of these rows, in order."""
+    taught = [(place, number) for place, line in enumerate(lines) for number in range(len(line.hints))]
+    teacher = [lines[place].hints[number] for place, number in taught]
+    return Batch(
+        student=View.marked([(line.row.ids, line.row.target) for line in lines], pad),
+        rollouts=_rollouts(lines),
+        teacher=View.marked([(row.ids, row.target) for row in teacher], pad) if teacher else None,
+        taught_rows=torch.tensor([place for place, _ in taught]) if taught else None,
+        hint_number=torch.tensor([number for _, number in taught]) if taught else None,
+        episodes=tuple(line.episode for line in lines),
+    )
+
+
+def _rollouts(lines: Sequence[Line]) -> Rollouts:
+    counts = torch.tensor([len(line.row.steps) for line in lines])
+    row = torch.arange(len(lines)).repeat_interleave(counts)
+    turns = [(place, turn) for place, line in enumerate(lines) for turn in sorted(set(line.row.steps))]
+    number = {place_and_turn: step for step, place_and_turn in enumerate(turns)}
+    flags = {
+        "acted": [line.acted for line in lines],
+        "taught": [bool(line.hints) for line in lines],
+        "shown": [line.shown for line in lines],
+        "joined": [line.joined for line in lines],
+    }
+    each = [(place, step) for place, line in enumerate(lines) for step in line.row.steps]
+    return Rollouts(
+        advantages=torch.tensor([lines[place].worth(step) for place, step in each], dtype=torch.float32),
+        step=torch.tensor([number[place, step] for place, step in each], dtype=torch.long),
+        episode=row,
+        task=torch.tensor([line.task for line in lines]),
+        marks={name: torch.tensor(values)[row] for name, values in flags.items()},
+        engine=_engine(lines),
+        scores={"score": torch.tensor([line.episode.score for line in lines])},
+        step_scores=_step_scores(lines, turns),
+        tags=_tags(lines, turns),
+        lengths=counts,
+    )
+
+
+def _engine(lines: Sequence[Line]) -> Tensor | None:
+    """Log-probs ``[N]`` that the engine gave what it drew, NaN for the rest; None where it drew nothing."""
+    drawn = [line.row.log_probs if line.acted else [math.nan] * len(line.row.steps) for line in lines]
+    found = torch.tensor([value for row in drawn for value in row], dtype=torch.float32)
+    return None if found.isnan().all() else found
+
+
+def _step_scores(lines: Sequence[Line], turns: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+    found = [{} if line.shown else step_scores(line.episode) for line in lines]
+    names = sorted({name for scores in found for name in scores})
+    return {name: torch.tensor([found[p].get(name, {}).get(t, math.nan) for p, t in turns]) for name in names}
+
+
+def _tags(lines: Sequence[Line], turns: Sequence[tuple[int, int]]) -> Tensor | None:
+    if not any(TAGS in line.episode.meta for line in lines):
+        return None
+    return torch.tensor([tag(lines[place].episode, turn) for place, turn in turns])
+
+
+def step_scores(episode: Episode) -> dict[str, dict[int, float]]:
+    """For each name, the score of each turn that has one: the mean where it has several."""
+    given: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for item in episode.feedback:
+        if item.step is not None and not math.isnan(item.score):
+            given[item.name][item.step].append(item.score)
+    return {name: {step: sum(v) / len(v) for step, v in steps.items()} for name, steps in given.items()}
+
+
+def tag(episode: Episode, turn: int) -> int:
+    """Kind of a turn; 0 where nobody said."""
+    tags = episode.meta.get(TAGS, ())
+    return int(tags[turn]) if turn < len(tags) else 0
