@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from feedback.hostile import BREAK
+from feedback.hostile import BREAK, each_text, encodable
 from feedback.types import Message
 
 # What a chat template may write around a turn: <tag>, [TAG], "### Title:", "USER:". Read in the template's source.
 MARK = re.compile(r"<[^<>\s'\"{}%]{1,40}>|\[/?[A-Z][A-Z_]+\]|#{2,} ?[A-Za-z]+:"
                   r"|\b(?i:user|human|assistant|bot|system|instruction|response):")
-KEPT = ("role", "type")  # fields of a message that are names of the protocol, never words
 
 
 @lru_cache(maxsize=8)
@@ -41,7 +40,9 @@ def control_ids(tokenizer: Any) -> frozenset[int]:
 
 
 def neutralise(text: str, tokenizer: Any) -> str:
-    """Breaks every control string and role mark in ``text`` with a zero-width space; other text stays as it is."""
+    """Breaks every control string and role mark in ``text`` with a zero-width space; other text stays as it is, but for
+    halves of surrogate pairs, which no tokenizer takes."""
+    text = encodable(text)
     for control in (*control_strings(tokenizer), *role_marks(tokenizer)):
         # A control string of one letter cannot be broken; the space takes its place.
         broken = control[0] + BREAK + control[1:] if len(control) > 1 else BREAK
@@ -62,10 +63,10 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     for message in messages:
         if neutralise(message["role"], tokenizer) != message["role"]:
             raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
-    expected = _skeleton(*_rendered([_each(m, _plain) for m in messages], tokenizer), tokenizer)
+    expected = skeleton(*_rendered([each_text(m, plain) for m in messages], tokenizer), tokenizer)
     for clean in (neutralise, _scrubbed):
-        text, ids = _rendered([_each(m, lambda _, value: clean(value, tokenizer)) for m in messages], tokenizer)
-        if _skeleton(text, ids, tokenizer) == expected:
+        text, ids = _rendered([each_text(m, lambda _, value: clean(value, tokenizer)) for m in messages], tokenizer)
+        if skeleton(text, ids, tokenizer) == expected:
             return ids
     raise ValueError(f"prompt: got a control token or role mark that text forged, expected {len(expected[0])} control "
                      f"tokens, all the template's own: {text[:200]!r}")  # fmt: skip
@@ -94,29 +95,20 @@ def shortened(text: str, tokenizer: Any, limit: int) -> str:
     return text if size(len(text)) <= limit else text[: bisect_right(range(1, len(text)), limit, key=size)]
 
 
-def _rendered(messages: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _skeleton(text: str, ids: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
+def skeleton(text: str, ids: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
     """Control ids in order, and how often the text holds each role mark: what words must not change."""
     control = control_ids(tokenizer)
     return [i for i in ids if i in control], [text.count(mark) for mark in role_marks(tokenizer)]
 
 
-def _each(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
-    """A message with every string in it changed, but for the protocol's own names."""
-    if isinstance(value, dict):
-        return {key: _each(item, change, key) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_each(item, change, name) for item in value]
-    return change(name, value) if isinstance(value, str) and name not in KEPT else value
-
-
-def _plain(name: str, value: str) -> str:
+def plain(name: str, value: str) -> str:
     """A word without meaning in a text's place; templates may leave out what is empty, and parse a call's arguments."""
     return ("{}" if name == "arguments" else "x") if value.strip() else value
+
+
+def _rendered(messages: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _scrubbed(text: str, tokenizer: Any) -> str:
