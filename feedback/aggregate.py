@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from feedback.faults import DataFault, show
 from feedback.types import Episode, Feedback
 
-Key = tuple[str, int | None]
+Key = tuple[str, str, int | None]
+"""Source, name and step of a score: a person's and a model's are not one thing."""
 
 
 def _mean(scores: list[float]) -> float:
@@ -38,7 +39,7 @@ class Disagreement:
     """How far the annotators of the same things differ."""
 
     several: int
-    """Things (a name of one turn of one episode) that were scored more than once."""
+    """Things (a name of one turn of one episode, by one kind of judge) that were scored more than once."""
     unequal: int
     """Those of them whose scores are not all equal."""
     spread: float
@@ -55,9 +56,9 @@ def check_rule(rule: str) -> None:
 
 
 def aggregated(episodes: list[Episode], rule: str = "mean") -> list[Episode]:
-    """The episodes with one score for each name and turn; words, corrections and their annotators all stay.
+    """The episodes with one score for each kind of judge, name and turn; words, corrections and their annotators all stay.
 
-    The first item of a name and turn gets the score, and loses its annotator unless the rule is `first`; the others
+    The first of the items taken together gets the score, and loses its annotator unless the rule is `first`; the others
     keep what else they say. Raises `DataFault` for an unknown rule.
     """
     check_rule(rule)
@@ -73,11 +74,15 @@ def disagreement(episodes: list[Episode]) -> Disagreement:
     return Disagreement(len(spreads), sum(spread > 0 for spread in spreads), mean)
 
 
+def _key(item: Feedback) -> Key:
+    return item.source, item.name, item.step
+
+
 def _scores(episode: Episode) -> dict[Key, list[float]]:
     found: dict[Key, list[float]] = {}
     for item in episode.feedback:
         if not math.isnan(item.score):
-            found.setdefault((item.name, item.step), []).append(item.score)
+            found.setdefault(_key(item), []).append(item.score)
     return found
 
 
@@ -89,7 +94,7 @@ def _one_score(episode: Episode, combine: Callable[[list[float]], float], rule: 
         return episode
     kept: list[Feedback] = []
     for item in episode.feedback:
-        scores = None if math.isnan(item.score) else several.get((item.name, item.step))
+        scores = None if math.isnan(item.score) else several.get(_key(item))
         if scores is None:
             kept.append(item)
         elif scores:

@@ -20,7 +20,7 @@ from msgspec import Struct, field
 Message = dict[str, Any]
 """One chat message: `{"role": ..., "content": ...}`; `tool_calls` and `tool_call_id` where tools were used."""
 
-DESCRIPTIONS = frozenset({"confidence", "format"})
+DESCRIPTIONS = frozenset({"confidence", "format", "complexity", "verbosity"})
 """Names of scores that say how an answer is put, not how good it is: credits read them by name, `Episode.score` does
 not."""
 

@@ -54,7 +54,7 @@ def read_with_report(
             raise item
     differ = disagreement(episodes)
     if differ.unequal:
-        warnings.warn(f"{path}: {differ}; taken together by the rule: {aggregate}", stacklevel=2)
+        warnings.warn(f"{path}: {differ}; taken together by the rule: {aggregate}", stacklevel=3)
     return with_hints(win_shares(aggregated(episodes, aggregate))), refused
 
 

@@ -1,0 +1,116 @@
+"""The quick way to read a canonical row: `msgspec` checks it whole, and says nothing about what is wrong."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import msgspec
+
+from feedback.faults import show
+from feedback.readers import chat
+from feedback.readers.base import Quick
+from feedback.readers.marks import Marks
+from feedback.readers.record import Record
+from feedback.types import Episode, Feedback, Task, Turn, prompt_key, text_key
+
+COLUMNS = ("id", "task", "prompt", "response", "score", "critique", "revision", "reference", "annotator", "source",
+           "scores", "preferences")
+KNOWN = frozenset(COLUMNS)
+
+
+class Said(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A plain message."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str
+
+
+class Row(msgspec.Struct):
+    """A row with nothing wrong in it, as `msgspec` can tell without explaining anything."""
+
+    prompt: str | list[Said]
+    response: str
+    id: str | int | None = None
+    task: str | int | None = None
+    score: float | None = None
+    critique: str | None = None
+    revision: str | None = None
+    reference: str | None = None
+    annotator: str | int | None = None
+    source: Literal["human", "llm", "environment", "policy"] | None = None
+    scores: None = None
+    preferences: None = None
+
+
+class _Glance(msgspec.Struct):
+    """What a first pass looks at."""
+
+    id: str | int | None = None
+    score: float | None = None
+    scores: None = None
+
+
+_GLANCE = msgspec.json.Decoder(_Glance)
+
+
+def _peek(raw: bytes) -> dict[str, Any] | None:
+    """The id and the score of a line, the rest skipped; None for a line that needs the slow way."""
+    try:
+        row = _GLANCE.decode(raw)
+        return {"id": row.id, "score": row.score}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _see(record: Record, marks: Marks) -> str | None:
+    name, score = record.fields.get("id"), record.fields.get("score")
+    if record.fields.get("scores") is not None or type(name) not in (str, int, type(None)):
+        return None
+    if score is not None:
+        if type(score) not in (float, int) or not -math.inf < score < math.inf:
+            return None
+        if marks.declared is None:
+            marks.see(score)
+    return _name(name) or record.name
+
+
+def _quick(record: Record, marks: Marks) -> Episode | None:
+    fields = record.fields
+    try:
+        row = msgspec.convert(fields, Row)
+    except (msgspec.ValidationError, RecursionError):
+        return None
+    if not row.prompt or not row.response:
+        return None
+    score, scale = row.score, None
+    if score is None:
+        score = math.nan
+    else:
+        scale = marks.declared
+        if scale is not None:
+            score = (score - scale[0]) / (scale[1] - scale[0])
+        if marks.off or not 0 <= score <= 1:
+            return None
+    if type(row.prompt) is str:
+        messages, key = chat.user(row.prompt), text_key(row.prompt)
+    else:
+        messages = tuple(fields["prompt"])
+        if messages[-1]["role"] not in ("user", "tool") or all(message["role"] != "user" for message in messages):
+            return None
+        key = prompt_key(messages)
+    meta = {} if fields.keys() <= KNOWN else {
+        name: value for name, value in fields.items() if value is not None and name not in KNOWN}
+    task = Task(_name(row.task) or key, messages, row.reference or None, (), meta)
+    feedback: tuple[Feedback, ...] = ()
+    if not (row.score is row.critique is row.revision is row.annotator is row.source is None):
+        feedback = (Feedback(row.source or "human", _name(row.annotator), "score", score, row.critique or None, None,
+                             row.revision or None, scale),)
+    return Episode(_name(row.id) or record.name, task, (Turn("assistant", row.response),), feedback)
+
+
+def _name(value: str | int | None) -> str | None:
+    return show(value) if type(value) is int else value or None
+
+
+QUICK = Quick(_peek, _see, _quick)
