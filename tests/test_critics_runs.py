@@ -79,3 +79,25 @@ def test_two_steps_of_rlcr_on_the_command_line(tmp_path, engine):
     worth = {"recites": [0.465, 0.065, -0.53], "samples": [0, 0, 0]}[engine]  # the mean of .995, .595 and 0 is .53
     assert [record["advantage"] for record in told] == pytest.approx(worth * 4)
     assert [float(row["train/grad_norm"]) > 0 for row in steps] == [engine == "recites"] * 2
+
+
+@pytest.mark.slow
+def test_every_critic_can_be_named_in_a_config(tmp_path):
+    pytest.importorskip("math_verify")
+    plain = ["NumberMatch", "ExactMatch", "MathMatch", "GymScore", "StatedConfidence", "Format", "StepSimilarity", "MetaTags"]
+    named = [{"class_path": f"feedback.critics.{name}"} for name in plain]
+    named += [
+        {"class_path": "feedback.critics.RegexMatch", "init_args": {"pattern": r"\d", "critique": "A number, please."}},
+        {"class_path": "feedback.critics.NumberMatch", "init_args": {
+            "extract": {"class_path": "feedback.critics.Tagged", "init_args": {"tag": "final"}}}},
+        {"class_path": "feedback.critics.StepSimilarity", "init_args": {"split": "feedback.critics.similarity.characters"}},
+        {"class_path": "fdt.critics.RewardModel", "init_args": {
+            "model": "m", "scale": {"class_path": "fdt.critics.MinMax", "init_args": {"low": -1, "high": 1}}}},
+        {"class_path": "fdt.critics.ProcessReward", "init_args": {"model": "m"}},
+    ]  # fmt: skip
+    path = config(tmp_path, data__critic={"class_path": "feedback.critics.Chain", "init_args": {"critics": named}})
+    done = quick("fit", "-c", str(path), "--print_config")
+    assert done.returncode == 0, done.stderr[-2000:]
+    printed = yaml.safe_load(done.stdout)["data"]["critic"]["init_args"]["critics"]
+    assert [one["class_path"].rpartition(".")[2] for one in printed] == [one["class_path"].rpartition(".")[2] for one in named]
+    assert printed[6]["init_args"]["split"] == "feedback.critics.similarity.words"

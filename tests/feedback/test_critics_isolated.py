@@ -128,7 +128,7 @@ def test_without_an_entry_nothing_is_judged(meta):
 
 def test_an_entry_that_breaks_its_scorer_is_unjudged():
     with pytest.warns(UserWarning, match="the grader failed .KeyError"):
-        one = episode('{"0": 1}', "x", entry={"answer": "x", "metadata": {}}, dataset="graph_color")
+        one = episode("1 2", "x", entry={"answer": "x", "metadata": {}}, dataset="word_sorting")
         assert GymScore(seconds=60)([one])[0].feedback == ()
     with pytest.warns(UserWarning, match="cannot be written as JSON"):
         GymScore()([episode("x", "x", entry={"answer": "x", "metadata": {1, 2}}, dataset="chain_sum")])
