@@ -61,6 +61,8 @@ PANELS = (
     Panel("train/tokens_per_s", "Throughput", "tokens/s"),
     Panel("train/entropy", "Entropy", "nats/token"),
     Panel("train/response_length", "Response length", "tokens"),
+    Panel("answers/repetition", "Repetition", "share of repeated 4-grams"),
+    Panel("answers/hint_leak", "Hint leak", "share of answers"),
     Panel("train/clip_fraction", "Clipped", "share of acted tokens"),
     Panel("train/grad_norm", "Gradient norm", "before clipping"),
 )
@@ -76,7 +78,7 @@ def save_figures(runs: list[Run], table: Table, folder: Path) -> dict[str, Path]
             drawn[panel.title] = _curve(runs, panel)
         if any(run.accounting for run in runs):
             drawn["Where the feedback went"] = _ledger(runs)
-        return {title: _save(figure, folder / f"{_slug(title)}.png") for title, figure in drawn.items()}
+        return {title: save_figure(figure, folder, title) for title, figure in drawn.items()}
 
 
 def panels(runs: list[Run]) -> list[Panel]:
@@ -101,14 +103,16 @@ def colour(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
-def _figure(height: float = SIZE[1]) -> tuple[Figure, Axes]:
+def blank(height: float = SIZE[1]) -> Figure:
+    """An empty figure of the report's width, `height` inches high."""
     figure = Figure(figsize=(SIZE[0], height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure
 
 
 def _curve(runs: list[Run], panel: Panel) -> Figure:
-    figure, axes = _figure()
+    figure = blank()
+    axes = figure.add_subplot()
     for index, run in enumerate(runs):
         steps, values = run.series(panel.column)
         if not len(steps):
@@ -121,6 +125,7 @@ def _curve(runs: list[Run], panel: Panel) -> Figure:
         marker = "" if long else "o"
         axes.plot(steps, line, style + marker, color=colour(index), linewidth=1.9, markersize=4, label=short(run.name))
     axes.set(title=panel.title, xlabel="optimiser step", ylabel=panel.unit)
+    axes.set_ylim(bottom=0 if panel.column.startswith("answers/") else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, axes)
     return figure
@@ -128,7 +133,8 @@ def _curve(runs: list[Run], panel: Panel) -> Figure:
 
 def _before_after(table: Table, kind: str) -> Figure:
     rows = [row for row in table.rows if row.kind == kind and row.value]
-    figure, axes = _figure(1.1 + 0.42 * max(len(rows), 2))
+    figure = blank(1.1 + 0.42 * max(len(rows), 2))
+    axes = figure.add_subplot()
     heading, _, _, scale, digits = KINDS[kind]
     arms = [row.name for row in rows if not row.is_base]
     for place, row in enumerate(rows):
@@ -153,7 +159,8 @@ def _before_after(table: Table, kind: str) -> Figure:
 def _ledger(runs: list[Run]) -> Figure:
     """One bar an arm: rows used (colours) and dropped (greys, hatched), by reason."""
     runs = [run for run in runs if run.accounting]
-    figure, axes = _figure(1.5 + 0.42 * len(runs))
+    figure = blank(1.5 + 0.42 * len(runs))
+    axes = figure.add_subplot()
     left = np.zeros(len(runs))
     for side in ("used", "dropped"):
         names = dict.fromkeys(why for run in runs for why in measures.counts(run.accounting, side))
@@ -186,10 +193,8 @@ def short(text: str) -> str:
     return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
 
 
-def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
-
-
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, folder: Path, title: str) -> Path:
+    """Writes the figure as PNG under its title in small letters; returns the path."""
+    path = folder / f"{re.sub(r'[^a-z0-9]+', '_', title.lower()).strip('_')}.png"
     figure.savefig(path, metadata={"Software": None})
     return path

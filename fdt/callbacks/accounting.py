@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from fdt.measures import accounting_line
 from fdt.ranks import everyone
+from feedback.types import Episode
 
+JUDGES = 200
+Judge = tuple[str, str | None]
 LABELS = {"acted": "score", "taught": "critique", "shown": "revision"}
 
 
@@ -71,6 +75,8 @@ class Accounting(Callback):
                 dropped["too long" if key in lost else "not reached (max_steps)"] += 1
         result = {"rows": data.records, "used": dict(used), "dropped": dict(dropped), "file": str(data.file)}
         result["rewrites"] = dict(refused)
+        if not fresh:  # recorded scores and words are heard in a replay alone
+            result["judges"] = by_judge(data.episodes, signals.keys())
         total = sum(used.values()) + sum(dropped.values())
         assert total == data.records, f"accounting: {total} rows explained, the file has {data.records}"
         if trainer.is_global_zero:
@@ -88,3 +94,17 @@ class Accounting(Callback):
         seen, lost = (set().union(*(part[n] for part in parts)) for n in (1, 2))
         return signals, seen, lost, sum((part[3] for part in parts), Counter(self.before))
 
+
+def by_judge(episodes: Iterable[Episode], used: Container[str]) -> list[dict[str, Any]]:
+    """For each source and annotator: rows with their feedback, how many of those were used, and how many criticised.
+
+    A row that several judged counts for each of them. At most `JUDGES`, those of most rows.
+    """
+    rows, heard, critiques = Counter[Judge](), Counter[Judge](), Counter[Judge]()
+    for episode in episodes:
+        judges = {(item.source, item.annotator) for item in episode.feedback}
+        rows.update(judges)
+        heard.update(judges if episode.id in used else ())
+        critiques.update({(item.source, item.annotator) for item in episode.feedback if item.text})
+    return [{"source": judge[0], "annotator": judge[1], "rows": count, "used": heard[judge], "critiques": critiques[judge]}
+            for judge, count in rows.most_common(JUDGES)]

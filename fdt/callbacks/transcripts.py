@@ -74,10 +74,17 @@ class Transcripts(Callback):
             "response": episode.response,
             "score": None if math.isnan(episode.score) else episode.score,
             "critique": episode.critique,
+            "critique_by": _judges(episode),
             "teacher_prompt": hinted[-1]["content"] if hinted else None,
             "revision": episode.revision,
             "revision_status": episode.meta.get(STATUS),
         }
+
+
+def _judges(episode: Any) -> list[dict[str, str | None]]:
+    """Who criticised the episode, each once."""
+    found = dict.fromkeys((item.source, item.annotator) for item in episode.feedback if item.text)
+    return [{"source": source, "annotator": annotator} for source, annotator in found]
 
 
 def token_view(student: Any, row: int, values: dict[str, Tensor], tokenizer: Any) -> list[dict[str, Any]]:

@@ -52,20 +52,24 @@ def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
         UserError: a folder without a run in it, or a page that cannot be written.
     """
     from fdt.figures import save_figures
+    from fdt.report.calibration import calibrations
     from fdt.report.page import render
+    from fdt.report.reliability import save_reliability
+    from fdt.report.trends import with_trends
     from fdt.runs import gather
     from fdt.table import build_table
 
     roots = _listed(roots)
     out = Path(out or (roots[0] if len(roots) == 1 else Path()) / "report.html")
-    runs = gather(roots)
-    table = build_table(runs)
+    runs = [with_trends(run) for run in gather(roots)]
+    table, calibrated = build_table(runs), calibrations(runs)
     title = ", ".join(root.resolve().name for root in roots)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figures = save_figures(runs, table, out.parent / "figures")
+        figures |= save_reliability(calibrated, out.parent / "figures")
         table.save(out.parent)
-        out.write_text(render(title, runs, table, figures), encoding="utf-8")
+        out.write_text(render(title, runs, table, figures, calibrated), encoding="utf-8")
     except OSError as error:
         raise UserError("the report cannot be written", got=error.strerror, path=error.filename or out) from error
     return out
@@ -77,7 +81,7 @@ def _listed(roots: Path | str | list[Path]) -> list[Path]:
 
 def _parser(verb: str) -> argparse.ArgumentParser:
     does = {
-        "report": "Write one HTML page about runs: before and after, curves, tokens, what became of the feedback.",
+        "report": "Write one HTML page about runs: before and after, curves, calibration, tokens, feedback used, cost.",
         "compare": "Print the before/after table of runs.",
     }
     parser = argparse.ArgumentParser(prog=f"fdt {verb}", description=does[verb], epilog=EPILOG)

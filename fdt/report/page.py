@@ -1,6 +1,7 @@
 """Puts the page together: plain values into a template that escapes every one of them."""
 
 import base64
+from collections.abc import Sequence
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -11,11 +12,15 @@ from markupsafe import Markup
 
 from fdt.legible import legible
 from fdt.measures import LIKELIHOOD
+from fdt.report.calibration import Calibration
+from fdt.report.costs import cost
 from fdt.report.ledger import NO_EFFECT, ledger
+from fdt.report.reliability import TITLE as CALIBRATION_FIGURE
 from fdt.report.samples import as_text, samples
 from fdt.report.settings import settings
 from fdt.report.tokens import LEVELS, VIEWS, coefficients, pick, scales, shade
 from fdt.runs import Run
+from fdt.statistics import Interval
 from fdt.table import KINDS, UNKNOWN, Row, Table, interval_text
 
 # Nothing is loaded from anywhere, nothing runs, nothing is sent: the page holds text that strangers wrote.
@@ -23,9 +28,12 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 LONGEST_TEXT = 4000  # characters of one prompt, answer or critique
 LEDGER_FIGURE = "Where the feedback went"
 TABLE_FIGURE = "Before and after"
+OTHER_FIGURES = (TABLE_FIGURE, LEDGER_FIGURE, CALIBRATION_FIGURE)  # the rest are learning curves
 
 
-def render(title: str, runs: list[Run], table: Table, figures: dict[str, Path]) -> str:
+def render(
+    title: str, runs: list[Run], table: Table, figures: dict[str, Path], calibrated: Sequence[Calibration] = ()
+) -> str:
     """The whole page as HTML that any UTF-8 file can hold. `figures` are PNG files by title, embedded as data."""
     episodes = [(run, coefficients(run.config), pick(run)) for run in runs]
     chosen, outcomes = samples(runs)
@@ -37,7 +45,10 @@ def render(title: str, runs: list[Run], table: Table, figures: dict[str, Path]) 
         verdicts=[(row, verdict(row), _change_text(row)) for row in table.rows if not row.is_base],
         settings=settings(runs),
         bars={name: data for name, data in images.items() if name.startswith(TABLE_FIGURE)},
-        curves={name: data for name, data in images.items() if not name.startswith((TABLE_FIGURE, LEDGER_FIGURE))},
+        curves={name: data for name, data in images.items() if not name.startswith(OTHER_FIGURES)},
+        calibrated=calibrated,
+        reliability={name: data for name, data in images.items() if name.startswith(CALIBRATION_FIGURE)},
+        costs=[one for one in map(cost, runs) if one.known],
         ledger_figure=images.get(LEDGER_FIGURE),
         views=VIEWS,
         levels=range(1, LEVELS + 1),
@@ -83,7 +94,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clip": clip, "signed": _signed, "score": _score, "step": _step}
+    environment.filters |= {"clip": clip, "signed": _signed, "score": _score, "step": _step, "fixed": _fixed, "range": _range}
     environment.globals |= {"shade": shade}
     return environment
 
@@ -104,6 +115,14 @@ def _score(value: float) -> str:
 
 def _step(value: float) -> str:
     return f"{value:.0f}" if isfinite(value) else UNKNOWN
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:,.{digits}f}" if isfinite(value) else UNKNOWN
+
+
+def _range(interval: Interval) -> str:
+    return interval_text(interval, 1.0, ".3f") if isfinite(interval.mean) else UNKNOWN
 
 
 def _data(path: Path) -> str:

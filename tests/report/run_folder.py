@@ -35,6 +35,8 @@ def answers(scores: list[float], text: str = "The sum is {n}.") -> list[dict]:
             "log_prob": -4.5,
             "tokens": 7,
             "reference": str(2 * n + 1),
+            # Sure of what is right, less so of the rest; every tenth answer states nothing.
+            "scores": {"score": score} | ({"confidence": (9 if score else 4 + n % 5) / 10} if n % 10 else {}),
         }
         for n, score in enumerate(scores)
     ]
@@ -63,6 +65,7 @@ def episodes(rng: np.random.Generator, steps: int = STEPS, rows: int = 4) -> lis
                 "step": step, "id": f"e{step}-{row}", "task": "sums", "prompt": f"What is 17 + 25? {HOSTILE}",
                 "response": "To add 17 and 25, first add the tens ... The answer is 42.", "score": float(row % 2),
                 "critique": f"Not correct: the tens were added twice. {HOSTILE}" if taught else None,
+                "critique_by": [{"source": "llm", "annotator": HOSTILE}] if taught else [],
                 "teacher_prompt": f"What is 17 + 25?\n\nA critique of the answer:\n{HOSTILE}" if taught else None,
                 "revision": "17 + 25 = 42" if taught else None,
                 "revision_status": "accepted" if taught else "no critique",
@@ -119,6 +122,8 @@ def write_arm(folder: Path, solved: int = 26, seed: int = 0, lr: float = 5e-4) -
     accounting = {
         "rows": 220, "used": {"score and critique": 150, "score only": 50}, "dropped": {"no response": 15, HOSTILE: 5},
         "file": "samples.jsonl", "rewrites": {"accepted": 24, "not better": 9},
+        "judges": [{"source": "human", "annotator": None, "rows": 20, "used": 18, "critiques": 0},
+                   {"source": "llm", "annotator": HOSTILE, "rows": 200, "used": 190, "critiques": 180}],
     }  # fmt: skip
     (folder / "accounting.json").write_text(json.dumps(accounting), encoding="utf-8")
     return folder

@@ -60,6 +60,23 @@ def test_fits_the_width_of_a_desk_and_of_a_phone(written, tmp_path, width):
     assert f"<title>{width}</title>" in result.stdout
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_calibration_panel_is_drawn(written, tmp_path, width):
+    html = (written / "report.html").read_text(encoding="utf-8")
+    only = html.replace("</style>", "header, section:not(#calibration) { display: none } </style>")
+    (tmp_path / "only.html").write_text(only, encoding="utf-8")
+    frame = tmp_path / "frame.html"
+    frame.write_text(f"<style>body{{margin:0}}</style><iframe src=only.html style='width:{width}px;height:1900px;border:0'>")
+    shot = tmp_path / "shot.png"
+    browse(frame, tmp_path / "profile", "--allow-file-access-from-files", "--window-size=1280,1900", f"--screenshot={shot}")
+    picture = imread(shot)[:, :width, :3]
+    blue = (picture[..., 2] - picture[..., 0] > 0.4) & (picture[..., 1] < 0.6)
+    assert blue.sum() > 1000, "an arm's line and bars are in its colour"
+    # Pictures keep their size on a phone: the panel's own is as wide as the column, however narrow that is.
+    columns = np.flatnonzero(blue.any(0))
+    assert columns.max() - columns.min() > 200
+
+
 def test_tokens_are_coloured_by_the_chosen_view(written, tmp_path):
     html = (written / "report.html").read_text(encoding="utf-8")
     pictures = {}

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from fdt.report.calibration import calibrations
 from fdt.report.ledger import ledger
 from fdt.report.page import render
 from fdt.report.samples import samples
+from fdt.report.trends import with_trends
 from fdt.runs import find_runs, read_run
 from fdt.table import build_table
 from tests.report.run_folder import write_arm, write_lines
@@ -22,11 +24,11 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 EVALUATION = st.dictionaries(
-    st.sampled_from(["id", "prompt", "response", "score", "tokens", "reference", "nll_sum"]), VALUES, max_size=7
+    st.sampled_from(["id", "prompt", "response", "score", "scores", "confidence", "tokens", "nll_sum"]), VALUES, max_size=7
 )
 TOKEN = st.dictionaries(st.sampled_from(["text", "logp", "teacher_logp", "advantage"]), VALUES, max_size=4)
 TRANSCRIPT = st.dictionaries(
-    st.sampled_from(["step", "id", "prompt", "score", "critique", "revision_status", "advantage"]), VALUES, max_size=7
+    st.sampled_from(["step", "id", "prompt", "response", "critique", "critique_by", "revision_status", "advantage"]), VALUES, max_size=7
 ).flatmap(lambda record: st.lists(TOKEN, max_size=2).map(lambda tokens: {**record, "tokens": tokens}))
 
 
@@ -41,19 +43,19 @@ def arm(tmp_path_factory):
     base=st.lists(EVALUATION, max_size=3),
     last=st.lists(EVALUATION, max_size=3),
     trained=st.lists(TRANSCRIPT, max_size=3),
-    account=st.dictionaries(st.sampled_from(["rows", "used", "dropped", "rewrites", "file"]), VALUES),
+    account=st.dictionaries(st.sampled_from(["rows", "used", "dropped", "rewrites", "file", "judges"]), VALUES),
 )
 def test_records_of_any_shape_make_a_page(arm, base, last, trained, account):
     write_lines(arm / "eval/base.jsonl", base)
     write_lines(arm / "eval/last.jsonl", last)
     write_lines(arm / "transcripts.jsonl", trained)
     write_lines(arm / "accounting.json", [account])
-    runs = find_runs(arm)
+    runs = [with_trends(run) for run in find_runs(arm)]
     table = build_table(runs)
     assert table.as_json()
     assert samples(runs)
     assert ledger(runs[0]).line
-    assert render("any", runs, table, {}).encode("utf-8")
+    assert render("any", runs, table, {}, calibrations(runs)).encode("utf-8")
 
 
 @settings(max_examples=50, deadline=None, phases=QUICK)
