@@ -69,8 +69,8 @@ class Line:
         return f"| {' | '.join(map(str, cells))} |"
 
 
-HEAD = """| gate | answers | coverage, % | right: accepted, % | all drafts, % | drafts of the same answers, % | accepted - all \
-| accepted - random gate |
+HEAD = """| gate | answers | coverage, % | right: accepted, % | all drafts, % | drafts of the same answers, % \
+| accepted - all | accepted - random gate |
 |---|---:|---:|---:|---:|---:|---:|---:|"""
 
 
@@ -101,9 +101,10 @@ def rewritten(base: str, limit: int) -> list[list[Case]]:
     prompts = Rewriter(Agreement()).prompts(wrong)
     drafts = PolicyDrafter(Policy(base), HuggingFace(max_new_tokens=24, batch_size=50))(prompts, 1, 0)
     texts = [found[0] for found in drafts]
-    judged = judge([replace(e, feedback=(), turns=(Turn("assistant", text),)) for e, text in zip(wrong, texts, strict=True)])
+    pairs = list(zip(wrong, texts, strict=True))
+    checked = judge([replace(e, feedback=(), turns=(Turn("assistant", text),)) for e, text in pairs])
     return [[Case(episode.task.key, episode, False, [text], [after.score == 1])
-             for episode, text, after in zip(wrong, texts, judged, strict=True)]]  # fmt: skip
+             for (episode, text), after in zip(pairs, checked, strict=True)]]  # fmt: skip
 
 
 def judged(critic: Critic, rounds: list[list[Case]]) -> list[tuple[Case, bool | None]]:
