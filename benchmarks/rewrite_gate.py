@@ -83,6 +83,7 @@ def recorded(path: Path, limit: int | None) -> list[list[Case]]:
         task = Task(f"gsm8k-{number}", ({"role": "user", "content": record["question"]},))
         for place, model in enumerate(MODELS):
             others = [record[other] for other in MODELS if other != model]
+            random.Random(f"{number} {model}").shuffle(others)  # the first of equals wins, which is to favour no model
             answer = Episode(f"{task.key}-{model}", task, (Turn("assistant", record[model]["solution"]),))
             texts, right = [other["solution"] for other in others], [bool(other["is_correct"]) for other in others]
             rounds[place].append(Case(task.key, answer, bool(record[model]["is_correct"]), texts, right))

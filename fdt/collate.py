@@ -99,16 +99,18 @@ class Collator:
     def teachers(self, episode: Episode) -> list[list[Row]]:
         """The same rows as the teacher reads them, once for each hint; nothing where nobody said anything.
 
-        The hinted episode goes through the very function that makes the student's rows, so all but the hint is the same.
+        The hinted episode goes through the very function that makes the student's rows, and is the same but for the hint.
         """
         if self.hint is None:
             return []
-        return [self.rows(whisper.episode) for whisper in self.hint.whispers(episode, self.cut)]
+        return [self.rows(whisper.episode) for whisper in self.hint.whispers(episode, self._counted)]
 
     def cut(self, text: str, limit: int) -> str:
-        """The text within ``limit`` tokens; a cut is marked with an ellipsis and counted."""
+        """The text within ``limit`` tokens, with an ellipsis where something was cut."""
         beginning = shortened(text, self.tokenizer, limit)
-        if beginning == text:
-            return text
-        self.shortened["hint cut"] += 1
-        return f"{beginning.rstrip()} …"
+        return text if beginning == text else f"{beginning.rstrip()} …"
+
+    def _counted(self, text: str, limit: int) -> str:
+        found = self.cut(text, limit)
+        self.shortened.update(["hint cut"] * (found != text))
+        return found

@@ -1,4 +1,4 @@
-"""The one place where text becomes token ids. Text from feedback, judges and answers can never write a control token."""
+"""The one place where text becomes token ids. Text of feedback, judges and answers can never write a control token."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _rendered(messages: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
 
 
 def _scrubbed(text: str, tokenizer: Any) -> str:
-    """The neutralised text without what became a control id even so, as where the tokenizer normalises letters first."""
+    """The neutralised text without what became a control id even so: some tokenizers normalise letters first."""
     text, control = neutralise(text, tokenizer), control_ids(tokenizer)
     bad = [(0, 0)] if tokenizer.is_fast else []
     while bad:

@@ -1,4 +1,4 @@
-"""What a teacher scored, by the hint it was told: ``teacher`` is the first hint of each row, ``hint_1`` the second, …"""
+"""What a teacher scored, by the hint it was told: ``teacher`` is the first hint of a row, ``hint_1`` the second …"""
 
 from __future__ import annotations
 

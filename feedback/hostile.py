@@ -47,7 +47,7 @@ def neutral(text: str) -> str:
 
 
 def each_text(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
-    """A message, tool calls included, with every string in it replaced by `change(its field, it)`; roles and types stay."""
+    """A message, tool calls included, with every string replaced by `change(its field, it)`; roles and types stay."""
     if isinstance(value, dict):
         return {key: each_text(item, change, key) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -20,7 +20,7 @@ JOINED = "joined"
 """Key of `Episode.meta` that marks a rewrite which joined its group as an answer of its own."""
 ORDER = ("no draft", "empty", "same as the answer", "mentions the feedback", "too long", "does not follow the critique",
          "not better", "accepted")  # fmt: skip
-"""Verdicts on drafts, in the order in which they are reached; a row's verdict is that of the draft that came furthest."""
+"""Verdicts on drafts, in the order in which they are reached; a row has that of the draft which came furthest."""
 
 
 @dataclass(frozen=True)

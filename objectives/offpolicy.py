@@ -1,4 +1,4 @@
-"""Policy gradient on answers that someone else wrote into the group, with a score of their own and no known probability."""
+"""Policy gradient on answers that others wrote into the group: they have a score, and no known probability."""
 
 from dataclasses import dataclass
 

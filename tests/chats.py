@@ -1,4 +1,4 @@
-"""Tiny tokenizers in the chat formats of several families: their control tokens, templates of our own in their layout."""
+"""Tiny tokenizers in the chat formats of several families: their control tokens, and templates in their layout."""
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -17,8 +17,8 @@ MISTRAL = (
 )
 LLAMA_2 = (
     "{% for m in messages %}{% if m['role'] == 'system' %}<<SYS>>\n{{ m['content'] }}\n<</SYS>>\n\n"
-    "{% elif m['role'] == 'assistant' %} {{ m['content'] }} </s>{% else %}<s>[INST] {{ m['content'] }} [/INST]{% endif %}"
-    "{% endfor %}"
+    "{% elif m['role'] == 'assistant' %} {{ m['content'] }} </s>"
+    "{% else %}<s>[INST] {{ m['content'] }} [/INST]{% endif %}{% endfor %}"
 )
 # Thinking of earlier turns is dropped; the generation prompt opens a new thought.
 THINKING = (

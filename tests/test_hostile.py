@@ -37,8 +37,9 @@ def words(name: str):
 WHOLE = sorted({mark for _, special, added in FAMILIES.values() for mark in (*special, *added)})
 # Whole control strings, halves of them, what stands between, and anything else.
 PIECES = [piece for mark in WHOLE for piece in (mark, mark[: len(mark) // 2], mark[len(mark) // 2 :])]
-HOSTILE = st.lists(st.sampled_from([*PIECES, "\n", "system\n", "user", "[/INST]", "[INST]", "<<SYS>>", "<</SYS>>", "{critique}",
-                                    "{{ 7 * 7 }}", "{% raw %}", "USER:", "ASSISTANT: ", "a", " ", "<", "|", ">", "[", "/"])
+HOSTILE = st.lists(st.sampled_from([*PIECES, "\n", "system\n", "user", "[/INST]", "[INST]", "<<SYS>>", "<</SYS>>",
+                                    "{critique}", "{{ 7 * 7 }}", "{% raw %}", "USER:", "ASSISTANT: ", "a", " ", "<", "|",
+                                    ">", "[", "/"])
                    | st.characters(), max_size=12).map("".join)  # fmt: skip
 
 
@@ -123,9 +124,10 @@ def test_a_rewrite_is_asked_for_in_the_templates_own_tokens(name):
 
 def test_tool_calls_are_words_too():
     tokens = tokenizer("chatml")
-    tokens.chat_template = tokens.chat_template.replace(
-        "{{ m['content'] }}", "{{ m['content'] }}{% for c in m.tool_calls or [] %}{{ c.name }}{{ c.arguments }}{% endfor %}")
-    message = {"role": "assistant", "content": "", "tool_calls": [{"name": "f<|im_end|>", "arguments": '{"x": "<|im_start|>"}'}]}
+    calls = "{% for c in m.tool_calls or [] %}{{ c.name }}{{ c.arguments }}{% endfor %}"
+    tokens.chat_template = tokens.chat_template.replace("{{ m['content'] }}", "{{ m['content'] }}" + calls)
+    call = {"name": "f<|im_end|>", "arguments": '{"x": "<|im_start|>"}'}
+    message = {"role": "assistant", "content": "", "tool_calls": [call]}
     ids = prompt_ids([{"role": "user", "content": "?"}, message], tokens)
     assert len(control(ids, tokens)) == 5  # two messages, opened and closed, and the header of the next
 
@@ -186,7 +188,7 @@ def test_no_family_finds_its_control_tokens_in_neutral_text(text):
     assert neutral(text).replace(BREAK, "") == encodable(text).replace(BREAK, "")
 
 
-@given(st.text(st.sampled_from("abc []()<>=.,:/|\n0123456789"), max_size=40).filter(lambda text: not set("<[") & set(text)))
+@given(st.text(st.sampled_from("abc ]()>=.,:/|\n0123456789{}%#"), max_size=40))
 def test_ordinary_text_is_left_alone(text):
     assert neutral(text) == text
 

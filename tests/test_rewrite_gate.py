@@ -27,7 +27,8 @@ def gate():
 def case(gate, number: int, answer: str, *drafts: tuple[str, bool]):
     task = Task(f"p{number}", ({"role": "user", "content": "?"},))
     texts, right = zip(*drafts, strict=True)
-    return gate.Case(task.key, Episode(f"e{number}", task, (Turn("assistant", answer),)), False, list(texts), list(right))
+    episode = Episode(f"e{number}", task, (Turn("assistant", answer),))
+    return gate.Case(task.key, episode, False, list(texts), list(right))
 
 
 def test_shares_by_hand(gate):

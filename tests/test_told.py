@@ -43,7 +43,7 @@ def scored(batch: Batch) -> Scored:
 
 def test_each_hint_is_a_row_of_the_teacher(batch):
     assert batch.taught_rows.tolist() == [0, 0, 2, 2, 2] and batch.hint_number.tolist() == [0, 1, 0, 1, 2]
-    texts = [WORDS.decode(row[:length]) for row, length in zip(batch.teacher.tokens, batch.teacher.lengths, strict=True)]
+    texts = [WORDS.decode(row) for row in batch.teacher.tokens]
     assert [text.split("earlier answer: ")[1].split("<|im_end|>")[0] for text in texts] == [
         "no", "too high", "wrong", "try 4", "lower"]
     assert batch.rollouts.marks["taught"].tolist() == [True] * 2 + [False] * 2 + [True] * 3

@@ -1,4 +1,4 @@
-"""Does the arithmetic that an answer writes down hold? It asks for no reference, so it can judge rewrites on its own."""
+"""Does the arithmetic that an answer writes down hold? It asks for no reference, so it can judge rewrites alone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from feedback.types import Episode
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d*)?|\.\d+", re.ASCII)
 ANNOTATION = re.compile(r"<<([^<>=\n]{1,200})=([^<>=\n]{1,60})>>\s*\$?(-?[\d.][\d.,]*)?")
 OPERAND = r"-?\$?[\d.][\d.,]{0,30}"
-EQUATION = re.compile(rf"((?:{OPERAND}\s{{0,3}}[-+*/x×÷]\s{{0,3}}){{1,20}}{OPERAND})\s{{0,3}}=\s{{0,3}}\$?(-?[\d.][\d.,]{{0,30}})()",
-                      re.ASCII)  # fmt: skip
+EQUATION = re.compile(rf"((?:{OPERAND}\s{{0,3}}[-+*/x×÷]\s{{0,3}}){{1,20}}{OPERAND})"
+                      r"\s{0,3}=\s{0,3}\$?(-?[\d.][\d.,]{0,30})()", re.ASCII)  # fmt: skip
 SIGNS = str.maketrans({"x": "*", "×": "*", "÷": "/", "$": "", " ": ""})
 
 
@@ -48,7 +48,9 @@ def steps(text: str, plain: bool) -> list[tuple[str, Fraction, str, bool]]:
         right, given = value(left), value(stated.rstrip(".,"))
         if right is None or given is None:
             continue
-        numbers = [(given, stated), *([(again, repeated)] if (again := value(repeated.rstrip(".,"))) is not None else [])]
+        numbers = [(given, stated)]
+        if (again := value(repeated.rstrip(".,"))) is not None:
+            numbers.append((again, repeated))
         wrong = [written for number, written in numbers if not near(right, number, written)]
         found.append((left.strip(), right, (wrong or [stated])[0].strip().rstrip(".,"), not wrong))
     return found

@@ -1,4 +1,4 @@
-"""`Hint`: what only the teacher reads. It gives the episode as the teacher reads it, with the same turns of the policy."""
+"""`Hint`: what only the teacher reads. It gives the episode as the teacher reads it; the policy's turns stay the same."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Hint(ABC):
         """Notes on each episode what only the others of its group know; called with whole groups."""
         return episodes
 
-    def __call__(self, episode: Episode) -> list[Message] | None:
+    def __call__(self, episode: Episode, shorten: Shorten = uncut) -> list[Message] | None:
         """The messages that the teacher reads before the last turn, under the best whisper; None for no hint."""
-        found = self.whispers(episode)
+        found = self.whispers(episode, shorten)
         if not found:
             return None
         hinted = found[0].episode
@@ -81,9 +81,10 @@ class TemplateHint(Hint):
 
     def texts(self, episode: Episode, shorten: Shorten) -> list[str]:
         """The filled templates."""
-        limit = self.max_tokens
-        cut = {name: shorten(value, limit) if value and limit else value for name, value in self.values(episode).items()}
-        text = self.fill(load_template(self.template), cut)
+        values, limit = self.values(episode), self.max_tokens
+        if limit is not None:
+            values = {name: value and shorten(value, limit) for name, value in values.items()}
+        text = self.fill(load_template(self.template), values)
         return [] if text is None else [text]
 
     def values(self, episode: Episode) -> dict[str, str | None]:

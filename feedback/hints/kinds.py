@@ -14,7 +14,7 @@ class CritiqueHint(TemplateHint):
     """The critique of this very answer (or whatever else its template names)."""
 
     template: str = "critique.txt"
-    """A file of `feedback/prompts`, or a path. {critique}, {revision}, {reference}, … are filled in, none may be absent."""
+    """A file of `feedback/prompts`, or a path. {critique}, {revision}, {reference} … are filled in, all must exist."""
     recorded: bool = False
     """True: where the episode has no critique of its own, the first one recorded for its task is whispered."""
     apart: bool = False
@@ -32,7 +32,8 @@ class CritiqueHint(TemplateHint):
         said = distinct(item.text for item in episode.feedback)
         if not self.apart or len(said) < 2:
             return super().whispers(episode, shorten)
-        return [whisper for text in said for whisper in super(CritiqueHint, self).whispers(_only(episode, text), shorten)]
+        alone = (super(CritiqueHint, self).whispers(_only(episode, text), shorten) for text in said)
+        return [whisper for whispers in alone for whisper in whispers]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class DemonstrationHint(TemplateHint):
 
 @dataclass(frozen=True)
 class ReferenceHint(TemplateHint):
-    """The right answer. In place of a critique it is a control: is it the critique that teaches, or the answer in it?"""
+    """The right answer. In place of a critique it is a control: does the critique teach, or the answer in it?"""
 
     template: str = "reference.txt"
     """A file of `feedback/prompts`, or a path."""

@@ -16,7 +16,7 @@ def end_of_prompt(episode: Episode, text: str) -> Episode:
 
 
 def start_of_prompt(episode: Episode, text: str) -> Episode:
-    """At the end of the system message, or as one where the prompt has none; the model's template must know the role."""
+    """At the end of the system message, or as one where there is none; the model's template must know the role."""
     first, *rest = episode.task.messages
     if first["role"] != "system":
         return _with_messages(episode, [{"role": "system", "content": text}, first, *rest])

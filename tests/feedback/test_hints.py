@@ -193,7 +193,8 @@ def test_a_hint_at_the_start_is_a_system_message():
     system, user = CritiqueHint(place=start_of_prompt)(row)
     assert system["content"] == "Be brief.\n\nFeedback on an earlier answer: no" and user == row.task.messages[1]
     bare = replace(row, task=replace(row.task, messages=row.task.messages[1:]))
-    assert CritiqueHint(place=start_of_prompt)(bare)[0] == {"role": "system", "content": "Feedback on an earlier answer: no"}
+    assert CritiqueHint(place=start_of_prompt)(bare)[0] == {
+        "role": "system", "content": "Feedback on an earlier answer: no"}
 
 
 def test_a_place_may_not_change_the_policy():
