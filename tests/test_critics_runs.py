@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from fdt.crediting import advantages
-from feedback.critics import Chain, Format, NumberMatch, StatedConfidence, StepSimilarity
+from feedback.critics import Chain, Format, MetaTags, NumberMatch, StatedConfidence, StepSimilarity
 from feedback.types import Episode, Task, Turn
-from objectives import Brier, FormatGate, GroupRelative
+from objectives import Brier, FormatGate, GroupRelative, MetaReasoning
 from tests.runs import ROOT, config, quick
 
 RLCR = [{"class_path": "feedback.critics.NumberMatch"}, {"class_path": "feedback.critics.StatedConfidence"}]
@@ -29,7 +29,8 @@ def credit(**settings) -> GroupRelative:
 
 def test_rlcr_from_text_to_advantages():
     chain = Chain([NumberMatch(), StatedConfidence()])
-    judged = chain(answers("33 Confidence: 0.9", "33 Confidence: 50%", "3 <confidence>.9</confidence>", "3 confidence = 0.1"))
+    judged = chain(answers("33 Confidence: 0.9", "33 Confidence: 50%", "3 <confidence>.9</confidence>",
+                           "3 confidence = 0.1"))  # fmt: skip
     # R = c - (q - c)^2 = [.99, .75, -.81, -.01], mean .23
     worth = advantages(credit(reward=Brier()), judged)
     assert worth.tolist() == pytest.approx([0.76, 0.52, -1.04, -0.24])
@@ -48,6 +49,16 @@ def test_srl_from_text_to_advantages():
     judged = StepSimilarity()(answers("<think>?</think> add 2 to 2", "add 2 and 2", "<think>?", reference="add 2 to 2"))
     # Similarities 1 and .75, and -1 for the thought that never ends: mean .25
     assert advantages(credit(invalid=-1.0), judged).tolist() == pytest.approx([0.75, 0.5, -1.25])
+
+
+def test_rlvmr_from_text_to_advantages():
+    kinds = ("planning", "planning", "monitor", "planning")
+    texts = [f"<{kind}>so</{kind}><action>{n}</action>" for kind, n in zip(kinds, (33, 1, 2, 33), strict=True)]
+    judged = Chain([NumberMatch(), MetaTags()])(answers(*texts))
+    # Outcomes [1, 0, 0, 1]: .8660 and -.8660. Planning pays [1, 0, 1]: .5774, -1.1547, .5774. Half of each; a lone
+    # monitor keeps its 0.
+    worth = advantages(MetaReasoning(), judged)
+    assert worth[:, 0].tolist() == pytest.approx([0.7217, -1.0104, -0.4330, 0.7217], abs=1e-4)
 
 
 def test_any_fault_of_the_format_closes_the_gate():
@@ -81,16 +92,22 @@ def test_two_steps_of_rlcr_on_the_command_line(tmp_path, engine):
     assert [float(row["train/grad_norm"]) > 0 for row in steps] == [engine == "recites"] * 2
 
 
+def kind(critic: dict) -> str:
+    return critic["class_path"].rpartition(".")[2]
+
+
 @pytest.mark.slow
 def test_every_critic_can_be_named_in_a_config(tmp_path):
     pytest.importorskip("math_verify")
-    plain = ["NumberMatch", "ExactMatch", "MathMatch", "GymScore", "StatedConfidence", "Format", "StepSimilarity", "MetaTags"]
+    plain = ["NumberMatch", "ExactMatch", "MathMatch", "GymScore", "StatedConfidence", "Format", "StepSimilarity",
+             "MetaTags"]  # fmt: skip
     named = [{"class_path": f"feedback.critics.{name}"} for name in plain]
     named += [
         {"class_path": "feedback.critics.RegexMatch", "init_args": {"pattern": r"\d", "critique": "A number, please."}},
         {"class_path": "feedback.critics.NumberMatch", "init_args": {
             "extract": {"class_path": "feedback.critics.Tagged", "init_args": {"tag": "final"}}}},
-        {"class_path": "feedback.critics.StepSimilarity", "init_args": {"split": "feedback.critics.similarity.characters"}},
+        {"class_path": "feedback.critics.StepSimilarity", "init_args": {
+            "split": "feedback.critics.similarity.characters"}},
         {"class_path": "fdt.critics.RewardModel", "init_args": {
             "model": "m", "scale": {"class_path": "fdt.critics.MinMax", "init_args": {"low": -1, "high": 1}}}},
         {"class_path": "fdt.critics.ProcessReward", "init_args": {"model": "m"}},
@@ -99,5 +116,5 @@ def test_every_critic_can_be_named_in_a_config(tmp_path):
     done = quick("fit", "-c", str(path), "--print_config")
     assert done.returncode == 0, done.stderr[-2000:]
     printed = yaml.safe_load(done.stdout)["data"]["critic"]["init_args"]["critics"]
-    assert [one["class_path"].rpartition(".")[2] for one in printed] == [one["class_path"].rpartition(".")[2] for one in named]
+    assert [kind(one) for one in printed] == [kind(one) for one in named]
     assert printed[6]["init_args"]["split"] == "feedback.critics.similarity.words"

@@ -91,7 +91,7 @@ def test_scales():
 
 def test_what_does_not_fit_is_reported_and_never_scored_0(reward_folder):
     rows = [episode("4", prompt="why? " * 50), episode("y" * 300), episode(""), episode("4")]
-    with pytest.warns(UserWarning, match="1 answers were judged without the beginning.*1 hold nothing or are longer than 100"):
+    with pytest.warns(UserWarning, match="1 answers were judged without the beginning.*1 hold nothing or are longer"):
         judged = RewardModel(reward_folder, max_tokens=100)(rows)
     assert [math.isnan(e.score) for e in judged] == [False, True, False, False]
     assert judged[1] == rows[1]
@@ -132,7 +132,8 @@ def test_steps_are_scored_where_their_separators_stand(process_folder):
     first, second = model(**ids).logits[0][at].softmax(1)[:, 1].tolist()
     assert judged.meta["step_scores"] == [pytest.approx([first, second], abs=1e-6)]
     # One turn is the mean of its steps; without thinking marked, the last step is the answer, and alpha is 1.
-    assert scores(judged) == pytest.approx({"process0": (first + second) / 2, "trajectory": (first + second) / 2}, abs=1e-6)
+    mean = (first + second) / 2
+    assert scores(judged) == pytest.approx({"process0": mean, "trajectory": mean}, abs=1e-6)
     (other,) = ProcessReward(process_folder, alpha=0.5)([episode("Two and two.\n\nSo 4.")])
     assert scores(other)["trajectory"] == pytest.approx((first + 0.5 * second) / 1.5, abs=1e-6)
 

@@ -106,7 +106,7 @@ class Fitted:
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Places of rows, longest first, in batches whose size with padding is at most ``budget`` tokens (at least a row)."""
+    """Places of rows, longest first, in batches of at most ``budget`` tokens with padding, and at least one row."""
     part: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
         if part and lengths[part[0]] * (len(part) + 1) > budget:
@@ -119,7 +119,7 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def logits(local: Local, rows: Sequence[list[int]], budget: int) -> list[Tensor]:
-    """The head's float32 outputs on the CPU: ``[labels]`` for each row, or ``[tokens, labels]`` of a token classifier."""
+    """The head's outputs as float32 on the CPU: ``[labels]`` a row, or ``[tokens, labels]`` of a token classifier."""
     found: list[Tensor] = [torch.empty(0)] * len(rows)
     pad = local.model.config.pad_token_id
     for part in batches([len(row) for row in rows], budget):
@@ -136,7 +136,7 @@ def logits(local: Local, rows: Sequence[list[int]], budget: int) -> list[Tensor]
 
 
 def tokenised(make: Callable[..., list[int]], *arguments: Any) -> list[int] | None:
-    """``make(*arguments)``, one of the functions of ``fdt.text``, or None where text forged a control token past all neutralising."""
+    """``make(*arguments)``, a function of ``fdt.text``, or None where text forged a control token all the same."""
     with suppress(ValueError):
         return make(*arguments)
     warnings.warn("an answer writes control tokens that cannot be broken; it is not judged.", stacklevel=2)

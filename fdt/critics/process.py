@@ -64,7 +64,8 @@ class ProcessReward(Critic):
         mark = separator_id(self.separator, local)
         fit = Fitted(min(self.max_tokens, local.longest))
         turns = [spoken(episode) for episode in episodes]
-        rows = [[self._row(e, turn, local, mark, fit) for turn in said] for e, said in zip(episodes, turns, strict=True)]
+        rows = [[self._row(episode, turn, local, mark, fit) for turn in said]
+                for episode, said in zip(episodes, turns, strict=True)]  # fmt: skip
         fit.report(local.name)
         read = [row for said in rows for row in said if row]
         outputs = iter(zip(read, logits(local, read, self.budget), strict=True))
@@ -94,7 +95,8 @@ def separator_id(separator: str, local: Local) -> int:
     """The separator's token id. Raises UserError where it is not one added token of the tokenizer."""
     found = local.tokenizer.get_added_vocab().get(separator)
     if found is None:
-        raise UserError("separator", got=separator, expected=f"an added token of {local.name}'s tokenizer", key="separator")
+        raise UserError("no such token", got=separator, expected=f"an added token of {local.name}'s tokenizer",
+                        key="separator")  # fmt: skip
     return int(found)
 
 

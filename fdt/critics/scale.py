@@ -18,7 +18,7 @@ class Scale(ABC):
 
 @dataclass(frozen=True)
 class Sigmoid(Scale):
-    """1 / (1 + exp(-(raw - centre) / width)): the chance of beating an answer of reward ``centre`` under Bradley-Terry."""
+    """1 / (1 + exp(-(raw - centre) / width)): under Bradley-Terry the chance of beating reward ``centre``."""
 
     centre: float = 0.0
     """The raw reward that becomes 0.5."""

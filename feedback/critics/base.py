@@ -41,7 +41,7 @@ def ruled(name: str, score: float, text: str | None = None, step: int | None = N
 
 
 def marked(episode: Episode, fault: str | None, step: int | None = None) -> Episode:
-    """The episode with its format mark for `step` (None: the whole) brought up to date: 1, or 0 with the fault in words.
+    """The episode with its format mark for `step` (None: the whole) brought up to date: 1, or 0 with the fault named.
 
     There is one mark, however many critics look: it is 1 only where none of them found a fault.
     """

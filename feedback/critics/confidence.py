@@ -47,7 +47,8 @@ def stated_confidence(response: str) -> tuple[float, str | None]:
     if written is None:
         written = next((match["value"] for match in reversed(list(STATED.finditer(response)))), None)
     if written is None:
-        return math.nan, "It states no confidence: a number from 0 to 1 was asked for, as in <confidence>0.7</confidence>."
+        return math.nan, ("It states no confidence: a number from 0 to 1 was asked for, as in "
+                          "<confidence>0.7</confidence>.")  # fmt: skip
     number = NUMBER.fullmatch(written.strip())
     value = float(number[1]) / (100 if number[2] else 1) if number else math.nan
     if 0 <= value <= 1:

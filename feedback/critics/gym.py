@@ -13,7 +13,7 @@ from feedback.types import Feedback, Task
 
 @dataclass(frozen=True)
 class GymScore(Verifier):
-    """Asks the scorer of the reasoning-gym data set (extra `gym`) that a task came from; scores may lie between 0 and 1.
+    """Asks the scorer of the reasoning-gym data set (extra `gym`) that a task came from; it may score between 0 and 1.
 
     The task's meta holds the generator's entry (question, answer, metadata) as `entry`, and the data set's name as
     `dataset`, or within the entry's metadata as `source_dataset`. A task without them is not judged. Nor is one whose
@@ -36,7 +36,7 @@ class GymScore(Verifier):
         verdict = isolated("gym").ask(self.seconds, dataset=dataset, answer=given, entry=entry)
         score = verdict.get("score", -1.0)
         if not 0 <= score <= 1:
-            unjudged(verdict.get("unjudged") or f"the scorer of {dataset!r} gave {score}, expected a number from 0 to 1")
+            unjudged(verdict.get("unjudged") or f"the scorer of {dataset!r} gave {score}, expected 0 to 1")
             return None
         if score == 1:
             return ruled("gym", 1.0)

@@ -1,8 +1,9 @@
 """Judging in a process of its own: libraries that compute with what a stranger wrote can neither hang nor harm a run.
 
-The process starts with an empty environment and bounds on its memory and on files it writes, lives as long as it answers
-in time, and speaks JSON lines over pipes that the judged text never sees. One that does not answer is killed, and what it
-was asked is unjudged. What it runs is a grader: a module of `feedback.critics.graders` with a function `grade`.
+The process starts with an empty environment and bounds on its memory and on files it writes, lives as long as it
+answers in time, and speaks JSON lines over pipes that the judged text never sees. One that does not answer is killed,
+and what it was asked is unjudged. What it runs is a grader: a module of `feedback.critics.graders` with a function
+`grade`.
 """
 
 from __future__ import annotations

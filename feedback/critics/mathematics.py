@@ -17,9 +17,9 @@ LONGEST = 10_000
 class MathMatch(Verifier):
     r"""Asks math-verify (extra `math`) whether answer and reference are the same mathematics: `0.5` is `\frac{1}{2}`.
 
-    It reads LaTeX between `$...$` or in `\boxed{...}` and plain arithmetic, and computes, so it runs in a process of its
-    own. Score 1 or 0; an answer without mathematics scores 0. Not judged: a task whose reference holds no mathematics,
-    and what takes longer than the time limit.
+    It reads LaTeX between `$...$` or in `\boxed{...}` and plain arithmetic, and computes, so it runs in a process of
+    its own. Score 1 or 0; an answer without mathematics scores 0. A reference without dollar signs may be LaTeX too.
+    Not judged: a task whose reference holds no mathematics, and what takes longer than the time limit.
     """
 
     seconds: float = 5.0

@@ -61,4 +61,5 @@ def _timed(pattern: str) -> Iterator[None]:
     try:
         yield
     except TimeoutError as slow:
-        raise TimeoutError(f"pattern {pattern!r}: given up after {SECONDS:g} s. Use one without nested repetition") from slow
+        remedy = "Use one without nested repetition"
+        raise TimeoutError(f"pattern {pattern!r}: given up after {SECONDS:g} s. {remedy}") from slow

@@ -73,7 +73,7 @@ class StepSimilarity(Rule):
 
 
 def acted(text: str, thinks: bool = False) -> str | None:
-    """The step that a turn takes, after its thinking; None where the thinking is never closed, or with `thinks` absent."""
+    """The step that a turn takes, after its thinking; None where that is never closed, or with `thinks` absent."""
     marks = list(THOUGHT.finditer(text))
     closed = [mark.end() for mark in marks if mark[0].startswith("</")]
     if closed:

@@ -108,7 +108,7 @@ def parsed(text: str) -> Step:
     action = text[actions[0][1] : actions[0][2]].strip() if len(actions) == 1 else ""
     fault = None
     if len(found) != 1:
-        fault = f"It has {len(found)} tags of reasoning; exactly one of {', '.join(f'<{name}>' for name in TAGS[1:])} is needed."
+        fault = f"It has {len(found)} tags of reasoning; exactly one of <{'>, <'.join(TAGS[1:])}> is needed."
     elif len(actions) != 1:
         fault = f"It has {len(actions)} <action>...</action>; exactly one is needed."
     elif not action or not text[found[0][1][1] : found[0][1][2]].strip():

@@ -35,7 +35,7 @@ class Verifier(Rule):
 
     @abstractmethod
     def compare(self, answer: str | None, task: Task) -> Feedback | None:
-        """The verdict on `answer` (None: the response holds none); None where the task gives nothing to compare with."""
+        """The verdict on `answer` (None: the response holds none); None where there is nothing to compare with."""
 
 
 def told(task: Task) -> str:

@@ -71,7 +71,8 @@ def test_a_number_is_not_read_from_the_confidence():
 @pytest.mark.parametrize(("extract", "response", "found"), [
     (Tagged(), "<answer>1</answer> no, <ANSWER> 33 </ANSWER>", " 33 "), (Tagged(), "<answer>33", None),
     (Tagged(), "<answer>1<answer>33</answer>", "33"), (Tagged("final"), "<final>33</final>", "33"),
-    (Boxed(), r"so \boxed{1} and \boxed{\frac{1}{2}}.", r"\frac{1}{2}"), (Boxed(), r"\boxed{1", None), (Boxed(), "1", None),
+    (Boxed(), r"so \boxed{1} and \boxed{\frac{1}{2}}.", r"\frac{1}{2}"), (Boxed(), r"\boxed{1", None),
+    (Boxed(), "1", None),
     (Captured(r"#### (\d+)"), "#### 1\n#### 33", "33"), (Captured(r"is (?P<answer>\d+)(,)?"), "is 33,", "33"),
     (Captured(r"\d+"), "1 33", "33"), (Captured("x"), "33", None),
 ])
@@ -130,7 +131,7 @@ def test_patterns():
     assert [e.score for e in asks([episode("Yes please"), episode("Yes")])] == [1, 0]
     assert asks([episode("Yes")])[0].critique == "It must say please."
     assert RegexMatch(r"\d+", "Digits alone.", whole=True)([episode("33 ")])[0].score == 0
-    assert RegexMatch(r"sorry", "No apologies.", wanted=False, name="firm")([episode("33")])[0].feedback[0].name == "firm"
+    assert named(RegexMatch(r"sorry", "?", wanted=False, name="firm")([episode("33")])[0], "firm").score == 1
     for wrong in (lambda: RegexMatch("(", "?"), lambda: Captured("["), lambda: MetaTags(failure="*")):
         with pytest.raises(ValueError, match="expected a regular expression"):
             wrong()
@@ -140,7 +141,8 @@ def test_a_pattern_without_end_is_given_up_and_leaves_no_score(monkeypatch):
     monkeypatch.setattr("feedback.critics.patterns.SECONDS", 0.2)
     endless = r"(?:a|aa)+$"
     text = "a" * 60 + "b"
-    for critic, judged in ((RegexMatch(endless, "?"), episode(text)), (ExactMatch(extract=Captured(endless)), episode(text)),
+    for critic, judged in ((RegexMatch(endless, "?"), episode(text)),
+                           (ExactMatch(extract=Captured(endless)), episode(text)),
                            (MetaTags(failure=endless), played(step("monitor", "x"), text))):
         began = time.perf_counter()
         with pytest.warns(UserWarning, match="given up after 0.2 s"):
@@ -175,7 +177,8 @@ def test_no_confidence_is_absent_and_ill_formed(response):
 
 def test_a_confidence_far_from_right_is_pointed_out():
     chain = Chain([NumberMatch(tell=False), StatedConfidence()])
-    right, wrong, fair = chain([episode("33 Confidence: 0.1"), episode("34 Confidence: 0.9"), episode("34 Confidence: 0.4")])
+    texts = ("33 Confidence: 0.1", "34 Confidence: 0.9", "34 Confidence: 0.4")
+    right, wrong, fair = chain([episode(text) for text in texts])
     assert right.critique == "It states a confidence of 0.1, but the answer is right."
     assert "It states a confidence of 0.9, but the answer is wrong." in wrong.critique
     assert "confidence" not in fair.critique
@@ -191,7 +194,8 @@ GOOD = "<think>a</think> <answer>b</answer>\n<analysis>c</analysis><confidence>0
 
 @pytest.mark.parametrize(("text", "said"), [
     (GOOD, None), (GOOD.removeprefix("<think>"), None), (GOOD.upper(), None),
-    (GOOD + "and", "after the last tag"), ("Well, " + GOOD, "more than once"), (GOOD.replace("b", " "), "<answer> is empty"),
+    (GOOD + "and", "after the last tag"), ("Well, " + GOOD, "more than once"),
+    (GOOD.replace("b", " "), "<answer> is empty"),
     (GOOD.replace("</answer>", ""), "lacks <answer>"), (GOOD.replace("</answer> ", "</answer> so "), None),
     (GOOD.replace("\n<analysis>", "so <analysis>"), "before <analysis>"),
     ("<answer>b</answer><think>a</think><analysis>c</analysis><confidence>1</confidence>", "more than once"),
@@ -214,7 +218,8 @@ def test_length_and_end():
 
 def test_there_is_one_mark_and_a_fault_stays():
     for critics in ([StatedConfidence(), Format(words=2)], [Format(words=2), StatedConfidence()]):
-        both = Chain(critics)([episode("33 Confidence: 0.5"), episode("33"), episode("no"), episode("0 <confidence>.5</confidence>")])
+        texts = ("33 Confidence: 0.5", "33", "no", "0 <confidence>.5</confidence>")
+        both = Chain(critics)([episode(text) for text in texts])
         assert [named(e, "format").score for e in both] == [0, 0, 0, 1]
     judged = marked(marked(episode("x"), "First."), "Second.")
     assert named(judged, "format").text == "First.\nSecond."
@@ -248,8 +253,8 @@ def test_long_hostile_steps_take_seconds_not_hours():
 
 
 @pytest.mark.parametrize(("text", "thinks", "step"), [
-    ("go", False, "go"), ("<think>hm</think> go", False, "go"), ("hm</think>go", True, "go"), ("<think>go", False, None),
-    ("go", True, None), ("<think>a</think>b<think>c</think> d", True, "d"),
+    ("go", False, "go"), ("<think>hm</think> go", False, "go"), ("hm</think>go", True, "go"),
+    ("<think>go", False, None), ("go", True, None), ("<think>a</think>b<think>c</think> d", True, "d"),
 ])
 def test_a_step_follows_its_thinking(text, thinks, step):
     assert acted(text, thinks) == step
@@ -259,7 +264,8 @@ def test_the_expert_is_the_reference_or_one_step_a_turn():
     (one,) = StepSimilarity()([episode("<think>?</think>add 2 and 2", "add 2 to 2")])
     assert one.score == 0.75 and one.critique == "The expert's step is: add 2 to 2"
     assert named(one, "format").score == 1
-    (several,) = StepSimilarity(tell=False)([played("look", "A door.", "open it", "Open.", "go", steps=["look", "open door"])])
+    turns = ("look", "A door.", "open it", "Open.", "go")
+    (several,) = StepSimilarity(tell=False)([played(*turns, steps=["look", "open door"])])
     assert [(i.score, i.step) for i in several.feedback if i.name == "similarity"] == [(1, 0), (0.5, 1)]
     assert several.critique == "It shares 50% with the expert's step." and several.score == 0.75
 
@@ -270,7 +276,7 @@ def test_an_unclosed_thought_takes_no_step():
 
 
 def test_without_an_expert_nothing_is_judged():
-    for one in (episode("x", None), episode("x", " "), played("x", steps=[]), played("x", steps=[None, 3]), played("x", steps="x")):
+    for one in (episode("x", None), episode("x", " "), *(played("x", steps=steps) for steps in ([], [None, 3], "x"))):
         assert StepSimilarity()([one])[0].feedback == ()
 
 
@@ -294,8 +300,8 @@ def test_planning_pays_where_the_episode_succeeded():
 
 
 def test_exploring_pays_for_what_is_new():
-    turns = (step("explore", "go north"), "A hall.", step("explore", "Go  north"), "A door.", step("explore", "go north"),
-             "A door.", step("explore", "go north"))
+    turns = (step("explore", "go north"), "A hall.", step("explore", "Go  north"), "A door.",
+             step("explore", "go north"), "A door.", step("explore", "go north"))
     (judged,) = MetaTags(explore=0.5)([played(*turns)])
     # New in the hall of the prompt; new after "A hall."; new after "A door."; the same again.
     assert paid(judged) == [0.5, 0.5, 0.5, 0]
@@ -303,8 +309,8 @@ def test_exploring_pays_for_what_is_new():
 
 
 def test_reflecting_pays_for_another_action_after_a_failed_one():
-    turns = (step("reflection", "a"), "Nothing happens.", step("reflection", "a"), "Nothing happens.", step("reflection", "b"),
-             "It opens.", step("reflection", "c"))
+    turns = (step("reflection", "a"), "Nothing happens.", step("reflection", "a"), "Nothing happens.",
+             step("reflection", "b"), "It opens.", step("reflection", "c"))
     (judged,) = MetaTags()([played(*turns)])
     assert paid(judged) == [0, 0, 1, 0]
     low = played(*turns).with_feedback(Feedback("environment", None, "step", 0.2, step=2))
@@ -339,7 +345,8 @@ RULES = Chain([
     Format(PARTS, words=5), StepSimilarity(), StepSimilarity(split=characters, thinks=True, tell=False), MetaTags(),
 ])  # fmt: skip
 PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<confidence>", "</confidence>", "<planning>",
-                          "</planning>", "<action>", "</action>", "confidence: ", r"\boxed{", "}", "33", "-0.5", "%", "1e9"])
+                          "</planning>", "<action>", "</action>", "confidence: ", r"\boxed{", "}", "33", "-0.5", "%",
+                          "1e9"])  # fmt: skip
 TEXT = st.lists(PIECES | st.text(max_size=8), max_size=8).map("".join)
 
 
@@ -368,8 +375,8 @@ def test_a_tag_is_read_back(text):
 
 def test_importing_the_critics_is_light():
     heavy = "torch numpy transformers sympy regex math_verify reasoning_gym pyarrow openai"
-    done = subprocess.run([sys.executable, "-c", f"import sys, feedback.critics; print(*set({heavy.split()}) & set(sys.modules))"],
-                          capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
+    asked = f"import sys, feedback.critics; print(*set({heavy.split()}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == ""
 
 

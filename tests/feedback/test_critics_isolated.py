@@ -45,7 +45,8 @@ def test_the_same_mathematics(generous, response, reference, score):
 def test_mathematics_without_the_answer_told():
     critic = MathMatch(tell=False, extract=Boxed(), seconds=60)
     wrong, none = critic([episode(r"\boxed{4}", "5"), episode("4", "5")])
-    assert wrong.critique == "It is wrong: 4 is not the right answer." and none.critique == "It is wrong: it holds no answer."
+    assert wrong.critique == "It is wrong: 4 is not the right answer."
+    assert none.critique == "It is wrong: it holds no answer."
 
 
 def test_nothing_to_compare_with_is_unjudged(generous):
@@ -98,7 +99,8 @@ def test_scorers_that_run_code_are_refused(dataset, reason, tmp_path):
     marker = tmp_path / "ran"
     hostile = f"[open({str(marker)!r}, 'w')]"
     with pytest.warns(UserWarning, match=reason):
-        (judged,) = GymScore(seconds=60)([episode(hostile, "x", entry={"answer": "x", "metadata": {}}, dataset=dataset)])
+        one = episode(hostile, "x", entry={"answer": "x", "metadata": {}}, dataset=dataset)
+        (judged,) = GymScore(seconds=60)([one])
     assert judged.feedback == () and not marker.exists()
 
 
@@ -155,7 +157,7 @@ def test_the_process_knows_nothing_of_ours(monkeypatch):
 
 
 def test_a_missing_library_is_named_with_its_remedy():
-    with pytest.raises(ValueError, match=r"nothing_here: not installed.*pip install 'feedback-distillation-trainer\[math\]'"):
+    with pytest.raises(ValueError, match=r"nothing_here: not installed.*'feedback-distillation-trainer\[math\]'"):
         require("nothing_here", "math")
     with pytest.raises(RuntimeError, match="nothing: its process does not start: ModuleNotFoundError"):
         Isolated("nothing").ask(1)

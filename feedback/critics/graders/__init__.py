@@ -1,1 +1,1 @@
-"""What judging processes run (`feedback.critics.isolated`). Their libraries are optional and never imported elsewhere."""
+"""What judging processes run (`feedback.critics.isolated`): optional libraries, imported nowhere else."""

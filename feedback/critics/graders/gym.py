@@ -11,7 +11,8 @@ from typing import Any
 import reasoning_gym.factory as factory
 from reasoning_gym.dataset import ProceduralDataset
 
-RUNS_CODE = {"eval", "exec", "compile", "__import__", "parse_expr", "sympify", "run", "Popen", "system", "import_module"}
+RUNS_CODE = {"eval", "exec", "compile", "__import__", "import_module", "parse_expr", "sympify", "run", "Popen",
+             "system"}  # fmt: skip
 """Calls that run text, or parse it by running it: sympy's parsers do."""
 
 
