@@ -64,7 +64,8 @@ class Transcripts(Callback):
         return bool(batch.rollouts.marks["shown"][rows].any())
 
     def _record(self, trainer: Trainer, episode: Any, place: int) -> dict[str, Any]:
-        hinted = trainer.datamodule.hint(episode) if trainer.datamodule.hint is not None else None
+        data = trainer.datamodule
+        hinted = data.hint(episode, data.actor.collator.cut) if data.hint is not None else None
         return {
             "order": (place, trainer.global_rank),
             "step": trainer.global_step,
