@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-ELEMENTS = 2**24
-"""Elements of the largest temporary; one temporary is 64 MiB in float32."""
+ELEMENTS = 3 * 2**23
+"""Elements of the largest temporary; one temporary is 96 MiB in float32. With fewer rows a product is slower on a CPU:
+at V = 151,936 by 15 % where a chunk has 110 rows instead of 220."""
 
 
 def chunks(n: int, width: int) -> Iterator[slice]:

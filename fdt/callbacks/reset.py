@@ -55,12 +55,11 @@ class ResetReference(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if "reference" not in pl_module.objective.needs:
             rank_zero_warn("ResetReference: no term of the objective asks for a reference, so nothing will change")
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # A checkpoint is written before the measurement of its step, which a resumed run has to make up for.
         if self.pending:
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
+            loop = trainer.fit_loop.epoch_loop.val_loop
+            loop.restarting, trainer.validating = False, True
+            loop.run()
             trainer.training = True
 
     def on_train_batch_end(
