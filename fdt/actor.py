@@ -13,13 +13,13 @@ import torch
 
 from fdt.batch import Batch, View, untrained
 from fdt.collate import Collator
-from fdt.dialogue import Row
 from fdt.drafters import PolicyDrafter
 from fdt.budgets import Play
 from fdt.engines import Engine
 from fdt.environments import Environment, SingleTurn
 from fdt.outage import together
 from fdt.policy import Policy
+from fdt.row import Row
 from fdt.scoring import log_probs
 from fdt.turns import TurnLoop
 from feedback.critics import Critic
@@ -61,12 +61,21 @@ class Actor:
         tasks = [task for task in tasks for _ in range(generations)]
         alone = isinstance(self.environment, SingleTurn)
         context = None if alone else self.play.max_context or self.collator.max_tokens
-        loop = TurnLoop(self.policy, self.engine, self.environment, self.play, context, self.played)
+        # What is measured is not counted: it is no part of training.
+        counts = self.played if seed is not None else Counter()
+        loop = TurnLoop(self.policy, self.engine, self.environment, self.play, context, counts)
         episodes = [
             replace(episode, id=f"{episode.task.key}#{number % generations}")
             for number, episode in enumerate(loop(tasks, seed))
         ]
-        return together(lambda: self.critic(episodes)) if self.critic is not None else episodes
+        return self._judged(episodes)
+
+    def _judged(self, episodes: list[Episode]) -> list[Episode]:
+        if self.critic is None:
+            return episodes
+        # A prompt that left no room for an answer has nothing to judge.
+        judged = iter(together(lambda: self.critic([episode for episode in episodes if episode.turns])))
+        return [next(judged) if episode.turns else episode for episode in episodes]
 
     def rewrite(self, episodes: list[Episode], seed: int = 0) -> list[Episode]:
         """Has what was criticised rewritten; the gate's verdicts are counted by reason in ``refused``.

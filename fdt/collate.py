@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from fdt.batch import Batch
-from fdt.dialogue import Dialogue, Row
+from fdt.dialogue import Dialogue
 from fdt.lines import Line, batch_of
+from fdt.row import Row
 from fdt.text import answer_ids, shortened
 from feedback.hints import Hint
 from feedback.rewriter import JOINED

@@ -4,59 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import compress, groupby
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from fdt.environments.calls import written
-from fdt.text import answer_ids, control_ids, neutralise, plain, prompt_ids, skeleton
+from fdt.row import Row
+from fdt.text import answer_ids, control_ids, neutralise, plain, prompt_ids, scrubbed, skeleton
 from feedback.hostile import each_text
 from feedback.types import Episode, Message, Turn
 
-
 REASONING = re.compile(r"(</?think>)")
 """Marks of reasoning, which templates look for in the policy's own turns."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One training row: its ids, and which of them the policy answers for."""
-
-    ids: list[int] = field(default_factory=list)
-    target: list[bool] = field(default_factory=list)
-    """Of each id, whether it is a target."""
-    steps: list[int] = field(default_factory=list)
-    """Of each target id, in order, the turn of the episode that it belongs to, from 0."""
-    log_probs: list[float] = field(default_factory=list)
-    """Of each target id, what the engine gave it when it was drawn (nats); NaN where nobody says."""
-    starts: dict[int, int] = field(default_factory=dict)
-    """Where each of its turns begins among the ids."""
-
-    @classmethod
-    def of(cls, context: Sequence[int], target: Sequence[int], step: int = 0) -> Row:
-        """A context, and one turn that answers it."""
-        row = cls()
-        row.read(context)
-        row.say(target, [True] * len(target), [math.nan] * len(target), step)
-        return row
-
-    def read(self, ids: Sequence[int]) -> None:
-        """Appends ids that the policy reads."""
-        self.ids.extend(ids)
-        self.target.extend([False] * len(ids))
-
-    def say(self, ids: Sequence[int], chosen: Sequence[bool], log_probs: Sequence[float], step: int) -> None:
-        """Appends a turn of the policy; ids that it did not choose are no targets."""
-        self.starts[step] = len(self.ids)
-        self.ids.extend(ids)
-        self.target.extend(chosen)
-        self.steps.extend([step] * sum(chosen))
-        self.log_probs.extend(compress(log_probs, chosen))
-
-    def before(self, step: int) -> list[int]:
-        """What was read and written before a turn."""
-        return self.ids[: self.starts[step]]
 
 
 class Dialogue:
@@ -69,7 +29,7 @@ class Dialogue:
 
     def __init__(self, messages: Sequence[Message], tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.messages = [_clean(message, tokenizer) for message in messages]
+        self.messages = [_clean(message, tokenizer, neutralise) for message in messages]
         self.shown = self._render(self.messages)
         opening = prompt_ids(messages, tokenizer)
         self.rows = [Row()]
@@ -115,37 +75,52 @@ class Dialogue:
         self.turn += 1
 
     def hear(self, messages: Sequence[Message]) -> None:
-        """What the policy reads before it speaks again."""
-        new = [_clean(message, self.tokenizer) for message in messages]
-        whole = self._render([*self.messages, *new])
-        after = _after(whole, self.shown, self._own)
-        ids = self._encode(whole, new, 0 if after is None else len(whole) - len(after))
-        if after is None:
+        """What the policy reads before it speaks again.
+
+        Raises:
+            ValueError: where a message forged a control token or a role mark all the same.
+        """
+        for message in messages:
+            if neutralise(message["role"], self.tokenizer) != message["role"]:
+                raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
+        harmless = self._rendered([each_text(message, plain) for message in messages])
+        for clean in (neutralise, scrubbed):
+            new = [_clean(message, self.tokenizer, clean) for message in messages]
+            found = self._rendered(new)
+            if found.marks == harmless.marks:
+                break
+        else:
+            raise ValueError(f"a message holds a control token or role mark that text forged: {found.text[:200]!r}")
+        if found.rewrites:
             self.rewritten += 1
             self.rows.append(Row())
-            self.rows[-1].read(ids)
-        else:
-            # Where the policy was cut short, the template's end token closes its turn, and is no target.
-            ended = self.ids[-1:] == [self.tokenizer.eos_token_id] == ids[:1]
-            self.rows[-1].read(ids[ended:])
+        # Where the policy was cut short, the template's end token closes its turn, and is no target.
+        ended = not found.rewrites and self.ids[-1:] == [self.tokenizer.eos_token_id] == found.ids[:1]
+        self.rows[-1].read(found.ids[ended:])
         self.messages.extend(new)
-        self.shown = whole
+        self.shown = found.whole
+
+    def _rendered(self, new: list[Message]) -> _Added:
+        whole = self._render([*self.messages, *new])
+        after = _after(whole, self.shown, self._own)
+        text = whole if after is None else after
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return _Added(whole, text, ids, skeleton(text, ids, self.tokenizer), after is None)
 
     def _render(self, messages: Sequence[Message]) -> str:
         return self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
 
-    def _encode(self, whole: str, new: list[Message], start: int) -> list[int]:
-        """Ids of a rendering from ``start`` on; the new messages may hold no control token but the template's own."""
-        for message in new:
-            if neutralise(message["role"], self.tokenizer) != message["role"]:
-                raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
-        harmless = self._render([*self.messages, *(each_text(message, plain) for message in new)])[start:]
-        found, expected = (
-            (text, self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (whole[start:], harmless)
-        )
-        if skeleton(*found, self.tokenizer) != skeleton(*expected, self.tokenizer):
-            raise ValueError(f"a message holds a control token or role mark that text forged: {found[0][:200]!r}")
-        return list(found[1])
+
+@dataclass(frozen=True)
+class _Added:
+    """A rendering of the whole conversation, and the text (with its ids, and the marks in it) that is new in it: all of
+    it where the template rewrites what was there."""
+
+    whole: str
+    text: str
+    ids: list[int]
+    marks: tuple[list[int], list[int]]
+    rewrites: bool
 
 
 def as_message(turn: Turn) -> Message:
@@ -181,8 +156,8 @@ def _said(turn: Turn, tokenizer: Any, closed: bool) -> tuple[list[int], list[boo
     return ids, [not math.isnan(value) for value in turn.log_probs], list(turn.log_probs)
 
 
-def _clean(message: Message, tokenizer: Any) -> Message:
-    return each_text(message, lambda _, value: neutralise(value, tokenizer))
+def _clean(message: Message, tokenizer: Any, clean: Callable[[str, Any], str]) -> Message:
+    return each_text(message, lambda _, value: clean(value, tokenizer))
 
 
 def _after(whole: str, shown: str, own: str) -> str | None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fdt.actor import Actor
-from fdt.dialogue import Row
+from fdt.budgets import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT
+from fdt.row import Row
 from fdt.statistics import mean_interval, ratio_interval
 from fdt.text import answer_ids, prompt_ids
 from feedback.types import Episode, Task
@@ -49,6 +50,17 @@ class Answers(Evaluation):
         return {
             "score": sum(scores) / len(scores) if scores else math.nan,
             "response_length": sum(r["tokens"] for r in records) / len(records) if records else math.nan,
+        } | self._courses(records)
+
+    def _courses(self, records: Sequence[Record]) -> dict[str, float]:
+        """Where any episode had several turns: their mean number, and how many ran out of turns or context."""
+        if not any("turns" in r for r in records):
+            return {}
+        ends = [r.get("ended", DONE) for r in records]
+        return {
+            "turns": sum(r.get("turns", 1) for r in records) / len(records),
+            "turn_limit": ends.count(TURN_LIMIT) / len(records),
+            "out_of_context": ends.count(OUT_OF_CONTEXT) / len(records),
         }
 
     def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
@@ -63,10 +75,20 @@ class Answers(Evaluation):
             "response": episode.response,
             "score": None if math.isnan(episode.score) else episode.score,
             "log_prob": None if math.isnan(log_prob) else log_prob,
-            "tokens": len(episode.turns[-1].ids or ()),
+            "tokens": sum(len(turn.ids or ()) for turn in episode.turns),
             "reference": episode.task.reference,
             "scores": named_scores(episode),
+            **course(episode),
         }
+
+
+def course(episode: Episode) -> Record:
+    """How an episode of several turns went; nothing for one that was over after its first."""
+    own = sum(turn.role == "assistant" for turn in episode.turns)
+    if own == 1 and episode.meta.get(ENDED) == DONE:
+        return {}
+    said = [{"role": turn.role, "text": turn.text} for turn in episode.turns]
+    return {"turns": own, "ended": episode.meta.get(ENDED), "conversation": said}
 
 
 def named_scores(episode: Episode) -> dict[str, float]:

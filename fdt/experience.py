@@ -1,28 +1,30 @@
-"""How experience is made: the feedback file, the source of actions, the critic and the hints (a LightningDataModule)."""
+"""How experience is made: the feedback file or environment, the source of actions, the critic and the hints (a
+LightningDataModule)."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from lightning import LightningDataModule
 
 from fdt.actor import Actor
 from fdt.batch import Batch
+from fdt.budgets import Play
 from fdt.collate import Collator
+from fdt.crediting import check_credit
+from fdt.dealing import Material, from_environment, from_file, locate
 from fdt.engines import Engine, HuggingFace
+from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
 from fdt.evaluation import Answers, Evaluation, Record
-from fdt.crediting import check_credit
-from fdt.shipped import sample
+from fdt.refusals import check_engine
 from fdt.sources import Place, Replay, Source
 from feedback.critics import Critic
 from feedback.hints import CritiqueHint, Hint, shuffle_critiques
-from feedback.readers import read, read_tasks
+from feedback.readers import read_tasks
 from feedback.rewriter import Rewriter
-from feedback.types import Episode, Task, tasks_of
+from feedback.types import Episode, Task
 from objectives import Credit, GroupRelative
 
 
@@ -31,7 +33,7 @@ class Experience(LightningDataModule):
 
     def __init__(
         self,
-        file: str,
+        file: str | None = None,
         heldout: float | str = 0.1,
         test_file: str | None = None,
         format: str = "auto",
@@ -42,6 +44,8 @@ class Experience(LightningDataModule):
         hint: Hint | None = CritiqueHint(),
         rewriter: Rewriter | None = None,
         engine: Engine = HuggingFace(),
+        environment: Environment | None = None,
+        play: Play = Play(),
         evaluation: Evaluation = Answers(),
         evaluation_batch: int = 64,
         evaluation_limit: int | None = None,
@@ -51,9 +55,9 @@ class Experience(LightningDataModule):
     ) -> None:
         """
         Args:
-            file: the feedback file: a path, or the name of a bundled sample.
+            file: the feedback file: a path, or the name of a bundled sample. Null where an environment deals the tasks.
             heldout: a file of held-out prompts, or the share of prompts of ``file`` kept for measuring.
-            test_file: prompts for ``fdt test`` (default: the held-out ones).
+            test_file: prompts for ``fdt test`` (default: the held-out ones, or the environment's own for testing).
             format: auto, rows or shepherd.
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
             source: where actions come from: fdt.sources.Replay or fdt.sources.OnPolicy.
@@ -62,6 +66,8 @@ class Experience(LightningDataModule):
             hint: what only the teacher reads; null switches the teacher off.
             rewriter: gate for the policy's own revisions; null rewrites nothing.
             engine: generates answers.
+            environment: what episodes are played against, over several turns; null: an episode is one answer.
+            play: how many tasks an environment deals, and the limits of its episodes.
             evaluation: the held-out measure: fdt.evaluation.Answers or fdt.evaluation.Likelihood.
             evaluation_batch: held-out prompts measured together.
             evaluation_limit: measure only the first so many held-out prompts (null: all).
@@ -70,7 +76,8 @@ class Experience(LightningDataModule):
             seed: seed of prompt order, splits and samples.
         """
         super().__init__()
-        self.file, self.format, self.scale, self.seed = locate(file), format, scale, seed
+        self.file, self.format, self.scale, self.seed = file, format, scale, seed
+        self.environment, self.play = environment, play
         self.heldout, self.test_file = heldout, test_file
         self.source, self.credit, self.critic, self.hint = source, credit, critic, hint
         self.rewriter, self.engine, self.evaluation = rewriter, engine, evaluation
@@ -78,20 +85,23 @@ class Experience(LightningDataModule):
         self.max_tokens, self.shuffle_critiques = max_tokens, shuffle_critiques
         if scale is not None and len(scale) != 2:
             raise UserError("scale", got=scale, expected="two numbers, lowest and highest", key="data.scale")
+        if file is None and (environment is None or isinstance(source, Replay)):
+            raise UserError("no file", expected="a feedback file, or data.environment with data.source OnPolicy",
+                            key="data.file")  # fmt: skip
         self.episodes: list[Episode] = []
         self.records = 0
         self._actor: Actor | None = None
 
     def setup(self, stage: str) -> None:
-        """Reads and splits the file; refuses a credit that would be zero everywhere."""
-        if stage != "predict" and isinstance(self.evaluation, Answers) and self.critic is None:
+        """Reads and splits the file, or has the tasks dealt; refuses a credit that would be zero everywhere."""
+        judged = self.critic is not None or (self.environment is not None and self.environment.judges)
+        if stage != "predict" and isinstance(self.evaluation, Answers) and not judged:
             raise UserError("no critic", expected="one, since fresh answers need a judge", key="data.critic")
         if self.episodes:
             return
-        scale = (self.scale[0], self.scale[1]) if self.scale else None
-        episodes = read(self.file, format=self.format, scale=scale)
-        self.records = len(episodes)
-        self.episodes, self.heldout_tasks = self._split(episodes)
+        found = self._material()
+        self.file, self.records, self.test_tasks = found.origin, found.records, found.test
+        self.episodes, self.heldout_tasks = found.episodes, found.heldout
         self.kept_out = self.records - len(self.episodes)
         if self.shuffle_critiques:
             self.episodes = shuffle_critiques(self.episodes, self.seed)
@@ -99,14 +109,11 @@ class Experience(LightningDataModule):
             self.episodes = self.hint.gather(self.episodes)
         check_credit(self.credit, self.source, self.episodes)
 
-    def _split(self, episodes: list[Episode]) -> tuple[list[Episode], list[Task]]:
-        if isinstance(self.heldout, str):
-            return episodes, read_tasks(locate(self.heldout))
-        keys = {t.key for t in tasks_of(episodes) if _share(t.key, self.seed) < self.heldout}
-        kept = [e for e in episodes if e.task.key not in keys]
-        if not kept or not keys:
-            raise UserError("data.heldout", got=self.heldout, expected="a share that leaves prompts on both sides")
-        return kept, tasks_of([e for e in episodes if e.task.key in keys])
+    def _material(self) -> Material:
+        if self.file is not None:
+            return from_file(self.file, self.format, self.scale, self.heldout, self.seed)
+        assert self.environment is not None
+        return from_environment(self.environment, self.play, self.seed)
 
     @property
     def actor(self) -> Actor:
@@ -115,17 +122,19 @@ class Experience(LightningDataModule):
             policy = self.trainer.lightning_module.policy
             collator = Collator(policy.tokenizer, self.hint, self.max_tokens)
             context = self.trainer.precision_plugin.forward_context
-            self._actor = Actor(policy, self.engine, collator, self.critic, self.rewriter, precision=context)
+            self._actor = Actor(policy, self.engine, collator, self.critic, self.rewriter, precision=context,
+                                environment=self.environment or SingleTurn(), play=self.play)  # fmt: skip
         return self._actor
 
     def train_dataloader(self) -> Stream:
+        check_engine(self.engine, self.source, self.trainer.lightning_module.objective)
         return Stream(self)
 
     def val_dataloader(self) -> Measured:
         return Measured(self, self.heldout_tasks[: self.evaluation_limit])
 
     def test_dataloader(self) -> Measured:
-        tasks = read_tasks(locate(self.test_file)) if self.test_file else self.heldout_tasks
+        tasks = read_tasks(locate(self.test_file)) if self.test_file else self.test_tasks()
         return Measured(self, tasks[: self.evaluation_limit])
 
     predict_dataloader = test_dataloader
@@ -170,13 +179,3 @@ class Measured:
             part = mine[start : start + size]
             records = self.data.evaluation([task for _, task in part], self.data.actor)
             yield [{"order": n, **record} for (n, _), record in zip(part, records, strict=True) if record is not None]
-
-
-def locate(name: str) -> Path:
-    """A path as it is, or a bundled sample by its name."""
-    path = Path(name).expanduser()
-    return path if path.exists() or "/" in name else sample(name)
-
-
-def _share(key: str, seed: int) -> float:
-    return int(hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()[:12], 16) / 16**12

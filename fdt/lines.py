@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fdt.batch import Batch, View
-from fdt.dialogue import Row
+from fdt.row import Row
 from feedback.types import Episode
 from objectives import Rollouts
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from fdt.batch import Batch
+from fdt.budgets import DONE, ENDED
 from fdt.ranks import highest, total
+from feedback.types import Episode
 from objectives import Loss, Rollouts, Scored, Term
 
 if TYPE_CHECKING:
@@ -55,8 +57,10 @@ class Tally:
             # k3 on the acted tokens: unbiased for KL(policy || start) where they were sampled from the policy.
             gap = others["start"].log_probs.to(scored["logp"].dtype)[acted] - scored["logp"][acted]
             self._sum("kl/sum", (gap.exp() - 1 - gap).sum())
-        both = rollouts.engine is not None and rollouts.old is not None
-        gap = (rollouts.old - rollouts.engine)[acted] if both else scored["logp"][:0]
+        # Before the first update after sampling, the policy's log-probs are the old ones.
+        old = rollouts.old if rollouts.old is not None or part.behaviour != "policy" else scored["logp"]
+        known = rollouts.engine is not None and old is not None
+        gap = (old - rollouts.engine)[acted] if known else scored["logp"][:0]
         self._sum("gap/sum", gap.abs().nansum())
         self._sum("gap/tokens", (~gap.isnan()).sum())
         self._sum("acted/tokens", acted.sum())
@@ -77,11 +81,14 @@ class Tally:
             "engine_gap": _ratio(sums, "gap/sum", "gap/tokens"),
             "reward": _ratio(sums, "score/sum", "score/rows"),
             "response_length": _ratio(sums, "length/sum", "acted/rows"),
+            "turns": _ratio(sums, "turns/sum", "turns/rows"),
+            "cut_share": _ratio(sums, "cut/rows", "turns/rows"),
             "used_share": _ratio(sums, "used/rows", "rows"),
         }
         generated = sums.pop("info/generate_s", 0.0) / learner.trainer.world_size
         values["tokens_per_s"] = sums.pop("tokens") / (seconds + generated)
-        sums = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(("score/", "acted/", "gap/"))}
+        counted = ("score/", "acted/", "gap/", "turns/")
+        sums = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(counted)}
         values |= sums | _reduce_extremes(self.extremes, learner.device)
         values |= {"grad_norm": norm, "lr": learner.optimizers().param_groups[0]["lr"], "step_s": seconds + generated}
         self.values = {f"train/{name}": value for name, value in values.items() if not math.isnan(value)}
@@ -104,6 +111,12 @@ class Tally:
         self._sum("used/rows", used.sum())
         for name, value in batch.info.items():
             self._sum(f"info/{name}", torch.tensor(value))
+        played = [episode for episode in batch.episodes if ENDED in episode.meta]
+        # Episodes of one turn each have nothing to tell.
+        several = any(spoken(episode) > 1 for episode in played)
+        self._sum("turns/sum", torch.tensor(float(sum(map(spoken, played)) if several else 0)))
+        self._sum("turns/rows", torch.tensor(float(len(played) if several else 0)))
+        self._sum("cut/rows", torch.tensor(float(sum(episode.meta[ENDED] != DONE for episode in played))))
 
     def heard(self) -> dict[str, Tensor]:
         """The rows that each term hears, ``{term: [B] bool}``: weight, and for acted tokens an advantage, not zero."""
@@ -127,6 +140,11 @@ class Tally:
         flags = torch.zeros(len(self.batch.student.lengths), dtype=torch.bool)
         flags[self.batch.rollouts.episode[tokens].cpu()] = True
         return flags
+
+
+def spoken(episode: Episode) -> int:
+    """Turns of the policy."""
+    return sum(turn.role == "assistant" for turn in episode.turns)
 
 
 def _ratio(sums: dict[str, float], above: str, below: str) -> float:

@@ -43,6 +43,19 @@ def check_trainer(trainer: Any, model: Any) -> None:
         raise UserError("rollouts run under no_grad", got=True, expected=False, key="trainer.inference_mode")
 
 
+def check_engine(engine: Any, source: Any, objective: Any) -> None:
+    """
+    Raises:
+        UserError: where answers are sampled from another distribution than the policy's own and no gate corrects it.
+    """
+    if engine.bends and hasattr(source, "generations") and "engine" not in objective.reads:
+        raise UserError(
+            f"the policy gradient assumes samples of the policy's own distribution, and these come from {engine.bends}",
+            key="data.engine",
+            remedy="sample as the policy is, or correct it with a gate such as objectives.TruncatedIS on the policy term",
+        )
+
+
 def check_checkpoint(path: Any) -> None:
     """
     Raises:

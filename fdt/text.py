@@ -64,7 +64,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
         if neutralise(message["role"], tokenizer) != message["role"]:
             raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
     expected = skeleton(*_rendered([each_text(m, plain) for m in messages], tokenizer), tokenizer)
-    for clean in (neutralise, _scrubbed):
+    for clean in (neutralise, scrubbed):
         text, ids = _rendered([each_text(m, lambda _, value: clean(value, tokenizer)) for m in messages], tokenizer)
         if skeleton(text, ids, tokenizer) == expected:
             return ids
@@ -79,7 +79,7 @@ def answer_ids(text: str, tokenizer: Any, closed: bool = True) -> list[int]:
         ValueError: where the answer wrote a control token all the same.
     """
     control = control_ids(tokenizer)
-    for clean in (neutralise, _scrubbed):
+    for clean in (neutralise, scrubbed):
         ids = tokenizer(clean(text, tokenizer), add_special_tokens=False)["input_ids"]
         if control.isdisjoint(ids):
             return [*ids, tokenizer.eos_token_id] if closed else ids
@@ -111,7 +111,7 @@ def _rendered(messages: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
     return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _scrubbed(text: str, tokenizer: Any) -> str:
+def scrubbed(text: str, tokenizer: Any) -> str:
     """The neutralised text without what became a control id even so: some tokenizers normalise letters first."""
     text, control = neutralise(text, tokenizer), control_ids(tokenizer)
     bad = [(0, 0)] if tokenizer.is_fast else []

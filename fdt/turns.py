@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from fdt.budgets import Play
+from fdt.budgets import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT, Play
 from fdt.dialogue import Dialogue
 from fdt.engines import Engine, Sample
 from fdt.environments import Environment, EnvironmentFault, Reply, Session
@@ -19,9 +19,6 @@ from fdt.ranks import most
 from fdt.sharding import is_sharded
 from feedback.types import Episode, Feedback, Message, Task, Turn
 
-DONE, TURN_LIMIT, OUT_OF_CONTEXT = "done", "turn limit", "out of context"
-ENDED = "ended"
-"""Key of `Episode.meta`: how the episode ended, one of the three above."""
 BROKEN, REWRITTEN = "environment broke, played again", "turns whose history the chat template rewrote"
 
 
@@ -83,9 +80,8 @@ class TurnLoop:
         turn = 0
         while self._any(live := [n for n, seat in enumerate(seats) if seat.ended is None]):
             self._speak([seats[n] for n in live], None if seed is None else (seed + turn * 7919) % (2**31 - 1))
-            heard = [n for n in live if seats[n].ended is None]
-            replies = self.environment.replies([(seats[n].session, seats[n].turns[-1]) for n in heard])
-            for n, reply in zip(heard, replies, strict=True):
+            replies = self.environment.replies([(seats[n].session, seats[n].turns[-1]) for n in live])
+            for n, reply in zip(live, replies, strict=True):
                 if isinstance(reply, EnvironmentFault):
                     seats[n].session.close()
                     self._broke(seats[n].tries + 1, reply)
@@ -108,7 +104,7 @@ class TurnLoop:
                 tries += 1
                 self._broke(tries, fault)
         seat = Seat(task, session, Dialogue(session.messages, self.policy.tokenizer), tries=tries)
-        self._room(seat)
+        self._check(seat)
         return seat
 
     def _broke(self, tries: int, fault: Exception) -> None:
@@ -119,21 +115,15 @@ class TurnLoop:
         self.counts[BROKEN] += 1
 
     def _room(self, seat: Seat) -> int | None:
-        room = None if self.context is None else self.context - len(seat.dialogue.ids)
+        return None if self.context is None else self.context - len(seat.dialogue.ids)
+
+    def _check(self, seat: Seat) -> None:
+        room = self._room(seat)
         if room is not None and room <= 0:
             seat.end(OUT_OF_CONTEXT)
-        return room
 
     def _speak(self, seats: list[Seat], seed: int | None) -> None:
-        limits = [
-            self.play.limit(
-                None if self.context is None else self.context - len(seat.dialogue.ids),
-                self.engine.longest,
-                seat.spoken,
-                seat.replies,
-            )
-            for seat in seats
-        ]
+        limits = [self.play.limit(self._room(s), self.engine.longest, s.spoken, s.replies) for s in seats]
         said = self.engine.generate(self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
         for seat, sample in zip(seats, said, strict=True):
             turn = sampled(sample, self.policy.tokenizer)
@@ -157,7 +147,7 @@ class TurnLoop:
             )
         else:
             seat.replies.append(len(seat.dialogue.ids) - before)
-        self._room(seat)
+        self._check(seat)
 
     def _episode(self, seat: Seat) -> Episode:
         self.counts[f"episodes: {seat.ended}"] += 1

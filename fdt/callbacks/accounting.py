@@ -30,24 +30,27 @@ class Accounting(Callback):
         self.lost: set[str] = set()
         self.refused: Counter[str] = Counter()
         self.before: Counter[str] = Counter()
+        self.played: Counter[str] = Counter()
+        self.played_before: Counter[str] = Counter()
 
     def state_dict(self) -> dict[str, Any]:
         # One rank writes the checkpoint, so it must hold what all ranks saw.
         signals, seen, lost, refused = self._everyone()
         ledger = {key: sorted(names) for key, names in signals.items()}
-        return {"signals": ledger, "seen": sorted(seen), "lost": sorted(lost), "refused": dict(refused)}
+        found = {"signals": ledger, "seen": sorted(seen), "lost": sorted(lost), "refused": dict(refused)}
+        return found | {"played": dict(self._played())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.signals = {k: set(v) for k, v in state_dict["signals"].items()}
         self.seen, self.lost = set(state_dict["seen"]), set(state_dict["lost"])
-        self.before = Counter(state_dict["refused"])
+        self.before, self.played_before = Counter(state_dict["refused"]), Counter(state_dict["played"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         outcome, actor = outputs["outcome"], trainer.datamodule.actor
         self.lost |= actor.collator.lost
-        self.refused = actor.refused + actor.collator.shortened
+        self.refused, self.played = actor.refused + actor.collator.shortened, Counter(actor.played)
         fresh = hasattr(trainer.datamodule.source, "generations")
         streams = {name: LABELS.get(term.stream, term.stream) for name, term in outcome.terms.items()}
         for row, episode in enumerate(outcome.batch.episodes):
@@ -75,6 +78,8 @@ class Accounting(Callback):
                 dropped["too long" if key in lost else "not reached (max_steps)"] += 1
         result = {"rows": data.records, "used": dict(used), "dropped": dict(dropped), "file": str(data.file)}
         result["rewrites"] = dict(refused)
+        if played := self._played():
+            result["played"] = dict(played)
         if not fresh:  # recorded scores and words are heard in a replay alone
             result["judges"] = by_judge(data.episodes, signals.keys())
         total = sum(used.values()) + sum(dropped.values())
@@ -83,6 +88,10 @@ class Accounting(Callback):
             path = Path(trainer.default_root_dir) / "accounting.json"
             path.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
         rank_zero_info(accounting_line(result))
+
+    def _played(self) -> Counter[str]:
+        """How the episodes of training went, over all ranks."""
+        return sum(everyone(self.played), Counter(self.played_before))
 
     def _everyone(self) -> tuple[dict[str, set[str]], set[str], set[str], Counter[str]]:
         mine = (self.signals, self.seen, self.lost, self.refused)

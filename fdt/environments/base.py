@@ -126,4 +126,4 @@ def needed(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as missing:
         raise UserError(f"this environment needs {package}: {missing}", key="data.environment",
-                        remedy="pip install 'feedback-distillation-trainer[gym]'") from missing  # fmt: skip
+                        remedy="run: pip install 'feedback-distillation-trainer[gym]'") from missing  # fmt: skip

@@ -87,7 +87,8 @@ class _Reading(Session):
         kind, words = found[-1] if found else ("", "")
         step, self.step = self.step, self.step + 1
         if kind.lower() == "answer":
-            return Reply((), (self._verdict(words),))
+            # It brings nothing up, and says so: a reward that weighs `found` then knows every episode.
+            return Reply((), (Feedback("environment", None, "found", 0.0, None, step), self._verdict(words)))
         if not kind:
             fault = "It has neither a line search: WORDS nor a line answer: THE ANSWER."
             return self._heard(fault, Feedback("environment", None, "found", 0.0, fault, step))
