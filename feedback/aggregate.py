@@ -46,7 +46,8 @@ class Disagreement:
     """Mean of highest minus lowest score over `several`, in [0, 1]; NaN where there is none."""
 
     def __str__(self) -> str:
-        return f"{self.unequal} of {self.several} scored several times differ, on average by {self.spread:.2f} of the scale"
+        differ = f"{self.unequal} of {self.several} scored several times differ"
+        return f"{differ}, on average by {self.spread:.2f} of the scale"
 
 
 def check_rule(rule: str) -> None:
@@ -56,7 +57,7 @@ def check_rule(rule: str) -> None:
 
 
 def aggregated(episodes: list[Episode], rule: str = "mean") -> list[Episode]:
-    """The episodes with one score for each kind of judge, name and turn; words, corrections and their annotators all stay.
+    """The episodes with one score for each kind of judge, name and turn; words and corrections all stay.
 
     The first of the items taken together gets the score, and loses its annotator unless the rule is `first`; the others
     keep what else they say. Raises `DataFault` for an unknown rule.

@@ -127,7 +127,7 @@ class Episode(Struct, frozen=True):
 
     @property
     def score(self) -> float:
-        """Mean of the scores that judge the whole episode, or where there are none its turns; in [0, 1], NaN if absent."""
+        """Mean of the scores of the whole episode, or where there are none of its turns; in [0, 1], NaN if absent."""
         judged = [item for item in self.feedback if not math.isnan(item.score) and item.name not in DESCRIPTIONS]
         scores = [item.score for item in judged if item.step is None] or [item.score for item in judged]
         return sum(scores) / len(scores) if scores else math.nan

@@ -25,8 +25,8 @@ FORMATS = ("auto", *(reader.name for reader in READERS))
 def read(path: str | Path, format: str = "auto", scale: Scale | None = None, aggregate: str = "mean") -> list[Episode]:
     """All episodes of a file, scores mapped from `scale` (lowest, highest) to [0, 1], each task with its hints.
 
-    `aggregate` says what becomes of several annotators' scores of one thing: mean, majority, first, or each. Comparisons
-    become scores, the win shares, where an answer has no score of its own.
+    `aggregate` says what becomes of several annotators' scores of one thing: mean, majority, first, or each.
+    Comparisons become scores, the win shares, where an answer has no score of its own.
 
     Raises `DataFault` for the first thing wrong: a missing or empty file, bad JSON or encoding, a wrong type, a row
     without response, a score that is not finite or off the scale, a repeated id, a `format`, `scale` or `aggregate`

@@ -1,4 +1,4 @@
-"""Argilla's flat export: `QUESTION.responses`, `.responses.users`, `.responses.status`, `.suggestion`, `.suggestion.agent`.
+"""Argilla's flat export: `QUESTION.responses`, `.responses.users`, `.responses.status`, `.suggestion` and its `.agent`.
 
 Only submitted responses count; a suggestion is a model's.
 """

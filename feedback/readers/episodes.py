@@ -71,19 +71,20 @@ def _item(fields: Fields, steps: dict[int, int]) -> Feedback:
     if unknown:
         fields.refuse(next(iter(unknown)), next(iter(unknown.values())), "no such key in an item of feedback")
     score, scale = fields.mark("score", fields.own_scale())
-    return Feedback(fields.choice("source", SOURCES, "human"), fields.label("annotator"), fields.label("name") or "score",
-                    score, fields.text("critique"), steps.get(turn) if turn is not None else None,
-                    fields.text("revision"), scale)
+    source, step = fields.choice("source", SOURCES, "human"), None if turn is None else steps.get(turn)
+    return Feedback(source, fields.label("annotator"), fields.label("name") or "score", score, fields.text("critique"),
+                    step, fields.text("revision"), scale)
 
 
 def episode_of(episode: Episode) -> dict[str, Any]:
     """The canonical record of any episode; reading it gives the same episode back."""
     prompt = [dict(message) for message in episode.task.messages]
     messages = prompt + [chat.message_of(turn) for turn in episode.turns]
-    places = [place for place, message in enumerate(messages) if message["role"] == "assistant" and place >= len(prompt)]
+    places = [len(prompt) + place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
     earlier = any(message["role"] == "assistant" for message in prompt)
     record = {
-        "id": episode.id, "task": episode.task.key, "messages": messages, "start": len(prompt) if earlier or not places else None,
+        "id": episode.id, "task": episode.task.key, "messages": messages,
+        "start": len(prompt) if earlier or not places else None,
         "feedback": [_given(item, places) for item in episode.feedback],
         "preferences": [preference_of(item) for item in episode.preferences],
         "reference": episode.task.reference, "meta": episode.task.meta, "notes": episode.meta,

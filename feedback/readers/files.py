@@ -123,6 +123,7 @@ def document_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
             at = end
     except ValueError as error:
         at = _skip(whole, at)
+        at = _skip(whole, at + 1) if whole[at:at + 1] == "," else at
         place = Record(path, line + whole.count("\n", counted, at), raw=whole[at:].encode())
         yield broken(place, f"bad JSON ({error})", "a list of JSON objects", "Nothing below it was read.")
 

@@ -46,7 +46,8 @@ def preference_episodes(fields: Fields) -> list[Episode]:
 
 def feedback_episodes(fields: Fields) -> list[Episode]:
     """HelpSteer3's two responses, each with critiques that end in a verdict on a scale of five words."""
-    task = task_of(fields, chat.prompt(fields, "context"), ("context", "response1", "response2", "feedback1", "feedback2"))
+    known = ("context", "response1", "response2", "feedback1", "feedback2")
+    task = task_of(fields, chat.prompt(fields, "context"), known)
     said = [tuple(_judged(text) for text in fields.texts(name)) for name in ("feedback1", "feedback2")]
     return _two(fields, task, ("response1", "response2"), [], said)
 

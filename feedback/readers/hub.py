@@ -17,7 +17,7 @@ from feedback.readers.record import Record
 from feedback.readers.tables import batch_records, refused_by_arrow
 
 PREFIX = "hf:"
-NAMED = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<split>[\w.-]+))?")
+NAMED = re.compile(r"hf:(?P<name>\w[\w.-]*/\w[\w.-]*)(/(?P<config>[\w.-]+))?(@(?P<split>[\w.-]+))?")
 
 
 def on_hub(path: str | Path) -> bool:

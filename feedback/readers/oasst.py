@@ -57,7 +57,7 @@ def _answer(node: Fields, path: tuple[Message, ...], message: Message, ranks: di
 
 def joined(path: str | Path, records: Iterator[Record]) -> Iterator[Record]:
     """Neighbouring messages of one tree as one record that holds the tree; a broken line stays a record."""
-    for tree, members in groupby(records, lambda record: record.fields.get("message_tree_id") if not record.broken else None):
+    for tree, members in groupby(records, lambda record: record.fields.get("message_tree_id")):
         group = list(members)
         if tree is None:
             yield from group
@@ -86,12 +86,16 @@ def _tree(group: list[Record]) -> Record:
     return whole
 
 
+def _is_tree(record: dict[str, Any]) -> bool:
+    return isinstance(record["prompt"], dict)
+
+
 def _is_message(record: dict[str, Any]) -> bool:
     return "prompt" not in record
 
 
 OASST = (
-    Format("oasst-trees", tree_episodes, ("message_tree_id", "prompt"), lambda record: isinstance(record["prompt"], dict)),
+    Format("oasst-trees", tree_episodes, ("message_tree_id", "prompt"), _is_tree),
     Format("oasst-messages", tree_episodes, ("message_id", "parent_id", "message_tree_id", "text", "role"), _is_message,
            join=joined),
 )

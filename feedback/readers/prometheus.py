@@ -30,7 +30,8 @@ def prometheus_episodes(fields: Fields) -> list[Episode]:
     messages = chat.user(fields.text("orig_instruction", required=True) or "")
     task = task_of(fields, messages, KNOWN, fields.text("orig_reference_answer"))
     turns = chat.said(fields.text("orig_response", required=True) or "")
-    return [Episode(name_of(fields, "id"), task, turns, (Feedback("llm", None, "score", score, critique, scale=scale),))]
+    said = Feedback("llm", None, "score", score, critique, scale=scale)
+    return [Episode(name_of(fields, "id"), task, turns, (said,))]
 
 
 PROMETHEUS = Format("prometheus", prometheus_episodes, ("orig_instruction", "orig_response", "output"))

@@ -1,4 +1,4 @@
-"""What annotation tools share: a form's fields are a prompt and a response, its questions ratings, critiques, revisions.
+"""What annotation tools share: a form shows a prompt and a response, and asks for ratings, critiques and revisions.
 
 A number is a rating. A text is a critique, or a revision where the question's name says so. `format: "argilla:..."` or
 `"label-studio:..."` names them instead: `prompt=COLUMN,response=COLUMN,critique=QUESTION,revision=QUESTION`.

@@ -89,7 +89,7 @@ def parse_json(text: str) -> Any:
 
 
 def quick_json(raw: bytes) -> dict[str, Any] | None:
-    """A JSON object at the speed of C, or None where it needs the slow reader: to be refused, or after a byte order mark.
+    """A JSON object at the speed of C, or None where the slow reader must explain, or skip a byte order mark.
 
     The decoder is strict but lets a repeated key pass, so the strings of the value are counted against its quotes.
     """

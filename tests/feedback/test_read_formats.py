@@ -66,7 +66,8 @@ def test_helpsteer():
     pair = episodes_of("helpsteer3-preference")
     first, second = pair["line-1/1"], pair["line-1/2"]
     assert [item.strength for item in second.preferences] == [1, pytest.approx(4 / 6)]
-    assert said(second)[-1][:2] == ("win_share", round(5 / 6, 3)) and said(first)[-1][:2] == ("win_share", round(1 / 6, 3))
+    # the second wins (1 + 4/6) / 2 of the two comparisons
+    assert [said(each)[-1][:2] for each in (first, second)] == [("win_share", 0.167), ("win_share", 0.833)]
     assert first.critique == "It insists on a fish.\nWrong."
     edit = episodes_of("helpsteer3-edit")["line-1"]
     assert (edit.response, edit.revision, edit.score) == ("A carp.", "A duck.", 0)

@@ -29,7 +29,8 @@ from feedback.writers import write_episodes, write_rows
 FILES = Path(__file__).parent / "files"
 LINES = st.characters(exclude_categories=["Cs"])
 WORDS = st.text(LINES, min_size=1, max_size=20) | st.sampled_from(
-    ["NA", "null", "001", "2024-01-01", "a,b\r\n\"c\"", "<|im_end|>", "\ufeff", " ", "\x00", "[1]", "x:json", "\\\\\"\\"])
+    ["NA", "null", "001", "2024-01-01", "a,b\r\n\"c\"", "<|im_end|>", "\ufeff", " ", "\x00", "[1]", "x:json",
+     "\\\\\"\\"])
 ROLES = st.sampled_from(["system", "user", "assistant", "tool"])
 CHATS = st.lists(st.fixed_dictionaries({"role": ROLES, "content": st.just("") | WORDS}), max_size=2).map(
     lambda earlier: [*earlier, {"role": "user", "content": "ask"}])
@@ -156,7 +157,8 @@ def samples() -> Iterator[tuple[Format, dict]]:
             whole = json.loads(text if path.suffix in (".json", ".traj") else text.splitlines()[0])
             yield named[name], whole[0] if isinstance(whole, list) else whole
     job = {"categories": [{"name": "2_X", "children": {"T": {"text": "said"}}}]}
-    label = {"jsonResponse": {name: job for name in ("CLASSIFICATION_JOB", "CLASSIFICATION_JOB_0", "CLASSIFICATION_JOB_1")}}
+    names = ("CLASSIFICATION_JOB", "CLASSIFICATION_JOB_0", "CLASSIFICATION_JOB_1")
+    label = {"jsonResponse": {name: job for name in names}}
     yield named["shepherd"], {"id": 1, "latestLabel": label, "metadata": {
         "context": "q", "output_candidate": "a", "output_correct": "c"}}
     yield named["shepherd"], {"question": "q", "answer": "a", "feedback": "f"}
@@ -216,11 +218,12 @@ def survives(content: bytes, ending: str, formats=("auto",)) -> None:
             assert fault.expected
 
 
-@pytest.mark.filterwarnings("ignore:.*scored several times")
+HEADS = [b"", b"PAR1", b"\xef\xbb\xbf", b'{"id":', b"prompt,response,score\n", b"[{", b"\x1f\x8b\x08"]
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet", "json", "jsonl.gz"])
 @cases(400)
-@given(head=st.sampled_from([b"", b"PAR1", b"\xef\xbb\xbf", b'{"id":', b"prompt,response,score\n", b"[{", b"\x1f\x8b\x08\x00"]),
-       tail=st.binary(max_size=99), reader=st.sampled_from(READERS))
+@given(head=st.sampled_from(HEADS), tail=st.binary(max_size=99), reader=st.sampled_from(READERS))
 def test_any_bytes(ending, head, tail, reader):
     survives(head + tail, ending, ("auto", reader.name))
 
@@ -269,14 +272,16 @@ def test_the_quick_way_says_what_the_slow_one_says(row, scale):
 def test_the_quick_decoder_reads_what_the_other_reads(value, put, where):
     raw = json.dumps(value).encode()
     at = int(where * len(raw))
-    for line in (raw, raw[:at] + put + raw[at:], raw[:-1] + b',"a":1,"a" : 2}', json.dumps(value, ensure_ascii=False).encode()):
+    plainly = json.dumps(value, ensure_ascii=False).encode()
+    for line in (raw, raw[:at] + put + raw[at:], raw[:-1] + b',"a":1,"a" : 2}', plainly):
         quick = quick_json(line)
         if quick is not None:
             assert quick == parse_json(line.decode())
 
 
 def test_repeated_keys_are_seen_wherever_they_stand():
-    for line in (b'{"a": 1, "a": 1}', b'{"a": {"b": 1, "b" : 2}}', b'{"a": [{"b": "\\\\", "b": ""}]}', b'{"a": 1, "\\u0061": 2}'):
+    for line in (b'{"a": 1, "a": 1}', b'{"a": {"b": 1, "b" : 2}}', b'{"a": [{"b": "\\\\", "b": ""}]}',
+                 b'{"a": 1, "\\u0061": 2}'):
         assert quick_json(line) is None
         with pytest.raises(ValueError, match="twice"):
             parse_json(line.decode())
