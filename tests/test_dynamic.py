@@ -143,7 +143,10 @@ class Answers:
     def act(self, tasks: list[Task], seed: int, generations: int) -> list[Episode]:
         return answered(tasks)
 
-    def rewrite(self, episodes: list[Episode]) -> list[Episode]:
+    def rewrite(self, episodes: list[Episode], seed: int) -> list[Episode]:
+        return episodes
+
+    def gather(self, episodes: list[Episode]) -> list[Episode]:
         return episodes
 
 

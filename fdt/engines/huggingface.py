@@ -91,11 +91,9 @@ class HuggingFace(Engine):
             eos_token_id=eos,
             pad_token_id=eos,
             synced_gpus=synced,
-            top_k=0,
-            top_p=1.0,
-            temperature=1.0,
             logits_processor=chain,
             stopping_criteria=[Full(caps, width)] if min(caps) < max(caps) else [],
+            **({"top_k": 0, "top_p": 1.0} if sample else {}),  # top_k has a default of 50
         )
         written = out[:, width:]
         log_probs = recorder.finish(written[:, -1], closing).tolist()
