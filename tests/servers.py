@@ -95,7 +95,8 @@ class Server:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 first, *lines = head.decode("latin-1").split("\r\n")
-                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+                fields = [line.partition(":") for line in lines if line]
+                headers = {name.lower(): value.strip() for name, _, value in fields}
                 body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))) or "{}")
                 if not await self._answer(writer, first.split()[1], headers, body):
                     break

@@ -80,12 +80,12 @@ def parser() -> argparse.ArgumentParser:
         prog="fdt critique", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
         description="Has a judge add scores, critiques and corrections to the rows of a feedback file that lack them.")
     add_file(made)
-    made.add_argument("--judge", metavar="CONFIG", required=True, help="a YAML file, or a shipped one such as judge/local")
-    made.add_argument("--out", metavar="OUT", required=True, help="the file to write; its ending says how, as in convert")
+    made.add_argument("--judge", metavar="CONFIG", required=True, help="a YAML file, or a shipped one: judge/local")
+    made.add_argument("--out", metavar="OUT", required=True, help="the file to write; its ending says how")
     made.add_argument("--force", action="store_true", help="replace OUT where it exists")
     made.add_argument("--dry-run", action="store_true", help="say what it would take, and send nothing")
     made.add_argument("--self-test", type=int, default=0, metavar="N",
-                      help="first have the judge score answers without content to N prompts, and stop where over 2 %% win")
+                      help="first try the judge on answers without content to N prompts; stop where over 2 %% win")
     add_lenient(made)
     return made
 

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from fdt.errors import UserError
 from fdt.shipped import resolve
 from feedback.critics import Critic
+from feedback.faults import DataFault
 
 PREFIX = "--data.critic"
 
@@ -49,5 +50,7 @@ def judge_from(name: str, flags: list[str]) -> Critic:
     try:
         parser.set_defaults({"data.critic": data["critic"]})
         return parser.instantiate_classes(parser.parse_args(flags)).data.critic
-    except (ArgumentError, TypeError) as error:
+    except (ArgumentError, TypeError, ValueError, AttributeError, ImportError) as error:
+        if isinstance(error, DataFault):  # the critic's own words
+            raise
         raise UserError(" ".join(str(error).split()), key="data.critic", path=path) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fdt.commands.reading import Reading, add_file, one_line
 from fdt.errors import UserError
 from fdt.models import DEFAULT, resolve_model
+from feedback.aggregate import aggregated, win_shares
 from feedback.faults import DataFault
 from feedback.types import Episode, with_hints
 
@@ -71,7 +72,7 @@ def run(asked: argparse.Namespace) -> int:
         group = hint.gather(group)
     known = {episode.id: episode for episode in group}
     for number, episode in chosen:
-        view.record(number, known[episode.id], _batch(collator, known[episode.id]), collator)
+        view.record(number, episode, _batch(collator, known[episode.id]), collator)
     return 0
 
 
@@ -108,8 +109,9 @@ def _hint(name: str) -> Hint | None:
 
 
 def _groups(asked: argparse.Namespace, keys: set[str]) -> list[Episode]:
-    """All records of some tasks, since a hint may draw on the others of its group; each task has its hints."""
-    return with_hints([episode for episode in Reading(asked, lambda fault: None) if episode.task.key in keys])
+    """All records of some tasks as training has them: a hint and a comparison draw on the others of the group."""
+    group = [episode for episode in Reading(asked, lambda fault: None) if episode.task.key in keys]
+    return with_hints(win_shares(aggregated(group)))
 
 
 def _batch(collator: Collator, episode: Episode) -> Any:

@@ -82,14 +82,15 @@ class View:
             elif kind is not None:
                 self._block(f"{size} tokens trained by {TRAINED[kind][0]}", self._trained(part, TRAINED[kind][1]))
             start += size
-        self._teachers(batch, row, ids[: target.index(True)] if True in target else ids)
+        self._teachers(batch, row, _read(ids, target))
 
     def _teachers(self, batch: Batch, row: int, student: list[int]) -> None:
-        """The teacher's context under each hint, with what it reads beyond the student's."""
+        """What the teacher reads under each hint up to the last answer, and what of it the student does not."""
         if batch.teacher is None or batch.taught_rows is None:
             return
         for place in (batch.taught_rows == row).nonzero()[:, 0].tolist():
-            ids = batch.teacher.tokens[place, : batch.teacher.first[place]].tolist()
+            size = int(batch.teacher.lengths[place])
+            ids = _read(batch.teacher.tokens[place, :size].tolist(), batch.teacher.target[place, :size].tolist())
             before = _common(ids, student)
             after = min(_common(ids[::-1], student[::-1]), min(len(ids), len(student)) - before)
             end = len(ids) - after
@@ -160,6 +161,14 @@ def pieces(tokenizer: Any, ids: list[int]) -> Iterator[str]:
         if not text.endswith("\ufffd") or number == len(ids):
             yield text
             held = []
+
+
+def _read(ids: list[int], target: list[bool]) -> list[int]:
+    """The ids up to the last stretch of targets: prompt, history and earlier answers."""
+    end = len(ids) - target[::-1].index(True) if True in target else len(ids)
+    while end and target[end - 1]:
+        end -= 1
+    return ids[:end]
 
 
 def _common(left: list[int], right: list[int]) -> int:

@@ -1,4 +1,4 @@
-"""A judge that compares the answers to one prompt two by two, each pair both ways round, and how its verdict is read."""
+"""A judge that compares answers two by two, each pair both ways round, and how its verdict is read."""
 
 from __future__ import annotations
 

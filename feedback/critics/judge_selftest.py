@@ -1,4 +1,4 @@
-"""Does a judge fall for nothing? Answers without content, of which each that it favours is a fault (arXiv 2507.08794)."""
+"""Does a judge fall for nothing? Answers without content, none of which it should favour (arXiv 2507.08794)."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def require(judge: Judge, tasks: Sequence[Task], most: float = MOST_WINS) -> Sel
     found = self_test(judge, tasks)
     if not found.rate <= most:
         named = ", ".join(f"{text!r} {count}x" for text, count in found.wins.most_common(3)) or "no readable verdict"
-        raise DataFault("config", None, type(judge).__name__, f"{found.rate:.1%} wins of {found.judged} judged ({named})",
+        got = f"{found.rate:.1%} wins of {found.judged} judged ({named})"
+        raise DataFault("config", None, type(judge).__name__, got,
                         f"at most {most:.0%} for answers without content", "Use another judge, prompt or rubric.")
     return found

@@ -14,5 +14,5 @@ from feedback.gateway.types import (
     Usage,
 )
 
-__all__ = ["Budget", "Failure", "Gateway", "GatewayStop", "Outage", "OverBudget", "Price", "Refused", "Reply", "Request",
-           "Sampling", "Usage"]
+__all__ = ["Budget", "Failure", "Gateway", "GatewayStop", "Outage", "OverBudget", "Price", "Refused", "Reply",
+           "Request", "Sampling", "Usage"]  # fmt: skip

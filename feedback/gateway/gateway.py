@@ -138,9 +138,14 @@ class Gateway:
     def _breaker(self) -> Breaker:
         return Breaker(self.base_url, self.patience)
 
+    @cached_property
+    def abilities(self) -> dict[str, bool]:
+        """What this server turned out to be able to do."""
+        return {"structured": self.structured}
+
     def __getstate__(self) -> dict[str, Any]:
-        """The settings alone: open files and the breaker belong to one process."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_log", "_breaker")}
+        """The settings alone: open files, the breaker and what was learned belong to one process."""
+        return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
 
 
 @dataclass(frozen=True)

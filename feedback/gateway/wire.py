@@ -56,7 +56,6 @@ class Wire:
 
     def __init__(self, gateway: Gateway, key: str | None, lanes: int):
         self.gateway, self.key = gateway, key or NO_KEY
-        self.structured = gateway.structured
         for name in QUOTING:
             logger = logging.getLogger(name)
             logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
@@ -79,12 +78,12 @@ class Wire:
 
     async def send(self, request: Request, lane: int) -> Reply | Trouble:
         """One try. Raises `Refused` where the answer would be the same for every request."""
+        body = self._body(request)
         try:
-            response = await self.clients[lane // POOL].post(
-                "/chat/completions", cast_to=http.Response, body=self._body(request))
+            response = await self.clients[lane // POOL].post("/chat/completions", cast_to=http.Response, body=body)
             return self._read(request, response.content)
         except openai.APIStatusError as error:
-            return self._status(request, error)
+            return self._status(error, "response_format" in body)
         except openai.APITimeoutError as error:
             return _lost("timeout", error)
         except (openai.OpenAIError, http.HTTPError) as error:
@@ -95,9 +94,10 @@ class Wire:
         return Trouble(Failure("timeout", f"no whole reply within {self.gateway.deadline:g} s"), again=True, paid=True)
 
     def _body(self, request: Request) -> dict[str, Any]:
-        messages = [m | {"content": (m.get("content") or "").encode(errors="replace").decode()} for m in request.messages]
+        messages = [message | {"content": (message.get("content") or "").encode(errors="replace").decode()}
+                    for message in request.messages]
         body = {"model": self.gateway.model, "messages": messages, **dict(self.gateway.extra)}
-        if request.schema is not None and self.structured:
+        if request.schema is not None and self.gateway.abilities["structured"]:
             body["response_format"] = {"type": "json_schema", "json_schema": {
                 "name": "reply", "strict": True, "schema": dict(request.schema)}}
         return body | request.sampling.as_body(self.gateway.limit_field)
@@ -122,20 +122,21 @@ class Wire:
     def _unreadable(what: str) -> Trouble:
         return Trouble(Failure("body", f"the server sent {what}"), paid=True)
 
-    def _status(self, request: Request, error: openai.APIStatusError) -> Trouble:
+    def _status(self, error: openai.APIStatusError, shaped: bool) -> Trouble:
         status, said = error.status_code, show(self.scrub(error.response.text[:400]))
         if 300 <= status < 400:
             target = self.scrub(error.response.headers.get("location", ""))
-            raise self._refused(f"a redirect ({status}) to {show(target)}", "no redirect: prompts go to this host alone")
+            raise self._refused(f"a redirect ({status}) to {show(target)}", "none: prompts go to this host alone")
         if status in HOPELESS or (status == 429 and _no_credit(error)):
-            raise self._refused(f"status {status}: {said}", f"a server that accepts {HOPELESS.get(status, 'the credit')}")
+            what = HOPELESS.get(status, "the credit")
+            raise self._refused(f"status {status}: {said}", f"a server that accepts {what}")
         if status == 429:
             return Trouble(Failure("rate limit", f"status 429: {said}"), again=True, wait=retry_after(error.response))
         if status in TEMPORARY:
             return Trouble(Failure("server", f"status {status}: {said}"), again=True, surely=status in OUTAGES,
                            wait=retry_after(error.response))
-        if status == 400 and request.schema is not None and self.structured and "response_format" in error.response.text:
-            self.structured = False  # this server knows no schemas; the prompt says the same in words
+        if status == 400 and shaped and "response_format" in error.response.text:
+            self.gateway.abilities["structured"] = False  # it knows no schemas; the prompt says the same in words
             return Trouble(Failure("refused", said), again=True)
         return Trouble(Failure("refused", f"status {status}: {said}"))
 

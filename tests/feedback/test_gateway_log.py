@@ -22,7 +22,8 @@ FREE = Budget()
 
 def asking(url: str, folder: Path, count: int) -> subprocess.Popen:
     line = [sys.executable, "-m", "tests.feedback.asking", url, str(folder), str(count)]
-    return subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, cwd=ROOT, env=environment(), **pipes)
 
 
 @pytest.mark.slow
@@ -70,8 +71,8 @@ def test_two_processes_share_a_folder_and_pay_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-@pytest.mark.parametrize("end", [b"", b'{"event": "rep', b'{"event": "reply", "key": "k9", "text": "\xff\n', b"\x00" * 40,
-                                 b"[1]\n{}\nnull\n\n"])
+@pytest.mark.parametrize("end", [b"", b'{"event": "rep', b'{"event": "reply", "key": "k9", "text": "\xff\n',
+                                 b"\x00" * 40, b"[1]\n{}\nnull\n\n"])
 def test_a_torn_end_costs_nothing_but_itself(tmp_path, end):
     log = Log(tmp_path)
     for number in range(3):
@@ -82,7 +83,7 @@ def test_a_torn_end_costs_nothing_but_itself(tmp_path, end):
         file.write(end)
     again = Log(tmp_path)
     again.refresh()
-    assert [again.reply(f"k{number}").text for number in range(3)] == [f"text {number} é\u2028\n" for number in range(3)]
+    assert [again.reply(f"k{n}").text for n in range(3)] == [f"text {n} é\u2028\n" for n in range(3)]
     assert again.claim("new", Usage(), FREE) is True
     again.keep("new", Reply("after"))
     third = Log(tmp_path)
