@@ -92,6 +92,28 @@ def test_the_hint(shown, rows, tiny_model, tmp_path):
         main(["show", rows, "--model", tiny_model, "--hint", "nowhere.txt"])
 
 
+def test_comparisons_train_as_scores(tiny_model, tmp_path, capsys):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [
+        {"id": "a", "task": "t", "prompt": "p", "response": "x", "preferences": [{"over": "b", "strength": 1}]},
+        {"id": "b", "task": "t", "prompt": "p", "response": "y"}]))  # fmt: skip
+    assert main(["show", str(path), "--model", tiny_model]) == 0
+    out = capsys.readouterr().out
+    assert "preferred to b: 100 %" in out and out.count("2 tokens trained by score\n") == 2
+
+
+def test_several_turns(tiny_model, tmp_path, capsys):
+    path = tmp_path / "dialogue.jsonl"
+    said = [("user", "u"), ("assistant", "abc"), ("user", "more"), ("assistant", "de")]
+    path.write_text(json.dumps({"id": "a", "messages": [{"role": role, "content": text} for role, text in said],
+                                "feedback": [{"score": 1}, {"turn": 3, "critique": "Short."}]}) + "\n")
+    assert main(["show", str(path), "--model", tiny_model]) == 0
+    out = capsys.readouterr().out
+    assert "a|b|c|<|im_end|>\n" in out and "d|e|<|im_end|>\n" in out
+    assert out.count("the student reads") == 2 and out.count("the teacher reads") == 1
+    assert "Short." in out[out.index("the teacher reads"):]
+
+
 def test_rows_that_are_too_long_are_said_to_be_dropped(shown):
     out = shown("--id", "words", "--max-tokens", "10")
     assert "dropped: longer than 10 tokens" in out and "trained by" not in out
