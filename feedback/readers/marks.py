@@ -17,7 +17,7 @@ class Marks:
     """
 
     def __init__(self, declared: Scale | None = None):
-        self.declared = declared
+        self.declared = None if declared is None else (float(declared[0]), float(declared[1]))
         self.low, self.high = math.inf, -math.inf
         self.off = False
         """True once all were seen and some lay outside [0, 1]."""
