@@ -61,8 +61,8 @@ def read_with_report(
 def stream(path: str | Path, format: str = "auto", scale: Scale | None = None) -> Stream:
     """Each record of a file in order: its episodes, or the fault that refused it; see `Stream` for its counts.
 
-    Memory does not grow with the file but for twelve bytes a record. Where no scale is declared the file is first
-    looked through, since only the range of all scores tells whether they lie in [0, 1]. Nothing is aggregated.
+    Memory grows by eight bytes a row; formats without a quick way keep every id. Where no scale is declared the file is
+    first looked through, since only the range of all scores tells whether they lie in [0, 1]. Nothing is aggregated.
     Raises `DataFault` for a file that cannot be read at all, and for a `format` or `scale` that makes no sense.
     """
     return Stream(path, format, scale)

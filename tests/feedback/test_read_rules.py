@@ -35,7 +35,8 @@ def test_words_and_their_annotators_stay_when_scores_are_taken_together():
     items = (Feedback(annotator="kim", score=0.5, text="So."), Feedback(annotator="lee", score=1.0),
              Feedback("llm", "judge", score=0.0), Feedback(name="style", score=1.0, text="Nice."))
     (found,) = aggregated([Episode("x", TASK, (), items)])
-    kept = [(item.source, item.annotator, item.name, item.score) for item in found.feedback if not math.isnan(item.score)]
+    scored = [item for item in found.feedback if not math.isnan(item.score)]
+    kept = [(item.source, item.annotator, item.name, item.score) for item in scored]
     assert kept == [("human", None, "score", 0.75), ("llm", "judge", "score", 0.0), ("human", None, "style", 1.0)]
     assert [(item.annotator, item.text) for item in found.feedback if item.text] == [("kim", "So."), (None, "Nice.")]
 
@@ -43,7 +44,8 @@ def test_words_and_their_annotators_stay_when_scores_are_taken_together():
 def test_disagreement_is_counted_and_warned_about(tmp_path):
     differ = disagreement([episode("x", 0.5, 1.0), episode("y", 0.5, 0.5), episode("z", 0.5)])
     assert (differ.several, differ.unequal, differ.spread) == (2, 1, 0.25)  # (0.5 + 0) / 2
-    row = {"prompt": "p", "response": "r", "scores": [{"value": 0, "annotator": "kim"}, {"value": 1, "annotator": "lee"}]}
+    scores = [{"value": 0, "annotator": "kim"}, {"value": 1, "annotator": "lee"}]
+    row = {"prompt": "p", "response": "r", "scores": scores}
     (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.warns(UserWarning, match="1 of 1 scored several times differ, on average by 1.00"):
         (found,) = read(tmp_path / "f.jsonl")
@@ -128,7 +130,8 @@ def test_data_sets_on_disk_and_names_of_the_hub(tmp_path):
     found, (fault,) = read_with_report(tmp_path / "one", lenient=True)
     assert ([each.id for each in found], fault.line, fault.unit, fault.field) == (["001"], 1, "row", "response")
     assert [other.field for other in fault.others] == ["score"]  # NaN is not taken for a number
-    both = datasets.DatasetDict({"train": datasets.Dataset.from_list(rows[:1]), "test": datasets.Dataset.from_list(rows)})
+    parts = {"train": rows[:1], "test": rows}
+    both = datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in parts.items()})
     both.save_to_disk(str(tmp_path / "two"))
     with pytest.raises(DataFault, match="several: train, test"):
         read(tmp_path / "two")
