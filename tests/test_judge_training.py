@@ -67,7 +67,7 @@ def test_an_outage_stops_with_a_checkpoint_and_the_run_goes_on_from_there(whole,
              [*base, *(text for number, _, text in told(whole) if number <= step)]}
     with Server(lambda call: mark(call) if judged_text(call) in known else fault(503)) as server:
         stopped = train(tmp_path, server)
-        assert stopped.returncode == 2 and "gateway.patience: got no reply for 3 s" in stopped.stderr, stopped.stderr[-3000:]
+        assert stopped.returncode == 2 and "gateway.patience: got no reply for" in stopped.stderr, stopped.stderr[-3000:]
         assert last(tmp_path)["global_step"] == step
         assert told(tmp_path) == {key: score for key, score in told(whole).items() if key[0] <= step}
         server.behave = mark
@@ -88,7 +88,7 @@ def test_two_ranks_stop_together_and_go_on(tmp_path):
             return mark(call) if len(calls) <= 4 + 4 + 1 else fault(503)  # held-out prompts, a rollout, and one answer
         server.behave = behave
         stopped = train(tmp_path, server, ranks=2, steps=2)
-        assert stopped.returncode != 0 and "gateway.patience: got no reply for 3 s" in stopped.stderr, stopped.stderr[-3000:]
+        assert stopped.returncode != 0 and "gateway.patience: got no reply for" in stopped.stderr, stopped.stderr[-3000:]
         reached = last(tmp_path)["global_step"]
         assert reached >= 1 and {number for number, _, _ in told(tmp_path)} == set(range(1, reached + 1))
         assert all(score is not None and score > 0 for score in told(tmp_path).values())
