@@ -9,6 +9,8 @@ STAMP  := $(VENV)/.installed
 #     make install TORCH_INDEX=<address of the index>
 # Only torch itself is taken from that index, everything else from pip's usual one.
 TORCH_INDEX ?=
+# Tests run side by side, one thread each; a file's tests stay together.
+WORKERS ?= 2
 # Extra arguments for pytest, as in: make test PYTEST_ARGS="-x -k shipped"
 PYTEST_ARGS ?=
 
@@ -44,10 +46,10 @@ quickstart: install  ## train the default model on the bundled feedback file (ab
 	$(BIN)/fdt fit -c configs/quickstart.yaml
 
 test: install  ## every test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-fast: install  ## the tests that serve while working
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 evidence: install  ## the full-length tables (hours)
 	$(BIN)/python benchmarks/evidence.py
