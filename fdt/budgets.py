@@ -16,8 +16,8 @@ ENDED = "ended"
 class Budget:
     """A reasoning budget for each turn, from the context that is left when it begins.
 
-    b = clip((C - h - n·o - a) / (n + 1), least, most): C is the context, h its used part, n the turns after this one, o the
-    mean length of what the environment says. The rule is ours; no published ablation of caps per turn was found. At b
+    b = clip((C - h - n·o - a) / (n + 1), least, most): C is the context, h its used part, n the turns after this one,
+    o the mean length of what the environment says. The rule is ours; no published ablation of caps per turn was found. At b
     tokens an open reasoning block is closed by force; the forced tokens are read and never trained on.
     """
 

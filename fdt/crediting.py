@@ -43,8 +43,8 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
         everywhere: compare with the episodes of all ranks (every rank must then call), not with these alone.
 
     Returns:
-        Advantages, 0 where there is no score: ``[E]``, or ``[E, S]`` where the credit tells turns apart, with S the most
-        turns of an episode and 0 for turns that an episode does not have.
+        Advantages, 0 where there is no score: ``[E]``, or ``[E, S]`` where the credit tells turns apart, with S the
+        most turns of an episode and 0 for turns that an episode does not have.
 
     Raises:
         UserError: where the credit asks for a score that no episode has.
@@ -90,7 +90,8 @@ def row(episode: Episode) -> Judged:
     own = [turn for turn in episode.turns if turn.role == "assistant"]
     tags = tuple(tag(episode, n) for n in range(len(own))) if TAGS in episode.meta else None
     length = sum(len(turn.ids or ()) for turn in own)
-    return Judged(episode.task.key, scores | {"score": episode.score}, length, max(1, len(own)), step_scores(episode), tags)
+    scores |= {"score": episode.score}
+    return Judged(episode.task.key, scores, length, max(1, len(own)), step_scores(episode), tags)
 
 
 def rollouts(rows: Sequence[Judged]) -> Rollouts:

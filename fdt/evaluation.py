@@ -85,7 +85,7 @@ class Answers(Evaluation):
 def course(episode: Episode) -> Record:
     """How an episode of several turns went; nothing for one that was over after its first."""
     own = sum(turn.role == "assistant" for turn in episode.turns)
-    if own == 1 and episode.meta.get(ENDED) == DONE:
+    if own == 1 and episode.meta.get(ENDED, DONE) == DONE:
         return {}
     said = [{"role": turn.role, "text": turn.text} for turn in episode.turns]
     return {"turns": own, "ended": episode.meta.get(ENDED), "conversation": said}

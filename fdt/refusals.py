@@ -52,7 +52,7 @@ def check_engine(engine: Any, source: Any, objective: Any) -> None:
         raise UserError(
             f"the policy gradient assumes samples of the policy's own distribution, and these come from {engine.bends}",
             key="data.engine",
-            remedy="sample as the policy is, or correct it with a gate such as objectives.TruncatedIS on the policy term",
+            remedy="sample as the policy is, or give the policy term a gate such as objectives.TruncatedIS",
         )
 
 

@@ -179,7 +179,7 @@ def acting(batch: Batch, tasks: set[str]) -> Batch:
 
 
 def stand_in(episode: Episode, actor: Actor) -> Batch:
-    """One silent row for a rank that has nothing to say in a step; a task that was not played yet gets an empty answer."""
+    """One silent row for a rank that has nothing to say in a step; a task not played yet gets an empty answer."""
     whole = replace(actor.collator, max_tokens=2**31, hint=None)
     turns = episode.turns or (Turn("assistant", ""),)
     batch = whole([replace(episode, turns=turns, feedback=())], torch.zeros(1))

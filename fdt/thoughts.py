@@ -1,4 +1,4 @@
-"""Underthinking (arXiv 2501.18585 section 2.3): how much of a wrong answer was written after a thought that was right."""
+"""Underthinking (arXiv 2501.18585 section 2.3): how much of a wrong answer came after a thought that was right."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def weighted_underthinking(answers: Sequence[Thinking]) -> float:
 
 
 def thoughts(text: str, words: Sequence[str] = SwitchPenalty().words) -> list[str]:
-    """A text cut where a sentence begins with one of the words: a cheap stand-in for the judge that the paper cuts with."""
+    """A text cut where a sentence begins with one of the words: a cheap stand-in for the paper's judge."""
     start = "|".join(re.escape(word) for word in words)
     parts = re.split(rf"(?:(?<=[.!?\n])\s*|^)(?=(?:{start})\b)", text, flags=re.IGNORECASE)
     return [part for part in parts if part.strip()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -142,8 +142,8 @@ class TurnLoop:
         if seat.dialogue.rewritten > rewritten:
             self.counts[REWRITTEN] += 1
             rank_zero_warn(
-                "the chat template rewrites what was said before (it drops earlier reasoning, say): each such turn is a "
-                "training row of its own, with the history as the template gives it"
+                "the chat template rewrites what was said before (it drops earlier reasoning, say): each such turn is "
+                "a training row of its own, with the history as the template gives it"
             )
         else:
             seat.replies.append(len(seat.dialogue.ids) - before)
@@ -155,7 +155,9 @@ class TurnLoop:
         last = next((turn for turn in reversed(seat.turns) if turn.ids), None)
         if last is not None and last.ids[-1] != self.policy.tokenizer.eos_token_id:
             meta["finished"] = False
-        return Episode(seat.task.key, seat.task, tuple(seat.turns), tuple(seat.feedback), meta)
+        # What the policy read, which may be more than was asked: a manual of tools, say.
+        task = replace(seat.task, messages=tuple(seat.session.messages))
+        return Episode(task.key, task, tuple(seat.turns), tuple(seat.feedback), meta)
 
 
 def sampled(said: Sample, tokenizer: Any) -> Turn:

@@ -3,6 +3,7 @@
 import ast
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from fdt.environments.tools import Calculator, Python, Tools
 from fdt.errors import UserError
 from feedback.critics import NumberMatch
 from feedback.types import Task, Turn
+from tests.runs import ROOT
 
 SUM = Task("s", ({"role": "user", "content": "2+3?"},), "5")
 
@@ -182,7 +184,8 @@ def test_an_attempt_that_nobody_can_judge_ends_without_a_score():
     for made in (SingleTurn(), RetryWithCritique(NumberMatch()), Tools()):
         with pytest.raises(UserError, match="data.file"):
             made.tasks("train", 1, 0)
-    assert RetryWithCritique(NumberMatch(), deals=FrozenLake()).tasks("train", 2, 0) == FrozenLake().tasks("train", 2, 0)
+    retried = RetryWithCritique(NumberMatch(), deals=FrozenLake())
+    assert retried.tasks("train", 2, 0) == FrozenLake().tasks("train", 2, 0)
 
 
 def test_tools_answer_until_no_tool_is_called():
@@ -194,7 +197,8 @@ def test_tools_answer_until_no_tool_is_called():
     reply = session.reply(said("Let me see.\n" + written([call, call, call])))
     assert [m["content"] for m in reply.messages[:2]] == ["5", "5"] and "2 are allowed" in reply.messages[2]["content"]
     assert [m.get("tool_call_id") for m in reply.messages] == ["call_0", "call_1", None] and not reply.done
-    assert session.reply(said("<tool_call>{\"name\": \"calculator\"}</tool_call>")).messages[0]["content"].startswith("Error")
+    native = session.reply(said('<tool_call>{"name": "calculator"}</tool_call>'))
+    assert native.messages[0]["content"].startswith("Error: expression")
     assert "no tool 'fly'" in session.reply(said(written([call | {"name": "fly"}]))).messages[0]["content"]
     assert session.reply(said("It is 5.")).done
 
@@ -210,7 +214,8 @@ def test_a_call_that_cannot_be_read_says_why(text, wrong):
 
 
 @pytest.mark.parametrize("text, value", [
-    ("2 + 3*4", "14"), ("-(7 // 2) ** 2", "-9"), ("sqrt(16) + max(1, 2)", "6.0"), ("2**100", str(2**100)), ("7 % 4", "3"),
+    ("2 + 3*4", "14"), ("-(7 // 2) ** 2", "-9"), ("sqrt(16) + max(1, 2)", "6.0"), ("2**100", str(2**100)),
+    ("7 % 4", "3"),
 ])  # fmt: skip
 def test_the_calculator_computes(text, value):
     assert calculated(text) == value
@@ -297,8 +302,22 @@ def test_without_namespaces_code_runs_only_where_it_is_waived(monkeypatch):
 
 
 def test_a_missing_package_is_one_clear_message():
-    with pytest.raises(UserError, match=r"needs nothing-like-this: .*Run: pip install 'feedback-distillation-trainer\[gym\]'"):
+    with pytest.raises(UserError, match=r"needs nothing-like-this: .*Run: pip install 'feedback-.*\[gym\]'"):
         base.needed("nothing_like_this", "nothing-like-this")
+
+
+def test_the_example_of_the_page_plays():
+    page = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found = {"__name__": "guessing"}
+    exec(compile(source, "guessing.py", "exec"), found)
+    guess = found["Guess"](limit=50)
+    (task,) = guess.tasks("train", 1, 0)
+    session = guess.start(task, 0)
+    assert session.reply(said("hm")).messages[0]["content"] == "A number, please."
+    assert session.reply(said("Is it 999?")).messages[0]["content"] == "lower"
+    last = session.reply(said(f"It is {task.reference}"))
+    assert last.done and last.feedback[0].score == 1.0 and session.cut()[0].score == 0.0
 
 
 def test_errors_of_the_operating_system_are_faults():

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -11,9 +11,11 @@ from fdt.actor import Actor
 from fdt.batch import View
 from fdt.budgets import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT, Budget, Play
 from fdt.collate import Collator
+from fdt.dialogue import Dialogue
 from fdt.engines import HuggingFace, Limit, SwitchPenalty
 from fdt.engines.decoding import penalised
 from fdt.environments import Environment, EnvironmentFault, Reply, Session
+from fdt.environments.tools import Calculator, Tools
 from fdt.errors import UserError
 from fdt.policy import Policy
 from fdt.refusals import check_engine
@@ -23,6 +25,7 @@ from fdt.thoughts import Thinking, thoughts, underthinking, weighted_underthinki
 from fdt.turns import BROKEN
 from feedback.types import Feedback, Task, Turn
 from objectives import Mix, PolicyGradient, TruncatedIS
+from tests.tiny import tokenizer
 
 TASKS = [Task("a", ({"role": "user", "content": "hi"},)), Task("b", ({"role": "user", "content": "good day " * 4},))]
 
@@ -97,6 +100,23 @@ def test_what_was_sampled_is_what_is_trained_on(policy):
     assert any(len({e.turns[n].ids for n in (0, 2, 4)}) > 1 for e in episodes)
     again = actor(policy, Talk(3)).act(TASKS, 7, 3)
     assert [[t.ids for t in e.turns] for e in again] == [[t.ids for t in e.turns] for e in episodes]
+
+
+def test_what_a_session_adds_to_the_prompt_is_read_in_training_too(policy):
+    made = actor(policy, Tools(tools=[Calculator()]))
+    episodes = made.act(TASKS, 1)
+    assert [e.task.messages[0]["role"] for e in episodes] == ["system", "system"]
+    rows = [row for e in episodes for row in made.collator.rows(replace(e, feedback=(Feedback(score=1.0),)))]
+    view = View.marked([(row.ids, row.target) for row in rows])
+    sampled = [value for row in rows for value in row.log_probs]
+    assert policy.score(view).log_probs.tolist() == pytest.approx(sampled, abs=1e-4)
+
+
+def test_a_template_that_refuses_a_role_says_so_in_one_message(policy):
+    words = tokenizer()
+    words.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(UserError, match="refuses a conversation: roles must alternate.*user"):
+        Dialogue(TASKS[0].messages, words)
 
 
 def test_an_episode_that_runs_out_is_kept_marked_and_judged(policy):
@@ -187,7 +207,8 @@ def test_switch_tokens_cost_while_a_thought_is_young():
     logits = torch.tensor([[2.0, 1.0, 0.0]] * 2)
     young = torch.tensor([True, False])
     found = penalised(logits, torch.tensor([0]), young, 3.0).softmax(-1)
-    torch.testing.assert_close(found, torch.tensor([[0.0900, 0.6652, 0.2447], [0.6652, 0.2447, 0.0900]]), atol=1e-4, rtol=0)
+    by_hand = torch.tensor([[0.0900, 0.6652, 0.2447], [0.6652, 0.2447, 0.0900]])
+    torch.testing.assert_close(found, by_hand, atol=1e-4, rtol=0)
     assert torch.equal(penalised(logits, torch.tensor([0]), young, 0.0), logits)
 
 
@@ -235,7 +256,8 @@ def test_underthinking_is_what_a_wrong_answer_wastes():
 
 def test_thoughts_begin_where_another_is_tried():
     text = "It is 4. Wait, no. So 5. Alternatively, 6. Do not wait for it."
-    assert [part.strip() for part in thoughts(text)] == ["It is 4.", "Wait, no. So 5.", "Alternatively, 6. Do not wait for it."]
+    parts = ["It is 4.", "Wait, no. So 5.", "Alternatively, 6. Do not wait for it."]
+    assert [part.strip() for part in thoughts(text)] == parts
 
 
 def test_an_engine_scores_what_the_trainer_scores(policy):

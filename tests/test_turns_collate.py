@@ -18,7 +18,8 @@ WORDS = tokenizer()
 START, END = WORDS.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
 THINKING = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if m['role'] == 'assistant' %}{{ m['content'].split('</think>')[-1].strip() }}{% else %}{{ m['content'] }}{% endif %}"
+    "{% if m['role'] == 'assistant' %}{{ m['content'].split('</think>')[-1].strip() }}"
+    "{% else %}{{ m['content'] }}{% endif %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 

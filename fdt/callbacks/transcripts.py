@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from fdt.callbacks.evaluate import gather
+from fdt.evaluation import course
 from feedback.rewriter import STATUS
 
 
@@ -79,6 +80,7 @@ class Transcripts(Callback):
             "teacher_prompt": hinted[-1]["content"] if hinted else None,
             "revision": episode.revision,
             "revision_status": episode.meta.get(STATUS),
+            **course(episode),
         }
 
 

@@ -35,7 +35,8 @@ class SwitchPenalty:
         spelt = [form for word in self.words for form in (word, word.capitalize(), word.upper())]
         found = [tokenizer(lead + form, add_special_tokens=False)["input_ids"] for form in spelt for lead in ("", " ")]
         bare = tokenizer(" ", add_special_tokens=False)["input_ids"]
-        return frozenset(ids[len(bare)] if ids[: len(bare)] == bare and len(ids) > len(bare) else ids[0] for ids in found)
+        # Where a space is a token of its own, the word begins after it.
+        return frozenset(ids[len(bare) if ids[: len(bare)] == bare and len(ids) > len(bare) else 0] for ids in found)
 
 
 def penalised(logits: Tensor, switches: Tensor, young: Tensor, alpha: float) -> Tensor:

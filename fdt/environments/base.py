@@ -1,4 +1,4 @@
-"""What an episode is played against: an environment deals tasks, and a session of it answers each of the policy's turns."""
+"""What an episode is played against: an environment deals tasks, and its sessions answer the policy's turns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARES = (0.8, 0.9, 1.0)
 
 
 class EnvironmentFault(Exception):
-    """A session that broke through no fault of the policy: it is played again afresh or the run stops, never scored 0."""
+    """A session broke through no fault of the policy: the episode is played again or the run stops; it never scores 0."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
-HEADS = ("Bar", "Cal", "Dor", "Fen", "Gal", "Hal", "Jor", "Kel", "Lum", "Mor", "Nor", "Pel", "Quin", "Ros", "Sel", "Tar")
+HEADS = ("Bar", "Cal", "Dor", "Fen", "Gal", "Hal", "Jor", "Kel", "Lum", "Mor", "Nor", "Pel", "Qui", "Ros", "Sel", "Tar")
 TAILS = ("a", "an", "ber", "den", "dis", "el", "eth", "in", "is", "ley", "mar", "or", "os", "ra", "ton", "us")
 TRADES = ("glass", "clocks", "ships", "maps", "lamps", "bells", "paper", "kites")
 
@@ -37,18 +37,21 @@ def world(size: int, seed: int) -> World:
     """A world of ``size`` companies and as many founders; a function of its two arguments."""
     chance = random.Random(f"world {seed}")
     names = _names(chance, size * 4)
-    companies, people = names[:size], [f"{a} {b}" for a, b in zip(names[size : 2 * size], names[2 * size :], strict=False)]
+    first, last = names[size : 2 * size], names[2 * size : 3 * size]
+    companies, people = names[:size], [f"{a} {b}" for a, b in zip(first, last, strict=True)]
     cities = names[3 * size : 3 * size + max(4, size // 4)]
     countries = [f"{name}land" for name in chance.sample(names[:size], max(2, size // 12))]
     country = {city: chance.choice(countries) for city in cities}
     birth = {person: chance.choice(cities) for person in people}
-    articles = {city: f"{city} is a city in {country[city]}. It is known for its {chance.choice(TRADES)}." for city in cities}
-    questions = []
+    articles, questions = {}, []
+    for city in cities:
+        articles[city] = f"{city} is a city in {country[city]}. It is known for its {chance.choice(TRADES)}."
     for company, person in zip(companies, people, strict=True):
         town, year = birth[person], chance.randrange(1800, 2000)
         firm = f"{company} Works"
-        articles[firm] = f"{firm} is a company that makes {chance.choice(TRADES)}. It was founded by {person} in {year}."
-        articles[person] = f"{person} is a founder of companies and a collector of {chance.choice(TRADES)}, born in {town}."
+        makes, likes = chance.choice(TRADES), chance.choice(TRADES)
+        articles[firm] = f"{firm} is a company that makes {makes}. It was founded by {person} in {year}."
+        articles[person] = f"{person} is a founder of companies and a collector of {likes}, born in {town}."
         questions += [
             Question(f"In which country was {person} born?", country[town], (person, town)),
             Question(f"In which city was the founder of {firm} born?", town, (firm, person)),

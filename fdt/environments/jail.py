@@ -1,8 +1,8 @@
 """Runs a stranger's Python in a process of its own: ``python -I jail.py run STAGE FILE``, started by ``sandbox.py``.
 
 Stage 1 asks the kernel for namespaces without network, with all file systems read-only and no other process in sight,
-and starts stage 2 there, without privileges. Stage 2 refuses dangerous events of the interpreter and runs the file. This
-module imports nothing but the standard library, since it runs isolated.
+and starts stage 2 there, without privileges. Stage 2 refuses dangerous events of the interpreter and runs the file.
+This module imports nothing but the standard library, since it runs isolated.
 """
 
 from __future__ import annotations

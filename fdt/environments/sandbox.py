@@ -2,8 +2,8 @@
 
 What is guaranteed: the process has no variables of ours in its environment, its address space, CPU time, written bytes
 and wall time are bounded, and it is killed with all it started when its time is over. Where the kernel allows user
-namespaces (nearly everywhere; ``enclosed()`` says), it also has no network of any kind, sees no other process, and every
-file system is read-only, whatever code it runs. Elsewhere only Python's own audit events refuse sockets, processes,
+namespaces (nearly everywhere; ``enclosed()`` says), it also has no network of any kind, sees no other process, and
+every file system is read-only, whatever code it runs. Elsewhere only Python's own audit events refuse sockets, processes,
 signals, native libraries and writing: that keeps honest code in its place, and a determined attacker may get around it,
 so ``Bounds.trusting`` must allow it. In either case files that this user can read can be read.
 """
@@ -105,8 +105,9 @@ def enclosable() -> bool:
         script, out = Path(folder) / "code.py", Path(folder) / "out"
         script.write_text("", encoding="utf-8")
         with out.open("wb") as sink:
-            asked = subprocess.run([sys.executable, "-I", "-B", jail.__file__, "enclosed", str(script)], env={}, cwd="/",
-                                   stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, timeout=60, check=False)  # fmt: skip
+            command = [sys.executable, "-I", "-B", jail.__file__, "enclosed", str(script)]
+            asked = subprocess.run(command, env={}, cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+                                   timeout=60, check=False)  # fmt: skip
         return asked.returncode == 0
 
 

@@ -62,7 +62,8 @@ class Python(Tool):
 
     def __call__(self, arguments: dict[str, Any]) -> str:
         outcome = run_python(_text(arguments, "code"), self.bounds)
-        return "\n".join(part for part in (outcome.text, outcome.fault and f"[{outcome.fault}]") if part) or "[no output]"
+        parts = (outcome.text, outcome.fault and f"[{outcome.fault}]")
+        return "\n".join(part for part in parts if part) or "[no output]"
 
 
 def _text(arguments: dict[str, Any], name: str) -> str:
