@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from jinja2 import TemplateError
+
 from fdt.environments.calls import written
+from fdt.errors import UserError
 from fdt.row import Row
-from fdt.text import answer_ids, control_ids, neutralise, plain, prompt_ids, scrubbed, skeleton
+from fdt.text import answer_ids, control_ids, neutralise, plain, prompt_ids, rendered, scrubbed, skeleton
 from feedback.hostile import each_text
 from feedback.types import Episode, Message, Turn
 
@@ -108,7 +111,12 @@ class Dialogue:
         return _Added(whole, text, ids, skeleton(text, ids, self.tokenizer), after is None)
 
     def _render(self, messages: Sequence[Message]) -> str:
-        return self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+        try:
+            return rendered(messages, self.tokenizer)
+        except TemplateError as fault:
+            roles = ", ".join(message["role"] for message in messages)
+            raise UserError(f"the model's chat template refuses a conversation: {fault}", got=roles,
+                            expected="roles that it knows, in its order", key="data.environment") from fault  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -63,9 +64,9 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     for message in messages:
         if neutralise(message["role"], tokenizer) != message["role"]:
             raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
-    expected = skeleton(*_rendered([each_text(m, plain) for m in messages], tokenizer), tokenizer)
+    expected = skeleton(*_both([each_text(m, plain) for m in messages], tokenizer), tokenizer)
     for clean in (neutralise, scrubbed):
-        text, ids = _rendered([each_text(m, lambda _, value: clean(value, tokenizer)) for m in messages], tokenizer)
+        text, ids = _both([each_text(m, lambda _, value: clean(value, tokenizer)) for m in messages], tokenizer)
         if skeleton(text, ids, tokenizer) == expected:
             return ids
     raise ValueError(f"prompt: got a control token or role mark that text forged, expected {len(expected[0])} control "
@@ -106,9 +107,26 @@ def plain(name: str, value: str) -> str:
     return ("{}" if name == "arguments" else "x") if value.strip() else value
 
 
-def _rendered(messages: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return text, list(tokenizer(text, add_special_tokens=False)["input_ids"])
+def rendered(messages: Sequence[Message], tokenizer: Any) -> str:
+    """The chat template's text for these messages, up to the header of the assistant's turn."""
+    return _filled(json.dumps(list(messages)), json.dumps(tokenizer.chat_template), tokenizer)
+
+
+def _both(messages: Sequence[Message], tokenizer: Any) -> tuple[str, list[int]]:
+    text = rendered(messages, tokenizer)
+    return text, list(_encoded(text, tokenizer))
+
+
+# A group shares its prompt, and harmless words stand for any: most calls repeat an earlier one, and filling a template
+# costs more than a small model's forward.
+@lru_cache(maxsize=1024)
+def _filled(messages: str, template: str, tokenizer: Any) -> str:
+    return tokenizer.apply_chat_template(json.loads(messages), add_generation_prompt=True, tokenize=False)
+
+
+@lru_cache(maxsize=1024)
+def _encoded(text: str, tokenizer: Any) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def scrubbed(text: str, tokenizer: Any) -> str:
