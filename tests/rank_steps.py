@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Fixed(LightningDataModule):
         advantages = torch.tensor([1.0 if e.score else -1.0 for e in rows]) * torch.linspace(0.5, 1.5, len(rows))
         made = Collator(tokenizer(), CritiqueHint())(rows[RANK::WORLD], advantages[RANK::WORLD])
         assert WORLD == 1 or (made.teacher is None) == (RANK == 0)
-        return Batch(made.student, made.rollouts, made.teacher, made.taught_rows, self.behaviour, made.episodes)
+        return replace(made, behaviour=self.behaviour)
 
 
 def sgd(params: Any) -> torch.optim.Optimizer:
