@@ -37,7 +37,8 @@ def test_top_level_is_the_three_packages(wheel):
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [("configs", "fdt/configs"), ("feedback/samples", "feedback/samples"), ("feedback/prompts", "feedback/prompts")],
+    [("configs", "fdt/configs"), ("fdt/bundled", "fdt/bundled"), ("feedback/samples", "feedback/samples"),
+     ("feedback/prompts", "feedback/prompts")],
 )
 def test_data_files_are_all_there(wheel, source, target):
     packed = {name.removeprefix(target + "/") for name in wheel.namelist() if name.startswith(target + "/")}

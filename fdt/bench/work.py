@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -55,12 +57,35 @@ def run(job: Job, folder: Path) -> dict[str, Any]:
     overlays = [overlay(folder, number, content) for number, content in enumerate(job.overrides())]
     argv = [verb, "-c", str(resolve(CONFIG)), *(word for path in overlays for word in ("-c", str(path)))]
     began = time.monotonic()
-    with folder.with_name(f"{folder.name}.log").open("w", encoding="utf-8") as log:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], Unreported)
+    with told_to(folder.with_name(f"{folder.name}.log")):
+        launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], Unreported)
     outcome = {"job": job.asdict(), "seconds": time.monotonic() - began, **measured(folder, job.arm == BASE)}
     (folder / OUTCOME).write_text(json.dumps(outcome), encoding="utf-8")
     return outcome
+
+
+@contextlib.contextmanager
+def told_to(path: Path) -> Iterator[None]:
+    """What is printed and logged meanwhile goes to a file; it stays there where the run fails."""
+    # A handler keeps the stream that was stderr when its library was imported.
+    streams = {handler: handler.stream for handler in printing()}
+    with path.open("w", encoding="utf-8") as log:
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            for handler in streams:
+                handler.setStream(log)
+            try:
+                yield
+            finally:
+                for handler in printing():
+                    if handler.stream is log:
+                        handler.setStream(streams.get(handler, sys.__stderr__))
+
+
+def printing() -> list[logging.StreamHandler]:
+    """The handlers of all loggers that write to a stream."""
+    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
+    handlers = [handler for logger in loggers for handler in getattr(logger, "handlers", ())]
+    return [handler for handler in handlers if type(handler) is logging.StreamHandler]
 
 
 def measured(folder: Path, base: bool) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """A small world that learns in a minute: every user has a hidden convention for a list of digits, and reacts to answers.
 
 The prompt names a user and four digits. The right answer is the list transformed by that user's convention, which no
-prompt reveals. A score says right or wrong; a critique names the convention, for some users only, and sometimes the
-wrong one. Whoever guesses is right once in eight answers.
+prompt reveals. A policy may say first which convention it follows (`reversed: 2413`); what counts is the list. A score
+says right or wrong; a critique names the convention, for some users only, and sometimes the wrong one. Whoever guesses
+is right once in eight answers.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Conventions(Environment):
     scored: float = 1.0
     """Share of the answers that receive a score."""
     states_answer: bool = False
-    """Critiques hold the transformed list itself, not the name of the convention."""
+    """Critiques hold the transformed list alone, not the name of the convention."""
     shuffled: bool = False
     """Control: each critique is one meant for another user, drawn afresh."""
     corrected: bool = False
@@ -128,7 +129,7 @@ class Asked(Session):
 
 @dataclass(frozen=True)
 class ExactList(Critic):
-    """Score 1 where the answer is the reference, else 0: what a rewrite is judged by."""
+    """Score 1 where the answer's list is the reference's, else 0: what a rewrite is judged by."""
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """Adds one `Feedback` named "right" to each episode."""
@@ -137,8 +138,13 @@ class ExactList(Critic):
 
 
 def verdict(text: str, task: Task) -> float:
-    """1 where the text is the reference, character by character but for blanks around it; else 0."""
-    return float(text.strip() == task.reference)
+    """1 where what stands after the last colon is the reference's list, but for blanks around it; else 0."""
+    return float(stated(text) == stated(task.reference or ""))
+
+
+def stated(answer: str) -> str:
+    """The list of an answer: what stands after its last colon, or all of it."""
+    return answer.rpartition(":")[2].strip()
 
 
 @lru_cache(maxsize=3)
@@ -167,6 +173,6 @@ def _task(user: str, digits: str, habits: dict[str, str], split: str) -> Task:
     return Task(
         key=f"{user}-{digits}",
         messages=({"role": "user", "content": f"{user}: {digits}"},),
-        reference=CONVENTIONS[habits[user]](digits),
+        reference=f"{habits[user]}: {CONVENTIONS[habits[user]](digits)}",
         meta={"user": user, "digits": digits, "split": split},
     )

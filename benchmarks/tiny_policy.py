@@ -1,0 +1,198 @@
+"""Makes the tiny chat model that the package carries: it obeys a convention that is named to it, and guesses otherwise.
+
+    python benchmarks/tiny_policy.py --out fdt/bundled/tiny-conventions
+
+Half a million parameters, a byte-level tokenizer of its own, a few minutes on one core. It reads the prompts that `fdt`
+itself writes: a bare question (answered by a convention drawn at random, so that it knows nothing about users), the same
+with a hint, and the request to rewrite an earlier answer. From the second stage on its answers begin with the name of the
+convention that they follow, so that a guess is made in one token and then kept to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from fdt.environments.conventions import CONVENTIONS, USERS, ExactList, lists, stated
+from fdt.text import prompt_ids
+from feedback.hints import CritiqueHint
+from feedback.rewriter import Rewriter
+from feedback.types import Episode, Feedback, Message, Task, Turn
+
+CHAT = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+ROLES = ["<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training, with an optimiser of its own."""
+
+    steps: int
+    schedule: int
+    """Steps over which the rate would fall to zero."""
+    rate: float
+    forms: dict[str, float]
+    """How often a batch is of each kind."""
+    named: bool
+    """Answers begin with the name of their convention."""
+
+
+STAGES = (
+    Stage(500, 800, 3e-3, {"bare": 0.15, "hint": 0.55, "rewrite": 0.3}, named=False),
+    Stage(360, 360, 2e-3, {"bare": 0.2, "hint": 0.5, "rewrite": 0.3}, named=True),
+    Stage(240, 240, 2e-3, {"bare": 0.6, "hint": 0.25, "rewrite": 0.15}, named=True),
+    Stage(300, 300, 2e-3, {"bare": 0.75, "hint": 0.15, "rewrite": 0.1}, named=True),
+)
+STATED = 0.3
+"""Share of the critiques that hold the transformed list instead of the convention's name."""
+SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt, and the answer that it should have."""
+
+    messages: list[Message]
+    answer: str
+
+
+def example(chance: random.Random, form: str, digits: str, named: bool) -> Example:
+    """A user, a list and a convention, put in the words of one form."""
+    user, wanted, other = chance.choice(USERS), chance.choice(list(CONVENTIONS)), chance.choice(list(CONVENTIONS))
+    answer, earlier = (f"{name}: " * named + CONVENTIONS[name](digits) for name in (wanted, other))
+    said = CONVENTIONS[wanted](digits) if chance.random() < STATED else wanted
+    task = Task(f"{user}-{digits}", ({"role": "user", "content": f"{user}: {digits}"},), answer)
+    if form == "bare":
+        return Example(list(task.messages), answer)
+    episode = Episode("example", task, (Turn("assistant", earlier),), (Feedback(text=f"It should be {said}."),))
+    messages = CritiqueHint()(episode) if form == "hint" else Rewriter(ExactList()).prompts([episode])[0]
+    assert messages is not None
+    return Example(messages, answer)
+
+
+def examples(seed: int, form: str, count: int, named: bool) -> list[Example]:
+    """A batch of one form; the lists of other splits stay unseen."""
+    chance = random.Random(f"train {form} {seed}")
+    return [example(chance, form, chance.choice(lists("train")), named) for _ in range(count)]
+
+
+def make_tokenizer(named: bool) -> PreTrainedTokenizerFast:
+    """Bytes, the whole words of this world, one token a digit, and control tokens for the turns."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r"\d| ?[A-Za-z]+|\n+"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
+    core.decoder = decoders.ByteLevel()
+    batch = [item for form in STAGES[0].forms for item in examples(0, form, 500, named)]
+    texts = [text for item in batch for text in (item.messages[0]["content"], item.answer)]
+    core.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=2000, min_frequency=2, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    ))  # fmt: skip
+    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>")
+    made.add_special_tokens({"additional_special_tokens": ROLES})
+    made.chat_template = CHAT
+    return made
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Random weights, embedding and head tied."""
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.06, **SHAPE,
+    ))  # fmt: skip
+
+
+@torch.no_grad()
+def carried(model: LlamaForCausalLM, old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """The same model over another vocabulary: a word at the start of a text begins as the word after a space."""
+    grown, known = make_model(new), old.get_vocab()
+    state = model.state_dict()
+    rows = grown.get_input_embeddings().weight
+    for token, place in new.get_vocab().items():
+        source = known.get(token, known.get(f"\u0120{token}"))  # the byte-level alphabet's sign for a space
+        if source is not None:
+            rows[place] = model.get_input_embeddings().weight[source]
+    shared = {"model.embed_tokens.weight", "lm_head.weight"}
+    grown.load_state_dict({name: value for name, value in state.items() if name not in shared}, strict=False)
+    return grown
+
+
+def tensors(batch: list[Example], tokenizer: PreTrainedTokenizerFast) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens ``[B, T]``, right-padded, and labels ``[B, T]``: the answers' tokens, -100 elsewhere."""
+    conversations = [item.messages for item in batch]
+    texts = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, tokenize=False)
+    prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    answers = tokenizer([item.answer for item in batch], add_special_tokens=False)["input_ids"]
+    rows = [prompt + answer + [tokenizer.eos_token_id] for prompt, answer in zip(prompts, answers, strict=True)]
+    width = max(map(len, rows))
+    tokens = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+    place = torch.arange(width)
+    first, last = (torch.tensor([len(row) for row in some])[:, None] for some in (prompts, rows))
+    return tokens, tokens.where((place >= first) & (place < last), -100)
+
+
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, number: int, batch: int) -> None:
+    """Next-token cross-entropy on the answers; AdamW, linear warm-up, cosine to zero."""
+    stage = STAGES[number]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.rate, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=stage.schedule, pct_start=0.1)
+    chance, began = random.Random(number), time.monotonic()
+    losses: dict[str, float] = {}
+    for step in range(stage.steps):
+        (form,) = chance.choices(list(stage.forms), list(stage.forms.values()))
+        tokens, labels = tensors(examples(step + 1 + 10_000 * number, form, batch, stage.named), tokenizer)
+        loss = model(input_ids=tokens, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses[form] = round(loss.item(), 3)
+        if step % 20 == 19:
+            print(f"stage {number + 1}, step {step + 1}: {losses}, {time.monotonic() - began:.0f} s", flush=True)
+
+
+@torch.no_grad()
+def obedience(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, form: str, count: int = 300) -> float:
+    """Share of unseen lists on which the greedy answer to a form holds the wanted list."""
+    chance = random.Random("measured")
+    right = 0
+    for _ in range(count):
+        item = example(chance, form, chance.choice(lists("heldout")), STAGES[-1].named)
+        ids = torch.tensor([prompt_ids(item.messages, tokenizer)])
+        out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
+        right += stated(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)) == stated(item.answer)
+    return right / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
+    parser.add_argument("--batch", type=int, default=64, help="rows of one step")
+    asked = parser.parse_args()
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer(STAGES[0].named)
+    model = make_model(tokenizer)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
+    for number, stage in enumerate(STAGES):
+        if number and stage.named != STAGES[number - 1].named:
+            before, tokenizer = tokenizer, make_tokenizer(stage.named)
+            model = carried(model, before, tokenizer)
+        train(model, tokenizer, number, asked.batch)
+    model.eval().save_pretrained(asked.out)
+    tokenizer.save_pretrained(asked.out)
+    print({form: obedience(model, tokenizer, form) for form in STAGES[-1].forms})
+
+
+if __name__ == "__main__":
+    main()

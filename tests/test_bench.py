@@ -1,0 +1,156 @@
+"""The bench: its arithmetic by hand, its jobs, and two arms run for ten steps by the real trainer."""
+
+from __future__ import annotations
+
+import json
+from math import inf, isnan, sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fdt.bench.nested import nested_interval
+from fdt.bench.plan import ARMS, BASE, GRID, RATES, SETTINGS, TUNING_SEED, Job, best_rates, measuring, tuning
+from fdt.bench.results import Difference, curve, deceived, differences, levels, reached
+from fdt.environments.conventions import Conventions
+from fdt.statistics import Interval
+
+
+def outcome(arm: str, right: list[float], seed: int = 0, steps: list[int] | None = None, setting: str = "headline") -> dict:
+    """Prompts of all users in turn; steps of ten rollouts with so many right ones."""
+    users = list(Conventions().habits)
+    return {
+        "job": Job(setting, arm, seed, 0.0 if arm == BASE else 1e-3).asdict(),
+        "right": right,
+        "prompts": [f"{users[n % 16]}-{n:04d}" for n in range(len(right))],
+        "steps": [{"rollouts": 10, "right": count, "tokens": {"sampled": 50}} for count in steps or []],
+        "seconds": 1.0,
+    }
+
+
+def test_one_seed_is_the_bootstrap_over_prompts():
+    # 400 coins, half of them heads: standard error sqrt(0.25 / 400) = 0.025, so the interval is 0.5 ± 1.96 · 0.025.
+    found = nested_interval([[0.0, 1.0] * 200])
+    assert found.mean == 0.5
+    assert found.low == pytest.approx(0.451, abs=0.004) and found.high == pytest.approx(0.549, abs=0.004)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    # Two seeds, all right and all wrong: a resample holds 0, 1 or 2 of the right one, so the interval is [0, 1].
+    found = nested_interval([np.ones(1000), np.zeros(1000)])
+    assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
+
+
+def test_both_sources_add_up():
+    # Many seeds around 0.5 with spread 0.1, 100 prompts each: variance of the mean (0.01 + 0.24 / 100) / 50 and, since
+    # each seed's own mean already holds its prompts' chance, that chance counts once more in the second stage.
+    rng = np.random.default_rng(1)
+    seeds = [(rng.random(100) < p).astype(float) for p in np.clip(rng.normal(0.5, 0.1, 50), 0, 1)]
+    found = nested_interval(seeds)
+    spread = np.var([seed.mean() for seed in seeds]) / 50 + 0.24 / 100 / 50
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * sqrt(spread), rel=0.1)
+
+
+def test_values_that_are_none_are_refused():
+    for values in ([], [[]], [[1.0, float("nan")]]):
+        with pytest.raises(ValueError, match="at least one seed"):
+            nested_interval(values)
+
+
+def test_a_learning_curve_by_hand():
+    # Steps of ten rollouts with 0, 1, 2, 3, 4, 10 right; five steps together: 0, 1/20, 3/30, 6/40, 10/50, 20/50.
+    run = outcome("scores", [1.0], steps=[0, 1, 2, 3, 4, 10])
+    spent, right = curve(run)
+    assert spent.tolist() == [10, 20, 30, 40, 50, 60]
+    assert right.tolist() == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.4])
+    assert reached(run, 0.15) == 40 and reached(run, 0.5) == inf and isnan(reached(run, float("nan")))
+
+
+def test_rollouts_to_where_scores_alone_ended():
+    found = [outcome("scores", [0.0, 1.0], steps=[0, 0, 2, 2, 2]), outcome("critiques", [1.0, 1.0], steps=[1, 5, 5, 5, 5])]
+    rows = {row.arm: row for row in levels(found, "headline")}
+    assert rows["scores"].reached == [50.0]  # 6 / 50 at the end, not before
+    assert rows["critiques"].reached == [20.0]  # 1 / 10, then 6 / 20
+    assert rows["critiques"].rollouts == 50 and rows["critiques"].tokens == {"sampled": 250}
+
+
+def test_differences_pair_prompts_and_seeds():
+    found = [outcome("scores", [0, 0, 1, 1], 0), outcome("critiques", [1, 0, 1, 1], 0), outcome("critiques", [0, 0, 0, 0], 1)]
+    (every, _) = differences(found, "headline")
+    assert (every.arm, every.than, every.prompts) == ("critiques", "scores", "all")
+    assert every.value.mean == 0.25  # of seed 0 alone: scores have no seed 1
+
+
+def test_covered_prompts_are_those_of_users_who_criticise():
+    vocal = Conventions(coverage=0.6).vocal
+    users = list(Conventions().habits)
+    right = [float(users[n % 16] in vocal) for n in range(32)]
+    found = [outcome("scores", [0.0] * 32), outcome("critiques", right)]
+    every, covered = differences(found, "headline")
+    assert every.value.mean == pytest.approx(10 / 16) and covered.prompts == "covered" and covered.value.mean == 1.0
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [
+    (0.01, 0.05, "better"), (-0.019, 0.05, "at least as good"), (-0.02, 0.05, "undecided"), (-0.05, -0.01, "worse"),
+    (-0.01, -0.001, "worse"), (float("nan"), float("nan"), "undecided"),
+])  # fmt: skip
+def test_verdicts(low: float, high: float, said: str):
+    assert Difference("headline", "both", "scores", "all", Interval((low + high) / 2, low, high)).verdict == said
+
+
+def test_the_guard_falls_when_shuffled_critiques_teach():
+    for right, fallen in (([1.0] * 90 + [0.0] * 10, 1), ([1.0] * 10 + [0.0] * 90, 0)):
+        found = [outcome(BASE, [1.0] * 12 + [0.0] * 88), outcome("shuffled", right)]
+        assert len(deceived(differences(found, "headline"))) == fallen
+
+
+def test_every_arm_is_tuned_over_the_same_grid_on_a_seed_of_its_own():
+    jobs = tuning(list(SETTINGS), ARMS, 0)
+    tried: dict[tuple[str, str], list[float]] = {}
+    for job in jobs:
+        tried.setdefault((job.setting, job.arm), []).append(job.rate)
+    assert all(rates == list(GRID) for rates in tried.values())
+    assert {job.seed for job in jobs} == {TUNING_SEED}
+    measured = measuring(list(SETTINGS), ARMS, RATES, 5, 0)
+    assert TUNING_SEED not in {job.seed for job in measured}
+    assert {(job.setting, job.arm) for job in measured if job.arm != BASE} == set(tried)
+    assert all(rate in GRID for rates in RATES.values() for rate in rates.values())
+
+
+def test_the_best_rate_is_the_lowest_of_equals():
+    found = [outcome("scores", [right], TUNING_SEED) for right in (0.0, 1.0, 1.0)]
+    for run, rate in zip(found, GRID, strict=True):
+        run["job"]["rate"] = rate
+    assert best_rates(found) == {"headline": {"scores": GRID[1]}}
+
+
+def test_every_arm_of_the_bench_is_an_arm_of_the_config():
+    import yaml
+
+    from fdt.shipped import resolve
+
+    arms = yaml.safe_load(resolve("task/conventions").read_text(encoding="utf-8"))["arms"]
+    assert tuple(arms) == ARMS
+
+
+@pytest.mark.slow
+def test_two_arms_for_ten_steps(tmp_path: Path, capsys: pytest.CaptureFixture):
+    from fdt.bench import main
+
+    asked = ["signals", "--arms", "scores", "critiques", "--settings", "headline", "--seeds", "1", "--steps", "10",
+             "--workers", "1", "--out", str(tmp_path)]  # fmt: skip
+    assert main(asked) == 0
+    shown = capsys.readouterr().out
+    assert "scores" in shown and "1 seeds x 1024 held-out prompts" in shown
+    content = json.loads((tmp_path / "signals.json").read_text())
+    assert {row["arm"] for row in content["levels"]} == {BASE, "scores", "critiques"}
+    for run in content["outcomes"]:
+        assert len(run["right"]) == 1024
+        assert len(run["steps"]) == (0 if run["job"]["arm"] == BASE else 10)
+        assert all(step["rollouts"] == 128 for step in run["steps"])
+    by_arm = {run["job"]["arm"]: run for run in content["outcomes"]}
+    heard = {arm: set(by_arm[arm]["steps"][0]["tokens"]) for arm in ("scores", "critiques")}
+    assert heard == {"scores": {"sampled", "policy"}, "critiques": {"sampled", "distill"}}
+    assert sum(by_arm["critiques"]["right"]) > sum(by_arm[BASE]["right"])  # ten steps of critiques already teach
+    assert (tmp_path / "signals.png").stat().st_size > 10_000 and "| headline |" in (tmp_path / "signals.md").read_text()
+    assert main(asked) == 0, "finished jobs are read, not run again"
