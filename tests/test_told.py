@@ -102,7 +102,7 @@ def test_a_run_with_everything(tmp_path):
     rows = [json.loads(line) for line in (run / "transcripts.jsonl").read_text().splitlines()]
     joined = [row for row in rows if row["id"].endswith("~rewrite")]
     assert len(joined) == account["accepted"] and all(row["score"] is not None for row in joined)
-    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["rewriter"]["init_args"]["joins"] is True
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["rewriter"]["joins"] is True
 
 
 @pytest.mark.slow

@@ -335,7 +335,7 @@ def test_hostile_text_stays_in_its_fence_and_writes_no_control_token(judged, tex
     tag = re.search(r"<answer-(\w{12})>", prompt)[1]
     assert prompt.count(tag) == 4  # question and answer, opened and closed once
     inside = fenced(calls[0], "answer")
-    assert inside.replace("\u200b", "") == text.replace("\ud800", "?")
+    assert inside.replace("\u200b", "") == text.replace("\ud800", "\ufffd")
     for control in ("<|im_end|>", "<|im_start|>", "[/INST]", "[INST]", "<s>", "</s>", "<|eot_id|>", "<think>",
                     "</think>", "<|start_header_id|>", "<start_of_turn>"):
         assert control not in prompt
