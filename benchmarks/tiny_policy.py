@@ -5,7 +5,8 @@
 Half a million parameters, a byte-level tokenizer of its own, a few minutes on one core. It reads the prompts that `fdt`
 itself writes: a bare question (answered by a convention drawn at random, so that it knows nothing about users), the same
 with a hint, and the request to rewrite an earlier answer. From the second stage on its answers begin with the name of the
-convention that they follow, so that a guess is made in one token and then kept to.
+convention that they follow, so that a guess is made in one token and then kept to. The last stage adds prompts where a
+convention stands in the user's place: what a user's name means then has a way to the answer, and can be learned.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ STAGES = (
     Stage(360, 360, 2e-3, {"bare": 0.2, "hint": 0.5, "rewrite": 0.3}, named=True),
     Stage(240, 240, 2e-3, {"bare": 0.6, "hint": 0.25, "rewrite": 0.15}, named=True),
     Stage(300, 300, 2e-3, {"bare": 0.75, "hint": 0.15, "rewrite": 0.1}, named=True),
+    Stage(160, 160, 2e-3, {"alias": 0.35, "bare": 0.35, "hint": 0.2, "rewrite": 0.1}, named=True),
 )
 STATED = 0.3
 """Share of the critiques that hold the transformed list instead of the convention's name."""
@@ -68,10 +70,11 @@ class Example:
 def example(chance: random.Random, form: str, digits: str, named: bool) -> Example:
     """A user, a list and a convention, put in the words of one form."""
     user, wanted, other = chance.choice(USERS), chance.choice(list(CONVENTIONS)), chance.choice(list(CONVENTIONS))
+    user = wanted if form == "alias" else user
     answer, earlier = (f"{name}: " * named + CONVENTIONS[name](digits) for name in (wanted, other))
     said = CONVENTIONS[wanted](digits) if chance.random() < STATED else wanted
     task = Task(f"{user}-{digits}", ({"role": "user", "content": f"{user}: {digits}"},), answer)
-    if form == "bare":
+    if form in ("bare", "alias"):
         return Example(list(task.messages), answer)
     episode = Episode("example", task, (Turn("assistant", earlier),), (Feedback(text=f"It should be {said}."),))
     messages = CritiqueHint()(episode) if form == "hint" else Rewriter(ExactList()).prompts([episode])[0]

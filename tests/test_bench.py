@@ -22,7 +22,7 @@ def outcome(arm: str, right: list[float], seed: int = 0, steps: list[int] | None
     return {
         "job": Job(setting, arm, seed, 0.0 if arm == BASE else 1e-3).asdict(),
         "right": right,
-        "prompts": [f"{users[n % 16]}-{n:04d}" for n in range(len(right))],
+        "prompts": [f"{users[n % 8]}-{n:04d}" for n in range(len(right))],
         "steps": [{"rollouts": 10, "right": count, "tokens": {"sampled": 50}} for count in steps or []],
         "seconds": 1.0,
     }
@@ -84,10 +84,10 @@ def test_differences_pair_prompts_and_seeds():
 def test_covered_prompts_are_those_of_users_who_criticise():
     vocal = Conventions(coverage=0.6).vocal
     users = list(Conventions().habits)
-    right = [float(users[n % 16] in vocal) for n in range(32)]
+    right = [float(users[n % 8] in vocal) for n in range(32)]
     found = [outcome("scores", [0.0] * 32), outcome("critiques", right)]
     every, covered = differences(found, "headline")
-    assert every.value.mean == pytest.approx(10 / 16) and covered.prompts == "covered" and covered.value.mean == 1.0
+    assert every.value.mean == pytest.approx(5 / 8) and covered.prompts == "covered" and covered.value.mean == 1.0
 
 
 @pytest.mark.parametrize(("low", "high", "said"), [

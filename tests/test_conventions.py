@@ -45,7 +45,7 @@ def test_splits_share_no_list_and_every_list_tells_the_conventions_apart():
 
 
 def test_conventions_are_dealt_out_evenly_and_by_seed():
-    assert set(Counter(Conventions().habits.values()).values()) == {2}
+    assert set(Counter(Conventions(users=16).habits.values()).values()) == {2}
     assert Conventions(world=0).habits != Conventions(world=1).habits
     assert len(set(Conventions(users=8).habits.values())) == 8
 
@@ -81,7 +81,7 @@ def test_the_verdict_is_on_the_list_alone():
 
 
 def test_who_criticises_names_the_convention_whatever_the_answer():
-    world = Conventions(coverage=0.6)
+    world = Conventions(users=16, coverage=0.6)
     assert len(world.vocal) == 10  # 0.6 · 16 = 9.6
     for task in world.tasks("train", 100, 0):
         user = task.meta["user"]
@@ -115,7 +115,7 @@ def test_one_knob_leaves_the_chance_of_the_others_alone():
 
 
 def test_shuffled_critiques_never_name_what_the_user_wants_more_often_than_another_convention():
-    world = Conventions(shuffled=True)
+    world = Conventions(users=16, shuffled=True)
     task = world.tasks("train", 1, 0)[0]
     named = Counter(said(world, task, "0000", seed).text.split()[-1].rstrip(".") for seed in range(3000))
     # One other user of fifteen shares the convention, two share each of the other seven.

@@ -43,7 +43,7 @@ SHARES = {"train": 0.5, "heldout": 0.9, "test": 1.0}
 class Conventions(Environment):
     """Users, their conventions, and what they say about an answer. Held-out and test prompts: same users, new lists."""
 
-    users: int = 16
+    users: int = 8
     """How many users there are, at most 16; conventions are dealt out evenly."""
     coverage: float = 1.0
     """Share of the users who criticise; rounded to whole users."""
