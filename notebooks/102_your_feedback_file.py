@@ -19,6 +19,11 @@
 # will a model learn from each row?*
 
 # %%
+import warnings
+
+warnings.filterwarnings("ignore", message="IProgress not found")  # progress bars are plain text here
+
+# %%
 import csv
 import subprocess
 import sys
