@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,10 +17,15 @@ MARK = re.compile(r"<[^<>\s'\"{}%]{1,40}>|\[/?[A-Z][A-Z_]+\]|#{2,} ?[A-Za-z]+:"
                   r"|\b(?i:user|human|assistant|bot|system|instruction|response):")
 
 
+def longest_first(strings: Iterable[str]) -> tuple[str, ...]:
+    """Longest first, equal lengths by name: a set's own order changes with every process."""
+    return tuple(sorted(strings, key=lambda s: (-len(s), s)))
+
+
 @lru_cache(maxsize=8)
 def control_strings(tokenizer: Any) -> tuple[str, ...]:
     """Strings that the tokenizer turns into one added token (``<|im_end|>``, ``<think>`` …), longest first."""
-    return tuple(sorted((s for s in tokenizer.get_added_vocab() if s.strip()), key=len, reverse=True))
+    return longest_first(s for s in tokenizer.get_added_vocab() if s.strip())
 
 
 @lru_cache(maxsize=8)
@@ -31,7 +36,7 @@ def role_marks(tokenizer: Any) -> tuple[str, ...]:
     """
     template = tokenizer.chat_template
     source = "\n".join(template.values()) if isinstance(template, dict) else template or ""
-    return tuple(sorted(set(MARK.findall(source)) - set(control_strings(tokenizer)), key=len, reverse=True))
+    return longest_first(set(MARK.findall(source)) - set(control_strings(tokenizer)))
 
 
 @lru_cache(maxsize=8)
