@@ -15,7 +15,7 @@ from fdt.models import resolve_model
 from fdt.reading import hidden_of
 from fdt.trunk import Trunk
 from objectives import Scored
-from objectives.head import native_bfloat16
+from objectives.products import native_bfloat16
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from objectives.head import Gradients, chunks, eager, logits, product
+from objectives.head import Gradients, eager
+from objectives.products import chunks, logits, product
 
 Pull = Callable[[Tensor | None], Tensor]
 """From the gradient of values [n] (None: ones) to that of their logits [n, V]; called once."""

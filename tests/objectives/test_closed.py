@@ -8,7 +8,7 @@ from objectives import Scored, forward_kl, js, reverse_kl
 from objectives.closed import CLOSED
 from objectives.distill import Distill
 from objectives.divergence import LOG_FLOOR
-from objectives.head import rounded_twice
+from objectives.products import rounded_twice
 
 
 def pair(dtype=torch.float64, floored=False):
