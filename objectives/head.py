@@ -78,7 +78,7 @@ class Normaliser(torch.autograd.Function):
             if entropy is not None:
                 entropy[rows] = z.log() - (mass[:, None] @ scores[..., None])[:, 0, 0] / z
             if slope is not None:
-                slope[rows] = product(mass.div_(z[:, None]), weight, hidden.dtype)
+                slope[rows] = product(mass, weight, hidden.dtype) / z[:, None]
         ctx.save_for_backward(hidden, weight, log_z, slope)
         ctx.mark_non_differentiable(*(value for value in (entropy, top, listed) if value is not None))
         return log_z, entropy, top, listed
