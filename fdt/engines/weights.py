@@ -1,0 +1,144 @@
+"""Weights handed over by folder: the policy's are written, the server reads them, and only when they have changed."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+
+from fdt.engines.completions import Away, manage
+from fdt.errors import UserError
+from fdt.policy import Policy
+from fdt.ranks import together
+from fdt.sharding import is_sharded
+
+ADAPTERS = ("start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora and a --max-lora-rank that is not "
+            "below model.lora.rank, where it can read the folder data.engine.init_args.folder")  # fmt: skip
+WHOLE = ("start the server with VLLM_SERVER_DEV_MODE=1 on a loopback address, where it can read the folder "
+         "data.engine.init_args.folder; or train adapters (model.lora)")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where to reach a server."""
+
+    url: str
+    """Up to and including /v1."""
+    key: str | None
+    deadline: float
+    own: bool
+    """Whether this rank started it, and nobody else uses it."""
+
+    def call(self, path: str, body: dict | None, remedy: str):
+        """One management call, whose refusal is explained by the remedy."""
+        try:
+            return manage(self.url, self.key, self.deadline, path, body)
+        except UserError as fault:
+            raise UserError(fault.what, fault.got, fault.expected, remedy, fault.key, fault.path) from None
+
+    @property
+    def root(self) -> str:
+        """The address above /v1, where the development endpoints are."""
+        return self.url.removesuffix("/v1")
+
+    @property
+    def local(self) -> bool:
+        """Whether nobody outside this machine can reach it at this address."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+
+def fingerprint(policy: Policy) -> tuple[int, ...]:
+    """One number for each trainable tensor, which changes when any of its bits does."""
+    found = [torch.hash_tensor(p.detach()).view(torch.int64) for p in policy.trainable()]
+    return tuple(torch.stack(found).tolist())
+
+
+@dataclass
+class Weights:
+    """Keeps what one server holds equal to the policy.
+
+    Args:
+        folder: where the folders are made; both sides read it. None: the place for temporary files.
+    """
+
+    folder: str | None
+    held: tuple[int, ...] | None = None
+    """Fingerprint of what the server holds; None where nobody knows."""
+    name: str = ""
+    """Names those weights to the server."""
+    count: int = 0
+    mark: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Tells this run's weights from those of another, on a server that both use."""
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and not Path(self.folder).is_dir():
+            raise UserError("no such folder", got=self.folder, expected="a folder that this run and the server see",
+                            key="data.engine.init_args.folder")  # fmt: skip
+        self.place = tempfile.TemporaryDirectory(prefix="fdt-weights-", dir=self.folder)
+
+    def sync(self, server: Server, policy: Policy, base: str) -> str:
+        """The model to ask for, after the weights were handed over if they have changed.
+
+        Args:
+            base: the server's name of the model without adapters.
+
+        Raises:
+            Away: where the server does not answer.
+            UserError: where it does not take weights.
+        """
+        if is_sharded(policy):
+            raise UserError("sharded weights are not handed to a server", got="FSDP2", key="data.engine",
+                            expected="fdt.engines.HuggingFace, or ddp")  # fmt: skip
+        found = fingerprint(policy)
+        if found != self.held:
+            self.count += 1
+            old, self.name, self.held = self.name, f"fdt-{self.mark}-{self.count}", None
+            target = Path(self.place.name).resolve() / self.name
+            (self._whole if policy.lora is None else self._adapter)(server, policy, target, old)
+            self.held = found
+            if old:
+                # The present ones stay: a server may read an adapter again after it made room for others.
+                shutil.rmtree(target.with_name(old), ignore_errors=True)
+        return base if policy.lora is None else self.name
+
+    def _adapter(self, server: Server, policy: Policy, target: Path, old: str) -> None:
+        # Under a new name each time: a server keeps what it computed for a name, prefixes above all.
+        policy.model.save_pretrained(target, save_embedding_layers=False)
+        server.call("/load_lora_adapter", {"lora_name": self.name, "lora_path": str(target)}, ADAPTERS)
+        if old:
+            try:
+                manage(server.url, server.key, server.deadline, "/unload_lora_adapter", {"lora_name": old})
+            except UserError:
+                return  # a server that was started anew has never heard of it
+
+    def _whole(self, server: Server, policy: Policy, target: Path, old: str) -> None:
+        if not server.local:
+            raise UserError("whole weights are handed over by development calls that ask for no key", got=server.url,
+                            expected="a loopback address", remedy=WHOLE, key="data.engine.init_args.url")  # fmt: skip
+        if together() and not server.own:
+            raise UserError("several ranks would overwrite each other's weights on one server", got=server.url,
+                            expected="null, so that each rank starts its own", key="data.engine.init_args.url")  # fmt: skip
+        policy.causal.save_pretrained(target)
+        rpc = {"method": "reload_weights", "kwargs": {"weights_path": str(target)}}
+        server.call(f"{server.root}/collective_rpc", rpc, WHOLE)
+        # What it computed with the old weights must not serve the new ones.
+        server.call(f"{server.root}/reset_prefix_cache", {}, WHOLE)
+        server.call(f"{server.root}/update_weight_version", {"new_version": self.name}, WHOLE)
+
+    def verify(self, server: Server, policy: Policy) -> None:
+        """A server that was started anew serves its own weights under the same name: raises `Away` where it does."""
+        if policy.lora is not None:
+            return  # it would not know the adapter's name
+        found = server.call(f"{server.root}/weight_info", None, WHOLE)
+        if found.get("weight_version") != self.name:
+            raise Away("the server was started anew and has forgotten the weights")
