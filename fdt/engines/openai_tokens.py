@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAITokens(Served):
-    """A server with an OpenAI-compatible completions endpoint that returns token ids and log-probs, whose weights stay
-    as they are: for `fdt predict` and `validate`. Training on its answers needs a mismatch gate, since the policy that
-    trains moves away from the one that answers.
+    """Any server with an OpenAI-compatible completions endpoint that returns token ids and log-probs.
+
+    Its weights stay as they are: for `fdt predict` and `validate`. Training on its answers needs a mismatch gate, since
+    the policy that trains moves away from the one that answers.
     """
 
     url: str

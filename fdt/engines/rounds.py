@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fdt.engines.base import FORCED, Limit, Sample
@@ -80,6 +80,12 @@ def answers(
         for (_, draft), answer in zip(live, ask(asks), strict=True):
             draft.hear(answer, tokenizer.eos_token_id)
         number += 1
+
+
+def capped(limits: Sequence[Limit] | None, count: int, longest: int) -> list[Limit]:
+    """A limit for each of ``count`` prompts that says how many tokens: ``longest`` where it left that open."""
+    given = [Limit()] * count if limits is None else limits
+    return [limit if limit.tokens is not None else replace(limit, tokens=longest) for limit in given]
 
 
 def _mixed(seed: int | None, place: int, number: int) -> int | None:

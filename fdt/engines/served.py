@@ -6,7 +6,7 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -53,7 +53,7 @@ class Served(Engine):
             Away: where the server does not answer.
         """
 
-    def check(self) -> None:
+    def check(self, policy: Policy) -> None:
         """Called after the answers: raises `Away` where they came from other weights than `reach` promised."""
 
     def lost(self, away: Away) -> None:
@@ -75,15 +75,14 @@ class Served(Engine):
         if not prompts:
             return []
         from fdt.engines.completions import Away  # brings openai, which takes a second to import
-        from fdt.engines.rounds import answers
+        from fdt.engines.rounds import answers, capped
 
-        limits = [limit if limit.tokens is not None else replace(limit, tokens=self.max_new_tokens)
-                  for limit in (limits if limits is not None else [Limit()] * len(prompts))]
+        limits = capped(limits, len(prompts), self.max_new_tokens)
         since, tries = None, 0
         while True:
             try:
                 found = answers(self.reach(policy).ask, policy.tokenizer, prompts, seed, limits)
-                self.check()
+                self.check(policy)
                 return found
             except Away as away:
                 since, tries = since if since is not None else time.monotonic(), tries + 1

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdt.engines.served import Served, read_key
+from fdt.engines.vllm import DECIDED, settings
 from fdt.errors import UserError
-from fdt.models import resolve_model
 from fdt.policy import Policy
 
 if TYPE_CHECKING:
@@ -22,23 +22,18 @@ if TYPE_CHECKING:
 
 PYTHON = "FDT_VLLM_PYTHON"
 NAME = "policy"
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The adapter ranks that vLLM can be told of."""
-SET_HERE = {"--model", "--host", "--port", "--dtype", "--served-model-name", "--max-model-len", "--api-key",
-            "--generation-config", "--override-generation-config", "--logits-processors", "--logprobs-mode",
-            "--enable-lora", "--max-lora-rank", "--max-loras", "--max-cpu-loras"}  # fmt: skip
-"""What this engine decides, or what would bend the distribution that answers are drawn from."""
+SET_HERE = {"--" + name.replace("_", "-") for name in DECIDED} | {"--host", "--port", "--served-model-name", "--api-key"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class VLLMServer(Served):
-    """A vLLM server: one that this engine starts on 127.0.0.1 and ends with the run (each rank its own), or a running
-    one. Answers are drawn from the policy's own distribution: temperature 1, nothing cut off, no penalty, and none of
-    the model's own generation settings.
+    """A vLLM server beside the trainer, started by the run or running already, that gets the weights after each update.
 
-    The weights follow every update, by folder: adapters through the server's runtime LoRA endpoint, whole weights
-    through its ``reload_weights`` call. A server that is killed is started again, or waited for, and gets the present
-    weights before it answers.
+    One of our own listens on 127.0.0.1 and ends with the run; each rank has its own. Answers are drawn from the
+    policy's own distribution: temperature 1, nothing cut off, no penalty, none of the model's own generation settings.
+    Weights are handed over by folder: adapters through the server's runtime LoRA endpoint, whole weights through its
+    ``reload_weights`` call. A server that is killed is started again, or waited for, and gets the present weights
+    before it answers.
     """
 
     url: str | None = None
@@ -70,15 +65,16 @@ class VLLMServer(Served):
     def reach(self, policy: Policy) -> Completions:
         from fdt.engines.completions import Completions
 
-        state = self._state
-        state.server = self._server(policy)
-        base = NAME if self.url is None else _base(state.server)
-        state.policy, model = policy, state.weights.sync(state.server, policy, base)
-        return Completions(state.server.url, state.server.key, model, policy.tokenizer.eos_token_id, 1.0, self.deadline,
+        weights = self._state.weights
+        weights.server = server = self._server(policy)
+        weights.sync(policy)
+        name = weights.name if policy.lora is not None else NAME if self.url is None else _base(server)
+        return Completions(server.url, server.key, name, policy.tokenizer.eos_token_id, 1.0, self.deadline,
                            self.concurrency, 0)  # fmt: skip
 
-    def check(self) -> None:
-        self._state.weights.verify(self._state.server, self._state.policy)
+    def check(self, policy: Policy) -> None:
+        if policy.lora is None:  # else a server that was started anew would not know the adapter's name
+            self._state.weights.verify()
 
     def lost(self, away: Away) -> None:
         self._state.weights.held = None
@@ -107,34 +103,29 @@ class VLLMServer(Served):
             self.close()
         if state.child is None:
             state.child = self._start(policy)
+            state.ran = True
         return Server(state.child.url, state.child.key, self.deadline, True)
 
     def _start(self, policy: Policy) -> Child:
         from fdt.engines.child import Child
+        from fdt.engines.completions import Away
 
         python, folder = find_python(self.python), Path(self._state.weights.place.name).resolve()
         command = [python, "-m", "vllm.entrypoints.openai.api_server", *self._options(policy)]
         child = Child(lambda port: [*command, "--port", str(port)], folder, variables(policy))
         try:
             child.wait(self.patience)
-        except BaseException:
+        except BaseException as fault:
             child.stop()
+            if isinstance(fault, UserError) and self._state.ran:
+                raise Away(str(fault)) from fault  # it did come up before: a run with trained weights waits for it
             raise
         return child
 
     def _options(self, policy: Policy) -> list[str]:
-        place = resolve_model(policy.base)
-        place = str(Path(place).resolve()) if Path(place).exists() else place
-        dtype = str(policy.causal.dtype).removeprefix("torch.") if self.dtype == "auto" else self.dtype
-        options = ["--model", place, "--host", "127.0.0.1", "--dtype", dtype, "--served-model-name", NAME,
-                   "--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]  # fmt: skip
-        if self.max_model_len is not None:
-            options += ["--max-model-len", str(self.max_model_len)]
-        if policy.lora is not None:
-            rank = next((rank for rank in RANKS if rank >= policy.lora.rank), policy.lora.rank)
-            # Two in memory: the next one is loaded before the last one is dropped.
-            options += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", "1", "--max-cpu-loras", "2"]
-        return [*options, *self.arguments]
+        told = settings(policy, self.dtype, self.max_model_len) | {"host": "127.0.0.1", "served_model_name": NAME}
+        options = [[f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])] for name, value in told.items()]
+        return [*(word for pair in options for word in pair), *self.arguments]
 
 
 class State:
@@ -145,8 +136,7 @@ class State:
 
         self.weights: Weights = Weights(folder)
         self.child: Child | None = None
-        self.server: Server | None = None
-        self.policy: Policy | None = None
+        self.ran = False
 
 
 def variables(policy: Policy) -> dict[str, str]:

@@ -6,6 +6,7 @@ import ipaddress
 import secrets
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,8 +65,8 @@ def fingerprint(policy: Policy) -> tuple[int, ...]:
 
 
 @dataclass
-class Weights:
-    """Keeps what one server holds equal to the policy.
+class Handover(ABC):
+    """Keeps what one engine holds equal to the policy.
 
     Args:
         folder: where the folders are made; both sides read it. None: the place for temporary files.
@@ -73,9 +74,9 @@ class Weights:
 
     folder: str | None
     held: tuple[int, ...] | None = None
-    """Fingerprint of what the server holds; None where nobody knows."""
+    """Fingerprint of what the engine holds; None where nobody knows."""
     name: str = ""
-    """Names those weights to the server."""
+    """Names those weights to the engine."""
     count: int = 0
     mark: str = field(default_factory=lambda: secrets.token_hex(4))
     """Tells this run's weights from those of another, on a server that both use."""
@@ -86,34 +87,58 @@ class Weights:
                             key="data.engine.init_args.folder")  # fmt: skip
         self.place = tempfile.TemporaryDirectory(prefix="fdt-weights-", dir=self.folder)
 
-    def sync(self, server: Server, policy: Policy, base: str) -> str:
-        """The model to ask for, after the weights were handed over if they have changed.
-
-        Args:
-            base: the server's name of the model without adapters.
+    def sync(self, policy: Policy) -> Path:
+        """Hands the weights over if they have changed; returns the folder of the present ones.
 
         Raises:
-            Away: where the server does not answer.
+            Away: where a server does not answer.
             UserError: where it does not take weights.
         """
         if is_sharded(policy):
-            raise UserError("sharded weights are not handed to a server", got="FSDP2", key="data.engine",
+            raise UserError("sharded weights are not handed to another engine", got="FSDP2", key="data.engine",
                             expected="fdt.engines.HuggingFace, or ddp")  # fmt: skip
+        place = Path(self.place.name).resolve()
         found = fingerprint(policy)
         if found != self.held:
             self.count += 1
             old, self.name, self.held = self.name, f"fdt-{self.mark}-{self.count}", None
-            target = Path(self.place.name).resolve() / self.name
-            (self._whole if policy.lora is None else self._adapter)(server, policy, target, old)
+            if policy.lora is None:
+                policy.causal.save_pretrained(place / self.name)
+            else:
+                policy.model.save_pretrained(place / self.name, save_embedding_layers=False)
+            self.deliver(place / self.name, old, policy.lora is not None)
             self.held = found
             if old:
                 # The present ones stay: a server may read an adapter again after it made room for others.
-                shutil.rmtree(target.with_name(old), ignore_errors=True)
-        return base if policy.lora is None else self.name
+                shutil.rmtree(place / old, ignore_errors=True)
+        return place / self.name
 
-    def _adapter(self, server: Server, policy: Policy, target: Path, old: str) -> None:
+    @abstractmethod
+    def deliver(self, target: Path, old: str, adapter: bool) -> None:
+        """Has the engine read a folder.
+
+        Args:
+            target: the folder; its name is the new weights'.
+            old: name of the weights before them, or nothing.
+            adapter: whether it holds an adapter, or else a whole model.
+        """
+
+
+@dataclass
+class Weights(Handover):
+    """Hands weights to a server."""
+
+    server: Server | None = None
+
+    def deliver(self, target: Path, old: str, adapter: bool) -> None:
+        assert self.server is not None
+        if adapter:
+            self._adapter(self.server, target, old)
+        else:
+            self._whole(self.server, target)
+
+    def _adapter(self, server: Server, target: Path, old: str) -> None:
         # Under a new name each time: a server keeps what it computed for a name, prefixes above all.
-        policy.model.save_pretrained(target, save_embedding_layers=False)
         server.call("/load_lora_adapter", {"lora_name": self.name, "lora_path": str(target)}, ADAPTERS)
         if old:
             try:
@@ -121,24 +146,22 @@ class Weights:
             except UserError:
                 return  # a server that was started anew has never heard of it
 
-    def _whole(self, server: Server, policy: Policy, target: Path, old: str) -> None:
+    def _whole(self, server: Server, target: Path) -> None:
         if not server.local:
             raise UserError("whole weights are handed over by development calls that ask for no key", got=server.url,
                             expected="a loopback address", remedy=WHOLE, key="data.engine.init_args.url")  # fmt: skip
         if together() and not server.own:
             raise UserError("several ranks would overwrite each other's weights on one server", got=server.url,
                             expected="null, so that each rank starts its own", key="data.engine.init_args.url")  # fmt: skip
-        policy.causal.save_pretrained(target)
         rpc = {"method": "reload_weights", "kwargs": {"weights_path": str(target)}}
         server.call(f"{server.root}/collective_rpc", rpc, WHOLE)
         # What it computed with the old weights must not serve the new ones.
         server.call(f"{server.root}/reset_prefix_cache", {}, WHOLE)
         server.call(f"{server.root}/update_weight_version", {"new_version": self.name}, WHOLE)
 
-    def verify(self, server: Server, policy: Policy) -> None:
+    def verify(self) -> None:
         """A server that was started anew serves its own weights under the same name: raises `Away` where it does."""
-        if policy.lora is not None:
-            return  # it would not know the adapter's name
-        found = server.call(f"{server.root}/weight_info", None, WHOLE)
+        assert self.server is not None
+        found = self.server.call(f"{self.server.root}/weight_info", None, WHOLE)
         if found.get("weight_version") != self.name:
             raise Away("the server was started anew and has forgotten the weights")
