@@ -298,12 +298,19 @@ def gone(pid: int, seconds: float = 20) -> bool:
 
 
 def test_a_server_ends_with_the_run_even_where_that_is_killed(tmp_path):
-    run = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    folder = tmp_path / "server"
+    folder.mkdir()
+    run = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True)
     server = int(run.stdout.readline())
     assert not gone(server, 0.3)
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert gone(server)
+    for _ in range(100):
+        if not folder.exists():
+            break
+        time.sleep(0.1)
+    assert not folder.exists(), "nor do weights stay behind"
 
 
 def test_a_server_that_does_not_come_up_says_why(tmp_path):

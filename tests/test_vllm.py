@@ -24,7 +24,7 @@ from fdt.engines.keeper import end
 from fdt.engines.vllm_server import variables
 from fdt.errors import UserError
 from fdt.policy import LoRA, Policy
-from tests.runs import config, quick
+from tests.runs import config, environment, quick
 from tests.tiny import save_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -215,6 +215,26 @@ def test_a_run_with_a_server_of_its_own_that_is_killed(tmp_path, wide_model):
     probes = [round(note["own"], 4) for note in found]
     assert len(set(probes)) >= 3, "which differ from step to step"
     assert "Trying again" in done.stderr
-    with (tmp_path / "run" / "metrics" / "version_0" / "metrics.csv").open() as file:
-        gaps = [float(row["train/engine_gap"]) for row in csv.DictReader(file) if row.get("train/engine_gap")]
-    assert len(gaps) == 3 and all(0 <= value < 1e-4 for value in gaps)
+    found = gaps(tmp_path)
+    assert len(found) == 3 and all(0 <= value < 1e-4 for value in found)
+
+
+def gaps(folder: Path) -> list[float]:
+    with (folder / "run" / "metrics" / "version_0" / "metrics.csv").open() as file:
+        return [float(row["train/engine_gap"]) for row in csv.DictReader(file) if row.get("train/engine_gap")]
+
+
+@pytest.mark.parametrize("lora", [{"rank": 4}, None], ids=["adapters", "whole"])
+def test_a_run_in_vllms_own_environment(tmp_path, wide_model, lora):
+    """Two steps without a server. Were the second step's answers drawn from old weights, the gap would show it."""
+    (tmp_path / "model").symlink_to(wide_model)
+    made = {"class_path": "fdt.engines.VLLM", "init_args": {"max_new_tokens": 6, "max_model_len": 512, "options": {
+        "enforce_eager": True, "distributed_executor_backend": "uni"}}}  # fmt: skip
+    path = config(tmp_path, data__engine=made, data__critic={"class_path": "tests.probes.EvenBytes"},
+                  model__optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 50.0}}, model__lora=lora,
+                  trainer__num_sanity_val_steps=0, trainer__max_steps=2, data__evaluation_limit=1)  # fmt: skip
+    done = subprocess.run([str(PYTHON), "-m", "fdt", "fit", "-c", str(path)], env=environment(), capture_output=True,
+                          text=True, timeout=500, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = gaps(tmp_path)
+    assert len(found) == 2 and all(0 <= value < 1e-4 for value in found)

@@ -46,7 +46,7 @@ class Child:
             except OSError as fault:
                 raise UserError(f"the server cannot be started: {fault}", got=str(command(port)[0]),
                                 key="data.engine.init_args.python") from fault  # fmt: skip
-        watch = [sys.executable, "-I", keeper.__file__, str(self.process.pid)]
+        watch = [sys.executable, "-I", keeper.__file__, str(self.process.pid), str(folder)]
         self.keeper = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)
 
     @property
@@ -76,7 +76,5 @@ class Child:
 
     def stop(self) -> None:
         """Ends it and whatever it started."""
-        assert self.keeper.stdin is not None
-        self.keeper.stdin.close()
-        self.keeper.wait()
+        self.keeper.communicate(b"the run goes on")
         self.process.wait()

@@ -1,10 +1,12 @@
-"""Ends a server when the run that started it is gone, however that ended: ``python keeper.py PID``.
+"""Ends a server when the run that started it is gone, however that ended: ``python keeper.py PID FOLDER``.
 
-Its standard input is a pipe that the run holds and never writes to. When the pipe closes, the process group of the
-server is ended, and with it whatever the server started. Standard library alone: this is run as a file.
+Its standard input is a pipe that the run holds. When the pipe closes, the process group of the server is ended, and
+with it whatever the server started. The server's folder is removed too, unless the run wrote something into the pipe:
+then it is there to do that itself. Standard library alone: this is run as a file.
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -29,5 +31,7 @@ def end(group: int) -> None:
 if __name__ == "__main__":
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # the run's own end is what counts
-    sys.stdin.buffer.read()
+    alone = not sys.stdin.buffer.read()
     end(int(sys.argv[1]))
+    if alone:
+        shutil.rmtree(sys.argv[2], ignore_errors=True)

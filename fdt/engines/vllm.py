@@ -87,6 +87,9 @@ def settings(policy: Policy, dtype: str, max_model_len: int | None) -> dict[str,
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
     }
+    if policy.device.type == "cpu":
+        # A prompt read in parts ends the server where requests have seeds: "CPU Generator does not use offset".
+        found["enable_chunked_prefill"] = False
     if max_model_len is not None:
         found["max_model_len"] = max_model_len
     if policy.lora is not None:

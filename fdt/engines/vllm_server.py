@@ -14,6 +14,7 @@ from fdt.engines.served import Served, read_key
 from fdt.engines.vllm import DECIDED, settings
 from fdt.errors import UserError
 from fdt.policy import Policy
+from feedback.gateway import Outage
 
 if TYPE_CHECKING:
     from fdt.engines.child import Child
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 PYTHON = "FDT_VLLM_PYTHON"
 NAME = "policy"
+DEATHS = 3
+"""A server of our own that dies so often over the same answers is not started again."""
 SET_HERE = {"--" + name.replace("_", "-") for name in DECIDED} | {"--host", "--port", "--served-model-name", "--api-key"}
 
 
@@ -73,11 +76,18 @@ class VLLMServer(Served):
                            self.concurrency, 0)  # fmt: skip
 
     def check(self, policy: Policy) -> None:
+        self._state.deaths = 0
         if policy.lora is None:  # else a server that was started anew would not know the adapter's name
             self._state.weights.verify()
 
     def lost(self, away: Away) -> None:
-        self._state.weights.held = None
+        state = self._state
+        state.weights.held = None
+        if state.child is not None and not state.child.alive:
+            state.deaths += 1
+            if state.deaths >= DEATHS:
+                raise Outage("VLLMServer", None, "data.engine", f"a server that died {DEATHS} times over one call",
+                             "one that lives", f"Its last words:\n{state.child.tail()}")  # fmt: skip
 
     def close(self) -> None:
         """Ends the server, where it is this engine's own; the next answer starts another."""
@@ -124,8 +134,15 @@ class VLLMServer(Served):
 
     def _options(self, policy: Policy) -> list[str]:
         told = settings(policy, self.dtype, self.max_model_len) | {"host": "127.0.0.1", "served_model_name": NAME}
-        options = [[f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])] for name, value in told.items()]
-        return [*(word for pair in options for word in pair), *self.arguments]
+        return [word for name, value in told.items() for word in option(name, value)] + list(self.arguments)
+
+
+def option(name: str, value: Any) -> list[str]:
+    """One argument of vLLM's as its command line has it."""
+    dashed = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{dashed}" if value else f"--no-{dashed}"]
+    return [f"--{dashed}", str(value)]
 
 
 class State:
@@ -137,6 +154,7 @@ class State:
         self.weights: Weights = Weights(folder)
         self.child: Child | None = None
         self.ran = False
+        self.deaths = 0
 
 
 def variables(policy: Policy) -> dict[str, str]:
