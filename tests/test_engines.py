@@ -18,7 +18,7 @@ from fdt.engines.completions import Answer, Ask, Away, Completions, Forgotten, r
 from fdt.engines.rounds import answers
 from fdt.engines.vllm_server import find_python
 from fdt.engines.weights import Server as Place
-from fdt.engines.weights import Weights, fingerprint
+from fdt.engines.weights import Weights, digest, fingerprint
 from fdt.errors import UserError
 from fdt.policy import LoRA, Policy
 from fdt.refusals import check_engine
@@ -155,6 +155,14 @@ def test_the_cap_counts_what_was_forced():
     assert len(answers(Script("q", "abcdef"), WORDS, [ids("q")], 1, [Limit(4)])[0].ids) == 4
 
 
+def test_an_end_that_is_not_the_policys_is_refused():
+    def short(asks: Sequence[Ask]) -> list[Answer]:
+        return [Answer((104, 105), (-1.0, -1.0), "hi", False) for _ in asks]
+
+    with pytest.raises(UserError, match="a rule of its own.*--generation-config vllm"):
+        answers(short, WORDS, [ids("q")], 1, [Limit(4)])
+
+
 def test_equal_prompts_have_seeds_of_their_own():
     script = Script("q", "ab")
     answers(script, WORDS, [ids("q")] * 3, 5, [Limit(4)] * 3)
@@ -225,6 +233,17 @@ def test_a_fingerprint_changes_with_any_bit(policy):
         changed = fingerprint(policy)
         weight.copy_(kept)
     assert changed != before and fingerprint(policy) == before
+
+
+def test_a_first_step_of_equal_sizes_is_seen():
+    """Adam's first step moves all of a zero tensor by plus or minus the rate: signs differ, nothing may cancel."""
+    found = {int(digest(torch.zeros(8, 8)))}
+    for number in range(64):
+        signs = torch.where(torch.randperm(64, generator=torch.Generator().manual_seed(number)) < 32, 1.0, -1.0)
+        found.add(int(digest(5e-4 * signs.view(8, 8))))
+    assert len(found) == 65
+    assert int(digest(torch.tensor([1.0, 2.0]))) != int(digest(torch.tensor([2.0, 1.0])))
+    assert int(digest(torch.ones(3, dtype=torch.bfloat16))) == int(digest(torch.ones(3, dtype=torch.bfloat16)))
 
 
 def test_weights_are_handed_over_only_when_they_changed(policy):

@@ -40,6 +40,7 @@ class Local(Handover):
             # A new number each time: vLLM keeps what it computed for a name and a number, prefixes above all.
             self.adapter = LoRARequest(target.name, self.count, str(target))
             return
+        self.adapter = None
         self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(target)})
         self.llm.reset_prefix_cache()
 

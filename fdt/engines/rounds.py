@@ -9,6 +9,7 @@ from typing import Any
 from fdt.engines.base import FORCED, Limit, Sample
 from fdt.engines.completions import Answer, Ask
 from fdt.engines.decoding import TAIL, opened
+from fdt.errors import UserError
 
 
 @dataclass
@@ -36,10 +37,19 @@ class Draft:
         stop = self.limit.marks[0] if self.spent else None
         return Ask([*self.prompt, *self.ids], left, seed, stop)
 
-    def hear(self, answer: Answer, eos: int) -> None:
-        """Adds what was written."""
-        # A reply that was asked for within the budget is followed by another; an empty one would be without end.
-        last = self.limit.reasoning is None or (self.spent and not answer.stopped) or not answer.ids
+    def hear(self, answer: Answer, asked: int, eos: int) -> None:
+        """Adds what was written.
+
+        Args:
+            asked: most tokens that the request allowed.
+            eos: the end token.
+        """
+        if len(answer.ids) < asked and not answer.stopped and answer.ids[-1:] != (eos,):
+            raise UserError("the server ended an answer by a rule of its own", got=f"{len(answer.ids)} tokens",
+                            expected=f"{asked}, or the end token {eos}", key="data.engine",
+                            remedy="start vLLM with --generation-config vllm")  # fmt: skip
+        # A reply that was asked for within the budget is followed by another.
+        last = self.limit.reasoning is None or (self.spent and not answer.stopped)
         self.ids += answer.ids
         self.log_probs += answer.log_probs
         self.done = last or self.ids[-1] == eos or len(self.ids) >= self.cap
@@ -77,8 +87,8 @@ def answers(
         if not live:
             return [Sample(tuple(draft.ids), tuple(draft.log_probs)) for draft in drafts]
         asks = [draft.next(_mixed(seed, place, number)) for place, draft in live]
-        for (_, draft), answer in zip(live, ask(asks), strict=True):
-            draft.hear(answer, tokenizer.eos_token_id)
+        for (_, draft), asked, answer in zip(live, asks, ask(asks), strict=True):
+            draft.hear(answer, asked.tokens, tokenizer.eos_token_id)
         number += 1
 
 

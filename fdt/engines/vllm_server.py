@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -181,10 +182,11 @@ def find_python(given: str | None) -> str:
     """
     named = given or os.environ.get(PYTHON)
     if named is not None:
-        if not os.access(named, os.X_OK):
+        found = shutil.which(named)
+        if found is None:
             raise UserError("no such Python", got=named, expected="the python of an environment with vLLM",
                             key="data.engine.init_args.python")  # fmt: skip
-        return named if os.sep not in named else str(Path(named).absolute())
+        return str(Path(found).absolute())  # not resolved: a link is what makes it that environment's
     if importlib.util.find_spec("vllm") is None:
         raise UserError("vLLM is not installed here", key="data.engine.init_args.python",
                         remedy=f"run `make vllm` and set {PYTHON}=.venv-vllm/bin/python, or name another environment's "

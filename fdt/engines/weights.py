@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
+from torch import Tensor
+from transformers.utils import logging as progress
 
 from fdt.engines.completions import Away, manage
 from fdt.errors import UserError
@@ -23,6 +25,11 @@ ADAPTERS = ("start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-
             "below model.lora.rank, where it can read the folder data.engine.init_args.folder")  # fmt: skip
 WHOLE = ("start the server with VLLM_SERVER_DEV_MODE=1 on a loopback address, where it can read the folder "
          "data.engine.init_args.folder; or train adapters (model.lora)")  # fmt: skip
+
+PART = 1 << 22
+"""Bytes that are hashed at once."""
+MIX = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9)
+"""Odd numbers without pattern."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,23 @@ class Server:
 
 
 def fingerprint(policy: Policy) -> tuple[int, ...]:
-    """One number for each trainable tensor, which changes when any of its bits does."""
-    found = [torch.hash_tensor(p.detach()).view(torch.int64) for p in policy.trainable()]
-    return tuple(torch.stack(found).tolist())
+    """One number of 64 bits for each trainable tensor, which changes when its values do."""
+    return tuple(torch.stack([digest(p.detach()) for p in policy.trainable()]).tolist())
+
+
+def digest(weight: Tensor) -> Tensor:
+    """Sum [] int64 of a tensor's bits, each 8 bytes times a number of their place's own: equal steps of many elements,
+    as an optimiser's first, do not cancel. Computed where the tensor is, and in parts."""
+    flat, size = weight.contiguous().view(-1), PART // weight.element_size()
+    place = torch.arange(1, PART // 8 + 1, device=weight.device) * MIX[0]
+    place = (place ^ (place >> 31)) * MIX[1] | 1
+    found = torch.zeros((), dtype=torch.int64, device=weight.device)
+    for start in range(0, len(flat), size):
+        part = flat[start : start + size]
+        # Padded to whole words, which also copies them to an address that is one's.
+        words = torch.nn.functional.pad(part, (0, -len(part) % (8 // weight.element_size()))).view(torch.int64)
+        found = found * MIX[0] + (words * place[: len(words)]).sum()  # wraps, as hashes do
+    return found
 
 
 @dataclass
@@ -86,6 +107,8 @@ class Handover(ABC):
             raise UserError("no such folder", got=self.folder, expected="a folder that this run and the server see",
                             key="data.engine.init_args.folder")  # fmt: skip
         self.place = tempfile.TemporaryDirectory(prefix="fdt-weights-", dir=self.folder)
+        if self.folder is not None:
+            Path(self.place.name).chmod(0o755)  # the server may run as somebody else
 
     def sync(self, policy: Policy) -> Path:
         """Hands the weights over if they have changed; returns the folder of the present ones.
@@ -102,10 +125,7 @@ class Handover(ABC):
         if found != self.held:
             self.count += 1
             old, self.name, self.held = self.name, f"fdt-{self.mark}-{self.count}", None
-            if policy.lora is None:
-                policy.causal.save_pretrained(place / self.name)
-            else:
-                policy.model.save_pretrained(place / self.name, save_embedding_layers=False)
+            write(policy, place / self.name)
             self.deliver(place / self.name, old, policy.lora is not None)
             self.held = found
             if old:
@@ -122,6 +142,18 @@ class Handover(ABC):
             old: name of the weights before them, or nothing.
             adapter: whether it holds an adapter, or else a whole model.
         """
+
+
+def write(policy: Policy, target: Path) -> None:
+    """The adapter, or the whole model where there is none, in the files that transformers and PEFT read."""
+    if policy.lora is not None:
+        policy.model.save_pretrained(target, save_embedding_layers=False)
+        return
+    shown = progress.is_progress_bar_enabled()
+    progress.disable_progress_bar()  # one bar for each update
+    policy.causal.save_pretrained(target)
+    if shown:
+        progress.enable_progress_bar()
 
 
 @dataclass
