@@ -66,7 +66,7 @@ class Actor:
         loop = TurnLoop(self.policy, self.engine, self.environment, self.play, context, counts)
         episodes = [
             replace(episode, id=f"{episode.task.key}#{number % generations}")
-            for number, episode in enumerate(loop(tasks, seed))
+            for number, episode in enumerate(together(lambda: loop(tasks, seed)))
         ]
         return self._judged(episodes)
 
