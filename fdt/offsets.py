@@ -41,14 +41,15 @@ def _ends(ids: Sequence[int], text: str, tokenizer: Any, window: int) -> list[in
         return tokenizer.decode(list(ids[first:last]), skip_special_tokens=True)
 
     ends: list[int] = []
-    behind = begin = settled = 0  # the window's first id, its first unsettled one, characters before that
+    # The window's first id, its first unsettled one, the characters before that, and those of them in the window.
+    behind = begin = settled = known = 0
     for place in range(len(ids)):
-        known = len(words(behind, begin))
         written = words(behind, place + 1)[known:]
         same = _common(written, text, settled)
         ends.append(max(settled + same, ends[-1] if ends else 0))
         if place + 1 - begin >= window and same == len(written):
             behind, begin, settled = max(0, place + 1 - window // 4), place + 1, settled + same
+            known = len(words(behind, begin))
     return ends
 
 
