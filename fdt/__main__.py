@@ -19,7 +19,8 @@ VERBS = {
     "bench": ("fdt.bench", False, "measure which signal teaches what, on a small world"),
     "configs": ("fdt.shipped", False, "list the shipped configs, or print one"),
     "model": ("fdt.models", False, "fetch the default model and say where it is"),
-    "data": ("fdt.commands.data", False, "check, show, convert or describe a feedback file"),
+    "data": ("fdt.commands.data", False, "check, show, convert, cut into steps or describe a feedback file"),
+    "grams": ("fdt.commands.grams", False, "mine the phrases that correct solutions share, for HICRA"),
     "critique": ("fdt.commands.critique", False, "have a judge add scores, critiques and corrections to a file"),
 }
 EXPECTED_ERROR = 2

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fdt.batch import untrained
+from fdt.batch import Batch, untrained
 from fdt.errors import UserError
 from fdt.lines import TAGS, step_scores, tag
+from fdt.marks import Marker
 from fdt.ranks import everyone, rank
 from feedback.types import Episode
 from objectives import Credit, PlanAmplified, Rollouts
@@ -49,6 +50,7 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
     Raises:
         UserError: where the credit asks for a score that no episode has.
     """
+    credit = credit.turnwise
     known, mine = compared(episodes, everywhere)
     apart = type(credit).assign is not Credit.assign
     if not len(known.task):
@@ -64,6 +66,11 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
     table = torch.zeros(len(turns), int(turns.max()))
     table[known.episode, place] = each
     return table[mine]
+
+
+def spread(batch: Batch, credit: Credit) -> Batch:
+    """The batch with the advantages of its turns changed where the credit tells their tokens apart."""
+    return replace(batch, rollouts=replace(batch.rollouts, advantages=credit.spread(batch.rollouts)))
 
 
 def compared(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, slice]:
@@ -116,15 +123,20 @@ def rollouts(rows: Sequence[Judged]) -> Rollouts:
     )
 
 
-def check_credit(credit: Credit, source: object, episodes: Sequence[Episode]) -> None:
+def check_credit(credit: Credit, source: object, episodes: Sequence[Episode], marker: Marker | None = None) -> None:
     """
     Raises:
         UserError: where no group can give this credit any signal (recorded groups of one, or one answer a prompt), or
-            where it tells the tokens of a turn apart, which nothing marks yet.
+            where it tells the tokens of a turn apart by a mark that nothing gives.
     """
-    if _holds(credit, PlanAmplified):
-        raise UserError("no critic of this version marks planning tokens", got=type(credit).__name__,
-                        expected="a credit of episodes or of turns", key="data.credit")  # fmt: skip
+    mark = credit.mark if isinstance(credit, PlanAmplified) else None
+    if mark is not None and (marker is None or marker.name != mark):
+        raise UserError(f"nothing marks {mark} tokens", got=None if marker is None else f"a marker of {marker.name}",
+                        expected="data.marker, such as fdt.marks.StrategicGrams with what `fdt grams` wrote",
+                        key="data.credit")  # fmt: skip
+    if _holds(credit.turnwise, PlanAmplified):
+        raise UserError("PlanAmplified stands inside another credit", got=type(credit).__name__,
+                        expected="PlanAmplified outermost, with the other as its `credit`", key="data.credit")  # fmt: skip
     if getattr(source, "behaviour", "start") == "drop":
         return
     places = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}

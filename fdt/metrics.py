@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fdt import phases
 from fdt.batch import Batch
 from fdt.budgets import DONE, ENDED
 from fdt.ranks import highest, total
@@ -46,6 +47,8 @@ class Tally:
         acted = rollouts.marks["acted"]
         self._sum("tokens", torch.tensor(float(part.student.lengths.sum())))
         self._sum("entropy/sum", student.entropy[acted].sum())
+        for name, value in phases.sums(student, rollouts).items():
+            self._sum(name, value)
         if "teacher" in others:
             teacher = torch.full_like(scored["logp"], math.nan)
             teacher[others["teacher"].index] = others["teacher"].log_probs.to(teacher.dtype)
@@ -86,6 +89,7 @@ class Tally:
             "used_share": _ratio(sums, "used/rows", "rows"),
         }
         generated = sums.pop("info/generate_s", 0.0) / learner.trainer.world_size
+        values |= phases.levels(sums)
         values["tokens_per_s"] = sums.pop("tokens") / (seconds + generated)
         counted = ("score/", "acted/", "gap/", "turns/")
         sums = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(counted)}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fdt.actor import Actor
 from fdt.batch import Batch
-from fdt.crediting import advantages
+from fdt.crediting import advantages, spread
 from fdt.dynamic import Drawn, DynamicSampling, draw
 from fdt.errors import UserError
 from feedback.types import Episode, Turn, tasks_of
@@ -108,7 +108,7 @@ class Replay(Source):
         rows = actor.rewrite([episodes[i] for i in mine], place.draw(REWRITES))
         batch = actor.collator(rows, worth[mine], acted=self.behaviour == "start") if rows else None
         batch = batch if batch is not None else stand_in(episodes[chosen[0]], actor)
-        return [replace(batch, behaviour="start", info={})]
+        return [replace(spread(batch, credit), behaviour="start", info={})]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class OnPolicy(Source):
         drawn = drawn.grown(actor.gather(actor.rewrite(drawn.episodes, place.draw(REWRITES))))
         seconds = time.perf_counter() - start
         batches = self._cut(drawn, credited(drawn, credit), actor)
-        whole = [batch if batch is not None else stand_in(episodes[0], actor) for batch in batches]
+        whole = [spread(batch if batch is not None else stand_in(episodes[0], actor), credit) for batch in batches]
         if self.steps_per_rollout > 1:
             whole = [actor.remember(batch) for batch in whole]
         # What sampling took belongs to the first step of the rollout.

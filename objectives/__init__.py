@@ -81,6 +81,7 @@ from objectives.gates import (
     Failures,
     Gate,
     Marked,
+    NonzeroAdvantage,
     Not,
     PositiveAdvantage,
     RowWeight,

@@ -1,6 +1,6 @@
 """Credits that know steps, tags and marks: they differ within a row, so they override `assign`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -149,11 +149,21 @@ class PlanAmplified(Credit):
     def check(self, task: Int[Tensor, "B"]) -> None:
         self.credit.check(task)
 
-    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        return self.credit.rows(rollouts)
+
+    @property
+    def turnwise(self) -> Credit:
+        return self.credit
+
+    def spread(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         if self.mark not in rollouts.marks:
             raise ValueError(
                 f"rollouts.marks: got {sorted(rollouts.marks)}, expected {self.mark!r}. "
-                "Add the critic that marks plans."
+                "Add what marks plans."
             )
-        advantages = self.credit.assign(rollouts)
+        advantages = rollouts.advantages
         return torch.where(rollouts.marks[self.mark], advantages + self.alpha * advantages.abs(), advantages)
+
+    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        return self.spread(replace(rollouts, advantages=self.credit.assign(rollouts)))
