@@ -3,7 +3,7 @@
     python benchmarks/confidence.py --out runs/confidence
 
 Three stages, each a `fdt` command: a format warm start (the bundled recorded answers, each followed by a confidence drawn
-at random, so that the format is learned and nothing else), its export, and the arms of `task/confidence` from there. A
+at random, so that the format is learned and nothing else), its export, and the arms of `task/sums_confidence` from there. A
 finished stage is kept. Prints accuracy, Brier score, debiased ECE and AUROC on the held-out sums with 95 % intervals.
 """
 
@@ -87,7 +87,7 @@ def main() -> int:
     for seed in range(asked_for.seeds):
         folder = out / f"seed-{seed}"
         if not all((folder / arm / "eval" / "last.jsonl").exists() for arm in ARMS):
-            fdt("fit", "-c", "task/confidence", f"--model.base={base}", f"--trainer.default_root_dir={folder}",
+            fdt("fit", "-c", "task/sums_confidence", f"--model.base={base}", f"--trainer.default_root_dir={folder}",
                 f"--data.file={out / 'warm.jsonl'}", f"--data.heldout={out / 'heldout.jsonl'}",
                 f"--data.seed={seed}", f"--model.seed={seed}", *more)  # fmt: skip
         print(*map(line, calibrations([read_run(folder / arm) for arm in ARMS])), sep="\n", flush=True)
