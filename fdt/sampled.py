@@ -60,6 +60,7 @@ class Sampled(Evaluation):
                for name, k, turns in self._asked(group)},
             "unique_share": unique([actions(episode) for episode in group]),
             "solutions": len(set(solutions(texts))),
+            "right_solutions": len({solution(e) for e in group if e.score >= self.solved}),
             "wrong_unique": known(unique(wrong)) if len(wrong) > 1 else None,
             "distinct_2": known(distinct_n(texts, 2)),
             # Drawn from the policy itself, -log p is an unbiased estimate of the entropy of what it was drawn from.
@@ -75,7 +76,7 @@ class Sampled(Evaluation):
 
     def summary(self, records: Sequence[Record]) -> dict[str, float]:
         names = [name for name in (records[0] if records else {}) if name.startswith("pass_at_")]
-        names += ["unique_share", "solutions", "wrong_unique", "distinct_2", "entropy", "tokens"]
+        names += ["unique_share", "solutions", "right_solutions", "wrong_unique", "distinct_2", "entropy", "tokens"]
         return {name: _mean(records, name) for name in ("score", *names)}
 
     def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:

@@ -12,8 +12,10 @@ import yaml
 
 from fdt.breadth import breadth
 from fdt.crediting import advantages
+from fdt.environments.conventions import CONVENTIONS
 from fdt.environments.reasoning import ReasoningGym
 from fdt.environments.several import Several
+from fdt.environments.tolerant import Tolerant
 from fdt.guards import BreadthCollapse
 from fdt.sampled import Sampled
 from feedback.critics import AnswerSet, NumberMatch, RegexMatch
@@ -94,6 +96,49 @@ def test_several_answers_are_asked_for():
     assert task.messages[0]["content"].startswith(plain.messages[0]["content"]) and task.key == plain.key
     assert task.messages[0]["content"].endswith("Give 2 different answers, each between tags of its own: "
                                                 "<a_1>...</a_1>, <a_2>...</a_2>.")  # fmt: skip
+
+
+def test_a_tolerant_user_scores_each_accepted_list_and_shows_some_of_them():
+    world = Tolerant(corrected=True, accepted=2, demonstrated=2, coverage=1.0)
+    (task,) = world.tasks("train", 1, 0)
+    digits, names = task.meta["digits"], world.accepts(task.meta["user"])
+    assert task.meta["right"] == [CONVENTIONS[name](digits) for name in names] and len(set(names)) == 2
+    assert task.reference == f"{names[0]}: {task.meta['right'][0]}"
+
+    def said(world, text, seed=0):
+        return world.start(task, seed).reply(Turn("assistant", text)).feedback[0]
+
+    assert [said(world, f"so: {text}").score for text in (*task.meta["right"], digits)] == [1.0, 1.0, 0.0]
+    shown = [said(world, "", seed).revision for seed in range(40)]
+    assert {text: 10 < shown.count(text) for text in shown} == {
+        f"{name}: {CONVENTIONS[name](digits)}": True for name in names}
+    one = Tolerant(corrected=True, accepted=2, demonstrated=1)
+    assert {said(one, "", seed).revision for seed in range(20)} == {task.reference}
+    assert {said(world, "", seed).text for seed in range(40)} == {f"It should be {name}." for name in names}
+    assert said(Tolerant(), "").revision is None
+    with pytest.raises(ValueError, match="demonstrated"):
+        Tolerant(accepted=1, demonstrated=2)
+
+
+@pytest.mark.slow
+def test_a_warm_start_on_diverse_demonstrations_trains(tmp_path):
+    """The arms of `task/tolerant` that imitate, two steps each; with the schedule cut to one step of demonstrations."""
+    small = {
+        "trainer": {"default_root_dir": str(tmp_path / "run"), "max_steps": 2, "enable_progress_bar": False,
+                    "enable_model_summary": False, "enable_checkpointing": False},
+        "data": {"play": {"tasks": 64, "heldout": 4}, "source": {"init_args": {"prompts_per_rollout": 4}}},
+    }  # fmt: skip
+    arms = yaml.safe_load((ROOT / "configs" / "task" / "tolerant.yaml").read_text())["arms"]
+    arms["warm"]["model"]["objective"]["init_args"]["coefficients"]["imitate"]["init_args"]["hold"] = 1
+    small |= {"arms": {name: arms[name] for name in ("both_shown", "warm")}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
+    done = quick("fit", "-c", "task/tolerant", "-c", tmp_path / "small.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown, warm = (steps(tmp_path / "run" / arm) for arm in ("both_shown", "warm"))
+    assert all(float(step["train/loss/imitate"]) > 0 for step in shown)
+    assert float(warm[0]["train/loss/imitate"]) > 0 and float(warm[0]["train/loss/policy"]) != 0
+    # After its hold the coefficient is 0: the loss is the policy's alone.
+    assert float(warm[1]["train/loss"]) == pytest.approx(float(warm[1]["train/loss/policy"]), abs=1e-6)
 
 
 def steps(root: Path) -> list[dict[str, str]]:
