@@ -113,6 +113,7 @@ class Tally:
         self._sum("used/rows", used.sum())
         for name, value in batch.info.items():
             self._sum(f"info/{name}", torch.tensor(value))
+        # A stand-in for a rank without rows has a row and no episode.
         other = self._flags(rollouts.marks["shown"] | rollouts.marks["joined"]).tolist()
         for name, values in breadth([e for e, no in zip(batch.episodes, other, strict=False) if not no]).items():
             self._sum(f"breadth/{name}", torch.tensor(math.fsum(values)))

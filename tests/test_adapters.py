@@ -1,5 +1,6 @@
 """Adapters for environments of other packages, each tested in an environment that has its package (`make adapters`)."""
 
+import math
 import os
 import subprocess
 
@@ -48,9 +49,12 @@ class Reward:
     ([(1.0, 3.0), (1.0, -1.0)], None, 0.75),  # 2 on the way from -1 to 3
     ([(-1.0, 1.0)], (-1.0, 1.0), 0.0),
     ([(5.0, 1.0)], (0.0, 10.0), 0.5),
+    ([(1.0, 0.1)] * 3, (0.0, 0.3), 1.0),  # 0.1 + 0.1 + 0.1 is a little more than 0.3
+    ([(1.0, 0.0)], None, math.nan),  # what weighs nothing says nothing
 ])  # fmt: skip
 def test_the_sum_of_rewards_by_hand(parts, scale, expected):
-    assert total({str(n): Reward(*part) for n, part in enumerate(parts)}, scale) == pytest.approx(expected)
+    assert total({str(n): Reward(*part) for n, part in enumerate(parts)}, scale) == pytest.approx(
+        expected, nan_ok=True)  # fmt: skip
 
 
 @pytest.mark.parametrize("parts, scale", [([(1.5, 1.0)], None), ([(0.5, 1.0)], (0.0, 0.4))])

@@ -120,7 +120,8 @@ class _Connected(Session):
         self.messages: tuple[Message, ...] = ({"role": "user", "content": text},)
 
     def reply(self, turn: Turn) -> Reply:
-        result = self._told(lambda: self.client.step(self.rules.act(turn.text)))
+        action = self.rules.act(turn.text)
+        result = self._told(lambda: self.client.step(action))
         if self._socket is not self.socket:
             # The client connects again by itself, to a fresh environment that was never reset.
             raise EnvironmentFault("the connection was lost, and the episode with it")

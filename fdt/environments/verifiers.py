@@ -16,7 +16,7 @@ from fdt.errors import UserError
 from feedback.types import Feedback, Message, Task, Turn
 
 PACKAGE = ("verifiers", "'verifiers>=0.4,<0.5'")
-TOTAL = "reward"  # name of the whole episode's score
+TOTAL, SLACK = "reward", 1e-9  # name of the whole episode's score; rounding that a sum of rewards may bring
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def plain(message: dict[str, Any]) -> Message:
 
 
 def total(rewards: dict[str, Any], scale: tuple[float, float] | None) -> float:
-    """The sum of weighted rewards, mapped to [0, 1].
+    """The sum of weighted rewards, mapped to [0, 1]; NaN where every weight is 0.
 
     Without a scale it lies between the sum of the negative weights and that of the positive ones.
     """
@@ -176,11 +176,11 @@ def total(rewards: dict[str, Any], scale: tuple[float, float] | None) -> float:
                           sum(max(0.0, r.weight) for r in rewards.values()))  # fmt: skip
     outside = [] if scale else [name for name, reward in rewards.items() if not 0 <= reward.score <= 1]
     value = sum(reward.value for reward in rewards.values())
-    if outside or not low <= value <= high:
+    if outside or not low - SLACK <= value <= high + SLACK:
         raise UserError(f"rewards out of bounds: {', '.join(outside) or 'their sum'}", got=f"{value:g} as their sum",
                         expected=f"{low:g} to {high:g}", key="data.environment.scale",
                         remedy="name the lowest and the highest sum as `scale`")  # fmt: skip
-    return (value - low) / (high - low) if high > low else 0.0
+    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else math.nan
 
 
 @lru_cache(maxsize=4)
