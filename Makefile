@@ -11,13 +11,16 @@ VLLM_VENV ?= .venv-vllm
 #     make install TORCH_INDEX=<address of the index>
 # Only torch itself is taken from that index, everything else from pip's usual one.
 TORCH_INDEX ?=
+# Packages whose own requirements would hold ours back live in environments of their own, which lie over this one: what
+# such an environment lacks comes from here.
+ADAPTERS := verifiers openenv
 # Tests run side by side, one thread each; a file's tests stay together.
 WORKERS ?= 2
 # Extra arguments for pytest, as in: make test PYTEST_ARGS="-x -k shipped"
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm quickstart test test-fast evidence clean
+.PHONY: help install vllm adapters quickstart test test-fast evidence clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +61,17 @@ $(VLLM_VENV)/.installed: constraints-vllm.txt
 	touch $@; \
 	echo "Installed in $$(( $$(date +%s) - start )) s: $$(du -sh $(VLLM_VENV) | cut -f1) in $(VLLM_VENV)."
 
+adapters: $(ADAPTERS:%=$(VENV)-adapters/%/.installed)  ## environments for the tests of verifiers and OpenEnv
+
+$(VENV)-adapters/%/.installed: tests/adapters/%.txt $(STAMP)
+	@rm -rf $(@D) && "$(PYTHON)" -m venv --without-pip $(@D)
+	@purelib='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	echo "import site; site.addsitedir('$$($(abspath $(BIN))/python -c "$$purelib")')" \
+	  > "$$($(@D)/bin/python -c "$$purelib")/under.pth"; \
+	echo "Installing into $(@D) ..."; \
+	$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 quickstart: install  ## train the default model on the bundled feedback file (about 10 minutes on 2 cores)
 	$(BIN)/fdt fit -c configs/quickstart.yaml
 
@@ -71,5 +85,5 @@ evidence: install  ## the full-length tables (hours)
 	$(BIN)/python benchmarks/evidence.py
 
 clean:  ## remove the environments, builds and caches; runs/ and the cached model stay
-	rm -rf $(VENV) $(VLLM_VENV) dist build .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(VENV)-adapters dist build .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ from fdt.errors import UserError
 from fdt.lines import TAGS, step_scores, tag
 from fdt.marks import Marker
 from fdt.ranks import everyone, rank
+from feedback.critics.sets import SET
 from feedback.types import Episode
 from objectives import Credit, PlanAmplified, Rollouts
 
@@ -34,14 +35,17 @@ class Judged:
     """Named scores of its turns."""
     tags: tuple[int, ...] | None = None
     """Kinds of its turns."""
+    offered: tuple[tuple[float, ...], ...] | None = None
+    """The rewards of the answers that it offers, [m][k]."""
 
 
-def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = False) -> Tensor:
+def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = False, update: int = 0) -> Tensor:
     """
     Args:
         credit: how scores compare.
         episodes: E episodes of this rank.
         everywhere: compare with the episodes of all ranks (every rank must then call), not with these alone.
+        update: a number of the rollout, for credits that draw; the same on every rank.
 
     Returns:
         Advantages, 0 where there is no score: ``[E]``, or ``[E, S]`` where the credit tells turns apart, with S the
@@ -52,6 +56,7 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
     """
     credit = credit.turnwise
     known, mine = compared(episodes, everywhere)
+    known = replace(known, update=update)
     apart = type(credit).assign is not Credit.assign
     if not len(known.task):
         return torch.zeros(0, 1) if apart else torch.zeros(0)
@@ -98,7 +103,8 @@ def row(episode: Episode) -> Judged:
     tags = tuple(tag(episode, n) for n in range(len(own))) if TAGS in episode.meta else None
     length = sum(len(turn.ids or ()) for turn in own)
     scores |= {"score": episode.score}
-    return Judged(episode.task.key, scores, length, max(1, len(own)), step_scores(episode), tags)
+    offered = tuple(map(tuple, episode.meta[SET])) if SET in episode.meta else None
+    return Judged(episode.task.key, scores, length, max(1, len(own)), step_scores(episode), tags, offered)
 
 
 def rollouts(rows: Sequence[Judged]) -> Rollouts:
@@ -119,8 +125,18 @@ def rollouts(rows: Sequence[Judged]) -> Rollouts:
             for name in stepped
         },
         tags=torch.tensor([row.tags[turn] if row.tags else 0 for row, turn in each]) if tagged else None,
+        set_scores=offers(rows),
         lengths=torch.tensor([row.length for row in rows], dtype=torch.long),
     )
+
+
+def offers(rows: Sequence[Judged]) -> Tensor | None:
+    """The rewards of what rows offer ``[B, m, k]``, NaN for a row whose answers were not judged; None without any."""
+    known = next((row.offered for row in rows if row.offered), None)
+    if known is None:
+        return None
+    absent = ((math.nan,) * len(known[0]),) * len(known)
+    return torch.tensor([row.offered or absent for row in rows])
 
 
 def check_credit(credit: Credit, source: object, episodes: Sequence[Episode], marker: Marker | None = None) -> None:
