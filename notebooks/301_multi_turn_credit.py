@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 301 · Multi-turn credit: where does the reward land?
 #
-# A walker crosses a frozen lake, one word at a time: *down*, *right*, *down* … splash. Of the five moves it made, four
-# were fine. Which of them should hear about it?
+# A walker crosses a frozen lake, one word at a time: *down*, *right*, *down* … splash. Of its five moves four were
+# fine. Which of them should hear about it?
 #
 # With one answer to one question there is nothing to ask: the score belongs to the answer. An episode of many turns has
 # one return and many moves, and somebody must say on which of them it **lands**. Here are three ways, all of them one
@@ -41,7 +41,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from fdt.bench.compare import Result
 from fdt.bench.credit import Job, Landing
@@ -60,9 +60,9 @@ plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.rig
 # %% [markdown]
 # ## A group of walks
 #
-# The policy reads the map after each move and answers with the next. A move is paid for the share of the way to the goal
-# that it newly covers, so a walk that arrives earns 1, and one that falls in half way earns about a half. Eight walks
-# on one map are a group; there are thirty maps.
+# The policy reads the map after each move and answers with the next. A move is paid for the share of the way to the
+# goal that it newly covers, so a walk that arrives earns 1, and one that falls in half way earns about a half. Eight
+# walks on one map are a group; there are thirty maps.
 
 # %%
 lake = FrozenLake(rules="", reward=progress)
@@ -108,8 +108,8 @@ def steps(walk) -> list[tuple[int, int, str]]:
 # %% [markdown]
 # ## Figure 1: the same two walks under three credits
 #
-# One walk that arrived, and one of the same group that came far and fell in. Blue moves will be made more likely, red
-# ones less; thickness says by how much. Grey moves hear nothing.
+# One walk that arrived, and one of the same group that came far and fell in. Blue moves will be made more likely,
+# orange ones less; thickness says by how much. Thin grey moves hear nothing.
 
 # %%
 def telling(group: list) -> float:
@@ -124,7 +124,8 @@ group = max(groups, key=telling)
 winner = max((walk for walk in group if walk.score == 1.0), key=lambda walk: len(steps(walk)))
 loser = max((walk for walk in group if walk.score == 0.0 and steps(walk)[-1][2] == "into a hole"),
             key=lambda walk: sum(kind == "new ground" for *_, kind in steps(walk)))
-norm, shades = Normalize(-2.2, 2.2), plt.get_cmap("RdBu")
+norm = Normalize(-2, 2)
+shades = LinearSegmentedColormap.from_list("blame and praise", ["#a33a00", "#e5803c", "#b9b9b9", "#3c93cc", "#00446b"])
 
 
 def draw(axis, walk, values: np.ndarray) -> None:
@@ -139,10 +140,9 @@ def draw(axis, walk, values: np.ndarray) -> None:
         shift = 0.11 * (number % 3 - 1)  # moves over the same ground lie side by side
         (y0, x0), (y1, x1) = divmod(here, 4), divmod(there, 4)
         value = values[number]
-        heard = abs(value) > 1e-6
         axis.annotate("", (x1 + shift, y1 + shift), (x0 + shift, y0 + shift), arrowprops={
-            "arrowstyle": "-|>", "shrinkA": 2, "shrinkB": 2, "lw": 1.2 + 1.6 * abs(value),
-            "color": shades(norm(value)) if heard else "#b5b5b5", "mutation_scale": 13,
+            "arrowstyle": "-|>", "shrinkA": 2, "shrinkB": 2, "lw": 1 + 2 * abs(value), "mutation_scale": 13,
+            "color": shades(norm(value)),
         })
     axis.set(xlim=(-0.5, 3.5), ylim=(3.5, -0.5), aspect="equal", xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
@@ -160,15 +160,15 @@ figure.colorbar(plt.cm.ScalarMappable(norm, shades), ax=axes, label="advantage o
 plt.show()
 
 # %% [markdown]
-# `whole` paints a walk in one colour. Whatever the winner did was right, its detours too; the loser's good moves share the
-# verdict on its fall. `last` says one true thing about each walk, that the goal was good or the hole was bad, and is silent
-# about the way there. `ahead` changes colour along the way: the loser's early moves led on to more than those of walks that
-# ended sooner, its last one to nothing.
+# `whole` paints a walk in one colour. Whatever the winner did was right, its detour too; and a loser that came further
+# than most of its group is praised for everything, its fall included. `last` has the same number, but says it once: of
+# the way there nobody hears, and the praise lands on the fall itself. `ahead` changes colour along the way: the loser's
+# first moves led on to more than those of walks that ended sooner, its last one to nothing.
 #
 # ## Figure 2: what each credit praises
 #
-# The same over all walks: the mean advantage of each kind of move. A credit that teaches well is blue where
-# a move was good and red where it was bad, *on average*: what is wrong in a single walk cancels over many.
+# The same over all walks: the mean advantage of each kind of move, with 95 % intervals. A credit that teaches well is
+# blue where a move was good and orange where it was bad, *on average*: what is wrong in one walk cancels over many.
 
 # %%
 KINDS = ("onto the goal", "new ground", "no closer", "stays", "into a hole")
@@ -183,7 +183,7 @@ figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2), sharey=True, sharex=True,
 for axis, name in zip(axes, CREDITS, strict=True):
     means = [np.mean(landed[name][kind]) for kind in KINDS]
     errors = [1.96 * np.std(landed[name][kind]) / np.sqrt(len(landed[name][kind])) for kind in KINDS]
-    axis.barh(range(5), means, xerr=errors, color=[shades(norm(1.6 * np.sign(mean))) for mean in means], height=0.62,
+    axis.barh(range(5), means, xerr=errors, color=[shades(norm(1.2 * np.sign(mean))) for mean in means], height=0.62,
               error_kw={"ecolor": "#1a1a1a", "capsize": 2.5, "lw": 1})  # fmt: skip
     axis.axvline(0, color="#8a8a8a", lw=0.8)
     axis.set_title(name, loc="left", fontweight="bold")
