@@ -34,7 +34,7 @@ from fdt.turns import TurnLoop
 from feedback.types import Episode, Message, Task, Turn
 
 LIBRARY = Search(size=200, results=1, rules="")
-STAGE = Stretch(700, 700, 3e-3, {"thinking": 1.0})
+STAGE = Stretch(500, 500, 3e-3, {"thinking": 1.0})
 THOUGHTS = {"hm": (0.7, 4.0), "well": (0.3, 40.0)}
 """The word that a thought is made of, how often it is chosen, and the mean number of such words."""
 LONGEST = 240

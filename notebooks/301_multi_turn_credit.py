@@ -45,7 +45,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from fdt.bench.compare import Result
 from fdt.bench.credit import Job, Landing
-from fdt.bench.show import colour, curves
+from fdt.bench.show import curves
 from fdt.bench.work import run
 from fdt.budgets import Play
 from fdt.crediting import advantages
