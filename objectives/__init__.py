@@ -108,7 +108,7 @@ from objectives.sampling import AdvantageSampled, informative
 from objectives.schedules import Plateau, Ramp, Schedule
 from objectives.scored import Scored
 from objectives.sets import SetScore, collinearity, set_score
-from objectives.steps import DiscountedTurns, EpisodeReturn, MetaReasoning, PlanAmplified
+from objectives.steps import DiscountedTurns, EpisodeReturn, LastStep, MetaReasoning, PlanAmplified
 from objectives.terms import Term
 from objectives.trust import OffPolicySequences, ProbabilityShift, Trust
 from objectives.types import Loss, Rollouts

@@ -10,7 +10,7 @@ from torch import Tensor
 from objectives import segments
 from objectives.credit import Credit, GroupBaseline, GroupRelative, standardise
 from objectives.rewards import Reward
-from objectives.types import Rollouts, parents
+from objectives.types import Rollouts, parents, turns
 
 
 def named_step_score(rollouts: Rollouts, name: str) -> Float[Tensor, "S"]:
@@ -92,6 +92,31 @@ class DiscountedTurns(GroupBaseline):
         values = self.returns(rollouts)
         group = group.where(parent >= 0, 0)
         return standardise(values, group, self.scale, 0, self.eps)[rollouts.step]
+
+
+@dataclass(frozen=True)
+class LastStep(Credit):
+    """A row's advantage on its last step alone, 0 on all before it: what a trainer does that knows only final answers.
+
+    The counterpart to giving each step the whole return (MS-GRPO, arXiv 2508.10839): same numbers, another place.
+    """
+
+    credit: Credit = GroupRelative()
+    """Whose advantages land there."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return self.credit(scores, task)
+
+    def check(self, task: Int[Tensor, "B"]) -> None:
+        self.credit.check(task)
+
+    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        return self.credit.rows(rollouts)
+
+    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        parent = parents(rollouts)
+        last = turn_index(parent) == turns(rollouts)[parent] - 1
+        return self.credit.assign(rollouts).where(last[rollouts.step], 0.0)
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from fdt.bench.plan import BASE, CONFIG, Job, overlay
+from fdt.bench.base import BASE, Job, Outcome, overlay
 from fdt.errors import UserError
 
 OUTCOME = "outcome.json"
 THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[dict[str, Any]]:
+def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[Outcome]:
     """The outcomes of all jobs as they come; those that a former call finished are read, not run again.
 
     Raises:
@@ -48,14 +48,14 @@ def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[dict[str, Any
             yield done.result()
 
 
-def run(job: Job, folder: Path) -> dict[str, Any]:
+def run(job: Job, folder: Path) -> Outcome:
     """Trains and measures one job in this process, in a run folder like any other."""
     from fdt.cli import Unreported, launch  # imports torch: in the worker only
     from fdt.shipped import resolve
 
     verb = "validate" if job.arm == BASE else "fit"
     overlays = [overlay(folder, number, content) for number, content in enumerate(job.overrides())]
-    argv = [verb, "-c", str(resolve(CONFIG)), *(word for path in overlays for word in ("-c", str(path)))]
+    argv = [verb, "-c", str(resolve(job.config)), *(word for path in overlays for word in ("-c", str(path)))]
     began = time.monotonic()
     with told_to(folder.with_name(f"{folder.name}.log")):
         launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], Unreported)
@@ -89,14 +89,14 @@ def printing() -> list[logging.StreamHandler]:
 
 
 def measured(folder: Path, base: bool) -> dict[str, Any]:
-    """Held-out verdicts (1 right, 0 wrong, by prompt), who asked, and what each training step counted."""
+    """Held-out verdicts (1 right, 0 wrong, by prompt), which prompts they were, and what was counted while learning."""
     from fdt.bench.watch import FILE
 
     lines = (folder / "eval" / ("validate.jsonl" if base else "last.jsonl")).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    steps = [] if base else json.loads((folder / FILE).read_text(encoding="utf-8"))
+    watched = {"steps": [], "heldout": []} if base else json.loads((folder / FILE).read_text(encoding="utf-8"))
     return {
         "right": [record["score"] for record in records],
         "prompts": [record["id"] for record in records],
-        "steps": steps,
+        **watched,
     }
