@@ -21,7 +21,7 @@ from fdt.batch import View
 from fdt.engines import HuggingFace, Limit, OpenAITokens, VLLMServer
 from fdt.engines.completions import Away, manage
 from fdt.engines.keeper import end
-from fdt.engines.vllm_server import variables
+from fdt.engines.weights import EXTENSION
 from fdt.errors import UserError
 from fdt.policy import LoRA, Policy
 from tests.runs import config, environment, quick
@@ -57,8 +57,9 @@ class Foreign:
     def start(self) -> None:
         options = ["--model", self.model, "--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32",
                    "--served-model-name", "theirs", "--max-model-len", "512", "--enable-lora", "--max-lora-rank", "8",
-                   "--generation-config", "vllm", *QUICK]  # fmt: skip
-        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+                   "--generation-config", "vllm", "--no-enable-chunked-prefill",
+                   "--worker-extension-cls", "fdt_worker.Reload", *QUICK]  # fmt: skip
+        env = os.environ | {"PYTHONPATH": str(EXTENSION)}
         env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1",
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_SERVER_DEV_MODE": "1"}  # fmt: skip
         command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", *options]

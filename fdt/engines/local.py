@@ -41,7 +41,7 @@ class Local(Handover):
             self.adapter = LoRARequest(target.name, self.count, str(target))
             return
         self.adapter = None
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(target)})
+        self.llm.collective_rpc("fdt_reload", args=(str(target),))
         self.llm.reset_prefix_cache()
 
     def ask(self, asks: Sequence[Ask], eos: int) -> list[Answer]:
@@ -84,8 +84,11 @@ def start(policy: Policy, how: VLLM) -> Any:
                         remedy="run fdt in one that has it (`make vllm`), or use fdt.engines.VLLMServer, whose "
                         "environment may be another one")  # fmt: skip
     for name, value in variables(policy).items():
-        if not name.startswith("CUDA"):  # the trainer's own devices stay as they are
+        if name.startswith("VLLM"):  # the trainer's own devices and paths stay as they are
             os.environ.setdefault(name, value)
+    told = settings(policy, how.dtype, how.max_model_len)
+    if "worker_extension_cls" in told:
+        told["worker_extension_cls"] = "fdt.engines.worker." + told["worker_extension_cls"]
     from vllm import LLM
 
-    return LLM(**settings(policy, how.dtype, how.max_model_len), disable_log_stats=True, **how.options)
+    return LLM(**told, disable_log_stats=True, **how.options)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The adapter ranks that vLLM can be told of."""
 DECIDED = {"model", "dtype", "max_model_len", "generation_config", "override_generation_config", "logits_processors",
-           "logprobs_mode", "enable_lora", "max_lora_rank", "max_loras", "max_cpu_loras"}  # fmt: skip
+           "logprobs_mode", "enable_lora", "max_lora_rank", "max_loras", "max_cpu_loras",
+           "worker_extension_cls"}  # fmt: skip
 """What the engines decide, or what would bend the distribution that answers are drawn from."""
 
 
@@ -96,4 +97,6 @@ def settings(policy: Policy, dtype: str, max_model_len: int | None) -> dict[str,
         rank = next((rank for rank in RANKS if rank >= policy.lora.rank), policy.lora.rank)
         # Two in memory: the next one is loaded before the last one is dropped.
         found |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1, "max_cpu_loras": 2}
+    else:
+        found["worker_extension_cls"] = "fdt_worker.Reload"
     return found

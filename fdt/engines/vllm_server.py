@@ -160,10 +160,12 @@ class State:
 
 def variables(policy: Policy) -> dict[str, str]:
     """Environment of a server of our own; what the user has set stays."""
+    from fdt.engines.weights import EXTENSION
+
     wanted = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
     found = {name: os.environ.get(name, value) for name, value in wanted.items()}
     if policy.lora is None:
-        found["VLLM_SERVER_DEV_MODE"] = "1"
+        found |= {"VLLM_SERVER_DEV_MODE": "1", "PYTHONPATH": str(EXTENSION)}
     else:
         found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     if policy.device.type == "cuda":

@@ -23,8 +23,10 @@ from fdt.sharding import is_sharded
 
 ADAPTERS = ("start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora and a --max-lora-rank that is not "
             "below model.lora.rank, where it can read the folder data.engine.init_args.folder")  # fmt: skip
-WHOLE = ("start the server with VLLM_SERVER_DEV_MODE=1 on a loopback address, where it can read the folder "
-         "data.engine.init_args.folder; or train adapters (model.lora)")  # fmt: skip
+EXTENSION = Path(__file__).parent / "worker"
+"""Goes into the server's PYTHONPATH, so that it finds ``fdt_worker`` and nothing else."""
+WHOLE = (f"start the server with VLLM_SERVER_DEV_MODE=1, PYTHONPATH={EXTENSION} and --worker-extension-cls "
+         "fdt_worker.Reload, where it can read the folder data.engine.init_args.folder; or train adapters (model.lora)")
 
 PART = 1 << 22
 """Bytes that are hashed at once."""
@@ -185,7 +187,7 @@ class Weights(Handover):
         if together() and not server.own:
             raise UserError("several ranks would overwrite each other's weights on one server", got=server.url,
                             expected="null, so that each rank starts its own", key="data.engine.init_args.url")  # fmt: skip
-        rpc = {"method": "reload_weights", "kwargs": {"weights_path": str(target)}}
+        rpc = {"method": "fdt_reload", "args": [str(target)]}
         server.call(f"{server.root}/collective_rpc", rpc, WHOLE)
         # What it computed with the old weights must not serve the new ones.
         server.call(f"{server.root}/reset_prefix_cache", {}, WHOLE)
