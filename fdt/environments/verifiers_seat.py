@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-import time
 import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import CancelledError, Future
@@ -24,8 +23,7 @@ from aiohttp import web
 from fdt.environments.base import EnvironmentFault
 from fdt.errors import UserError
 
-CLOSED = 410
-"""Status of a request that nobody will answer any more."""
+CLOSED = 410  # status of a request that nobody will answer any more
 
 
 class Desk:
@@ -53,7 +51,7 @@ class Desk:
         if text is None:
             return web.json_response({"error": {"message": "the episode was cut"}}, status=CLOSED)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        return web.json_response({"id": uuid.uuid4().hex, "object": "chat.completion", "created": int(time.time()),
+        return web.json_response({"id": uuid.uuid4().hex, "object": "chat.completion", "created": 0,
                                   "model": body["model"], "choices": [choice]})  # fmt: skip
 
 
@@ -149,6 +147,10 @@ class Seat:
             raise UserError("an agent without a model", got=seat, key="data.environment.config",
                             remedy="give it a model and a client, or name the policy's place as `seat`")  # fmt: skip
         if own:
+            program = spec.harness.id if spec.harness else vf.default_harness_id(env.config.taskset.id)
+            if program not in (("null",) if spec.harness else ("null", "bash")):  # bash is what stands for no choice
+                raise UserError("the policy's seat has a program of its own", got=program, expected="none, a plain chat",
+                                key="data.environment.config")  # fmt: skip
             client = vf.EvalClientConfig(base_url=self.desk.url, api_key_var="FDT_NO_KEY")
             spec = spec.model_copy(update={"model": self.model, "client": client, "runtime": vf.SubprocessConfig(),
                                            "harness": vf.harness_config_type("null")(id="null")})  # fmt: skip

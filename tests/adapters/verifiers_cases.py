@@ -115,6 +115,7 @@ def test_what_breaks_is_a_fault_and_no_score():
 @pytest.mark.parametrize("config, text, words", [
     ({"taskset": {"id": "no_such_taskset"}}, "", "no_such_taskset"),
     ({**SUMS, "id": "user-sim"}, "", "an agent without a model.*assistant"),
+    ({**AGAIN, "player": {"harness": {"id": "bash"}}}, "", "a program of its own: got 'bash'"),
     ({**SUMS, "id": "best-of-n"}, "14", "does not go on with one conversation"),
     (SUMS, "twice", "out of bounds: correct.*scale"),
 ])  # fmt: skip
