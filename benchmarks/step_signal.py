@@ -1,6 +1,6 @@
 """Does the similarity of single steps teach where every final score is 0? SRL, then RLVR, beside RLVR alone.
 
-    python benchmarks/step_signal.py --seeds 3
+    python benchmarks/step_signal.py --seeds 0 1 2       # runs that are finished are kept
 
 A task is a chain: four users in turn, each with a hidden convention for a list of digits (the small world of
 `fdt.environments.conventions`). The policy answers each user with a list, the next user gets that list, and only the last
@@ -37,6 +37,7 @@ from feedback.types import Feedback, Task, Turn
 
 ROOT = Path(__file__).resolve().parents[1]
 LINKS = 4
+PROMPTS, ANSWERS = 6, 8  # of one optimiser step
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ def fit(name: str, content: dict[str, Any], *overlays: str) -> Path:
     from fdt.cli import Unreported, launch
 
     folder = Path(content["trainer"]["default_root_dir"])
+    if (folder / "checkpoints" / "last.ckpt").exists() and (folder / "eval" / "last.jsonl").exists():
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -180,8 +183,8 @@ def rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
     content = settings(base, folder, seed, steps)
     content["data"] |= {
         "environment": {"class_path": "step_signal.Chain", "init_args": {"world": seed}},
-        "play": {"tasks": 2048, "heldout": 256, "max_turns": LINKS},
-        "source": {"class_path": "fdt.sources.OnPolicy", "init_args": {"prompts_per_rollout": 16, "generations": 8}},
+        "play": {"tasks": 1024, "heldout": 128, "max_turns": LINKS},
+        "source": {"class_path": "fdt.sources.OnPolicy", "init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS}},
     }  # fmt: skip
     return fit(folder.name, content, "algorithm/dr_grpo")
 
@@ -190,6 +193,9 @@ def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
     """Similarity of single steps; gives the folder of the model it leaves."""
     from fdt.export import export
 
+    model = folder.parent / f"{folder.name}-model"
+    if model.exists():
+        return model / "merged"
     chains = [Chain(seed).task(digits) for digits in random.Random(seed).sample(lists("train"), 512)]
     folder.mkdir(parents=True, exist_ok=True)
     experts, cut, held = (folder.parent / f"{folder.name}-{part}.jsonl" for part in ("experts", "steps", "held"))
@@ -202,11 +208,11 @@ def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
         "file": str(cut), "heldout": str(held),
         # This policy has no thoughts to close.
         "critic": {"class_path": "feedback.critics.StepSimilarity", "init_args": {"thinks": False}},
-        "source": {"init_args": {"prompts_per_rollout": 16}},
+        "source": {"init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS}},
     }  # fmt: skip
     run = fit(folder.name, content, "algorithm/srl")
-    export(run / "checkpoints" / "last.ckpt", folder.parent / f"{folder.name}-model", ["merged"])
-    return folder.parent / f"{folder.name}-model" / "merged"
+    export(run / "checkpoints" / "last.ckpt", model, ["merged"])
+    return model / "merged"
 
 
 def told(run: Path) -> dict[str, Any]:
@@ -215,13 +221,13 @@ def told(run: Path) -> dict[str, Any]:
             for name in ("base", "last")}  # fmt: skip
     with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
         rows = [float(row["train/reward"]) for row in csv.DictReader(file) if row.get("train/reward")]
-    return {"held": held, "right": sum(rows) * 128, "quiet": sum(value == 0 for value in rows), "steps": len(rows)}
+    return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "quiet": sum(value == 0 for value in rows), "steps": len(rows)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, nargs=2, default=(60, 60), metavar=("SRL", "RLVR"), help="optimiser steps")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, nargs=2, default=(40, 40), metavar=("SRL", "RLVR"), help="optimiser steps")
     parser.add_argument("--warm", type=int, default=200, help="steps of the common warm start")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "step_signal")
     asked = parser.parse_args()
@@ -231,7 +237,7 @@ def main() -> int:
         warm(asked.out / "warm", asked.warm)
     first, second = asked.steps
     lines = []
-    for seed in range(asked.seeds):
+    for seed in asked.seeds:
         alone = told(rlvr(asked.out / "warm", asked.out / f"seed{seed}-rlvr", seed, first + second))
         taught = srl(asked.out / "warm", asked.out / f"seed{seed}-srl", seed, first)
         both = told(rlvr(taught, asked.out / f"seed{seed}-srl-rlvr", seed, second))
