@@ -3,8 +3,9 @@
     python benchmarks/step_signal.py --seeds 0 1 2       # runs that are finished are kept
 
 A task is a chain: four users in turn, each with a hidden convention for a list of digits (the small world of
-`fdt.environments.conventions`). The policy answers each user with a list, the next user gets that list, and only the last
-list is scored, right or wrong. A policy that guesses among eight conventions is right once in 4,096 chains. The expert's
+`fdt.environments.conventions`). The policy answers each user with a list, the next user gets that list, and one score at
+the end says whether all four were right. (The last list alone would not do: conventions undo each other, and a wrong way
+often ends at the right list.) A policy that guesses among eight conventions is right once in 4,096 chains. The expert's
 chains are cut into steps by `fdt data steps`: three of four, since the last step is never shown; it is left to RLVR.
 
 The policy is the bundled tiny one, which first learns what a chain looks like: conventions drawn at random at each turn,
@@ -37,12 +38,13 @@ from feedback.types import Feedback, Task, Turn
 
 ROOT = Path(__file__).resolve().parents[1]
 LINKS = 4
-PROMPTS, ANSWERS = 6, 8  # of one optimiser step
+RATE = 1e-3
+PROMPTS, ANSWERS = 8, 8  # of one optimiser step
 
 
 @dataclass(frozen=True)
 class Chain(Environment):
-    """Lists that go from user to user; the last list alone is scored."""
+    """Lists that go from user to user; one score at the end: whether every answer was right."""
 
     world: int = 0
     """Seed of who has which convention."""
@@ -72,15 +74,17 @@ class Passed(Session):
     """One list on its way."""
 
     def __init__(self, task: Task) -> None:
-        self.messages, self.task, self.place = task.messages, task, 0
+        self.messages, self.way, self.place, self.right = task.messages, task.meta["way"], 0, True
 
     def reply(self, turn: Turn) -> Reply:
         """The next user's question, or the verdict; an answer without a list ends the chain."""
-        digits, self.place = stated(turn.text), self.place + 1
+        digits = stated(turn.text)
+        self.right &= digits == stated(self.way[self.place])
+        self.place += 1
         whole = len(digits) == LENGTH and digits.isdecimal()
         if whole and self.place < LINKS:
             return Reply((said(self.place, digits),), done=False)
-        return Reply((), (Feedback("environment", None, "right", float(digits == stated(self.task.reference or ""))),))
+        return Reply((), (Feedback("environment", None, "right", float(self.right)),))
 
 
 def said(place: int, digits: str) -> dict[str, str]:
@@ -119,12 +123,14 @@ def warm(folder: Path, steps: int) -> None:
 
 
 def guessed(chance: random.Random) -> list[dict[str, str]]:
-    """A chain whose every step follows some convention; users are drawn too, so that none means anything."""
+    """A chain whose every step follows some convention; users are drawn apart from it, so that none means anything."""
     digits, messages = chance.choice(lists("train")), []
     for _ in range(LINKS):
         name = chance.choice(list(CONVENTIONS))
         answer = CONVENTIONS[name](digits)
-        messages += [{"role": "user", "content": f"{chance.choice(USERS)}: {digits}"},
+        # Where a convention stands in the user's place it is obeyed: so a user's name has a way to the answer.
+        user = name if chance.random() < 0.35 else chance.choice(USERS)
+        messages += [{"role": "user", "content": f"{user}: {digits}"},
                      {"role": "assistant", "content": f"{name}: {answer}"}]
         digits = answer
     return messages
@@ -154,7 +160,7 @@ def settings(base: Path, folder: Path, seed: int, steps: int) -> dict[str, Any]:
                     "check_val_every_n_epoch": 1000, "enable_progress_bar": False, "enable_model_summary": False},
         "model": {"base": str(base), "lora": None, "dtype": "float32", "warmup_steps": 5, "track_start": False,
                   "tokens_per_microbatch": 16384, "seed": seed,
-                  "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3, "weight_decay": 0.0}}},
+                  "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": RATE, "weight_decay": 0.0}}},
         "data": {"hint": None, "max_tokens": 256, "evaluation_batch": 512, "seed": seed,
                  "engine": {"class_path": "fdt.engines.HuggingFace",
                             "init_args": {"max_new_tokens": 8, "batch_size": 512}}},
@@ -183,10 +189,14 @@ def rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
     content = settings(base, folder, seed, steps)
     content["data"] |= {
         "environment": {"class_path": "step_signal.Chain", "init_args": {"world": seed}},
-        "play": {"tasks": 1024, "heldout": 128, "max_turns": LINKS},
-        "source": {"class_path": "fdt.sources.OnPolicy", "init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS}},
+        "play": {"tasks": 1024, "heldout": 96, "max_turns": LINKS},
+        # Groups without any difference are left out, as the other arm's are: they would cost a forward and teach nothing.
+        "source": {"class_path": "fdt.sources.OnPolicy", "init_args": {
+            "prompts_per_rollout": PROMPTS, "generations": ANSWERS, "dynamic": {"refills": 0}}},
     }  # fmt: skip
-    return fit(folder.name, content, "algorithm/dr_grpo")
+    content["model"]["objective"] = {"class_path": "objectives.Mix", "init_args": {
+        "terms": {"policy": {"class_path": "objectives.PolicyGradient"}}}}  # fmt: skip
+    return fit(folder.name, content)
 
 
 def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
@@ -220,7 +230,7 @@ def told(run: Path) -> dict[str, Any]:
     held = {name: [json.loads(line)["score"] for line in (run / "eval" / f"{name}.jsonl").open()]
             for name in ("base", "last")}  # fmt: skip
     with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
-        rows = [float(row["train/reward"]) for row in csv.DictReader(file) if row.get("train/reward")]
+        rows = [float(row["train/reward_drawn"]) for row in csv.DictReader(file) if row.get("train/reward_drawn")]
     return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "quiet": sum(value == 0 for value in rows), "steps": len(rows)}
 
 
