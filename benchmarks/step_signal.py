@@ -3,14 +3,15 @@
     python benchmarks/step_signal.py --seeds 0 1 2       # runs that are finished are kept
 
 A task is a chain: four users in turn, each with a hidden convention for a list of digits (the small world of
-`fdt.environments.conventions`). The policy answers each user with a list, the next user gets that list, and one score at
-the end says whether all four were right. (The last list alone would not do: conventions undo each other, and a wrong way
-often ends at the right list.) A policy that guesses among eight conventions is right once in 4,096 chains. The expert's
-chains are cut into steps by `fdt data steps`: three of four, since the last step is never shown; it is left to RLVR.
+`fdt.environments.conventions`). The policy answers each user with a list, the next user gets that list, and one score
+at the end says whether all four were right. (The last list alone would not do: conventions undo each other, and a
+wrong way often ends at the right list.) A policy that guesses among eight conventions is right once in 4,096 chains.
+The expert's chains are cut into steps by `fdt data steps`: three of four, since the last step is never shown; it is
+left to RLVR.
 
-The policy is the bundled tiny one, which first learns what a chain looks like: conventions drawn at random at each turn,
-so that it can carry out every step and knows nothing about any user. Both arms start there, take equally many optimiser
-steps, and are measured on the same held-out chains, greedily.
+The policy is the bundled tiny one, which first learns what a chain looks like: conventions drawn at random at each
+turn, so that it can carry out every step and knows nothing about any user. Both arms start there, take equally many
+optimiser steps, and are measured on the same held-out chains, greedily.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ def rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
     content["data"] |= {
         "environment": {"class_path": "step_signal.Chain", "init_args": {"world": seed}},
         "play": {"tasks": 1024, "heldout": 96, "max_turns": LINKS},
-        # Groups without any difference are left out, as the other arm's are: they would cost a forward and teach nothing.
+        # Groups without any difference are left out, as the other arm's are: they would cost a forward for nothing.
         "source": {"class_path": "fdt.sources.OnPolicy", "init_args": {
             "prompts_per_rollout": PROMPTS, "generations": ANSWERS, "dynamic": {"refills": 0}}},
     }  # fmt: skip
@@ -231,7 +232,8 @@ def told(run: Path) -> dict[str, Any]:
             for name in ("base", "last")}  # fmt: skip
     with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
         rows = [float(row["train/reward_drawn"]) for row in csv.DictReader(file) if row.get("train/reward_drawn")]
-    return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "quiet": sum(value == 0 for value in rows), "steps": len(rows)}
+    quiet = sum(value == 0 for value in rows)
+    return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "quiet": quiet, "steps": len(rows)}
 
 
 def main() -> int:
@@ -254,8 +256,9 @@ def main() -> int:
         for name, found in (("RLVR alone", alone), ("SRL, then RLVR", both)):
             lines.append((seed, name, found))
             low, high = (mean_interval(found["held"][part]) for part in ("base", "last"))
-            print(f"seed {seed}, {name}: held-out {low.mean:.3f} before, {high.mean:.3f} [{high.low:.3f}, {high.high:.3f}]"
-                  f" after; {found['right']:.0f} right training chains in {found['steps']} steps, "
+            after = f"{high.mean:.3f} [{high.low:.3f}, {high.high:.3f}]"
+            print(f"seed {seed}, {name}: held-out {low.mean:.3f} before, {after} after; "
+                  f"{found['right']:.0f} right training chains in {found['steps']} steps, "
                   f"{found['quiet']} of them without any", flush=True)  # fmt: skip
     (asked.out / "results.json").write_text(json.dumps(lines), encoding="utf-8")
     return 0
