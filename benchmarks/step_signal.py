@@ -1,15 +1,17 @@
 """Does the similarity of single steps teach where every final score is 0? SRL, then RLVR, beside RLVR alone.
 
-    python benchmarks/step_signal.py --seeds 3
+    python benchmarks/step_signal.py --seeds 0 1 2       # runs that are finished are kept
 
 A task is a chain: four users in turn, each with a hidden convention for a list of digits (the small world of
-`fdt.environments.conventions`). The policy answers each user with a list, the next user gets that list, and only the last
-list is scored, right or wrong. A policy that guesses among eight conventions is right once in 4,096 chains. The expert's
-chains are cut into steps by `fdt data steps`: three of four, since the last step is never shown; it is left to RLVR.
+`fdt.environments.conventions`). The policy answers each user with a list, the next user gets that list, and one score
+at the end says whether all four were right. (The last list alone would not do: conventions undo each other, and a
+wrong way often ends at the right list.) A policy that guesses among eight conventions is right once in 4,096 chains.
+The expert's chains are cut into steps by `fdt data steps`: three of four, since the last step is never shown; it is
+left to RLVR.
 
-The policy is the bundled tiny one, which first learns what a chain looks like: conventions drawn at random at each turn,
-so that it can carry out every step and knows nothing about any user. Both arms start there, take equally many optimiser
-steps, and are measured on the same held-out chains, greedily.
+The policy is the bundled tiny one, which first learns what a chain looks like: conventions drawn at random at each
+turn, so that it can carry out every step and knows nothing about any user. Both arms start there, take equally many
+optimiser steps, and are measured on the same held-out chains, greedily.
 """
 
 from __future__ import annotations
@@ -37,11 +39,13 @@ from feedback.types import Feedback, Task, Turn
 
 ROOT = Path(__file__).resolve().parents[1]
 LINKS = 4
+RATE = 1e-3
+PROMPTS, ANSWERS = 8, 8  # of one optimiser step
 
 
 @dataclass(frozen=True)
 class Chain(Environment):
-    """Lists that go from user to user; the last list alone is scored."""
+    """Lists that go from user to user; one score at the end: whether every answer was right."""
 
     world: int = 0
     """Seed of who has which convention."""
@@ -71,15 +75,17 @@ class Passed(Session):
     """One list on its way."""
 
     def __init__(self, task: Task) -> None:
-        self.messages, self.task, self.place = task.messages, task, 0
+        self.messages, self.way, self.place, self.right = task.messages, task.meta["way"], 0, True
 
     def reply(self, turn: Turn) -> Reply:
         """The next user's question, or the verdict; an answer without a list ends the chain."""
-        digits, self.place = stated(turn.text), self.place + 1
+        digits = stated(turn.text)
+        self.right &= digits == stated(self.way[self.place])
+        self.place += 1
         whole = len(digits) == LENGTH and digits.isdecimal()
         if whole and self.place < LINKS:
             return Reply((said(self.place, digits),), done=False)
-        return Reply((), (Feedback("environment", None, "right", float(digits == stated(self.task.reference or ""))),))
+        return Reply((), (Feedback("environment", None, "right", float(self.right)),))
 
 
 def said(place: int, digits: str) -> dict[str, str]:
@@ -118,12 +124,14 @@ def warm(folder: Path, steps: int) -> None:
 
 
 def guessed(chance: random.Random) -> list[dict[str, str]]:
-    """A chain whose every step follows some convention; users are drawn too, so that none means anything."""
+    """A chain whose every step follows some convention; users are drawn apart from it, so that none means anything."""
     digits, messages = chance.choice(lists("train")), []
     for _ in range(LINKS):
         name = chance.choice(list(CONVENTIONS))
         answer = CONVENTIONS[name](digits)
-        messages += [{"role": "user", "content": f"{chance.choice(USERS)}: {digits}"},
+        # Where a convention stands in the user's place it is obeyed: so a user's name has a way to the answer.
+        user = name if chance.random() < 0.35 else chance.choice(USERS)
+        messages += [{"role": "user", "content": f"{user}: {digits}"},
                      {"role": "assistant", "content": f"{name}: {answer}"}]
         digits = answer
     return messages
@@ -153,7 +161,7 @@ def settings(base: Path, folder: Path, seed: int, steps: int) -> dict[str, Any]:
                     "check_val_every_n_epoch": 1000, "enable_progress_bar": False, "enable_model_summary": False},
         "model": {"base": str(base), "lora": None, "dtype": "float32", "warmup_steps": 5, "track_start": False,
                   "tokens_per_microbatch": 16384, "seed": seed,
-                  "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3, "weight_decay": 0.0}}},
+                  "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": RATE, "weight_decay": 0.0}}},
         "data": {"hint": None, "max_tokens": 256, "evaluation_batch": 512, "seed": seed,
                  "engine": {"class_path": "fdt.engines.HuggingFace",
                             "init_args": {"max_new_tokens": 8, "batch_size": 512}}},
@@ -165,6 +173,8 @@ def fit(name: str, content: dict[str, Any], *overlays: str) -> Path:
     from fdt.cli import Unreported, launch
 
     folder = Path(content["trainer"]["default_root_dir"])
+    if (folder / "checkpoints" / "last.ckpt").exists() and (folder / "eval" / "last.jsonl").exists():
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -180,16 +190,23 @@ def rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
     content = settings(base, folder, seed, steps)
     content["data"] |= {
         "environment": {"class_path": "step_signal.Chain", "init_args": {"world": seed}},
-        "play": {"tasks": 2048, "heldout": 256, "max_turns": LINKS},
-        "source": {"class_path": "fdt.sources.OnPolicy", "init_args": {"prompts_per_rollout": 16, "generations": 8}},
+        "play": {"tasks": 1024, "heldout": 96, "max_turns": LINKS},
+        # Groups without any difference are left out, as the other arm's are: they would cost a forward for nothing.
+        "source": {"class_path": "fdt.sources.OnPolicy", "init_args": {
+            "prompts_per_rollout": PROMPTS, "generations": ANSWERS, "dynamic": {"refills": 0}}},
     }  # fmt: skip
-    return fit(folder.name, content, "algorithm/dr_grpo")
+    content["model"]["objective"] = {"class_path": "objectives.Mix", "init_args": {
+        "terms": {"policy": {"class_path": "objectives.PolicyGradient"}}}}  # fmt: skip
+    return fit(folder.name, content)
 
 
 def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
     """Similarity of single steps; gives the folder of the model it leaves."""
     from fdt.export import export
 
+    model = folder.parent / f"{folder.name}-model"
+    if model.exists():
+        return model / "merged"
     chains = [Chain(seed).task(digits) for digits in random.Random(seed).sample(lists("train"), 512)]
     folder.mkdir(parents=True, exist_ok=True)
     experts, cut, held = (folder.parent / f"{folder.name}-{part}.jsonl" for part in ("experts", "steps", "held"))
@@ -202,11 +219,11 @@ def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
         "file": str(cut), "heldout": str(held),
         # This policy has no thoughts to close.
         "critic": {"class_path": "feedback.critics.StepSimilarity", "init_args": {"thinks": False}},
-        "source": {"init_args": {"prompts_per_rollout": 16}},
+        "source": {"init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS}},
     }  # fmt: skip
     run = fit(folder.name, content, "algorithm/srl")
-    export(run / "checkpoints" / "last.ckpt", folder.parent / f"{folder.name}-model", ["merged"])
-    return folder.parent / f"{folder.name}-model" / "merged"
+    export(run / "checkpoints" / "last.ckpt", model, ["merged"])
+    return model / "merged"
 
 
 def told(run: Path) -> dict[str, Any]:
@@ -214,14 +231,15 @@ def told(run: Path) -> dict[str, Any]:
     held = {name: [json.loads(line)["score"] for line in (run / "eval" / f"{name}.jsonl").open()]
             for name in ("base", "last")}  # fmt: skip
     with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
-        rows = [float(row["train/reward"]) for row in csv.DictReader(file) if row.get("train/reward")]
-    return {"held": held, "right": sum(rows) * 128, "quiet": sum(value == 0 for value in rows), "steps": len(rows)}
+        rows = [float(row["train/reward_drawn"]) for row in csv.DictReader(file) if row.get("train/reward_drawn")]
+    quiet = sum(value == 0 for value in rows)
+    return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "quiet": quiet, "steps": len(rows)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, nargs=2, default=(60, 60), metavar=("SRL", "RLVR"), help="optimiser steps")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, nargs=2, default=(40, 40), metavar=("SRL", "RLVR"), help="optimiser steps")
     parser.add_argument("--warm", type=int, default=200, help="steps of the common warm start")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "step_signal")
     asked = parser.parse_args()
@@ -231,15 +249,16 @@ def main() -> int:
         warm(asked.out / "warm", asked.warm)
     first, second = asked.steps
     lines = []
-    for seed in range(asked.seeds):
+    for seed in asked.seeds:
         alone = told(rlvr(asked.out / "warm", asked.out / f"seed{seed}-rlvr", seed, first + second))
         taught = srl(asked.out / "warm", asked.out / f"seed{seed}-srl", seed, first)
         both = told(rlvr(taught, asked.out / f"seed{seed}-srl-rlvr", seed, second))
         for name, found in (("RLVR alone", alone), ("SRL, then RLVR", both)):
             lines.append((seed, name, found))
             low, high = (mean_interval(found["held"][part]) for part in ("base", "last"))
-            print(f"seed {seed}, {name}: held-out {low.mean:.3f} before, {high.mean:.3f} [{high.low:.3f}, {high.high:.3f}]"
-                  f" after; {found['right']:.0f} right training chains in {found['steps']} steps, "
+            after = f"{high.mean:.3f} [{high.low:.3f}, {high.high:.3f}]"
+            print(f"seed {seed}, {name}: held-out {low.mean:.3f} before, {after} after; "
+                  f"{found['right']:.0f} right training chains in {found['steps']} steps, "
                   f"{found['quiet']} of them without any", flush=True)  # fmt: skip
     (asked.out / "results.json").write_text(json.dumps(lines), encoding="utf-8")
     return 0

@@ -14,7 +14,7 @@ A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R
 | GRPO | 2402.03300 | A = (r - mean) / std; row mean of -min(rho A, clip(rho) A); + beta k3 | grpo |
 | Dr.GRPO | 2503.20783 | A = r - mean; token sum / (rows x constant) | dr_grpo |
 | DAPO | 2503.14476 | clip 0.2 / 0.28, token mean, soft overlong penalty; flat groups redrawn | dapo |
-| DAPO for agents | 2508.03501 | r + (threshold - turns) / (limit - threshold) above threshold | dapo_swe |
+| DAPO for agents | 2508.03501 | r + (threshold - turns) / (limit - threshold) above threshold; A = 0 dropped | dapo_swe |
 | RLOO | 2402.14740 | A = G/(G-1) (r - mean); row ratio, no clip | rloo |
 | REINFORCE++ | 2501.03262 | A whitened over all rows; + beta k2 | reinforce_pp |
 | GSPO | 2507.18071 | rho = exp(row mean of log rho), clip 3e-4 / 4e-4 | gspo |

@@ -320,20 +320,18 @@ def test_a_local_process_reward_is_the_credit_of_turns(tmp_path):
         by_task.setdefault(record["task"], []).append(record)
     for task, pair in by_task.items():
         prompt = ({"role": "user", "content": f"{task[1:]} + 1?"},)
-        again = f"It should be {int(task[1:]) + 1}.\n\nTry again."
-        episodes = [Episode(record["id"], Task(task, prompt), (
-            Turn("assistant", record["response"]), Turn("user", again), Turn("assistant", record["response"])))
-            for record in pair]  # fmt: skip
+        episodes = [Episode(record["id"], Task(task, prompt), tuple(Turn(**turn) for turn in record["conversation"]))
+                    for record in pair]  # fmt: skip
         judged = ProcessReward(judge)(episodes)
         first = [sum(item.score for item in episode.feedback if item.name == "process") for episode in judged]
         mean = sum(first) / 2
         assert abs(first[0] - mean) > 1e-4
-        assert [record["advantage"] for record in pair] == pytest.approx([value - mean for value in first], abs=2e-2)
+        assert [record["advantage"] for record in pair] == pytest.approx([value - mean for value in first], abs=1e-4)
 
 
 def progress(call: Call) -> Answer:
     """Whoever said -7 made progress, whoever said -8 did not."""
-    good = "-7" in call.prompt
+    good = "\n-7\n" in call.prompt  # not the name of a fence, which is drawn
     return completion(json.dumps({"analysis": "", "progress": 1 if good else -1, "useful": False, "hint": ""}))
 
 

@@ -21,6 +21,7 @@ def test_grams_are_words_of_one_sentence():
     found = [item.gram for item in ngrams("Wait, let's SEE. It is\nso", (2, 3))]
     # "Wait let's see" is a sentence of three words, "It is" one of two, and "so" stands alone.
     assert found == ["wait let's", "let's see", "wait let's see", "it is"]
+    assert [item.gram for item in ngrams("so x = 2 and y is 3 then we", (2,))] == ["so x", "and y", "y is", "then we"]
     assert normal("  Let’s   SEE! ") == "let's see"
 
 
