@@ -33,15 +33,16 @@ from fdt.statistics import Interval, mean_interval, paired_difference
 from fdt.turns import TurnLoop
 from feedback.types import Episode, Message, Task, Turn
 
-LIBRARY = Search(size=200, results=1, rules="")
-STAGE = Stretch(500, 500, 3e-3, {"thinking": 1.0})
+LIBRARY = Search(size=100, results=1, rules="")
+STAGE = Stretch(400, 400, 4e-3, {"thinking": 1.0})
 THOUGHTS = {"hm": (0.7, 4.0), "well": (0.3, 40.0)}
 """The word that a thought is made of, how often it is chosen, and the mean number of such words."""
 LONGEST = 240
 """Tokens of the longest conversation that is taught."""
 CONTEXTS = (128, 192, 256)
-TURNS, DRAWS = 6, 2
+TURNS, DRAWS = 6, 4
 BUDGET = Budget(least=4, most=64, answer=16, reply=24)
+SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
 WORDS = r"\d| ?[A-Za-z]+|\n+"
 
 
@@ -68,7 +69,7 @@ def conversation(chance: random.Random, task: Task) -> Example:
 def pool() -> list[Example]:
     """Conversations about the training questions, none too long."""
     chance, tasks = random.Random("taught"), LIBRARY.tasks("train", 10_000, 0)
-    made = (conversation(chance, chance.choice(tasks)) for _ in range(6000))
+    made = (conversation(chance, chance.choice(tasks)) for _ in range(4000))
     return [item for item in made if length(item) < LONGEST]
 
 
@@ -90,7 +91,7 @@ def make_policy(folder: Path, batch: int) -> None:
     made = world(LIBRARY.size, LIBRARY.seed)
     texts = [text for item in pool() for text in (*(message["content"] for message in item.messages), item.answer)]
     tokenizer = tokenizer_from([*texts, *made.texts, *made.titles], WORDS, ("<think>", "</think>"))
-    model = make_model(tokenizer, context=512)
+    model = make_model(tokenizer, context=512, **SHAPE)
     print(described(model, tokenizer))
     train(model, tokenizer, 0, STAGE, partial(drawn, count=batch))
     save(model, tokenizer, folder)

@@ -195,7 +195,7 @@ plt.show()
 # %% [markdown]
 # ## Figure 3: what that teaches
 #
-# Two short trainings of one config (`configs/task/lake.yaml`) that differ in the credit alone, measured on 128 maps
+# Two short trainings of one config (`configs/task/lake.yaml`) that differ in the credit alone, measured on 64 maps
 # that no training holds. Bands are 95 % intervals over those maps; there is one seed, so they say nothing about luck in
 # training. `fdt bench credit --full` has five seeds, a third credit, and payment for the goal alone.
 

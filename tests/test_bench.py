@@ -182,6 +182,51 @@ def test_tables_name_what_they_hold():
     assert measured(found.outcomes[1])[1].shape == (2, 2)
 
 
+def test_workers_of_a_killed_bench_end_with_it(tmp_path: Path):
+    """Killed so that it can tidy nothing up; its worker would have slept for a minute."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, os, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from fdt.bench.work import follow_parent\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), initializer=follow_parent)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 60)\n"
+        "    time.sleep(60)\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *sys.path])
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True,
+                          env=os.environ | {"PYTHONPATH": path}) as parent:  # fmt: skip
+        worker = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    for _ in range(200):
+        if gone(worker):
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(worker, signal.SIGKILL)
+        pytest.fail("the worker outlived its bench")
+
+
+def gone(process: int) -> bool:
+    """Whether it has ended; where nobody collects orphans, it stays as a zombie."""
+    import os
+
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    state = Path(f"/proc/{process}/stat")
+    return state.is_file() and state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 @pytest.mark.slow
 def test_two_arms_for_ten_steps(tmp_path: Path, capsys: pytest.CaptureFixture):
     from fdt.bench import main

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -37,7 +38,7 @@ def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[Outcome]:
     if not waiting:
         return
     os.environ.update(THREADS)  # read once, when a worker imports torch
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow_parent) as pool:
         running = {pool.submit(run, job, root / job.name): job for job in waiting}
         for done in as_completed(running):
             fault = done.exception()
@@ -46,6 +47,16 @@ def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[Outcome]:
                 job = running[done]
                 raise UserError(f"{job.name} failed: {fault}", remedy=f"its log is {root / job.name}.log") from fault
             yield done.result()
+
+
+def follow_parent() -> None:
+    """Ends this worker when the process that started it is gone, however that ended: nobody would read its outcome."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run(job: Job, folder: Path) -> Outcome:
