@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import threading
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from fdt.batch import View
 from fdt.engines import HuggingFace, Limit, OpenAITokens, VLLMServer
 from fdt.engines.completions import Away, manage
 from fdt.engines.keeper import end
-from fdt.engines.weights import EXTENSION
+from fdt.engines.launch import EXTENSION
 from fdt.errors import UserError
 from fdt.policy import LoRA, Policy
 from tests.runs import config, environment, quick
@@ -31,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = Path(os.environ.get("FDT_VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(not PYTHON.exists(), reason="no environment with vLLM: make vllm")]  # fmt: skip
-# One process less, and nothing compiled: for speed of starting, not of answering.
-QUICK = ["--enforce-eager", "--distributed-executor-backend=uni"]
+# One process less, so that it starts sooner.
+QUICK = ["--distributed-executor-backend=uni"]
 PROMPTS = [[10, 20, 30], [10, 20, 30], [5, 6, 7, 8, 9]] * 2
 PROBE = list(range(40, 60))
 
@@ -58,7 +57,7 @@ class Foreign:
         options = ["--model", self.model, "--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32",
                    "--served-model-name", "theirs", "--max-model-len", "512", "--enable-lora", "--max-lora-rank", "8",
                    "--generation-config", "vllm", "--no-enable-chunked-prefill",
-                   "--worker-extension-cls", "fdt_worker.Reload", *QUICK]  # fmt: skip
+                   "--enforce-eager", "--worker-extension-cls", "fdt_worker.Reload", *QUICK]  # fmt: skip
         env = os.environ | {"PYTHONPATH": str(EXTENSION)}
         env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1",
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_SERVER_DEV_MODE": "1"}  # fmt: skip
@@ -205,7 +204,7 @@ def test_a_run_with_a_server_of_its_own_that_is_killed(tmp_path, wide_model):
     made = {"class_path": "tests.test_vllm.Probed", "init_args": {
         "max_new_tokens": 6, "notes": str(notes), "python": str(PYTHON), "max_model_len": 512, "arguments": QUICK}}
     path = config(tmp_path, data__engine=made, data__critic={"class_path": "tests.probes.EvenBytes"},
-                  trainer__num_sanity_val_steps=0, data__evaluation_limit=1)  # fmt: skip
+                  trainer__num_sanity_val_steps=0, data__evaluation_limit=1, model__dtype="float32")  # fmt: skip
     done = quick("fit", "-c", path, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in notes.open()]
@@ -230,10 +229,11 @@ def test_a_run_in_vllms_own_environment(tmp_path, wide_model, lora):
     """Two steps without a server. Were the second step's answers drawn from old weights, the gap would show it."""
     (tmp_path / "model").symlink_to(wide_model)
     made = {"class_path": "fdt.engines.VLLM", "init_args": {"max_new_tokens": 6, "max_model_len": 512, "options": {
-        "enforce_eager": True, "distributed_executor_backend": "uni"}}}  # fmt: skip
+        "distributed_executor_backend": "uni"}}}  # fmt: skip
     path = config(tmp_path, data__engine=made, data__critic={"class_path": "tests.probes.EvenBytes"},
                   model__optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 50.0}}, model__lora=lora,
-                  trainer__num_sanity_val_steps=0, trainer__max_steps=2, data__evaluation_limit=1)  # fmt: skip
+                  trainer__num_sanity_val_steps=0, trainer__max_steps=2, data__evaluation_limit=1,
+                  model__dtype="float32")  # fmt: skip
     done = subprocess.run([str(PYTHON), "-m", "fdt", "fit", "-c", str(path)], env=environment(), capture_output=True,
                           text=True, timeout=500, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
