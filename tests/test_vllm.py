@@ -19,7 +19,6 @@ import torch
 from fdt.batch import View
 from fdt.engines import HuggingFace, Limit, OpenAITokens, VLLMServer
 from fdt.engines.completions import Away, manage
-from fdt.engines.keeper import end
 from fdt.engines.launch import EXTENSION
 from fdt.errors import UserError
 from fdt.policy import LoRA, Policy
@@ -74,7 +73,7 @@ class Foreign:
 def foreign(wide_model, tmp_path_factory):
     server = Foreign(wide_model, tmp_path_factory.mktemp("server"))
     yield server
-    end(server.process.pid)
+    server.kill()
 
 
 def engine(foreign: Foreign, **changes) -> VLLMServer:
@@ -207,7 +206,7 @@ def test_a_run_with_a_server_of_its_own_that_is_killed(tmp_path, wide_model):
         "max_new_tokens": 6, "notes": str(notes), "python": str(PYTHON), "max_model_len": 512, "arguments": QUICK}}
     path = config(tmp_path, data__engine=made, data__critic={"class_path": "tests.probes.EvenBytes"},
                   trainer__num_sanity_val_steps=0, data__evaluation_limit=1, model__dtype="float32")  # fmt: skip
-    done = quick("fit", "-c", path, timeout=500)
+    done = quick("fit", "-c", path, timeout=800)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in notes.open()]
     by_weights = {note["weights"]: note["probe"] for note in found}
@@ -237,7 +236,7 @@ def test_a_run_in_vllms_own_environment(tmp_path, wide_model, lora):
                   trainer__num_sanity_val_steps=0, trainer__max_steps=2, data__evaluation_limit=1,
                   model__dtype="float32")  # fmt: skip
     done = subprocess.run([str(PYTHON), "-m", "fdt", "fit", "-c", str(path)], env=environment(), capture_output=True,
-                          text=True, timeout=500, check=False)  # fmt: skip
+                          text=True, timeout=800, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = gaps(tmp_path)
     assert len(found) == 2 and all(0 <= value < 1e-4 for value in found)

@@ -77,5 +77,8 @@ class Child:
 
     def stop(self) -> None:
         """Ends it and whatever it started."""
-        self.keeper.communicate(b"the run goes on")
-        self.process.wait()
+        assert self.keeper.stdin is not None
+        self.keeper.stdin.write(b"the run goes on")
+        self.keeper.stdin.close()
+        self.process.wait()  # first: until it is reaped, its group has not gone, and the keeper would wait for that
+        self.keeper.wait()
