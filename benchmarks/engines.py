@@ -5,11 +5,11 @@ each round's ratio to `dynamic`. One thread each (OMP_NUM_THREADS=1) unless the 
 
     python benchmarks/engines.py                                        # dynamic and static cache
     python benchmarks/engines.py --engines dynamic,static,paged --rounds 2 --batches 16
-    FDT_VLLM_PYTHON=.venv-vllm/bin/python python benchmarks/engines.py --engines dynamic,vllm,vllm-eager
+    FDT_VLLM_PYTHON=.venv-vllm/bin/python python benchmarks/engines.py --engines dynamic,vllm
 
 dynamic, static: fdt.engines.HuggingFace with that cache of transformers (dynamic is what it uses). paged: transformers'
-continuous batching. vllm: fdt.engines.VLLMServer as it comes, with its start (compilation) left out of the times;
-vllm-eager: the same without compilation.
+continuous batching. vllm: fdt.engines.VLLMServer as it comes (on a CPU it compiles nothing), its start left out of
+the times; vllm-compiled: the same with compilation.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def paged(policy: Policy, tokens: int) -> Draw:
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
     eos = policy.tokenizer.eos_token_id
-    how = GenerationConfig(do_sample=True, max_new_tokens=tokens, eos_token_id=eos, pad_token_id=eos, top_k=0, top_p=1.0)
+    how = GenerationConfig(
+        do_sample=True, max_new_tokens=tokens, eos_token_id=eos, pad_token_id=eos, top_k=0, top_p=1.0
+    )
 
     def draw(asked: list[list[int]], seed: int) -> list[Sample]:
         with torch.no_grad(), seeded(seed), unbent(policy.causal):
@@ -79,8 +81,8 @@ def engines(names: list[str], policy: Policy, tokens: int) -> dict[str, Draw]:
         "static": lambda: through(hf, policy, partial(plain, cache_implementation="static")),
         "paged": lambda: paged(policy, tokens),
         "vllm": lambda: through(VLLMServer(max_new_tokens=tokens, max_model_len=1024), policy, plain),
-        "vllm-eager": lambda: through(
-            VLLMServer(max_new_tokens=tokens, max_model_len=1024, arguments=["--enforce-eager"]), policy, plain
+        "vllm-compiled": lambda: through(
+            VLLMServer(max_new_tokens=tokens, max_model_len=1024, arguments=["--no-enforce-eager"]), policy, plain
         ),
     }
     return {name: made[name]() for name in names}

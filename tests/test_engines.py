@@ -15,10 +15,11 @@ import torch
 
 from fdt.engines import FORCED, Limit, OpenAITokens, VLLMServer
 from fdt.engines.completions import Answer, Ask, Away, Completions, Forgotten, read
+from fdt.engines.fingerprint import digest, fingerprint
+from fdt.engines.launch import find_python
 from fdt.engines.rounds import answers
-from fdt.engines.vllm_server import find_python
 from fdt.engines.weights import Server as Place
-from fdt.engines.weights import Weights, digest, fingerprint
+from fdt.engines.weights import Weights
 from fdt.errors import UserError
 from fdt.policy import LoRA, Policy
 from fdt.refusals import check_engine
@@ -43,7 +44,7 @@ def policy(tiny_model):
 
 
 def completions(url: str, **changes) -> Completions:
-    made = Completions(url, None, "m", EOS, 1.0, 10.0, 8)
+    made = Completions(url, None, "m", EOS, 10.0, 8)
     return replace(made, **changes)
 
 
@@ -282,7 +283,7 @@ def test_settings_that_contradict_are_refused(monkeypatch):
     with pytest.raises(UserError, match="--generation_config"):
         VLLMServer(arguments=["--generation_config=auto"])
     with pytest.raises(UserError, match="not started"):
-        VLLMServer(url="http://127.0.0.1:8000/v1", arguments=["--enforce-eager"])
+        VLLMServer(url="http://127.0.0.1:8000/v1", arguments=["--max-num-seqs=8"])
     with pytest.raises(UserError, match="max_new_tokens"):
         VLLMServer(max_new_tokens=0)
     monkeypatch.setenv("FDT_VLLM_PYTHON", "/no/such/python")

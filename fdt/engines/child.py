@@ -41,8 +41,8 @@ class Child:
         kept |= {"VLLM_API_KEY": self.key} | variables
         with self.log.open("ab") as log:
             try:
-                self.process = subprocess.Popen(command(port), cwd=folder, env=kept, stdin=subprocess.DEVNULL, stdout=log,
-                                                stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+                pipes = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+                self.process = subprocess.Popen(command(port), cwd=folder, env=kept, start_new_session=True, **pipes)
             except OSError as fault:
                 raise UserError(f"the server cannot be started: {fault}", got=str(command(port)[0]),
                                 key="data.engine.init_args.python") from fault  # fmt: skip
@@ -68,7 +68,8 @@ class Child:
                 time.sleep(0.5)
         how = "still loading" if self.alive else f"exit status {self.process.returncode}"
         raise UserError("the server did not come up", got=how, key="data.engine",
-                        expected=f"it to answer within {seconds:g} s", remedy=f"its last words:\n{self.tail()}")  # fmt: skip
+                        expected=f"it to answer within {seconds:g} s",
+                        remedy=f"its last words:\n{self.tail()}")  # fmt: skip
 
     def tail(self) -> str:
         """The end of its log."""
@@ -76,5 +77,8 @@ class Child:
 
     def stop(self) -> None:
         """Ends it and whatever it started."""
-        self.keeper.communicate(b"the run goes on")
-        self.process.wait()
+        assert self.keeper.stdin is not None
+        self.keeper.stdin.write(b"the run goes on")
+        self.keeper.stdin.close()
+        self.process.wait()  # first: until it is reaped, its group has not gone, and the keeper would wait for that
+        self.keeper.wait()

@@ -70,7 +70,6 @@ class Completions:
     model: str
     eos: int
     """The id that ends an answer; the server's own notion of an end does not count."""
-    temperature: float
     deadline: float
     """Seconds for one request."""
     concurrency: int
@@ -105,7 +104,7 @@ class Completions:
 
     def body(self, ask: Ask) -> dict[str, Any]:
         """The request."""
-        drawn = {"temperature": 0.0} if ask.seed is None else {"temperature": self.temperature, "seed": ask.seed}
+        drawn = {"temperature": 0.0} if ask.seed is None else {"temperature": 1.0, "seed": ask.seed}
         return {
             "model": self.model, "prompt": list(ask.prompt), "max_tokens": ask.tokens, **OWN, **drawn,
             "logprobs": self.listed, "return_token_ids": True, "return_tokens_as_token_ids": True,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdt.engines.completions import OWN, Answer, Ask
-from fdt.engines.vllm_server import variables
+from fdt.engines.launch import settings, variables
 from fdt.engines.weights import Handover
 from fdt.errors import UserError
 from fdt.policy import Policy
@@ -77,8 +77,6 @@ def start(policy: Policy, how: VLLM) -> Any:
     Raises:
         UserError: where vLLM is not installed here.
     """
-    from fdt.engines.vllm import settings
-
     if importlib.util.find_spec("vllm") is None:
         raise UserError("vLLM is not installed in this environment", key="data.engine",
                         remedy="run fdt in one that has it (`make vllm`), or use fdt.engines.VLLMServer, whose "
@@ -91,4 +89,4 @@ def start(policy: Policy, how: VLLM) -> Any:
         told["worker_extension_cls"] = "fdt.engines.worker." + told["worker_extension_cls"]
     from vllm import LLM
 
-    return LLM(**told, disable_log_stats=True, **how.options)
+    return LLM(**told | {"disable_log_stats": True} | how.options)

@@ -37,7 +37,7 @@ class OpenAITokens(Served):
         from fdt.engines.completions import Completions
 
         made = Completions(self.url.rstrip("/"), read_key(self.key_variable), self.model,
-                           policy.tokenizer.eos_token_id, 1.0, self.deadline, self.concurrency)  # fmt: skip
+                           policy.tokenizer.eos_token_id, self.deadline, self.concurrency)  # fmt: skip
         self._compare(made, policy)
         return made
 
@@ -64,4 +64,5 @@ class OpenAITokens(Served):
 
         if isinstance(away, Forgotten):
             raise UserError("the server has no such model", path=self.url, got=self.model,
-                            key="data.engine.init_args.model", remedy="GET /v1/models lists those it has") from away  # fmt: skip
+                            key="data.engine.init_args.model",
+                            remedy="GET /v1/models lists those it has") from away  # fmt: skip

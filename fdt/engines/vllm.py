@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdt.engines.base import Engine, Limit, Sample
+from fdt.engines.launch import DECIDED
 from fdt.errors import UserError
-from fdt.models import resolve_model
 from fdt.policy import Policy
 
 if TYPE_CHECKING:
     from fdt.engines.completions import Answer, Ask
     from fdt.engines.local import Local
-
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The adapter ranks that vLLM can be told of."""
-DECIDED = {"model", "dtype", "max_model_len", "generation_config", "override_generation_config", "logits_processors",
-           "logprobs_mode", "enable_lora", "max_lora_rank", "max_loras", "max_cpu_loras",
-           "worker_extension_cls"}  # fmt: skip
-"""What the engines decide, or what would bend the distribution that answers are drawn from."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class VLLM(Engine):
@@ -39,7 +30,7 @@ class VLLM(Engine):
     max_model_len: int | None = None
     """Longest conversation in tokens; null: as long as the model allows, which may need much memory."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of vllm.LLM, such as {enforce_eager: true, gpu_memory_utilization: 0.4}."""
+    """Further arguments of vllm.LLM, such as {gpu_memory_utilization: 0.4}."""
 
     def __post_init__(self) -> None:
         if wrong := sorted(DECIDED & set(self.options)):
@@ -77,26 +68,3 @@ class VLLM(Engine):
     def __getstate__(self) -> dict[str, Any]:
         """The settings alone: the engine belongs to one process."""
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
-
-
-def settings(policy: Policy, dtype: str, max_model_len: int | None) -> dict[str, Any]:
-    """What vLLM is told of the policy, by the names of its arguments."""
-    place = resolve_model(policy.base)
-    found: dict[str, Any] = {
-        "model": str(Path(place).resolve()) if Path(place).exists() else place,
-        "dtype": str(policy.causal.dtype).removeprefix("torch.") if dtype == "auto" else dtype,
-        "generation_config": "vllm",
-        "logprobs_mode": "processed_logprobs",
-    }
-    if policy.device.type == "cpu":
-        # A prompt read in parts ends the server where requests have seeds: "CPU Generator does not use offset".
-        found["enable_chunked_prefill"] = False
-    if max_model_len is not None:
-        found["max_model_len"] = max_model_len
-    if policy.lora is not None:
-        rank = next((rank for rank in RANKS if rank >= policy.lora.rank), policy.lora.rank)
-        # Two in memory: the next one is loaded before the last one is dropped.
-        found |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1, "max_cpu_loras": 2}
-    else:
-        found["worker_extension_cls"] = "fdt_worker.Reload"
-    return found

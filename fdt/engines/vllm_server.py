@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fdt.engines.launch import DECIDED, find_python, option, settings, variables
 from fdt.engines.served import Served, read_key
-from fdt.engines.vllm import DECIDED, settings
 from fdt.errors import UserError
 from fdt.policy import Policy
 from feedback.gateway import Outage
@@ -22,11 +18,10 @@ if TYPE_CHECKING:
     from fdt.engines.completions import Away, Completions
     from fdt.engines.weights import Server, Weights
 
-PYTHON = "FDT_VLLM_PYTHON"
 NAME = "policy"
 DEATHS = 3
 """A server of our own that dies so often over the same answers is not started again."""
-SET_HERE = {"--" + name.replace("_", "-") for name in DECIDED} | {"--host", "--port", "--served-model-name", "--api-key"}
+SET_HERE = {"--" + name.replace("_", "-") for name in (*DECIDED, "host", "port", "served_model_name", "api_key")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +47,7 @@ class VLLMServer(Served):
     max_model_len: int | None = None
     """Longest conversation in tokens; null: as long as the model allows, which may need much memory."""
     arguments: list[str] = field(default_factory=list)
-    """Further arguments of vLLM's, such as --enforce-eager or --gpu-memory-utilization=0.4."""
+    """Further arguments of vLLM's, such as --gpu-memory-utilization=0.4."""
     folder: str | None = None
     """A folder that both sides see, for the weights; null: the place for temporary files."""
 
@@ -73,7 +68,7 @@ class VLLMServer(Served):
         weights.server = server = self._server(policy)
         weights.sync(policy)
         name = weights.name if policy.lora is not None else NAME if self.url is None else _base(server)
-        return Completions(server.url, server.key, name, policy.tokenizer.eos_token_id, 1.0, self.deadline,
+        return Completions(server.url, server.key, name, policy.tokenizer.eos_token_id, self.deadline,
                            self.concurrency, 0)  # fmt: skip
 
     def check(self, policy: Policy) -> None:
@@ -138,14 +133,6 @@ class VLLMServer(Served):
         return [word for name, value in told.items() for word in option(name, value)] + list(self.arguments)
 
 
-def option(name: str, value: Any) -> list[str]:
-    """One argument of vLLM's as its command line has it."""
-    dashed = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{dashed}" if value else f"--no-{dashed}"]
-    return [f"--{dashed}", str(value)]
-
-
 class State:
     """What one process knows of its server."""
 
@@ -156,44 +143,6 @@ class State:
         self.child: Child | None = None
         self.ran = False
         self.deaths = 0
-
-
-def variables(policy: Policy) -> dict[str, str]:
-    """Environment of a server of our own; what the user has set stays."""
-    from fdt.engines.weights import EXTENSION
-
-    wanted = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
-    found = {name: os.environ.get(name, value) for name, value in wanted.items()}
-    if policy.lora is None:
-        found |= {"VLLM_SERVER_DEV_MODE": "1", "PYTHONPATH": str(EXTENSION)}
-    else:
-        found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
-    if policy.device.type == "cuda":
-        # The rank's own device, by the name it has among those that this process sees.
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        index = policy.device.index or 0
-        found["CUDA_VISIBLE_DEVICES"] = seen.split(",")[index] if seen else str(index)
-    return found
-
-
-def find_python(given: str | None) -> str:
-    """The Python that serves.
-
-    Raises:
-        UserError: where vLLM is in no environment that is named.
-    """
-    named = given or os.environ.get(PYTHON)
-    if named is not None:
-        found = shutil.which(named)
-        if found is None:
-            raise UserError("no such Python", got=named, expected="the python of an environment with vLLM",
-                            key="data.engine.init_args.python")  # fmt: skip
-        return str(Path(found).absolute())  # not resolved: a link is what makes it that environment's
-    if importlib.util.find_spec("vllm") is None:
-        raise UserError("vLLM is not installed here", key="data.engine.init_args.python",
-                        remedy=f"run `make vllm` and set {PYTHON}=.venv-vllm/bin/python, or name another environment's "
-                        "python; it need not be the trainer's")  # fmt: skip
-    return sys.executable
 
 
 def _base(server: Server) -> str:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import torch
-from torch import Tensor
 from transformers.utils import logging as progress
 
 from fdt.engines.completions import Away, manage
+from fdt.engines.fingerprint import fingerprint
+from fdt.engines.launch import EXTENSION
 from fdt.errors import UserError
 from fdt.policy import Policy
 from fdt.ranks import together
@@ -23,15 +23,8 @@ from fdt.sharding import is_sharded
 
 ADAPTERS = ("start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora and a --max-lora-rank that is not "
             "below model.lora.rank, where it can read the folder data.engine.init_args.folder")  # fmt: skip
-EXTENSION = Path(__file__).parent / "worker"
-"""Goes into the server's PYTHONPATH, so that it finds ``fdt_worker`` and nothing else."""
 WHOLE = (f"start the server with VLLM_SERVER_DEV_MODE=1, PYTHONPATH={EXTENSION} and --worker-extension-cls "
          "fdt_worker.Reload, where it can read the folder data.engine.init_args.folder; or train adapters (model.lora)")
-
-PART = 1 << 22
-"""Bytes that are hashed at once."""
-MIX = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9)
-"""Odd numbers without pattern."""
 
 
 @dataclass(frozen=True)
@@ -65,26 +58,6 @@ class Server:
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return host == "localhost"
-
-
-def fingerprint(policy: Policy) -> tuple[int, ...]:
-    """One number of 64 bits for each trainable tensor, which changes when its values do."""
-    return tuple(torch.stack([digest(p.detach()) for p in policy.trainable()]).tolist())
-
-
-def digest(weight: Tensor) -> Tensor:
-    """Sum [] int64 of a tensor's bits, each 8 bytes times a number of their place's own: equal steps of many elements,
-    as an optimiser's first, do not cancel. Computed where the tensor is, and in parts."""
-    flat, size = weight.contiguous().view(-1), PART // weight.element_size()
-    place = torch.arange(1, PART // 8 + 1, device=weight.device) * MIX[0]
-    place = (place ^ (place >> 31)) * MIX[1] | 1
-    found = torch.zeros((), dtype=torch.int64, device=weight.device)
-    for start in range(0, len(flat), size):
-        part = flat[start : start + size]
-        # Padded to whole words, which also copies them to an address that is one's.
-        words = torch.nn.functional.pad(part, (0, -len(part) % (8 // weight.element_size()))).view(torch.int64)
-        found = found * MIX[0] + (words * place[: len(words)]).sum()  # wraps, as hashes do
-    return found
 
 
 @dataclass
@@ -186,7 +159,7 @@ class Weights(Handover):
                             expected="a loopback address", remedy=WHOLE, key="data.engine.init_args.url")  # fmt: skip
         if together() and not server.own:
             raise UserError("several ranks would overwrite each other's weights on one server", got=server.url,
-                            expected="null, so that each rank starts its own", key="data.engine.init_args.url")  # fmt: skip
+                            expected="null: each rank starts its own", key="data.engine.init_args.url")  # fmt: skip
         rpc = {"method": "fdt_reload", "args": [str(target)]}
         server.call(f"{server.root}/collective_rpc", rpc, WHOLE)
         # What it computed with the old weights must not serve the new ones.

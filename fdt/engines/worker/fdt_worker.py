@@ -1,4 +1,4 @@
-"""Runs inside vLLM: reads whole weights, and what vLLM forgets to read. vLLM imports it by name, and nothing else of fdt.
+"""Runs inside vLLM: reads whole weights, also what vLLM forgets to read. vLLM imports it by name, and no more of fdt.
 
 On a CPU, vLLM 0.32 keeps a packed copy of each matrix. Its own ``reload_weights`` packs anew what it read; a head that
 is tied to the embedding is not read by itself, so the copy of the old one would go on answering.
