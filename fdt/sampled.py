@@ -63,7 +63,7 @@ class Sampled(Evaluation):
             "right_solutions": len({solution(e) for e in group if e.score >= self.solved}),
             "wrong_unique": known(unique(wrong)) if len(wrong) > 1 else None,
             "distinct_2": known(distinct_n(texts, 2)),
-            # Drawn from the policy itself, -log p is an unbiased estimate of the entropy of what it was drawn from.
+            # Of what was sampled, -log p estimates the entropy of the distribution that it was drawn from.
             "entropy": -sum(sampled) / len(sampled) if sampled else None,
             "samples": [{"response": e.response, "score": known(e.score), "turns": spoken(e)} for e in group],
         }  # fmt: skip
