@@ -161,6 +161,8 @@ def test_what_marks_nothing_or_stands_inside_is_refused(grams):
         check_credit(AdvantageSampled(credit=PlanAmplified()), source, episodes, StrategicGrams(grams))
     with pytest.raises(UserError, match="a name of its own"):
         StrategicGrams(grams, name="acted")
+    with pytest.raises(UserError, match="a name of its own"):
+        StrategicGrams(grams, name="execution")
 
 
 def test_semantic_entropy():
