@@ -15,6 +15,8 @@ from feedback.grams import Found, load_grams
 
 TAKEN = ("acted", "taught", "shown", "joined")
 """Marks that every batch has."""
+EXECUTION = "execution"
+"""What metrics call the tokens that a marker leaves out."""
 
 
 class Marker(ABC):
@@ -60,7 +62,7 @@ class StrategicGrams(Marker):
     """Name of the mark."""
 
     def __post_init__(self) -> None:
-        if self.name in TAKEN or not self.name:
+        if self.name in (*TAKEN, EXECUTION, ""):
             raise UserError("data.marker.name", got=self.name, expected="a name of its own, such as planning")
         load_grams(self.file)
 

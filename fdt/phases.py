@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from fdt.marks import TAKEN, Marker
+from fdt.marks import EXECUTION, TAKEN, Marker
 from feedback.types import Episode
 from objectives import Rollouts, Scored
 
@@ -26,7 +26,7 @@ def sums(student: Scored, rollouts: Rollouts) -> dict[str, Tensor]:
     acted = rollouts.marks["acted"]
     for name in sorted(set(rollouts.marks) - set(TAKEN)):
         mark = rollouts.marks[name]
-        for part, tokens in ((name, acted & mark), ("execution", acted & ~mark)):
+        for part, tokens in ((name, acted & mark), (EXECUTION, acted & ~mark)):
             found[f"{PREFIX}{part}/tokens"] = tokens.sum()
             found[f"{PREFIX}{part}/nll"] = -student.log_probs[tokens].sum()
             found[f"{PREFIX}{part}/entropy"] = student.entropy[tokens].sum()

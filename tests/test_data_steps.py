@@ -27,15 +27,18 @@ def cut(folder, *records, arguments=()):
     return [json.loads(line) for line in target.open()]
 
 
-@pytest.mark.parametrize("text, steps", [
-    (SOLUTION, ["Add 2 and 3,\nwhich is 5.", "Double it: 1. five, 7. ten.", "The answer is 10."]),
-    ("Step 1: a\nStep 2: b", ["a", "b"]),
-    ("**1.** a\n### 2. b\n**Step 3: c** d", ["a", "b", "**c** d"]),
-    ("1. a\n1. b\n2. c\n7. d", ["a\n1. b", "c\n7. d"]),  # what does not count on is text
-    ("2. b\n3. c", []),
-    ("no numbers", []),
-    ("", []),
-])
+@pytest.mark.parametrize(
+    "text, steps",
+    [
+        (SOLUTION, ["Add 2 and 3,\nwhich is 5.", "Double it: 1. five, 7. ten.", "The answer is 10."]),
+        ("Step 1: a\nStep 2: b", ["a", "b"]),
+        ("**1.** a\n### 2. b\n**Step 3: c** d", ["a", "b", "**c** d"]),
+        ("1. a\n1. b\n2. c\n7. d", ["a\n1. b", "c\n7. d"]),  # what does not count on is text
+        ("2. b\n3. c", []),
+        ("no numbers", []),
+        ("", []),
+    ],
+)
 def test_numbered_steps(text, steps):
     assert numbered(text) == steps
 
@@ -46,10 +49,16 @@ def test_steps_between_blank_lines():
 
 def test_three_steps_become_two_rows(tmp_path, capsys):
     first, second = cut(tmp_path, solved("<think>hm\n1. no\n2. no</think>" + SOLUTION, score=1.0))
-    assert first["reference"] == first["response"] == "Add 2 and 3,\nwhich is 5." and first["id"] == first["task"] == "s/step-1"
+    assert (
+        first["reference"] == first["response"] == "Add 2 and 3,\nwhich is 5."
+        and first["id"] == first["task"] == "s/step-1"
+    )
     (message,) = first["prompt"]
     assert message["role"] == "user" and message["content"].startswith("2 + 3, doubled?\n\nSteps so far:\n(none)\n")
-    assert "Steps so far:\n1. Add 2 and 3,\nwhich is 5.\n\nThink first, inside <think>...</think>." in second["prompt"][0]["content"]
+    assert (
+        "Steps so far:\n1. Add 2 and 3,\nwhich is 5.\n\nThink first, inside <think>...</think>."
+        in second["prompt"][0]["content"]
+    )
     assert (second["reference"], second["step"], second["score"]) == ("Double it: 1. five, 7. ten.", 2, 1.0)
     assert "1 records = 1 written as 2 + 0 refused" in capsys.readouterr().out
     one, two = read(tmp_path / "steps.jsonl")
@@ -60,7 +69,11 @@ def test_blank_lines_a_template_and_the_messages_before(tmp_path):
     template = tmp_path / "mine.txt"
     template.write_text("{steps}|{question}|{other}")
     prompt = [{"role": "system", "content": "Be {steps}."}, {"role": "user", "content": "Why {steps}?"}]
-    found = cut(tmp_path, solved("a\n\nb {question}\n\nc", prompt=prompt), arguments=("--split", "blank", "--template", str(template)))
+    found = cut(
+        tmp_path,
+        solved("a\n\nb {question}\n\nc", prompt=prompt),
+        arguments=("--split", "blank", "--template", str(template)),
+    )
     assert [row["prompt"] for row in found] == [
         [prompt[0], {"role": "user", "content": "(none)|Why {steps}?|{other}"}],
         [prompt[0], {"role": "user", "content": "1. a|Why {steps}?|{other}"}],
@@ -74,10 +87,15 @@ def test_the_turns_of_a_trajectory_are_its_steps(tmp_path):
     trajectory = {"id": "t", "messages": [
         {"role": "user", "content": "fix it"}, {"role": "assistant", "content": "<think>where?</think>look"},
         {"role": "user", "content": "a file"}, {"role": "assistant", "content": "I list.", "tool_calls": [call]},
-        {"role": "tool", "content": "x.py", "tool_call_id": "c"}, {"role": "assistant", "content": "done"}]}  # fmt: skip
+        {"role": "tool", "content": "x.py", "tool_call_id": "c"},
+        {"role": "assistant", "content": "done"}]}  # fmt: skip
     first, second = cut(tmp_path, trajectory)
     assert first["prompt"] == [{"role": "user", "content": "fix it"}] and first["reference"] == "look"
-    assert second["prompt"] == [*first["prompt"], {"role": "assistant", "content": "look"}, {"role": "user", "content": "a file"}]
+    assert second["prompt"] == [
+        *first["prompt"],
+        {"role": "assistant", "content": "look"},
+        {"role": "user", "content": "a file"},
+    ]
     assert second["reference"] == '```tool\n{"name": "run", "arguments": {"command": "ls"}}\n```'
     assert len(read(tmp_path / "steps.jsonl")) == 2
 

@@ -140,12 +140,14 @@ def test_the_reward_may_be_what_must_differ():
     task, other = TASKS[1], TASKS[3]
     made = [Episode(f"{t.key}#{n}", t, (Turn("assistant", "x"),),
                     (Feedback(name="similarity", score=near), Feedback(name="format", score=valid)))
-            for t, given in ((task, ((0.0, 1.0), (0.0, 1.0), (0.0, 0.0))), (other, ((0.7, 1.0), (0.7, 1.0), (0.72, 1.0))))
+            for t, given in ((task, ((0.0, 1.0), (0.0, 1.0), (0.0, 0.0))),
+                             (other, ((0.7, 1.0), (0.7, 1.0), (0.72, 1.0))))
             for n, (near, valid) in enumerate(given)]  # fmt: skip
     assert DynamicSampling(score="similarity").judge(made).kept.tolist() == [False] * 3 + [True] * 3
     found = DynamicSampling(least=0.05, reward=gate).judge(made)
     # Rewards [0, 0, -1] deviate by .4714 and [.7, .7, .72] by .0094.
-    assert found.kept.tolist() == [True] * 3 + [False] * 3 and found.scores.tolist() == pytest.approx([0, 0, -1, 0.7, 0.7, 0.72])
+    assert found.kept.tolist() == [True] * 3 + [False] * 3
+    assert found.scores.tolist() == pytest.approx([0, 0, -1, 0.7, 0.7, 0.72])
     with pytest.raises(UserError, match="data.source.dynamic.reward"):
         DynamicSampling(reward=Score("correct")).judge(made)
 

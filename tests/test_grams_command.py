@@ -13,16 +13,21 @@ from fdt.clusters import SentenceModel, default_clusters, spherical_kmeans
 from fdt.errors import UserError
 from fdt.marks import StrategicGrams
 
-RIGHT = ["First we let x be two. So the answer is two.", "We let x be three! So the answer is three.",
-         "Now let x be one. So the answer is one."]
+RIGHT = [
+    "First we let x be two. So the answer is two.",
+    "We let x be three! So the answer is three.",
+    "Now let x be one. So the answer is one.",
+]
 WRONG = ["I do not know at all.", "I do not know at all, sorry."]
 VOCABULARY = "[UNK] [PAD] we let x be so the answer is alpha beta gamma".split()
 
 
 def solutions(folder, extra: str = ""):
     path = folder / "solutions.jsonl"
-    rows = [{"id": f"r{n}", "prompt": f"{n}?", "response": text, "score": float(text in RIGHT)}
-            for n, text in enumerate(RIGHT + WRONG)]
+    rows = [
+        {"id": f"r{n}", "prompt": f"{n}?", "response": text, "score": float(text in RIGHT)}
+        for n, text in enumerate(RIGHT + WRONG)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + extra)
     return path
 
@@ -43,8 +48,8 @@ def test_without_a_model_each_gram_is_a_cluster(tmp_path, capsys):
     out = tmp_path / "grams.json"
     assert main(["grams", str(solutions(tmp_path)), "--out", str(out), "--words", "3", "4"]) == 0
     content = json.loads(out.read_text())
-    # In three solutions: "let x be", "so the answer", "the answer is", "so the answer is"; in two: "we let x", "we let x
-    # be". A fifth of six, rounded up, is two; all of them occur three times, so the names decide.
+    # In three solutions: "let x be", "so the answer", "the answer is", "so the answer is"; in two: "we let x" and
+    # "we let x be". A fifth of six, rounded up, is two; all of them occur three times, so the names decide.
     assert [item["gram"] for item in content["grams"]] == ["let x be", "so the answer"]
     assert all(item["frequency"] == item["solutions"] == 3 for item in content["grams"])
     assert (content["solutions"], content["embedder"], content["words"], content["rare"]) == (3, None, [3, 4], 2)
@@ -95,7 +100,8 @@ def test_k_means_finds_directions():
 
 def test_mistakes_are_refused(tmp_path, capsys):
     path, out = str(solutions(tmp_path)), str(tmp_path / "grams.json")
-    for asked, words in ((["--share", "0"], "share above 0"), (["--clusters", "3"], "--embedder"),
+    for asked, words in ((["--share", "0"], "share above 0"), (["--rare", "0"], "at least 1"),
+                         (["--clusters", "3"], "--embedder"),
                          (["--correct", "2"], "no correct solutions"), (["--rare", "9"], "Lower --rare"),
                          (["--embedder", str(tmp_path)], "no model")):  # fmt: skip
         assert main(["grams", path, "--out", out, *asked]) == 2

@@ -39,8 +39,12 @@ def merged() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     texts = ["let me check that now"] * 5 + [" let me check that now, so"] * 5
-    core.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=400, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False))
+    core.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=400, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+        ),
+    )
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>")
 
 
@@ -122,12 +126,17 @@ def test_a_phrase_over_forced_tokens_marks_the_chosen_ones(grams):
     recorded = Episode("r", TASK, (Turn("assistant", "a so then"),), (Feedback(revision="so then"),))
     batch = Collator(WORDS, marker=StrategicGrams(grams))([recorded], torch.zeros(1))
     marks, shown = batch.rollouts.marks["planning"], batch.rollouts.marks["shown"]
-    assert marks[~shown].tolist() == [False] * 2 + [True] * 7 + [False] and marks[shown].tolist() == [True] * 7 + [False]
+    assert marks[~shown].tolist() == [False] * 2 + [True] * 7 + [False] and marks[shown].tolist() == [True] * 7 + [
+        False
+    ]
 
 
 def test_hicra_from_scores_to_tokens(grams):
     """R = [1, 0, 0, 1]: planning .6, -.4, -.4, .6, the others +-.5; equal rewards give 0."""
-    group = [Episode(f"e{n}", TASK, (sampled("so then 3"),), (Feedback(score=score),)) for n, score in enumerate((1, 0, 0, 1))]
+    group = [
+        Episode(f"e{n}", TASK, (sampled("so then 3"),), (Feedback(score=score),))
+        for n, score in enumerate((1, 0, 0, 1))
+    ]
     worth = advantages(PlanAmplified(), group)
     assert worth.tolist() == [0.5, -0.5, -0.5, 0.5]
     batch = spread(Collator(WORDS, marker=StrategicGrams(grams))(group, worth), PlanAmplified())
@@ -135,7 +144,9 @@ def test_hicra_from_scores_to_tokens(grams):
     for row, (plan, rest) in zip(rows, ((0.6, 0.5), (-0.4, -0.5), (-0.4, -0.5), (0.6, 0.5)), strict=True):
         assert row.tolist() == pytest.approx([plan] * 7 + [rest] * 3)
     same = [replace(episode, feedback=(Feedback(score=1.0),)) for episode in group]
-    flat = spread(Collator(WORDS, marker=StrategicGrams(grams))(same, advantages(PlanAmplified(), same)), PlanAmplified())
+    flat = spread(
+        Collator(WORDS, marker=StrategicGrams(grams))(same, advantages(PlanAmplified(), same)), PlanAmplified()
+    )
     assert flat.rollouts.advantages.eq(0).all()
 
 
@@ -150,6 +161,8 @@ def test_what_marks_nothing_or_stands_inside_is_refused(grams):
         check_credit(AdvantageSampled(credit=PlanAmplified()), source, episodes, StrategicGrams(grams))
     with pytest.raises(UserError, match="a name of its own"):
         StrategicGrams(grams, name="acted")
+    with pytest.raises(UserError, match="a name of its own"):
+        StrategicGrams(grams, name="execution")
 
 
 def test_semantic_entropy():
@@ -170,8 +183,9 @@ def test_levels():
     given = {"phases/planning/tokens": 2.0, "phases/planning/nll": 4.0, "phases/planning/entropy": 3.0,
              "phases/execution/tokens": 8.0, "phases/execution/nll": 8 * math.log(2), "phases/execution/entropy": 4.0,
              "tokens": 1.0}  # fmt: skip
-    assert phases.levels(given) == pytest.approx({"planning_share": 0.2, "planning_entropy": 1.5,
-                                                  "execution_entropy": 0.5, "execution_perplexity": 2.0})
+    assert phases.levels(given) == pytest.approx(
+        {"planning_share": 0.2, "planning_entropy": 1.5, "execution_entropy": 0.5, "execution_perplexity": 2.0}
+    )
     assert given == {"tokens": 1.0} and phases.levels({"tokens": 1.0}) == {}
 
 
@@ -179,8 +193,13 @@ def hicra(folder, *arguments, steps=2, **changes):
     """A run whose answers recite: right with a plan, wrong with another, right without."""
     texts = ["Let me check: 1", "so then -7", "-7", "1"]
     source = {"class_path": "fdt.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "generations": 4}}
-    path = config(folder, data__source=source, trainer__max_steps=steps,
-                  data__engine={"class_path": "tests.reciting.Recite", "init_args": {"texts": texts}}, **changes)
+    path = config(
+        folder,
+        data__source=source,
+        trainer__max_steps=steps,
+        data__engine={"class_path": "tests.reciting.Recite", "init_args": {"texts": texts}},
+        **changes,
+    )
     content = yaml.safe_load(path.read_text())
     del content["model"]["objective"]
     path.write_text(yaml.safe_dump(content))
@@ -196,7 +215,9 @@ def test_a_run_amplifies_and_measures_and_goes_on_where_it_stood(tmp_path, grams
     marker = {"class_path": "fdt.marks.StrategicGrams", "init_args": {"file": grams}}
     rows = hicra(tmp_path, data__marker=marker)
     told = [json.loads(line) for line in (tmp_path / "run" / "transcripts.jsonl").open()]
-    tokens = [record["tokens"] for record in told if record["response"].startswith("Let me check") and "tokens" in record]
+    tokens = [
+        record["tokens"] for record in told if record["response"].startswith("Let me check") and "tokens" in record
+    ]
     assert tokens
     values = [token["advantage"] for token in tokens[0]]
     # "Let me check" is 12 bytes; then ": 1" and the end token.
@@ -218,7 +239,8 @@ def test_a_replay_marks_what_a_file_holds(tmp_path, grams):
     marker = {"class_path": "fdt.marks.StrategicGrams", "init_args": {"file": grams}}
     rows = tmp_path / "rows.jsonl"
     answers = [("so then 3", 1.0), ("4", 0.0)]
-    rows.write_text("".join(json.dumps({"id": f"{t}-{n}", "task": f"t{t}", "prompt": f"{t}?", "response": text, "score": s}) + "\n"
+    rows.write_text("".join(json.dumps({"id": f"{t}-{n}", "task": f"t{t}", "prompt": f"{t}?", "response": text,
+                                        "score": s}) + "\n"
                             for t in range(6) for n, (text, s) in enumerate(answers)))  # fmt: skip
     path = config(tmp_path, "replay", data__marker=marker, trainer__max_steps=1, data__evaluation_limit=1,
                   data__credit={"class_path": "objectives.PlanAmplified"})  # fmt: skip

@@ -64,7 +64,9 @@ def overlay(name: str) -> Path:
 def trajectory(number: int, score: float, turns: int) -> Episode:
     """So many turns of one token each."""
     spoken = [turn for _ in range(turns) for turn in (Turn("assistant", "a", (65,), (-1.0,), True), Turn("user", "b"))]
-    return Episode(f"e{number}", Task("t", ({"role": "user", "content": "?"},)), tuple(spoken), (Feedback(score=score),))
+    return Episode(
+        f"e{number}", Task("t", ({"role": "user", "content": "?"},)), tuple(spoken), (Feedback(score=score),)
+    )
 
 
 def group(*given: tuple[float, int]) -> list[Episode]:
@@ -72,15 +74,15 @@ def group(*given: tuple[float, int]) -> list[Episode]:
 
 
 def test_turns_are_penalised_and_long_trajectories_stay():
-    """(pass, 20), (pass, 40), (fail, 9), (fail, 40) under (10, 40): [.6667, 0, 0, -1], A = [1.260, .140, .140, -1.540]."""
+    """(pass, 20), (pass, 40), (fail, 9), (fail, 40) under (10, 40): R = [.6667, 0, 0, -1], and
+    A = [1.260, .140, .140, -1.540]."""
     episodes = group((1, 20), (1, 40), (0, 9), (0, 40))
     credit = GroupRelative(reward=TurnLimit(10, 40))
     worth = advantages(credit, episodes)
     assert worth.tolist() == pytest.approx([1.260, 0.140, 0.140, -1.540], abs=5e-4)
     batch = Collator(WORDS)(episodes, worth)
     assert batch.rollouts.lengths.tolist() == [20, 40, 9, 40] and batch.rollouts.marks["acted"].all()
-    assert batch.rollouts.advantages.tolist() == pytest.approx(
-        [1.260] * 20 + [0.140] * 49 + [-1.540] * 40, abs=5e-4)
+    assert batch.rollouts.advantages.tolist() == pytest.approx([1.260] * 20 + [0.140] * 49 + [-1.540] * 40, abs=5e-4)
     # Nobody succeeded: turns alone tell the three apart.
     failed = advantages(credit, group((0, 12), (0, 25), (0, 40)))
     assert failed.tolist() == pytest.approx([1.195, 0.058, -1.253], abs=5e-4)
@@ -101,8 +103,8 @@ def test_a_trajectory_without_advantage_leaves_the_denominator():
 
 @pytest.mark.slow
 def test_a_run_keeps_what_ran_out_of_turns(tmp_path):
-    """Four episodes say stop at their first, second, third turn, and never. Under (1, 3): R = [1, .5, 0, -1], mean .125,
-    deviation .7395, so A = [1.1832, .5071, -.1690, -1.5213]."""
+    """Four episodes say stop at their first, second, third turn, and never. Under (1, 3): R = [1, .5, 0, -1], mean
+    .125, deviation .7395, so A = [1.1832, .5071, -.1690, -1.5213]."""
     source = {"class_path": "fdt.sources.OnPolicy", "init_args": {"prompts_per_rollout": 1, "generations": 4}}
     recite = {"class_path": "tests.reciting.Recite", "init_args": {"texts": ["stop", "go", "on", "no"]}}
     path = without_objective(
@@ -111,7 +113,9 @@ def test_a_run_keeps_what_ran_out_of_turns(tmp_path):
             data__max_tokens=2048), "file", "heldout", "critic")  # fmt: skip
     turns = {"class_path": "objectives.TurnLimit", "init_args": {"threshold": 1, "limit": 3}}
     mine = tmp_path / "limit.yaml"
-    mine.write_text(yaml.safe_dump({"data": {"credit": {"class_path": "objectives.GroupRelative", "init_args": {"reward": turns}}}}))
+    mine.write_text(
+        yaml.safe_dump({"data": {"credit": {"class_path": "objectives.GroupRelative", "init_args": {"reward": turns}}}})
+    )
     done = quick("fit", "-c", path, "-c", overlay("algorithm/dapo_swe"), "-c", mine)
     assert done.returncode == 0, done.stderr[-2000:]
     # The n-th prompt of a round hears the n-th text: 4 play, then 3, then 2; the last one hears "go" and is cut.
@@ -122,7 +126,9 @@ def test_a_run_keeps_what_ran_out_of_turns(tmp_path):
     assert [float(row["train/turns"]) for row in steps] == [2.25] * 2  # 1, 2, 3 and 3 turns
     assert [float(row["train/cut_share"]) for row in steps] == [0.25] * 2
     account = json.loads((tmp_path / "run" / "accounting.json").read_text())
-    assert account["played"] == {"episodes: done": 6, "episodes: turn limit": 2} and account["used"] == {"prompt: score": 2}
+    assert account["played"] == {"episodes: done": 6, "episodes: turn limit": 2} and account["used"] == {
+        "prompt: score": 2
+    }
 
 
 # RLVMR
@@ -163,7 +169,8 @@ def test_tags_on_the_lake_from_words_to_advantages():
     # left again is none. Exploring is new wherever the map has not been seen before.
     assert paid == [[1, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1]]
     found = advantages(MetaReasoning(), [first, second])
-    # R = [1, 0]: +-.7071 (sample deviation). Planning [1, 0] and reflection [1, 0]: +-.7071 each. Exploring: all equal, 0.
+    # R = [1, 0]: +-.7071 (sample deviation). Planning [1, 0] and reflection [1, 0]: +-.7071 each. Exploring: all
+    # equal, 0.
     half = 0.7071 / 2
     assert found.tolist() == [pytest.approx([2 * half] * 2 + [half] * 5, abs=1e-4),
                               pytest.approx([-2 * half] * 2 + [-half] * 2 + [0.0] * 3, abs=1e-4)]  # fmt: skip
@@ -192,13 +199,20 @@ def tagged_file(path: Path) -> Path:
         ways, place, turns = distances(rows), 0, []
         while ways[place]:
             row, column = divmod(place, 3)
-            near = {"up": (row - 1, column), "down": (row + 1, column), "left": (row, column - 1), "right": (row, column + 1)}
+            near = {
+                "up": (row - 1, column),
+                "down": (row + 1, column),
+                "left": (row, column - 1),
+                "right": (row, column + 1),
+            }
             move, place = next((move, r * 3 + c) for move, (r, c) in near.items()
                                if 0 <= r < 3 and 0 <= c < 3 and ways.get(r * 3 + c) == ways[place] - 1)  # fmt: skip
             turns += [Turn("assistant", tagged("planning", move)), Turn("user", "FFF")]
         episodes.append(Episode(task.key, task, tuple(turns), (Feedback("environment", None, "success", 1.0),)))
     fallen = FrozenLake(size=3).tasks("train", 7, 0)[6]
-    episodes.append(Episode("fallen", fallen, (Turn("assistant", "down"),), (Feedback("environment", None, "success", 0.0),)))
+    episodes.append(
+        Episode("fallen", fallen, (Turn("assistant", "down"),), (Feedback("environment", None, "success", 0.0),))
+    )
     write_episodes(path, episodes)
     return path
 
@@ -230,8 +244,19 @@ def test_rlvmr_after_a_cold_start_on_tagged_trajectories(tmp_path):
     second = lake_config(tmp_path, **lake)
     engine = tmp_path / "recite.yaml"
     engine.write_text(yaml.safe_dump({"data": {"engine": recite}}))
-    done = quick("fit", "-c", second, "-c", overlay("task/frozenlake_tags"), "-c", overlay("algorithm/rlvmr"), "-c", engine,
-                 f"--model.base={tmp_path / 'cold' / 'model' / 'merged'}", f"--trainer.default_root_dir={tmp_path / 'second'}")
+    done = quick(
+        "fit",
+        "-c",
+        second,
+        "-c",
+        overlay("task/frozenlake_tags"),
+        "-c",
+        overlay("algorithm/rlvmr"),
+        "-c",
+        engine,
+        f"--model.base={tmp_path / 'cold' / 'model' / 'merged'}",
+        f"--trainer.default_root_dir={tmp_path / 'second'}",
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     steps = steps_of(tmp_path / "second")
     assert len(steps) == 2 and all(math.isfinite(float(row["train/loss"])) for row in steps)
@@ -247,7 +272,8 @@ def test_rlvmr_after_a_cold_start_on_tagged_trajectories(tmp_path):
 def srl_rows(folder: Path) -> Path:
     """Four expert solutions of three steps, cut into steps."""
     experts = folder / "experts.jsonl"
-    experts.write_text("".join(json.dumps({"id": f"p{n}", "prompt": f"{n} + 1?", "response": "1. so\n2. add them\n3. it is"})
+    solution = "1. so\n2. add them\n3. it is"
+    experts.write_text("".join(json.dumps({"id": f"p{n}", "prompt": f"{n} + 1?", "response": solution})
                                + "\n" for n in range(4)))  # fmt: skip
     done = quick("data", "steps", experts, folder / "steps.jsonl")
     assert done.returncode == 0, done.stderr
@@ -258,7 +284,10 @@ def srl_rows(folder: Path) -> Path:
 def test_srl_and_then_final_scores_from_where_it_ended(tmp_path):
     """Every final score is 0 and the steps' similarities differ: SRL has a gradient; RLVR takes over its model."""
     think = "<think>hm</think>"
-    recite = {"class_path": "tests.reciting.Recite", "init_args": {"texts": [f"{think}so", f"{think}add", "so", f"{think}no"]}}
+    recite = {
+        "class_path": "tests.reciting.Recite",
+        "init_args": {"texts": [f"{think}so", f"{think}add", "so", f"{think}no"]},
+    }
     held = {"data__heldout": 0.3, "data__evaluation_limit": 1, "trainer__max_steps": 2}
     path = without_objective(config(tmp_path, data__file=str(srl_rows(tmp_path)), data__engine=recite, **held),
                              "critic", "source")  # fmt: skip
@@ -272,14 +301,16 @@ def test_srl_and_then_final_scores_from_where_it_ended(tmp_path):
     for record in told(tmp_path / "run"):
         by_task.setdefault((record["step"], record["task"]), []).append(record)
     for (_, task), records in by_task.items():
-        # To "so": 1, 0, -1 (no thought) and 0: mean 0, deviation .7071. To "add them": 0, 2 * 1 / 3, -1, 0: mean -.0833,
-        # deviation .5951.
+        # To "so": 1, 0, -1 (no thought) and 0: mean 0, deviation .7071. To "add them": 0, 2 * 1 / 3, -1, 0: mean
+        # -.0833, deviation .5951.
         expected = [1.4142, 0, -1.4142, 0] if task.endswith("step-1") else [0.1400, 1.2602, -1.5403, 0.1400]
         assert [record["advantage"] for record in records] == pytest.approx(expected, abs=2e-3)
     model = tmp_path / "stage" / "merged"
     done = quick("export", tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "stage", "--merged-only")
     assert done.returncode == 0, done.stderr[-2000:]
-    rlvr = config(tmp_path, data__engine={"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 6}}, **held)
+    rlvr = config(
+        tmp_path, data__engine={"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 6}}, **held
+    )
     done = quick("fit", "-c", rlvr, f"--model.base={model}", f"--trainer.default_root_dir={tmp_path / 'second'}")
     assert done.returncode == 0, done.stderr[-2000:]
     start = torch.load(tmp_path / "second" / "checkpoints" / "last.ckpt", weights_only=False)
@@ -292,12 +323,15 @@ def test_srl_and_then_final_scores_from_where_it_ended(tmp_path):
 def retry_config(folder: Path, critic: dict, reward: str, texts: list[str]) -> Path:
     """Attempt, critique, attempt again, judged by this critic; what trains is the step score `reward`."""
     source = {"class_path": "fdt.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "generations": 2}}
-    retry = {"class_path": "fdt.environments.retry.RetryWithCritique", "init_args": {
-        "critic": {"class_path": "feedback.critics.NumberMatch"}, "attempts": 2}}
+    retry = {
+        "class_path": "fdt.environments.retry.RetryWithCritique",
+        "init_args": {"critic": {"class_path": "feedback.critics.NumberMatch"}, "attempts": 2},
+    }
     credit = {"class_path": "objectives.DiscountedTurns", "init_args": {"step_score": reward, "scale": "none"}}
     recite = {"class_path": "tests.reciting.Recite", "init_args": {"texts": texts}}
-    return config(folder, data__source=source, data__environment=retry, data__play={"max_turns": 2}, data__engine=recite,
-                  data__critic=critic, data__credit=credit, data__hint=None, trainer__max_steps=2, data__max_tokens=2048,
+    return config(folder, data__source=source, data__environment=retry, data__play={"max_turns": 2},
+                  data__engine=recite, data__critic=critic, data__credit=credit, data__hint=None, trainer__max_steps=2,
+                  data__max_tokens=2048,
                   model__objective={"class_path": "objectives.Mix", "init_args": {
                       "terms": {"policy": {"class_path": "objectives.PolicyGradient"}}}})  # fmt: skip
 
@@ -312,7 +346,9 @@ def test_a_local_process_reward_is_the_credit_of_turns(tmp_path):
     done = quick("fit", "-c", retry_config(tmp_path, critic, "process", texts))
     assert done.returncode == 0, done.stderr[-2000:]
     steps = steps_of(tmp_path / "run")
-    assert len(steps) == 2 and all(float(row["train/turns"]) == 2 and float(row["train/grad_norm"]) > 0 for row in steps)
+    assert len(steps) == 2 and all(
+        float(row["train/turns"]) == 2 and float(row["train/grad_norm"]) > 0 for row in steps
+    )
     records = [record for record in told(tmp_path / "run") if record["step"] == 1]
     # The critic's own numbers for such an episode: returns are what is left of them, centred turn by turn.
     by_task = {}
@@ -349,15 +385,18 @@ def test_a_judge_behind_a_server_is_the_credit_of_turns(tmp_path):
     for record in told(tmp_path / "run"):
         assert record["advantage"] == {"-7": 0.5, "-8": -0.5}[record["response"]]
         if "tokens" in record:
-            assert [token["advantage"] for token in record["tokens"]] == pytest.approx([record["advantage"]] * 3 + [0.0] * 3)
+            assert [token["advantage"] for token in record["tokens"]] == pytest.approx(
+                [record["advantage"]] * 3 + [0.0] * 3
+            )
 
 
 def test_step_scores_of_a_critic_are_returns_of_episodes():
     """Two turns .2 and .4, one of .9: returns .6 and .9, whose mean is .75."""
     turns = tuple(Turn("assistant", "a") if n % 2 == 0 else Turn("user", "b") for n in range(3))
     task = Task("t", ({"role": "user", "content": "?"},))
-    group = [Episode("a", task, turns, (Feedback(name="process", score=0.2, step=0), Feedback(name="process", score=0.4, step=1))),
-             Episode("b", task, turns[:1], (Feedback(name="process", score=0.9, step=0),))]  # fmt: skip
+    two = tuple(Feedback(name="process", score=score, step=step) for step, score in enumerate((0.2, 0.4)))
+    one = (Feedback(name="process", score=0.9, step=0),)
+    group = [Episode("a", task, turns, two), Episode("b", task, turns[:1], one)]
     found = advantages(GroupRelative("none", reward=EpisodeReturn("process")), group)
     assert found.tolist() == pytest.approx([-0.15, 0.15])
     each = advantages(DiscountedTurns(step_score="process", scale="none"), group)

@@ -108,7 +108,8 @@ def test_five_turns_of_which_three_were_judged_and_two_plan(tmp_path):
     phrases.write_text('["so now"]')
     texts = ("go", "so now", "x", "hm, so now y", "z")
     turns = [turn for text in texts for turn in (sampled(text), Turn("user", "so now"))][:-1]
-    judged = [Feedback(name="process", score=value, step=step) for step, value in ((0, 0.25), (1, 0.5), (1, 1.0), (4, 0.0))]
+    scores = ((0, 0.25), (1, 0.5), (1, 1.0), (4, 0.0))
+    judged = [Feedback(name="process", score=value, step=step) for step, value in scores]
     episode = Episode("e", TASK, tuple(turns), (*judged, Feedback(score=1.0)))
     worth = torch.tensor([[1.0, -1.0, 0.0, 2.0, -0.5]])
     batch = Collator(WORDS, marker=StrategicGrams(str(phrases)))([episode], worth)
@@ -126,7 +127,8 @@ def test_five_turns_of_which_three_were_judged_and_two_plan(tmp_path):
     assert rollouts.marks["planning"].tolist() == plan
     # A + .2 |A| on the planning tokens: -1 becomes -.8, 2 becomes 2.4.
     found = spread(batch, PlanAmplified()).rollouts.advantages.tolist()
-    assert found == pytest.approx([1.0] * 3 + [-0.8] * 6 + [-1.0] + [0.0] * 2 + [2.0] * 4 + [2.4] * 6 + [2.0] * 3 + [-0.5] * 2)
+    third, fourth = [0.0] * 2, [2.0] * 4 + [2.4] * 6 + [2.0] * 3
+    assert found == pytest.approx([1.0] * 3 + [-0.8] * 6 + [-1.0] + third + fourth + [-0.5] * 2)
 
 
 def test_forced_tokens_are_read_and_are_no_targets():

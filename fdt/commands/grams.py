@@ -39,16 +39,14 @@ def main(argv: list[str]) -> int:
         UserError: no correct solution, no candidate, or a folder without an embedding model.
     """
     asked = _parser().parse_args(argv)
-    if not (0 < asked.share <= 1 and 1 <= asked.words[0] <= asked.words[1]):
-        raise UserError("cannot mine", got=f"--share {asked.share} --words {asked.words[0]} {asked.words[1]}",
-                        expected="a share above 0, at most 1, and fewest words before most words")  # fmt: skip
+    _check(asked)
     reading = Reading(asked, lambda fault: print(one_line(fault), file=sys.stderr))
     texts = [text for episode in reading if (text := solution(episode, asked.correct))]
     if not reading.sound:
         return 1
     if not texts:
-        raise UserError("no correct solutions", got=reading.line(), expected=f"answers that score at least {asked.correct}",
-                        key="--correct", path=asked.file)  # fmt: skip
+        raise UserError("no correct solutions", got=reading.line(), key="--correct", path=asked.file,
+                        expected=f"answers that score at least {asked.correct}")  # fmt: skip
     lengths = tuple(range(asked.words[0], asked.words[1] + 1))
     mined = strategic(texts, lengths, asked.share, asked.rare, clusterer(asked))
     if not mined:
@@ -75,6 +73,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clusters", type=int, help="with --embedder (default: a tenth of the candidates)")
     parser.add_argument("--seed", type=int, default=0, help="of the clustering (default: 0)")
     return parser
+
+
+def _check(asked: argparse.Namespace) -> None:
+    if not (0 < asked.share <= 1 and 1 <= asked.words[0] <= asked.words[1]):
+        raise UserError("cannot mine", got=f"--share {asked.share} --words {asked.words[0]} {asked.words[1]}",
+                        expected="a share above 0, at most 1, and fewest words before most words")  # fmt: skip
+    for name in ("rare", "clusters"):
+        if (given := getattr(asked, name)) is not None and given < 1:
+            raise UserError("too few", got=given, expected="at least 1", key=f"--{name}")
 
 
 def solution(episode: Episode, correct: float) -> str:
