@@ -2,11 +2,11 @@
 
     python benchmarks/budgets.py --folder runs/budgets
 
-Multi-hop questions of `fdt.environments.search` are played by a tiny policy that this script makes first (a few minutes
-on one core; kept in the folder). It was taught to think before each line, mostly shortly and now and then at great
-length, to end a thought by naming what it will look for or answer, and to act on that. What it was never taught is what
-to do when a thought is closed before its end. No training conversation held any of the questions; intervals are over
-questions.
+Multi-hop questions of `fdt.environments.search` are played by a tiny policy that this script makes first (a minute or
+two on one core). It was taught to think before each line, mostly shortly and now and then at great length, to end a
+thought by naming what it will look for or answer, and to act on that. What it was never taught is what to do when a
+thought is closed before its end. No training conversation held any of the questions; intervals are over questions. The
+policy and what was measured stay in the folder, and are not made twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -40,7 +40,7 @@ THOUGHTS = {"hm": (0.7, 4.0), "well": (0.3, 40.0)}
 LONGEST = 240
 """Tokens of the longest conversation that is taught."""
 CONTEXTS = (128, 192, 256)
-TURNS, DRAWS = 6, 4
+TURNS, DRAWS = 5, 4
 BUDGET = Budget(least=4, most=64, answer=16, reply=24)
 SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
 WORDS = r"\d| ?[A-Za-z]+|\n+"
@@ -133,6 +133,14 @@ def played(policy: Policy, tasks: Sequence[Task], context: int, budget: bool) ->
     )  # fmt: skip
 
 
+def kept(folder: Path, policy: Policy, tasks: Sequence[Task], context: int, budget: bool) -> Row:
+    """The row as a former call measured it, or measured now and kept."""
+    path = folder / f"{context}-{'each-turn' if budget else 'none'}.json"
+    if not path.is_file():
+        path.write_text(json.dumps(asdict(played(policy, tasks, context, budget))), encoding="utf-8")
+    return Row(**json.loads(path.read_text(encoding="utf-8")))
+
+
 def told(value: Interval, scale: float = 100, digits: str = ".1f") -> str:
     return f"{scale * value.mean:{digits}} [{scale * value.low:{digits}}, {scale * value.high:{digits}}]"
 
@@ -163,8 +171,7 @@ def main() -> None:
     make_policy(asked.folder / "model", asked.batch)
     policy = Policy(str(asked.folder / "model"), dtype="float32").eval()
     tasks = [task for split in ("heldout", "test") for task in LIBRARY.tasks(split, 10_000, 0)]
-    rows = [played(policy, tasks, context, budget) for context in asked.contexts for budget in (False, True)]
-    (asked.folder / "budgets.json").write_text(json.dumps([vars(row) for row in rows]), encoding="utf-8")
+    rows = [kept(asked.folder, policy, tasks, context, budget) for context in asked.contexts for budget in (False, True)]
     print(f"{len(tasks)} questions x {DRAWS} episodes, at most {TURNS} turns, {BUDGET}\n\n{table(rows)}")
 
 
