@@ -1,4 +1,4 @@
-"""Which phrases mean the same: embeddings of a local model, and k-means on the sphere."""
+"""Which phrases mean the same: embeddings of a local model, and k-means over them."""
 
 from __future__ import annotations
 
@@ -49,36 +49,28 @@ class SentenceModel:
         return np.concatenate(parts) if parts else np.zeros((0, 1), dtype=np.float32)
 
 
-def spherical_kmeans(points: np.ndarray, clusters: int, seed: int = 0, rounds: int = 50) -> list[int]:
-    """Lloyd's algorithm by cosine, from centres chosen as k-means++ does; at most `rounds` rounds.
+def kmeans(points: np.ndarray, clusters: int, seed: int = 0) -> list[int]:
+    """k-means of scikit-learn. On points of length 1 the squared distance is 2 - 2 cos, so near means alike in direction.
 
     Args:
         points: ``[n, D]``, each of length 1.
-        clusters: at most n of them are used; one that loses all its points keeps its centre.
+        clusters: at most as many as there are distinct points are used.
 
     Returns:
         The cluster of each point, from 0.
+
+    Raises:
+        UserError: where scikit-learn is not installed.
     """
-    points = points.astype(np.float64)  # chances are checked to add up to 1 more closely than float32 can
-    random, count = np.random.default_rng(seed), len(points)
-    if not count:
+    if not len(points):
         return []
-    centres = [points[random.integers(count)]]
-    nearest = np.maximum(0.0, 1.0 - points @ centres[0])
-    while len(centres) < min(clusters, count) and nearest.sum() > 0:
-        centres.append(points[random.choice(count, p=nearest / nearest.sum())])
-        nearest = np.minimum(nearest, np.maximum(0.0, 1.0 - points @ centres[-1]))
-    middle, place = np.stack(centres), np.full(count, -1)
-    for _ in range(rounds):
-        found = (points @ middle.T).argmax(1)
-        if (found == place).all():
-            break
-        place = found
-        sums = np.zeros_like(middle)
-        np.add.at(sums, place, points)
-        length = np.linalg.norm(sums, axis=1, keepdims=True)
-        middle = np.where(length > 0, sums / np.maximum(length, 1e-12), middle)
-    return place.tolist()
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as missing:
+        raise UserError(f"clusters of embeddings need scikit-learn: {missing}", key="--embedder",
+                        remedy="run: pip install 'feedback-distillation-trainer[grams]'") from missing  # fmt: skip
+    distinct = len(np.unique(points, axis=0))
+    return KMeans(min(clusters, distinct), n_init=4, random_state=seed).fit_predict(points).tolist()
 
 
 def default_clusters(phrases: int) -> int:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from fdt.__main__ import main
-from fdt.clusters import SentenceModel, default_clusters, spherical_kmeans
+from fdt.clusters import SentenceModel, default_clusters, kmeans
 from fdt.errors import UserError
 from fdt.marks import StrategicGrams
 
@@ -90,11 +90,11 @@ def test_k_means_finds_directions():
     points = np.repeat(directions, 20, axis=0) + 0.1 * random.standard_normal((60, 4))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     for seed in range(5):
-        found = spherical_kmeans(points.astype(np.float32), 3, seed)
+        found = kmeans(points.astype(np.float32), 3, seed)
         assert [len(set(found[start : start + 20])) for start in (0, 20, 40)] == [1, 1, 1] and len(set(found)) == 3
-    assert spherical_kmeans(points, 3, 0) == spherical_kmeans(points, 3, 0)
-    assert sorted(spherical_kmeans(directions, 9)) == [0, 1, 2] and spherical_kmeans(np.zeros((0, 1)), 2) == []
-    assert spherical_kmeans(np.repeat(directions[:1], 5, axis=0), 3) == [0] * 5
+    assert kmeans(points, 3, 0) == kmeans(points, 3, 0)
+    assert sorted(kmeans(directions, 9)) == [0, 1, 2] and kmeans(np.zeros((0, 1)), 2) == []
+    assert kmeans(np.repeat(directions[:1], 5, axis=0), 3) == [0] * 5
     assert [default_clusters(n) for n in (0, 1, 10, 11)] == [1, 1, 1, 2]
 
 

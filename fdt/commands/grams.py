@@ -24,7 +24,7 @@ examples:
   fdt fit -c mine.yaml -c algorithm/hicra --data.marker StrategicGrams --data.marker.file grams.json
 
 A gram is 3 to 5 words of one sentence. Candidates stand in at least --rare solutions. With --embedder they are embedded
-(mean of the last hidden states) and clustered (k-means by cosine); without it each is a cluster of its own, which needs
+(mean of the last hidden states) and clustered (k-means); without it each is a cluster of its own, which needs
 no model and joins no paraphrases. Those of the clusters that most solutions share (the top --share) are written.
 Solutions are the answers whose score is at least --correct; equal ones count once, and wrong ones add nothing.
 
@@ -99,11 +99,11 @@ def clusterer(asked: argparse.Namespace) -> Cluster:
         return alone
 
     def cluster(grams: list[str]) -> list[int]:
-        from fdt.clusters import SentenceModel, default_clusters, spherical_kmeans  # numpy and torch
+        from fdt.clusters import SentenceModel, default_clusters, kmeans  # numpy and torch
 
         with bar(len(grams)) as watch:
             points = SentenceModel(asked.embedder)(grams, watch)
-        return spherical_kmeans(points, asked.clusters or default_clusters(len(grams)), asked.seed)
+        return kmeans(points, asked.clusters or default_clusters(len(grams)), asked.seed)
 
     return cluster
 
