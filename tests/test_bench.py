@@ -180,6 +180,8 @@ def test_tables_name_what_they_hold():
     assert lines[0][:2] == ["goal", "whole"] and [cell.split()[0] for cell in lines[1][2:]] == ["50", "100"]
     assert "| goal | whole | 50.0 [" in as_markdown(found) and "goal: reward goal_only" in as_markdown(found)
     assert measured(found.outcomes[1])[1].shape == (2, 2)
+    alone = Result(LANDING, [walked("whole", [[0, 0], [0, 1]])])
+    assert tables(alone)[0][1][0][3] == "", "without the rival nobody knows where it ended"
 
 
 def test_workers_of_a_killed_bench_end_with_it(tmp_path: Path):

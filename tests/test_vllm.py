@@ -26,7 +26,7 @@ from tests.runs import config, environment, quick
 from tests.tiny import save_model
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON = Path(os.environ.get("FDT_VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
+PYTHON = Path(os.environ.get("FDT_VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python")).absolute()
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(not PYTHON.exists(), reason="no environment with vLLM: make vllm")]  # fmt: skip
 # One process less, so that it starts sooner.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,9 @@ def cell(value: Any, digits: str = ".1f") -> str:
 
 
 def _reached(spent: list[float]) -> str:
-    """Median over seeds, and how many seeds got there."""
+    """Median over seeds, and how many seeds got there; nothing where the rival was not run."""
+    if all(map(isnan, spent)):
+        return ""
     middle, there = float(np.median(spent)), sum(map(isfinite, spent))
     said = f"{middle:.0f}" if isfinite(middle) else "never"
     return said if there == len(spent) else f"{said} ({there}/{len(spent)})"
