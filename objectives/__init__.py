@@ -85,6 +85,7 @@ from objectives.gates import (
     PositiveAdvantage,
     RowWeight,
     SkipFirst,
+    SkipLast,
     Successes,
 )
 from objectives.heed import Certainty, Heed, Overlap
