@@ -1,4 +1,7 @@
-"""`fdt bench signals`: which signal teaches what, on the small world, against fair baselines, with intervals."""
+"""`fdt bench signals`: which signal teaches what, on the small world, against fair baselines, with intervals.
+
+`fdt bench calibration` (its own --help): what a Brier reward and critiques do to stated confidence.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,20 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: where a job failed.
     """
+    if argv[:1] == ["calibration"]:
+        from fdt.bench import calibration
+
+        return calibration.main(argv[1:])
     asked = _parser().parse_args(argv)
     from fdt.bench.results import deceived, differences, levels
     from fdt.bench.show import as_json, as_markdown, picture, show
 
     rates = RATES
     if asked.tune or asked.full:
-        found = _run(tuning(asked.settings, asked.arms, asked.steps), asked, "tuning")
+        found = run_jobs(tuning(asked.settings, asked.arms, asked.steps), asked, "tuning")
         rates = best_rates(found)
     seeds = asked.seeds or (FULL if asked.full else SHORT)
-    found = _run(measuring(asked.settings, asked.arms, rates, seeds, asked.steps), asked, "measuring")
+    found = run_jobs(measuring(asked.settings, asked.arms, rates, seeds, asked.steps), asked, "measuring")
     rows = [row for setting in asked.settings for row in levels(found, setting)]
     gaps = [gap for setting in asked.settings for gap in differences(found, setting)]
     for name, text in (("json", as_json(found, rows, gaps)), ("md", as_markdown(found, rows, gaps))):
@@ -52,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fdt bench", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bench", choices=["signals"], help="which bench")
+    parser.add_argument("bench", choices=["signals", "calibration"], help="which bench")
     parser.add_argument("--seeds", type=_positive, help=f"seeds of the measurement ({SHORT}; with --full {FULL})")
     parser.add_argument("--full", action="store_true", help=f"{FULL} seeds, and --tune")
     parser.add_argument("--tune", action="store_true", help="choose each arm's rate afresh, on a seed of its own")
@@ -64,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(jobs: Sequence[Job], asked: argparse.Namespace, what: str) -> list[dict[str, Any]]:
+def run_jobs(jobs: Sequence[Job], asked: argparse.Namespace, what: str) -> list[dict[str, Any]]:
     """The outcomes of the jobs; a bar on a terminal, else a line for each."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -78,7 +85,7 @@ def _run(jobs: Sequence[Job], asked: argparse.Namespace, what: str) -> list[dict
         task = bar.add_task(what, total=len(jobs))
         for outcome in run_all(list(jobs), asked.out, asked.workers):
             found.append(outcome)
-            name = Job(**outcome["job"]).name
+            name = type(jobs[0])(**outcome["job"]).name
             bar.update(task, advance=1, description=f"{what}: {name}")
             if bar.disable:
                 right = sum(outcome["right"]) / len(outcome["right"])

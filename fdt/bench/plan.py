@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -44,6 +44,13 @@ class Job:
     steps: int = 0
     """Optimiser steps; 0: as many as the config says."""
 
+    config: ClassVar[str] = CONFIG
+    """The shipped config; its ``arms`` hold what each arm overrides."""
+
+    def environment(self) -> dict[str, Any]:
+        """What setting and seed say to the environment."""
+        return {**SETTINGS[self.setting], "world": self.seed}
+
     @property
     def name(self) -> str:
         """The job's folder below the bench's."""
@@ -52,12 +59,11 @@ class Job:
 
     def overrides(self) -> list[dict[str, Any]]:
         """What the config is overridden with, in order: the arm, then this job's own."""
-        content = yaml.safe_load(resolve(CONFIG).read_text(encoding="utf-8"))
-        world = {**SETTINGS[self.setting], "world": self.seed}
+        content = yaml.safe_load(resolve(self.config).read_text(encoding="utf-8"))
         own: dict[str, Any] = {
             "seed_everything": self.seed,
             "model": {"seed": self.seed},
-            "data": {"seed": self.seed, "environment": {"init_args": world}},
+            "data": {"seed": self.seed, "environment": {"init_args": self.environment()}},
             "trainer": {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False},
         }
         if self.arm == BASE:

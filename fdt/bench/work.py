@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from fdt.bench.plan import BASE, CONFIG, Job, overlay
+from fdt.bench.plan import BASE, Job, overlay
 from fdt.errors import UserError
 
 OUTCOME = "outcome.json"
@@ -55,7 +55,7 @@ def run(job: Job, folder: Path) -> dict[str, Any]:
 
     verb = "validate" if job.arm == BASE else "fit"
     overlays = [overlay(folder, number, content) for number, content in enumerate(job.overrides())]
-    argv = [verb, "-c", str(resolve(CONFIG)), *(word for path in overlays for word in ("-c", str(path)))]
+    argv = [verb, "-c", str(resolve(job.config)), *(word for path in overlays for word in ("-c", str(path)))]
     began = time.monotonic()
     with told_to(folder.with_name(f"{folder.name}.log")):
         launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], Unreported)
@@ -89,7 +89,8 @@ def printing() -> list[logging.StreamHandler]:
 
 
 def measured(folder: Path, base: bool) -> dict[str, Any]:
-    """Held-out verdicts (1 right, 0 wrong, by prompt), who asked, and what each training step counted."""
+    """Held-out verdicts (1 right, 0 wrong, by prompt), who asked, how sure the answers were (None: they did not say, or
+    not so that it can be read), and what each training step counted."""
     from fdt.bench.watch import FILE
 
     lines = (folder / "eval" / ("validate.jsonl" if base else "last.jsonl")).read_text(encoding="utf-8").splitlines()
@@ -98,5 +99,6 @@ def measured(folder: Path, base: bool) -> dict[str, Any]:
     return {
         "right": [record["score"] for record in records],
         "prompts": [record["id"] for record in records],
+        "confidence": [record["scores"].get("confidence") for record in records],
         "steps": steps,
     }
