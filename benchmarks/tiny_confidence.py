@@ -2,13 +2,13 @@
 
     python benchmarks/tiny_confidence.py --out fdt/bundled/tiny-confidence
 
-It starts from the shipped `tiny-conventions` and takes one more stage of some twenty seconds on one core. Answers get a second
-line, `Confidence: 0.7`, in tenths. Three things are put there on purpose, since the bench that uses this model asks what
-training makes of them:
+It starts from the shipped `tiny-conventions` and takes one more stage of some twenty seconds on one core. Answers get a
+second line, `Confidence: 0.7`, in tenths. Three things are put there on purpose, since the bench that uses this model
+asks what training makes of them:
 
 - Asked without a hint, it follows the convention that each of four users has in world 0 in half of its answers, and
   guesses in the others: something is known, something is left to learn. (From a policy that knows nothing the Brier
-  reward leads to 0.0 for every answer within ten steps; there right and wrong earn the same, and nothing more is learned.)
+  reward leads to 0.0 for every answer within ten steps; there right and wrong earn the same, and no more is learned.)
 - Then it states anything from 0 to 1, but in half of the answers what belongs to the user, 0.6, 0.7, 0.9 or 1.0: it is
   too sure, as chat models are, and of whom it is surer means nothing. So there is something of everything for a reward
   to choose from, and what is stated has a way from the user's name, and can be learned.

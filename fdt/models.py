@@ -15,7 +15,7 @@ from pathlib import Path
 from fdt.errors import UserError
 
 DEFAULT = "smollm2-135m-instruct"
-# The policies of the small world, made by benchmarks/tiny_policy.py and tiny_confidence.py; too small for anything else.
+# Policies of the small world, made by benchmarks/tiny_policy.py and tiny_confidence.py; too small for anything else.
 CARRIED = ("tiny-conventions", "tiny-confidence")
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 # The package carries SmolLM2-135M-Instruct (Apache-2.0) as one GGUF file.

@@ -57,7 +57,7 @@ plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.rig
 # ## Figure 1: why it should work
 #
 # The expected reward of an answer that is right with chance $p$, by what is stated. Without the Brier term the curves
-# are flat: any number will do. With it each has its top exactly where the number is true, and the tops rise with $p$: an
+# are flat: any number will do. With it each has its top where the number is true, and the tops rise with $p$: an
 # answer that is more often right earns more, so that honesty is no reason to answer worse.
 
 # %%

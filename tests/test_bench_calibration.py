@@ -52,8 +52,8 @@ def test_a_measure_that_does_not_exist_is_absent():
 def test_the_oracle_is_calibrated_and_knows_whom_to_trust():
     *_, oracle = rows([outcome(BASE, [0.0] * 3000, [0.5] * 3000, seed) for seed in range(2)])
     # Chances 0.8, 0.6, 0.4, 0.2, mean 0.5; Brier: mean of p (1 - p) = (0.16 + 0.24 + 0.24 + 0.16) / 4 = 0.2. Right
-    # answers are to these users in shares 0.4, 0.3, 0.2, 0.1, wrong ones in 0.1, 0.2, 0.3, 0.4; AUROC: a right one is to
-    # a steadier user in 0.4 · 0.9 + 0.3 · 0.7 + 0.2 · 0.4 = 0.65 of the pairs, and half of the ties count, 0.2 / 2: 0.75.
+    # answers are to these users in shares 0.4, 0.3, 0.2, 0.1, wrong ones in 0.1, 0.2, 0.3, 0.4. AUROC: a right one is
+    # to a steadier user in 0.4 · 0.9 + 0.3 · 0.7 + 0.2 · 0.4 = 0.65 of the pairs; ties, 0.2, count half: 0.75.
     assert oracle.numbers["right"].mean == pytest.approx(0.5, abs=0.02)
     assert oracle.numbers["brier"].mean == pytest.approx(0.2, abs=0.01)
     assert oracle.numbers["ece"].mean < 0.02 and oracle.numbers["auroc"].mean == pytest.approx(0.75, abs=0.02)

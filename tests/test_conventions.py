@@ -252,7 +252,7 @@ def test_the_stating_policy_knows_half_and_is_too_sure_of_it(sure):
     # less what is lost where a sampled answer does not keep to its convention.
     assert 160 <= right <= 260
     assert len(found) >= 380 and len(set(found)) >= 9  # something of everything
-    # Half of the answers state 0.8 on average over the four users, the others 0.63: 0.71, far above the half that is right.
+    # Half of the answers state 0.8 on average over the four users, the others 0.63: 0.71, far above what is right.
     assert sum(found) / len(found) == pytest.approx(0.71, abs=0.08)
 
 

@@ -3,8 +3,8 @@
 The prompt names a user and four digits. The right answer is the list transformed by that user's convention, which no
 prompt reveals. A policy may say first which convention it follows (`reversed: 2413`); what counts is the list. A score
 says right or wrong; a critique names the convention, for some users only, and sometimes the wrong one. Whoever guesses
-is right once in eight answers. Users may waver, some more than others: then nobody can be sure, and a policy may say how
-sure it is on a second line (`Confidence: 0.7`).
+is right once in eight answers. Users may waver, some more than others: then nobody can be sure, and a policy may say
+how sure it is on a second line (`Confidence: 0.7`).
 """
 
 from __future__ import annotations
