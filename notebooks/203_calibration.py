@@ -136,9 +136,9 @@ for axis, arm in zip(axes, outcomes, strict=True):
 plt.show()
 
 # %% [markdown]
-# Correctness alone has no opinion about the second line and leaves it to habit. The Brier term moves the dots towards
-# the rings; how far it gets in so few steps, the table above says. Mind the last column as well: a policy that states
-# its mean accuracy to everyone has no calibration error and tells no right answer from a wrong one.
+# Correctness alone has no opinion about the second line: it stays what it was, or drifts as chance has it. The Brier term
+# moves the dots towards the rings; how far it gets in so few steps, the table above says. Mind the last column as well:
+# a policy that states its mean accuracy to everyone has no calibration error and tells no right answer from a wrong one.
 #
 # ## Try it
 #
