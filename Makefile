@@ -4,18 +4,23 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# The vLLM engine's server lives in an environment of its own.
+VLLM_VENV ?= .venv-vllm
 # On a machine without an NVIDIA driver, name a package index that serves CPU builds of torch, and
 # gigabytes of CUDA libraries stay away:
 #     make install TORCH_INDEX=<address of the index>
 # Only torch itself is taken from that index, everything else from pip's usual one.
 TORCH_INDEX ?=
+# Packages whose own requirements would hold ours back live in environments of their own, which lie over this one: what
+# such an environment lacks comes from here.
+ADAPTERS := verifiers openenv
 # Tests run side by side, one thread each; a file's tests stay together.
 WORKERS ?= 2
 # Extra arguments for pytest, as in: make test PYTEST_ARGS="-x -k shipped"
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-fast evidence clean
+.PHONY: help install vllm adapters quickstart test test-fast evidence clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +47,31 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "Installed in $$(( $$(date +%s) - start )) s: $$(du -sh $(VENV) | cut -f1) in $(VENV)," \
 	  "$$(du -sh "$$($(BIN)/fdt model --path)" | cut -f1) for the default model."
 
+vllm: $(VLLM_VENV)/.installed  ## a second environment, with vLLM for CPUs: what FDT_VLLM_PYTHON and its tests use
+
+$(VLLM_VENV)/.installed: constraints-vllm.txt
+	@start=$$(date +%s); pip="$(VLLM_VENV)/bin/python -m pip --disable-pip-version-check --quiet"; \
+	test -x $(VLLM_VENV)/bin/python || "$(PYTHON)" -m venv $(VLLM_VENV) || { rm -rf $(VLLM_VENV); exit 1; }; \
+	if [ -n "$(TORCH_INDEX)" ]; then \
+	  $$pip install --no-deps --index-url "$(TORCH_INDEX)" "$$(grep '^torch==' constraints-vllm.txt)" || exit 1; \
+	fi; \
+	echo "Installing into $(VLLM_VENV) ..."; \
+	$$pip install --no-deps -r constraints-vllm.txt && $$pip install --no-deps -e . || exit 1; \
+	$(VLLM_VENV)/bin/python -c 'import torch, vllm' || exit 1; \
+	touch $@; \
+	echo "Installed in $$(( $$(date +%s) - start )) s: $$(du -sh $(VLLM_VENV) | cut -f1) in $(VLLM_VENV)."
+
+adapters: $(ADAPTERS:%=$(VENV)-adapters/%/.installed)  ## environments for the tests of verifiers and OpenEnv
+
+$(VENV)-adapters/%/.installed: tests/adapters/%.txt $(STAMP)
+	@rm -rf $(@D) && "$(PYTHON)" -m venv --without-pip $(@D)
+	@purelib='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	echo "import site; site.addsitedir('$$($(abspath $(BIN))/python -c "$$purelib")')" \
+	  > "$$($(@D)/bin/python -c "$$purelib")/under.pth"; \
+	echo "Installing into $(@D) ..."; \
+	$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 quickstart: install  ## train the default model on the bundled feedback file (about 10 minutes on 2 cores)
 	$(BIN)/fdt fit -c configs/quickstart.yaml
 
@@ -54,6 +84,6 @@ test-fast: install  ## the tests that serve while working
 evidence: install  ## the full-length tables (hours)
 	$(BIN)/python benchmarks/evidence.py
 
-clean:  ## remove the environment, builds and caches; runs/ and the cached model stay
-	rm -rf $(VENV) dist build .pytest_cache .hypothesis
+clean:  ## remove the environments, builds and caches; runs/ and the cached model stay
+	rm -rf $(VENV) $(VLLM_VENV) $(VENV)-adapters dist build .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

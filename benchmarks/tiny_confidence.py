@@ -24,7 +24,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from tiny_policy import Example, Stage, carried, examples, obedience, tokenizer_of, train
+from tiny_model import Example, described, save, train
+from tiny_policy import Stage, carried, examples, obedience, tokenizer_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fdt.environments.conventions import CONVENTIONS, Conventions
@@ -72,10 +73,9 @@ def main() -> None:
     before = AutoTokenizer.from_pretrained(START)
     tokenizer = tokenizer_of([item for form in STAGE.forms for item in drawn(0, form, 700)])
     model = carried(AutoModelForCausalLM.from_pretrained(START), before, tokenizer)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
+    print(described(model, tokenizer))
     train(model, tokenizer, 0, STAGE, partial(drawn, count=asked.batch))
-    model.eval().save_pretrained(asked.out)
-    tokenizer.save_pretrained(asked.out)
+    save(model, tokenizer, asked.out)
     print({form: obedience(model, tokenizer, form, 100) for form in ("hint", "alias")})
 
 

@@ -13,60 +13,40 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fdt.environments.conventions import CONVENTIONS, USERS, ExactList, lists, stated
 from fdt.text import prompt_ids
 from feedback.hints import CritiqueHint
 from feedback.rewriter import Rewriter
-from feedback.types import Episode, Feedback, Message, Task, Turn
+from feedback.types import Episode, Feedback, Task, Turn
 
-CHAT = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-ROLES = ["<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 
 @dataclass(frozen=True)
-class Stage:
-    """One stretch of training, with an optimiser of its own."""
+class Stage(Stretch):
+    """A stretch of training in this world."""
 
-    steps: int
-    schedule: int
-    """Steps over which the rate would fall to zero."""
-    rate: float
-    forms: dict[str, float]
-    """How often a batch is of each kind."""
-    named: bool
+    named: bool = True
     """Answers begin with the name of their convention."""
 
 
 STAGES = (
     Stage(500, 800, 3e-3, {"bare": 0.15, "hint": 0.55, "rewrite": 0.3}, named=False),
-    Stage(360, 360, 2e-3, {"bare": 0.2, "hint": 0.5, "rewrite": 0.3}, named=True),
-    Stage(240, 240, 2e-3, {"bare": 0.6, "hint": 0.25, "rewrite": 0.15}, named=True),
-    Stage(300, 300, 2e-3, {"bare": 0.75, "hint": 0.15, "rewrite": 0.1}, named=True),
-    Stage(160, 160, 2e-3, {"alias": 0.35, "bare": 0.35, "hint": 0.2, "rewrite": 0.1}, named=True),
+    Stage(360, 360, 2e-3, {"bare": 0.2, "hint": 0.5, "rewrite": 0.3}),
+    Stage(240, 240, 2e-3, {"bare": 0.6, "hint": 0.25, "rewrite": 0.15}),
+    Stage(300, 300, 2e-3, {"bare": 0.75, "hint": 0.15, "rewrite": 0.1}),
+    Stage(160, 160, 2e-3, {"alias": 0.35, "bare": 0.35, "hint": 0.2, "rewrite": 0.1}),
 )
 STATED = 0.3
 """Share of the critiques that hold the transformed list instead of the convention's name."""
-SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
-
-
-@dataclass(frozen=True)
-class Example:
-    """One prompt, and the answer that it should have."""
-
-    messages: list[Message]
-    answer: str
+WORDS = r"\d| ?[A-Za-z]+|\n+"
+"""The whole words of this world, one token a digit."""
 
 
 def example(chance: random.Random, form: str, digits: str, named: bool) -> Example:
@@ -91,34 +71,13 @@ def examples(seed: int, form: str, count: int, named: bool) -> list[Example]:
 
 
 def make_tokenizer(named: bool) -> PreTrainedTokenizerFast:
-    """Bytes, the whole words of this world, one token a digit, and control tokens for the turns."""
+    """One for the words of this world."""
     return tokenizer_of([item for form in STAGES[0].forms for item in examples(0, form, 500, named)])
 
 
 def tokenizer_of(batch: list[Example]) -> PreTrainedTokenizerFast:
-    """The same for the words of these examples."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"\d| ?[A-Za-z]+|\n+"), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])  # fmt: skip
-    core.decoder = decoders.ByteLevel()
-    texts = [text for item in batch for text in (item.messages[0]["content"], item.answer)]
-    core.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=2000, min_frequency=2, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
-    ))  # fmt: skip
-    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>")
-    made.add_special_tokens({"additional_special_tokens": ROLES})
-    made.chat_template = CHAT
-    return made
-
-
-def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Random weights, embedding and head tied."""
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.06, **SHAPE,
-    ))  # fmt: skip
+    """One for the words of these examples."""
+    return tokenizer_from((text for item in batch for text in (item.messages[0]["content"], item.answer)), WORDS)
 
 
 @torch.no_grad()
@@ -134,48 +93,6 @@ def carried(model: LlamaForCausalLM, old: PreTrainedTokenizerFast, new: PreTrain
     shared = {"model.embed_tokens.weight", "lm_head.weight"}
     grown.load_state_dict({name: value for name, value in state.items() if name not in shared}, strict=False)
     return grown
-
-
-def tensors(batch: list[Example], tokenizer: PreTrainedTokenizerFast) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens ``[B, T]``, right-padded, and labels ``[B, T]``: the answers' tokens, -100 elsewhere."""
-    conversations = [item.messages for item in batch]
-    texts = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, tokenize=False)
-    prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    answers = tokenizer([item.answer for item in batch], add_special_tokens=False)["input_ids"]
-    rows = [prompt + answer + [tokenizer.eos_token_id] for prompt, answer in zip(prompts, answers, strict=True)]
-    width = max(map(len, rows))
-    tokens = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
-    place = torch.arange(width)
-    first, last = (torch.tensor([len(row) for row in some])[:, None] for some in (prompts, rows))
-    return tokens, tokens.where((place >= first) & (place < last), -100)
-
-
-def train(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, number: int, stage: Stage,
-    drawn: Callable[[int, str], list[Example]],
-) -> None:  # fmt: skip
-    """Next-token cross-entropy on the answers; AdamW, linear warm-up, cosine to zero.
-
-    Args:
-        number: of the stage; seeds its draws.
-        drawn: the batch of a seed and a form.
-    """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=stage.schedule, pct_start=0.1)
-    chance, began = random.Random(number), time.monotonic()
-    losses: dict[str, float] = {}
-    for step in range(stage.steps):
-        (form,) = chance.choices(list(stage.forms), list(stage.forms.values()))
-        tokens, labels = tensors(drawn(step + 1 + 10_000 * number, form), tokenizer)
-        loss = model(input_ids=tokens, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses[form] = round(loss.item(), 3)
-        if step % 20 == 19:
-            print(f"stage {number + 1}, step {step + 1}: {losses}, {time.monotonic() - began:.0f} s", flush=True)
 
 
 @torch.no_grad()
@@ -199,14 +116,13 @@ def main() -> None:
     torch.manual_seed(0)
     tokenizer = make_tokenizer(STAGES[0].named)
     model = make_model(tokenizer)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
+    print(described(model, tokenizer))
     for number, stage in enumerate(STAGES):
         if number and stage.named != STAGES[number - 1].named:
             before, tokenizer = tokenizer, make_tokenizer(stage.named)
             model = carried(model, before, tokenizer)
         train(model, tokenizer, number, stage, partial(examples, count=asked.batch, named=stage.named))
-    model.eval().save_pretrained(asked.out)
-    tokenizer.save_pretrained(asked.out)
+    save(model, tokenizer, asked.out)
     print({form: obedience(model, tokenizer, form) for form in STAGES[-1].forms})
 
 

@@ -56,17 +56,19 @@ class Actor:
     refused: Counter[str] = field(default_factory=Counter)
     played: Counter[str] = field(default_factory=Counter)
 
-    def act(self, tasks: Sequence[Task], seed: int | None, generations: int = 1) -> list[Episode]:
-        """Plays each task ``generations`` times (greedily where seed is None) and has the episodes judged."""
+    def act(
+        self, tasks: Sequence[Task], seed: int | None, generations: int = 1, counted: bool = True
+    ) -> list[Episode]:
+        """Plays each task ``generations`` times (greedily where seed is None) and has the episodes judged; ``counted``
+        is False for what is measured, which is no part of training."""
         tasks = [task for task in tasks for _ in range(generations)]
         alone = isinstance(self.environment, SingleTurn)
         context = None if alone else self.play.max_context or self.collator.max_tokens
-        # What is measured is not counted: it is no part of training.
-        counts = self.played if seed is not None else Counter()
+        counts = self.played if counted and seed is not None else Counter()
         loop = TurnLoop(self.policy, self.engine, self.environment, self.play, context, counts)
         episodes = [
             replace(episode, id=f"{episode.task.key}#{number % generations}")
-            for number, episode in enumerate(loop(tasks, seed))
+            for number, episode in enumerate(together(lambda: loop(tasks, seed)))
         ]
         return self._judged(episodes)
 

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fdt.arms import read_arms, run_arms
-from fdt.callbacks import Accounting, Checkpoint, Evaluate, InertTerms, Transcripts, WritePredictions
+from fdt.callbacks import Accounting, Checkpoint, Evaluate, InertTerms, Phases, Transcripts, WritePredictions
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.errors import UserError
 from fdt.experience import Experience
@@ -73,7 +73,7 @@ class CLI(LightningCLI):
         given = self._get(self.config_init, "trainer", default={})
         check_trainer(given, self._get(self.config_init, "model"))
         root = Path(given.get("default_root_dir"))
-        own = [Evaluate(), InertTerms(), Transcripts(), Accounting(), WritePredictions()]
+        own = [Evaluate(), InertTerms(), Phases(), Transcripts(), Accounting(), WritePredictions()]
         if given.get("enable_checkpointing") is not False:
             own.append(Checkpoint())
         theirs = _listed(given.get("callbacks"))

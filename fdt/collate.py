@@ -13,6 +13,7 @@ from torch import Tensor
 from fdt.batch import Batch
 from fdt.dialogue import Dialogue
 from fdt.lines import Line, batch_of
+from fdt.marks import Marker
 from fdt.row import Row
 from fdt.text import answer_ids, shortened
 from feedback.hints import Hint
@@ -27,6 +28,7 @@ class Collator:
         tokenizer: the policy's tokenizer, with a chat template.
         hint: writes the teacher's prompt; None switches the teacher off.
         max_tokens: rows longer than this (student or teacher view) are dropped and counted, never cut.
+        marker: gives the policy's tokens a further mark; None gives none.
 
     ``shortened`` counts what a row lost by reason (a hint cut at its own limit, a hint or revision that did not fit),
     ``lost`` names the rows that are too long themselves.
@@ -35,6 +37,7 @@ class Collator:
     tokenizer: Any
     hint: Hint | None = None
     max_tokens: int = 2048
+    marker: Marker | None = None
     shortened: Counter[str] = field(default_factory=Counter)
     lost: set[str] = field(default_factory=set)
 
@@ -55,12 +58,19 @@ class Collator:
         shown: list[Line] = []
         for episode, row in zip(episodes, worth.tolist(), strict=True):
             rows = self.rows(episode)
-            turns = [step for own in rows for step in own.starts]
+            turns = [step for own in rows for step in own.spans]
             each = tuple(row) if advantages.dim() == 2 else tuple(row) * (max(turns, default=0) + 1)
             line = Line(episode, Row(), tasks[episode.task.key], each, acted and not math.isnan(episode.score))
             lines += self._actions(rows, line)
             shown += self._revision(rows, line)
-        return batch_of([*lines, *shown], self.tokenizer.pad_token_id) if lines or shown else None
+        if not lines and not shown:
+            return None
+        return batch_of([*map(self._marked, lines), *map(self._marked, shown)], self.tokenizer.pad_token_id)
+
+    def _marked(self, line: Line) -> Line:
+        if self.marker is None:
+            return line
+        return replace(line, marked={self.marker.name: self.marker(line.row, self.tokenizer)})
 
     def _actions(self, rows: list[Row], line: Line) -> list[Line]:
         spoken = [n for n, row in enumerate(rows) if row.steps]
@@ -80,11 +90,11 @@ class Collator:
 
     def _revision(self, rows: list[Row], line: Line) -> list[Line]:
         given = next((item for item in line.episode.feedback if item.revision is not None), None)
-        steps = [step for row in rows for step in row.starts]
+        steps = [step for row in rows for step in row.spans]
         if given is None or given.revision is None or not steps:
             return []
         step = steps[-1] if given.step is None else given.step
-        source = next((row for row in rows if step in row.starts), None)
+        source = next((row for row in rows if step in row.spans), None)
         if source is None:
             raise ValueError(f"{line.episode.id}: a revision of turn {step}, and the episode has {len(steps)}")
         row = Row.of(source.before(step), answer_ids(given.revision, self.tokenizer), step)

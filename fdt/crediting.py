@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fdt.batch import untrained
+from fdt.batch import Batch, untrained
 from fdt.errors import UserError
 from fdt.lines import TAGS, step_scores, tag
+from fdt.marks import Marker
 from fdt.ranks import everyone, rank
+from feedback.critics.sets import SET
 from feedback.types import Episode
 from objectives import Credit, PlanAmplified, Rollouts
 
@@ -33,14 +35,17 @@ class Judged:
     """Named scores of its turns."""
     tags: tuple[int, ...] | None = None
     """Kinds of its turns."""
+    offered: tuple[tuple[float, ...], ...] | None = None
+    """The rewards of the answers that it offers, [m][k]."""
 
 
-def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = False) -> Tensor:
+def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = False, update: int = 0) -> Tensor:
     """
     Args:
         credit: how scores compare.
         episodes: E episodes of this rank.
         everywhere: compare with the episodes of all ranks (every rank must then call), not with these alone.
+        update: a number of the rollout, for credits that draw; the same on every rank.
 
     Returns:
         Advantages, 0 where there is no score: ``[E]``, or ``[E, S]`` where the credit tells turns apart, with S the
@@ -49,7 +54,9 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
     Raises:
         UserError: where the credit asks for a score that no episode has.
     """
+    credit = credit.turnwise
     known, mine = compared(episodes, everywhere)
+    known = replace(known, update=update)
     apart = type(credit).assign is not Credit.assign
     if not len(known.task):
         return torch.zeros(0, 1) if apart else torch.zeros(0)
@@ -64,6 +71,11 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
     table = torch.zeros(len(turns), int(turns.max()))
     table[known.episode, place] = each
     return table[mine]
+
+
+def spread(batch: Batch, credit: Credit) -> Batch:
+    """The batch with the advantages of its turns changed where the credit tells their tokens apart."""
+    return replace(batch, rollouts=replace(batch.rollouts, advantages=credit.spread(batch.rollouts)))
 
 
 def compared(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, slice]:
@@ -91,7 +103,8 @@ def row(episode: Episode) -> Judged:
     tags = tuple(tag(episode, n) for n in range(len(own))) if TAGS in episode.meta else None
     length = sum(len(turn.ids or ()) for turn in own)
     scores |= {"score": episode.score}
-    return Judged(episode.task.key, scores, length, max(1, len(own)), step_scores(episode), tags)
+    offered = tuple(map(tuple, episode.meta[SET])) if SET in episode.meta else None
+    return Judged(episode.task.key, scores, length, max(1, len(own)), step_scores(episode), tags, offered)
 
 
 def rollouts(rows: Sequence[Judged]) -> Rollouts:
@@ -112,19 +125,34 @@ def rollouts(rows: Sequence[Judged]) -> Rollouts:
             for name in stepped
         },
         tags=torch.tensor([row.tags[turn] if row.tags else 0 for row, turn in each]) if tagged else None,
+        set_scores=offers(rows),
         lengths=torch.tensor([row.length for row in rows], dtype=torch.long),
     )
 
 
-def check_credit(credit: Credit, source: object, episodes: Sequence[Episode]) -> None:
+def offers(rows: Sequence[Judged]) -> Tensor | None:
+    """The rewards of what rows offer ``[B, m, k]``, NaN for a row whose answers were not judged; None without any."""
+    known = next((row.offered for row in rows if row.offered), None)
+    if known is None:
+        return None
+    absent = ((math.nan,) * len(known[0]),) * len(known)
+    return torch.tensor([row.offered or absent for row in rows])
+
+
+def check_credit(credit: Credit, source: object, episodes: Sequence[Episode], marker: Marker | None = None) -> None:
     """
     Raises:
         UserError: where no group can give this credit any signal (recorded groups of one, or one answer a prompt), or
-            where it tells the tokens of a turn apart, which nothing marks yet.
+            where it tells the tokens of a turn apart by a mark that nothing gives.
     """
-    if _holds(credit, PlanAmplified):
-        raise UserError("no critic of this version marks planning tokens", got=type(credit).__name__,
-                        expected="a credit of episodes or of turns", key="data.credit")  # fmt: skip
+    mark = credit.mark if isinstance(credit, PlanAmplified) else None
+    if mark is not None and (marker is None or marker.name != mark):
+        raise UserError(f"nothing marks {mark} tokens", got=None if marker is None else f"a marker of {marker.name}",
+                        expected="data.marker, such as fdt.marks.StrategicGrams with what `fdt grams` wrote",
+                        key="data.credit")  # fmt: skip
+    if _holds(credit.turnwise, PlanAmplified):
+        raise UserError("PlanAmplified stands inside another credit", got=type(credit).__name__,
+                        expected="PlanAmplified outermost, with the other as its `credit`", key="data.credit")  # fmt: skip
     if getattr(source, "behaviour", "start") == "drop":
         return
     places = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}

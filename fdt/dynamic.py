@@ -12,7 +12,7 @@ from torch import Tensor
 from fdt.crediting import compared
 from fdt.errors import UserError
 from feedback.types import Episode, Task
-from objectives import informative
+from objectives import Reward, informative
 from objectives.gates import named_score
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ class DynamicSampling:
     """Which score must differ within a group; as the critic gave it, before a reward adds lengths or formats."""
     least: float = 0.0
     """A group is kept where this score deviates (population) by more; SRL (arXiv 2510.25992) asks for more than 0."""
+    reward: Reward | None = None
+    """What must differ in place of `score`: a reward of the credit's kind, such as objectives.FormatGate, where answers of
+    one score may be worth different things."""
 
     def __post_init__(self) -> None:
         if self.refills < 0 or self.least < 0:
@@ -45,9 +48,10 @@ class DynamicSampling:
         """Compares the answers of all ranks; every rank must call."""
         rollouts, mine = compared(episodes, everywhere=True)
         try:
-            scores = named_score(rollouts, self.score)
+            scores = named_score(rollouts, self.score) if self.reward is None else self.reward(rollouts)
         except ValueError as fault:
-            raise UserError(str(fault), key="data.source.dynamic.score") from fault
+            key = "data.source.dynamic." + ("score" if self.reward is None else "reward")
+            raise UserError(str(fault), key=key) from fault
         kept = informative(scores, rollouts.task, self.least)
         return Verdict(kept[mine], len(rollouts.task[kept].unique()), len(rollouts.task.unique()), scores)
 

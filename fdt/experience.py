@@ -18,6 +18,7 @@ from fdt.engines import Engine, HuggingFace
 from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
 from fdt.evaluation import Answers, Evaluation, Record
+from fdt.marks import Marker
 from fdt.refusals import check_engine
 from fdt.sources import Place, Replay, Source
 from feedback.critics import Critic
@@ -43,6 +44,7 @@ class Experience(LightningDataModule):
         critic: Critic | None = None,
         hint: Hint | None = CritiqueHint(),
         rewriter: Rewriter | None = None,
+        marker: Marker | None = None,
         engine: Engine = HuggingFace(),
         environment: Environment | None = None,
         play: Play = Play(),
@@ -65,6 +67,7 @@ class Experience(LightningDataModule):
             critic: judges fresh answers (on-policy, validate, test, predict).
             hint: what only the teacher reads; null switches the teacher off.
             rewriter: gate for the policy's own revisions; null rewrites nothing.
+            marker: gives tokens a further mark, such as planning; null gives none.
             engine: generates answers.
             environment: what episodes are played against, over several turns; null: an episode is one answer.
             play: how many tasks an environment deals, and the limits of its episodes.
@@ -80,7 +83,7 @@ class Experience(LightningDataModule):
         self.environment, self.play = environment, play
         self.heldout, self.test_file = heldout, test_file
         self.source, self.credit, self.critic, self.hint = source, credit, critic, hint
-        self.rewriter, self.engine, self.evaluation = rewriter, engine, evaluation
+        self.rewriter, self.engine, self.evaluation, self.marker = rewriter, engine, evaluation, marker
         self.evaluation_batch, self.evaluation_limit = evaluation_batch, evaluation_limit
         self.max_tokens, self.shuffle_critiques = max_tokens, shuffle_critiques
         if scale is not None and len(scale) != 2:
@@ -107,7 +110,7 @@ class Experience(LightningDataModule):
             self.episodes = shuffle_critiques(self.episodes, self.seed)
         if self.hint is not None:
             self.episodes = self.hint.gather(self.episodes)
-        check_credit(self.credit, self.source, self.episodes)
+        check_credit(self.credit, self.source, self.episodes, self.marker)
 
     def _material(self) -> Material:
         if self.file is not None:
@@ -120,7 +123,7 @@ class Experience(LightningDataModule):
         """Made on first use: the one place where experience reaches for the current weights."""
         if self._actor is None:
             policy = self.trainer.lightning_module.policy
-            collator = Collator(policy.tokenizer, self.hint, self.max_tokens)
+            collator = Collator(policy.tokenizer, self.hint, self.max_tokens, self.marker)
             context = self.trainer.precision_plugin.forward_context
             self._actor = Actor(policy, self.engine, collator, self.critic, self.rewriter, precision=context,
                                 environment=self.environment or SingleTurn(), play=self.play)  # fmt: skip

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fdt import measures
 from fdt.legible import legible
+from fdt.panels import PANELS, Panel
 from fdt.runs import Run
 from fdt.table import KINDS, Table
 
@@ -43,29 +43,6 @@ STYLE = {
     "legend.fontsize": 8.5,
     "hatch.linewidth": 0.6,
 }
-
-
-class Panel(NamedTuple):
-    """One learning curve: the logged column, its title, and the label of its axis with the unit."""
-
-    column: str
-    title: str
-    unit: str
-
-
-PANELS = (
-    Panel("train/reward", "Reward", "mean score of a step"),
-    Panel("val/score", "Held-out score", "mean score"),
-    Panel("train/kl_start", "Distance to the start", "KL, nats/token"),
-    Panel("train/teacher_gain", "Teacher gain: log p(teacher) − log p", "nats/token"),
-    Panel("train/tokens_per_s", "Throughput", "tokens/s"),
-    Panel("train/entropy", "Entropy", "nats/token"),
-    Panel("train/response_length", "Response length", "tokens"),
-    Panel("answers/repetition", "Repetition", "share of repeated 4-grams"),
-    Panel("answers/hint_leak", "Hint leak", "share of answers"),
-    Panel("train/clip_fraction", "Clipped", "share of acted tokens"),
-    Panel("train/grad_norm", "Gradient norm", "before clipping"),
-)
 
 
 def save_figures(runs: list[Run], table: Table, folder: Path) -> dict[str, Path]:

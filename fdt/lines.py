@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class Line:
     """Whether it is a target of imitation."""
     joined: bool = False
     """Whether others wrote it into the group."""
+    marked: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
+    """Further marks of its target tokens; the same names in every line."""
 
     def worth(self, step: int) -> float:
         """Advantage of a turn."""
@@ -67,12 +69,16 @@ def _rollouts(lines: Sequence[Line]) -> Rollouts:
         "joined": [line.joined for line in lines],
     }
     each = [(place, step) for place, line in enumerate(lines) for step in line.row.steps]
+    further = {
+        name: torch.tensor([flag for line in lines for flag in line.marked[name]], dtype=torch.bool)
+        for name in lines[0].marked
+    }
     return Rollouts(
         advantages=torch.tensor([lines[place].worth(step) for place, step in each], dtype=torch.float32),
         step=torch.tensor([number[place, step] for place, step in each], dtype=torch.long),
         episode=row,
         task=torch.tensor([line.task for line in lines]),
-        marks={name: torch.tensor(values)[row] for name, values in flags.items()},
+        marks={name: torch.tensor(values)[row] for name, values in flags.items()} | further,
         engine=_engine(lines),
         scores={"score": torch.tensor([line.episode.score for line in lines])},
         step_scores=_step_scores(lines, turns),

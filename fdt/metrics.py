@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fdt import phases
 from fdt.batch import Batch
+from fdt.breadth import NAMES, breadth
 from fdt.budgets import DONE, ENDED
 from fdt.ranks import highest, total
 from feedback.types import Episode
@@ -46,6 +48,8 @@ class Tally:
         acted = rollouts.marks["acted"]
         self._sum("tokens", torch.tensor(float(part.student.lengths.sum())))
         self._sum("entropy/sum", student.entropy[acted].sum())
+        for name, value in phases.sums(student, rollouts).items():
+            self._sum(name, value)
         if "teacher" in others:
             teacher = torch.full_like(scored["logp"], math.nan)
             teacher[others["teacher"].index] = others["teacher"].log_probs.to(teacher.dtype)
@@ -77,6 +81,7 @@ class Tally:
         values = {
             "kl_start": sums.pop("kl/sum", math.nan) / acted,
             "entropy": sums.pop("entropy/sum") / acted,
+            **{name: _ratio(sums, f"breadth/{name}", f"breadth/{name}/tasks") for name in NAMES},
             "teacher_gain": sums.pop("gain/sum", 0.0) / taught if taught else math.nan,
             "engine_gap": _ratio(sums, "gap/sum", "gap/tokens"),
             "reward": _ratio(sums, "score/sum", "score/rows"),
@@ -86,8 +91,9 @@ class Tally:
             "used_share": _ratio(sums, "used/rows", "rows"),
         }
         generated = sums.pop("info/generate_s", 0.0) / learner.trainer.world_size
+        values |= phases.levels(sums)
         values["tokens_per_s"] = sums.pop("tokens") / (seconds + generated)
-        counted = ("score/", "acted/", "gap/", "turns/")
+        counted = ("score/", "acted/", "gap/", "turns/", "breadth/")
         sums = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(counted)}
         values |= sums | _reduce_extremes(self.extremes, learner.device)
         values |= {"grad_norm": norm, "lr": learner.optimizers().param_groups[0]["lr"], "step_s": seconds + generated}
@@ -111,6 +117,11 @@ class Tally:
         self._sum("used/rows", used.sum())
         for name, value in batch.info.items():
             self._sum(f"info/{name}", torch.tensor(value))
+        # A stand-in for a rank without rows has a row and no episode.
+        other = self._flags(rollouts.marks["shown"] | rollouts.marks["joined"]).tolist()
+        for name, values in breadth([e for e, no in zip(batch.episodes, other, strict=False) if not no]).items():
+            self._sum(f"breadth/{name}", torch.tensor(math.fsum(values)))
+            self._sum(f"breadth/{name}/tasks", torch.tensor(float(len(values))))
         played = [episode for episode in batch.episodes if ENDED in episode.meta]
         # Episodes of one turn each have nothing to tell.
         several = any(spoken(episode) > 1 for episode in played)

@@ -15,6 +15,7 @@ from fdt.models import resolve_model
 from fdt.reading import hidden_of
 from fdt.trunk import Trunk
 from objectives import Scored
+from objectives.products import native_bfloat16
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ def fast_dtype() -> torch.dtype:
     """bfloat16 where the device multiplies it natively, float32 elsewhere (emulated bfloat16 is about 9x slower)."""
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if native_bfloat16() else torch.float32
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

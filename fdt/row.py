@@ -19,8 +19,8 @@ class Row:
     """Of each target id, in order, the turn of the episode that it belongs to, from 0."""
     log_probs: list[float] = field(default_factory=list)
     """Of each target id, what the engine gave it when it was drawn (nats); NaN where nobody says."""
-    starts: dict[int, int] = field(default_factory=dict)
-    """Where each of its turns begins among the ids."""
+    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Where each of its turns begins and ends among the ids."""
 
     @classmethod
     def of(cls, context: Sequence[int], target: Sequence[int], step: int = 0) -> Row:
@@ -37,7 +37,7 @@ class Row:
 
     def say(self, ids: Sequence[int], chosen: Sequence[bool], log_probs: Sequence[float], step: int) -> None:
         """Appends a turn of the policy; ids that it did not choose are no targets."""
-        self.starts[step] = len(self.ids)
+        self.spans[step] = (len(self.ids), len(self.ids) + len(ids))
         self.ids.extend(ids)
         self.target.extend(chosen)
         self.steps.extend([step] * sum(chosen))
@@ -45,4 +45,4 @@ class Row:
 
     def before(self, step: int) -> list[int]:
         """What was read and written before a turn."""
-        return self.ids[: self.starts[step]]
+        return self.ids[: self.spans[step][0]]

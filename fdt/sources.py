@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fdt.actor import Actor
 from fdt.batch import Batch
-from fdt.crediting import advantages
+from fdt.crediting import advantages, spread
 from fdt.dynamic import Drawn, DynamicSampling, draw
 from fdt.errors import UserError
 from feedback.types import Episode, Turn, tasks_of
@@ -37,6 +37,11 @@ class Place:
         """A seed of its own for each attempt at sampling on each rank."""
         return _mixed(self.seed, self.epoch, self.number, self.rank, attempt)
 
+    @property
+    def common(self) -> int:
+        """A number of this rollout's own, the same on every rank."""
+        return _mixed(self.seed, self.epoch, self.number)
+
     def order(self, size: int) -> list[int]:
         """The epoch's permutation, the same on every rank."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
@@ -44,7 +49,7 @@ class Place:
 
     def spare(self, size: int, chosen: Sequence[int]) -> list[int]:
         """All but the chosen, in an order of this rollout's own, the same on every rank."""
-        generator = torch.Generator().manual_seed(_mixed(self.seed, self.epoch, self.number))
+        generator = torch.Generator().manual_seed(self.common)
         return [n for n in torch.randperm(size, generator=generator).tolist() if n not in set(chosen)]
 
 
@@ -108,7 +113,7 @@ class Replay(Source):
         rows = actor.rewrite([episodes[i] for i in mine], place.draw(REWRITES))
         batch = actor.collator(rows, worth[mine], acted=self.behaviour == "start") if rows else None
         batch = batch if batch is not None else stand_in(episodes[chosen[0]], actor)
-        return [replace(batch, behaviour="start", info={})]
+        return [replace(spread(batch, credit), behaviour="start", info={})]
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,8 @@ class OnPolicy(Source):
         drawn = draw(self.dynamic, place, tasks, chosen, lambda some, seed: actor.act(some, seed, self.generations))
         drawn = drawn.grown(actor.gather(actor.rewrite(drawn.episodes, place.draw(REWRITES))))
         seconds = time.perf_counter() - start
-        batches = self._cut(drawn, credited(drawn, credit), actor)
-        whole = [batch if batch is not None else stand_in(episodes[0], actor) for batch in batches]
+        batches = self._cut(drawn, credited(drawn, credit, place.common), actor)
+        whole = [spread(batch if batch is not None else stand_in(episodes[0], actor), credit) for batch in batches]
         if self.steps_per_rollout > 1:
             whole = [actor.remember(batch) for batch in whole]
         # What sampling took belongs to the first step of the rollout.
@@ -161,10 +166,10 @@ class OnPolicy(Source):
         return batches
 
 
-def credited(drawn: Drawn, credit: Credit) -> Tensor:
+def credited(drawn: Drawn, credit: Credit, update: int = 0) -> Tensor:
     """Advantages ``[E]`` or ``[E, S]``: those that are kept compared with each other over all ranks, 0 for the rest."""
     kept = drawn.kept.tolist()
-    found = advantages(credit, list(compress(drawn.episodes, kept)), everywhere=True)
+    found = advantages(credit, list(compress(drawn.episodes, kept)), everywhere=True, update=update)
     worth = found.new_zeros(len(kept), *found.shape[1:])
     worth[drawn.kept] = found
     return worth

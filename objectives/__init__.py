@@ -14,7 +14,7 @@ A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R
 | GRPO | 2402.03300 | A = (r - mean) / std; row mean of -min(rho A, clip(rho) A); + beta k3 | grpo |
 | Dr.GRPO | 2503.20783 | A = r - mean; token sum / (rows x constant) | dr_grpo |
 | DAPO | 2503.14476 | clip 0.2 / 0.28, token mean, soft overlong penalty; flat groups redrawn | dapo |
-| DAPO for agents | 2508.03501 | r + (threshold - turns) / (limit - threshold) above threshold | dapo_swe |
+| DAPO for agents | 2508.03501 | r + (threshold - turns) / (limit - threshold) above threshold; A = 0 dropped | dapo_swe |
 | RLOO | 2402.14740 | A = G/(G-1) (r - mean); row ratio, no clip | rloo |
 | REINFORCE++ | 2501.03262 | A whitened over all rows; + beta k2 | reinforce_pp |
 | GSPO | 2507.18071 | rho = exp(row mean of log rho), clip 3e-4 / 4e-4 | gspo |
@@ -81,6 +81,7 @@ from objectives.gates import (
     Failures,
     Gate,
     Marked,
+    NonzeroAdvantage,
     Not,
     PositiveAdvantage,
     RowWeight,
@@ -108,7 +109,7 @@ from objectives.sampling import AdvantageSampled, informative
 from objectives.schedules import Plateau, Ramp, Schedule
 from objectives.scored import Scored
 from objectives.sets import SetScore, collinearity, set_score
-from objectives.steps import DiscountedTurns, EpisodeReturn, MetaReasoning, PlanAmplified
+from objectives.steps import DiscountedTurns, EpisodeReturn, LastStep, MetaReasoning, PlanAmplified
 from objectives.terms import Term
 from objectives.trust import OffPolicySequences, ProbabilityShift, Trust
 from objectives.types import Loss, Rollouts

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from objectives.closed import CLOSED
 from objectives.divergence import LOG_RATIO_BOUND, coarsen, floored, renormalise, reverse_kl
 from objectives.heed import Heed, assemble, best_hint
 from objectives.scored import Scored
@@ -99,7 +100,8 @@ class Distill(Term):
         def both(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             return self.divergence(student, teacher), floored(teacher)
 
-        losses, low = mine.fold_many(both, theirs)
+        closed = CLOSED.get(self.divergence)
+        losses, low = mine.fold_many(both, theirs) if closed is None else mine.fold_part(closed, theirs)
         return losses, torch.zeros_like(losses.detach()), low
 
 

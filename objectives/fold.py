@@ -6,28 +6,52 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from objectives.head import Pull, chunks, eager, logits, product
+from objectives.head import Gradients, eager
+from objectives.products import chunks, logits, product
+
+Pull = Callable[[Tensor | None], Tensor]
+"""From the gradient of values [n] (None: ones) to that of their logits [n, V]; called once."""
+Part = Callable[..., tuple[tuple[Tensor, ...], Pull]]
+"""One chunk: from the student's logits [n, V] and those of others, all free to overwrite, to values [n] that have a
+gradient, further [n] that have none, and the pull-back of the values."""
+
+
+def traced(f: Callable[..., tuple[Tensor, ...]], wanted: bool) -> Part:
+    """The part of an `f` of log-probs, `f(log_probs [n, V], *others' [n, V])`, whose gradient autograd takes."""
+
+    def part(scores: Tensor, *others: Tensor) -> tuple[tuple[Tensor, ...], Pull]:
+        scores.requires_grad_(wanted)
+        fixed = [torch.log_softmax(other, -1) for other in others]
+        with torch.set_grad_enabled(wanted):
+            out = f(torch.log_softmax(scores, -1), *fixed)
+
+        def pull(above: Tensor | None) -> Tensor:
+            return torch.autograd.grad(out[0], scores, torch.ones_like(out[0]) if above is None else above)[0]
+
+        return out, pull
+
+    return part
 
 
 class Folded(torch.autograd.Function):
-    """`f` of full log-probs, chunk by chunk: `f(log_probs [n, V], *others' [n, V])` gives values [n] and further [n]
-    without gradient. `others` are (hidden, weight) pairs of constants.
+    """A `Part`, chunk by chunk. `others` are (hidden, weight) pairs of constants.
 
     As in `Normaliser`, the gradient of the hidden states is taken at once where the head is frozen, since a row's value
     depends on its own hidden state alone; else backward recomputes each chunk.
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, f: Callable[..., tuple], others: tuple) -> tuple[Tensor, ...]:
+    def forward(ctx, hidden: Tensor, weight: Tensor, part: Part, others: tuple) -> tuple[Tensor, ...]:
         slope = torch.empty_like(hidden) if eager(ctx) else None
         parts = []
         for rows in chunks(len(hidden), len(weight)):
-            out, pull = Folded.part(hidden, weight, f, others, rows, slope is not None)
+            out, pull = Folded.once(hidden, weight, part, others, rows)
             parts.append([value.detach() for value in out])
             if slope is not None:
                 slope[rows] = product(pull(None), weight, hidden.dtype)
+            del out, pull  # they hold the chunk, and the next one needs its room
         ctx.save_for_backward(hidden, weight, slope)
-        ctx.f, ctx.others = f, others
+        ctx.part, ctx.others = part, others
         values, *further = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.mark_non_differentiable(*further)
         return values, *further
@@ -38,24 +62,14 @@ class Folded(torch.autograd.Function):
         hidden, weight, slope = ctx.saved_tensors
         if slope is not None:
             return (grad[:, None] * slope).to(hidden.dtype), None, None, None
-        collected = Pull(ctx, hidden, weight)
+        collected = Gradients(ctx, hidden, weight)
         for rows in chunks(len(hidden), len(weight)):
-            _, pull = Folded.part(hidden, weight, ctx.f, ctx.others, rows, True)
+            _, pull = Folded.once(hidden, weight, ctx.part, ctx.others, rows)
             collected.dense(rows, pull(grad[rows]))
+            del pull
         return *collected.result(), None, None
 
     @staticmethod
-    def part(
-        hidden: Tensor, weight: Tensor, f: Callable[..., tuple], others: tuple, rows: slice, wanted: bool
-    ) -> tuple[tuple[Tensor, ...], Callable[[Tensor | None], Tensor]]:
-        """Outputs of one chunk, and the pull-back of its values to its logits [n, V] (None above means ones)."""
-        fixed = [torch.log_softmax(logits(h[rows], w), -1) for h, w in others]
-        scores = logits(hidden[rows], weight).requires_grad_(wanted)
-        with torch.set_grad_enabled(wanted):
-            out = f(torch.log_softmax(scores, -1), *fixed)
-
-        def pull(above: Tensor | None) -> Tensor:
-            above = torch.ones_like(out[0]) if above is None else above
-            return torch.autograd.grad(out[0], scores, above)[0]
-
-        return out, pull
+    def once(hidden: Tensor, weight: Tensor, part: Part, others: tuple, rows: slice) -> tuple[tuple[Tensor, ...], Pull]:
+        """The part of one chunk."""
+        return part(logits(hidden[rows], weight), *(logits(h[rows], w) for h, w in others))

@@ -78,6 +78,14 @@ class PositiveAdvantage(Gate):
 
 
 @dataclass(frozen=True)
+class NonzeroAdvantage(Gate):
+    """Tokens whose advantage is not zero: the others leave the denominator too (arXiv 2508.03501 drops them)."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        return (rollouts.advantages != 0).to(rollouts.advantages.dtype)
+
+
+@dataclass(frozen=True)
 class Better(Gate):
     """Rows where one score exceeds another, as where the rewrite was judged better than the answer."""
 

@@ -1,51 +1,10 @@
-"""Arithmetic of the language-model head in chunks of rows, so that [N, V] is never held whole.
-
-`logits = hidden @ weight.T` with hidden [N, D] and weight [V, D]; results are float32, or float64 from float64 inputs.
-Low-precision inputs are multiplied with float32 accumulation and keep float32 logits: a log-prob taken from a bf16
-logit and a separately rounded normaliser could exceed 0.
-"""
-
-from collections.abc import Iterator
+"""What a pass over the vocabulary finds, chunk by chunk, with backward passes of their own."""
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-ELEMENTS = 3 * 2**23
-"""Elements of the largest temporary; one temporary is 96 MiB in float32. With fewer rows a product is slower on a CPU:
-at V = 151,936 by 15 % where a chunk has 110 rows instead of 220."""
-
-
-def chunks(n: int, width: int) -> Iterator[slice]:
-    """Slices of 0..n-1 whose temporaries of `width` elements a row stay within `ELEMENTS`; one empty slice for 0."""
-    rows = max(1, ELEMENTS // max(1, width))
-    return (slice(start, min(start + rows, n)) for start in range(0, max(n, 1), rows))
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype results are computed in: float64 stays, all else becomes float32."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def exact(like: Tensor) -> torch.autocast:
-    """Switches autocast off: it would round float32 products to bfloat16 here, but not the normaliser beside them."""
-    return torch.autocast(like.device.type, enabled=False)
-
-
-def logits(hidden: Tensor, weight: Tensor) -> Tensor:
-    """hidden [n, D], weight [V, D] -> logits [n, V] in the wide dtype, without gradient."""
-    with exact(hidden):
-        if hidden.dtype == wide(hidden.dtype):
-            return hidden @ weight.to(hidden.dtype).T
-        if hidden.device.type == "cuda":
-            return torch.mm(hidden, weight.to(hidden.dtype).T, out_dtype=torch.float32)
-        return hidden.float() @ weight.float().T
-
-
-def product(mass: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """mass [n, V] @ weight [V, D] in `dtype`."""
-    with exact(mass):
-        return mass.to(dtype) @ weight.to(dtype)
+from objectives.products import chunks, exact, logits, product, room, top_of, wide
 
 
 def eager(ctx) -> bool:
@@ -53,7 +12,7 @@ def eager(ctx) -> bool:
     return ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]
 
 
-class Pull:
+class Gradients:
     """Collects the gradients of hidden [N, D] and weight [V, D] from those of chunks of logits [n, V]."""
 
     def __init__(self, ctx, hidden: Tensor, weight: Tensor) -> None:
@@ -104,21 +63,22 @@ class Normaliser(torch.autograd.Function):
         top = torch.empty(n, k, dtype=torch.long, device=hidden.device)
         listed = torch.empty(n, k if ids is None else ids.shape[1], dtype=dtype, device=hidden.device)
         slope = torch.empty_like(hidden) if eager(ctx) else None
+        first, second = room(hidden, weight)
         for rows in chunks(n, len(weight)):
-            scores = logits(hidden[rows], weight)
+            scores = logits(hidden[rows], weight, first)
             if ids is not None:
                 listed[rows] = scores.gather(1, ids[rows])
             elif k:
                 listed[rows], top[rows] = scores.topk(k)
             highest = scores.amax(-1, keepdim=True)
             scores -= highest
-            mass = scores.exp_() if entropy is None else scores.exp()
+            mass = torch.exp(scores, out=scores if entropy is None else top_of(second, len(scores)))
             z = mass.sum(-1)
             log_z[rows] = highest[:, 0] + z.log()
             if entropy is not None:
-                entropy[rows] = z.log() - torch.linalg.vecdot(mass, scores) / z
+                entropy[rows] = z.log() - (mass[:, None] @ scores[..., None])[:, 0, 0] / z
             if slope is not None:
-                slope[rows] = product(mass.div_(z[:, None]), weight, hidden.dtype)
+                slope[rows] = product(mass, weight, hidden.dtype) / z[:, None]
         ctx.save_for_backward(hidden, weight, log_z, slope)
         ctx.mark_non_differentiable(*(value for value in (entropy, top, listed) if value is not None))
         return log_z, entropy, top, listed
@@ -129,7 +89,7 @@ class Normaliser(torch.autograd.Function):
         hidden, weight, log_z, slope = ctx.saved_tensors
         if slope is not None:
             return (grad[:, None] * slope).to(hidden.dtype), None, None, None
-        pull = Pull(ctx, hidden, weight)
+        pull = Gradients(ctx, hidden, weight)
         for rows in chunks(len(hidden), len(weight)):
             scores = logits(hidden[rows], weight).sub_(log_z[rows, None])
             pull.dense(rows, scores.exp_().mul_(grad[rows, None]))
@@ -159,7 +119,7 @@ class LogitsAt(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, ids = ctx.saved_tensors
-        pull = Pull(ctx, hidden, weight)
+        pull = Gradients(ctx, hidden, weight)
         for rows in chunks(len(ids), ids.shape[1] * hidden.shape[1]):
             pull.listed(rows, ids[rows], grad[rows])
         return *pull.result(), None, None

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from objectives.fold import Folded
+from objectives.fold import Folded, Part, traced
 from objectives.head import LogitsAt, Normaliser
 
 
@@ -103,9 +103,13 @@ class Scored:
 
     def fold_many(self, f: Callable[..., tuple[Tensor, ...]], *others: "Scored") -> tuple[Tensor, ...]:
         """`fold` of an `f` that gives further values [n] beside the first; only the first is differentiable."""
+        return self.fold_part(traced(f, self.hidden.requires_grad), *others)
+
+    def fold_part(self, part: Part, *others: "Scored") -> tuple[Tensor, ...]:
+        """`fold_many` of what brings its own gradient (`objectives.closed`)."""
         fixed = tuple((other.hidden.detach(), other.weight.detach()) for other in others)
         with torch.set_grad_enabled(self.hidden.requires_grad):
-            return Folded.apply(self.hidden, self.weight, f, fixed)
+            return Folded.apply(self.hidden, self.weight, part, fixed)
 
     def select(self, keep: Int[Tensor, "n"]) -> "Scored":
         """The tokens at positions `keep`; what was already computed is sliced, and all of them are this very object, so

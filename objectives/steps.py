@@ -1,6 +1,6 @@
 """Credits that know steps, tags and marks: they differ within a row, so they override `assign`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from objectives import segments
 from objectives.credit import Credit, GroupBaseline, GroupRelative, standardise
 from objectives.rewards import Reward
-from objectives.types import Rollouts, parents
+from objectives.types import Rollouts, parents, turns
 
 
 def named_step_score(rollouts: Rollouts, name: str) -> Float[Tensor, "S"]:
@@ -95,6 +95,31 @@ class DiscountedTurns(GroupBaseline):
 
 
 @dataclass(frozen=True)
+class LastStep(Credit):
+    """A row's advantage on its last step alone, 0 on all before it: what a trainer does that knows only final answers.
+
+    The counterpart to giving each step the whole return (MS-GRPO, arXiv 2508.10839): same numbers, another place.
+    """
+
+    credit: Credit = GroupRelative()
+    """Whose advantages land there."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return self.credit(scores, task)
+
+    def check(self, task: Int[Tensor, "B"]) -> None:
+        self.credit.check(task)
+
+    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        return self.credit.rows(rollouts)
+
+    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        parent = parents(rollouts)
+        last = turn_index(parent) == turns(rollouts)[parent] - 1
+        return self.credit.assign(rollouts).where(last[rollouts.step], 0.0)
+
+
+@dataclass(frozen=True)
 class MetaReasoning(GroupBaseline):
     """RLVMR (arXiv 2507.22844): outcome advantage of the row plus process advantage of the step.
 
@@ -149,11 +174,21 @@ class PlanAmplified(Credit):
     def check(self, task: Int[Tensor, "B"]) -> None:
         self.credit.check(task)
 
-    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        return self.credit.rows(rollouts)
+
+    @property
+    def turnwise(self) -> Credit:
+        return self.credit
+
+    def spread(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         if self.mark not in rollouts.marks:
             raise ValueError(
                 f"rollouts.marks: got {sorted(rollouts.marks)}, expected {self.mark!r}. "
-                "Add the critic that marks plans."
+                "Add what marks plans."
             )
-        advantages = self.credit.assign(rollouts)
+        advantages = rollouts.advantages
         return torch.where(rollouts.marks[self.mark], advantages + self.alpha * advantages.abs(), advantages)
+
+    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        return self.spread(replace(rollouts, advantages=self.credit.assign(rollouts)))

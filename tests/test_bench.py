@@ -9,11 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fdt.bench import BENCHES
+from fdt.bench.base import BASE, TUNING_SEED, Bench, best_rates, measuring, tuning
+from fdt.bench.compare import Difference, Result, differences, levels, reached
+from fdt.bench.credit import COURSE, END, Landing, measured
 from fdt.bench.nested import nested_interval
-from fdt.bench.plan import ARMS, BASE, GRID, RATES, SETTINGS, TUNING_SEED, Job, best_rates, measuring, tuning
-from fdt.bench.results import Difference, curve, deceived, differences, levels, reached
+from fdt.bench.plan import GRID, Job
+from fdt.bench.results import Signals, curve
+from fdt.bench.show import as_markdown, tables
 from fdt.environments.conventions import Conventions
 from fdt.statistics import Interval
+
+SIGNALS, LANDING = Signals(), Landing()
 
 
 def outcome(arm: str, right: list[float], seed: int = 0, steps: list[int] | None = None, setting: str = "headline") -> dict:
@@ -63,12 +70,13 @@ def test_a_learning_curve_by_hand():
     spent, right = curve(run)
     assert spent.tolist() == [10, 20, 30, 40, 50, 60]
     assert right.tolist() == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.4])
-    assert reached(run, 0.15) == 40 and reached(run, 0.5) == inf and isnan(reached(run, float("nan")))
+    assert reached(curve(run), 0.15) == 40 and reached(curve(run), 0.5) == inf
+    assert isnan(reached(curve(run), float("nan")))
 
 
 def test_rollouts_to_where_scores_alone_ended():
     found = [outcome("scores", [0.0, 1.0], steps=[0, 0, 2, 2, 2]), outcome("critiques", [1.0, 1.0], steps=[1, 5, 5, 5, 5])]
-    rows = {row.arm: row for row in levels(found, "headline")}
+    rows = {row.arm: row for row in levels(SIGNALS, found, "headline")}
     assert rows["scores"].reached == [50.0]  # 6 / 50 at the end, not before
     assert rows["critiques"].reached == [20.0]  # 1 / 10, then 6 / 20
     assert rows["critiques"].rollouts == 50 and rows["critiques"].tokens == {"sampled": 250}
@@ -76,8 +84,8 @@ def test_rollouts_to_where_scores_alone_ended():
 
 def test_differences_pair_prompts_and_seeds():
     found = [outcome("scores", [0, 0, 1, 1], 0), outcome("critiques", [1, 0, 1, 1], 0), outcome("critiques", [0, 0, 0, 0], 1)]
-    (every, _) = differences(found, "headline")
-    assert (every.arm, every.than, every.prompts) == ("critiques", "scores", "all")
+    (every, _) = differences(SIGNALS, found, "headline")
+    assert (every.arm, every.than, every.over) == ("critiques", "scores", "all")
     assert every.value.mean == 0.25  # of seed 0 alone: scores have no seed 1
 
 
@@ -86,8 +94,8 @@ def test_covered_prompts_are_those_of_users_who_criticise():
     users = list(Conventions().habits)
     right = [float(users[n % 8] in vocal) for n in range(32)]
     found = [outcome("scores", [0.0] * 32), outcome("critiques", right)]
-    every, covered = differences(found, "headline")
-    assert every.value.mean == pytest.approx(5 / 8) and covered.prompts == "covered" and covered.value.mean == 1.0
+    every, covered = differences(SIGNALS, found, "headline")
+    assert every.value.mean == pytest.approx(5 / 8) and covered.over == "covered" and covered.value.mean == 1.0
 
 
 @pytest.mark.parametrize(("low", "high", "said"), [
@@ -101,20 +109,22 @@ def test_verdicts(low: float, high: float, said: str):
 def test_the_guard_falls_when_shuffled_critiques_teach():
     for right, fallen in (([1.0] * 90 + [0.0] * 10, 1), ([1.0] * 10 + [0.0] * 90, 0)):
         found = [outcome(BASE, [1.0] * 12 + [0.0] * 88), outcome("shuffled", right)]
-        assert len(deceived(differences(found, "headline"))) == fallen
+        assert len(Result(SIGNALS, found).deceived) == fallen
 
 
-def test_every_arm_is_tuned_over_the_same_grid_on_a_seed_of_its_own():
-    jobs = tuning(list(SETTINGS), ARMS, 0)
+@pytest.mark.parametrize("bench", [SIGNALS, LANDING], ids=lambda bench: bench.name)
+def test_every_arm_is_tuned_over_the_same_grid_on_a_seed_of_its_own(bench: Bench):
+    settings = list(bench.settings)
+    jobs = tuning(bench, settings, bench.arms, 0)
     tried: dict[tuple[str, str], list[float]] = {}
     for job in jobs:
         tried.setdefault((job.setting, job.arm), []).append(job.rate)
-    assert all(rates == list(GRID) for rates in tried.values())
+    assert all(rates == list(bench.grid) for rates in tried.values())
     assert {job.seed for job in jobs} == {TUNING_SEED}
-    measured = measuring(list(SETTINGS), ARMS, RATES, 5, 0)
-    assert TUNING_SEED not in {job.seed for job in measured}
-    assert {(job.setting, job.arm) for job in measured if job.arm != BASE} == set(tried)
-    assert all(rate in GRID for rates in RATES.values() for rate in rates.values())
+    run = measuring(bench, settings, bench.arms, bench.rates, 5, 0)
+    assert TUNING_SEED not in {job.seed for job in run}
+    assert {(job.setting, job.arm) for job in run if job.arm != BASE} == set(tried)
+    assert all(rate in bench.grid for rates in bench.rates.values() for rate in rates.values())
 
 
 def test_the_best_rate_is_the_lowest_of_equals():
@@ -124,13 +134,97 @@ def test_the_best_rate_is_the_lowest_of_equals():
     assert best_rates(found) == {"headline": {"scores": GRID[1]}}
 
 
-def test_every_arm_of_the_bench_is_an_arm_of_the_config():
+@pytest.mark.parametrize("bench", [SIGNALS, LANDING], ids=lambda bench: bench.name)
+def test_every_arm_of_a_bench_is_an_arm_of_its_config(bench: Bench):
     import yaml
 
     from fdt.shipped import resolve
 
-    arms = yaml.safe_load(resolve("task/conventions").read_text(encoding="utf-8"))["arms"]
-    assert tuple(arms) == ARMS
+    arms = yaml.safe_load(resolve(bench.job.config).read_text(encoding="utf-8"))["arms"]
+    assert tuple(arms) == bench.arms
+    assert {arm for pairs in bench.pairs.values() for pair in pairs for arm in pair} <= {BASE, *bench.arms}
+    assert bench.name in BENCHES and bench.rival in bench.arms
+
+
+def walked(arm: str, verdicts: list[list[float]], seed: int = 0) -> dict:
+    """A run on the lake: verdicts over held-out maps before the first step and after each second one of 64 episodes."""
+    return {
+        "job": LANDING.job("goal", arm, seed, 0.0 if arm == BASE else 1e-3).asdict(),
+        "right": verdicts[-1],
+        "prompts": [f"lake-{n}" for n in range(len(verdicts[0]))],
+        "steps": [] if arm == BASE else [{"rollouts": 64, "right": 1, "tokens": {}}] * (2 * len(verdicts) - 2),
+        "heldout": [] if arm == BASE else [{"step": 2 * n, "right": right} for n, right in enumerate(verdicts)],
+        "seconds": 1.0,
+    }
+
+
+def test_held_out_maps_make_the_curve_of_the_lake():
+    whole = walked("whole", [[0, 0, 0, 1], [0, 1, 0, 1], [1, 1, 0, 1]])
+    last = walked("last", [[0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 0, 1]])
+    spent, shares = LANDING.curve(whole)
+    assert spent.tolist() == [0, 128, 256] and shares.tolist() == [0.25, 0.5, 0.75]
+    # Over the run, the first measurement left out: whole (.5 + .75) / 2 = .625, last (.25 + .5) / 2 = .375.
+    found = {(gap.over, gap.arm, gap.than): gap.value.mean for gap in differences(LANDING, [whole, last], "goal")}
+    assert found == {(END, "whole", "last"): 0.25, (COURSE, "whole", "last"): 0.25}
+    rows = {row.arm: row for row in levels(LANDING, [whole, last], "goal")}
+    assert rows["whole"].reached == [128.0] and rows["last"].reached == [256.0]
+    low, high = LANDING.band([whole])
+    assert (low <= shares).all() and (shares <= high).all() and low[0] < 0.25 < high[0]
+
+
+def test_tables_name_what_they_hold():
+    found = Result(LANDING, [walked(BASE, [[0, 1]]), walked("last", [[0, 1], [1, 1]]), walked("whole", [[0, 0], [0, 1]])])
+    assert [row.arm for row in found.levels] == [BASE, "whole", "last"]
+    heading, lines = tables(found)[2]
+    assert heading == ("setting", "arm", "step 0", "step 2")
+    assert lines[0][:2] == ["goal", "whole"] and [cell.split()[0] for cell in lines[1][2:]] == ["50", "100"]
+    assert "| goal | whole | 50.0 [" in as_markdown(found) and "goal: reward goal_only" in as_markdown(found)
+    assert measured(found.outcomes[1])[1].shape == (2, 2)
+
+
+def test_workers_of_a_killed_bench_end_with_it(tmp_path: Path):
+    """Killed so that it can tidy nothing up; its worker would have slept for a minute."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, os, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from fdt.bench.work import follow_parent\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), initializer=follow_parent)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 60)\n"
+        "    time.sleep(60)\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *sys.path])
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True,
+                          env=os.environ | {"PYTHONPATH": path}) as parent:  # fmt: skip
+        worker = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    for _ in range(200):
+        if gone(worker):
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(worker, signal.SIGKILL)
+        pytest.fail("the worker outlived its bench")
+
+
+def gone(process: int) -> bool:
+    """Whether it has ended; where nobody collects orphans, it stays as a zombie."""
+    import os
+
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    state = Path(f"/proc/{process}/stat")
+    return state.is_file() and state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from math import isnan, nan
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from fdt.bench import BENCHES, main
+from fdt.bench.base import BASE, TUNING_SEED, measuring
 from fdt.bench.calibrated import Level, above, answers, below, differences, drawn, known, levels, stated, within
-from fdt.bench.calibration import ARMS, CONFIG, WORLD, Stating, jobs_of
+from fdt.bench.calibration import ARMS, RATE, WORLD, Calibration, Stating
 from fdt.bench.nested import nested_draws
-from fdt.bench.plan import BASE
 from fdt.environments.conventions import Conventions
 from fdt.shipped import resolve
 from fdt.statistics import Interval
@@ -111,12 +113,30 @@ def test_draws_of_several_seeds_make_one_interval():
 
 
 def test_every_arm_is_an_arm_of_the_config_and_differs_by_what_it_says():
-    content = yaml.safe_load(resolve(CONFIG).read_text(encoding="utf-8"))
+    content = yaml.safe_load(resolve(Stating.config).read_text(encoding="utf-8"))
     assert tuple(content["arms"]) == ARMS
     assert content["data"]["environment"]["init_args"] == WORLD
-    jobs = jobs_of(ARMS, 2, 0)
+    bench = Calibration()
+    jobs = measuring(bench, list(bench.settings), ARMS, bench.rates, 2, 0)
     assert [job.arm for job in jobs] == [BASE, *ARMS] * 2 and jobs[-1].overrides()[1]["data"]["environment"] == {
         "init_args": {**WORLD, "moods": 1}}  # fmt: skip
+    assert {job.rate for job in jobs if job.arm != BASE} == {RATE} and TUNING_SEED not in {job.seed for job in jobs}
+
+
+def test_help_names_every_bench_and_explains_this_one(capsys: pytest.CaptureFixture):
+    for asked in (["--help"], ["calibration", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(asked)
+        assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n    {name}" in shown for name in BENCHES)
+    assert "Four users waver" in shown and "--tune" not in shown  # there is one rate for all arms
+
+
+def test_every_bench_answers_to_its_own_name():
+    for name, (module, found) in BENCHES.items():
+        bench = getattr(importlib.import_module(module), found)()
+        assert bench.name == name and list(bench.rates) == list(bench.settings)
 
 
 def test_confidences_are_read_as_told():
@@ -126,8 +146,6 @@ def test_confidences_are_read_as_told():
 
 @pytest.mark.slow
 def test_two_arms_for_a_few_steps(tmp_path: Path, capsys: pytest.CaptureFixture):
-    from fdt.bench import main
-
     asked = ["calibration", "--arms", "brier", "critiques", "--seeds", "1", "--steps", "6", "--workers", "1",
              "--out", str(tmp_path)]  # fmt: skip
     assert main(asked) == 0

@@ -19,7 +19,7 @@ from fdt.errors import UserError
 from fdt.sources import OnPolicy, Place, credited
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Task, Turn, with_hints
-from objectives import GroupRelative, GroupWhitened
+from objectives import FormatGate, GroupRelative, GroupWhitened, Score
 from tests.batches import gradient, learner
 from tests.runs import config, quick
 
@@ -132,6 +132,24 @@ def test_a_missing_score_is_no_signal():
 def test_a_threshold_as_in_srl():
     close, apart = answered(TASKS[1:2], scores=(0.71, 0.70, 0.70, 0.72)), answered(TASKS[3:4], scores=(0.2, 0.9))
     assert DynamicSampling(least=0.05).judge(close + apart).kept.tolist() == [False] * 4 + [True] * 2
+
+
+def test_the_reward_may_be_what_must_differ():
+    """SRL: a group whose steps are all unlike the expert's still teaches the format: 0, 0, -1 deviate by .47."""
+    gate = FormatGate(reward=Score("similarity"), invalid=-1.0)
+    task, other = TASKS[1], TASKS[3]
+    made = [Episode(f"{t.key}#{n}", t, (Turn("assistant", "x"),),
+                    (Feedback(name="similarity", score=near), Feedback(name="format", score=valid)))
+            for t, given in ((task, ((0.0, 1.0), (0.0, 1.0), (0.0, 0.0))),
+                             (other, ((0.7, 1.0), (0.7, 1.0), (0.72, 1.0))))
+            for n, (near, valid) in enumerate(given)]  # fmt: skip
+    assert DynamicSampling(score="similarity").judge(made).kept.tolist() == [False] * 3 + [True] * 3
+    found = DynamicSampling(least=0.05, reward=gate).judge(made)
+    # Rewards [0, 0, -1] deviate by .4714 and [.7, .7, .72] by .0094.
+    assert found.kept.tolist() == [True] * 3 + [False] * 3
+    assert found.scores.tolist() == pytest.approx([0, 0, -1, 0.7, 0.7, 0.72])
+    with pytest.raises(UserError, match="data.source.dynamic.reward"):
+        DynamicSampling(reward=Score("correct")).judge(made)
 
 
 class Answers:

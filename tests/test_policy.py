@@ -8,7 +8,7 @@ from fdt.batch import View
 from fdt.errors import UserError
 from fdt.policy import LoRA, Policy, choose_dtype
 from fdt.refusals import check_trainer
-from objectives import head
+from objectives import head, products
 from tests.batches import batch, gradient, learner
 
 VIEW = View.of([([3, 4, 5, 6, 7, 8], [10, 11, 12]), ([7, 8], [13]), ([3, 4, 5, 6, 7, 8], [14, 15])])
@@ -71,7 +71,7 @@ def test_the_head_reads_target_positions_only(tiny_model, monkeypatch):
     counts = int(step.student.counts.sum()), int(step.teacher.target.sum())
     seen = []
     logits = head.logits
-    monkeypatch.setattr(head, "logits", lambda hidden, weight: seen.append(len(hidden)) or logits(hidden, weight))
+    monkeypatch.setattr(head, "logits", lambda hidden, *rest: seen.append(len(hidden)) or logits(hidden, *rest))
     made.policy.causal.get_output_embeddings().register_forward_hook(lambda *_: pytest.fail("the model's head ran"))
     gradient(made, step, 10**6)
     assert seen and max(seen) <= max(counts) < step.student.tokens.numel() / 2
@@ -80,10 +80,10 @@ def test_the_head_reads_target_positions_only(tiny_model, monkeypatch):
 def test_the_head_reads_chunks(tiny_model, monkeypatch):
     policy = Policy(tiny_model, None, "float32")
     whole = policy.score(VIEW).log_probs
-    monkeypatch.setattr(head, "ELEMENTS", 2 * policy.head.shape[0])
+    monkeypatch.setattr(products, "ELEMENTS", 2 * policy.head.shape[0])
     seen = []
     logits = head.logits
-    monkeypatch.setattr(head, "logits", lambda hidden, weight: seen.append(len(hidden)) or logits(hidden, weight))
+    monkeypatch.setattr(head, "logits", lambda hidden, *rest: seen.append(len(hidden)) or logits(hidden, *rest))
     torch.testing.assert_close(policy.score(VIEW).log_probs, whole)
     assert seen == [2, 2, 2]
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from fdt.collate import Collator
-from fdt.crediting import advantages
+from fdt.crediting import advantages, spread
 from fdt.dialogue import Dialogue
 from fdt.engines import FORCED
+from fdt.marks import StrategicGrams
 from feedback.hints import CritiqueHint, before_step
 from feedback.types import Episode, Feedback, Task, Turn
-from objectives import DiscountedTurns, EpisodeReturn, GroupRelative, MetaReasoning, StepMean
+from objectives import DiscountedTurns, EpisodeReturn, GroupRelative, MetaReasoning, PlanAmplified, StepMean
 from tests.tiny import CHAT, tokenizer
 
 WORDS = tokenizer()
@@ -99,6 +100,35 @@ def test_five_turns_token_by_token_beside_an_episode_of_two():
     assert rollouts.advantages.tolist() == [float(s + 1) for s in range(5) for _ in range(3)] + [-1, -1, -2, -2]
     assert rollouts.tags.tolist() == [1, 2, 0, 1, 3, 2, 1]
     assert rollouts.task.tolist() == [0, 0]
+
+
+def test_five_turns_of_which_three_were_judged_and_two_plan(tmp_path):
+    """Step scores lie on their turns and are absent elsewhere; phrases mark tokens in the turns that hold them."""
+    phrases = tmp_path / "phrases.json"
+    phrases.write_text('["so now"]')
+    texts = ("go", "so now", "x", "hm, so now y", "z")
+    turns = [turn for text in texts for turn in (sampled(text), Turn("user", "so now"))][:-1]
+    scores = ((0, 0.25), (1, 0.5), (1, 1.0), (4, 0.0))
+    judged = [Feedback(name="process", score=value, step=step) for step, value in scores]
+    episode = Episode("e", TASK, tuple(turns), (*judged, Feedback(score=1.0)))
+    worth = torch.tensor([[1.0, -1.0, 0.0, 2.0, -0.5]])
+    batch = Collator(WORDS, marker=StrategicGrams(str(phrases)))([episode], worth)
+    parts = [(said("go") + HEADER, False)]
+    for place, text in enumerate(texts):
+        parts.append(([*ids(text), END], True))
+        parts += [(ids("\n") + said("so now") + HEADER, False)] * (place < 4)
+    follow(rows(batch.student)[0], parts)
+    rollouts = batch.rollouts
+    # Tokens of the turns: 2, 6, 1, 12 and 1 letters, and the end token of each.
+    assert rollouts.step.tolist() == [0] * 3 + [1] * 7 + [2] * 2 + [3] * 13 + [4] * 2
+    assert rollouts.step_scores["process"][[0, 1, 4]].tolist() == [0.25, 0.75, 0.0]
+    assert rollouts.step_scores["process"][[2, 3]].isnan().all()
+    plan = [False] * 3 + [True] * 6 + [False] * 3 + [False] * 4 + [True] * 6 + [False] * 3 + [False] * 2
+    assert rollouts.marks["planning"].tolist() == plan
+    # A + .2 |A| on the planning tokens: -1 becomes -.8, 2 becomes 2.4.
+    found = spread(batch, PlanAmplified()).rollouts.advantages.tolist()
+    third, fourth = [0.0] * 2, [2.0] * 4 + [2.4] * 6 + [2.0] * 3
+    assert found == pytest.approx([1.0] * 3 + [-0.8] * 6 + [-1.0] + third + fourth + [-0.5] * 2)
 
 
 def test_forced_tokens_are_read_and_are_no_targets():

@@ -27,16 +27,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-def save_model(folder: Path, tied: bool = True, seed: int = 0) -> Path:
+def save_model(folder: Path, tied: bool = True, seed: int = 0, width: int = 32, heads: int = 4) -> Path:
     """A model folder that ``model.base`` accepts."""
     words = tokenizer()
     config = LlamaConfig(
         vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
         max_position_embeddings=2048,
         tie_word_embeddings=tied,
         bos_token_id=None,

@@ -1,28 +1,33 @@
-"""`fdt bench signals`: which signal teaches what, on the small world, against fair baselines, with intervals.
-
-`fdt bench calibration` (its own --help): what a Brier reward and critiques do to stated confidence.
-"""
+"""`fdt bench NAME`: arms of one config against each other over seeds, with intervals, tables and a picture."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import inspect
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from fdt.bench.plan import ARMS, RATES, SETTINGS, Job, best_rates, measuring, tuning
+from fdt.bench.base import Bench, Job, Outcome, best_rates, measuring, tuning
 
+BENCHES = {
+    "signals": ("fdt.bench.results", "Signals"),
+    "credit": ("fdt.bench.credit", "Landing"),
+    "calibration": ("fdt.bench.calibration", "Calibration"),
+}
+"""Where each bench is: module and class."""
 EPILOG = """\
 examples:
   fdt bench signals                        three seeds, rates as shipped (at most ten minutes on two cores)
   fdt bench signals --full                 five seeds, rates tuned afresh on a seed of their own
   fdt bench signals --settings sparse --arms scores both --seeds 1
+  fdt bench credit                         where along an episode its return lands, and what that teaches
+  fdt bench calibration                    what a Brier reward and critiques do to stated confidence (some four minutes)
 
 Jobs that are finished are kept: the same call again goes on where it was stopped.
 """
-SHORT, FULL = 3, 5
 
 
 def main(argv: list[str]) -> int:
@@ -31,47 +36,44 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: where a job failed.
     """
-    if argv[:1] == ["calibration"]:
-        from fdt.bench import calibration
-
-        return calibration.main(argv[1:])
-    asked = _parser().parse_args(argv)
-    from fdt.bench.results import deceived, differences, levels
-    from fdt.bench.show import as_json, as_markdown, picture, show
-
-    rates = RATES
-    if asked.tune or asked.full:
-        found = run_jobs(tuning(asked.settings, asked.arms, asked.steps), asked, "tuning")
-        rates = best_rates(found)
-    seeds = asked.seeds or (FULL if asked.full else SHORT)
-    found = run_jobs(measuring(asked.settings, asked.arms, rates, seeds, asked.steps), asked, "measuring")
-    rows = [row for setting in asked.settings for row in levels(found, setting)]
-    gaps = [gap for setting in asked.settings for gap in differences(found, setting)]
-    for name, text in (("json", as_json(found, rows, gaps)), ("md", as_markdown(found, rows, gaps))):
-        (asked.out / f"signals.{name}").write_text(text, encoding="utf-8")
-    picture(found, rows, asked.out / "signals.png")
-    show(found, rows, gaps)
-    print(f"picture, table and everything behind them: {asked.out}/signals.png, .md, .json")
-    return 1 if deceived(gaps) else 0
+    benches = [getattr(importlib.import_module(module), name)() for module, name in BENCHES.values()]
+    asked = _parser(benches).parse_args(argv)
+    bench = next(bench for bench in benches if bench.name == asked.bench)
+    asked.out = asked.out or Path("runs") / bench.name
+    rates = bench.rates
+    if len(bench.grid) > 1 and (asked.tune or asked.full):
+        rates = best_rates(_run(tuning(bench, asked.settings, asked.arms, asked.steps), asked, "tuning"))
+    seeds = asked.seeds or bench.seeds[asked.full]
+    jobs = measuring(bench, asked.settings, asked.arms, rates, seeds, asked.steps)
+    fallen = bench.report(_run(jobs, asked, "measuring"), asked.out)
+    print(f"picture, table and everything behind them: {asked.out}/{bench.name}.png, .md, .json")
+    return 1 if fallen else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fdt bench", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bench", choices=["signals", "calibration"], help="which bench")
-    parser.add_argument("--seeds", type=_positive, help=f"seeds of the measurement ({SHORT}; with --full {FULL})")
-    parser.add_argument("--full", action="store_true", help=f"{FULL} seeds, and --tune")
-    parser.add_argument("--tune", action="store_true", help="choose each arm's rate afresh, on a seed of its own")
-    parser.add_argument("--out", type=Path, default=Path("runs/signals"), help="where runs and results go")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="only these, and the base")
-    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="only these")
-    parser.add_argument("--steps", type=_positive, default=0, help="optimiser steps of each arm (as the config says)")
-    parser.add_argument("--workers", type=_positive, default=2, help="processes of one thread each")
+def _parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
+    style = {"epilog": EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="fdt bench", description=__doc__, **style)
+    verbs = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
+    for bench in benches:
+        about = inspect.getdoc(bench) or ""
+        own = verbs.add_parser(bench.name, help=about.partition("\n\n")[0], description=about, **style)
+        short, full = bench.seeds
+        own.add_argument("--seeds", type=_positive, help=f"seeds of the measurement ({short}; with --full {full})")
+        if len(bench.grid) > 1:
+            own.add_argument("--full", action="store_true", help=f"{full} seeds, and --tune")
+            own.add_argument("--tune", action="store_true", help="choose each arm's rate afresh, on a seed of its own")
+        else:
+            own.add_argument("--full", action="store_true", help=f"{full} seeds")
+        own.add_argument("--out", type=Path, help=f"where runs and results go (runs/{bench.name})")
+        arms, settings = list(bench.arms), list(bench.settings)
+        own.add_argument("--arms", nargs="+", choices=arms, default=arms, help="only these, and the base")
+        own.add_argument("--settings", nargs="+", choices=settings, default=settings, help="only these")
+        own.add_argument("--steps", type=_positive, default=0, help="optimiser steps of each arm (as the config says)")
+        own.add_argument("--workers", type=_positive, default=2, help="processes of one thread each")
     return parser
 
 
-def run_jobs(jobs: Sequence[Job], asked: argparse.Namespace, what: str) -> list[dict[str, Any]]:
+def _run(jobs: Sequence[Job], asked: argparse.Namespace, what: str) -> list[Outcome]:
     """The outcomes of the jobs; a bar on a terminal, else a line for each."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

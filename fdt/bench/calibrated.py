@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import nan
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fdt.bench.base import BASE, Outcome
 from fdt.bench.calibration import ARMS, Stating
 from fdt.bench.nested import nested_draws
-from fdt.bench.plan import BASE
 from fdt.calibration import auroc, debiased_ece
 from fdt.environments.conventions import Conventions
 from fdt.statistics import SEED, Interval
@@ -29,7 +28,6 @@ PAIRS = (
     ("split", "brier_and_critiques"), ("brier_and_critiques", "critiques"), ("critiques", "plain"),
 )  # fmt: skip
 
-Outcome = dict[str, Any]
 Values = NDArray[np.float64]
 Draws = dict[str, dict[int, dict[str, Values]]]
 """By arm, seed and measure: values [1 + DRAWS]."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fdt.bench.calibrated import MARGIN, ORACLE, USEFUL, Answer, Difference, Level, Outcome, known, stated
+from fdt.bench.base import BASE, Outcome
+from fdt.bench.calibrated import MARGIN, ORACLE, USEFUL, Answer, Difference, Level, known, stated
 from fdt.bench.calibration import ARMS, RATE
-from fdt.bench.plan import BASE
 from fdt.calibration import BINS, binned
 
 LEVELS = ("arm", "right, %", "stated, %", "Brier", "ECE, debiased", "AUROC", "unread, %", "s")

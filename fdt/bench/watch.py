@@ -1,24 +1,32 @@
-"""What a bench counts at each step: truly right answers, scored or not, and the tokens that each term heard."""
+"""What a bench counts while a job runs: right training answers and tokens heard at each step, and held-out verdicts."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from fdt.environments.conventions import verdict
+from feedback.types import Episode
 
 FILE = "watch.json"
 
 
 class Watch(Callback):
-    """Writes ``watch.json``: one entry a step. Training prompts are fresh, so that its answers are to unseen lists."""
+    """Writes ``watch.json``: an entry for each step, and one for each time that held-out prompts were measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, right: Callable[[Episode], bool]) -> None:
+        """
+        Args:
+            right: whether a training episode was truly right, whatever its feedback says.
+        """
+        self.right = right
         self.steps: list[dict[str, Any]] = []
+        self.heldout: list[dict[str, Any]] = []
+        self.measured: list[dict[str, Any]] = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -29,13 +37,28 @@ class Watch(Callback):
         fresh = [episode for row, episode in enumerate(whole.episodes) if row not in imitated]
         self.steps.append({
             "rollouts": len(fresh),
-            "right": sum(verdict(episode.response, episode.task) for episode in fresh),
-            "tokens": {"sampled": sum(len(episode.turns[-1].ids) for episode in fresh)} | {
+            "right": sum(map(self.right, fresh)),
+            "tokens": {"sampled": sum(len(turn.ids or ()) for episode in fresh for turn in episode.turns)} | {
                 name: int((weight != 0).sum()) for name, weight in rollouts.weights.items()
                 if pl_module.objective.coefficient(name)
             },
         })  # fmt: skip
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.measured = []
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.measured += outputs
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.heldout.append({"step": trainer.global_step, "right": [record["score"] for record in self.measured]})
+        self._write(trainer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        # Whether the last measurement comes before or after the end of training is for other callbacks to say.
         path = Path(trainer.default_root_dir) / FILE
-        path.write_text(json.dumps(self.steps), encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"steps": self.steps, "heldout": self.heldout}), encoding="utf-8")

@@ -8,20 +8,21 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from fdt.bench.plan import BASE, Job, overlay
+from fdt.bench.base import BASE, Job, Outcome, overlay
 from fdt.errors import UserError
 
 OUTCOME = "outcome.json"
 THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[dict[str, Any]]:
+def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[Outcome]:
     """The outcomes of all jobs as they come; those that a former call finished are read, not run again.
 
     Raises:
@@ -37,7 +38,7 @@ def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[dict[str, Any
     if not waiting:
         return
     os.environ.update(THREADS)  # read once, when a worker imports torch
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow_parent) as pool:
         running = {pool.submit(run, job, root / job.name): job for job in waiting}
         for done in as_completed(running):
             fault = done.exception()
@@ -48,7 +49,17 @@ def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[dict[str, Any
             yield done.result()
 
 
-def run(job: Job, folder: Path) -> dict[str, Any]:
+def follow_parent() -> None:
+    """Ends this worker when the process that started it is gone, however that ended: nobody would read its outcome."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run(job: Job, folder: Path) -> Outcome:
     """Trains and measures one job in this process, in a run folder like any other."""
     from fdt.cli import Unreported, launch  # imports torch: in the worker only
     from fdt.shipped import resolve
@@ -89,16 +100,16 @@ def printing() -> list[logging.StreamHandler]:
 
 
 def measured(folder: Path, base: bool) -> dict[str, Any]:
-    """Held-out verdicts (1 right, 0 wrong, by prompt), who asked, how sure the answers were (None: they did not say, or
-    not so that it can be read), and what each training step counted."""
+    """Held-out verdicts (1 right, 0 wrong, by prompt), which prompts they were, how sure the answers were (None: they
+    did not say, or not so that it can be read), and what was counted while learning."""
     from fdt.bench.watch import FILE
 
     lines = (folder / "eval" / ("validate.jsonl" if base else "last.jsonl")).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    steps = [] if base else json.loads((folder / FILE).read_text(encoding="utf-8"))
+    watched = {"steps": [], "heldout": []} if base else json.loads((folder / FILE).read_text(encoding="utf-8"))
     return {
         "right": [record["score"] for record in records],
         "prompts": [record["id"] for record in records],
         "confidence": [record["scores"].get("confidence") for record in records],
-        "steps": steps,
+        **watched,
     }

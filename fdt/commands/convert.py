@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from feedback.writers import write_rows
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
 SHAPES = {"row": row_of, "episode": episode_of}
+Make = Callable[[Episode], Iterable[dict[str, Any]]]
 
 EPILOG = """\
 examples:
@@ -42,11 +43,16 @@ def add_to(commands: Any) -> None:
         description="Reads any known format and writes a canonical one.",
         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     add_file(parser, "src")
-    parser.add_argument("dst", metavar="DST", help="the file to write, ending in .jsonl, .csv or .parquet")
+    add_target(parser)
     parser.add_argument("--shape", choices=list(SHAPES), default="row", help="what a record of DST is (default: row)")
-    parser.add_argument("--force", action="store_true", help="replace DST where it exists")
     add_lenient(parser)
     parser.set_defaults(run=run)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what is written."""
+    parser.add_argument("dst", metavar="DST", help="the file to write, ending in .jsonl, .csv or .parquet")
+    parser.add_argument("--force", action="store_true", help="replace DST where it exists")
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -55,9 +61,23 @@ def run(asked: argparse.Namespace) -> int:
     Raises:
         UserError: an ending that the shape has no form for, a DST that exists or cannot be written.
     """
+    convert = SHAPES[asked.shape]
+    endings = [ending for ending in ENDINGS if (asked.shape, ending) != ("episode", ".csv")]
+    return converted(asked, lambda episode: [convert(episode)], f"that a {asked.shape} cannot hold", endings)
+
+
+def converted(asked: argparse.Namespace, make: Make, unfit: str, endings: Iterable[str] = ENDINGS) -> int:
+    """Writes what `make` gives for each episode of `asked.src` to `asked.dst`, as `run` does.
+
+    Args:
+        asked: the parsed arguments of `add_file`, `add_target` and `add_lenient`.
+        make: records of an episode; a ValueError where it has none, with the reason.
+        unfit: what is said of the number of such episodes.
+        endings: that `asked.dst` may have.
+    """
     target = Path(asked.dst)
-    _check(target, asked.force, asked.shape)
-    conversion = Conversion(Reading(asked, _to_stderr, asked.src), asked.shape)
+    _check(target, asked.force, list(endings))
+    conversion = Conversion(Reading(asked, _to_stderr, asked.src), make, unfit)
     # The ending stays last, since it says how the file is written.
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
@@ -73,20 +93,20 @@ def run(asked: argparse.Namespace) -> int:
 
 
 class Conversion:
-    """The records to write; those that the shape cannot hold are told and counted."""
+    """The records to write; episodes that give none are told and counted."""
 
-    def __init__(self, reading: Reading, shape: str):
-        self.reading, self.shape, self.unfit = reading, shape, 0
+    def __init__(self, reading: Reading, make: Make, said: str):
+        self.reading, self.make, self.said, self.unfit, self.made = reading, make, said, 0, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        convert = SHAPES[self.shape]
         for episode in self.reading:
             try:
-                record = convert(episode)
+                records = list(self.make(episode))
             except ValueError as error:
                 self._tell(episode, error)
             else:
-                yield record
+                self.made += len(records)
+                yield from records
 
     @property
     def sound(self) -> bool:
@@ -96,8 +116,9 @@ class Conversion:
     def line(self, target: str) -> str:
         """The counts in words."""
         kept = self.reading.loaded - self.unfit
-        parts = f"{self.reading.refused} refused" + (f" + {self.unfit} that a {self.shape} cannot hold" if self.unfit else "")
+        parts = f"{self.reading.refused} refused" + (f" + {self.unfit} {self.said}" if self.unfit else "")
         did = "written" if self.sound else "readable"
+        did += f" as {self.made}" if self.made != kept else ""
         line = f"{self.reading.path} to {target}: {self.reading.records} records = {kept} {did} + {parts}"
         return one_line(line if self.sound else f"{line}; nothing was written")
 
@@ -106,8 +127,7 @@ class Conversion:
         print(one_line(f"{self.reading.path}: {error}"), file=sys.stderr)
 
 
-def _check(target: Path, force: bool, shape: str) -> None:
-    endings = [ending for ending in ENDINGS if (shape, ending) != ("episode", ".csv")]
+def _check(target: Path, force: bool, endings: list[str]) -> None:
     if target.suffix.lower() not in endings:
         raise UserError("unknown ending", got=target.name, expected="one of " + ", ".join(endings), key="DST")
     if target.exists() and not force:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fdt.commands import check, convert, show, stats
+from fdt.commands import check, convert, show, stats, steps
 
 EPILOG = """\
 a first look at a new file:
@@ -37,6 +37,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="fdt data", description="Look into a feedback file before training on it.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (check, show, convert, stats):
+    for module in (check, show, convert, steps, stats):
         module.add_to(commands)
     return parser

@@ -75,6 +75,12 @@ class Switching:
         return penalised(scores, self.switches, done < self.start + self.penalty.beta, self.penalty.alpha)
 
 
+def opened(text: str, marks: tuple[str, str]) -> bool | None:
+    """Whether a text ends inside a reasoning block; None where it has neither mark."""
+    begun, ended = (text.rfind(mark) for mark in marks)
+    return None if begun < 0 and ended < 0 else begun > ended
+
+
 class Closing:
     """Closes each row's reasoning block when its budget is spent, one forced token at a time."""
 
@@ -101,12 +107,10 @@ class Closing:
             return False
         if self.pending[row]:
             return True
-        opens, closes = limit.marks
         # The prompt's end may open the block; what was said before the last header does not matter.
         text = self.tokenizer.decode(ids[-TAIL:] if done else ids[max(0, self.width - TAIL) :])
-        begun, ended = text.rfind(opens), text.rfind(closes)
-        if begun >= 0 or ended >= 0:
-            self.open[row] = begun > ended
+        found = opened(text, limit.marks)
+        self.open[row] = self.open[row] if found is None else found
         if self.open[row] and done >= limit.reasoning:
             self.pending[row] = list(self.ends[row])
             self.open[row] = False

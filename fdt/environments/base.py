@@ -116,8 +116,8 @@ def split_of(key: str) -> str:
     return next(split for split, end in zip(SPLITS, SHARES, strict=True) if place < end)
 
 
-def needed(module: str, package: str) -> Any:
-    """A module of a package that the extra `gym` installs.
+def needed(module: str, package: str, install: str = "'feedback-distillation-trainer[gym]'") -> Any:
+    """A module of a package that an environment stands on; ``install`` is what pip is told, by default the extra `gym`.
 
     Raises:
         UserError: where it is not installed.
@@ -126,4 +126,4 @@ def needed(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as missing:
         raise UserError(f"this environment needs {package}: {missing}", key="data.environment",
-                        remedy="run: pip install 'feedback-distillation-trainer[gym]'") from missing  # fmt: skip
+                        remedy=f"run: pip install {install}") from missing  # fmt: skip

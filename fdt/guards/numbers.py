@@ -1,4 +1,4 @@
-"""Guards on what every step logs: length, entropy, distance to the start."""
+"""Guards on what every step logs: length, entropy, breadth, distance to the start."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ class EntropyCollapse(Drift):
         if base is None or seen[-1] >= base * self.share:
             return None
         return f"entropy is {seen[-1]:.3f} nats a token; the first {self.reference_steps} steps had {base:.3f}"
+
+
+@dataclass(frozen=True)
+class BreadthCollapse(Drift):
+    """Answers to one task that are all the same, while they are wrong: sampling more of them finds nothing new.
+
+    Entropy can stay up where this falls, since much of it is wording.
+    """
+
+    share: float = 0.5
+    """Of the starting breadth; below it the policy has collapsed."""
+    metric: str = "train/wrong_unique"
+    """The logged measure: train/wrong_unique (it ignores narrowing to what is right), train/unique_share,
+    train/solutions, train/distinct_2, or train/planning_entropy where planning tokens are marked."""
+
+    def broken(self, seen: Sequence[float]) -> str | None:
+        base = self.base(seen)
+        if base is None or seen[-1] >= base * self.share:
+            return None
+        return f"{self.metric} is {seen[-1]:.3f}; the first {self.reference_steps} steps had {base:.3f}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from fdt.legible import legible
 from fdt.measures import LIKELIHOOD
+from fdt.report.breadth import breadths
 from fdt.report.calibration import Calibration
 from fdt.report.costs import cost
 from fdt.report.ledger import NO_EFFECT, ledger
@@ -47,6 +48,7 @@ def render(
         bars={name: data for name, data in images.items() if name.startswith(TABLE_FIGURE)},
         curves={name: data for name, data in images.items() if not name.startswith(OTHER_FIGURES)},
         calibrated=calibrated,
+        breadths=breadths(runs),
         reliability={name: data for name, data in images.items() if name.startswith(CALIBRATION_FIGURE)},
         costs=[one for one in map(cost, runs) if one.known],
         ledger_figure=images.get(LEDGER_FIGURE),

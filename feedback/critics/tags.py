@@ -50,9 +50,11 @@ class MetaTags(Rule):
     """Discount for each planning step that follows; 1 as in the published code, the paper discounts."""
     success: float = 0.5
     """An episode whose score is at least this succeeded."""
-    failure: str = r"(?i)nothing happens|\b(?:invalid|error|failed|cannot|unknown)\b"
+    failure: str = r"(?i)nothing happens|\bled against\b|\bno move\b|\b(?:invalid|error|failed|cannot|unknown)\b"
     """An action failed where the reply to it matches this, in the syntax of the package `regex`; or where it was
     ill-formed, or a judge gave its step a score below 0.5."""
+    rewards: tuple[str, ...] = ("reward",)
+    """Scores of steps that are shares of a return, not verdicts: a small one is no failure."""
 
     def __post_init__(self) -> None:
         patterns.compiled(self.failure)
@@ -76,7 +78,7 @@ class MetaTags(Rule):
         return replace(episode, meta=episode.meta | {"tags": [step.tag for step in steps]})
 
     def _failed(self, episode: Episode, steps: list[Step], replies: list[str]) -> list[bool]:
-        low = {item.step for item in episode.feedback if item.score < 0.5}
+        low = {item.step for item in episode.feedback if item.score < 0.5 and item.name not in self.rewards}
         return [step.fault is not None or place in low or patterns.search(self.failure, reply) is not None
                 for place, (step, reply) in enumerate(zip(steps, replies, strict=True))]
 

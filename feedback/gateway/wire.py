@@ -56,20 +56,7 @@ class Wire:
 
     def __init__(self, gateway: Gateway, key: str | None, lanes: int):
         self.gateway, self.key = gateway, key or NO_KEY
-        for name in QUOTING:
-            logger = logging.getLogger(name)
-            logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
-        self.clients = [self._client() for _ in range(-(-lanes // POOL))]
-
-    def _client(self) -> openai.AsyncOpenAI:
-        limits = http.Limits(max_connections=None, max_keepalive_connections=None)
-        transport = openai.DefaultAsyncHttpxClient(
-            limits=limits, follow_redirects=False, timeout=http.Timeout(self.gateway.deadline),
-            verify=trust() if self.gateway.base_url.startswith("https") else False)
-        client = openai.AsyncOpenAI(api_key=self.key, base_url=self.gateway.base_url, max_retries=0,
-                                    http_client=transport)
-        client.organization = client.project = None  # taken from the environment, and no business of another host
-        return client
+        self.clients = [open_client(gateway.base_url, key, gateway.deadline) for _ in range(-(-lanes // POOL))]
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -147,6 +134,19 @@ class Wire:
     def scrub(self, text: str) -> str:
         """Text from the server without the key, which some servers echo."""
         return text.replace(self.key, "[key]") if self.key != NO_KEY else text
+
+
+def open_client(base_url: str, key: str | None, deadline: float) -> openai.AsyncOpenAI:
+    """A client without retries, redirects or a limit on connections. Make it in the event loop that uses it."""
+    for name in QUOTING:
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
+    limits = http.Limits(max_connections=None, max_keepalive_connections=None)
+    transport = openai.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False, timeout=http.Timeout(deadline),
+                                               verify=trust() if base_url.startswith("https") else False)
+    client = openai.AsyncOpenAI(api_key=key or NO_KEY, base_url=base_url, max_retries=0, http_client=transport)
+    client.organization = client.project = None  # taken from the environment, and no business of another host
+    return client
 
 
 @lru_cache(maxsize=1)

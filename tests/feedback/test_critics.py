@@ -315,6 +315,8 @@ def test_reflecting_pays_for_another_action_after_a_failed_one():
     assert paid(judged) == [0, 0, 1, 0]
     low = played(*turns).with_feedback(Feedback("environment", None, "step", 0.2, step=2))
     assert paid(MetaTags()([low])[0]) == [0, 0, 1, 1]
+    share = played(*turns).with_feedback(Feedback("environment", None, "reward", 0.2, step=2))
+    assert paid(MetaTags()([share])[0]) == [0, 0, 1, 0], "a small share of the return is no failure"
     (after,) = MetaTags()([played("gibberish", "Go on.", step("reflection", "b"))])
     assert paid(after) == [0, 1]
 

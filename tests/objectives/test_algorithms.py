@@ -14,12 +14,13 @@ from torch import tensor
 
 import objectives
 from fdt.sources import Source
+from feedback.critics import Critic
 from objectives import Credit, Mix, Objective, PolicyGradient, Rollouts, Scored
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted((ROOT / "configs" / "algorithm").glob("*.yaml"))
 NAMES = set("""grpo dr_grpo dapo dapo_swe rloo reinforce_pp gspo cispo ms_grpo hicra rlvmr srl rlcr prorl vpo sdpo opd
-openclaw_combine openclaw_v2 srpo sdpg rlsd imitation""".split())
+openclaw_combine openclaw_v2 srpo sdpg rlsd imitation cold_start""".split())
 
 
 def parse(path):
@@ -28,6 +29,7 @@ def parse(path):
     parser.add_subclass_arguments(Objective, "model.objective")
     parser.add_subclass_arguments(Credit, "data.credit")
     parser.add_subclass_arguments(Source, "data.source", required=False)
+    parser.add_subclass_arguments(Critic, "data.critic", required=False)
     parser.add_argument("--trainer.callbacks", type=list[Callback])
     built = parser.instantiate(parser.parse_object(yaml.safe_load(path.read_text())))
     return built.model.objective, built.data.credit

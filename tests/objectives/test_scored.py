@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from objectives import Scored, head
+from objectives import Scored, products
 from tests.objectives.make import scored
 
 
 @pytest.fixture(params=[2**24, 40])
 def chunk(request, monkeypatch):
     """One chunk, and many of two rows."""
-    monkeypatch.setattr(head, "ELEMENTS", request.param)
+    monkeypatch.setattr(products, "ELEMENTS", request.param)
 
 
 def plain(s):
@@ -159,7 +159,7 @@ def largest_tensor(work):
 @pytest.mark.parametrize("n", [64, 256])
 @pytest.mark.parametrize("head_trains", [False, True])
 def test_no_tensor_grows_with_tokens_times_vocabulary(n, head_trains, monkeypatch):
-    monkeypatch.setattr(head, "ELEMENTS", 3000)
+    monkeypatch.setattr(products, "ELEMENTS", 3000)
     student = scored(n=n, v=1000, d=4, dtype=torch.float32, weight_grad=head_trains)
     teacher = scored(n=n, v=1000, d=4, seed=2, dtype=torch.float32, grad=False)
     ids = torch.randint(1000, (n, 8))

@@ -15,6 +15,7 @@ from objectives import (
     FormatGate,
     GroupRelative,
     GroupWhitened,
+    LastStep,
     MeanScaled,
     MetaReasoning,
     Overlong,
@@ -81,6 +82,27 @@ def test_discounted_turns():
     close(credit.assign(batch), [0, 0, 0, 0, 0, 0, 0])
     batch = episodes([2, 3], step_scores={"reward": tensor([0.0, 2, 0, 0, 2])})
     close(credit.assign(batch), [0.25, 0.5, -0.25, -0.5, 0])
+
+
+def test_the_last_step_alone():
+    # Rows of 2, 1 and 3 steps in one task, returns 2, 0, 1: deviations 1, -1, 0, each on its row's last step.
+    reward = tensor([1.0, 1, 0, 0, 1, 0])
+    batch = episodes([2, 1, 3], step_scores={"reward": reward})
+    whole = GroupRelative("none", reward=EpisodeReturn())
+    close(whole.assign(batch), [1, 1, -1, 0, 0, 0])
+    close(LastStep(whole).assign(batch), [0, 1, -1, 0, 0, 0])
+    close(LastStep(whole).rows(batch), whole.rows(batch))
+    # The third row is best of a task of two: +0.5 on its last step, which is the step score without target tokens less.
+    batch = episodes([2, 1, 3], tasks=[0, 1, 1], step_scores={"reward": torch.cat([reward, tensor([5.0])])})
+    close(LastStep(whole).assign(batch), [0, 0, -0.5, 0, 0, 0.5])
+    with pytest.raises(ValueError, match="one each"):
+        LastStep(whole).check(torch.arange(3))
+
+
+def test_every_token_of_the_last_step():
+    """Two steps of 2 and 3 tokens, and one of 2: the last step's tokens share what it got."""
+    batch = rollouts([5, 2], tasks=[0, 0], step=tensor([0, 0, 1, 1, 1, 2, 2]), scores={"score": tensor([1.0, 0.0])})
+    close(LastStep().assign(batch), [0, 0, 1, 1, 1, -1, -1])
 
 
 def test_rlvmr():

@@ -12,6 +12,7 @@ from fdt import calibration as formulas
 from fdt.callbacks.accounting import by_judge
 from fdt.callbacks.transcripts import _judges
 from fdt.evaluation import named_scores
+from fdt.report.breadth import breadths, named
 from fdt.report.calibration import calibrations, confidence
 from fdt.report.costs import cost
 from fdt.report.ledger import ledger
@@ -144,3 +145,26 @@ def test_records_keep_the_named_scores():
             Feedback(name="confidence", score=0.7), Feedback(name="turn", score=1.0, step=0))
     episode = Episode("a", Task("t", ()), (), said)
     assert named_scores(episode) == {"correct": 0.5, "confidence": 0.7}
+
+
+def sampled(scores):
+    """Held-out records of several samples each; a second measure that the first prompt lacks."""
+    return [{"id": str(n), "score": score, "pass_at_2": score, "solutions": 2 - score, "samples": [{}, {}],
+             "entropy": None if n == 0 else 0.5} for n, score in enumerate(scores)]  # fmt: skip
+
+
+def test_breadth_before_and_after_is_paired_by_prompt(root):
+    run = Run("arm", None, evals={"base": sampled([0.0, 1.0, 0.0, 1.0]), "last": sampled([1.0, 1.0, 0.0, 1.0])})
+    found = {one.label: one for one in breadths([run])}
+    assert found["pass@2"].change.mean == 0.25 and found["pass@2"].before.mean == 0.5 and found["pass@2"].prompts == 4
+    assert found["different solutions a prompt"].change.mean == -0.25 and found["entropy, nats/token"].prompts == 3
+    assert len(found) == 3 and not breadths([Run("greedy", None, evals={"base": stating([(1, 0.9)]), "last": []})])
+    assert named("pass_at_8_within_3") == "pass@(8, 3 turns)"
+    for name, values in (("base", [0.0] * 4), ("last", [1.0] * 4)):
+        write_lines(root / "replay" / "eval" / f"{name}.jsonl", sampled(values))
+    from fdt.report import write_report
+
+    page = write_report(root).read_text(encoding="utf-8")
+    assert 'id="breadth"' in page and "pass@2" in page
+    (root / "replay" / "eval" / "last.jsonl").unlink()
+    assert 'id="breadth"' not in write_report(root).read_text(encoding="utf-8")

@@ -1,0 +1,106 @@
+"""Does RL narrow, and do diverse demonstrations keep breadth? The small world with two right answers to each prompt.
+
+    python benchmarks/breadth.py --root runs/breadth
+    python benchmarks/breadth.py --root runs/breadth --seeds 5 --arms scores both_shown warm
+
+Each arm of `configs/task/tolerant.yaml` from each seed (which is also the seed of the world), measured before and after
+by eight sampled answers to each of 128 held-out prompts. Intervals: 95 %, resampling seeds, then prompts; changes are
+paired by prompt. What is in ``--root`` already is not run again. An arm takes about half a minute of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fdt.bench.base import overlay
+from fdt.bench.nested import nested_interval
+from fdt.bench.work import told_to
+
+CONFIG = "task/tolerant"
+ARMS = ("scores", "both", "one_shown", "both_shown", "warm")
+MEASURES = {
+    "pass_at_1": ("pass@1, %", 100),
+    "pass_at_8": ("pass@8, %", 100),
+    "right_solutions": ("right answers of 2", 1),
+    "solutions": ("answers of 8 samples", 1),
+    "wrong_unique": ("different among wrong, %", 100),
+    "entropy": ("entropy, nats/token", 1),
+}
+
+
+def train(arm: str, seed: int, folder: Path) -> None:
+    """One real `fdt fit`, in this process; what it prints goes to a file beside its folder."""
+    import yaml
+
+    from fdt.cli import Unreported, launch
+    from fdt.shipped import resolve
+
+    content = yaml.safe_load(resolve(CONFIG).read_text(encoding="utf-8"))
+    own = {
+        "seed_everything": seed,
+        "model": {"seed": seed},
+        "data": {"seed": seed, "environment": {"init_args": {"world": seed}}},
+        "trainer": {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False},
+    }
+    paths = [overlay(folder, number, part) for number, part in enumerate((content["arms"][arm], own))]
+    argv = ["fit", "-c", str(resolve(CONFIG)), *(word for path in paths for word in ("-c", str(path)))]
+    with told_to(folder.with_name(f"{folder.name}.log")):
+        launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], Unreported)
+
+
+def records(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Held-out records, in the order of the prompts."""
+    return [json.loads(line) for line in (folder / "eval" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def line(arm: str, folders: list[Path]) -> str:
+    """One row of the table: each measure after training, and its change."""
+    cells = [arm]
+    for name, (_, scale) in MEASURES.items():
+        levels, changes = [], []
+        for folder in folders:
+            pairs = [(b[name], a[name]) for b, a in zip(records(folder, "base"), records(folder, "last"), strict=True)]
+            known = [(before, after) for before, after in pairs if before is not None and after is not None]
+            levels.append([scale * after for _, after in known])
+            changes.append([scale * (after - before) for before, after in known])
+        cells.append(shown(levels, changes))
+    return f"| {' | '.join(cells)} |"
+
+
+def shown(levels: list[list[float]], changes: list[list[float]]) -> str:
+    """The level and its change with its interval; a dash where no seed measured it."""
+    kept = [n for n, own in enumerate(levels) if own]
+    if not kept:
+        return "-"
+    level, change = (nested_interval([values[n] for n in kept]) for values in (levels, changes))
+    return f"{level.mean:.2f} ({change.mean:+.2f} [{change.low:+.2f}, {change.high:+.2f}])"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("runs/breadth"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    given = parser.parse_args()
+    folders = {arm: [given.root / arm / f"seed-{seed}" for seed in range(given.seeds)] for arm in given.arms}
+    for seed in range(given.seeds):
+        for arm in given.arms:
+            if not (folders[arm][seed] / "eval" / "last.jsonl").exists():
+                train(arm, seed, folders[arm][seed])
+    start = [records(folder, "base") for folder in folders[given.arms[0]]]
+    print("before: " + ", ".join(
+        f"{label} {scale * sum(v) / len(v):.2f}" for name, (label, scale) in MEASURES.items()
+        if (v := [r[name] for own in start for r in own if r[name] is not None])))  # fmt: skip
+    print(f"| arm | {' | '.join(label for label, _ in MEASURES.values())} |\n|---|{'---|' * len(MEASURES)}")
+    for arm in given.arms:
+        print(line(arm, folders[arm]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Does a Brier reward calibrate SmolLM2, at what cost in accuracy, and do critiques from a confident teacher undo it?
+
+    python benchmarks/confidence.py --out runs/confidence
+
+Three stages, each a `fdt` command: a format warm start (the bundled recorded answers, each followed by a confidence drawn
+at random, so that the format is learned and nothing else), its export, and the arms of `task/sums_confidence` from there. A
+finished stage is kept. Prints accuracy, Brier score, debiased ECE and AUROC on the held-out sums with 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fdt.report.calibration import Calibration, calibrations  # noqa: E402
+from fdt.runs import read_run  # noqa: E402
+from fdt.shipped import sample  # noqa: E402
+
+ARMS = ("correctness", "brier", "brier_and_critiques", "correctness_and_critiques")
+ASKED = " Then state how sure you are, as in: Confidence: 0.7"
+LEVELS = [n / 10 for n in range(1, 10)]
+
+
+def asked(name: str, path: Path, stated: bool) -> None:
+    """Writes a bundled sample with prompts that ask for a confidence, and for the warm start revisions that state one."""
+    chance = random.Random(0)
+    with open(path, "w", encoding="utf-8") as out:
+        for line in sample(name).read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            kept = {key: row[key] for key in ("id", "task", "reference", "expression") if key in row}
+            kept["prompt"] = row["prompt"] + ASKED
+            if stated:
+                # A number of the policy's own, right or wrong: what is right is not taught here.
+                digits = "".join(c if c.isdigit() else " " for c in row["response"]).split()
+                answer = digits[-1] if digits else row["reference"]
+                kept["response"] = row["response"]
+                kept["revision"] = f"{answer}\nConfidence: {chance.choice(LEVELS):.1f}"
+            out.write(json.dumps(kept) + "\n")
+
+
+def fdt(*arguments: object) -> None:
+    """One command of the package; stops where it fails."""
+    subprocess.run([sys.executable, "-m", "fdt", *map(str, arguments)], check=True, cwd=ROOT)
+
+
+def warm_start(out: Path) -> Path:
+    """The model folder of the policy that has learned the format."""
+    folder, model = out / "warm", out / "warm-model"
+    if not (folder / "table.json").exists():
+        weights = "{policy: 0.0, distill: 0.0, imitate: 1.0}"
+        fdt("fit", "-c", "quickstart", "--arms=null", f"--trainer.default_root_dir={folder}", "--trainer.max_epochs=2",
+            f"--data.file={out / 'warm.jsonl'}", f"--data.heldout={out / 'heldout.jsonl'}", "--data.source=Replay",
+            f"--model.objective.init_args.coefficients={weights}", "--data.evaluation_limit=50")  # fmt: skip
+    if not (model / "merged").exists():
+        fdt("export", folder / "checkpoints" / "last.ckpt", model)
+    return model / "merged"
+
+
+def line(found: Calibration) -> str:
+    """One row of the table."""
+    def spread(value, scale: float = 1.0) -> str:
+        return f"{scale * value.mean:.3f} [{scale * value.low:.3f}, {scale * value.high:.3f}]"
+
+    cells = (found.label, found.answers, f"{found.stated:.0%}", f"{100 * found.accuracy:.1f}", spread(found.brier),
+             spread(found.debiased), spread(found.auroc), found.alarm or "")  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "confidence")
+    parser.add_argument("--seeds", type=int, default=1)
+    asked_for, more = parser.parse_known_args()
+    out = asked_for.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    asked("sums.jsonl", out / "warm.jsonl", stated=True)
+    asked("sums_heldout.jsonl", out / "heldout.jsonl", stated=False)
+    base = warm_start(out)
+    print("| arm | answers | state one | right, % | Brier | ECE, debiased | AUROC | |\n|---|--:|--:|--:|--:|--:|--:|---|")
+    for seed in range(asked_for.seeds):
+        folder = out / f"seed-{seed}"
+        if not all((folder / arm / "eval" / "last.jsonl").exists() for arm in ARMS):
+            fdt("fit", "-c", "task/sums_confidence", f"--model.base={base}", f"--trainer.default_root_dir={folder}",
+                f"--data.file={out / 'warm.jsonl'}", f"--data.heldout={out / 'heldout.jsonl'}",
+                f"--data.seed={seed}", f"--model.seed={seed}", *more)  # fmt: skip
+        print(*map(line, calibrations([read_run(folder / arm) for arm in ARMS])), sep="\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,272 @@
+"""Does the similarity of single steps teach where every final score is 0? SRL, then RLVR, beside RLVR alone.
+
+    python benchmarks/step_signal.py --seeds 0 1 2       # runs that are finished are kept
+
+A task is a chain: three users, one of them twice, each with a hidden convention for a list of digits (the small world
+of `fdt.environments.conventions`). The policy answers each user with a list, the next user gets that list, and one
+score at the end says whether all four were right. (The last list alone would not do: conventions undo each other, and
+a wrong way often ends at the right list.) A policy that guesses among eight conventions is right once in 4,096
+chains. The expert's chains are cut into steps by `fdt data steps`: three of four, since the last step is never a
+target. It follows from the others, as a solution's last step should: its user came up before. (Where a fourth user
+stood there, SRL left no variety at that step, and RLVR after it met no success in 40 steps: a pilot run, seed 9.)
+
+The policy is the bundled tiny one, which first learns what a chain looks like: conventions drawn at random at each
+turn, so that it can carry out every step and knows nothing about any user. Both arms start there, take equally many
+optimiser steps, and are measured on the same held-out chains, greedily.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fdt.environments.base import Environment, Reply, Session
+from fdt.environments.conventions import CONVENTIONS, LENGTH, USERS, Conventions, lists, stated
+from fdt.models import resolve_model
+from fdt.statistics import mean_interval
+from feedback.types import Feedback, Task, Turn
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAIN = ("amber", "basil", "cedar", "basil")
+LINKS = len(CHAIN)
+RATE = 5e-4
+PROMPTS, ANSWERS = 8, 8  # of one optimiser step
+
+
+@dataclass(frozen=True)
+class Chain(Environment):
+    """Lists that go from user to user; one score at the end: whether every answer was right."""
+
+    world: int = 0
+    """Seed of who has which convention."""
+
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        chosen = random.Random(f"{split} {seed}").sample(lists(split), min(count, len(lists(split))))
+        return [self.task(digits) for digits in chosen]
+
+    def task(self, digits: str) -> Task:
+        """The chain that begins with a list."""
+        steps = list(self.way(digits))
+        return Task(f"chain-{digits}", (said(0, digits),), steps[-1], meta={"digits": digits, "way": steps})
+
+    def way(self, digits: str) -> list[str]:
+        """What an expert answers to each user."""
+        habits, steps = Conventions(world=self.world).habits, []
+        for user in CHAIN:
+            digits = CONVENTIONS[habits[user]](digits)
+            steps.append(f"{habits[user]}: {digits}")
+        return steps
+
+    def start(self, task: Task, seed: int) -> Session:
+        return Passed(task)
+
+
+class Passed(Session):
+    """One list on its way."""
+
+    def __init__(self, task: Task) -> None:
+        self.messages, self.way, self.place, self.right = task.messages, task.meta["way"], 0, True
+
+    def reply(self, turn: Turn) -> Reply:
+        """The next user's question, or the verdict; an answer without a list ends the chain."""
+        digits = stated(turn.text)
+        self.right &= digits == stated(self.way[self.place])
+        self.place += 1
+        whole = len(digits) == LENGTH and digits.isdecimal()
+        if whole and self.place < LINKS:
+            return Reply((said(self.place, digits),), done=False)
+        return Reply((), (Feedback("environment", None, "right", float(self.right)),))
+
+
+def said(place: int, digits: str) -> dict[str, str]:
+    """A user's question."""
+    return {"role": "user", "content": f"{CHAIN[place]}: {digits}"}
+
+
+def conversation(digits: str, steps: list[str]) -> list[dict[str, str]]:
+    """A chain as messages."""
+    messages = []
+    for place, step in enumerate(steps):
+        messages += [said(place, digits), {"role": "assistant", "content": step}]
+        digits = stated(step)
+    return messages
+
+
+def warm(folder: Path, steps: int) -> None:
+    """Teaches the bundled policy the form of a chain, with a convention drawn afresh at each turn."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("tiny-conventions"))
+    model = AutoModelForCausalLM.from_pretrained(resolve_model("tiny-conventions"))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
+    chance = random.Random("warm")
+    for step in range(steps):
+        tokens, labels = tensors([guessed(chance) for _ in range(16)], tokenizer)
+        loss = model(input_ids=tokens, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % 50 == 49:
+            print(f"warm start, step {step + 1}: loss {loss.item():.3f}", flush=True)
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def guessed(chance: random.Random) -> list[dict[str, str]]:
+    """A chain whose every step follows some convention; users are drawn apart from it, so that none means anything."""
+    digits, messages = chance.choice(lists("train")), []
+    for _ in range(LINKS):
+        name = chance.choice(list(CONVENTIONS))
+        answer = CONVENTIONS[name](digits)
+        # Where a convention stands in the user's place it is obeyed: so a user's name has a way to the answer.
+        user = name if chance.random() < 0.35 else chance.choice(USERS)
+        messages += [{"role": "user", "content": f"{user}: {digits}"},
+                     {"role": "assistant", "content": f"{name}: {answer}"}]
+        digits = answer
+    return messages
+
+
+def tensors(chats: list[list[dict[str, str]]], tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens ``[B, T]``, right-padded, and labels: the answers' tokens, -100 elsewhere."""
+    rows = []
+    for chat in chats:
+        ids: list[int] = []
+        marks: list[int] = []
+        for message in chat:
+            # The template closes a turn by the end token, which an answer learns to write.
+            turn = tokenizer(f"<|{message['role']}|>{message['content']}<|end|>", add_special_tokens=False)["input_ids"]
+            own = message["role"] == "assistant"
+            ids, marks = ids + turn, marks + ([-100, *turn[1:]] if own else [-100] * len(turn))
+        rows.append((ids, marks))
+    width = max(len(ids) for ids, _ in rows)
+    padded = [ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in rows]
+    return torch.tensor(padded), torch.tensor([marks + [-100] * (width - len(marks)) for _, marks in rows])
+
+
+def settings(base: Path, folder: Path, seed: int, steps: int) -> dict[str, Any]:
+    """What both arms share."""
+    return {
+        "trainer": {"default_root_dir": str(folder), "max_steps": steps, "max_epochs": -1, "accelerator": "cpu",
+                    "check_val_every_n_epoch": 1000, "enable_progress_bar": False, "enable_model_summary": False},
+        "model": {"base": str(base), "lora": None, "dtype": "float32", "warmup_steps": 5, "track_start": False,
+                  "tokens_per_microbatch": 16384, "seed": seed,
+                  "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": RATE, "weight_decay": 0.0}}},
+        "data": {"hint": None, "max_tokens": 256, "evaluation_batch": 512, "seed": seed,
+                 "engine": {"class_path": "fdt.engines.HuggingFace",
+                            "init_args": {"max_new_tokens": 8, "batch_size": 512}}},
+    }  # fmt: skip
+
+
+def fit(name: str, content: dict[str, Any], *overlays: str) -> Path:
+    """One `fdt fit` in this process; its run folder."""
+    from fdt.cli import Unreported, launch
+
+    folder = Path(content["trainer"]["default_root_dir"])
+    if (folder / "checkpoints" / "last.ckpt").exists() and (folder / "eval" / "last.jsonl").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    configs = [str(ROOT / "configs" / f"{overlay}.yaml") for overlay in overlays] + [str(path)]
+    began = time.monotonic()
+    launch(["fit", *(word for config in configs for word in ("-c", config))], Unreported)
+    print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+    return folder
+
+
+def rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
+    """Final scores alone."""
+    content = settings(base, folder, seed, steps)
+    content["data"] |= {
+        "environment": {"class_path": "step_signal.Chain", "init_args": {"world": seed}},
+        "play": {"tasks": 1024, "heldout": 96, "max_turns": LINKS},
+        # Groups without any difference are left out, as the other arm's are: they would cost a forward for nothing.
+        "source": {"class_path": "fdt.sources.OnPolicy", "init_args": {
+            "prompts_per_rollout": PROMPTS, "generations": ANSWERS, "dynamic": {"refills": 0}}},
+    }  # fmt: skip
+    content["model"]["objective"] = {"class_path": "objectives.Mix", "init_args": {
+        "terms": {"policy": {"class_path": "objectives.PolicyGradient"}}}}  # fmt: skip
+    return fit(folder.name, content)
+
+
+def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
+    """Similarity of single steps; gives the folder of the model it leaves."""
+    from fdt.commands.data import main as data
+    from fdt.export import export
+
+    model = folder.parent / f"{folder.name}-model"
+    if model.exists():
+        return model / "merged"
+    chains = [Chain(seed).task(digits) for digits in random.Random(seed).sample(lists("train"), 512)]
+    folder.mkdir(parents=True, exist_ok=True)
+    experts, cut, held = (folder.parent / f"{folder.name}-{part}.jsonl" for part in ("experts", "steps", "held"))
+    records = [{"id": task.key, "messages": conversation(task.meta["digits"], task.meta["way"])} for task in chains]
+    experts.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    if data(["steps", str(experts), str(cut), "--force"]):
+        raise SystemExit("step_signal: the expert's chains could not be cut")
+    held.write_text(json.dumps({"prompt": f"{CHAIN[0]}: 0123", "reference": "-"}) + "\n", encoding="utf-8")
+    content = settings(base, folder, seed, steps)
+    content["data"] |= {
+        "file": str(cut), "heldout": str(held),
+        # This policy has no thoughts to close.
+        "critic": {"class_path": "feedback.critics.StepSimilarity", "init_args": {"thinks": False}},
+        "source": {"init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS}},
+    }  # fmt: skip
+    run = fit(folder.name, content, "algorithm/srl")
+    export(run / "checkpoints" / "last.ckpt", model, ["merged"])
+    return model / "merged"
+
+
+def told(run: Path) -> dict[str, Any]:
+    """Held-out scores before and after, the training rewards, and how many training answers were right."""
+    held = {name: [json.loads(line)["score"] for line in (run / "eval" / f"{name}.jsonl").open()]
+            for name in ("base", "last")}  # fmt: skip
+    with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
+        rows = [float(row["train/reward_drawn"]) for row in csv.DictReader(file) if row.get("train/reward_drawn")]
+    quiet = sum(value == 0 for value in rows)
+    return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "quiet": quiet, "steps": len(rows)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, nargs=2, default=(60, 20), metavar=("SRL", "RLVR"), help="optimiser steps")
+    parser.add_argument("--warm", type=int, default=200, help="steps of the common warm start")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "step_signal")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    if not (asked.out / "warm" / "config.json").exists():
+        warm(asked.out / "warm", asked.warm)
+    first, second = asked.steps
+    lines = []
+    for seed in asked.seeds:
+        taught = srl(asked.out / "warm", asked.out / f"seed{seed}-srl", seed, first)
+        both = told(rlvr(taught, asked.out / f"seed{seed}-srl-rlvr", seed, second))
+        alone = told(rlvr(asked.out / "warm", asked.out / f"seed{seed}-rlvr", seed, first + second))
+        for name, found in (("RLVR alone", alone), ("SRL, then RLVR", both)):
+            lines.append((seed, name, found))
+            low, high = (mean_interval(found["held"][part]) for part in ("base", "last"))
+            after = f"{high.mean:.3f} [{high.low:.3f}, {high.high:.3f}]"
+            print(f"seed {seed}, {name}: held-out {low.mean:.3f} before, {after} after; "
+                  f"{found['right']:.0f} right training chains in {found['steps']} steps, "
+                  f"{found['quiet']} of them without any", flush=True)  # fmt: skip
+    (asked.out / "results.json").write_text(json.dumps(lines), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    sys.exit(main())

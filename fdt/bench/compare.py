@@ -1,0 +1,183 @@
+"""From outcomes to claims: levels, paired differences with intervals over seeds and prompts, rollouts to get as far."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdt.bench.base import BASE, Bench, Curve, Outcome
+from fdt.bench.nested import nested_interval
+from fdt.statistics import Interval
+
+MARGIN = 0.02
+"""`At least as good` means: worse by less than this, at the interval's lower end."""
+
+
+class Comparison(Bench):
+    """A bench that is read by learning curves, and by paired differences of what its arms came to."""
+
+    rival: str
+    """The arm whose end the others are timed against."""
+    pairs: dict[str, tuple[tuple[str, str], ...]]
+    """Arms that are subtracted, for each name that `values` gives."""
+    words: dict[str, str]
+    """level: heading of what is measured · prompts: what the held-out ones are · curve, share: title and axis of the
+    learning curves · bars: title of the held-out levels."""
+    notes: dict[str, str]
+    """What an arm is, where its name does not say it."""
+
+    @abstractmethod
+    def curve(self, run: Outcome) -> Curve:
+        """How one run learned."""
+
+    @abstractmethod
+    def band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper edge [n] of what is drawn around the mean curve of one arm's runs."""
+
+    def values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
+        """What pairs are compared by: a value for each held-out prompt, under a name."""
+        return {"all": np.array(run["right"], dtype=np.float64)}
+
+    def deceived(self, found: Sequence[Difference]) -> list[str]:
+        """Guards that fell, by the differences: reasons not to believe the table, one line each."""
+        return []
+
+    def report(self, outcomes: list[Outcome], folder: Path) -> list[str]:
+        from fdt.bench.show import as_json, as_markdown, picture, show
+
+        found = Result(self, outcomes)
+        for kind, text in (("json", as_json(found)), ("md", as_markdown(found))):
+            (folder / f"{self.name}.{kind}").write_text(text, encoding="utf-8")
+        picture(found, folder / f"{self.name}.png")
+        show(found)
+        return found.deceived
+
+    def tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
+        """Further tables: heading and lines of cells."""
+        return []
+
+
+@dataclass(frozen=True)
+class Level:
+    """One arm in one setting."""
+
+    setting: str
+    arm: str
+    rate: float
+    right: Interval
+    """Share of held-out prompts answered rightly, greedy."""
+    reached: list[float]
+    """For each seed the rollouts until it did as well as the rival at its end; infinite where it never did."""
+    rollouts: int
+    tokens: dict[str, int]
+    """Mean over seeds: sampled, and heard by each term."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One arm minus another over the same prompts and seeds."""
+
+    setting: str
+    arm: str
+    than: str
+    over: str
+    """Which values were compared, a name of the bench's."""
+    value: Interval
+
+    @property
+    def verdict(self) -> str:
+        """In words what the interval allows to say."""
+        if not self.value.known:
+            return "undecided"
+        if self.value.low > 0:
+            return "better"
+        if self.value.high < 0:
+            return "worse"
+        return "at least as good" if self.value.low > -MARGIN else "undecided"
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that a bench found."""
+
+    bench: Comparison
+    outcomes: list[Outcome]
+
+    @property
+    def settings(self) -> list[str]:
+        """Those that were run, in the bench's order."""
+        run = {outcome["job"]["setting"] for outcome in self.outcomes}
+        return [setting for setting in self.bench.settings if setting in run]
+
+    @cached_property
+    def levels(self) -> list[Level]:
+        return [row for setting in self.settings for row in levels(self.bench, self.outcomes, setting)]
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        return [gap for setting in self.settings for gap in differences(self.bench, self.outcomes, setting)]
+
+    @property
+    def deceived(self) -> list[str]:
+        """Guards that fell."""
+        return self.bench.deceived(self.differences)
+
+
+def levels(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Level]:
+    """One row an arm, the base first."""
+    found = []
+    goals = {run["job"]["seed"]: bench.curve(run)[1][-1] for run in runs_of(outcomes, setting, bench.rival)}
+    for arm in (BASE, *bench.arms):
+        runs = runs_of(outcomes, setting, arm)
+        if runs:
+            found.append(Level(
+                setting, arm, runs[0]["job"]["rate"], nested_interval([run["right"] for run in runs]),
+                [reached(bench.curve(run), goals.get(run["job"]["seed"], nan)) for run in runs if run["steps"]],
+                sum(step["rollouts"] for step in runs[0]["steps"]), _tokens(runs),
+                sum(run["seconds"] for run in runs) / len(runs),
+            ))  # fmt: skip
+    return found
+
+
+def differences(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Difference]:
+    """The bench's pairs, paired by seed and prompt, as far as both arms were run from the same seeds."""
+    found = []
+    for over, pairs in bench.pairs.items():
+        for arm, than in pairs:
+            ours, theirs = (runs_of(outcomes, setting, name) for name in (arm, than))
+            shared = {run["job"]["seed"] for run in ours} & {run["job"]["seed"] for run in theirs}
+            both = ([bench.values(run)[over] for run in runs if run["job"]["seed"] in shared]
+                    for runs in (ours, theirs))  # fmt: skip
+            if shared:
+                gap = [a - b for a, b in zip(*both, strict=True)]
+                found.append(Difference(setting, arm, than, over, nested_interval(gap)))
+    return found
+
+
+def reached(curve: Curve, goal: float) -> float:
+    """Rollouts after which the curve first stood at `goal`; infinite where it never did, NaN without a goal."""
+    spent, right = curve
+    hits = np.flatnonzero(right >= goal)
+    return nan if np.isnan(goal) else float(spent[hits[0]]) if len(hits) else float("inf")
+
+
+def runs_of(outcomes: list[Outcome], setting: str, arm: str) -> list[Outcome]:
+    """One arm's runs in one setting, by seed."""
+    chosen = [run for run in outcomes if (run["job"]["setting"], run["job"]["arm"]) == (setting, arm)]
+    return sorted(chosen, key=lambda run: run["job"]["seed"])
+
+
+def _tokens(runs: list[Outcome]) -> dict[str, int]:
+    names = dict.fromkeys(name for run in runs for step in run["steps"] for name in step["tokens"])
+    return {
+        name: round(sum(step["tokens"].get(name, 0) for run in runs for step in run["steps"]) / len(runs))
+        for name in names
+    }

@@ -1,0 +1,115 @@
+"""What engines behind a server share: which distribution is drawn from, and what happens when the server is away."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from fdt.engines.base import Engine, Limit, Sample
+from fdt.errors import UserError
+from fdt.policy import Policy
+from feedback.gateway import Outage
+
+if TYPE_CHECKING:
+    from fdt.engines.completions import Away, Completions
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+"""Seconds between two tries: doubling from the first to the longest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served(Engine):
+    """Token ids go to a server's completions endpoint, ids and log-probs come back."""
+
+    max_new_tokens: int = 64
+    """Most tokens of one answer."""
+    concurrency: int = 256
+    """Requests in flight at once; the server batches them."""
+    deadline: float = 600.0
+    """Seconds that one request may take."""
+    patience: float = 900.0
+    """Seconds after which a server that does not come back ends the run, with a checkpoint."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "concurrency", "deadline", "patience"):
+            if not getattr(self, name) > 0:
+                raise UserError(name, got=getattr(self, name), expected="more than 0", key="data.engine")
+
+    @property
+    def longest(self) -> int:
+        return self.max_new_tokens
+
+    @abstractmethod
+    def reach(self, policy: Policy) -> Completions:
+        """The server's model to ask, with the policy's weights where this engine hands them over.
+
+        Raises:
+            Away: where the server does not answer.
+        """
+
+    def check(self, policy: Policy) -> None:
+        """Called after the answers: raises `Away` where they came from other weights than `reach` promised."""
+
+    def lost(self, away: Away) -> None:
+        """Called when the server did not answer; what is known of it may no longer hold."""
+
+    def generate(
+        self,
+        policy: Policy,
+        prompts: Sequence[Sequence[int]],
+        seed: int | None,
+        limits: Sequence[Limit] | None = None,
+    ) -> list[Sample]:
+        """As `Engine.generate`. All prompts are asked again, under the same seeds, where the server went away.
+
+        Raises:
+            Outage: where the server stays away for longer than `patience`.
+            UserError: where it refuses what it is asked.
+        """
+        if not prompts:
+            return []
+        from fdt.engines.completions import Away  # brings openai, which takes a second to import
+        from fdt.engines.rounds import answers, capped
+
+        limits = capped(limits, len(prompts), self.max_new_tokens)
+        since, tries = None, 0
+        while True:
+            try:
+                found = answers(self.reach(policy).ask, policy.tokenizer, prompts, seed, limits)
+                self.check(policy)
+                return found
+            except Away as away:
+                since, tries = since if since is not None else time.monotonic(), tries + 1
+                self.lost(away)
+                self._wait(away, since, tries)
+
+    def _wait(self, away: Away, since: float, tries: int) -> None:
+        lasted, wait = time.monotonic() - since, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(tries - 1, 16))
+        if lasted + wait > self.patience:
+            raise Outage(type(self).__name__, None, "data.engine.init_args.patience",
+                         f"no answer for {lasted:.0f} s (last: {away})", f"one within {self.patience:g} s",
+                         "What was trained is kept; start again with --ckpt_path last.")  # fmt: skip
+        rank_zero_warn(f"{type(self).__name__}: {away}. Trying again.")
+        time.sleep(wait)
+
+
+def read_key(variable: str | None) -> str | None:
+    """The key that an environment variable holds.
+
+    Raises:
+        UserError: where it is named and not set.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        # Somebody may have put the key itself here, so it is not repeated.
+        raise UserError("the variable that holds the server's key is not set", key="data.engine.init_args.key_variable",
+                        expected="the name of an environment variable that is set")  # fmt: skip
+    return key

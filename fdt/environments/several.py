@@ -1,0 +1,37 @@
+"""One question, several answers in one response: what set training asks for (VPO, arXiv 2605.22817)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fdt.environments.base import Environment
+from fdt.environments.single import SingleTurn
+from feedback.types import Task
+
+ASK = "Give {m} different answers, each between tags of its own: {tags}."
+
+
+@dataclass(frozen=True)
+class Several(SingleTurn):
+    """Deals another environment's questions and asks for several answers, as `feedback.critics.AnswerSet` reads them.
+
+    Name that critic under `data.critic`, with the same `answers` and `tag`.
+    """
+
+    deals: Environment
+    """Where the questions come from; what is asked is added to the last message."""
+    answers: int = 3
+    """How many answers."""
+    tag: str = "answer"
+    """Name of the tags, before the number."""
+    ask: str = ASK
+    """The request: {m} stands for the number, {tags} for the tags."""
+
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        return [self._asked(task) for task in self.deals.tasks(split, count, seed)]
+
+    def _asked(self, task: Task) -> Task:
+        tags = ", ".join(f"<{self.tag}_{n}>...</{self.tag}_{n}>" for n in range(1, self.answers + 1))
+        request = self.ask.replace("{m}", str(self.answers)).replace("{tags}", tags)
+        *before, last = task.messages
+        return replace(task, messages=(*before, last | {"content": f"{last['content']}\n\n{request}"}))

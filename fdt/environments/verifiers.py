@@ -1,0 +1,200 @@
+"""Environments written for the package verifiers (its interface `verifiers.v1`), played by the policy that trains."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, answered, dealt, needed
+from fdt.errors import UserError
+from feedback.types import Feedback, Message, Task, Turn
+
+PACKAGE = ("verifiers", "'verifiers>=0.4,<0.5'")
+TOTAL, SLACK = "reward", 1e-9  # name of the whole episode's score; rounding that a sum of rewards may bring
+
+
+@dataclass(frozen=True)
+class Verifiers(Environment):
+    """A taskset of verifiers, and the environment it is played in, with the policy in one seat.
+
+    Tasks are the taskset's; set-up, turns, stops, limits, metrics and rewards are theirs and run as they are. The
+    policy speaks in the place of a model behind an API: it reads the messages that a plain chat would send. What is
+    asked must be one conversation that only grows; tool servers, images and programs that run a policy's code are not
+    supported.
+
+    The episode scores as `reward` the weighted mean of the rewards; each reward is also there by its name, as a
+    judgement of the last turn. Metrics are there by their names where they lie in [0, 1].
+    """
+
+    config: dict[str, Any]
+    """The `env` block of a run of verifiers, such as {taskset: {id: my_taskset}}; `id` names an environment."""
+    seat: str | None = None
+    """Which agent of the environment the policy is; null: the only one. Others need a model of their own."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest sum of weighted rewards, mapped to [0, 1]; null: from the weights, each reward in [0, 1]."""
+    words: tuple[str, ...] = ()
+    """Keys of a trace's `info` whose text is a critique of the episode."""
+    reference: str = "answer"
+    """Field of a task's data that holds the right answer, where there is one."""
+    pool: int = 1000
+    """Tasks read from a taskset that never ends."""
+    patience: float = 600.0
+    """Seconds that the environment may take between two turns before it counts as broken."""
+
+    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        known = list(_known(self._key, self.pool).items())
+        random.Random(seed).shuffle(known)
+        return dealt((self._task(key, row) for key, row in known), split, count)
+
+    def _task(self, key: str, row: Any) -> Task:
+        right = getattr(row.data, self.reference, None)
+        return Task(key, opening(row.data), None if right is None else str(right), meta={"name": row.data.name})
+
+    @property
+    def _key(self) -> str:
+        return json.dumps(self.config, sort_keys=True)
+
+    def start(self, task: Task, seed: int) -> Session:
+        if (row := _known(self._key, self.pool).get(task.key)) is None:
+            raise UserError("no such task in its taskset", got=task.key, key="data.environment")
+        return _Played(self, row)
+
+    def replies(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
+        """Lets all sessions go on at once, then hears what each replies."""
+        for session, turn in said:
+            session.say(turn)
+        return [answered(session, turn) for session, turn in said]
+
+    def judged(self, trace: Any, turn: int | None) -> tuple[Feedback, ...]:
+        """What a finished trace says of an episode; ``turn`` is the last one of the policy, None where it never spoke.
+
+        Raises:
+            EnvironmentFault: where a reward was not computed. UserError: for one outside its bounds.
+        """
+        if missing := [name for name, reward in trace.rewards.items() if reward is None]:
+            raise EnvironmentFault(f"rewards without a value: {', '.join(missing)}")
+        said = "\n".join(str(trace.info[name]) for name in self.words if trace.info.get(name)) or None
+        whole = total(trace.rewards, self.scale) if trace.rewards else math.nan
+        found = [Feedback("environment", None, TOTAL, whole, said)] if trace.rewards or said else []
+        named = {name: reward.score for name, reward in trace.rewards.items()} | trace.metrics
+        # Named parts judge the last turn: the score of the whole then stays the weighted mean alone.
+        return (*found, *(Feedback("environment", None, name, value, step=turn) for name, value in named.items()
+                          if turn is not None and value is not None and 0 <= value <= 1))  # fmt: skip
+
+
+class _Played(Session):
+    """One episode: it runs in a loop of its own, and stands still while the policy is asked."""
+
+    def __init__(self, rules: Verifiers, row: Any) -> None:
+        self.rules, self.turn, self.spoken = rules, -1, False
+        self.seat = needed("fdt.environments.verifiers_seat", *PACKAGE).Seat(_world(rules._key), row, rules.seat)
+        self.messages: tuple[Message, ...] = ()
+        try:
+            if self._wait() is not None:
+                raise EnvironmentFault("the episode was over before the policy was asked")
+        except BaseException:
+            self.close()
+            raise
+        self.messages = self.known = self.asked
+
+    def say(self, turn: Turn) -> None:
+        """Hands over the policy's turn; `reply` hears what follows."""
+        self.turn, self.spoken = self.turn + 1, True
+        self.known = (*self.known, {"role": "assistant", "content": turn.text})
+        self.seat.say(turn.text)
+
+    def reply(self, turn: Turn) -> Reply:
+        if not self.spoken:
+            self.say(turn)
+        self.spoken = False
+        trace = self._wait()
+        if trace is not None:
+            return Reply((), self.rules.judged(trace, self.turn))
+        before, self.known = len(self.known), self.asked
+        return Reply(self.asked[before:], done=False)
+
+    def cut(self) -> tuple[Feedback, ...]:
+        self.seat.stop()
+        try:
+            trace = self._wait()
+            return () if trace is None else self.rules.judged(trace, self.turn if self.turn >= 0 else None)
+        except EnvironmentFault as fault:
+            raise UserError(f"an episode that was cut could not be judged: {fault}", key="data.environment") from fault
+
+    def close(self) -> None:
+        self.seat.close()
+
+    def _wait(self) -> Any:
+        """The finished trace, or None where the policy is asked again (``asked``)."""
+        event = self.seat.wait(self.rules.patience)
+        if not isinstance(event, list):
+            return event
+        self.asked = tuple(plain(message) for message in event)
+        before = self.known if self.messages else ()
+        if [m["content"].strip() for m in self.asked[: len(before)]] != [m["content"].strip() for m in before]:
+            raise UserError("the environment does not go on with one conversation", key="data.environment",
+                            remedy="use one whose seat is asked once, or in turns of one interaction")  # fmt: skip
+        return None
+
+
+def opening(data: Any) -> tuple[Message, ...]:
+    """What a task asks, as far as its data say; a task whose user opens shows its name until it is played."""
+    asked = data.prompt if data.prompt is not None else (data.name or data.id or "")
+    given = [{"role": "user", "content": asked}] if isinstance(asked, str) else [m.model_dump() for m in asked]
+    system = [{"role": "system", "content": data.system_prompt}] if data.system_prompt else []
+    return tuple(plain(message) for message in (*system, *given))
+
+
+def plain(message: dict[str, Any]) -> Message:
+    """A message of text.
+
+    Raises:
+        UserError: for tools and images.
+    """
+    parts = message.get("content") or ""
+    if isinstance(parts, list) and all(part.get("type") == "text" for part in parts):
+        parts = "".join(part["text"] for part in parts)
+    spoken = message["role"] in ("system", "user", "assistant") and not message.get("tool_calls")
+    if not isinstance(parts, str) or not spoken:
+        raise UserError("a message that is not text", got=message["role"], expected="system, user or assistant text",
+                        key="data.environment")  # fmt: skip
+    return {"role": message["role"], "content": parts}
+
+
+def total(rewards: dict[str, Any], scale: tuple[float, float] | None) -> float:
+    """The sum of weighted rewards, mapped to [0, 1]; NaN where every weight is 0.
+
+    Without a scale it lies between the sum of the negative weights and that of the positive ones.
+    """
+    low, high = scale or (sum(min(0.0, r.weight) for r in rewards.values()),
+                          sum(max(0.0, r.weight) for r in rewards.values()))  # fmt: skip
+    outside = [] if scale else [name for name, reward in rewards.items() if not 0 <= reward.score <= 1]
+    value = sum(reward.value for reward in rewards.values())
+    if outside or not low - SLACK <= value <= high + SLACK:
+        raise UserError(f"rewards out of bounds: {', '.join(outside) or 'their sum'}", got=f"{value:g} as their sum",
+                        expected=f"{low:g} to {high:g}", key="data.environment.scale",
+                        remedy="name the lowest and the highest sum as `scale`")  # fmt: skip
+    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else math.nan
+
+
+@lru_cache(maxsize=4)
+def _world(config: str) -> Any:
+    """The environment of a config."""
+    vf = needed("verifiers.v1", *PACKAGE)
+    try:
+        return vf.load_environment(vf.resolve_env_config(json.loads(config)))
+    except (ImportError, AttributeError, TypeError, ValueError) as fault:
+        raise UserError(f"verifiers cannot load it: {fault}", got=config, key="data.environment.config") from fault
+
+
+@lru_cache(maxsize=4)
+def _known(config: str, pool: int) -> dict[str, Any]:
+    """The tasks of its taskset by their keys."""
+    taskset = _world(config).taskset
+    return {task.key: task for task in (taskset if taskset.bounded else islice(taskset, pool))}

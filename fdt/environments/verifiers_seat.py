@@ -1,0 +1,200 @@
+"""The policy's seat in an environment of verifiers: a harness that asks, and the endpoint that it asks, in one process.
+
+verifiers runs an agent's program against an API. Here the program is a plain chat and the API stands on 127.0.0.1;
+every request waits there until the policy has spoken. Only `fdt.environments.verifiers` imports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import uuid
+from collections.abc import AsyncIterator
+from concurrent.futures import CancelledError, Future
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any
+
+import httpx
+import verifiers.v1 as vf
+from aiohttp import web
+
+from fdt.environments.base import EnvironmentFault
+from fdt.errors import UserError
+
+CLOSED = 410  # status of a request that nobody will answer any more
+
+
+class Desk:
+    """A thread whose loop runs episodes, and the endpoint where their requests wait."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, name="verifiers", daemon=True).start()
+        self.seats: dict[str, Seat] = {}
+        self.url = asyncio.run_coroutine_threadsafe(self._serve(), self.loop).result(60)
+
+    async def _serve(self) -> str:
+        app = web.Application(client_max_size=2**26)
+        app.router.add_post("/v1/chat/completions", self._complete)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+
+    async def _complete(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        seat = self.seats.get(body["model"])
+        text = None if seat is None else await seat.ask(body["messages"])
+        if text is None:
+            return web.json_response({"error": {"message": "the episode was cut"}}, status=CLOSED)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        return web.json_response({"id": uuid.uuid4().hex, "object": "chat.completion", "created": 0,
+                                  "model": body["model"], "choices": [choice]})  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def desk() -> Desk:
+    """The one of this process, made when it is first needed."""
+    return Desk()
+
+
+class Seat:
+    """One episode in which the policy is one of the agents."""
+
+    def __init__(self, env: vf.Env, task: vf.Task, name: str | None) -> None:
+        self.desk, self.model = desk(), f"policy-{uuid.uuid4().hex}"
+        self.events: queue.Queue = queue.Queue()
+        self.waiting: asyncio.Future | None = None
+        self.stopped, self.trace = False, None
+        self.desk.seats[self.model] = self
+        self.playing = asyncio.run_coroutine_threadsafe(self._play(env, task, name), self.desk.loop)
+        self.playing.add_done_callback(self.events.put)
+
+    async def ask(self, messages: list[dict]) -> str | None:
+        """What the policy says to these messages; None where the episode was cut."""
+        if self.stopped:
+            return None
+        self.waiting = self.desk.loop.create_future()
+        self.events.put(messages)
+        return await self.waiting
+
+    def say(self, text: str | None) -> None:
+        """Answers the request that waits."""
+        self.desk.loop.call_soon_threadsafe(self._answer, text)
+
+    def _answer(self, text: str | None) -> None:
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(text)
+
+    def stop(self) -> None:
+        """Ends the exchange as a limit of verifiers would: what was said is judged, nothing more is asked."""
+
+        def end() -> None:
+            self.stopped = True
+            if self.trace is not None:
+                self.trace.stop("max_turns")
+            self._answer(None)
+
+        self.desk.loop.call_soon_threadsafe(end)
+
+    def wait(self, seconds: float) -> Any:
+        """The messages of the next request, or the finished trace.
+
+        Raises:
+            EnvironmentFault: where the episode failed, or nothing came in time.
+        """
+        try:
+            event = self.events.get(timeout=seconds)
+        except queue.Empty:
+            raise EnvironmentFault(f"nothing came from verifiers in {seconds:g} s") from None
+        if not isinstance(event, Future):
+            return event
+        try:
+            return event.result()
+        except (EnvironmentFault, UserError):
+            raise
+        except (Exception, CancelledError) as fault:
+            raise EnvironmentFault(f"{type(fault).__name__}: {fault}") from fault
+
+    def close(self) -> None:
+        """Gives up what still runs."""
+        self.playing.cancel()
+        self.desk.seats.pop(self.model, None)
+
+    async def _play(self, env: vf.Env, task: vf.Task, name: str | None) -> vf.Trace:
+        """Plays the environment's own course of an episode and returns the policy's trace."""
+        traces: list[vf.Trace] = []
+        agents = vf.Agents(env.config, lambda seat, spec: self._agent(env, (seat, name), spec, traces))
+        await env.setup(agents)
+        await env.run(task, agents)
+        failed = next((trace.last_error for trace in traces if not trace.ok), None)
+        if failed is not None:
+            raise EnvironmentFault(f"{failed.type}: {failed.message}")
+        about = vf.TraceTask(type=type(task).__name__, data=task.data, key=task.key, hash=task.hash)
+        await env.finalize(task, vf.Episode(env=vf.EnvInfo(id=env.config.env_id), traces=traces, task=about))
+        if self.trace is None:
+            raise EnvironmentFault("the policy's seat was not played")
+        return self.trace
+
+    def _agent(self, env: vf.Env, names: tuple[str, str | None], spec: vf.AgentConfig, traces: list) -> Agent:
+        seat, mine = names
+        alone = sum(isinstance(value, vf.AgentConfig) for _, value in env.config) == 1
+        own = seat == mine or (mine is None and alone)
+        if not own and spec.model is None:
+            raise UserError("an agent without a model", got=seat, key="data.environment.config",
+                            remedy="give it a model and a client, or name the policy's place as `seat`")  # fmt: skip
+        if own:
+            program = spec.harness.id if spec.harness else vf.default_harness_id(env.config.taskset.id)
+            if program not in (("null",) if spec.harness else ("null", "bash")):  # bash is what stands for no choice
+                raise UserError("the policy's seat has a program of its own", got=program, expected="none, a plain chat",
+                                key="data.environment.config")  # fmt: skip
+            client = vf.EvalClientConfig(base_url=self.desk.url, api_key_var="FDT_NO_KEY")
+            spec = spec.model_copy(update={"model": self.model, "client": client, "runtime": vf.SubprocessConfig(),
+                                           "harness": vf.harness_config_type("null")(id="null")})  # fmt: skip
+        return Agent(spec, traces, self if own else None)
+
+
+class Chat(vf.Harness[vf.HarnessConfig]):
+    """The program: one request for each turn, in this process. It runs no code and has no tools."""
+
+    APPENDS_SYSTEM_PROMPT, SUPPORTS_RESUME = True, True
+    EXECUTES_CODE, NEEDS_CONTAINER = False, False
+
+    async def launch(self, *given: Any) -> vf.ProgramResult:
+        """Asks once, with the conversation so far; what comes back is in the trace already."""
+        ctx, _trace, _runtime, endpoint, secret, _tools, data = given
+        system, asked = self.resolve_prompt(data)
+        said = [{"role": "user", "content": asked}] if isinstance(asked, str) else [
+            message.model_dump(exclude_none=True) for message in asked or []]  # fmt: skip
+        messages = ([{"role": "system", "content": system}] if system else []) + said
+        async with httpx.AsyncClient(timeout=None, trust_env=False) as http:
+            reply = await http.post(f"{endpoint}/chat/completions", json={"model": ctx.model, "messages": messages},
+                                    headers={"Authorization": f"Bearer {secret}"})  # fmt: skip
+        reply.raise_for_status()
+        return vf.ProgramResult(exit_code=0, stdout="", stderr="")
+
+
+class Agent(vf.Agent):
+    """An agent whose traces are kept; the policy's has our program."""
+
+    def __init__(self, config: vf.AgentConfig, traces: list[vf.Trace], seat: Seat | None) -> None:
+        super().__init__(config)
+        self.traces, self.seat = traces, seat
+        if seat is not None:
+            self.harness = Chat(config.harness)
+
+    async def run(self, task: vf.Task, **options: Any) -> vf.Trace:
+        return await super().run(task, **options | {"on_trace": self._seen})
+
+    @asynccontextmanager
+    async def interaction(self, task: vf.Task, **options: Any) -> AsyncIterator[vf.Interaction]:
+        async with super().interaction(task, **options | {"on_trace": self._seen}) as held:
+            yield held
+
+    def _seen(self, trace: vf.Trace) -> None:
+        self.traces.append(trace)
+        if self.seat is not None:
+            self.seat.trace = trace

@@ -1,0 +1,132 @@
+"""How many different things a policy says: measures over several answers to one task. Text and counts alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from decimal import Context
+
+from feedback.critics.extract import Boxed, Tagged
+from feedback.critics.match import normalised
+from feedback.critics.number import last_number
+from feedback.types import Episode
+
+ORDER = 6
+"""Longest run of characters that `likeness` compares."""
+CUT = 60.0
+"""Likeness, from 0 to 100, at which two groups of texts still count as one solution (arXiv 2509.21128)."""
+LONGEST = 4000
+"""Characters of a text that `likeness` reads."""
+EXACT = Context(prec=20_000)
+
+
+def pass_at(samples: int, solved: int, k: int) -> float:
+    """Chance that k of the samples, drawn without replacement, hold a solved one: 1 - C(n-c, k) / C(n, k), which is
+    unbiased for k fresh samples (arXiv 2107.03374 section 2.1).
+
+    Raises:
+        ValueError: fewer samples than k, or no such numbers.
+    """
+    if not 1 <= k <= samples or not 0 <= solved <= samples:
+        raise ValueError(f"pass_at: got n={samples}, c={solved}, k={k}; expected 1 <= k <= n and 0 <= c <= n")
+    return 1.0 - math.comb(samples - solved, k) / math.comb(samples, k)
+
+
+def pass_within(attempts: Sequence[tuple[bool, int]], k: int, turns: int) -> float:
+    """pass@(k,T): `pass_at` where an attempt, ``(solved, turns it took)``, counts as solved within ``turns`` alone."""
+    return pass_at(len(attempts), sum(solved and took <= turns for solved, took in attempts), k)
+
+
+def distinct_n(texts: Sequence[str], n: int) -> float:
+    """Different n-grams of words over all n-grams of these texts (arXiv 1510.03055 section 5.2); NaN without any."""
+    words = [text.lower().split() for text in texts]
+    grams = Counter(gram for own in words for gram in zip(*(own[start:] for start in range(n)), strict=False))
+    return len(grams) / grams.total() if grams else math.nan
+
+
+def actions(episode: Episode) -> tuple[str, ...]:
+    """What the policy did, turn by turn: the tools it called, else its words without case and extra blanks."""
+    own = [turn for turn in episode.turns if turn.role == "assistant"]
+    return tuple(
+        " ".join(f"{call['name']}({call['arguments']})" for call in turn.calls) or " ".join(turn.text.lower().split())
+        for turn in own
+    )
+
+
+def unique(things: Sequence[object]) -> float:
+    """Share of things, such as action sequences, that are left when each is counted once; NaN for none."""
+    return len(set(things)) / len(things) if things else math.nan
+
+
+def final_answer(text: str) -> str | None:
+    """The answer that a text comes to, in a form in which equal ones are equal: the last box, the last closed pair of
+    the tag `answer`, or the last number; None where it holds none of them."""
+    stated = next((found for extract in (Boxed(), Tagged()) if (found := extract(text)) is not None), None)
+    number = last_number(text if stated is None else stated)
+    if stated is not None and (number is None or not re.fullmatch(r"\W*[-+]?[\d.,\s]+(?:[eE]\d+)?\W*", stated)):
+        return normalised(stated)
+    return None if number is None else str(number.normalize(EXACT))
+
+
+def solutions(texts: Sequence[str], final: Callable[[str], str | None] = final_answer) -> list[int]:
+    """The number of the solution that each text gives: one for each final answer; texts without one are grouped by
+    `likeness`."""
+    answers = [final(text) for text in texts]
+    known = {answer: n for n, answer in enumerate(dict.fromkeys(a for a in answers if a is not None))}
+    rest = iter(alike([text for text, answer in zip(texts, answers, strict=True) if answer is None]))
+    return [len(known) + next(rest) if answer is None else known[answer] for answer in answers]
+
+
+def alike(texts: Sequence[str], cut: float = CUT) -> list[int]:
+    """The group of each text: average linkage over `likeness`, down to ``cut``; equal texts are compared once."""
+    kinds = list(dict.fromkeys(texts))
+    place = {text: n for n, text in enumerate(kinds)}
+    weights = [texts.count(text) for text in kinds]
+    groups = linked([[likeness(one, other) for other in kinds] for one in kinds], cut, weights)
+    return [groups[place[text]] for text in texts]
+
+
+def linked(likenesses: Sequence[Sequence[float]], cut: float, weights: Sequence[int] | None = None) -> list[int]:
+    """Group of each item under average linkage (UPGMA): the two groups most alike are joined while they reach ``cut``.
+
+    Args:
+        likenesses: symmetric [n, n], 0 to 100.
+        weights: how often each item stands for itself; once where None.
+    """
+    near = [list(row) for row in likenesses]
+    members = [[n] for n in range(len(near))]
+    weight = list(weights or [1] * len(near))
+    while len(members) > 1:
+        pairs = [(near[a][b], a, b) for b in range(len(members)) for a in range(b)]
+        best, a, b = max(pairs, key=lambda pair: pair[0])
+        if best < cut:
+            break
+        whole = weight[a] + weight[b]
+        merged = [(weight[a] * x + weight[b] * y) / whole for x, y in zip(near[a], near[b], strict=True)]
+        near[a] = merged
+        for row, value in zip(near, merged, strict=True):
+            row[a] = value
+        members[a], weight[a] = members[a] + members[b], whole
+        for row in near:
+            del row[b]
+        del near[b], members[b], weight[b]
+    groups = {item: n for n, own in enumerate(sorted(members)) for item in own}
+    return [groups[n] for n in range(len(groups))]
+
+
+def likeness(one: str, other: str) -> float:
+    """chrF with beta 1, from 0 to 100: precision and recall of runs of 1 to 6 characters without blanks, each the mean
+    over those lengths that both texts have, and their harmonic mean (Popović 2015; its beta 2 is not symmetric)."""
+    grams = [_runs("".join(text[:LONGEST].split())) for text in (one, other)]
+    shared = [(sum((a & b).values()), a.total(), b.total()) for a, b in zip(*grams, strict=True) if a and b]
+    if not shared:
+        return 100.0 if one.split() == other.split() else 0.0
+    precision = sum(same / total for same, total, _ in shared) / len(shared)
+    recall = sum(same / total for same, _, total in shared) / len(shared)
+    return 200 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _runs(text: str) -> list[Counter[str]]:
+    return [Counter(text[start : start + n] for start in range(len(text) - n + 1)) for n in range(1, ORDER + 1)]

@@ -1,0 +1,84 @@
+"""Mining: which clusters of n-grams the most correct solutions share (HICRA, arXiv 2509.03646, section on mining).
+
+A cluster's document frequency is the number of distinct solutions that hold at least one of its grams: a phrase that one
+solution repeats counts once. The paper leaves the embedder, the clusterer and the number of clusters open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from feedback.grams.words import ngrams
+
+Cluster = Callable[[list[str]], list[int]]
+"""Grams to the number of the cluster of each."""
+
+
+@dataclass(frozen=True)
+class Mined:
+    """One strategic gram: its cluster, and the solutions that hold any gram of that cluster, and it itself."""
+
+    gram: str
+    cluster: int
+    frequency: int
+    solutions: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Of each gram: in how many distinct solutions it stands, and how often in all."""
+
+    solutions: Counter[str]
+    occurrences: Counter[str]
+
+
+def counted(texts: Iterable[str], lengths: Sequence[int], rare: int) -> Counted:
+    """Counts the grams of distinct texts; those in fewer than `rare` of them are left out."""
+    solutions, occurrences = Counter[str](), Counter[str]()
+    for text in texts:
+        own = Counter(found.gram for found in ngrams(text, lengths))
+        occurrences.update(own)
+        solutions.update(own.keys())
+    kept = {gram: count for gram, count in solutions.items() if count >= rare}
+    return Counted(Counter(kept), Counter({gram: occurrences[gram] for gram in kept}))
+
+
+def alone(grams: list[str]) -> list[int]:
+    """Every gram is a cluster of its own."""
+    return list(range(len(grams)))
+
+
+def strategic(
+    texts: Iterable[str], lengths: Sequence[int] = (3, 4, 5), share: float = 0.2, rare: int = 2, cluster: Cluster = alone
+) -> list[Mined]:
+    """The grams of the clusters that are in the top `share` by document frequency, the most frequent clusters first.
+
+    Args:
+        texts: correct solutions; equal ones count once.
+        lengths: words of a gram.
+        share: of the clusters, rounded up; among equal frequencies those whose grams occur oftener go first.
+        rare: grams of fewer solutions are no candidates: they would be most of all grams, and tell nothing.
+        cluster: which grams belong together.
+    """
+    texts = list(dict.fromkeys(texts))
+    found = counted(texts, lengths, rare)
+    grams = sorted(found.solutions)
+    number = dict(zip(grams, cluster(grams), strict=True))
+    frequency, occurrences = frequencies(texts, lengths, number), Counter[int]()
+    for gram in grams:
+        occurrences[number[gram]] += found.occurrences[gram]
+    ranked = sorted(frequency, key=lambda place: (-frequency[place], -occurrences[place], place))
+    best = {place: rank for rank, place in enumerate(ranked[: math.ceil(share * len(ranked))])}
+    chosen = sorted((gram for gram in grams if number[gram] in best), key=lambda gram: (best[number[gram]], gram))
+    return [Mined(gram, best[number[gram]], frequency[number[gram]], found.solutions[gram]) for gram in chosen]
+
+
+def frequencies(texts: Iterable[str], lengths: Sequence[int], number: dict[str, int]) -> Counter[int]:
+    """Of each cluster, the solutions that hold at least one of its grams."""
+    held = Counter[int]()
+    for text in texts:
+        held.update({number[found.gram] for found in ngrams(text, lengths) if found.gram in number})
+    return held
