@@ -18,8 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from fdt.bench.base import overlay
 from fdt.bench.nested import nested_interval
-from fdt.bench.plan import overlay
 from fdt.bench.work import told_to
 
 CONFIG = "task/tolerant"

@@ -16,7 +16,7 @@ VERBS = {
     "export": ("fdt.export", False, "turn a checkpoint into an adapter and a merged model folder"),
     "report": ("fdt.report", True, "write report.html, table and figures of a run folder"),
     "compare": ("fdt.report", True, "set several run folders side by side"),
-    "bench": ("fdt.bench", False, "measure which signal teaches what, on a small world"),
+    "bench": ("fdt.bench", False, "measure what each signal teaches, on small worlds"),
     "configs": ("fdt.shipped", False, "list the shipped configs, or print one"),
     "model": ("fdt.models", False, "fetch the default model and say where it is"),
     "data": ("fdt.commands.data", False, "check, show, convert, cut into steps or describe a feedback file"),

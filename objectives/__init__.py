@@ -86,6 +86,7 @@ from objectives.gates import (
     PositiveAdvantage,
     RowWeight,
     SkipFirst,
+    SkipLast,
     Successes,
 )
 from objectives.heed import Certainty, Heed, Overlap

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from objectives.types import Rollouts
@@ -124,12 +124,24 @@ class SkipFirst(Gate):
     """Tokens skipped."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        row = rollouts.episode
-        order = row.argsort(stable=True)
-        sizes = torch.bincount(row, minlength=len(rollouts.task))
-        place = torch.empty_like(row)
-        place[order] = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row[order]]
-        return (place >= self.tokens).to(rollouts.advantages.dtype)
+        return (_place(rollouts) >= self.tokens).to(rollouts.advantages.dtype)
+
+
+@dataclass(frozen=True)
+class SkipLast(Gate):
+    """All but the last tokens of each row, where an answer ends with what this term has no business to teach.
+
+    A teacher that was told the answer is surer than its student can be: kept from the tokens of a stated confidence, it
+    teaches the answer and leaves the confidence to a reward (`objectives.Brier`).
+    """
+
+    tokens: int = 7
+    """Tokens skipped, the end token among them."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        sizes = torch.bincount(rollouts.episode, minlength=len(rollouts.task))
+        left = sizes[rollouts.episode] - _place(rollouts)
+        return (left > self.tokens).to(rollouts.advantages.dtype)
 
 
 @dataclass(frozen=True)
@@ -171,3 +183,13 @@ class Marked(Gate):
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         return rollouts.marks[self.mark].to(rollouts.advantages.dtype)
+
+
+def _place(rollouts: Rollouts) -> Int[Tensor, "N"]:
+    """The place of each token in its row, from 0."""
+    row = rollouts.episode
+    order = row.argsort(stable=True)
+    sizes = torch.bincount(row, minlength=len(rollouts.task))
+    place = torch.empty_like(row)
+    place[order] = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row[order]]
+    return place

@@ -10,7 +10,8 @@ nbclient = pytest.importorskip("nbclient")
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
 FIGURES = {"101_two_signals": 2, "102_your_feedback_file": 2, "201_reward_and_distillation": 2,
-           "301_multi_turn_credit": 3, "302_your_objective": 2}
+           "202_one_answer_token_by_token": 3, "203_calibration": 3, "301_multi_turn_credit": 3,
+           "302_your_objective": 2}
 
 
 def cells(path: Path, kind: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +12,11 @@ from pathlib import Path
 
 from fdt.bench.base import Bench, Job, Outcome, best_rates, measuring, tuning
 
-BENCHES = {"signals": ("fdt.bench.results", "Signals"), "credit": ("fdt.bench.credit", "Landing")}
+BENCHES = {
+    "signals": ("fdt.bench.results", "Signals"),
+    "credit": ("fdt.bench.credit", "Landing"),
+    "calibration": ("fdt.bench.calibration", "Calibration"),
+}
 """Where each bench is: module and class."""
 EPILOG = """\
 examples:
@@ -19,6 +24,7 @@ examples:
   fdt bench signals --full                 five seeds, rates tuned afresh on a seed of their own
   fdt bench signals --settings sparse --arms scores both --seeds 1
   fdt bench credit                         where along an episode its return lands, and what that teaches
+  fdt bench calibration                    what a Brier reward and critiques do to stated confidence (some four minutes)
 
 Jobs that are finished are kept: the same call again goes on where it was stopped.
 """
@@ -34,21 +40,14 @@ def main(argv: list[str]) -> int:
     asked = _parser(benches).parse_args(argv)
     bench = next(bench for bench in benches if bench.name == asked.bench)
     asked.out = asked.out or Path("runs") / bench.name
-    from fdt.bench.compare import Result
-    from fdt.bench.show import as_json, as_markdown, picture, show
-
     rates = bench.rates
-    if asked.tune or asked.full:
+    if len(bench.grid) > 1 and (asked.tune or asked.full):
         rates = best_rates(_run(tuning(bench, asked.settings, asked.arms, asked.steps), asked, "tuning"))
     seeds = asked.seeds or bench.seeds[asked.full]
     jobs = measuring(bench, asked.settings, asked.arms, rates, seeds, asked.steps)
-    found = Result(bench, _run(jobs, asked, "measuring"))
-    for kind, text in (("json", as_json(found)), ("md", as_markdown(found))):
-        (asked.out / f"{bench.name}.{kind}").write_text(text, encoding="utf-8")
-    picture(found, asked.out / f"{bench.name}.png")
-    show(found)
+    fallen = bench.report(_run(jobs, asked, "measuring"), asked.out)
     print(f"picture, table and everything behind them: {asked.out}/{bench.name}.png, .md, .json")
-    return 1 if found.deceived else 0
+    return 1 if fallen else 0
 
 
 def _parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
@@ -56,12 +55,15 @@ def _parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fdt bench", description=__doc__, **style)
     verbs = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
     for bench in benches:
-        about = (type(bench).__doc__ or "").strip()
-        own = verbs.add_parser(bench.name, help=about, description=about, **style)
+        about = inspect.getdoc(bench) or ""
+        own = verbs.add_parser(bench.name, help=about.partition("\n\n")[0], description=about, **style)
         short, full = bench.seeds
         own.add_argument("--seeds", type=_positive, help=f"seeds of the measurement ({short}; with --full {full})")
-        own.add_argument("--full", action="store_true", help=f"{full} seeds, and --tune")
-        own.add_argument("--tune", action="store_true", help="choose each arm's rate afresh, on a seed of its own")
+        if len(bench.grid) > 1:
+            own.add_argument("--full", action="store_true", help=f"{full} seeds, and --tune")
+            own.add_argument("--tune", action="store_true", help="choose each arm's rate afresh, on a seed of its own")
+        else:
+            own.add_argument("--full", action="store_true", help=f"{full} seeds")
         own.add_argument("--out", type=Path, help=f"where runs and results go (runs/{bench.name})")
         arms, settings = list(bench.arms), list(bench.settings)
         own.add_argument("--arms", nargs="+", choices=arms, default=arms, help="only these, and the base")

@@ -1,4 +1,4 @@
-"""What every bench is made of: jobs, which are real runs, and what is compared with what."""
+"""What every bench is made of: jobs, which are real runs, and a way to read what they left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ TUNING_SEED = 1000
 """Seed of the world and of all draws on which rates are chosen; evaluation seeds count from 0."""
 
 Outcome = dict[str, Any]
-"""What one job left: job, seconds, right and prompts [P] (held-out, at the end), steps and heldout (while learning)."""
+"""What one job left: job, seconds, right, prompts and confidence [P] (held-out, at the end; None: no confidence
+that can be read), steps and heldout (while learning)."""
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Rollouts spent [n], and a share [n] at each of these places."""
 
@@ -79,51 +80,30 @@ class Job(ABC):
 
 
 class Bench(ABC):
-    """What is run and compared. Running, resuming, intervals, tables and pictures are shared."""
+    """What is run; its docstring explains it in ``--help``. Running and resuming are shared, and so is how most benches
+    are read (`fdt.bench.compare.Comparison`)."""
 
     name: str
     job: type[Job]
     arms: tuple[str, ...]
     settings: dict[str, dict[str, Any]]
     grid: tuple[float, ...]
-    """Learning rates tried for every arm, the same for each."""
+    """Learning rates tried for every arm, the same for each; with one alone, nothing is tuned."""
     rates: dict[str, dict[str, float]]
     """What is used without `--tune`, for each setting and arm."""
     seeds: tuple[int, int]
     """Of the short form, and of the full one."""
-    rival: str
-    """The arm whose end the others are timed against."""
-    pairs: dict[str, tuple[tuple[str, str], ...]]
-    """Arms that are subtracted, for each name that `values` gives."""
-    words: dict[str, str]
-    """level: heading of what is measured · prompts: what the held-out ones are · curve, share: title and axis of the
-    learning curves · bars: title of the held-out levels."""
-    notes: dict[str, str]
-    """What an arm is, where its name does not say it."""
-
     def able(self, setting: str) -> Sequence[str]:
         """The arms that this setting can tell apart from another setting's."""
         return self.arms
 
     @abstractmethod
-    def curve(self, run: Outcome) -> Curve:
-        """How one run learned."""
+    def report(self, outcomes: list[Outcome], folder: Path) -> list[str]:
+        """Prints what was found, and writes it to ``NAME.json``, ``NAME.md`` and ``NAME.png`` in a folder.
 
-    @abstractmethod
-    def band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lower and upper edge [n] of what is drawn around the mean curve of one arm's runs."""
-
-    def values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
-        """What pairs are compared by: a value for each held-out prompt, under a name."""
-        return {"all": np.array(run["right"], dtype=np.float64)}
-
-    def deceived(self, found: Sequence[Any]) -> list[str]:
-        """Guards that fell, by the differences: reasons not to believe the table, one line each."""
-        return []
-
-    def tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
-        """Further tables: heading and lines of cells."""
-        return []
+        Returns:
+            Guards that fell: reasons not to believe the tables, one line each.
+        """
 
 
 def arms_of(bench: Bench, setting: str, wanted: Sequence[str]) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fdt.bench.base import BASE, Bench, Curve, Outcome
 from fdt.bench.nested import nested_interval
@@ -14,6 +18,50 @@ from fdt.statistics import Interval
 
 MARGIN = 0.02
 """`At least as good` means: worse by less than this, at the interval's lower end."""
+
+
+class Comparison(Bench):
+    """A bench that is read by learning curves, and by paired differences of what its arms came to."""
+
+    rival: str
+    """The arm whose end the others are timed against."""
+    pairs: dict[str, tuple[tuple[str, str], ...]]
+    """Arms that are subtracted, for each name that `values` gives."""
+    words: dict[str, str]
+    """level: heading of what is measured · prompts: what the held-out ones are · curve, share: title and axis of the
+    learning curves · bars: title of the held-out levels."""
+    notes: dict[str, str]
+    """What an arm is, where its name does not say it."""
+
+    @abstractmethod
+    def curve(self, run: Outcome) -> Curve:
+        """How one run learned."""
+
+    @abstractmethod
+    def band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper edge [n] of what is drawn around the mean curve of one arm's runs."""
+
+    def values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
+        """What pairs are compared by: a value for each held-out prompt, under a name."""
+        return {"all": np.array(run["right"], dtype=np.float64)}
+
+    def deceived(self, found: Sequence[Difference]) -> list[str]:
+        """Guards that fell, by the differences: reasons not to believe the table, one line each."""
+        return []
+
+    def report(self, outcomes: list[Outcome], folder: Path) -> list[str]:
+        from fdt.bench.show import as_json, as_markdown, picture, show
+
+        found = Result(self, outcomes)
+        for kind, text in (("json", as_json(found)), ("md", as_markdown(found))):
+            (folder / f"{self.name}.{kind}").write_text(text, encoding="utf-8")
+        picture(found, folder / f"{self.name}.png")
+        show(found)
+        return found.deceived
+
+    def tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
+        """Further tables: heading and lines of cells."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -60,8 +108,9 @@ class Difference:
 class Result:
     """All that a bench found."""
 
-    bench: Bench
+    bench: Comparison
     outcomes: list[Outcome]
+
     @property
     def settings(self) -> list[str]:
         """Those that were run, in the bench's order."""
@@ -82,7 +131,7 @@ class Result:
         return self.bench.deceived(self.differences)
 
 
-def levels(bench: Bench, outcomes: list[Outcome], setting: str) -> list[Level]:
+def levels(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Level]:
     """One row an arm, the base first."""
     found = []
     goals = {run["job"]["seed"]: bench.curve(run)[1][-1] for run in runs_of(outcomes, setting, bench.rival)}
@@ -98,7 +147,7 @@ def levels(bench: Bench, outcomes: list[Outcome], setting: str) -> list[Level]:
     return found
 
 
-def differences(bench: Bench, outcomes: list[Outcome], setting: str) -> list[Difference]:
+def differences(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Difference]:
     """The bench's pairs, paired by seed and prompt, as far as both arms were run from the same seeds."""
     found = []
     for over, pairs in bench.pairs.items():

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdt.bench import base
-from fdt.bench.base import BASE, Bench, Curve, Outcome
-from fdt.bench.compare import runs_of
+from fdt.bench.base import BASE, Curve, Outcome
+from fdt.bench.compare import Comparison, runs_of
 from fdt.bench.nested import nested_interval
 from fdt.bench.show import cell
 from feedback.types import Episode
@@ -43,7 +43,7 @@ def solved(episode: Episode) -> bool:
     return episode.score == 1.0
 
 
-class Landing(Bench):
+class Landing(Comparison):
     """Where along an episode its return lands, and what that teaches, on FrozenLake."""
 
     name = "credit"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fdt.bench.base import BASE, Bench, Curve, Outcome
-from fdt.bench.compare import Difference
+from fdt.bench.base import BASE, Curve, Outcome
+from fdt.bench.compare import Comparison, Difference
 from fdt.bench.plan import ARMS, COVERED, GRID, LISTENING, PAIRS, RATES, SETTINGS, Job
 from fdt.environments.conventions import Conventions
 
@@ -16,7 +16,7 @@ SMOOTH = 5
 """Steps whose answers are taken together in a learning curve."""
 
 
-class Signals(Bench):
+class Signals(Comparison):
     """Which signal teaches what, on the small world, against fair baselines."""
 
     name = "signals"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fdt.bench.base import BASE, Bench
-from fdt.bench.compare import MARGIN, Difference, Level, Result, runs_of
+from fdt.bench.base import BASE
+from fdt.bench.compare import MARGIN, Comparison, Difference, Level, Result, runs_of
 from fdt.bench.plan import ARMS
 
 Table = tuple[Sequence[str], list[list[str]]]
@@ -141,7 +141,7 @@ def curves(axes: Any, found: Result, setting: str) -> None:
     axes.legend(loc="upper left", ncols=2)
 
 
-def _bars(axes: Any, bench: Bench, rows: list[Level]) -> None:
+def _bars(axes: Any, bench: Comparison, rows: list[Level]) -> None:
     for place, row in enumerate(rows):
         value, low, high = (100 * end for end in (row.right.mean, row.right.low, row.right.high))
         axes.barh(place, value, color=colour(row.arm, bench.arms), alpha=0.85, height=0.65)

@@ -100,7 +100,8 @@ def printing() -> list[logging.StreamHandler]:
 
 
 def measured(folder: Path, base: bool) -> dict[str, Any]:
-    """Held-out verdicts (1 right, 0 wrong, by prompt), which prompts they were, and what was counted while learning."""
+    """Held-out verdicts (1 right, 0 wrong, by prompt), which prompts they were, how sure the answers were (None: they
+    did not say, or not so that it can be read), and what was counted while learning."""
     from fdt.bench.watch import FILE
 
     lines = (folder / "eval" / ("validate.jsonl" if base else "last.jsonl")).read_text(encoding="utf-8").splitlines()
@@ -109,5 +110,6 @@ def measured(folder: Path, base: bool) -> dict[str, Any]:
     return {
         "right": [record["score"] for record in records],
         "prompts": [record["id"] for record in records],
+        "confidence": [record["scores"].get("confidence") for record in records],
         **watched,
     }

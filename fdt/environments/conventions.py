@@ -3,7 +3,8 @@
 The prompt names a user and four digits. The right answer is the list transformed by that user's convention, which no
 prompt reveals. A policy may say first which convention it follows (`reversed: 2413`); what counts is the list. A score
 says right or wrong; a critique names the convention, for some users only, and sometimes the wrong one. Whoever guesses
-is right once in eight answers.
+is right once in eight answers. Users may waver, some more than others: then nobody can be sure, and a policy may say
+how sure it is on a second line (`Confidence: 0.7`).
 """
 
 from __future__ import annotations
@@ -57,13 +58,18 @@ class Conventions(Environment):
     """Control: each critique is one meant for another user, drawn afresh."""
     corrected: bool = False
     """Every answer comes back with the right one, as a revision to imitate."""
+    wavering: float = 0.0
+    """Chance that the least steady user wants another convention than theirs; drawn for each answer, and what is right
+    then and what a critique names follow the wish. The other users' chances lie evenly between it and 0."""
+    moods: int = 0
+    """Seed of who wavers how much, and of their wishes."""
     world: int = 0
     """Seed of who has which convention and who criticises."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.users <= len(USERS):
             raise ValueError(f"Conventions.users: got {self.users}, expected 2 to {len(USERS)}")
-        for name in ("coverage", "noise", "scored"):
+        for name in ("coverage", "noise", "scored", "wavering"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Conventions.{name}: got {getattr(self, name)}, expected a share from 0 to 1")
 
@@ -80,6 +86,18 @@ class Conventions(Environment):
         count = round(self.coverage * self.users)
         return frozenset(random.Random(f"vocal {self.world}").sample(USERS[: self.users], count))
 
+    @property
+    def whims(self) -> dict[str, float]:
+        """The chance of each of n users to want another convention than theirs: `wavering` times 1/n, 2/n, ... 1."""
+        order = random.Random(f"whims {self.moods}").sample(USERS[: self.users], self.users)
+        return {user: self.wavering * (place + 1) / self.users for place, user in enumerate(order)}
+
+    def wish(self, user: str, chance: random.Random) -> str:
+        """The convention that a user wants this time: theirs, or by their whim another, all others alike."""
+        habit = self.habits[user]
+        others = [other for other in CONVENTIONS if other != habit]
+        return habit if chance.random() >= self.whims[user] else chance.choice(others)
+
     def tasks(self, split: str, count: int, seed: int) -> list[Task]:
         """Pairs of a user and a list, without repetition; a list belongs to one split, whoever asks."""
         digits, habits = lists(split), self.habits
@@ -89,12 +107,13 @@ class Conventions(Environment):
 
     def start(self, task: Task, seed: int) -> Session:
         """The user's reactions; chance is a function of the world, the task and the seed."""
-        return Asked(self, task, random.Random(f"{self.world} {task.key} {seed}"))
+        wanted = self.wish(task.meta["user"], random.Random(f"wish {self.moods} {task.key} {seed}"))
+        return Asked(self, task, wanted, random.Random(f"{self.world} {task.key} {seed}"))
 
-    def critique(self, user: str, digits: str, chance: random.Random) -> str:
-        """What a user says: words that fit one convention, not always the right one."""
+    def critique(self, user: str, wanted: str, digits: str, chance: random.Random) -> str:
+        """What a user says: words that fit one convention, not always the one that is wanted."""
         habits = self.habits
-        named = habits[chance.choice([other for other in habits if other != user])] if self.shuffled else habits[user]
+        named = habits[chance.choice([other for other in habits if other != user])] if self.shuffled else wanted
         if chance.random() < self.noise:
             named = chance.choice([other for other in CONVENTIONS if other != named])
         return f"It should be {CONVENTIONS[named](digits) if self.states_answer else named}."
@@ -106,6 +125,8 @@ class Asked(Session):
 
     world: Conventions
     task: Task
+    wanted: str
+    """The convention that is right this time."""
     chance: random.Random
 
     def __post_init__(self) -> None:
@@ -116,14 +137,15 @@ class Asked(Session):
         user, digits = self.task.meta["user"], self.task.meta["digits"]
         # Drawn in any case, so that arms that differ in one knob meet the same chance in the others.
         scored = self.chance.random() < self.world.scored or self.task.meta["split"] != "train"
-        words = self.world.critique(user, digits, self.chance)
+        words = self.world.critique(user, self.wanted, digits, self.chance)
+        right = f"{self.wanted}: {CONVENTIONS[self.wanted](digits)}"
         return Reply(feedback=(Feedback(
             source="environment",
             annotator=user,
             name="right",
-            score=verdict(turn.text, self.task) if scored else float("nan"),
+            score=float(stated(turn.text) == stated(right)) if scored else float("nan"),
             text=words if user in self.world.vocal else None,
-            revision=self.task.reference if self.world.corrected else None,
+            revision=right if self.world.corrected else None,
         ),))  # fmt: skip
 
 
@@ -138,13 +160,13 @@ class ExactList(Critic):
 
 
 def verdict(text: str, task: Task) -> float:
-    """1 where what stands after the last colon is the reference's list, but for blanks around it; else 0."""
+    """1 where the list that is stated is the reference's, which follows the user's own convention; else 0."""
     return float(stated(text) == stated(task.reference or ""))
 
 
 def stated(answer: str) -> str:
-    """The list of an answer: what stands after its last colon, or all of it."""
-    return answer.rpartition(":")[2].strip()
+    """The list of an answer: on its first line what stands after the last colon, or all of it; no blanks around it."""
+    return answer.strip().partition("\n")[0].rpartition(":")[2].strip()
 
 
 @lru_cache(maxsize=3)

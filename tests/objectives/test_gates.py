@@ -23,6 +23,7 @@ from objectives import (
     RowWeight,
     SequenceMask,
     SkipFirst,
+    SkipLast,
     TopCovariance,
     TruncatedIS,
     plain,
@@ -95,6 +96,13 @@ def test_skip_first_counts_within_rows_in_any_order():
     assert SkipFirst(2)(batch).tolist() == [0, 0, 1, 0, 0]
     mixed = replace(batch, episode=tensor([1, 0, 1, 0, 1]))
     assert SkipFirst(1)(mixed).tolist() == [0, 0, 1, 1, 1]
+
+
+def test_skip_last_counts_from_the_end_of_each_row():
+    batch = rollouts((3, 2))
+    assert SkipLast(2)(batch).tolist() == [1, 0, 0, 0, 0]
+    mixed = replace(batch, episode=tensor([1, 0, 1, 0, 1]))
+    assert SkipLast(1)(mixed).tolist() == [1, 1, 1, 0, 0]
 
 
 def test_better_and_every():

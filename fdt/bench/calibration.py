@@ -1,0 +1,56 @@
+"""What `fdt bench calibration` runs: a world where nothing is certain, and answers that say how sure they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fdt.bench import base
+from fdt.bench.base import Bench, Outcome
+
+ARMS = ("plain", "brier", "brier_and_critiques", "split", "critiques")
+WORLD = {"users": 4, "wavering": 0.8}
+"""As in the config: users' chances to want another convention than theirs are 0.2, 0.4, 0.6 and 0.8."""
+SETTING = "wavering"
+RATE = 5e-4
+
+
+@dataclass(frozen=True)
+class Stating(base.Job):
+    """A run whose answers say how sure they are; a seed decides who wavers, and all draws."""
+
+    config = "task/confidence"
+    right = "fdt.bench.plan.right"
+
+    def environment(self) -> dict[str, Any]:
+        return {**WORLD, "moods": self.seed}
+
+
+class Calibration(Bench):
+    """Does a Brier reward mend stated confidence, at what price, and what does a sure teacher do?
+
+    Four users waver between conventions, each with a chance of their own, so that no answer is certain: whoever knows
+    every user's habit is right in half of the answers, and should state 0.8 to the steadiest user and 0.2 to the least
+    steady. The policy (tiny-confidence) starts with half of that knowledge and is too sure of it.
+    """
+
+    name = "calibration"
+    job = Stating
+    arms = ARMS
+    settings = {SETTING: WORLD}
+    grid = (RATE,)
+    rates = {SETTING: dict.fromkeys(ARMS, RATE)}
+    seeds = (2, 5)
+
+    def report(self, outcomes: list[Outcome], folder: Path) -> list[str]:
+        from fdt.bench.calibrated import answers, differences, drawn, levels
+        from fdt.bench.reliability import Calibrations, as_json, as_markdown, picture, show
+
+        draws = drawn(outcomes)
+        found = Calibrations(outcomes, levels(outcomes, draws), differences(draws), answers(draws))
+        for kind, text in (("json", as_json(found)), ("md", as_markdown(found))):
+            (folder / f"{self.name}.{kind}").write_text(text, encoding="utf-8")
+        picture(found, folder / f"{self.name}.png")
+        show(found)
+        return []
