@@ -42,6 +42,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, Normalize
+from transformers.utils.logging import disable_progress_bar
 
 from fdt.bench.compare import Result
 from fdt.bench.credit import Job, Landing
@@ -56,6 +57,7 @@ from fdt.turns import TurnLoop
 from objectives import DiscountedTurns, EpisodeReturn, GroupRelative, LastStep
 
 plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90})
+disable_progress_bar()
 
 # %% [markdown]
 # ## A group of walks

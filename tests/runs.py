@@ -35,6 +35,7 @@ def config(folder: Path, mode: str = "on_policy", **changes) -> Path:
         "model": {
             "base": str(model),
             "lora": {"rank": 4},
+            "dtype": "float32",  # the same on every machine, also on one that multiplies bfloat16 natively
             "objective": {"class_path": "objectives.Mix", "init_args": {"terms": {
                 "policy": {"class_path": "objectives.PolicyGradient", "init_args": {"truncate": 2.0}},
                 "distill": {"class_path": "objectives.Distill", "init_args": {"k": 16}},

@@ -27,7 +27,8 @@ def small(name: str, base: Path, root: Path, **data) -> Path:
     content = yaml.safe_load((ROOT / "configs" / "task" / f"{name}.yaml").read_text())
     content["trainer"] |= {"default_root_dir": str(root), "max_steps": 2, "accelerator": "cpu", "devices": 1,
                            "enable_progress_bar": False, "enable_model_summary": False}  # fmt: skip
-    content["model"] |= {"base": str(base / "model"), "lora": {"rank": 4}}
+    # In float32, whatever this machine is fast in: a bfloat16 engine and trainer lie a few thousandths apart.
+    content["model"] |= {"base": str(base / "model"), "lora": {"rank": 4}, "dtype": "float32"}
     held = content["data"]
     held["play"] = held.get("play", {}) | {"tasks": 4, "heldout": 2, "max_turns": 3}
     held["engine"]["init_args"]["max_new_tokens"] = 5

@@ -42,9 +42,9 @@ class Tolerant(Conventions):
 
     def start(self, task: Task, seed: int) -> Session:
         """The user's reactions; chance is a function of the world, the task and the seed."""
-        return _Lenient(self, task, random.Random(f"{self.world} {task.key} {seed}"))
+        return _Lenient(self, task, self.habits[task.meta["user"]], random.Random(f"{self.world} {task.key} {seed}"))
 
-    def critique(self, user: str, digits: str, chance: random.Random) -> str:
+    def critique(self, user: str, wanted: str, digits: str, chance: random.Random) -> str:
         """What a user says: words that fit one of the accepted conventions, not always."""
         meant = self.accepts(user)
         named = chance.choice(meant)
