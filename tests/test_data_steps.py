@@ -56,7 +56,7 @@ def test_three_steps_become_two_rows(tmp_path, capsys):
     (message,) = first["prompt"]
     assert message["role"] == "user" and message["content"].startswith("2 + 3, doubled?\n\nSteps so far:\n(none)\n")
     assert (
-        "Steps so far:\n1. Add 2 and 3,\nwhich is 5.\n\nThink first, inside <think>...</think>."
+        "Steps so far:\n1. Add 2 and 3,\nwhich is 5.\n\nThink first, in a block that a think tag opens and closes."
         in second["prompt"][0]["content"]
     )
     assert (second["reference"], second["step"], second["score"]) == ("Double it: 1. five, 7. ten.", 2, 1.0)
