@@ -13,6 +13,7 @@ import numpy as np
 from fdt.bench.base import BASE, Outcome
 from fdt.bench.calibrated import MARGIN, ORACLE, USEFUL, Answer, Difference, Level, known, stated
 from fdt.bench.calibration import ARMS, RATE
+from fdt.bench.show import printed
 from fdt.calibration import BINS, binned
 
 LEVELS = ("arm", "right, %", "stated, %", "Brier", "ECE, debiased", "AUROC", "unread, %", "s")
@@ -75,22 +76,7 @@ def as_json(found: Calibrations) -> str:
 
 def show(found: Calibrations) -> None:
     """Prints the tables and the notes."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from fdt.table import terminal
-
-    console = terminal()
-    for header, lines in found.tables:
-        grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for heading in header:
-            grid.add_column(Text(heading))
-        for cells in lines:
-            grid.add_row(*map(Text, cells))
-        console.print(grid)
-        console.print()
-    for note in found.notes:
-        console.print(note, markup=False, highlight=False)
+    printed(found.tables, found.notes)
 
 
 def picture(found: Calibrations, path: Path) -> None:

@@ -89,13 +89,18 @@ def as_json(found: Result) -> str:
 
 def show(found: Result) -> None:
     """Prints all tables and the notes."""
+    printed(tables(found), notes(found))
+
+
+def printed(tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]], notes: Sequence[str]) -> None:
+    """Prints tables, each a header and lines of cells, and the notes below them."""
     from rich.table import Table as Grid
     from rich.text import Text
 
     from fdt.table import terminal
 
     console = terminal()
-    for header, lines in tables(found):
+    for header, lines in tables:
         grid = Grid(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for heading in header:
             grid.add_column(Text(heading))
@@ -103,7 +108,7 @@ def show(found: Result) -> None:
             grid.add_row(*map(Text, cells))
         console.print(grid)
         console.print()
-    for note in notes(found):
+    for note in notes:
         console.print(note, markup=False, highlight=False)
 
 
