@@ -18,7 +18,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Coverage and noise of critiques, and share of answers that are scored."""
 LISTENING = ("scores", "both", "gated")
 """Arms that hear scores: the only ones that a sparse setting changes."""
-GRID = (2.5e-4, 5e-4, 1e-3, 2e-3)
+GRID = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
 """Learning rates tried for every arm, the same for each."""
 RATES: dict[str, dict[str, float]] = {
     "headline": dict.fromkeys(ARMS, 1e-3),
