@@ -11,6 +11,7 @@ from typing import Any
 from fdt.errors import UserError
 from fdt.offsets import offsets
 from fdt.row import Row
+from feedback.critics import patterns
 from feedback.grams import Found, load_grams
 
 TAKEN = ("acted", "taught", "shown", "joined")
@@ -62,9 +63,34 @@ class StrategicGrams(Marker):
     """Name of the mark."""
 
     def __post_init__(self) -> None:
-        if self.name in (*TAKEN, EXECUTION, ""):
-            raise UserError("data.marker.name", got=self.name, expected="a name of its own, such as planning")
+        check_name(self.name)
         load_grams(self.file)
 
     def found(self, text: str) -> list[Found]:
         return load_grams(self.file).found(text)
+
+
+@dataclass(frozen=True)
+class Pattern(Marker):
+    """Marks what a regular expression matches: where plans have a form of their own, no grams need to be mined."""
+
+    pattern: str
+    """Read by the package `regex`; the longest search is `feedback.critics.patterns.SECONDS`."""
+    name: str = "planning"
+    """Name of the mark."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        patterns.compiled(self.pattern)
+
+    def found(self, text: str) -> list[Found]:
+        return [Found(match.group(), *match.span()) for match in patterns.every(self.pattern, text)]
+
+
+def check_name(name: str) -> None:
+    """
+    Raises:
+        UserError: where a mark's name is one that every batch has, or that metrics use.
+    """
+    if name in (*TAKEN, EXECUTION, ""):
+        raise UserError("data.marker.name", got=name, expected="a name of its own, such as planning")

@@ -20,7 +20,7 @@ from fdt.collate import Collator
 from fdt.crediting import advantages, check_credit, spread
 from fdt.engines import FORCED
 from fdt.errors import UserError
-from fdt.marks import StrategicGrams
+from fdt.marks import Pattern, StrategicGrams
 from fdt.offsets import offsets
 from fdt.sources import OnPolicy
 from feedback.types import Episode, Feedback, Task, Turn
@@ -250,3 +250,15 @@ def test_a_replay_marks_what_a_file_holds(tmp_path, grams):
     (plan,) = [[round(token["advantage"], 4) for token in record["tokens"]] for record in told
                if record["response"] == "so then 3" and "tokens" in record][:1]  # fmt: skip
     assert plan == [0.6] * 7 + [0.5] * 3
+
+
+def test_a_pattern_marks_what_it_matches():
+    marker = Pattern("[a-z]+:")
+    assert [(item.gram, item.start, item.end) for item in marker.found("first: 12\nthen: 3")] == [("first:", 0, 6), ("then:", 10, 15)]
+    assert Pattern("x*").found("abc") == [], "a match without characters marks nothing"
+
+
+@pytest.mark.parametrize(("pattern", "name", "words"), [("(", "planning", "regular expression"), ("a", "taught", "name of its own")])
+def test_a_pattern_or_name_that_cannot_be_is_refused(pattern: str, name: str, words: str):
+    with pytest.raises((UserError, ValueError), match=words):
+        Pattern(pattern, name)

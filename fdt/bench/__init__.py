@@ -16,6 +16,7 @@ BENCHES = {
     "signals": ("fdt.bench.results", "Signals"),
     "credit": ("fdt.bench.credit", "Landing"),
     "calibration": ("fdt.bench.calibration", "Calibration"),
+    "emphasis": ("fdt.bench.emphasis", "Emphasis"),
 }
 """Where each bench is: module and class."""
 EPILOG = """\
@@ -25,6 +26,7 @@ examples:
   fdt bench signals --settings sparse --arms scores both --seeds 1
   fdt bench credit                         where along an episode its return lands, and what that teaches
   fdt bench calibration                    what a Brier reward and critiques do to stated confidence (some four minutes)
+  fdt bench emphasis --full                do plans, wins or losses deserve more weight? five seeds
 
 Jobs that are finished are kept: the same call again goes on where it was stopped.
 """

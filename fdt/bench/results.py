@@ -16,7 +16,18 @@ SMOOTH = 5
 """Steps whose answers are taken together in a learning curve."""
 
 
-class Signals(Comparison):
+class Sampling(Comparison):
+    """A bench whose learning curves are made of the answers that were sampled while learning."""
+
+    def curve(self, run: Outcome) -> Curve:
+        return curve(run)
+
+    def band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        shares = np.array([curve(run)[1] for run in runs])
+        return shares.min(0), shares.max(0)
+
+
+class Signals(Sampling):
     """Which signal teaches what, on the small world, against fair baselines."""
 
     name = "signals"
@@ -46,13 +57,6 @@ class Signals(Comparison):
 
     def able(self, setting: str) -> Sequence[str]:
         return ARMS if SETTINGS[setting]["scored"] == 1.0 else LISTENING
-
-    def curve(self, run: Outcome) -> Curve:
-        return curve(run)
-
-    def band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        shares = np.array([curve(run)[1] for run in runs])
-        return shares.min(0), shares.max(0)
 
     def values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
         every = super().values(run)["all"]

@@ -24,6 +24,7 @@ class Watch(Callback):
             right: whether a training episode was truly right, whatever its feedback says.
         """
         self.right = right
+        self.before: tuple[Episode, ...] = ()
         self.steps: list[dict[str, Any]] = []
         self.heldout: list[dict[str, Any]] = []
         self.measured: list[dict[str, Any]] = []
@@ -34,7 +35,10 @@ class Watch(Callback):
         whole = outputs["outcome"].batch
         rollouts = whole.rollouts
         imitated = set(rollouts.episode[rollouts.marks["shown"]].tolist())
-        fresh = [episode for row, episode in enumerate(whole.episodes) if row not in imitated]
+        # A rollout that is learned from twice was played once.
+        known = {id(episode) for episode in self.before}
+        fresh = [e for row, e in enumerate(whole.episodes) if row not in imitated and id(e) not in known]
+        self.before = tuple(whole.episodes)
         self.steps.append({
             "rollouts": len(fresh),
             "right": sum(map(self.right, fresh)),

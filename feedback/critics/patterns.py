@@ -56,6 +56,17 @@ def last(pattern: str, text: str) -> Any:
     return match
 
 
+def every(pattern: str, text: str) -> list[Any]:
+    """All matches of `pattern` in `text` that hold a character, in order.
+
+    Raises:
+        TimeoutError: as `search`.
+    """
+    with _timed(pattern):
+        found = compiled(pattern).finditer(text[:LONGEST], timeout=SECONDS)
+        return [match for match in found if match.group()]
+
+
 @contextmanager
 def _timed(pattern: str) -> Iterator[None]:
     try:

@@ -1,0 +1,69 @@
+"""What `fdt bench emphasis` runs: scores alone on the small world, with more weight on plans, on wins or on losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fdt.bench import base
+from fdt.bench.base import BASE
+from fdt.bench.results import Sampling
+
+ARMS = ("even", "planning", "execution", "wins", "losses", "reused", "reused_wide")
+WORLD: dict[str, Any] = {"scored": 1.0}
+SETTING = "scored"
+RATE = 2.5e-4
+"""What `fdt bench signals --full` chose for scores alone."""
+
+
+@dataclass(frozen=True)
+class Job(base.Job):
+    """A run on the small world, where each seed has habits of its own."""
+
+    config = "task/emphasis"
+    right = "fdt.bench.plan.right"
+
+    def environment(self) -> dict[str, Any]:
+        return {**WORLD, "world": self.seed}
+
+
+class Emphasis(Sampling):
+    """Do plans, wins or losses deserve more weight than the rest?
+
+    On the small world an answer names a convention, which is its plan, and then carries it out, which the policy can do
+    from the start. HICRA raises A to A + 0.2 |A| on plans: praise grows and blame shrinks. The arms `wins` and `losses`
+    do the same, and its opposite, on every token, so that what plans gain can be told from what optimism gains. Two
+    further arms learn twice from each rollout, where clipping begins to matter, with equal and with unequal bounds.
+    """
+
+    name = "emphasis"
+    job = Job
+    arms = ARMS
+    settings = {SETTING: WORLD}
+    grid = (RATE,)
+    rates = {SETTING: dict.fromkeys(ARMS, RATE)}
+    seeds = (2, 5)
+    rival = "even"
+    pairs = {
+        "all": (
+            ("even", BASE), ("planning", "even"), ("execution", "even"), ("wins", "even"), ("losses", "even"),
+            ("planning", "wins"), ("planning", "execution"), ("reused_wide", "reused"),
+        )
+    }  # fmt: skip
+    words = {
+        "level": "right",
+        "prompts": "known users, unseen lists, greedy",
+        "curve": "answers while learning",
+        "share": "sampled answers right, %",
+        "bars": "held-out answers",
+    }
+    notes = {
+        BASE: "the policy before training",
+        "even": "every token of an answer receives its advantage A",
+        "planning": "A + 0.2 |A| where the convention is named (HICRA)",
+        "execution": "A + 0.2 |A| on the digits instead",
+        "wins": "A + 0.2 |A| on every token",
+        "losses": "A - 0.2 |A| on every token",
+        "reused": "two updates from each rollout, clipped at 0.8 and 1.2",
+        "reused_wide": "the same, clipped at 0.8 and 1.28 (DAPO)",
+    }
