@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.errors import UserError
 from fdt.experience import Experience
 from fdt.learner import Learner
+from fdt.quiet import quiet
 from fdt.refusals import check_checkpoint, check_trainer, root_cause
 from fdt.shipped import resolve_arguments
 
@@ -169,28 +169,3 @@ def main(argv: list[str]) -> int:
         return status
     launch(argv)
     return 0
-
-
-NOISE = (
-    ".*does not have many workers.*",
-    ".*exists and is not empty.*",
-    ".*Trying to infer the `batch_size`.*",
-    ".*LightningCLI's args parameter is intended.*",
-    ".*is_gradient_checkpointing.*",
-    ".*LeafSpec.*",
-    ".*module\\(s\\) in eval mode.*",
-    ".*Using ModelCheckpoint with manual optimization.*",
-    ".*resuming from a checkpoint that ended before the epoch ended.*",
-)
-
-
-def quiet() -> None:
-    """Silences advice that does not apply here (our loaders make experience; steps are resumed exactly) and prints
-    the warnings that remain as one line each."""
-    from transformers.utils.logging import disable_progress_bar
-
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message=message)
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
-    disable_progress_bar()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -143,3 +143,17 @@ def test_error_survives_pickling():
 
     error = UserError("no such model", got="x", remedy="Check the path.")
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "no such model: got 'x'. Check the path."
+
+
+def test_praise_of_other_packages_is_left_out_and_news_are_not(caplog: pytest.LogCaptureFixture):
+    import logging
+
+    from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+    from fdt.quiet import quiet
+
+    quiet()
+    with caplog.at_level(logging.INFO):
+        rank_zero_info("💡 Tip: For seamless cloud uploads, try installing something")
+        rank_zero_info("step 3: rolled back")
+    assert [record.getMessage() for record in caplog.records] == ["step 3: rolled back"]

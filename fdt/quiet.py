@@ -1,0 +1,38 @@
+"""What libraries say at each start and nobody needs to read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+NOISE = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*Trying to infer the `batch_size`.*",
+    ".*LightningCLI's args parameter is intended.*",
+    ".*is_gradient_checkpointing.*",
+    ".*LeafSpec.*",
+    ".*module\\(s\\) in eval mode.*",
+    ".*Using ModelCheckpoint with manual optimization.*",
+    ".*resuming from a checkpoint that ended before the epoch ended.*",
+)
+
+
+def quiet() -> None:
+    """Silences advice that does not apply here (our loaders make experience; steps are resumed exactly) and prints
+    the warnings that remain as one line each."""
+    from lightning.pytorch.utilities.rank_zero import rank_zero_module
+    from transformers.utils.logging import disable_progress_bar
+
+    rank_zero_module.log.addFilter(no_tip)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def no_tip(record: logging.LogRecord) -> bool:
+    """Whether a line of Lightning's is more than praise of another package."""
+    return "Tip: For seamless" not in str(record.msg)
