@@ -1,0 +1,112 @@
+"""Does a judge judge better when it reasons before its verdict? SmolLM2 on sums, one right and one near answer to each.
+
+    python benchmarks/reasoning_judge.py
+    python benchmarks/reasoning_judge.py --sums 64 --model FOLDER
+
+For each bundled held-out sum the judge sees the right answer and one that is off by 1, 2 or 10, and is asked whether it is
+right; its score is log P("Yes") - log P("No"). *At once*: it answers directly. *After reasoning*: it first works the sum out
+in its own words (greedy, ``--tokens`` at most), then is asked the same. *Pairs*: share of the sums whose right answer scores
+higher, ties count half. Changes are paired by sum; intervals: 95 %, bootstrap over sums.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fdt.batch import View
+from fdt.calibration import auroc
+from fdt.engines import HuggingFace
+from fdt.policy import Policy
+from fdt.shipped import sample
+from fdt.statistics import Interval, mean_interval, paired_difference
+from fdt.text import prompt_ids
+from feedback.types import Message
+
+OFF = (-10, -2, -1, 1, 2, 10)
+WORDS = ("Yes", "No")
+
+
+def questions(count: int) -> list[tuple[str, str, str]]:
+    """Sums, each with its right answer and a near one."""
+    chance, found = random.Random(0), []
+    for line in sample("sums_heldout.jsonl").read_text(encoding="utf-8").splitlines()[:count]:
+        row = json.loads(line)
+        right = int(row["reference"])
+        near = [right + off for off in OFF if right + off >= 0]
+        found.append((row["expression"], str(right), str(chance.choice(near))))
+    return found
+
+
+def verdict(policy: Policy, talks: list[list[Message]]) -> NDArray[np.float64]:
+    """How much likelier "Yes" is than "No" as the next word of each conversation [n], nats."""
+    found = []
+    for word in WORDS:
+        target = policy.tokenizer(word, add_special_tokens=False)["input_ids"][:1]
+        contexts = [(prompt_ids(talk, policy.tokenizer), target) for talk in talks]
+        parts = [policy.score(View.of(contexts[n : n + 32], policy.tokenizer.eos_token_id)).log_probs
+                 for n in range(0, len(contexts), 32)]  # fmt: skip
+        found.append(torch.cat(parts).float())
+    return (found[0] - found[1]).double().numpy()
+
+
+def at_once(sum_: str, answer: str) -> list[Message]:
+    return [{"role": "user", "content": f"What is {sum_}? Somebody answered {answer}. Is that right? Say Yes or No."}]
+
+
+def reasoned(sum_: str, answer: str, thought: str) -> list[Message]:
+    return [{"role": "user", "content": f"What is {sum_}?"}, {"role": "assistant", "content": thought},
+            {"role": "user", "content": f"Somebody answered {answer}. Is that right? Say Yes or No."}]  # fmt: skip
+
+
+def line(name: str, right: NDArray[np.float64], wrong: NDArray[np.float64], before: NDArray[np.float64] | None) -> str:
+    """One row of the table."""
+
+    def points(value: Interval, sign: str = "") -> str:
+        return f"{100 * value.mean:{sign}.1f} [{100 * value.low:{sign}.1f}, {100 * value.high:{sign}.1f}]"
+
+    won = wins(right, wrong)
+    area = auroc(1 / (1 + np.exp(-np.concatenate([right, wrong]))), np.repeat([1.0, 0.0], len(right)))
+    change = "" if before is None else points(paired_difference(before, won), "+")
+    return f"| {name} | {points(mean_interval(won))} | {change} | {area:.3f} |"
+
+
+def wins(right: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each pair 1 where the right answer scores higher, 0.5 for equals, else 0."""
+    return (right > wrong) + 0.5 * (right == wrong)
+
+
+@torch.no_grad()
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--sums", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=48, help="most tokens of reasoning")
+    asked = parser.parse_args()
+    policy = Policy(asked.model).eval()
+    given = questions(asked.sums)
+    prompts = [prompt_ids([{"role": "user", "content": f"What is {sum_}?"}], policy.tokenizer) for sum_, _, _ in given]
+    drawn = HuggingFace(asked.tokens).generate(policy, prompts, None)
+    thoughts = [policy.tokenizer.decode(list(one.ids), skip_special_tokens=True).strip() for one in drawn]
+    direct = [verdict(policy, [at_once(row[0], row[place]) for row in given]) for place in (1, 2)]
+    later = [verdict(policy, [reasoned(row[0], row[place], thought) for row, thought in zip(given, thoughts, strict=True)])
+             for place in (1, 2)]  # fmt: skip
+    named = [row[1] in thought for row, thought in zip(given, thoughts, strict=True)]
+    print(f"{len(given)} sums; the judge's own reasoning holds the right answer in {100 * np.mean(named):.1f} %\n")
+    print("| judge | pairs, % | change, points | AUROC |\n|---|--:|--:|--:|")
+    print(line("at once", *direct, None))
+    print(line("after reasoning", *later, wins(*direct)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

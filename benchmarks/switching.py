@@ -1,0 +1,92 @@
+"""Does a penalty on switching thoughts (TIP, arXiv 2501.18585) help? SmolLM2 thinks aloud about sums, with and without it.
+
+    python benchmarks/switching.py
+    python benchmarks/switching.py --model FOLDER --sums 64 --tokens 512
+
+Both arms draw answers to the same sums from the same seed at temperature 1 with `fdt.engines.HuggingFace`; one has
+`switching: SwitchPenalty` with the paper's alpha 3 and beta 600. An answer's last number counts. A thought is right where
+the right number stands in it. Changes are paired by sum; intervals: 95 %, bootstrap over sums. Where answers hold hardly a
+switch there is nothing to penalise, and the last column says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from fdt.engines import HuggingFace, SwitchPenalty
+from fdt.policy import Policy
+from fdt.shipped import sample
+from fdt.statistics import Interval, mean_interval, paired_difference
+from fdt.text import prompt_ids
+from fdt.thoughts import Thinking, thoughts, underthinking
+
+ASKED = "What is {}? Think step by step, check your result another way, and end with the number."
+
+
+def rows(count: int) -> list[tuple[str, str]]:
+    """Sums with their references."""
+    lines = sample("sums_heldout.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    return [(row["expression"], row["reference"]) for row in map(json.loads, lines)]
+
+
+def numbers(text: str) -> list[str]:
+    return re.findall(r"\d+", text.replace(",", ""))
+
+
+def judged(text: str, reference: str, tokenizer) -> tuple[Thinking, int]:
+    """How an answer thought, and how often it switched."""
+    parts = thoughts(text)
+    length = len(tokenizer(text)["input_ids"])
+    useful = None
+    for place, part in enumerate(parts):
+        if reference in numbers(part):
+            useful = min(length, sum(len(tokenizer(piece)["input_ids"]) for piece in parts[: place + 1]))
+            break
+    return Thinking(numbers(text)[-1:] == [reference], length, useful), len(parts) - 1
+
+
+def told(value: Interval, scale: float, sign: str = "") -> str:
+    return f"{scale * value.mean:{sign}.2f} [{scale * value.low:{sign}.2f}, {scale * value.high:{sign}.2f}]"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--sums", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=128, help="most tokens of an answer")
+    parser.add_argument("--alpha", type=float, default=3.0)
+    parser.add_argument("--beta", type=int, default=600)
+    asked = parser.parse_args()
+    policy, given = Policy(asked.model).eval(), rows(asked.sums)
+    prompts = [prompt_ids([{"role": "user", "content": ASKED.format(text)}], policy.tokenizer) for text, _ in given]
+    found = {}
+    for name, penalty in (("none", None), ("TIP", SwitchPenalty(asked.alpha, asked.beta))):
+        with torch.no_grad():
+            drawn = HuggingFace(asked.tokens, switching=penalty).generate(policy, prompts, 0)
+        texts = [policy.tokenizer.decode(list(one.ids), skip_special_tokens=True) for one in drawn]
+        found[name] = [judged(text, right, policy.tokenizer) for text, (_, right) in zip(texts, given, strict=True)]
+    print("| penalty | right, % | change, points | switches an answer | change | underthinking | answers that switch |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    right = {name: [float(one.correct) for one, _ in own] for name, own in found.items()}
+    switches = {name: [float(count) for _, count in own] for name, own in found.items()}
+    for name, own in found.items():
+        changes = ["", ""] if name == "none" else [
+            told(paired_difference(right["none"], right[name]), 100, "+"),
+            told(paired_difference(switches["none"], switches[name]), 1, "+"),
+        ]  # fmt: skip
+        cells = (name, told(mean_interval(right[name]), 100), changes[0], told(mean_interval(switches[name]), 1), changes[1],
+                 f"{underthinking([one for one, _ in own]):.3f}", sum(count > 0 for count in switches[name]))  # fmt: skip
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
