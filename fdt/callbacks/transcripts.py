@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from feedback.rewriter import STATUS
 
 
 class Transcripts(Callback):
-    """Appends to ``transcripts.jsonl``; ``tokens`` (log-prob, teacher's log-prob, advantage) for the first rows of a step."""
+    """Appends to ``transcripts.jsonl``; ``tokens`` (log-prob, teacher's log-prob, advantage) for some rows of a step:
+    those that a teacher scored go first, and each prompt once before any twice."""
 
     def __init__(self, token_rows: int = 2, every_n_steps: int = 1) -> None:
         """
@@ -47,16 +49,15 @@ class Transcripts(Callback):
     def _records(self, trainer: Trainer, learner: LightningModule, outcome: Any) -> list[dict[str, Any]]:
         batch, tokenizer = outcome.batch, learner.policy.tokenizer
         actions = [n for n, e in enumerate(batch.episodes) if not self._imitated(batch, n)]
-        told = 0
         records = []
         values = outcome.by_row() if actions else {}
+        told = set(telling(batch, [row for row in actions if row in values])[: self.token_rows])
         for place, row in enumerate(actions):
             record = self._record(trainer, batch.episodes[row], place)
             own = batch.rollouts.advantages[batch.rollouts.episode == row]
             record["advantage"] = float(own[0]) if len(own) else 0.0
-            if told < self.token_rows and row in values:
+            if row in told:
                 record["tokens"] = token_view(batch.student, row, values[row], tokenizer)
-                told += 1
             records.append(record)
         return records
 
@@ -82,6 +83,18 @@ class Transcripts(Callback):
             "revision_status": episode.meta.get(STATUS),
             **course(episode),
         }
+
+
+def telling(batch: Any, rows: list[int]) -> list[int]:
+    """The rows of a batch in the order in which their tokens are worth showing."""
+    taught = set(batch.rollouts.episode[batch.rollouts.marks["taught"]].tolist())
+    told: Counter[tuple[bool, str]] = Counter()
+    ranked = []
+    for row in rows:
+        kind = (row not in taught, batch.episodes[row].task.key)
+        ranked.append((kind[0], told[kind], row))
+        told[kind] += 1
+    return [row for *_, row in sorted(ranked)]
 
 
 def _judges(episode: Any) -> list[dict[str, str | None]]:

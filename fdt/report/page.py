@@ -19,7 +19,7 @@ from fdt.report.ledger import NO_EFFECT, ledger
 from fdt.report.reliability import TITLE as CALIBRATION_FIGURE
 from fdt.report.samples import as_text, samples
 from fdt.report.settings import settings
-from fdt.report.tokens import LEVELS, VIEWS, coefficients, pick, scales, shade
+from fdt.report.tokens import LEVELS, STEP, VIEWS, coefficients, pick, scales, shade
 from fdt.runs import Run
 from fdt.statistics import Interval
 from fdt.table import KINDS, UNKNOWN, Row, Table, interval_text
@@ -54,6 +54,7 @@ def render(
         ledger_figure=images.get(LEDGER_FIGURE),
         views=VIEWS,
         levels=range(1, LEVELS + 1),
+        ratio=f"{STEP:g}",
         scales=scales([shown for _, _, several in episodes for shown in several]),
         arms=[arm for arm in episodes if arm[2]],
         no_effect=NO_EFFECT,

@@ -13,6 +13,7 @@ from fdt.runs import Record, Run
 SHOWN = 6  # episodes an arm
 LONGEST = 600  # tokens an episode
 LEVELS = 4  # shades to either side of zero
+STEP = 3.0  # each shade stands for values this many times those of the one before: one signal may be far louder
 # What the page shows of an episode; a record that lacks one shows none.
 NUMBERS = ("step", "score", "advantage")
 TEXTS = ("prompt", "critique", "teacher_prompt", "revision", "revision_status")
@@ -100,8 +101,13 @@ def shade(value: float, scale: float) -> str:
     """Class suffix of a token's colour: ``p1`` .. ``p4`` for more likely, ``n1`` .. ``n4`` for less, else ``z``."""
     if not isfinite(value):
         return "z"
-    step = round(LEVELS * min(abs(value) / scale, 1.0))
+    step = sum(abs(value) >= least for least in floors(scale))
     return "z" if step == 0 else f"{'p' if value > 0 else 'n'}{step}"
+
+
+def floors(scale: float) -> list[float]:
+    """The least |value| of each shade, the palest first."""
+    return [scale / STEP ** (LEVELS - level) for level in range(1, LEVELS + 1)]
 
 
 def _shown(record: Record, weights: Weights) -> Shown:

@@ -59,9 +59,10 @@ def test_coefficients_come_from_the_config():
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0.0, "z"), (float("nan"), "z"), (2.0, "p4"), (9.0, "p4"), (-1.0, "n2"), (0.2, "z"), (0.3, "p1"), (-9.0, "n4")],
+    [(0.0, "z"), (float("nan"), "z"), (2.0, "p4"), (9.0, "p4"), (-1.0, "n3"), (0.07, "z"), (0.08, "p1"), (0.3, "p2"), (-9.0, "n4")],
 )
 def test_shades(value, expected):
+    """2, 2/3, 2/9, 2/27: a quiet signal beside a loud one still has a colour."""
     assert shade(value, 2.0) == expected
 
 
