@@ -77,6 +77,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "confidence")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     asked_for, more = parser.parse_known_args()
     out = asked_for.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -86,11 +87,12 @@ def main() -> int:
     print("| arm | answers | state one | right, % | Brier | ECE, debiased | AUROC | |\n|---|--:|--:|--:|--:|--:|--:|---|")
     for seed in range(asked_for.seeds):
         folder = out / f"seed-{seed}"
-        if not all((folder / arm / "eval" / "last.jsonl").exists() for arm in ARMS):
-            fdt("fit", "-c", "task/sums_confidence", f"--model.base={base}", f"--trainer.default_root_dir={folder}",
+        if not all((folder / arm / "eval" / "last.jsonl").exists() for arm in asked_for.arms):
+            fdt("fit", "-c", "task/sums_confidence", f"--arms=[{', '.join(asked_for.arms)}]", f"--model.base={base}",
+                f"--trainer.default_root_dir={folder}",
                 f"--data.file={out / 'warm.jsonl'}", f"--data.heldout={out / 'heldout.jsonl'}",
                 f"--data.seed={seed}", f"--model.seed={seed}", *more)  # fmt: skip
-        print(*map(line, calibrations([read_run(folder / arm) for arm in ARMS])), sep="\n", flush=True)
+        print(*map(line, calibrations([read_run(folder / arm) for arm in asked_for.arms])), sep="\n", flush=True)
     return 0
 
 

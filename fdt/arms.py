@@ -30,7 +30,12 @@ class Arms:
 
 
 def read_arms(argv: list[str]) -> Arms | None:
-    """The arms of a ``fit`` command, or None where it has none (or has switched them off with ``--arms=null``)."""
+    """The arms of a ``fit`` command, or None where it has none (or has switched them off with ``--arms=null``); of the
+    config's arms some with ``--arms='[scores, both]'``.
+
+    Raises:
+        UserError: where they are neither, or a name is none of the config's.
+    """
     if not argv or argv[0] != "fit" or any(a.split("=")[0] in PASSIVE for a in argv) or "LOCAL_RANK" in os.environ:
         return None
     arms, root = None, "runs/fdt"
@@ -40,12 +45,27 @@ def read_arms(argv: list[str]) -> Arms | None:
         root = (content.get("trainer") or {}).get("default_root_dir", root)
     for name, value in flags(argv):
         if name == "--arms":
-            arms = yaml.safe_load(value)
+            asked = yaml.safe_load(value)
+            arms = some(arms, asked) if isinstance(asked, list) else asked
         if name == "--trainer.default_root_dir":
             root = value
     if arms is not None and not (isinstance(arms, dict) and all(isinstance(v, dict) for v in arms.values())):
         raise UserError("arms", got=str(arms)[:80], expected="a mapping of names to mappings of overrides", key="arms")
     return Arms(arms, Path(root)) if arms else None
+
+
+def some(arms: Any, names: list[Any]) -> dict[str, Any]:
+    """Those of a config's arms that are named, in the order of the names.
+
+    Raises:
+        UserError: where one is not there, or none is named.
+    """
+    known = arms if isinstance(arms, dict) else {}
+    wrong = [name for name in names if name not in known]
+    if wrong or not names:
+        raise UserError("--arms", got=str(wrong or names), expected=f"names among {', '.join(known) or 'no arms'}",
+                        key="arms")  # fmt: skip
+    return {name: known[name] for name in names}
 
 
 def run_arms(argv: list[str], arms: Arms) -> int:

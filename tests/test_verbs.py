@@ -168,3 +168,18 @@ def test_a_prompt_that_stands_twice_among_the_held_out_ones_is_measured_twice(tm
     run = quick("predict", "-c", config(tmp_path, data__heldout=str(held)))
     assert run.returncode == 0, run.stderr[-2000:]
     assert len(lines(tmp_path / "run" / "predictions.jsonl")) == 3
+
+
+def test_some_arms_of_a_config_by_name(tmp_path: Path):
+    from fdt.arms import read_arms
+
+    path = tmp_path / "three.yaml"
+    path.write_text("arms: {one: {model: {seed: 1}}, two: {}, three: {}}\n")
+    argv = ["fit", "-c", str(path)]
+    assert list(read_arms(argv).overrides) == ["one", "two", "three"]
+    assert read_arms([*argv, "--arms=[three, one]"]).overrides == {"three": {}, "one": {"model": {"seed": 1}}}
+    assert read_arms([*argv, "--arms", "[two]"]).overrides == {"two": {}}
+    assert read_arms([*argv, "--arms=null"]) is None
+    for wrong in ("[four]", "[]"):
+        with pytest.raises(UserError, match="one, two, three"):
+            read_arms([*argv, f"--arms={wrong}"])
