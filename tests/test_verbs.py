@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from fdt.__main__ import main
+from fdt.errors import UserError
 from fdt.shipped import names
 from tests.runs import ROOT, config, fdt, quick
 

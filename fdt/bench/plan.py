@@ -10,23 +10,27 @@ from fdt.bench.base import BASE
 from fdt.environments.conventions import verdict
 from feedback.types import Episode
 
-ARMS = ("scores", "critiques", "both", "gated", "rewrites", "references", "stated", "shuffled")
+ARMS = ("scores", "critiques", "both", "faded", "gated", "rewrites", "references", "stated", "shuffled")
 SETTINGS: dict[str, dict[str, Any]] = {
     "headline": {"coverage": 0.6, "noise": 0.1, "scored": 1.0},
     "sparse": {"coverage": 0.6, "noise": 0.1, "scored": 0.05},
 }
 """Coverage and noise of critiques, and share of answers that are scored."""
-LISTENING = ("scores", "both", "gated")
+LISTENING = ("scores", "both", "faded", "gated")
 """Arms that hear scores: the only ones that a sparse setting changes."""
 GRID = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
 """Learning rates tried for every arm, the same for each."""
 RATES: dict[str, dict[str, float]] = {
-    "headline": dict.fromkeys(ARMS, 1e-3),
-    "sparse": dict.fromkeys(LISTENING, 1e-3),
-}
-"""What is used without `--tune`: the middle of the grid for every arm, until a full run has chosen."""
+    "headline": {
+        "scores": 2.5e-4, "critiques": 5e-4, "both": 1e-3, "faded": 5e-4, "gated": 5e-4, "rewrites": 2.5e-4,
+        "references": 5e-4, "stated": 1.25e-4, "shuffled": 2.5e-4,
+    },
+    "sparse": {"scores": 1.25e-4, "both": 5e-4, "faded": 5e-4, "gated": 5e-4},
+}  # fmt: skip
+"""What is used without `--tune`: what the full run of 2026-11-26 chose on the tuning seed."""
 PAIRS = (
-    ("scores", BASE), ("critiques", "scores"), ("both", "scores"), ("both", "critiques"), ("gated", "both"),
+    ("scores", BASE), ("critiques", "scores"), ("both", "scores"), ("both", "critiques"),
+    ("faded", "scores"), ("faded", "critiques"), ("faded", "both"), ("gated", "both"),
     ("rewrites", "critiques"), ("stated", "critiques"), ("references", "critiques"), ("shuffled", BASE),
 )  # fmt: skip
 COVERED = (("critiques", "scores"), ("both", "critiques"))

@@ -51,6 +51,7 @@ class Signals(Sampling):
         "references": "shown every right answer: a bound, not a rival",
         "stated": "critiques that are the bare answer",
         "shuffled": "critiques meant for other users: the control",
+        "faded": "both at first; the critique's weight is gone after half of the steps",
         "gated": "critique where wrong, else score",
         "rewrites": "imitates its own accepted rewrites",
     }
