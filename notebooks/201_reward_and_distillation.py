@@ -145,12 +145,14 @@ plt.show()
 # answers there follow whatever the policy happens to favour.
 #
 # **Scores alone** know no such line. Whoever is answered rightly by luck, once in eight, is praised for it, and the
-# luck is repeated. That takes longer, and some users are not found in so few steps.
+# luck is repeated. That starts slowly; at a rate of their own they get far here, silent users included.
 #
-# **Both** need not choose: the rows above the line are filled by words, the rows below by praise.
+# **Both**, added with equal weight, are no sum of the two. The words are the louder signal and set the pace, so that
+# the rows below the line are praised too rarely in so few steps; over five seeds both fell behind scores alone
+# (`docs/results.md`). Where one answer in twenty is scored, the order turns round, and both are far ahead.
 #
 # ## Try it
 #
 # - `Job(SETTING, "shuffled", SEED, 1e-3, STEPS)`: critiques meant for other users. Which column is never dark?
 # - `Job("sparse", "scores", ...)`: one answer in twenty is scored. How far do scores get now?
-# - `fdt bench signals` for all eight arms, three seeds and intervals; `docs/results.md` says what they were here.
+# - `fdt bench signals` for all nine arms, three seeds and intervals; `docs/results.md` says what they were here.
