@@ -29,7 +29,8 @@ from fdt.engines import HuggingFace
 from fdt.environments.corpus import world
 from fdt.environments.search import Search
 from fdt.policy import Policy
-from fdt.statistics import Interval, mean_interval, paired_difference
+from fdt.statistics import mean_interval, paired_difference
+from fdt.table import interval_text
 from fdt.turns import TurnLoop
 from feedback.types import Episode, Message, Task, Turn
 
@@ -141,23 +142,19 @@ def kept(folder: Path, policy: Policy, tasks: Sequence[Task], context: int, budg
     return Row(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def told(value: Interval, scale: float = 100, digits: str = ".1f") -> str:
-    return f"{scale * value.mean:{digits}} [{scale * value.low:{digits}}, {scale * value.high:{digits}}]"
-
-
 def table(rows: Sequence[Row]) -> str:
     """Markdown: one line for each way of playing, and the paired differences."""
     lines = ["| context | budget | right, % | answered, % | out of context, % | turns | thoughts closed |",
              "|--:|---|--:|--:|--:|--:|--:|"]  # fmt: skip
     for row in rows:
-        shares = " | ".join(told(mean_interval(values)) for values in (row.right, row.done, row.out))
-        counts = " | ".join(told(mean_interval(values), 1, ".2f") for values in (row.turns, row.forced))
+        shares = " | ".join(interval_text(mean_interval(values), 100, ".1f") for values in (row.right, row.done, row.out))
+        counts = " | ".join(interval_text(mean_interval(values), 1, ".2f") for values in (row.turns, row.forced))
         lines.append(f"| {row.context} | {'each turn' if row.budget else 'none'} | {shares} | {counts} |")
     lines += ["", "| context | with budget - without: right, points | out of context, points |", "|--:|--:|--:|"]
     for context in dict.fromkeys(row.context for row in rows):
         without, with_ = sorted((row for row in rows if row.context == context), key=lambda row: row.budget)
         gaps = (paired_difference(getattr(without, name), getattr(with_, name)) for name in ("right", "out"))
-        lines.append(f"| {context} | {' | '.join(told(gap, 100, '+.1f') for gap in gaps)} |")
+        lines.append(f"| {context} | {' | '.join(interval_text(gap, 100, '+.1f') for gap in gaps)} |")
     return "\n".join(lines)
 
 

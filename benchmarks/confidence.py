@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 from fdt.report.calibration import Calibration, calibrations  # noqa: E402
 from fdt.runs import read_run  # noqa: E402
 from fdt.shipped import sample  # noqa: E402
+from fdt.table import interval_text  # noqa: E402
 
 ARMS = ("correctness", "brier", "brier_and_critiques", "correctness_and_critiques")
 ASKED = " Then state how sure you are, as in: Confidence: 0.7"
@@ -65,11 +66,8 @@ def warm_start(out: Path) -> Path:
 
 def line(found: Calibration) -> str:
     """One row of the table."""
-    def spread(value, scale: float = 1.0) -> str:
-        return f"{scale * value.mean:.3f} [{scale * value.low:.3f}, {scale * value.high:.3f}]"
-
-    cells = (found.label, found.answers, f"{found.stated:.0%}", f"{100 * found.accuracy:.1f}", spread(found.brier),
-             spread(found.debiased), spread(found.auroc), found.alarm or "")  # fmt: skip
+    measured = (interval_text(value, 1, ".3f") for value in (found.brier, found.debiased, found.auroc))
+    cells = (found.label, found.answers, f"{found.stated:.0%}", f"{100 * found.accuracy:.1f}", *measured, found.alarm or "")
     return f"| {' | '.join(map(str, cells))} |"
 
 

@@ -12,7 +12,6 @@ higher, ties count half. Changes are paired by sum; intervals: 95 %, bootstrap o
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 from pathlib import Path
@@ -27,10 +26,11 @@ from fdt.batch import View
 from fdt.calibration import auroc
 from fdt.engines import HuggingFace
 from fdt.policy import Policy
-from fdt.shipped import sample
-from fdt.statistics import Interval, mean_interval, paired_difference
+from fdt.statistics import mean_interval, paired_difference
+from fdt.table import interval_text
 from fdt.text import prompt_ids
 from feedback.types import Message
+from sums import held_out
 
 OFF = (-10, -2, -1, 1, 2, 10)
 WORDS = ("Yes", "No")
@@ -39,11 +39,9 @@ WORDS = ("Yes", "No")
 def questions(count: int) -> list[tuple[str, str, str]]:
     """Sums, each with its right answer and a near one."""
     chance, found = random.Random(0), []
-    for line in sample("sums_heldout.jsonl").read_text(encoding="utf-8").splitlines()[:count]:
-        row = json.loads(line)
-        right = int(row["reference"])
-        near = [right + off for off in OFF if right + off >= 0]
-        found.append((row["expression"], str(right), str(chance.choice(near))))
+    for expression, right in held_out(count):
+        near = [int(right) + off for off in OFF if int(right) + off >= 0]
+        found.append((expression, right, str(chance.choice(near))))
     return found
 
 
@@ -70,14 +68,10 @@ def reasoned(sum_: str, answer: str, thought: str) -> list[Message]:
 
 def line(name: str, right: NDArray[np.float64], wrong: NDArray[np.float64], before: NDArray[np.float64] | None) -> str:
     """One row of the table."""
-
-    def points(value: Interval, sign: str = "") -> str:
-        return f"{100 * value.mean:{sign}.1f} [{100 * value.low:{sign}.1f}, {100 * value.high:{sign}.1f}]"
-
     won = wins(right, wrong)
     area = auroc(1 / (1 + np.exp(-np.concatenate([right, wrong]))), np.repeat([1.0, 0.0], len(right)))
-    change = "" if before is None else points(paired_difference(before, won), "+")
-    return f"| {name} | {points(mean_interval(won))} | {change} | {area:.3f} |"
+    change = "" if before is None else interval_text(paired_difference(before, won), 100, "+.1f")
+    return f"| {name} | {interval_text(mean_interval(won), 100, ".1f")} | {change} | {area:.3f} |"
 
 
 def wins(right: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fdt.shipped import sample
 from fdt.statistics import Interval, share_difference
+from fdt.table import interval_text
 from feedback.critics import Agreement, Arithmetic, Chain, Critic, NumberMatch
 from feedback.readers import read
 from feedback.rewriter import STATUS, Rewriter
@@ -61,11 +62,9 @@ class Line:
     over_random: Interval
 
     def __str__(self) -> str:
-        def points(change: Interval) -> str:
-            return f"{100 * change.mean:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-
         shares = (f"{100 * share:.1f}" for share in (self.coverage, self.accepted, self.drafts, self.same_rows))
-        cells = (self.gate, self.answers, *shares, points(self.over_drafts), points(self.over_random))
+        gaps = (interval_text(gap, 100, "+.1f") for gap in (self.over_drafts, self.over_random))
+        cells = (self.gate, self.answers, *shares, *gaps)
         return f"| {' | '.join(map(str, cells))} |"
 
 

@@ -12,8 +12,6 @@ switch there is nothing to penalise, and the last column says so.
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import sys
 from pathlib import Path
 
@@ -23,38 +21,26 @@ import torch
 
 from fdt.engines import HuggingFace, SwitchPenalty
 from fdt.policy import Policy
-from fdt.shipped import sample
-from fdt.statistics import Interval, mean_interval, paired_difference
+from fdt.statistics import mean_interval, paired_difference
+from fdt.table import interval_text
 from fdt.text import prompt_ids
 from fdt.thoughts import Thinking, thoughts, underthinking
+from feedback.critics.number import NUMBER, last_number
+from sums import held_out
 
 ASKED = "What is {}? Think step by step, check your result another way, and end with the number."
-
-
-def rows(count: int) -> list[tuple[str, str]]:
-    """Sums with their references."""
-    lines = sample("sums_heldout.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-    return [(row["expression"], row["reference"]) for row in map(json.loads, lines)]
-
-
-def numbers(text: str) -> list[str]:
-    return re.findall(r"\d+", text.replace(",", ""))
 
 
 def judged(text: str, reference: str, tokenizer) -> tuple[Thinking, int]:
     """How an answer thought, and how often it switched."""
     parts = thoughts(text)
     length = len(tokenizer(text)["input_ids"])
-    useful = None
+    useful, right = None, last_number(reference)
     for place, part in enumerate(parts):
-        if reference in numbers(part):
+        if right in map(last_number, NUMBER.findall(part)):
             useful = min(length, sum(len(tokenizer(piece)["input_ids"]) for piece in parts[: place + 1]))
             break
-    return Thinking(numbers(text)[-1:] == [reference], length, useful), len(parts) - 1
-
-
-def told(value: Interval, scale: float, sign: str = "") -> str:
-    return f"{scale * value.mean:{sign}.2f} [{scale * value.low:{sign}.2f}, {scale * value.high:{sign}.2f}]"
+    return Thinking(last_number(text) == right, length, useful), len(parts) - 1
 
 
 def main() -> int:
@@ -65,7 +51,7 @@ def main() -> int:
     parser.add_argument("--alpha", type=float, default=3.0)
     parser.add_argument("--beta", type=int, default=600)
     asked = parser.parse_args()
-    policy, given = Policy(asked.model).eval(), rows(asked.sums)
+    policy, given = Policy(asked.model).eval(), held_out(asked.sums)
     prompts = [prompt_ids([{"role": "user", "content": ASKED.format(text)}], policy.tokenizer) for text, _ in given]
     found = {}
     for name, penalty in (("none", None), ("TIP", SwitchPenalty(asked.alpha, asked.beta))):
@@ -79,11 +65,12 @@ def main() -> int:
     switches = {name: [float(count) for _, count in own] for name, own in found.items()}
     for name, own in found.items():
         changes = ["", ""] if name == "none" else [
-            told(paired_difference(right["none"], right[name]), 100, "+"),
-            told(paired_difference(switches["none"], switches[name]), 1, "+"),
+            interval_text(paired_difference(right["none"], right[name]), 100, "+.1f"),
+            interval_text(paired_difference(switches["none"], switches[name]), 1, "+.2f"),
         ]  # fmt: skip
-        cells = (name, told(mean_interval(right[name]), 100), changes[0], told(mean_interval(switches[name]), 1), changes[1],
-                 f"{underthinking([one for one, _ in own]):.3f}", sum(count > 0 for count in switches[name]))  # fmt: skip
+        levels = (interval_text(mean_interval(right[name]), 100, ".1f"), interval_text(mean_interval(switches[name]), 1, ".2f"))
+        waste, switched = underthinking([one for one, _ in own]), sum(count > 0 for count in switches[name])
+        cells = (name, levels[0], changes[0], levels[1], changes[1], f"{waste:.3f}", switched)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
     return 0
 

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from fdt.bench import base
+from fdt.bench import plan
 from fdt.bench.base import BASE
 from fdt.bench.results import Sampling
 
 ARMS = ("even", "planning", "execution", "wins", "losses", "reused", "reused_wide")
-WORLD: dict[str, Any] = {"scored": 1.0}
-SETTING = "scored"
+SETTINGS = {"scored": {"scored": 1.0}}
 RATE = 2.5e-4
 """What `fdt bench signals --full` chose for scores alone."""
 
 
 @dataclass(frozen=True)
-class Job(base.Job):
-    """A run on the small world, where each seed has habits of its own."""
+class Job(plan.Job):
+    """The same world without critiques."""
 
     config = "task/emphasis"
-    right = "fdt.bench.plan.right"
-
-    def environment(self) -> dict[str, Any]:
-        return {**WORLD, "world": self.seed}
+    settings = SETTINGS
 
 
 class Emphasis(Sampling):
@@ -39,9 +34,9 @@ class Emphasis(Sampling):
     name = "emphasis"
     job = Job
     arms = ARMS
-    settings = {SETTING: WORLD}
+    settings = SETTINGS
     grid = (RATE,)
-    rates = {SETTING: dict.fromkeys(ARMS, RATE)}
+    rates = {setting: dict.fromkeys(ARMS, RATE) for setting in SETTINGS}
     seeds = (2, 5)
     rival = "even"
     pairs = {
@@ -50,13 +45,6 @@ class Emphasis(Sampling):
             ("planning", "wins"), ("planning", "execution"), ("reused_wide", "reused"),
         )
     }  # fmt: skip
-    words = {
-        "level": "right",
-        "prompts": "known users, unseen lists, greedy",
-        "curve": "answers while learning",
-        "share": "sampled answers right, %",
-        "bars": "held-out answers",
-    }
     notes = {
         BASE: "the policy before training",
         "even": "every token of an answer receives its advantage A",

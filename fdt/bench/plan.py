@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from fdt.bench import base
 from fdt.bench.base import BASE
@@ -43,9 +43,11 @@ class Job(base.Job):
 
     config = "task/conventions"
     right = "fdt.bench.plan.right"
+    settings: ClassVar[dict[str, dict[str, Any]]] = SETTINGS
+    """What each setting says to the environment."""
 
     def environment(self) -> dict[str, Any]:
-        return {**SETTINGS[self.setting], "world": self.seed}
+        return {**self.settings[self.setting], "world": self.seed}
 
 
 def right(episode: Episode) -> bool:

@@ -17,7 +17,15 @@ SMOOTH = 5
 
 
 class Sampling(Comparison):
-    """A bench whose learning curves are made of the answers that were sampled while learning."""
+    """A bench on the small world, whose learning curves are made of the answers that were sampled while learning."""
+
+    words = {
+        "level": "right",
+        "prompts": "known users, unseen lists, greedy",
+        "curve": "answers while learning",
+        "share": "sampled answers right, %",
+        "bars": "held-out answers",
+    }
 
     def curve(self, run: Outcome) -> Curve:
         return curve(run)
@@ -39,13 +47,6 @@ class Signals(Sampling):
     seeds = (3, 5)
     rival = "scores"
     pairs = {"all": PAIRS, "covered": COVERED}
-    words = {
-        "level": "right",
-        "prompts": "known users, unseen lists, greedy",
-        "curve": "answers while learning",
-        "share": "sampled answers right, %",
-        "bars": "held-out answers",
-    }
     notes = {
         BASE: "the policy before training",
         "references": "shown every right answer: a bound, not a rival",

@@ -1,0 +1,11 @@
+"""The quickstart's held-out sums, as scripts here ask them."""
+
+import json
+
+from fdt.shipped import sample
+
+
+def held_out(count: int) -> list[tuple[str, str]]:
+    """The first sums, such as ``1 + 8``, with their right answers."""
+    lines = sample("sums_heldout.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    return [(row["expression"], row["reference"]) for row in map(json.loads, lines)]
