@@ -71,7 +71,7 @@ def line(name: str, right: NDArray[np.float64], wrong: NDArray[np.float64], befo
     won = wins(right, wrong)
     area = auroc(1 / (1 + np.exp(-np.concatenate([right, wrong]))), np.repeat([1.0, 0.0], len(right)))
     change = "" if before is None else interval_text(paired_difference(before, won), 100, "+.1f")
-    return f"| {name} | {interval_text(mean_interval(won), 100, ".1f")} | {change} | {area:.3f} |"
+    return f"| {name} | {interval_text(mean_interval(won), 100, '.1f')} | {change} | {area:.3f} |"
 
 
 def wins(right: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:
