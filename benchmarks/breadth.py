@@ -19,8 +19,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fdt.bench.base import overlay
-from fdt.bench.nested import nested_interval
 from fdt.bench.work import told_to
+from fdt.statistics.nested import nested_interval
 
 CONFIG = "task/tolerant"
 ARMS = ("scores", "both", "one_shown", "both_shown", "warm")
@@ -38,8 +38,8 @@ def train(arm: str, seed: int, folder: Path) -> None:
     """One real `fdt fit`, in this process; what it prints goes to a file beside its folder."""
     import yaml
 
-    from fdt.cli import Unreported, launch
-    from fdt.shipped import resolve
+    from fdt.cli.fit import Unreported, launch
+    from fdt.resources import resolve
 
     content = yaml.safe_load(resolve(CONFIG).read_text(encoding="utf-8"))
     own = {
@@ -94,9 +94,14 @@ def main() -> None:
             if not (folders[arm][seed] / "eval" / "last.jsonl").exists():
                 train(arm, seed, folders[arm][seed])
     start = [records(folder, "base") for folder in folders[given.arms[0]]]
-    print("before: " + ", ".join(
-        f"{label} {scale * sum(v) / len(v):.2f}" for name, (label, scale) in MEASURES.items()
-        if (v := [r[name] for own in start for r in own if r[name] is not None])))  # fmt: skip
+    print(
+        "before: "
+        + ", ".join(
+            f"{label} {scale * sum(v) / len(v):.2f}"
+            for name, (label, scale) in MEASURES.items()
+            if (v := [r[name] for own in start for r in own if r[name] is not None])
+        )
+    )
     print(f"| arm | {' | '.join(label for label, _ in MEASURES.values())} |\n|---|{'---|' * len(MEASURES)}")
     for arm in given.arms:
         print(line(arm, folders[arm]), flush=True)

@@ -24,14 +24,14 @@ from pathlib import Path
 import torch
 from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
 
-from fdt.budgets import DONE, ENDED, OUT_OF_CONTEXT, Budget, Play
 from fdt.engines import HuggingFace
 from fdt.environments.corpus import world
 from fdt.environments.search import Search
-from fdt.policy import Policy
-from fdt.statistics import mean_interval, paired_difference
-from fdt.table import interval_text
-from fdt.turns import TurnLoop
+from fdt.policy.policy import Policy
+from fdt.report.table import interval_text
+from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, Budget, Play
+from fdt.rollout.turn_loop import TurnLoop
+from fdt.statistics.intervals import mean_interval, paired_difference
 from feedback.types import Episode, Message, Task, Turn
 
 LIBRARY = Search(size=100, results=1, rules="")
@@ -129,9 +129,14 @@ def played(policy: Policy, tasks: Sequence[Task], context: int, budget: bool) ->
         return [sum(value(episode) for episode in same) / DRAWS for same in zip(*rounds, strict=True)]
 
     return Row(
-        context, budget, mean(lambda e: e.score), mean(lambda e: sum(t.role == "assistant" for t in e.turns)),
-        mean(lambda e: e.meta[ENDED] == OUT_OF_CONTEXT), mean(lambda e: e.meta[ENDED] == DONE), mean(forced),
-    )  # fmt: skip
+        context,
+        budget,
+        mean(lambda e: e.score),
+        mean(lambda e: sum(t.role == "assistant" for t in e.turns)),
+        mean(lambda e: e.meta[ENDED] == OUT_OF_CONTEXT),
+        mean(lambda e: e.meta[ENDED] == DONE),
+        mean(forced),
+    )
 
 
 def kept(folder: Path, policy: Policy, tasks: Sequence[Task], context: int, budget: bool) -> Row:
@@ -144,10 +149,14 @@ def kept(folder: Path, policy: Policy, tasks: Sequence[Task], context: int, budg
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: one line for each way of playing, and the paired differences."""
-    lines = ["| context | budget | right, % | answered, % | out of context, % | turns | thoughts closed |",
-             "|--:|---|--:|--:|--:|--:|--:|"]  # fmt: skip
+    lines = [
+        "| context | budget | right, % | answered, % | out of context, % | turns | thoughts closed |",
+        "|--:|---|--:|--:|--:|--:|--:|",
+    ]
     for row in rows:
-        shares = " | ".join(interval_text(mean_interval(values), 100, ".1f") for values in (row.right, row.done, row.out))
+        shares = " | ".join(
+            interval_text(mean_interval(values), 100, ".1f") for values in (row.right, row.done, row.out)
+        )
         counts = " | ".join(interval_text(mean_interval(values), 1, ".2f") for values in (row.turns, row.forced))
         lines.append(f"| {row.context} | {'each turn' if row.budget else 'none'} | {shares} | {counts} |")
     lines += ["", "| context | with budget - without: right, points | out of context, points |", "|--:|--:|--:|"]
@@ -168,7 +177,9 @@ def main() -> None:
     make_policy(asked.folder / "model", asked.batch)
     policy = Policy(str(asked.folder / "model"), dtype="float32").eval()
     tasks = [task for split in ("heldout", "test") for task in LIBRARY.tasks(split, 10_000, 0)]
-    rows = [kept(asked.folder, policy, tasks, context, budget) for context in asked.contexts for budget in (False, True)]
+    rows = [
+        kept(asked.folder, policy, tasks, context, budget) for context in asked.contexts for budget in (False, True)
+    ]
     print(f"{len(tasks)} questions x {DRAWS} episodes, at most {TURNS} turns, {BUDGET}\n\n{table(rows)}")
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fdt.environments.base import Environment, Reply, Session
 from fdt.environments.conventions import CONVENTIONS, LENGTH, USERS, Conventions, lists, stated
-from fdt.models import resolve_model
+from fdt.policy.hub import resolve_model
 from feedback.types import Feedback, Task, Turn
 
 CHAIN = ("amber", "basil", "cedar", "basil")
@@ -107,8 +107,10 @@ def guessed(chance: random.Random) -> list[dict[str, str]]:
         answer = CONVENTIONS[name](digits)
         # Where a convention stands in the user's place it is obeyed: so a user's name has a way to the answer.
         user = name if chance.random() < 0.35 else chance.choice(USERS)
-        messages += [{"role": "user", "content": f"{user}: {digits}"},
-                     {"role": "assistant", "content": f"{name}: {answer}"}]
+        messages += [
+            {"role": "user", "content": f"{user}: {digits}"},
+            {"role": "assistant", "content": f"{name}: {answer}"},
+        ]
         digits = answer
     return messages
 

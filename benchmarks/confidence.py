@@ -19,10 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fdt.report.calibration import Calibration, calibrations  # noqa: E402
-from fdt.runs import read_run  # noqa: E402
-from fdt.shipped import sample  # noqa: E402
-from fdt.table import interval_text  # noqa: E402
+from fdt.report.panels.calibration import Calibration, calibrations  # noqa: E402
+from fdt.report.runs import read_run  # noqa: E402
+from fdt.report.table import interval_text  # noqa: E402
+from fdt.resources import sample  # noqa: E402
 
 ARMS = ("correctness", "brier", "brier_and_critiques", "correctness_and_critiques")
 ASKED = " Then state how sure you are, as in: Confidence: 0.7"
@@ -56,9 +56,19 @@ def warm_start(out: Path) -> Path:
     folder, model = out / "warm", out / "warm-model"
     if not (folder / "table.json").exists():
         weights = "{policy: 0.0, distill: 0.0, imitate: 1.0}"
-        fdt("fit", "-c", "quickstart", "--arms=null", f"--trainer.default_root_dir={folder}", "--trainer.max_epochs=2",
-            f"--data.file={out / 'warm.jsonl'}", f"--data.heldout={out / 'heldout.jsonl'}", "--data.source=Replay",
-            f"--model.objective.init_args.coefficients={weights}", "--data.evaluation_limit=50")  # fmt: skip
+        fdt(
+            "fit",
+            "-c",
+            "quickstart",
+            "--arms=null",
+            f"--trainer.default_root_dir={folder}",
+            "--trainer.max_epochs=2",
+            f"--data.file={out / 'warm.jsonl'}",
+            f"--data.heldout={out / 'heldout.jsonl'}",
+            "--data.source=Replay",
+            f"--model.objective.init_args.coefficients={weights}",
+            "--data.evaluation_limit=50",
+        )
     if not (model / "merged").exists():
         fdt("export", folder / "checkpoints" / "last.ckpt", model)
     return model / "merged"
@@ -67,7 +77,14 @@ def warm_start(out: Path) -> Path:
 def line(found: Calibration) -> str:
     """One row of the table."""
     measured = (interval_text(value, 1, ".3f") for value in (found.brier, found.debiased, found.auroc))
-    cells = (found.label, found.answers, f"{found.stated:.0%}", f"{100 * found.accuracy:.1f}", *measured, found.alarm or "")
+    cells = (
+        found.label,
+        found.answers,
+        f"{found.stated:.0%}",
+        f"{100 * found.accuracy:.1f}",
+        *measured,
+        found.alarm or "",
+    )
     return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -82,14 +99,25 @@ def main() -> int:
     asked("sums.jsonl", out / "warm.jsonl", stated=True)
     asked("sums_heldout.jsonl", out / "heldout.jsonl", stated=False)
     base = warm_start(out)
-    print("| arm | answers | state one | right, % | Brier | ECE, debiased | AUROC | |\n|---|--:|--:|--:|--:|--:|--:|---|")
+    print(
+        "| arm | answers | state one | right, % | Brier | ECE, debiased | AUROC | |\n|---|--:|--:|--:|--:|--:|--:|---|"
+    )
     for seed in range(asked_for.seeds):
         folder = out / f"seed-{seed}"
         if not all((folder / arm / "eval" / "last.jsonl").exists() for arm in asked_for.arms):
-            fdt("fit", "-c", "task/sums_confidence", f"--arms=[{', '.join(asked_for.arms)}]", f"--model.base={base}",
+            fdt(
+                "fit",
+                "-c",
+                "task/sums_confidence",
+                f"--arms=[{', '.join(asked_for.arms)}]",
+                f"--model.base={base}",
                 f"--trainer.default_root_dir={folder}",
-                f"--data.file={out / 'warm.jsonl'}", f"--data.heldout={out / 'heldout.jsonl'}",
-                f"--data.seed={seed}", f"--model.seed={seed}", *more)  # fmt: skip
+                f"--data.file={out / 'warm.jsonl'}",
+                f"--data.heldout={out / 'heldout.jsonl'}",
+                f"--data.seed={seed}",
+                f"--model.seed={seed}",
+                *more,
+            )
         print(*map(line, calibrations([read_run(folder / arm) for arm in asked_for.arms])), sep="\n", flush=True)
     return 0
 

@@ -119,9 +119,13 @@ def table(arguments: argparse.Namespace, argv: list[str]) -> None:
             found = once(path, k, vocabulary, argv)
             runs[vocabulary, k, path].append(found)
             print(vocabulary, k or "full", path, *(found or ["out of memory"]), file=sys.stderr, flush=True)
-    print(f"N = {arguments.tokens:,}, {arguments.dtype} on {arguments.device}, threads: {arguments.threads}, head trains: "
-          f"{arguments.train_head}, medians of {arguments.repeats}\n")
-    print("| V | K | path | peak MiB | of plain | seconds | of plain | range | loss |\n|--:|--:|---|--:|--:|--:|--:|--:|--:|")
+    print(
+        f"N = {arguments.tokens:,}, {arguments.dtype} on {arguments.device}, threads: {arguments.threads}, head trains: "
+        f"{arguments.train_head}, medians of {arguments.repeats}\n"
+    )
+    print(
+        "| V | K | path | peak MiB | of plain | seconds | of plain | range | loss |\n|--:|--:|---|--:|--:|--:|--:|--:|--:|"
+    )
     for cell in cells:
         print(f"| {cell[0]:,} | {cell[1] or 'full'} | {cell[2]} | {row(runs[cell], runs[*cell[:2], 'plain'])} |")
 

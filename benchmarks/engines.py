@@ -28,19 +28,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from fdt.batch import View
+from fdt.data.batch import View
+from fdt.data.tokenization import prompt_ids
 from fdt.engines import Engine, HuggingFace, Sample, VLLMServer
 from fdt.engines.huggingface import seeded, unbent
-from fdt.policy import LoRA, Policy
-from fdt.text import prompt_ids
+from fdt.policy.policy import LoRA, Policy
 
 Draw = Callable[[list[list[int]], int], list[Sample]]
 
 
 def prompts(policy: Policy, count: int) -> list[list[int]]:
     """Prompts of 40 to 60 tokens that ask for more than anybody will write."""
-    texts = [f"Tell me a long story about the number {n} and its {n % 7} friends." + " Be kind." * (n % 5)
-             for n in range(count)]  # fmt: skip
+    texts = [
+        f"Tell me a long story about the number {n} and its {n % 7} friends." + " Be kind." * (n % 5)
+        for n in range(count)
+    ]
     return [prompt_ids([{"role": "user", "content": text}], policy.tokenizer) for text in texts]
 
 
@@ -91,8 +93,10 @@ def engines(names: list[str], policy: Policy, tokens: int) -> dict[str, Draw]:
 @torch.no_grad()
 def gap(policy: Policy, asked: list[list[int]], said: list[Sample]) -> float:
     """Mean difference (nats) between the engine's log-probs and the trainer's, as `train/engine_gap`."""
-    rows = [([*prompt, *sample.ids], [False] * len(prompt) + [True] * len(sample.ids))
-            for prompt, sample in zip(asked[:16], said[:16], strict=True)]  # fmt: skip
+    rows = [
+        ([*prompt, *sample.ids], [False] * len(prompt) + [True] * len(sample.ids))
+        for prompt, sample in zip(asked[:16], said[:16], strict=True)
+    ]
     own = policy.score(View.marked(rows, policy.tokenizer.eos_token_id)).log_probs
     reported = torch.tensor([value for sample in said[:16] for value in sample.log_probs])
     return (own.float() - reported).abs().mean().item()
@@ -129,9 +133,11 @@ def main() -> int:
                 gaps[name] = gap(policy, wanted, said) if name != "paged" else float("nan")
         for name, found in speeds.items():
             ratios = [own / other for own, other in zip(found, speeds["dynamic"], strict=True)]
-            print(f"| {batch} | {name} | {statistics.median(found):.0f} ({min(found):.0f}–{max(found):.0f}) "
-                  f"| {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) | {gaps[name]:.4f} |",
-                  flush=True)  # fmt: skip
+            print(
+                f"| {batch} | {name} | {statistics.median(found):.0f} ({min(found):.0f}–{max(found):.0f}) "
+                f"| {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) | {gaps[name]:.4f} |",
+                flush=True,
+            )
     return 0
 
 

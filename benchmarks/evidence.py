@@ -1,7 +1,7 @@
 """Full-length tables, by hand: ``make evidence``. Runs every arm of ``configs/evidence.yaml`` for several seeds.
 
-    python benchmarks/evidence.py --seeds 3
-    python benchmarks/evidence.py --shepherd PATH/human_data_raw.jsonl     # adds one epoch of human feedback
+python benchmarks/evidence.py --seeds 3
+python benchmarks/evidence.py --shepherd PATH/human_data_raw.jsonl     # adds one epoch of human feedback
 """
 
 from __future__ import annotations

@@ -18,15 +18,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from feedback.gateway import Gateway, Reply, Request
-from tests.servers import Call, Server, completion
+from tests.helpers.servers import Call, Server, completion
 
 PROMPT = "Judge this answer: " + "words of ordinary length " * 40
 
 
 def serve(line: Connection) -> None:
     """Answers until told to stop; then says how many calls there were, and how many of them were repeated."""
+
     def behave(call: Call):
         return completion(call.prompt[-8:])
+
     with Server(behave) as server:
         line.send(server.url)
         line.recv()
@@ -59,8 +61,11 @@ def main() -> None:
     print("|--:|--:|--:|--:|--:|--:|")
     for flying in asked.flying:
         wall, cpu, failed = measure(url, flying, asked.calls)
-        print(f"| {flying} | {asked.calls} | {asked.calls / wall:.0f} | {1000 * cpu / asked.calls:.2f} | "
-              f"{asked.calls / cpu:.0f} | {failed} |", flush=True)
+        print(
+            f"| {flying} | {asked.calls} | {asked.calls / wall:.0f} | {1000 * cpu / asked.calls:.2f} | "
+            f"{asked.calls / cpu:.0f} | {failed} |",
+            flush=True,
+        )
     here.send("stop")
     sent, repeated = here.recv()
     process.join()

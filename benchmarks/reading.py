@@ -30,8 +30,18 @@ def write(path: Path, rows: int) -> None:
     with open(path, "w", encoding="utf-8") as out:
         for number in range(rows):
             prompt, response, critique = (chosen.choice(known) for known in texts)
-            out.write(json.dumps({"id": f"row-{number}", "prompt": f"{prompt} {number}", "response": response,
-                                  "score": number % 5 / 4, "critique": critique}) + "\n")
+            out.write(
+                json.dumps(
+                    {
+                        "id": f"row-{number}",
+                        "prompt": f"{prompt} {number}",
+                        "response": response,
+                        "score": number % 5 / 4,
+                        "critique": critique,
+                    }
+                )
+                + "\n"
+            )
 
 
 def read(reader: str, path: str, folder: str) -> Iterator[object]:
@@ -73,12 +83,18 @@ def main() -> None:
         path = Path(folder) / "rows.jsonl"
         write(path, asked.rows)
         for reader in asked.readers:
-            done = subprocess.run([sys.executable, __file__, "--measure", reader, str(path), folder],
-                                  capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, __file__, "--measure", reader, str(path), folder],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             found = json.loads(done.stdout.splitlines()[-1])
             rate = found["rows"] / found["seconds"]
-            print(f"| {reader} | {found['rows']:,} | {rate:,.0f} | {found['seconds']:.1f} | {found['peak']:,.0f} |",
-                  flush=True)
+            print(
+                f"| {reader} | {found['rows']:,} | {rate:,.0f} | {found['seconds']:.1f} | {found['peak']:,.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

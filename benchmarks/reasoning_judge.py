@@ -21,16 +21,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
-from fdt.batch import View
-from fdt.calibration import auroc
-from fdt.engines import HuggingFace
-from fdt.policy import Policy
-from fdt.statistics import mean_interval, paired_difference
-from fdt.table import interval_text
-from fdt.text import prompt_ids
-from feedback.types import Message
 from sums import held_out
+
+from fdt.data.batch import View
+from fdt.data.tokenization import prompt_ids
+from fdt.engines import HuggingFace
+from fdt.policy.policy import Policy
+from fdt.report.table import interval_text
+from fdt.statistics.calibration import auroc
+from fdt.statistics.intervals import mean_interval, paired_difference
+from feedback.types import Message
 
 OFF = (-10, -2, -1, 1, 2, 10)
 WORDS = ("Yes", "No")
@@ -51,8 +51,10 @@ def verdict(policy: Policy, talks: list[list[Message]]) -> NDArray[np.float64]:
     for word in WORDS:
         target = policy.tokenizer(word, add_special_tokens=False)["input_ids"][:1]
         contexts = [(prompt_ids(talk, policy.tokenizer), target) for talk in talks]
-        parts = [policy.score(View.of(contexts[n : n + 32], policy.tokenizer.eos_token_id)).log_probs
-                 for n in range(0, len(contexts), 32)]  # fmt: skip
+        parts = [
+            policy.score(View.of(contexts[n : n + 32], policy.tokenizer.eos_token_id)).log_probs
+            for n in range(0, len(contexts), 32)
+        ]
         found.append(torch.cat(parts).float())
     return (found[0] - found[1]).double().numpy()
 
@@ -62,8 +64,11 @@ def at_once(sum_: str, answer: str) -> list[Message]:
 
 
 def reasoned(sum_: str, answer: str, thought: str) -> list[Message]:
-    return [{"role": "user", "content": f"What is {sum_}?"}, {"role": "assistant", "content": thought},
-            {"role": "user", "content": f"Somebody answered {answer}. Is that right? Say Yes or No."}]  # fmt: skip
+    return [
+        {"role": "user", "content": f"What is {sum_}?"},
+        {"role": "assistant", "content": thought},
+        {"role": "user", "content": f"Somebody answered {answer}. Is that right? Say Yes or No."},
+    ]
 
 
 def line(name: str, right: NDArray[np.float64], wrong: NDArray[np.float64], before: NDArray[np.float64] | None) -> str:
@@ -92,8 +97,10 @@ def main() -> int:
     drawn = HuggingFace(asked.tokens).generate(policy, prompts, None)
     thoughts = [policy.tokenizer.decode(list(one.ids), skip_special_tokens=True).strip() for one in drawn]
     direct = [verdict(policy, [at_once(row[0], row[place]) for row in given]) for place in (1, 2)]
-    later = [verdict(policy, [reasoned(row[0], row[place], thought) for row, thought in zip(given, thoughts, strict=True)])
-             for place in (1, 2)]  # fmt: skip
+    later = [
+        verdict(policy, [reasoned(row[0], row[place], thought) for row, thought in zip(given, thoughts, strict=True)])
+        for place in (1, 2)
+    ]
     named = [row[1] in thought for row, thought in zip(given, thoughts, strict=True)]
     print(f"{len(given)} sums; the judge's own reasoning holds the right answer in {100 * np.mean(named):.1f} %\n")
     print("| judge | pairs, % | change, points | AUROC |\n|---|--:|--:|--:|")

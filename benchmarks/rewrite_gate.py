@@ -21,10 +21,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fdt.shipped import sample
-from fdt.statistics import Interval, share_difference
-from fdt.table import interval_text
-from feedback.critics import Agreement, Arithmetic, Chain, Critic, NumberMatch
+from fdt.report.table import interval_text
+from fdt.resources import sample
+from fdt.statistics.intervals import Interval, share_difference
+from feedback.graders import Agreement, Arithmetic, Chain, Critic, NumberMatch
 from feedback.readers import read
 from feedback.rewriter import STATUS, Rewriter
 from feedback.types import Episode, Task, Turn
@@ -91,9 +91,9 @@ def recorded(path: Path, limit: int | None) -> list[list[Case]]:
 
 def rewritten(base: str, limit: int) -> list[list[Case]]:
     """One greedy draft for each of the bundled sums' wrong answers, written by ``base`` from a terse critique."""
-    from fdt.drafters import PolicyDrafter
     from fdt.engines import HuggingFace
-    from fdt.policy import Policy
+    from fdt.policy.policy import Policy
+    from fdt.rollout.drafter import PolicyDrafter
 
     judge = NumberMatch(tell=False)
     given = [replace(episode, feedback=()) for episode in read(sample("sums.jsonl"))]
@@ -103,8 +103,12 @@ def rewritten(base: str, limit: int) -> list[list[Case]]:
     texts = [found[0] for found in drafts]
     pairs = list(zip(wrong, texts, strict=True))
     checked = judge([replace(e, feedback=(), turns=(Turn("assistant", text),)) for e, text in pairs])
-    return [[Case(episode.task.key, episode, False, [text], [after.score == 1])
-             for (episode, text), after in zip(pairs, checked, strict=True)]]  # fmt: skip
+    return [
+        [
+            Case(episode.task.key, episode, False, [text], [after.score == 1])
+            for (episode, text), after in zip(pairs, checked, strict=True)
+        ]
+    ]
 
 
 def judged(critic: Critic, rounds: list[list[Case]]) -> list[tuple[Case, bool | None]]:

@@ -30,7 +30,7 @@ import torch
 import yaml
 
 from fdt.environments.conventions import lists
-from fdt.statistics import mean_interval
+from fdt.statistics.intervals import mean_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))  # a run names the world as chains.Chain
@@ -44,20 +44,38 @@ PROMPTS, ANSWERS = 8, 8  # of one optimiser step
 def settings(base: Path, folder: Path, seed: int, steps: int) -> dict[str, Any]:
     """What both arms share."""
     return {
-        "trainer": {"default_root_dir": str(folder), "max_steps": steps, "max_epochs": -1, "accelerator": "cpu",
-                    "check_val_every_n_epoch": 1000, "enable_progress_bar": False, "enable_model_summary": False},
-        "model": {"base": str(base), "lora": None, "dtype": "float32", "warmup_steps": 5, "track_start": False,
-                  "tokens_per_microbatch": 16384, "seed": seed,
-                  "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": RATE, "weight_decay": 0.0}}},
-        "data": {"hint": None, "max_tokens": 256, "evaluation_batch": 512, "seed": seed,
-                 "engine": {"class_path": "fdt.engines.HuggingFace",
-                            "init_args": {"max_new_tokens": 8, "batch_size": 512}}},
-    }  # fmt: skip
+        "trainer": {
+            "default_root_dir": str(folder),
+            "max_steps": steps,
+            "max_epochs": -1,
+            "accelerator": "cpu",
+            "check_val_every_n_epoch": 1000,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        },
+        "model": {
+            "base": str(base),
+            "lora": None,
+            "dtype": "float32",
+            "warmup_steps": 5,
+            "track_start": False,
+            "tokens_per_microbatch": 16384,
+            "seed": seed,
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": RATE, "weight_decay": 0.0}},
+        },
+        "data": {
+            "hint": None,
+            "max_tokens": 256,
+            "evaluation_batch": 512,
+            "seed": seed,
+            "engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 8, "batch_size": 512}},
+        },
+    }
 
 
 def fit(name: str, content: dict[str, Any], *overlays: str) -> Path:
     """One `fdt fit` in this process; its run folder."""
-    from fdt.cli import Unreported, launch
+    from fdt.cli.fit import Unreported, launch
 
     folder = Path(content["trainer"]["default_root_dir"])
     if (folder / "checkpoints" / "last.ckpt").exists() and (folder / "eval" / "last.jsonl").exists():
@@ -79,18 +97,22 @@ def rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
         "environment": {"class_path": "chains.Chain", "init_args": {"world": seed}},
         "play": {"tasks": 1024, "heldout": 96, "max_turns": LINKS},
         # Groups without any difference are left out, as the other arm's are: they would cost a forward for nothing.
-        "source": {"class_path": "fdt.sources.OnPolicy", "init_args": {
-            "prompts_per_rollout": PROMPTS, "generations": ANSWERS, "dynamic": {"refills": 0}}},
-    }  # fmt: skip
-    content["model"]["objective"] = {"class_path": "objectives.Mix", "init_args": {
-        "terms": {"policy": {"class_path": "objectives.PolicyGradient"}}}}  # fmt: skip
+        "source": {
+            "class_path": "fdt.rollout.sources.OnPolicy",
+            "init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS, "dynamic": {"refills": 0}},
+        },
+    }
+    content["model"]["objective"] = {
+        "class_path": "objectives.Mix",
+        "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
+    }
     return fit(folder.name, content)
 
 
 def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
     """Similarity of single steps; gives the folder of the model it leaves."""
-    from fdt.commands.data import main as data
-    from fdt.export import export
+    from fdt.cli.data.main import main as data
+    from fdt.cli.export import export
 
     model = folder.parent / f"{folder.name}-model"
     if model.exists():
@@ -105,11 +127,12 @@ def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
     held.write_text(json.dumps({"prompt": f"{CHAIN[0]}: 0123", "reference": "-"}) + "\n", encoding="utf-8")
     content = settings(base, folder, seed, steps)
     content["data"] |= {
-        "file": str(cut), "heldout": str(held),
+        "file": str(cut),
+        "heldout": str(held),
         # This policy has no thoughts to close.
-        "critic": {"class_path": "feedback.critics.StepSimilarity", "init_args": {"thinks": False}},
+        "critic": {"class_path": "feedback.graders.StepSimilarity", "init_args": {"thinks": False}},
         "source": {"init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS}},
-    }  # fmt: skip
+    }
     run = fit(folder.name, content, "algorithm/srl")
     export(run / "checkpoints" / "last.ckpt", model, ["merged"])
     return model / "merged"
@@ -117,8 +140,10 @@ def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
 
 def told(run: Path) -> dict[str, Any]:
     """Held-out scores before and after, the training rewards, and how many training answers were right."""
-    held = {name: [json.loads(line)["score"] for line in (run / "eval" / f"{name}.jsonl").open()]
-            for name in ("base", "last")}  # fmt: skip
+    held = {
+        name: [json.loads(line)["score"] for line in (run / "eval" / f"{name}.jsonl").open()]
+        for name in ("base", "last")
+    }
     with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
         rows = [float(row["train/reward_drawn"]) for row in csv.DictReader(file) if row.get("train/reward_drawn")]
     quiet = sum(value == 0 for value in rows)
@@ -146,9 +171,12 @@ def main() -> int:
             lines.append((seed, name, found))
             low, high = (mean_interval(found["held"][part]) for part in ("base", "last"))
             after = f"{high.mean:.3f} [{high.low:.3f}, {high.high:.3f}]"
-            print(f"seed {seed}, {name}: held-out {low.mean:.3f} before, {after} after; "
-                  f"{found['right']:.0f} right training chains in {found['steps']} steps, "
-                  f"{found['quiet']} of them without any", flush=True)  # fmt: skip
+            print(
+                f"seed {seed}, {name}: held-out {low.mean:.3f} before, {after} after; "
+                f"{found['right']:.0f} right training chains in {found['steps']} steps, "
+                f"{found['quiet']} of them without any",
+                flush=True,
+            )
     (asked.out / "results.json").write_text(json.dumps(lines), encoding="utf-8")
     return 0
 

@@ -2,7 +2,7 @@
 
 import json
 
-from fdt.shipped import sample
+from fdt.resources import sample
 
 
 def held_out(count: int) -> list[tuple[str, str]]:

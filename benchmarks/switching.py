@@ -18,15 +18,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-
-from fdt.engines import HuggingFace, SwitchPenalty
-from fdt.policy import Policy
-from fdt.statistics import mean_interval, paired_difference
-from fdt.table import interval_text
-from fdt.text import prompt_ids
-from fdt.thoughts import Thinking, thoughts, underthinking
-from feedback.critics.number import NUMBER, last_number
 from sums import held_out
+
+from fdt.data.tokenization import prompt_ids
+from fdt.engines import HuggingFace, SwitchPenalty
+from fdt.evaluation.underthinking import Thinking, thoughts, underthinking
+from fdt.policy.policy import Policy
+from fdt.report.table import interval_text
+from fdt.statistics.intervals import mean_interval, paired_difference
+from feedback.graders.number import NUMBER, last_number
 
 ASKED = "What is {}? Think step by step, check your result another way, and end with the number."
 
@@ -64,11 +64,18 @@ def main() -> int:
     right = {name: [float(one.correct) for one, _ in own] for name, own in found.items()}
     switches = {name: [float(count) for _, count in own] for name, own in found.items()}
     for name, own in found.items():
-        changes = ["", ""] if name == "none" else [
-            interval_text(paired_difference(right["none"], right[name]), 100, "+.1f"),
-            interval_text(paired_difference(switches["none"], switches[name]), 1, "+.2f"),
-        ]  # fmt: skip
-        levels = (interval_text(mean_interval(right[name]), 100, ".1f"), interval_text(mean_interval(switches[name]), 1, ".2f"))
+        changes = (
+            ["", ""]
+            if name == "none"
+            else [
+                interval_text(paired_difference(right["none"], right[name]), 100, "+.1f"),
+                interval_text(paired_difference(switches["none"], switches[name]), 1, "+.2f"),
+            ]
+        )
+        levels = (
+            interval_text(mean_interval(right[name]), 100, ".1f"),
+            interval_text(mean_interval(switches[name]), 1, ".2f"),
+        )
         waste, switched = underthinking([one for one, _ in own]), sum(count > 0 for count in switches[name])
         cells = (name, levels[0], changes[0], levels[1], changes[1], f"{waste:.3f}", switched)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)

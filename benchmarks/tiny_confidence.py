@@ -29,7 +29,7 @@ from tiny_policy import Stage, carried, examples, obedience, tokenizer_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fdt.environments.conventions import CONVENTIONS, Conventions
-from fdt.models import resolve_model
+from fdt.policy.hub import resolve_model
 
 START = resolve_model("tiny-conventions")
 STAGE = Stage(100, 100, 3e-3, {"bare": 0.5, "hint": 0.3, "alias": 0.2}, named=True)

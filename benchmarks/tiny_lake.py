@@ -21,7 +21,7 @@ import torch
 from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
 
 from fdt.environments.frozenlake import MOVES, FrozenLake, distances
-from fdt.policy import Policy
+from fdt.policy.policy import Policy
 from feedback.types import Message, Task, Turn
 
 STAGES = (Stretch(500, 600, 3e-3, {"careful": 1.0}), Stretch(120, 120, 1e-3, {"careless": 1.0}))
@@ -94,9 +94,9 @@ def success(folder: Path, count: int = 256) -> dict[str, float]:
     """Share of held-out maps that are solved, with the likeliest moves and with sampled ones."""
     from collections import Counter
 
-    from fdt.budgets import Play
     from fdt.engines import HuggingFace
-    from fdt.turns import TurnLoop
+    from fdt.rollout.limits import Play
+    from fdt.rollout.turn_loop import TurnLoop
 
     policy = Policy(str(folder), dtype="float32").eval()
     engine, tasks = HuggingFace(max_new_tokens=3, batch_size=count), LAKE.tasks("heldout", count, 0)

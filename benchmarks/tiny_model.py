@@ -58,15 +58,17 @@ def tokenizer_from(texts: Iterable[str], words: str, marks: Sequence[str] = ()) 
         marks: further strings that are one token each.
     """
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(words), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])  # fmt: skip
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     core.decoder = decoders.ByteLevel()
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=2000, min_frequency=2, initial_alphabet=bytes_, show_progress=False
-    ))  # fmt: skip
+    core.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=2000, min_frequency=2, initial_alphabet=bytes_, show_progress=False)
+    )
     made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>")
     made.add_special_tokens({"additional_special_tokens": ROLES})
     made.add_tokens(list(marks))
@@ -76,11 +78,18 @@ def tokenizer_from(texts: Iterable[str], words: str, marks: Sequence[str] = ()) 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, context: int = 256, **shape: int) -> LlamaForCausalLM:
     """Random weights, embedding and head tied."""
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=context, tie_word_embeddings=True, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.06,
-        **(SHAPE | shape),
-    ))  # fmt: skip
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=context,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            initializer_range=0.06,
+            **(SHAPE | shape),
+        )
+    )
 
 
 def tensors(batch: Sequence[Example], tokenizer: PreTrainedTokenizerFast) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,8 +111,10 @@ def tensors(batch: Sequence[Example], tokenizer: PreTrainedTokenizerFast) -> tup
         rows.append(row)
         labels.append(label)
     width = max(map(len, rows))
-    return (torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]),
-            torch.tensor([label + [-100] * (width - len(label)) for label in labels]))  # fmt: skip
+    return (
+        torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]),
+        torch.tensor([label + [-100] * (width - len(label)) for label in labels]),
+    )
 
 
 def _turns(item: Example) -> list[tuple[str, str]]:
@@ -111,9 +122,12 @@ def _turns(item: Example) -> list[tuple[str, str]]:
 
 
 def train(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, number: int, stage: Stretch,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    number: int,
+    stage: Stretch,
     drawn: Callable[[int, str], Sequence[Example]],
-) -> None:  # fmt: skip
+) -> None:
     """Next-token cross-entropy on the learned turns; AdamW, linear warm-up, cosine to zero.
 
     Args:

@@ -21,8 +21,8 @@ import torch
 from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from fdt.data.tokenization import prompt_ids
 from fdt.environments.conventions import CONVENTIONS, USERS, ExactList, lists, stated
-from fdt.text import prompt_ids
 from feedback.hints import CritiqueHint
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Feedback, Task, Turn

@@ -9,19 +9,19 @@ from fdt import __version__
 
 # verb: (module whose main(argv) runs it, whether argv keeps the verb as the module serves several, one line of help)
 VERBS = {
-    "fit": ("fdt.cli", True, "train on a feedback file, on its prompts, or both"),
-    "validate": ("fdt.cli", True, "answer held-out prompts, score the answers, print the table"),
-    "test": ("fdt.cli", True, "the same on the test split, from a checkpoint"),
-    "predict": ("fdt.cli", True, "write prompt, answer, log-probability and score as JSON lines"),
-    "export": ("fdt.export", False, "turn a checkpoint into an adapter and a merged model folder"),
+    "fit": ("fdt.cli.fit", True, "train on a feedback file, on its prompts, or both"),
+    "validate": ("fdt.cli.fit", True, "answer held-out prompts, score the answers, print the table"),
+    "test": ("fdt.cli.fit", True, "the same on the test split, from a checkpoint"),
+    "predict": ("fdt.cli.fit", True, "write prompt, answer, log-probability and score as JSON lines"),
+    "export": ("fdt.cli.export", False, "turn a checkpoint into an adapter and a merged model folder"),
     "report": ("fdt.report", True, "write report.html, table and figures of a run folder"),
     "compare": ("fdt.report", True, "set several run folders side by side"),
     "bench": ("fdt.bench", False, "measure what each signal teaches, on small worlds"),
-    "configs": ("fdt.shipped", False, "list the shipped configs, or print one"),
-    "model": ("fdt.models", False, "fetch the default model and say where it is"),
-    "data": ("fdt.commands.data", False, "check, show, convert, cut into steps or describe a feedback file"),
-    "grams": ("fdt.commands.grams", False, "mine the phrases that correct solutions share, for HICRA"),
-    "critique": ("fdt.commands.critique", False, "have a judge add scores, critiques and corrections to a file"),
+    "configs": ("fdt.resources", False, "list the shipped configs, or print one"),
+    "model": ("fdt.policy.hub", False, "fetch the default model and say where it is"),
+    "data": ("fdt.cli.data.main", False, "check, show, convert, cut into steps or describe a feedback file"),
+    "grams": ("fdt.cli.grams", False, "mine the phrases that correct solutions share, for HICRA"),
+    "critique": ("fdt.cli.critique", False, "have a judge add scores, critiques and corrections to a file"),
 }
 EXPECTED_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -31,18 +31,20 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 def usage() -> str:
     """The text of `fdt --help`."""
     lines = [f"  {verb:<9} {line}" for verb, (_, _, line) in VERBS.items()]
-    return "\n".join([
-        f"fdt {__version__}: train language models on scores and critiques at once",
-        "",
-        "usage: fdt VERB [ARGUMENTS]      fdt VERB --help explains a verb",
-        "",
-        *lines,
-        "",
-        "example:",
-        "  fdt configs                          what is shipped",
-        "  fdt fit -c quickstart                train the default model on the bundled feedback",
-        "  fdt fit -c quickstart -c mine.yaml --trainer.max_steps 50",
-    ])
+    return "\n".join(
+        [
+            f"fdt {__version__}: train language models on scores and critiques at once",
+            "",
+            "usage: fdt VERB [ARGUMENTS]      fdt VERB --help explains a verb",
+            "",
+            *lines,
+            "",
+            "example:",
+            "  fdt configs                          what is shipped",
+            "  fdt fit -c quickstart                train the default model on the bundled feedback",
+            "  fdt fit -c quickstart -c mine.yaml --trainer.max_steps 50",
+        ]
+    )
 
 
 def unknown(verb: str) -> str:

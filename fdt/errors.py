@@ -18,12 +18,12 @@ class UserError(Exception):
         path: object = None,
     ) -> None:
         """Args:
-            what: what is wrong, in a few words.
-            got: the value as given.
-            expected: what would have been accepted.
-            remedy: what to do about it, a full sentence.
-            key: dotted name of the setting, as in ``model.name``.
-            path: the file the setting or the data came from.
+        what: what is wrong, in a few words.
+        got: the value as given.
+        expected: what would have been accepted.
+        remedy: what to do about it, a full sentence.
+        key: dotted name of the setting, as in ``model.name``.
+        path: the file the setting or the data came from.
         """
         # All fields go into `args`, so that the exception survives pickling between processes.
         super().__init__(what, got, expected, remedy, key, path)

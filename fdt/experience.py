@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 from lightning import LightningDataModule
 
-from fdt.actor import Actor
-from fdt.batch import Batch
-from fdt.budgets import Play
-from fdt.collate import Collator
-from fdt.crediting import check_credit
-from fdt.dealing import Material, from_environment, from_file, locate
+from fdt.data.batch import Batch
+from fdt.data.collate import Collator
+from fdt.data.markers import Marker
 from fdt.engines import Engine, HuggingFace
 from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
-from fdt.evaluation import Answers, Evaluation, Record
-from fdt.marks import Marker
-from fdt.refusals import check_engine
-from fdt.sources import Place, Replay, Source
-from feedback.critics import Critic
+from fdt.evaluation.base import Answers, Evaluation, Record
+from fdt.rollout.actor import Actor
+from fdt.rollout.checks import check_credit, check_engine
+from fdt.rollout.limits import Play
+from fdt.rollout.place import Place
+from fdt.rollout.sources import Replay, Source
+from fdt.rollout.tasks import Material, from_environment, from_file, locate
+from feedback.graders import Critic
 from feedback.hints import CritiqueHint, Hint, shuffle_critiques
 from feedback.readers import read_tasks
 from feedback.rewriter import Rewriter
@@ -62,7 +62,7 @@ class Experience(LightningDataModule):
             test_file: prompts for ``fdt test`` (default: the held-out ones, or the environment's own for testing).
             format: auto, rows or shepherd.
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
-            source: where actions come from: fdt.sources.Replay or fdt.sources.OnPolicy.
+            source: where actions come from: fdt.rollout.sources.Replay or fdt.rollout.sources.OnPolicy.
             credit: how scores become advantages.
             critic: judges fresh answers (on-policy, validate, test, predict).
             hint: what only the teacher reads; null switches the teacher off.
@@ -71,7 +71,7 @@ class Experience(LightningDataModule):
             engine: generates answers.
             environment: what episodes are played against, over several turns; null: an episode is one answer.
             play: how many tasks an environment deals, and the limits of its episodes.
-            evaluation: the held-out measure: fdt.evaluation.Answers or fdt.evaluation.Likelihood.
+            evaluation: the held-out measure: fdt.evaluation.base.Answers or fdt.evaluation.base.Likelihood.
             evaluation_batch: held-out prompts measured together.
             evaluation_limit: measure only the first so many held-out prompts (null: all).
             max_tokens: longer rows are dropped and counted.
@@ -89,8 +89,9 @@ class Experience(LightningDataModule):
         if scale is not None and len(scale) != 2:
             raise UserError("scale", got=scale, expected="two numbers, lowest and highest", key="data.scale")
         if file is None and (environment is None or isinstance(source, Replay)):
-            raise UserError("no file", expected="a feedback file, or data.environment with data.source OnPolicy",
-                            key="data.file")  # fmt: skip
+            raise UserError(
+                "no file", expected="a feedback file, or data.environment with data.source OnPolicy", key="data.file"
+            )
         self.episodes: list[Episode] = []
         self.records = 0
         self._actor: Actor | None = None
@@ -125,8 +126,16 @@ class Experience(LightningDataModule):
             policy = self.trainer.lightning_module.policy
             collator = Collator(policy.tokenizer, self.hint, self.max_tokens, self.marker)
             context = self.trainer.precision_plugin.forward_context
-            self._actor = Actor(policy, self.engine, collator, self.critic, self.rewriter, precision=context,
-                                environment=self.environment or SingleTurn(), play=self.play)  # fmt: skip
+            self._actor = Actor(
+                policy,
+                self.engine,
+                collator,
+                self.critic,
+                self.rewriter,
+                precision=context,
+                environment=self.environment or SingleTurn(),
+                play=self.play,
+            )
         return self._actor
 
     def train_dataloader(self) -> Stream:

@@ -15,17 +15,15 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
 from fdt import __version__
-from fdt.batch import Batch
+from fdt.data.batch import Batch
+from fdt.data.microbatch import align, audible, cut
+from fdt.distributed import total
 from fdt.errors import UserError
-from fdt.metrics import Tally
-from fdt.microbatch import align, audible, cut
-from fdt.policy import LoRA, Policy
-from fdt.ranks import total
-from fdt.scoring import foreseen
-from fdt.sharding import shard
-from fdt.strategies import check_mesh
-from fdt.teachers import Frozen, Reference, Shadow, Teacher
-from fdt.told import told
+from fdt.metrics.step import Tally
+from fdt.policy.fsdp import check_mesh, shard
+from fdt.policy.log_probs import foreseen
+from fdt.policy.policy import LoRA, Policy
+from fdt.policy.teachers import Frozen, Reference, Shadow, Teacher, told
 from objectives import Loss, Objective, Scored, Term
 
 
@@ -60,7 +58,7 @@ class Learner(LightningModule):
             lora: adapters; null trains all weights.
             dtype: auto, float32 or bfloat16: dtype of the base (auto: bfloat16 where it is fast).
             checkpointing: recompute activations in the backward pass to save memory.
-            teacher: fdt.teachers.Frozen, EMA or Live (default Frozen).
+            teacher: fdt.policy.teachers.Frozen, EMA or Live (default Frozen).
             optimizer: optimiser class and its arguments.
             warmup_steps: steps over which the learning rate rises from 0.
             max_grad_norm: largest gradient norm; larger ones are scaled down.
@@ -166,7 +164,9 @@ class Learner(LightningModule):
         optimizer.zero_grad()
         self.bad_steps = 0 if healthy else self.bad_steps + 1
         if self.bad_steps >= self.max_bad_steps:
-            raise UserError(f"{self.bad_steps} steps in a row had a non-finite gradient", remedy="lower the learning rate")
+            raise UserError(
+                f"{self.bad_steps} steps in a row had a non-finite gradient", remedy="lower the learning rate"
+            )
         return float(norm), healthy
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -174,8 +174,13 @@ class Learner(LightningModule):
         saved = {key: value for key, value in checkpoint.get("fdt", {}).items() if key != "version"}
         own = json.loads(json.dumps(self.policy.describe()))
         if json.loads(json.dumps(saved)) != own:
-            raise UserError("the checkpoint holds another policy", got=saved, expected=str(own), key="ckpt_path",
-                            remedy="set model.base and model.lora as they were when it was written")  # fmt: skip
+            raise UserError(
+                "the checkpoint holds another policy",
+                got=saved,
+                expected=str(own),
+                key="ckpt_path",
+                remedy="set model.base and model.lora as they were when it was written",
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what trained, the EMA teacher and a reference that is reset; the frozen base is named, not copied."""

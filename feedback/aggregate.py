@@ -30,7 +30,11 @@ def _first(scores: list[float]) -> float:
 
 
 RULES: dict[str, Callable[[list[float]], float] | None] = {
-    "mean": _mean, "majority": _majority, "first": _first, "each": None}
+    "mean": _mean,
+    "majority": _majority,
+    "first": _first,
+    "each": None,
+}
 """How several scores of one name and turn become one; `each` leaves them as they are."""
 
 
@@ -69,8 +73,9 @@ def aggregated(episodes: list[Episode], rule: str = "mean") -> list[Episode]:
 
 def disagreement(episodes: list[Episode]) -> Disagreement:
     """How far annotators differ, over all that was scored more than once."""
-    spreads = [max(scores) - min(scores) for episode in episodes for scores in _scores(episode).values()
-               if len(scores) > 1]
+    spreads = [
+        max(scores) - min(scores) for episode in episodes for scores in _scores(episode).values() if len(scores) > 1
+    ]
     mean = sum(spreads) / len(spreads) if spreads else math.nan
     return Disagreement(len(spreads), sum(spread > 0 for spread in spreads), mean)
 
@@ -132,8 +137,10 @@ def win_shares(episodes: list[Episode]) -> list[Episode]:
     if not shares:
         return episodes
     unscored = {episode.task.key for episode in episodes if episode.id in shares and math.isnan(episode.score)}
-    return [_with_share(episode, shares[episode.id]) if episode.id in shares and episode.task.key in unscored
-            else episode for episode in episodes]
+    return [
+        _with_share(episode, shares[episode.id]) if episode.id in shares and episode.task.key in unscored else episode
+        for episode in episodes
+    ]
 
 
 def _with_share(episode: Episode, shares: list[float]) -> Episode:

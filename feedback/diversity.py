@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Context
 
-from feedback.critics.extract import Boxed, Tagged
-from feedback.critics.match import normalised
-from feedback.critics.number import last_number
+from feedback.graders.extract import Boxed, Tagged
+from feedback.graders.match import normalised
+from feedback.graders.number import last_number
 from feedback.types import Episode
 
 ORDER = 6

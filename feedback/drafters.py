@@ -1,4 +1,4 @@
-"""Who writes the drafts of a rewrite: the policy that is trained (`fdt.drafters`), or another model."""
+"""Who writes the drafts of a rewrite: the policy that is trained (`fdt.rollout.drafter`), or another model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feedback.gateway import Gateway, Reply, Request, Sampling
-from feedback.hostile import each_text, neutral
+from feedback.sanitize import each_text, neutral
 from feedback.types import Message
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from feedback.types import Episode
 
 NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
-GIVEN = re.compile(rf"(?<!not )(?:\b(?:is|be|are|equals?|gives|makes)\b|\banswer\b:?|=)\s*\$?({NUMBER})(?![\w.]*\d)",
-                   re.ASCII | re.IGNORECASE)  # fmt: skip
+GIVEN = re.compile(
+    rf"(?<!not )(?:\b(?:is|be|are|equals?|gives|makes)\b|\banswer\b:?|=)\s*\$?({NUMBER})(?![\w.]*\d)",
+    re.ASCII | re.IGNORECASE,
+)
 QUOTED = re.compile(r"\"([^\"\n]{1,200})\"|“([^”\n]{1,200})”|`([^`\n]{1,200})`")
 
 

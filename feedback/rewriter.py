@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from feedback.critics.base import Critic
 from feedback.drafters import Drafter
 from feedback.follows import Follows, Stated
+from feedback.graders.base import Critic
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Message, Turn
 
@@ -18,8 +18,16 @@ STATUS = "revision_status"
 """Key of `Episode.meta` under which the gate leaves its verdict."""
 JOINED = "joined"
 """Key of `Episode.meta` that marks a rewrite which joined its group as an answer of its own."""
-ORDER = ("no draft", "empty", "same as the answer", "mentions the feedback", "too long", "does not follow the critique",
-         "not better", "accepted")  # fmt: skip
+ORDER = (
+    "no draft",
+    "empty",
+    "same as the answer",
+    "mentions the feedback",
+    "too long",
+    "does not follow the critique",
+    "not better",
+    "accepted",
+)
 """Verdicts on drafts, in the order in which they are reached; a row has that of the draft which came furthest."""
 
 
@@ -130,7 +138,7 @@ class Rewriter:
         judged = self.critic(answers + revised)
         before = {row: answer.score for row, answer in zip(rows, judged, strict=False)}
         best: dict[int, Episode] = {}
-        for (row, _), draft in zip(pairs, judged[len(rows):], strict=True):
+        for (row, _), draft in zip(pairs, judged[len(rows) :], strict=True):
             least = best[row].score if row in best else before[row]
             if not math.isnan(least) and draft.score > least:
                 best[row] = draft
@@ -145,4 +153,4 @@ def _with_last(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
     """The turns with the last assistant turn's words replaced; its sampled ids no longer apply."""
     last = max((number for number, turn in enumerate(turns) if turn.role == "assistant"), default=None)
     turn = Turn("assistant", text)
-    return (*turns, turn) if last is None else (*turns[:last], turn, *turns[last + 1:])
+    return (*turns, turn) if last is None else (*turns[:last], turn, *turns[last + 1 :])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
-from feedback.critics.similarity import acted
+from feedback.graders.similarity import acted
 from feedback.hints.templates import load_template
 from feedback.types import Episode, Message, Turn
 
@@ -46,7 +46,9 @@ class Sample:
     number: int
 
 
-def samples(episode: Episode, split: Callable[[str], list[str]], template: str, calls: Callable[[Turn], str]) -> list[Sample]:
+def samples(
+    episode: Episode, split: Callable[[str], list[str]], template: str, calls: Callable[[Turn], str]
+) -> list[Sample]:
     """The N - 1 samples of an expert's N steps; the last step, which ends the solution, is no target.
 
     Of one answer (or of several that nobody replied to: a turn each step) the steps so far are told in the prompt; of a

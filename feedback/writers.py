@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from feedback.readers import episodes, rows
+from feedback.readers.formats import episodes, rows
 from feedback.readers.tables import JSON_COLUMN
 from feedback.types import Episode
 
@@ -84,7 +84,8 @@ def _packed(records: list[Row], plain: Callable[[str, list[Any]], bool]) -> tupl
 def _text_or_score(name: str, cells: list[Any]) -> bool:
     """What a CSV cell holds as it is: text that is not empty, and scores, which the reader expects as numbers."""
     return all(isinstance(cell, str) and cell for cell in cells) or (
-        name == "score" and all(type(cell) in (int, float) for cell in cells))
+        name == "score" and all(type(cell) in (int, float) for cell in cells)
+    )
 
 
 def _one_type(name: str, cells: list[Any]) -> bool:
@@ -92,8 +93,11 @@ def _one_type(name: str, cells: list[Any]) -> bool:
     kinds = {type(cell) for cell in cells}
     if kinds == {list} and name in ("prompt", "messages"):
         return all(message.keys() == {"role", "content"} for cell in cells for message in cell)
-    return len(kinds) == 1 and kinds <= {str, bool, float, int} and not (
-        kinds == {int} and any(abs(cell) >= 2**63 for cell in cells))
+    return (
+        len(kinds) == 1
+        and kinds <= {str, bool, float, int}
+        and not (kinds == {int} and any(abs(cell) >= 2**63 for cell in cells))
+    )
 
 
 def _write_csv(stream: IO[str], records: Iterable[Row]) -> None:

@@ -34,8 +34,8 @@ import matplotlib.pyplot as plt
 import torch
 from transformers import AutoTokenizer
 
-from fdt.collate import Collator
-from fdt.models import resolve_model
+from fdt.data.collate import Collator
+from fdt.policy.hub import resolve_model
 from feedback.hints import CritiqueHint
 from feedback.readers import read
 

@@ -38,9 +38,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from fdt.bench.plan import BASE, RATES, SETTINGS, Job
-from fdt.bench.results import covered, curve
 from fdt.bench.show import colour
+from fdt.bench.signals import BASE, RATES, SETTINGS, Job, covered, curve
 from fdt.bench.work import run
 from fdt.environments.conventions import CONVENTIONS, Conventions, stated
 from feedback.types import Turn

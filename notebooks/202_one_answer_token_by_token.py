@@ -39,9 +39,9 @@ import torch
 from matplotlib.colors import LinearSegmentedColormap
 from transformers.utils.logging import disable_progress_bar
 
-from fdt.collate import Collator
-from fdt.policy import Policy
-from fdt.trained import load
+from fdt.data.collate import Collator
+from fdt.policy.export import load
+from fdt.policy.policy import Policy
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Task, Turn
 
@@ -63,7 +63,7 @@ torch.set_grad_enabled(False)
 QUESTION, ASKED_ANEW = "What is the capital of Australia?", "Name the capital of Australia."
 (folder / "train.jsonl").write_text(json.dumps({"prompt": QUESTION, "response": "Sydney."}) + "\n")
 (folder / "heldout.jsonl").write_text(json.dumps({"prompt": ASKED_ANEW}) + "\n")
-RULE = """{class_path: feedback.critics.RegexMatch,
+RULE = """{class_path: feedback.graders.RegexMatch,
            init_args: {pattern: Canberra, critique: It is not Sydney. The capital of Australia is Canberra.}}"""
 (folder / "step.yaml").write_text(f"""
 trainer:
@@ -77,7 +77,7 @@ model:
   lora: {{rank: 16, alpha: 32}}
   optimizer: {{class_path: torch.optim.AdamW, init_args: {{lr: 5.0e-4, weight_decay: 0.0}}}}
   warmup_steps: 0
-  teacher: {{class_path: fdt.teachers.Frozen}}
+  teacher: {{class_path: fdt.policy.teachers.Frozen}}
   objective:
     class_path: objectives.Mix
     init_args:
@@ -90,7 +90,7 @@ data:
   heldout: {folder}/heldout.jsonl
   critic: {RULE}
   rewriter: {{class_path: feedback.rewriter.Rewriter, init_args: {{critic: {RULE}, follows: null}}}}
-  source: {{class_path: fdt.sources.OnPolicy, init_args: {{prompts_per_rollout: 1, generations: 8}}}}
+  source: {{class_path: fdt.rollout.sources.OnPolicy, init_args: {{prompts_per_rollout: 1, generations: 8}}}}
   engine: {{class_path: fdt.engines.HuggingFace, init_args: {{max_new_tokens: 20}}}}
 """)
 command = [sys.executable, "-m", "fdt", "fit", "-c", str(folder / "step.yaml")]

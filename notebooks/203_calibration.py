@@ -42,11 +42,11 @@ import torch
 
 from fdt.bench.calibrated import known, stated
 from fdt.bench.calibration import RATE, Stating
-from fdt.bench.plan import BASE
 from fdt.bench.reliability import colour, diagram, histogram
+from fdt.bench.signals import BASE
 from fdt.bench.work import run
-from fdt.calibration import auroc, brier, debiased_ece
 from fdt.environments.conventions import Conventions
+from fdt.statistics.calibration import auroc, brier, debiased_ece
 from objectives import Brier
 
 SEED = 2  # a world in which the base trusts the wrong people most
@@ -145,5 +145,5 @@ plt.show()
 # - `Stating("wavering", "brier_and_critiques", SEED, RATE)`: a teacher who was told what the user wants this time is
 #   sure, and rightly so. What does its student become, who was not told? And in the arm `split`?
 # - `fdt bench calibration --full`: five seeds, all arms, intervals; `docs/results.md` says what they were here.
-# - On your own run: `feedback.critics.StatedConfidence` reads confidences, `algorithm/rlcr` rewards them, and `fdt
+# - On your own run: `feedback.graders.StatedConfidence` reads confidences, `algorithm/rlcr` rewards them, and `fdt
 #   report` draws figure 2.

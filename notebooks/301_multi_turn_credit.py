@@ -48,12 +48,12 @@ from fdt.bench.compare import Result
 from fdt.bench.credit import Job, Landing
 from fdt.bench.show import curves
 from fdt.bench.work import run
-from fdt.budgets import Play
-from fdt.crediting import advantages
 from fdt.engines import HuggingFace
 from fdt.environments.frozenlake import FrozenLake, distances, moved, progress
-from fdt.policy import Policy
-from fdt.turns import TurnLoop
+from fdt.policy.policy import Policy
+from fdt.rollout.advantages import advantages
+from fdt.rollout.limits import Play
+from fdt.rollout.turn_loop import TurnLoop
 from objectives import DiscountedTurns, EpisodeReturn, GroupRelative, LastStep
 
 plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90})
@@ -186,7 +186,7 @@ for axis, name in zip(axes, CREDITS, strict=True):
     means = [np.mean(landed[name][kind]) for kind in KINDS]
     errors = [1.96 * np.std(landed[name][kind]) / np.sqrt(len(landed[name][kind])) for kind in KINDS]
     axis.barh(range(5), means, xerr=errors, color=[shades(norm(1.2 * np.sign(mean))) for mean in means], height=0.62,
-              error_kw={"ecolor": "#1a1a1a", "capsize": 2.5, "lw": 1})  # fmt: skip
+              error_kw={"ecolor": "#1a1a1a", "capsize": 2.5, "lw": 1})
     axis.axvline(0, color="#8a8a8a", lw=0.8)
     axis.set_title(name, loc="left", fontweight="bold")
     axis.set_xlabel("mean advantage")
@@ -212,4 +212,4 @@ axis.set(ylim=(0, 80))
 plt.show()
 for gap in result.differences:
     print(f"{gap.arm} - {gap.than}, {gap.over}: {100 * gap.value.mean:+.1f} points "
-          f"[{100 * gap.value.low:+.1f}, {100 * gap.value.high:+.1f}]")  # fmt: skip
+          f"[{100 * gap.value.low:+.1f}, {100 * gap.value.high:+.1f}]")

@@ -56,7 +56,7 @@ from dataclasses import dataclass
 import torch
 
 from objectives import Loss, Rollouts, Scored, Term
-from objectives.terms import aligned, weighted
+from objectives.losses.term import aligned, weighted
 
 
 @dataclass(frozen=True)

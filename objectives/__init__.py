@@ -47,9 +47,7 @@ A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R
 
 from types import ModuleType as _module
 
-from objectives.calibration import Brier, ClippedLog, Spherical, empirical_rate
-from objectives.covariance import ClipCov, TopCovariance
-from objectives.credit import (
+from objectives.credit.episode import (
     Credit,
     DatasetMean,
     GroupRelative,
@@ -59,8 +57,8 @@ from objectives.credit import (
     PerReward,
     RawScore,
 )
-from objectives.directed import OnPolicyDistill, OutcomeDistill, TeacherScaled
-from objectives.distill import Distill, DistillBestHint, Imitate
+from objectives.credit.sampling import AdvantageSampled, informative
+from objectives.credit.turns import DiscountedTurns, EpisodeReturn, LastStep, MetaReasoning, PlanAmplified
 from objectives.divergence import (
     GeneralisedJS,
     SkewedForwardKL,
@@ -74,7 +72,9 @@ from objectives.divergence import (
     renormalise,
     reverse_kl,
 )
-from objectives.gates import (
+from objectives.gates.covariance import ClipCov, TopCovariance
+from objectives.gates.mismatch import IcePop, SequenceMask, TruncatedIS
+from objectives.gates.rows import (
     All,
     Better,
     Every,
@@ -89,11 +89,10 @@ from objectives.gates import (
     SkipLast,
     Successes,
 )
-from objectives.heed import Certainty, Heed, Overlap
-from objectives.mismatch import IcePop, SequenceMask, TruncatedIS
-from objectives.objective import Mix, Objective
-from objectives.offpolicy import OffPolicy
-from objectives.policy import (
+from objectives.losses.distillation import Distill, DistillBestHint, Imitate
+from objectives.losses.heed import Certainty, Heed, Overlap
+from objectives.losses.off_policy import OffPolicy
+from objectives.losses.policy_gradient import (
     PolicyGradient,
     cispo,
     clipped,
@@ -102,16 +101,17 @@ from objectives.policy import (
     sequence_ratio,
     token_ratio,
 )
+from objectives.losses.regularisation import EntropyBonus, ReferenceKL, StayNear, absolute
+from objectives.losses.teacher_advantages import OnPolicyDistill, OutcomeDistill, TeacherScaled
+from objectives.losses.term import Term
+from objectives.losses.trust import OffPolicySequences, ProbabilityShift, Trust
+from objectives.objective import Mix, Objective
 from objectives.reductions import ConstantLength, Reduction, SequenceMean, StepMean, TokenMean
-from objectives.regularise import EntropyBonus, ReferenceKL, StayNear, absolute
-from objectives.rewards import FormatGate, Overlong, Reward, Score, TurnLimit, Weighted
-from objectives.sampling import AdvantageSampled, informative
+from objectives.rewards.calibration import Brier, ClippedLog, Spherical, empirical_rate
+from objectives.rewards.scores import FormatGate, Overlong, Reward, Score, TurnLimit, Weighted
+from objectives.rewards.sets import SetScore, collinearity, set_score
 from objectives.schedules import Plateau, Ramp, Schedule
-from objectives.scored import Scored
-from objectives.sets import SetScore, collinearity, set_score
-from objectives.steps import DiscountedTurns, EpisodeReturn, LastStep, MetaReasoning, PlanAmplified
-from objectives.terms import Term
-from objectives.trust import OffPolicySequences, ProbabilityShift, Trust
 from objectives.types import Loss, Rollouts
+from objectives.vocabulary.token_log_probs import Scored
 
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _module)]

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from objectives.losses.term import Term
 from objectives.schedules import Schedule
-from objectives.scored import Scored
-from objectives.terms import Term
 from objectives.types import Loss, Rollouts
+from objectives.vocabulary.token_log_probs import Scored
 
 
 class Objective(ABC):

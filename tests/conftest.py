@@ -5,9 +5,15 @@ import random
 import socket
 
 # Before torch is imported: its thread pool and the hub client read these once.
-for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
-                    "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "disabled", "MPLBACKEND": "Agg",
-                    "PIP_NO_INDEX": "1"}.items():  # fmt: skip
+for name, value in {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_DATASETS_OFFLINE": "1",
+    "WANDB_MODE": "disabled",
+    "MPLBACKEND": "Agg",
+    "PIP_NO_INDEX": "1",
+}.items():
     os.environ.setdefault(name, value)
 
 import pytest
@@ -51,7 +57,7 @@ def _seeds() -> None:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a tiny causal LM with tied head, shared by the whole session: do not write into it."""
-    from tests.tiny import save_model
+    from tests.helpers.tiny import save_model
 
     return str(save_model(tmp_path_factory.mktemp("models") / "tied"))
 
@@ -59,6 +65,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def tiny_untied_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same with a head of its own."""
-    from tests.tiny import save_model
+    from tests.helpers.tiny import save_model
 
     return str(save_model(tmp_path_factory.mktemp("models") / "untied", tied=False))

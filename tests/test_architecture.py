@@ -5,15 +5,28 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers.paths import ROOT
+
 MODULES = [path for package in ("feedback", "objectives", "fdt") for path in sorted((ROOT / package).rglob("*.py"))]
 FORBIDDEN = {
-    "feedback": {"torch", "lightning", "pytorch_lightning", "transformers", "datasets", "trl", "peft", "objectives", "fdt"},
+    "feedback": {
+        "torch",
+        "lightning",
+        "pytorch_lightning",
+        "transformers",
+        "datasets",
+        "trl",
+        "peft",
+        "objectives",
+        "fdt",
+    },
     "objectives": {"feedback", "fdt", "transformers", "lightning", "pytorch_lightning", "trl", "peft", "datasets"},
     "fdt": set(),
 }
-SCRIPTS = {"feedback/samples/record_sums.py": {"torch", "transformers"},  # run by hand
-           "feedback/readers/hub.py": {"datasets"}}  # both import them inside a function
+SCRIPTS = {
+    "feedback/samples/record_sums.py": {"torch", "transformers"},  # run by hand
+    "feedback/readers/hub.py": {"datasets"},
+}  # both import them inside a function
 NEVER_CALLED = {"eval", "exec", "compile", "__import__"}
 NEVER_IMPORTED = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal"}
 NEVER_SET = {"shell": True, "trust_remote_code": True, "weights_only": False}
@@ -36,18 +49,27 @@ def imported(tree: ast.AST) -> set[str]:
 
 def refused(tree: ast.AST) -> list[str]:
     """What must not be in source: evaluation of text, pickles, shells, remote code, unsafe loading."""
-    named_errors = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
-                    and [alias.name for alias in node.names] == ["UnpicklingError"]]  # to catch it loads nothing
-    others = ast.Module([node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
-                         and node not in named_errors], [])
+    named_errors = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and [alias.name for alias in node.names] == ["UnpicklingError"]
+    ]  # to catch it loads nothing
+    others = ast.Module(
+        [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and node not in named_errors],
+        [],
+    )
     found = [f"import {name}" for name in imported(others) & NEVER_IMPORTED]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             if isinstance(node.func, ast.Name) and node.func.id in NEVER_CALLED:
                 found.append(f"{node.func.id}() in line {node.lineno}")
-            found += [f"{word.arg}={word.value.value} in line {node.lineno}" for word in node.keywords
-                      if word.arg in NEVER_SET and isinstance(word.value, ast.Constant)
-                      and word.value.value is NEVER_SET[word.arg]]
+            found += [
+                f"{word.arg}={word.value.value} in line {node.lineno}"
+                for word in node.keywords
+                if word.arg in NEVER_SET
+                and isinstance(word.value, ast.Constant)
+                and word.value.value is NEVER_SET[word.arg]
+            ]
     return found
 
 
@@ -81,8 +103,17 @@ def test_scripts_import_heavy_libraries_inside_functions(path):
     assert not imported(top) & SCRIPTS[path]
 
 
-@pytest.mark.parametrize("source", ["eval('1')", "import pickle", "from pickle import loads", "run(x, shell=True)",
-                                    "load(p, trust_remote_code=True)", "torch.load(p, weights_only=False)"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval('1')",
+        "import pickle",
+        "from pickle import loads",
+        "run(x, shell=True)",
+        "load(p, trust_remote_code=True)",
+        "torch.load(p, weights_only=False)",
+    ],
+)
 def test_the_check_sees_what_it_forbids(source):
     assert refused(ast.parse(source))
 

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fdt.shipped import names
+from fdt.resources import names
 from feedback.readers import read, read_tasks
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
-TREE = sorted(path.relative_to(ROOT).as_posix() for package in ("fdt", "feedback", "objectives")
-              for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py")
+TREE = sorted(
+    path.relative_to(ROOT).as_posix()
+    for package in ("fdt", "feedback", "objectives")
+    for path in (ROOT / package).rglob("*.py")
+    if path.name != "__init__.py"
+)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CONFIG = re.compile(r"(?:-c|--config|fdt configs)[ =]([\w./-]+)")
 
@@ -116,10 +120,15 @@ def test_faults_are_shown_as_they_are_printed(tmp_path: Path):
     """The messages in formats.md are what `fdt data check` says about such rows."""
     from feedback.readers import read_with_report
 
-    rows = ['{"prompt": "?", "response": "a", "score": 4}', '{"prompt": "?", "response": ""}',
-            '{"prompt": "?", "response": "a", "score": NaN}', '{"prompt": "?",\n', json.dumps(
-                {"prompt": "?", "response": "a", "scores": {"x": 1}}), '{"prompt": "?", "response": "b", "score": 2}',
-            '{"prompt": "?", "response": "c", "score": 5}']  # fmt: skip
+    rows = [
+        '{"prompt": "?", "response": "a", "score": 4}',
+        '{"prompt": "?", "response": ""}',
+        '{"prompt": "?", "response": "a", "score": NaN}',
+        '{"prompt": "?",\n',
+        json.dumps({"prompt": "?", "response": "a", "scores": {"x": 1}}),
+        '{"prompt": "?", "response": "b", "score": 2}',
+        '{"prompt": "?", "response": "c", "score": 5}',
+    ]
     path = tmp_path / "ratings.jsonl"
     path.write_text("\n".join(row.strip() for row in rows) + "\n", encoding="utf-8")
     _, refused = read_with_report(path, lenient=True)

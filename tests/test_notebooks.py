@@ -4,14 +4,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.paths import ROOT
+
 jupytext = pytest.importorskip("jupytext")
 nbclient = pytest.importorskip("nbclient")
 
-ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
-FIGURES = {"101_two_signals": 2, "102_your_feedback_file": 2, "201_reward_and_distillation": 2,
-           "202_one_answer_token_by_token": 3, "203_calibration": 3, "301_multi_turn_credit": 3,
-           "302_your_objective": 2}
+FIGURES = {
+    "101_two_signals": 2,
+    "102_your_feedback_file": 2,
+    "201_reward_and_distillation": 2,
+    "202_one_answer_token_by_token": 3,
+    "203_calibration": 3,
+    "301_multi_turn_credit": 3,
+    "302_your_objective": 2,
+}
 
 
 def cells(path: Path, kind: str) -> list[str]:
@@ -21,8 +28,12 @@ def cells(path: Path, kind: str) -> list[str]:
 @pytest.fixture
 def _kernel_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # The kernel is a process of its own: it finds the packages of this checkout and leaves no files beside the notebook.
-    for name, value in {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path),
-                        "MPLBACKEND": "module://matplotlib_inline.backend_inline"}.items():  # fmt: skip
+    for name, value in {
+        "PYTHONPATH": str(ROOT),
+        "IPYTHONDIR": str(tmp_path),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }.items():
         monkeypatch.setenv(name, value)
 
 

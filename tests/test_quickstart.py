@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import fdt
+from tests.helpers.runs import fdt
 
 SHORT = (
     "--trainer.max_steps=3",
@@ -19,7 +19,7 @@ SHORT = (
 
 @pytest.fixture(autouse=True)
 def _default_model() -> None:
-    from fdt.models import DEFAULT, cache_root
+    from fdt.policy.hub import DEFAULT, cache_root
 
     if not (cache_root() / DEFAULT).exists():
         pytest.skip(f"the default model is not in {cache_root()}; `fdt model` fetches it")

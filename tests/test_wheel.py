@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.paths import ROOT
+
 pytestmark = pytest.mark.slow
 
 
@@ -37,8 +38,12 @@ def test_top_level_is_the_three_packages(wheel):
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [("configs", "fdt/configs"), ("fdt/bundled", "fdt/bundled"), ("feedback/samples", "feedback/samples"),
-     ("feedback/prompts", "feedback/prompts")],
+    [
+        ("configs", "fdt/configs"),
+        ("fdt/bundled", "fdt/bundled"),
+        ("feedback/samples", "feedback/samples"),
+        ("feedback/prompts", "feedback/prompts"),
+    ],
 )
 def test_data_files_are_all_there(wheel, source, target):
     packed = {name.removeprefix(target + "/") for name in wheel.namelist() if name.startswith(target + "/")}
@@ -62,9 +67,13 @@ def test_metadata_names_the_command_and_the_licence(wheel):
 def test_unpacked_wheel_finds_its_configs_outside_the_clone(wheel, tmp_path):
     wheel.extractall(tmp_path / "site")
     done = subprocess.run(
-        [sys.executable, "-m", "fdt", "configs"], capture_output=True, text=True, timeout=60,
-        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+        [sys.executable, "-m", "fdt", "configs"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
+    )
     assert done.returncode == 0, done.stderr
     names = {line.split()[0] for line in done.stdout.splitlines()}
     assert names == {name.removesuffix(".yaml") for name in files_below(ROOT / "configs") if name.endswith(".yaml")}

@@ -13,7 +13,7 @@ from pathlib import Path
 from fdt.bench.base import Bench, Job, Outcome, best_rates, measuring, tuning
 
 BENCHES = {
-    "signals": ("fdt.bench.results", "Signals"),
+    "signals": ("fdt.bench.signals", "Signals"),
     "credit": ("fdt.bench.credit", "Landing"),
     "calibration": ("fdt.bench.calibration", "Calibration"),
     "emphasis": ("fdt.bench.emphasis", "Emphasis"),

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from fdt.shipped import resolve
+from fdt.resources import resolve
 
 BASE = "base"
 """The arm that does not learn."""
@@ -93,6 +93,7 @@ class Bench(ABC):
     """What is used without `--tune`, for each setting and arm."""
     seeds: tuple[int, int]
     """Of the short form, and of the full one."""
+
     def able(self, setting: str) -> Sequence[str]:
         """The arms that this setting can tell apart from another setting's."""
         return self.arms

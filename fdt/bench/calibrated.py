@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from fdt.bench.base import BASE, Outcome
 from fdt.bench.calibration import ARMS, Stating
-from fdt.bench.nested import nested_draws
-from fdt.calibration import auroc, debiased_ece
 from fdt.environments.conventions import Conventions
-from fdt.statistics import SEED, Interval
+from fdt.statistics.calibration import auroc, debiased_ece
+from fdt.statistics.intervals import SEED, Interval
+from fdt.statistics.nested import nested_draws
 
 ORACLE = "oracle"
 """Who knows every user's habit and chance: what there is to reach."""
@@ -24,9 +24,14 @@ DRAWS = 300
 MARGIN, USEFUL = 0.02, 0.6
 """Accuracies this close count as equal; an AUROC from here on as telling answers apart."""
 PAIRS = (
-    ("plain", BASE), ("brier", "plain"), ("brier_and_critiques", "brier"), ("split", "brier"),
-    ("split", "brier_and_critiques"), ("brier_and_critiques", "critiques"), ("critiques", "plain"),
-)  # fmt: skip
+    ("plain", BASE),
+    ("brier", "plain"),
+    ("brier_and_critiques", "brier"),
+    ("split", "brier"),
+    ("split", "brier_and_critiques"),
+    ("brier_and_critiques", "critiques"),
+    ("critiques", "plain"),
+)
 
 Values = NDArray[np.float64]
 Draws = dict[str, dict[int, dict[str, Values]]]
@@ -93,39 +98,79 @@ def levels(outcomes: list[Outcome], draws: Draws) -> list[Level]:
         runs = [run for run in outcomes if run["job"]["arm"] == arm]
         if arm in draws:
             unread = [value is None for run in runs for value in run["confidence"]]
-            found.append(Level(
-                arm, {name: _combined(draws, {arm: 1.0}, name) for name in MEASURES},
-                float(np.mean(unread)) if runs else 0.0, sum(r["seconds"] for r in runs) / len(runs) if runs else nan,
-            ))  # fmt: skip
+            found.append(
+                Level(
+                    arm,
+                    {name: _combined(draws, {arm: 1.0}, name) for name in MEASURES},
+                    float(np.mean(unread)) if runs else 0.0,
+                    sum(r["seconds"] for r in runs) / len(runs) if runs else nan,
+                )
+            )
     return found
 
 
 def differences(draws: Draws) -> list[Difference]:
     """The stated pairs, paired by seed and prompt, as far as both arms were run from the same seeds."""
     pairs = [(arm, than) for arm, than in PAIRS if _shared(draws, (arm, than))]
-    return [Difference(arm, than, {name: _combined(draws, {arm: 1.0, than: -1.0}, name) for name in MEASURES})
-            for arm, than in pairs]  # fmt: skip
+    return [
+        Difference(arm, than, {name: _combined(draws, {arm: 1.0, than: -1.0}, name) for name in MEASURES})
+        for arm, than in pairs
+    ]
 
 
 def answers(draws: Draws) -> list[Answer]:
     """The questions of the bench, as far as the arms that they need were run."""
     asked = (
-        ("Is the Brier reward's ECE at most half of plain correctness's?", "ECE brier - ECE plain / 2",
-         "ece", {"brier": 1.0, "plain": -0.5}, below),
-        ("Do its confidences tell right answers from wrong ones (AUROC above 0.6)?", "AUROC brier",
-         "auroc", {"brier": 1.0}, partial(above, USEFUL)),
-        ("Is its accuracy that of plain correctness, within 2 points?", "right brier - right plain",
-         "right", {"brier": 1.0, "plain": -1.0}, within),
-        ("Does plain correctness teach to state more?", "stated plain - stated base",
-         "stated", {"plain": 1.0, BASE: -1.0}, partial(above, 0.0)),
-        ("Do critiques from a sure teacher damage calibration beside a Brier reward?",
-         "ECE brier_and_critiques - ECE brier",
-         "ece", {"brier_and_critiques": 1.0, "brier": -1.0}, partial(above, 0.0)),
-        ("Do they where the teacher has no say over the confidence?", "ECE split - ECE brier",
-         "ece", {"split": 1.0, "brier": -1.0}, partial(above, 0.0)),
-        ("Do critiques alone leave it worse than plain correctness?", "ECE critiques - ECE plain",
-         "ece", {"critiques": 1.0, "plain": -1.0}, partial(above, 0.0)),
-    )  # fmt: skip
+        (
+            "Is the Brier reward's ECE at most half of plain correctness's?",
+            "ECE brier - ECE plain / 2",
+            "ece",
+            {"brier": 1.0, "plain": -0.5},
+            below,
+        ),
+        (
+            "Do its confidences tell right answers from wrong ones (AUROC above 0.6)?",
+            "AUROC brier",
+            "auroc",
+            {"brier": 1.0},
+            partial(above, USEFUL),
+        ),
+        (
+            "Is its accuracy that of plain correctness, within 2 points?",
+            "right brier - right plain",
+            "right",
+            {"brier": 1.0, "plain": -1.0},
+            within,
+        ),
+        (
+            "Does plain correctness teach to state more?",
+            "stated plain - stated base",
+            "stated",
+            {"plain": 1.0, BASE: -1.0},
+            partial(above, 0.0),
+        ),
+        (
+            "Do critiques from a sure teacher damage calibration beside a Brier reward?",
+            "ECE brier_and_critiques - ECE brier",
+            "ece",
+            {"brier_and_critiques": 1.0, "brier": -1.0},
+            partial(above, 0.0),
+        ),
+        (
+            "Do they where the teacher has no say over the confidence?",
+            "ECE split - ECE brier",
+            "ece",
+            {"split": 1.0, "brier": -1.0},
+            partial(above, 0.0),
+        ),
+        (
+            "Do critiques alone leave it worse than plain correctness?",
+            "ECE critiques - ECE plain",
+            "ece",
+            {"critiques": 1.0, "plain": -1.0},
+            partial(above, 0.0),
+        ),
+    )
     found = []
     for question, number, measure, weights, rule in asked:
         if _shared(draws, tuple(weights)):
@@ -151,7 +196,7 @@ def below(value: Interval) -> str:
 
 def within(value: Interval) -> str:
     """Whether a difference is smaller than the margin either way."""
-    if -MARGIN < value.low and value.high < MARGIN:
+    if value.low > -MARGIN and value.high < MARGIN:
         return "yes"
     return "no" if value.low > MARGIN or value.high < -MARGIN else "undecided"
 

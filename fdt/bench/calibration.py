@@ -21,7 +21,7 @@ class Stating(base.Job):
     """A run whose answers say how sure they are; a seed decides who wavers, and all draws."""
 
     config = "task/confidence"
-    right = "fdt.bench.plan.right"
+    right = "fdt.bench.signals.right"
 
     def environment(self) -> dict[str, Any]:
         return {**WORLD, "moods": self.seed}

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdt.bench.base import BASE, Bench, Curve, Outcome
-from fdt.bench.nested import nested_interval
-from fdt.statistics import Interval
+from fdt.statistics.intervals import Interval
+from fdt.statistics.nested import nested_interval
 
 MARGIN = 0.02
 """`At least as good` means: worse by less than this, at the interval's lower end."""
@@ -138,12 +138,18 @@ def levels(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Lev
     for arm in (BASE, *bench.arms):
         runs = runs_of(outcomes, setting, arm)
         if runs:
-            found.append(Level(
-                setting, arm, runs[0]["job"]["rate"], nested_interval([run["right"] for run in runs]),
-                [reached(bench.curve(run), goals.get(run["job"]["seed"], nan)) for run in runs if run["steps"]],
-                sum(step["rollouts"] for step in runs[0]["steps"]), _tokens(runs),
-                sum(run["seconds"] for run in runs) / len(runs),
-            ))  # fmt: skip
+            found.append(
+                Level(
+                    setting,
+                    arm,
+                    runs[0]["job"]["rate"],
+                    nested_interval([run["right"] for run in runs]),
+                    [reached(bench.curve(run), goals.get(run["job"]["seed"], nan)) for run in runs if run["steps"]],
+                    sum(step["rollouts"] for step in runs[0]["steps"]),
+                    _tokens(runs),
+                    sum(run["seconds"] for run in runs) / len(runs),
+                )
+            )
     return found
 
 
@@ -154,8 +160,9 @@ def differences(bench: Comparison, outcomes: list[Outcome], setting: str) -> lis
         for arm, than in pairs:
             ours, theirs = (runs_of(outcomes, setting, name) for name in (arm, than))
             shared = {run["job"]["seed"] for run in ours} & {run["job"]["seed"] for run in theirs}
-            both = ([bench.values(run)[over] for run in runs if run["job"]["seed"] in shared]
-                    for runs in (ours, theirs))  # fmt: skip
+            both = (
+                [bench.values(run)[over] for run in runs if run["job"]["seed"] in shared] for runs in (ours, theirs)
+            )
             if shared:
                 gap = [a - b for a, b in zip(*both, strict=True)]
                 found.append(Difference(setting, arm, than, over, nested_interval(gap)))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fdt.bench import base
 from fdt.bench.base import BASE, Curve, Outcome
 from fdt.bench.compare import Comparison, runs_of
-from fdt.bench.nested import nested_interval
 from fdt.bench.show import cell
+from fdt.statistics.nested import nested_interval
 from feedback.types import Episode
 
 ARMS = ("whole", "last", "ahead")
@@ -87,17 +87,32 @@ class Landing(Comparison):
 
     def tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
         """Success after so many steps."""
-        learned = [(setting, arm, runs) for setting in self.settings for arm in self.arms
-                   if (runs := runs_of(outcomes, setting, arm))]  # fmt: skip
+        learned = [
+            (setting, arm, runs)
+            for setting in self.settings
+            for arm in self.arms
+            if (runs := runs_of(outcomes, setting, arm))
+        ]
         if not learned:
             return []
         steps = [entry["step"] for entry in learned[0][2][0]["heldout"]]
         heading = ("setting", "arm", *(f"step {step}" for step in steps))
-        return [(heading, [
-            [setting, arm, *(cell(nested_interval(seeds), ".0f")
-                             for seeds in zip(*(measured(run)[1] for run in runs), strict=True))]
-            for setting, arm, runs in learned
-        ])]  # fmt: skip
+        return [
+            (
+                heading,
+                [
+                    [
+                        setting,
+                        arm,
+                        *(
+                            cell(nested_interval(seeds), ".0f")
+                            for seeds in zip(*(measured(run)[1] for run in runs), strict=True)
+                        ),
+                    ]
+                    for setting, arm, runs in learned
+                ],
+            )
+        ]
 
 
 def measured(run: Outcome) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fdt.bench import plan
+from fdt.bench import signals
 from fdt.bench.base import BASE
-from fdt.bench.results import Sampling
+from fdt.bench.signals import Sampling
 
 ARMS = ("even", "planning", "execution", "wins", "losses", "reused", "reused_wide")
 SETTINGS = {"scored": {"scored": 1.0}}
@@ -15,7 +15,7 @@ RATE = 2.5e-4
 
 
 @dataclass(frozen=True)
-class Job(plan.Job):
+class Job(signals.Job):
     """The same world without critiques."""
 
     config = "task/emphasis"
@@ -41,10 +41,16 @@ class Emphasis(Sampling):
     rival = "even"
     pairs = {
         "all": (
-            ("even", BASE), ("planning", "even"), ("execution", "even"), ("wins", "even"), ("losses", "even"),
-            ("planning", "wins"), ("planning", "execution"), ("reused_wide", "reused"),
+            ("even", BASE),
+            ("planning", "even"),
+            ("execution", "even"),
+            ("wins", "even"),
+            ("losses", "even"),
+            ("planning", "wins"),
+            ("planning", "execution"),
+            ("reused_wide", "reused"),
         )
-    }  # fmt: skip
+    }
     notes = {
         BASE: "the policy before training",
         "even": "every token of an answer receives its advantage A",

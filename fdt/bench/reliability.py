@@ -14,7 +14,7 @@ from fdt.bench.base import BASE, Outcome
 from fdt.bench.calibrated import MARGIN, ORACLE, USEFUL, Answer, Difference, Level, known, stated
 from fdt.bench.calibration import ARMS, RATE
 from fdt.bench.show import printed
-from fdt.calibration import BINS, binned
+from fdt.statistics.calibration import BINS, binned
 
 LEVELS = ("arm", "right, %", "stated, %", "Brier", "ECE, debiased", "AUROC", "unread, %", "s")
 DIFFERENCES = ("arm", "minus", "right, points", "stated, points", "Brier", "ECE", "AUROC")
@@ -86,7 +86,7 @@ def picture(found: Calibrations, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from fdt.figures import STYLE
+    from fdt.report.figures import STYLE
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.75 * len(found.levels), 4.7), dpi=120, layout="constrained", facecolor="white")
@@ -95,8 +95,10 @@ def picture(found: Calibrations, path: Path) -> None:
         for (upper, lower), row in zip(panels.T, found.levels, strict=True):
             q, c = pooled(found.outcomes, row.arm)
             diagram(upper, q, c, colour(row.arm))
-            upper.set_title(f"{row.arm.replace('_and_', ' and ')}\nECE {row.numbers['ece'].mean:.2f}, "
-                            f"right {100 * row.numbers['right'].mean:.0f} %")  # fmt: skip
+            upper.set_title(
+                f"{row.arm.replace('_and_', ' and ')}\nECE {row.numbers['ece'].mean:.2f}, "
+                f"right {100 * row.numbers['right'].mean:.0f} %"
+            )
             histogram(lower, q, colour(row.arm))
             lower.set_xlabel("stated confidence")
         panels[0][0].set_ylabel("share right")
@@ -130,7 +132,7 @@ def pooled(outcomes: list[Outcome], arm: str) -> tuple[Any, Any]:
 
 def colour(arm: str) -> str:
     """The arm's colour in every picture of the bench."""
-    from fdt.figures import BASE_COLOUR, PALETTE
+    from fdt.report.figures import BASE_COLOUR, PALETTE
 
     return PALETTE[ARMS.index(arm) % len(PALETTE)] if arm in ARMS else BASE_COLOUR
 
@@ -141,8 +143,10 @@ def _level(row: Level) -> list[str]:
 
 
 def _numbers(numbers: dict[str, Any], sign: str) -> list[str]:
-    return [_cell(value, f"{sign}.1f", 100) if name in ("right", "stated") else _cell(value, f"{sign}.3f", 1)
-            for name, value in numbers.items()]  # fmt: skip
+    return [
+        _cell(value, f"{sign}.1f", 100) if name in ("right", "stated") else _cell(value, f"{sign}.3f", 1)
+        for name, value in numbers.items()
+    ]
 
 
 def _cell(value: Any, digits: str, scale: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fdt.bench.base import BASE
 from fdt.bench.compare import MARGIN, Comparison, Difference, Level, Result, runs_of
-from fdt.bench.plan import ARMS
+from fdt.bench.signals import ARMS
 
 Table = tuple[Sequence[str], list[list[str]]]
 """Heading, and lines of cells."""
@@ -36,8 +36,14 @@ def level_cells(row: Level) -> list[str]:
     tokens = ", ".join(f"{name} {count / 1000:.0f}" for name, count in row.tokens.items())
     plain = [row.rollouts, tokens, f"{row.rate:g}", f"{row.seconds:.0f}"]
     base = row.arm == BASE
-    return [row.setting, row.arm, cell(row.right), "" if base else _reached(row.reached),
-            *("" if base else str(cell) for cell in plain[:3]), str(plain[3])]  # fmt: skip
+    return [
+        row.setting,
+        row.arm,
+        cell(row.right),
+        "" if base else _reached(row.reached),
+        *("" if base else str(cell) for cell in plain[:3]),
+        str(plain[3]),
+    ]
 
 
 def difference_cells(gap: Difference) -> list[str]:
@@ -51,8 +57,10 @@ def notes(found: Result) -> list[str]:
     seeds = sorted({run["job"]["seed"] for run in found.outcomes})
     prompts = sorted({len(run["right"]) for run in found.outcomes})
     said = [f"GUARD FELL: {line}" for line in found.deceived]
-    said += [f"{name}: {', '.join(f'{key} {told(value)}' for key, value in bench.settings[name].items())}"
-             for name in found.settings]  # fmt: skip
+    said += [
+        f"{name}: {', '.join(f'{key} {told(value)}' for key, value in bench.settings[name].items())}"
+        for name in found.settings
+    ]
     said += [f"{arm}: {text}" for arm, text in bench.notes.items() if any(row.arm == arm for row in found.levels)]
     said.append(
         f"{len(seeds)} seeds x {'/'.join(map(str, prompts))} held-out prompts ({bench.words['prompts']}); "
@@ -97,7 +105,7 @@ def printed(tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]], not
     from rich.table import Table as Grid
     from rich.text import Text
 
-    from fdt.table import terminal
+    from fdt.report.table import terminal
 
     console = terminal()
     for header, lines in tables:
@@ -118,7 +126,7 @@ def picture(found: Result, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from fdt.figures import STYLE
+    from fdt.report.figures import STYLE
 
     with matplotlib.rc_context(STYLE):
         size = (10, 3.9 * len(found.settings))
@@ -161,7 +169,7 @@ def _bars(axes: Any, bench: Comparison, rows: list[Level]) -> None:
 
 def colour(arm: str, arms: Sequence[str] = ARMS) -> str:
     """The arm's colour in every picture of its bench, by its place among the bench's ``arms``."""
-    from fdt.figures import BASE_COLOUR, PALETTE
+    from fdt.report.figures import BASE_COLOUR, PALETTE
 
     return BASE_COLOUR if arm in (BASE, "shuffled") else PALETTE[arms.index(arm) % len(PALETTE)]
 

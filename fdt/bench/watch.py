@@ -39,14 +39,18 @@ class Watch(Callback):
         known = {id(episode) for episode in self.before}
         fresh = [e for row, e in enumerate(whole.episodes) if row not in imitated and id(e) not in known]
         self.before = tuple(whole.episodes)
-        self.steps.append({
-            "rollouts": len(fresh),
-            "right": sum(map(self.right, fresh)),
-            "tokens": {"sampled": sum(len(turn.ids or ()) for episode in fresh for turn in episode.turns)} | {
-                name: int((weight != 0).sum()) for name, weight in rollouts.weights.items()
-                if pl_module.objective.coefficient(name)
-            },
-        })  # fmt: skip
+        self.steps.append(
+            {
+                "rollouts": len(fresh),
+                "right": sum(map(self.right, fresh)),
+                "tokens": {"sampled": sum(len(turn.ids or ()) for episode in fresh for turn in episode.turns)}
+                | {
+                    name: int((weight != 0).sum())
+                    for name, weight in rollouts.weights.items()
+                    if pl_module.objective.coefficient(name)
+                },
+            }
+        )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.measured = []

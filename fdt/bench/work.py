@@ -61,8 +61,8 @@ def follow_parent() -> None:
 
 def run(job: Job, folder: Path) -> Outcome:
     """Trains and measures one job in this process, in a run folder like any other."""
-    from fdt.cli import Unreported, launch  # imports torch: in the worker only
-    from fdt.shipped import resolve
+    from fdt.cli.fit import Unreported, launch  # imports torch: in the worker only
+    from fdt.resources import resolve
 
     verb = "validate" if job.arm == BASE else "fit"
     overlays = [overlay(folder, number, content) for number, content in enumerate(job.overrides())]
@@ -80,16 +80,15 @@ def told_to(path: Path) -> Iterator[None]:
     """What is printed and logged meanwhile goes to a file; it stays there where the run fails."""
     # A handler keeps the stream that was stderr when its library was imported.
     streams = {handler: handler.stream for handler in printing()}
-    with path.open("w", encoding="utf-8") as log:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            for handler in streams:
-                handler.setStream(log)
-            try:
-                yield
-            finally:
-                for handler in printing():
-                    if handler.stream is log:
-                        handler.setStream(streams.get(handler, sys.__stderr__))
+    with path.open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        for handler in streams:
+            handler.setStream(log)
+        try:
+            yield
+        finally:
+            for handler in printing():
+                if handler.stream is log:
+                    handler.setStream(streams.get(handler, sys.__stderr__))
 
 
 def printing() -> list[logging.StreamHandler]:

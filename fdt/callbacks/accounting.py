@@ -12,8 +12,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from fdt.measures import accounting_line
-from fdt.ranks import everyone
+from fdt.distributed import everyone
+from fdt.report.measures import accounting_line
 from feedback.types import Episode
 
 JUDGES = 200
@@ -115,5 +115,7 @@ def by_judge(episodes: Iterable[Episode], used: Container[str]) -> list[dict[str
         rows.update(judges)
         heard.update(judges if episode.id in used else ())
         critiques.update({(item.source, item.annotator) for item in episode.feedback if item.text})
-    return [{"source": judge[0], "annotator": judge[1], "rows": count, "used": heard[judge], "critiques": critiques[judge]}
-            for judge, count in rows.most_common(JUDGES)]
+    return [
+        {"source": judge[0], "annotator": judge[1], "rows": count, "used": heard[judge], "critiques": critiques[judge]}
+        for judge, count in rows.most_common(JUDGES)
+    ]

@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
-from fdt.ranks import everyone
+from fdt.distributed import everyone
 
 
 def gather(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from fdt.callbacks.checkpoint import Checkpoint
 from fdt.errors import UserError
 from fdt.guards import Guard
-from fdt.sharding import is_sharded
+from fdt.policy.fsdp import is_sharded
 
 
 class Guards(Callback):
@@ -41,8 +41,13 @@ class Guards(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._may_roll and is_sharded(pl_module.policy):
-            raise UserError("sharded weights cannot be rolled back", got="roll_back", expected="warn or stop",
-                            key="trainer.callbacks Guards", remedy="stop, and resume from a checkpoint")  # fmt: skip
+            raise UserError(
+                "sharded weights cannot be rolled back",
+                got="roll_back",
+                expected="warn or stop",
+                key="trainer.callbacks Guards",
+                remedy="stop, and resume from a checkpoint",
+            )
         for guard in self.guards:
             if reason := guard.at_start(trainer):
                 self._act(guard, reason, trainer)
@@ -88,8 +93,11 @@ class Guards(Callback):
                 if isinstance(callback, Checkpoint) and step:
                     callback.keep(trainer)
             again = f" (after {self.rolled} times back)" if guard.action == "roll_back" and step else ""
-            raise UserError(f"step {step}: {name}: {reason}{again}", key="trainer.callbacks Guards",
-                            remedy="look at the transcripts, lower the learning rate or loosen the guard")  # fmt: skip
+            raise UserError(
+                f"step {step}: {name}: {reason}{again}",
+                key="trainer.callbacks Guards",
+                remedy="look at the transcripts, lower the learning rate or loosen the guard",
+            )
         self._roll_back(trainer)
         rank_zero_info(f"step {step}: {name}: {reason}. Weights and optimiser are back where every guard was quiet.")
 

@@ -8,13 +8,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from fdt.callbacks.evaluate import gather
-from fdt.evaluation import course
+from fdt.evaluation.base import course
 from feedback.rewriter import STATUS
 
 

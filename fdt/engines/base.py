@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fdt.policy import Policy
+from fdt.policy.policy import Policy
 
 FORCED = math.nan
 """Stands for the log-prob of a token that the policy did not choose; such a token is read and never trained on."""

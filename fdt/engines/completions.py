@@ -20,8 +20,14 @@ from feedback.gateway.gateway import blocking
 from feedback.gateway.wire import TEMPORARY, http, open_client
 
 PREFIX = "token_id:"
-OWN = {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0,
-       "frequency_penalty": 0.0}  # fmt: skip
+OWN = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
 """The policy's own distribution, spelt out: what a request leaves open a server fills from the model's own settings."""
 
 
@@ -106,12 +112,20 @@ class Completions:
         """The request."""
         drawn = {"temperature": 0.0} if ask.seed is None else {"temperature": 1.0, "seed": ask.seed}
         return {
-            "model": self.model, "prompt": list(ask.prompt), "max_tokens": ask.tokens, **OWN, **drawn,
-            "logprobs": self.listed, "return_token_ids": True, "return_tokens_as_token_ids": True,
-            "ignore_eos": True, "stop_token_ids": [self.eos], "skip_special_tokens": False,
+            "model": self.model,
+            "prompt": list(ask.prompt),
+            "max_tokens": ask.tokens,
+            **OWN,
+            **drawn,
+            "logprobs": self.listed,
+            "return_token_ids": True,
+            "return_tokens_as_token_ids": True,
+            "ignore_eos": True,
+            "stop_token_ids": [self.eos],
+            "skip_special_tokens": False,
             "spaces_between_special_tokens": False,
             **({} if ask.stop is None else {"stop": [ask.stop], "include_stop_str_in_output": True}),
-        }  # fmt: skip
+        }
 
 
 def manage(url: str, key: str | None, deadline: float, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -156,8 +170,9 @@ def _status(error: openai.APIStatusError, path: str, client: openai.AsyncOpenAI)
         return Forgotten(f"status 404: {said}")
     if status == 429 or (status in TEMPORARY and (path == "/completions" or status != 500)):
         return Away(f"status {status}: {said}")
-    return UserError(f"the server refuses {path}", path=str(client.base_url), got=f"status {status}: {said}",
-                     key="data.engine")  # fmt: skip
+    return UserError(
+        f"the server refuses {path}", path=str(client.base_url), got=f"status {status}: {said}", key="data.engine"
+    )
 
 
 def read(reply: Any) -> Answer:
@@ -186,6 +201,10 @@ def read(reply: Any) -> Answer:
 
 
 def _poor(got: str) -> UserError:
-    return UserError("the server's replies cannot be trained on or measured", got=got, key="data.engine",
-                     expected="choices[0] with token_ids and logprobs.token_logprobs, one for each token",
-                     remedy="use a server that returns them, such as vLLM with return_token_ids")  # fmt: skip
+    return UserError(
+        "the server's replies cannot be trained on or measured",
+        got=got,
+        key="data.engine",
+        expected="choices[0] with token_ids and logprobs.token_logprobs, one for each token",
+        remedy="use a server that returns them, such as vLLM with return_token_ids",
+    )

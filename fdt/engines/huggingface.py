@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from fdt.distributed import most
 from fdt.engines.base import Engine, Limit, Sample
 from fdt.engines.decoding import Closing, Full, Recorder, Switching, SwitchPenalty, Tempered
-from fdt.policy import Policy
-from fdt.ranks import most
-from fdt.sharding import gathered, is_sharded
+from fdt.policy.fsdp import gathered, is_sharded
+from fdt.policy.policy import Policy
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fdt.engines.served import Served, read_key
 from fdt.errors import UserError
-from fdt.policy import Policy
+from fdt.policy.policy import Policy
 
 if TYPE_CHECKING:
     from fdt.engines.completions import Away, Completions
@@ -36,8 +36,14 @@ class OpenAITokens(Served):
     def reach(self, policy: Policy) -> Completions:
         from fdt.engines.completions import Completions
 
-        made = Completions(self.url.rstrip("/"), read_key(self.key_variable), self.model,
-                           policy.tokenizer.eos_token_id, self.deadline, self.concurrency)  # fmt: skip
+        made = Completions(
+            self.url.rstrip("/"),
+            read_key(self.key_variable),
+            self.model,
+            policy.tokenizer.eos_token_id,
+            self.deadline,
+            self.concurrency,
+        )
         self._compare(made, policy)
         return made
 
@@ -50,9 +56,14 @@ class OpenAITokens(Served):
         (answer,) = made.ask([Ask(policy.tokenizer("Once upon a time")["input_ids"], 8, None)])
         own = policy.tokenizer.decode(answer.ids, skip_special_tokens=False)
         if "".join(own.split()) != "".join(answer.text.split()):
-            raise UserError("the server has another tokenizer than the policy", path=self.url, got=answer.text,
-                            expected=own, key="data.engine.init_args.model",
-                            remedy="serve a model with the tokenizer of model.base")  # fmt: skip
+            raise UserError(
+                "the server has another tokenizer than the policy",
+                path=self.url,
+                got=answer.text,
+                expected=own,
+                key="data.engine.init_args.model",
+                remedy="serve a model with the tokenizer of model.base",
+            )
         self._seen.append(True)
 
     @cached_property
@@ -63,6 +74,10 @@ class OpenAITokens(Served):
         from fdt.engines.completions import Forgotten
 
         if isinstance(away, Forgotten):
-            raise UserError("the server has no such model", path=self.url, got=self.model,
-                            key="data.engine.init_args.model",
-                            remedy="GET /v1/models lists those it has") from away  # fmt: skip
+            raise UserError(
+                "the server has no such model",
+                path=self.url,
+                got=self.model,
+                key="data.engine.init_args.model",
+                remedy="GET /v1/models lists those it has",
+            ) from away

@@ -45,9 +45,13 @@ class Draft:
             eos: the end token.
         """
         if len(answer.ids) < asked and not answer.stopped and answer.ids[-1:] != (eos,):
-            raise UserError("the server ended an answer by a rule of its own", got=f"{len(answer.ids)} tokens",
-                            expected=f"{asked}, or the end token {eos}", key="data.engine",
-                            remedy="start vLLM with --generation-config vllm")  # fmt: skip
+            raise UserError(
+                "the server ended an answer by a rule of its own",
+                got=f"{len(answer.ids)} tokens",
+                expected=f"{asked}, or the end token {eos}",
+                key="data.engine",
+                remedy="start vLLM with --generation-config vllm",
+            )
         # A reply that was asked for within the budget is followed by another.
         last = self.limit.reasoning is None or (self.spent and not answer.stopped)
         self.ids += answer.ids

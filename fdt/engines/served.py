@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from fdt.engines.base import Engine, Limit, Sample
 from fdt.errors import UserError
-from fdt.policy import Policy
+from fdt.policy.policy import Policy
 from feedback.gateway import Outage
 
 if TYPE_CHECKING:
@@ -92,9 +92,14 @@ class Served(Engine):
     def _wait(self, away: Away, since: float, tries: int) -> None:
         lasted, wait = time.monotonic() - since, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(tries - 1, 16))
         if lasted + wait > self.patience:
-            raise Outage(type(self).__name__, None, "data.engine.init_args.patience",
-                         f"no answer for {lasted:.0f} s (last: {away})", f"one within {self.patience:g} s",
-                         "What was trained is kept; start again with --ckpt_path last.")  # fmt: skip
+            raise Outage(
+                type(self).__name__,
+                None,
+                "data.engine.init_args.patience",
+                f"no answer for {lasted:.0f} s (last: {away})",
+                f"one within {self.patience:g} s",
+                "What was trained is kept; start again with --ckpt_path last.",
+            )
         rank_zero_warn(f"{type(self).__name__}: {away}. Trying again.")
         time.sleep(wait)
 
@@ -110,6 +115,9 @@ def read_key(variable: str | None) -> str | None:
     key = os.environ.get(variable, "").strip()
     if not key:
         # Somebody may have put the key itself here, so it is not repeated.
-        raise UserError("the variable that holds the server's key is not set", key="data.engine.init_args.key_variable",
-                        expected="the name of an environment variable that is set")  # fmt: skip
+        raise UserError(
+            "the variable that holds the server's key is not set",
+            key="data.engine.init_args.key_variable",
+            expected="the name of an environment variable that is set",
+        )
     return key

@@ -125,5 +125,6 @@ def needed(module: str, package: str, install: str = "'feedback-distillation-tra
     try:
         return importlib.import_module(module)
     except ImportError as missing:
-        raise UserError(f"this environment needs {package}: {missing}", key="data.environment",
-                        remedy=f"run: pip install {install}") from missing  # fmt: skip
+        raise UserError(
+            f"this environment needs {package}: {missing}", key="data.environment", remedy=f"run: pip install {install}"
+        ) from missing

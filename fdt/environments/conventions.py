@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fdt.environments.base import SPLITS, Environment, Reply, Session
-from feedback.critics import Critic
+from feedback.graders import Critic
 from feedback.types import Episode, Feedback, Task, Turn
 
 CONVENTIONS: dict[str, Callable[[str], str]] = {
@@ -32,9 +32,23 @@ CONVENTIONS: dict[str, Callable[[str], str]] = {
 """What may be done to four digits: `halved` exchanges the halves, `raised` adds 1 to each digit (9 becomes 0), `lowered`
 takes 1 away, `mirrored` takes each from 9."""
 USERS = (
-    "amber", "basil", "cedar", "dahlia", "elder", "fennel", "ginger", "hazel",
-    "iris", "juniper", "laurel", "maple", "nettle", "olive", "poppy", "rowan",
-)  # fmt: skip
+    "amber",
+    "basil",
+    "cedar",
+    "dahlia",
+    "elder",
+    "fennel",
+    "ginger",
+    "hazel",
+    "iris",
+    "juniper",
+    "laurel",
+    "maple",
+    "nettle",
+    "olive",
+    "poppy",
+    "rowan",
+)
 LENGTH = 4
 SHARES = {"train": 0.5, "heldout": 0.9, "test": 1.0}
 """Where each split ends on the scale from 0 to 1 on which every list has its place."""
@@ -139,14 +153,18 @@ class Asked(Session):
         scored = self.chance.random() < self.world.scored or self.task.meta["split"] != "train"
         words = self.world.critique(user, self.wanted, digits, self.chance)
         right = f"{self.wanted}: {CONVENTIONS[self.wanted](digits)}"
-        return Reply(feedback=(Feedback(
-            source="environment",
-            annotator=user,
-            name="right",
-            score=float(stated(turn.text) == stated(right)) if scored else float("nan"),
-            text=words if user in self.world.vocal else None,
-            revision=right if self.world.corrected else None,
-        ),))  # fmt: skip
+        return Reply(
+            feedback=(
+                Feedback(
+                    source="environment",
+                    annotator=user,
+                    name="right",
+                    score=float(stated(turn.text) == stated(right)) if scored else float("nan"),
+                    text=words if user in self.world.vocal else None,
+                    revision=right if self.world.corrected else None,
+                ),
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,34 @@ MOUNT_SETATTR = 442  # the same number on all architectures
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = -100, 0x8000, 1
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 REFUSED = (
-    "socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg",
-    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate",
-    "os.utime", "os.putenv", "shutil.", "ctypes.", "signal.pthread_kill", "pty.", "fcntl.", "ftplib.", "urllib.",
-)  # fmt: skip
+    "socket.",
+    "subprocess.",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "os.kill",
+    "os.killpg",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.chown",
+    "os.truncate",
+    "os.utime",
+    "os.putenv",
+    "shutil.",
+    "ctypes.",
+    "signal.pthread_kill",
+    "pty.",
+    "fcntl.",
+    "ftplib.",
+    "urllib.",
+)
 
 
 class Attributes(ctypes.Structure):

@@ -88,8 +88,11 @@ class OpenEnv(Environment):
         # Its opening is the server's to say: a task knows its number, and the session what is seen first.
         while True:
             number = chance.randrange(2**31)
-            yield Task(f"openenv-{number}", ({"role": "user", "content": self.rules or f"task {number}"},),
-                       meta={"seed": number})  # fmt: skip
+            yield Task(
+                f"openenv-{number}",
+                ({"role": "user", "content": self.rules or f"task {number}"},),
+                meta={"seed": number},
+            )
 
     def start(self, task: Task, seed: int) -> Session:
         return _Connected(self, task)
@@ -152,8 +155,12 @@ class _Connected(Session):
     def _scored(self, reward: float, step: int) -> Feedback:
         low, high = self.rules.scale
         if not low <= reward <= high:
-            raise UserError("a reward out of bounds", got=f"{reward:g}", expected=f"{low:g} to {high:g}",
-                            key="data.environment.scale")  # fmt: skip
+            raise UserError(
+                "a reward out of bounds",
+                got=f"{reward:g}",
+                expected=f"{low:g} to {high:g}",
+                key="data.environment.scale",
+            )
         self.rewards.append((reward - low) / (high - low))
         return Feedback("environment", None, "reward", self.rewards[-1], step=step)
 
@@ -162,6 +169,11 @@ class _Connected(Session):
             return ()
         value = self.rules.worth(self.rewards)
         if not 0 <= value <= 1 + 1e-9:
-            raise UserError("an outcome out of bounds", got=f"{value:g}", expected="0 to 1",
-                            key="data.environment.worth", remedy="use final, or a function that stays in bounds")
+            raise UserError(
+                "an outcome out of bounds",
+                got=f"{value:g}",
+                expected="0 to 1",
+                key="data.environment.worth",
+                remedy="use final, or a function that stays in bounds",
+            )
         return (Feedback("environment", None, "outcome", min(1.0, value)),)

@@ -15,7 +15,7 @@ from feedback.types import Task
 
 @dataclass(frozen=True)
 class ReasoningGym(SingleTurn):
-    """Deals tasks of one data set of reasoning-gym (extra `gym`), with what `feedback.critics.GymScore` needs.
+    """Deals tasks of one data set of reasoning-gym (extra `gym`), with what `feedback.graders.GymScore` needs.
 
     Name that critic, or another, under `data.critic`.
     """
@@ -41,8 +41,12 @@ class ReasoningGym(SingleTurn):
             entry = made[number]
             asked = str(entry["question"])
             # Equal questions are one task, whatever seed they came from.
-            yield Task(f"{self.dataset}-{asked}", ({"role": "user", "content": asked},), _reference(entry),
-                       meta={"dataset": self.dataset, "entry": entry})  # fmt: skip
+            yield Task(
+                f"{self.dataset}-{asked}",
+                ({"role": "user", "content": asked},),
+                _reference(entry),
+                meta={"dataset": self.dataset, "entry": entry},
+            )
 
 
 def _reference(entry: dict[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from fdt.environments.base import Environment, EnvironmentFault, Reply, Session
 from fdt.environments.single import tasks_from_a_file
-from feedback.critics import Critic
+from feedback.graders import Critic
 from feedback.types import Episode, Feedback, Task, Turn, distinct
 
 

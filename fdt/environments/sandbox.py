@@ -60,8 +60,10 @@ def run_python(code: str, bounds: Bounds) -> Outcome:
         script, out = Path(folder) / "code.py", Path(folder) / "out"
         script.write_text(code, encoding="utf-8", errors="replace")
         if not enclosable() and not bounds.trusting:
-            raise EnvironmentFault("the kernel gives no user namespaces, so code could reach the network; "
-                                   "set bounds.trusting to run it all the same")  # fmt: skip
+            raise EnvironmentFault(
+                "the kernel gives no user namespaces, so code could reach the network; "
+                "set bounds.trusting to run it all the same"
+            )
         status = _run(script, out, bounds)
         text = out.read_bytes().decode("utf-8", errors="replace").replace(str(script), "code.py")
     text = _without_frames(text.strip())
@@ -74,10 +76,15 @@ def _run(script: Path, out: Path, bounds: Bounds) -> int | None:
     stage = "enclosed" if enclosable() else "run"
     with out.open("wb") as sink:
         child = subprocess.Popen(
-            [sys.executable, "-I", "-B", jail.__file__, stage, str(script)], env={"HOME": "/", "LANG": "C.UTF-8"},
-            stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, cwd="/", start_new_session=True,
+            [sys.executable, "-I", "-B", jail.__file__, stage, str(script)],
+            env={"HOME": "/", "LANG": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            start_new_session=True,
             preexec_fn=lambda: _bound(bounds),
-        )  # fmt: skip
+        )
         try:
             return child.wait(bounds.seconds)
         except subprocess.TimeoutExpired:
@@ -93,8 +100,13 @@ def _run(script: Path, out: Path, bounds: Bounds) -> int | None:
 def _bound(bounds: Bounds) -> None:
     cpu, memory = int(bounds.seconds) + 1, bounds.memory << 20
     written = 4 * bounds.output + 4000  # four bytes a character, and the runner's own frames
-    for limit, most in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, written),
-                        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64)):  # fmt: skip
+    for limit, most in (
+        (resource.RLIMIT_CPU, cpu),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, written),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 64),
+    ):
         resource.setrlimit(limit, (most, most))
 
 
@@ -106,8 +118,9 @@ def enclosable() -> bool:
         script.write_text("", encoding="utf-8")
         with out.open("wb") as sink:
             command = [sys.executable, "-I", "-B", jail.__file__, "enclosed", str(script)]
-            asked = subprocess.run(command, env={}, cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
-                                   timeout=60, check=False)  # fmt: skip
+            asked = subprocess.run(
+                command, env={}, cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, timeout=60, check=False
+            )
         return asked.returncode == 0
 
 

@@ -48,8 +48,9 @@ class Search(Environment):
         asked = [q for q in world(self.size, self.seed).questions if self.hops[0] <= len(q.path) <= self.hops[1]]
         for question in chance.sample(asked, len(asked)):
             text = f"{self.rules}\n\n{question.text}".strip()
-            yield Task(question.text, ({"role": "user", "content": text},), question.answer,
-                       meta={"path": list(question.path)})  # fmt: skip
+            yield Task(
+                question.text, ({"role": "user", "content": text},), question.answer, meta={"path": list(question.path)}
+            )
 
     def start(self, task: Task, seed: int) -> Session:
         return _Reading(self, task)

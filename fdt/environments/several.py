@@ -13,7 +13,7 @@ ASK = "Give {m} different answers, each between tags of its own: {tags}."
 
 @dataclass(frozen=True)
 class Several(SingleTurn):
-    """Deals another environment's questions and asks for several answers, as `feedback.critics.AnswerSet` reads them.
+    """Deals another environment's questions and asks for several answers, as `feedback.graders.AnswerSet` reads them.
 
     Name that critic under `data.critic`, with the same `answers` and `tag`.
     """

@@ -25,8 +25,10 @@ class Tolerant(Conventions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.demonstrated <= self.accepted <= len(CONVENTIONS):
-            raise ValueError(f"Tolerant: got {self.demonstrated} demonstrated of {self.accepted} accepted, expected at "
-                             f"least 1 of at most {len(CONVENTIONS)}")  # fmt: skip
+            raise ValueError(
+                f"Tolerant: got {self.demonstrated} demonstrated of {self.accepted} accepted, expected at "
+                f"least 1 of at most {len(CONVENTIONS)}"
+            )
 
     def accepts(self, user: str) -> tuple[str, ...]:
         """The conventions that a user accepts, the one of the plain world first."""
@@ -36,9 +38,14 @@ class Tolerant(Conventions):
 
     def tasks(self, split: str, count: int, seed: int) -> list[Task]:
         """As in the plain world; ``meta["right"]`` holds all right lists, the reference's first."""
-        return [replace(task, meta=task.meta | {"right": [
-            CONVENTIONS[name](task.meta["digits"]) for name in self.accepts(task.meta["user"])]})
-            for task in super().tasks(split, count, seed)]  # fmt: skip
+        return [
+            replace(
+                task,
+                meta=task.meta
+                | {"right": [CONVENTIONS[name](task.meta["digits"]) for name in self.accepts(task.meta["user"])]},
+            )
+            for task in super().tasks(split, count, seed)
+        ]
 
     def start(self, task: Task, seed: int) -> Session:
         """The user's reactions; chance is a function of the world, the task and the seed."""

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from fdt.data.tool_calls import read_calls, written
 from fdt.environments.arithmetic import calculated
 from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, answered
-from fdt.environments.calls import read_calls, written
 from fdt.environments.sandbox import Bounds, run_python
 from fdt.environments.single import tasks_from_a_file
 from feedback.types import Message, Task, Turn

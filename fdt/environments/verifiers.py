@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -84,8 +84,14 @@ class Verifiers(Environment):
         found = [Feedback("environment", None, TOTAL, whole, said)] if trace.rewards or said else []
         named = {name: reward.score for name, reward in trace.rewards.items()} | trace.metrics
         # Named parts judge the last turn: the score of the whole then stays the weighted mean alone.
-        return (*found, *(Feedback("environment", None, name, value, step=turn) for name, value in named.items()
-                          if turn is not None and value is not None and 0 <= value <= 1))  # fmt: skip
+        return (
+            *found,
+            *(
+                Feedback("environment", None, name, value, step=turn)
+                for name, value in named.items()
+                if turn is not None and value is not None and 0 <= value <= 1
+            ),
+        )
 
 
 class _Played(Session):
@@ -138,8 +144,11 @@ class _Played(Session):
         self.asked = tuple(plain(message) for message in event)
         before = self.known if self.messages else ()
         if [m["content"].strip() for m in self.asked[: len(before)]] != [m["content"].strip() for m in before]:
-            raise UserError("the environment does not go on with one conversation", key="data.environment",
-                            remedy="use one whose seat is asked once, or in turns of one interaction")  # fmt: skip
+            raise UserError(
+                "the environment does not go on with one conversation",
+                key="data.environment",
+                remedy="use one whose seat is asked once, or in turns of one interaction",
+            )
         return None
 
 
@@ -162,8 +171,12 @@ def plain(message: dict[str, Any]) -> Message:
         parts = "".join(part["text"] for part in parts)
     spoken = message["role"] in ("system", "user", "assistant") and not message.get("tool_calls")
     if not isinstance(parts, str) or not spoken:
-        raise UserError("a message that is not text", got=message["role"], expected="system, user or assistant text",
-                        key="data.environment")  # fmt: skip
+        raise UserError(
+            "a message that is not text",
+            got=message["role"],
+            expected="system, user or assistant text",
+            key="data.environment",
+        )
     return {"role": message["role"], "content": parts}
 
 
@@ -172,14 +185,20 @@ def total(rewards: dict[str, Any], scale: tuple[float, float] | None) -> float:
 
     Without a scale it lies between the sum of the negative weights and that of the positive ones.
     """
-    low, high = scale or (sum(min(0.0, r.weight) for r in rewards.values()),
-                          sum(max(0.0, r.weight) for r in rewards.values()))  # fmt: skip
+    low, high = scale or (
+        sum(min(0.0, r.weight) for r in rewards.values()),
+        sum(max(0.0, r.weight) for r in rewards.values()),
+    )
     outside = [] if scale else [name for name, reward in rewards.items() if not 0 <= reward.score <= 1]
     value = sum(reward.value for reward in rewards.values())
     if outside or not low - SLACK <= value <= high + SLACK:
-        raise UserError(f"rewards out of bounds: {', '.join(outside) or 'their sum'}", got=f"{value:g} as their sum",
-                        expected=f"{low:g} to {high:g}", key="data.environment.scale",
-                        remedy="name the lowest and the highest sum as `scale`")  # fmt: skip
+        raise UserError(
+            f"rewards out of bounds: {', '.join(outside) or 'their sum'}",
+            got=f"{value:g} as their sum",
+            expected=f"{low:g} to {high:g}",
+            key="data.environment.scale",
+            remedy="name the lowest and the highest sum as `scale`",
+        )
     return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else math.nan
 
 

@@ -51,8 +51,15 @@ class Desk:
         if text is None:
             return web.json_response({"error": {"message": "the episode was cut"}}, status=CLOSED)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        return web.json_response({"id": uuid.uuid4().hex, "object": "chat.completion", "created": 0,
-                                  "model": body["model"], "choices": [choice]})  # fmt: skip
+        return web.json_response(
+            {
+                "id": uuid.uuid4().hex,
+                "object": "chat.completion",
+                "created": 0,
+                "model": body["model"],
+                "choices": [choice],
+            }
+        )
 
 
 @lru_cache(maxsize=1)
@@ -144,16 +151,30 @@ class Seat:
         alone = sum(isinstance(value, vf.AgentConfig) for _, value in env.config) == 1
         own = seat == mine or (mine is None and alone)
         if not own and spec.model is None:
-            raise UserError("an agent without a model", got=seat, key="data.environment.config",
-                            remedy="give it a model and a client, or name the policy's place as `seat`")  # fmt: skip
+            raise UserError(
+                "an agent without a model",
+                got=seat,
+                key="data.environment.config",
+                remedy="give it a model and a client, or name the policy's place as `seat`",
+            )
         if own:
             program = spec.harness.id if spec.harness else vf.default_harness_id(env.config.taskset.id)
             if program not in (("null",) if spec.harness else ("null", "bash")):  # bash is what stands for no choice
-                raise UserError("the policy's seat has a program of its own", got=program, expected="none, a plain chat",
-                                key="data.environment.config")  # fmt: skip
+                raise UserError(
+                    "the policy's seat has a program of its own",
+                    got=program,
+                    expected="none, a plain chat",
+                    key="data.environment.config",
+                )
             client = vf.EvalClientConfig(base_url=self.desk.url, api_key_var="FDT_NO_KEY")
-            spec = spec.model_copy(update={"model": self.model, "client": client, "runtime": vf.SubprocessConfig(),
-                                           "harness": vf.harness_config_type("null")(id="null")})  # fmt: skip
+            spec = spec.model_copy(
+                update={
+                    "model": self.model,
+                    "client": client,
+                    "runtime": vf.SubprocessConfig(),
+                    "harness": vf.harness_config_type("null")(id="null"),
+                }
+            )
         return Agent(spec, traces, self if own else None)
 
 
@@ -167,12 +188,18 @@ class Chat(vf.Harness[vf.HarnessConfig]):
         """Asks once, with the conversation so far; what comes back is in the trace already."""
         ctx, _trace, _runtime, endpoint, secret, _tools, data = given
         system, asked = self.resolve_prompt(data)
-        said = [{"role": "user", "content": asked}] if isinstance(asked, str) else [
-            message.model_dump(exclude_none=True) for message in asked or []]  # fmt: skip
+        said = (
+            [{"role": "user", "content": asked}]
+            if isinstance(asked, str)
+            else [message.model_dump(exclude_none=True) for message in asked or []]
+        )
         messages = ([{"role": "system", "content": system}] if system else []) + said
         async with httpx.AsyncClient(timeout=None, trust_env=False) as http:
-            reply = await http.post(f"{endpoint}/chat/completions", json={"model": ctx.model, "messages": messages},
-                                    headers={"Authorization": f"Bearer {secret}"})  # fmt: skip
+            reply = await http.post(
+                f"{endpoint}/chat/completions",
+                json={"model": ctx.model, "messages": messages},
+                headers={"Authorization": f"Bearer {secret}"},
+            )
         reply.raise_for_status()
         return vf.ProgramResult(exit_code=0, stdout="", stderr="")
 

@@ -5,5 +5,14 @@ from fdt.guards.base import ACTIONS, Guard
 from fdt.guards.judge import JudgeSelfTest
 from fdt.guards.numbers import BreadthCollapse, EntropyCollapse, KLLimit, LengthDrift
 
-__all__ = ["ACTIONS", "BreadthCollapse", "ConfidenceCollapse", "EntropyCollapse", "Guard", "HintLeak", "JudgeSelfTest",
-           "KLLimit", "LengthDrift"]  # fmt: skip
+__all__ = [
+    "ACTIONS",
+    "BreadthCollapse",
+    "ConfidenceCollapse",
+    "EntropyCollapse",
+    "Guard",
+    "HintLeak",
+    "JudgeSelfTest",
+    "KLLimit",
+    "LengthDrift",
+]

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from fdt.distributed import everyone, total
 from fdt.guards.base import Guard
-from fdt.ranks import everyone, total
-from feedback.traits import leaks
+from feedback.text_metrics import leaks
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Guard(ABC):
         """This step's number over all ranks (every rank calls); NaN where the step has none.
 
         Args:
-            outcome: the step's `fdt.metrics.Tally`: its batch, and ``values``, what was logged.
+            outcome: the step's `fdt.metrics.step.Tally`: its batch, and ``values``, what was logged.
             device: where ranks meet.
         """
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from fdt.errors import UserError
 from fdt.guards.base import Guard
-from feedback.critics.judge import Judge
-from feedback.critics.judge_selftest import MOST_WINS, self_test
+from feedback.graders.judges.base import Judge
+from feedback.graders.judges.selftest import MOST_WINS, self_test
 from feedback.types import tasks_of
 
 
@@ -32,8 +32,9 @@ class JudgeSelfTest(Guard):
     def at_start(self, trainer: Any) -> str | None:
         critic = trainer.datamodule.critic
         if not isinstance(critic, Judge):
-            raise UserError("JudgeSelfTest tests a judge", got=type(critic).__name__, expected="an LLM judge",
-                            key="data.critic")  # fmt: skip
+            raise UserError(
+                "JudgeSelfTest tests a judge", got=type(critic).__name__, expected="an LLM judge", key="data.critic"
+            )
         found = self_test(critic, tasks_of(trainer.datamodule.episodes)[: self.prompts])
         if found.rate <= self.most_wins:
             return None

@@ -29,10 +29,10 @@ def print_table(roots: Path | list[Path]) -> None:
     Raises:
         UserError: a folder without a run in it.
     """
-    from fdt.legible import legible
-    from fdt.measures import accounting_line
-    from fdt.runs import gather
-    from fdt.table import build_table, terminal
+    from fdt.report.measures import accounting_line
+    from fdt.report.runs import gather
+    from fdt.report.sanitize import legible
+    from fdt.report.table import build_table, terminal
 
     runs = gather(_listed(roots))
     console = terminal()
@@ -51,13 +51,13 @@ def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
     Raises:
         UserError: a folder without a run in it, or a page that cannot be written.
     """
-    from fdt.figures import save_figures
-    from fdt.report.calibration import calibrations
+    from fdt.report.figures import save_figures
     from fdt.report.page import render
-    from fdt.report.reliability import save_reliability
-    from fdt.report.trends import with_trends
-    from fdt.runs import gather
-    from fdt.table import build_table
+    from fdt.report.panels.calibration import calibrations
+    from fdt.report.panels.reliability import save_reliability
+    from fdt.report.panels.trends import with_trends
+    from fdt.report.runs import gather
+    from fdt.report.table import build_table
 
     roots = _listed(roots)
     out = Path(out or (roots[0] if len(roots) == 1 else Path()) / "report.html")
@@ -88,7 +88,10 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
     if verb == "report":
         parser.add_argument(
-            "--out", type=Path, metavar="FILE", help="the page to write (default: report.html inside RUN; with several "
-            "RUNs, in the current folder); table.json, table.md and figures/ go beside it"
-        )  # fmt: skip
+            "--out",
+            type=Path,
+            metavar="FILE",
+            help="the page to write (default: report.html inside RUN; with several "
+            "RUNs, in the current folder); table.json, table.md and figures/ go beside it",
+        )
     return parser

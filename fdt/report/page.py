@@ -10,19 +10,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from fdt.legible import legible
-from fdt.measures import LIKELIHOOD
-from fdt.report.breadth import breadths
-from fdt.report.calibration import Calibration
-from fdt.report.costs import cost
-from fdt.report.ledger import NO_EFFECT, ledger
-from fdt.report.reliability import TITLE as CALIBRATION_FIGURE
-from fdt.report.samples import as_text, samples
-from fdt.report.settings import settings
-from fdt.report.tokens import LEVELS, STEP, VIEWS, coefficients, pick, scales, shade
-from fdt.runs import Run
-from fdt.statistics import Interval
-from fdt.table import KINDS, UNKNOWN, Row, Table, interval_text
+from fdt.report.measures import LIKELIHOOD
+from fdt.report.panels.calibration import Calibration
+from fdt.report.panels.costs import cost
+from fdt.report.panels.diversity import breadths
+from fdt.report.panels.ledger import NO_EFFECT, ledger
+from fdt.report.panels.reliability import TITLE as CALIBRATION_FIGURE
+from fdt.report.panels.samples import as_text, samples
+from fdt.report.panels.settings import settings
+from fdt.report.panels.tokens import LEVELS, STEP, VIEWS, coefficients, pick, scales, shade
+from fdt.report.runs import Run
+from fdt.report.sanitize import legible
+from fdt.report.table import KINDS, UNKNOWN, Row, Table, interval_text
+from fdt.statistics.intervals import Interval
 
 # Nothing is loaded from anywhere, nothing runs, nothing is sent: the page holds text that strangers wrote.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -39,29 +39,33 @@ def render(
     episodes = [(run, coefficients(run.config), pick(run)) for run in runs]
     chosen, outcomes = samples(runs)
     images = {name: _data(path) for name, path in figures.items()}
-    return _environment().get_template("page.html").render(
-        policy=POLICY,
-        title=title,
-        table=table,
-        verdicts=[(row, verdict(row), _change_text(row)) for row in table.rows if not row.is_base],
-        settings=settings(runs),
-        bars={name: data for name, data in images.items() if name.startswith(TABLE_FIGURE)},
-        curves={name: data for name, data in images.items() if not name.startswith(OTHER_FIGURES)},
-        calibrated=calibrated,
-        breadths=breadths(runs),
-        reliability={name: data for name, data in images.items() if name.startswith(CALIBRATION_FIGURE)},
-        costs=[one for one in map(cost, runs) if one.known],
-        ledger_figure=images.get(LEDGER_FIGURE),
-        views=VIEWS,
-        levels=range(1, LEVELS + 1),
-        ratio=f"{STEP:g}",
-        scales=scales([shown for _, _, several in episodes for shown in several]),
-        arms=[arm for arm in episodes if arm[2]],
-        no_effect=NO_EFFECT,
-        ledgers=[ledger(run) for run in runs],
-        samples=chosen,
-        outcomes=outcomes,
-        problems=[problem for run in runs for problem in run.problems],
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            policy=POLICY,
+            title=title,
+            table=table,
+            verdicts=[(row, verdict(row), _change_text(row)) for row in table.rows if not row.is_base],
+            settings=settings(runs),
+            bars={name: data for name, data in images.items() if name.startswith(TABLE_FIGURE)},
+            curves={name: data for name, data in images.items() if not name.startswith(OTHER_FIGURES)},
+            calibrated=calibrated,
+            breadths=breadths(runs),
+            reliability={name: data for name, data in images.items() if name.startswith(CALIBRATION_FIGURE)},
+            costs=[one for one in map(cost, runs) if one.known],
+            ledger_figure=images.get(LEDGER_FIGURE),
+            views=VIEWS,
+            levels=range(1, LEVELS + 1),
+            ratio=f"{STEP:g}",
+            scales=scales([shown for _, _, several in episodes for shown in several]),
+            arms=[arm for arm in episodes if arm[2]],
+            no_effect=NO_EFFECT,
+            ledgers=[ledger(run) for run in runs],
+            samples=chosen,
+            outcomes=outcomes,
+            problems=[problem for run in runs for problem in run.problems],
+        )
     )
 
 
@@ -97,7 +101,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clip": clip, "signed": _signed, "score": _score, "step": _step, "fixed": _fixed, "range": _range}
+    environment.filters |= {
+        "clip": clip,
+        "signed": _signed,
+        "score": _score,
+        "step": _step,
+        "fixed": _fixed,
+        "range": _range,
+    }
     environment.globals |= {"shade": shade}
     return environment
 

@@ -14,5 +14,17 @@ from feedback.gateway.types import (
     Usage,
 )
 
-__all__ = ["Budget", "Failure", "Gateway", "GatewayStop", "Outage", "OverBudget", "Price", "Refused", "Reply",
-           "Request", "Sampling", "Usage"]  # fmt: skip
+__all__ = [
+    "Budget",
+    "Failure",
+    "Gateway",
+    "GatewayStop",
+    "Outage",
+    "OverBudget",
+    "Price",
+    "Refused",
+    "Reply",
+    "Request",
+    "Sampling",
+    "Usage",
+]

@@ -87,5 +87,11 @@ class Breaker:
         """The error that ends the job."""
         lasted = 0.0 if self.since is None else now - self.since
         asked = f", and it asks to come back in {self.resume - now:.0f} s" if self.resume > now else ""
-        return Outage(self.server, None, "gateway.patience", f"no reply for {lasted:.0f} s{asked} (last: {self.last})",
-                      f"one within {self.patience:g} s", "What was answered is kept; start again when it is back.")
+        return Outage(
+            self.server,
+            None,
+            "gateway.patience",
+            f"no reply for {lasted:.0f} s{asked} (last: {self.last})",
+            f"one within {self.patience:g} s",
+            "What was answered is kept; start again when it is back.",
+        )

@@ -36,8 +36,17 @@ class Budget:
 
     def check(self, calls: int, usage: Usage, folder: str) -> None:
         """Raises `OverBudget` where this is more than is allowed."""
-        for name, most, asked in (("calls", self.calls, calls), ("tokens", self.tokens, usage.total),
-                                  ("cost", self.cost, self.price(usage))):
+        for name, most, asked in (
+            ("calls", self.calls, calls),
+            ("tokens", self.tokens, usage.total),
+            ("cost", self.cost, self.price(usage)),
+        ):
             if most is not None and asked > most:
-                raise OverBudget(folder, None, f"gateway.budget.{name}", f"up to {asked:g} with the next call",
-                                 f"at most {most:g}", "What was answered is kept; raise the budget and start again.")
+                raise OverBudget(
+                    folder,
+                    None,
+                    f"gateway.budget.{name}",
+                    f"up to {asked:g} with the next call",
+                    f"at most {most:g}",
+                    "What was answered is kept; raise the budget and start again.",
+                )

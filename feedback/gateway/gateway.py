@@ -60,8 +60,11 @@ class Gateway:
     def __post_init__(self) -> None:
         place = urlsplit(self.base_url)
         if place.scheme not in ("http", "https") or not place.hostname or place.username or place.query:
-            raise self._fault("base_url", show(place._replace(netloc=place.hostname or "").geturl()),
-                              "http://HOST/v1 or https://HOST/v1 without credentials")
+            raise self._fault(
+                "base_url",
+                show(place._replace(netloc=place.hostname or "").geturl()),
+                "http://HOST/v1 or https://HOST/v1 without credentials",
+            )
         for name in ("concurrency", "deadline", "patience"):
             if not getattr(self, name) > 0:
                 raise self._fault(name, show(getattr(self, name)), "more than 0")
@@ -104,8 +107,13 @@ class Gateway:
         prompt = sum(request.likely_prompt_tokens for request in new.values())
         longest = sum(request.sampling.max_tokens for request in new.values())
         most = sum(request.most_prompt_tokens for request in new.values())
-        return Price(len(requests), len(new), Usage(prompt, longest), self.budget.price(Usage(prompt, longest)),
-                     self.budget.price(Usage(most, longest)))
+        return Price(
+            len(requests),
+            len(new),
+            Usage(prompt, longest),
+            self.budget.price(Usage(prompt, longest)),
+            self.budget.price(Usage(most, longest)),
+        )
 
     def spent(self) -> tuple[int, Usage]:
         """Calls and tokens of all that the cache folder has seen, what is reserved for calls under way included."""
@@ -123,8 +131,12 @@ class Gateway:
             return None
         key = os.environ.get(self.key_variable, "").strip()
         if not key:
-            raise self._fault("key_variable", f"{self.key_variable}, which is not set", "a variable that holds the key",
-                              f"export {self.key_variable}=... in the shell that starts this.")
+            raise self._fault(
+                "key_variable",
+                f"{self.key_variable}, which is not set",
+                "a variable that holds the key",
+                f"export {self.key_variable}=... in the shell that starts this.",
+            )
         return key
 
     def _fault(self, name: str, got: str, expected: str, remedy: str = "") -> DataFault:

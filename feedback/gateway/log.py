@@ -95,15 +95,30 @@ class Log:
             if owner is not None and owner[0] != self.name and self._lives(owner[0]):
                 return False
             within.check(self.calls + 1, self.spent + reserve, str(self.folder))
-            self._append({"event": "sent", "key": key, "by": self.name, "prompt": reserve.prompt,
-                          "completion": reserve.completion})
+            self._append(
+                {
+                    "event": "sent",
+                    "key": key,
+                    "by": self.name,
+                    "prompt": reserve.prompt,
+                    "completion": reserve.completion,
+                }
+            )
             return True
 
     def keep(self, key: str, reply: Reply) -> None:
         """Puts a reply on record, and what it really took in place of what was reserved."""
         with self._locked():
-            self._append({"event": "reply", "key": key, "prompt": reply.usage.prompt,
-                          "completion": reply.usage.completion, "finish": reply.finish, "text": reply.text})
+            self._append(
+                {
+                    "event": "reply",
+                    "key": key,
+                    "prompt": reply.usage.prompt,
+                    "completion": reply.usage.completion,
+                    "finish": reply.finish,
+                    "text": reply.text,
+                }
+            )
 
     def drop(self, key: str, kind: str, paid: bool) -> None:
         """Puts on record that a call failed; where it cannot have been `paid`, its tokens are free again."""

@@ -16,17 +16,24 @@ class Bar:
 
     def __init__(self, shown: bool, kept: int, wanted: int, budget: Budget):
         self.budget, self.kept, self.failed, self.usage = budget, kept, 0, Usage()
-        self.progress = Progress(TextColumn("calls"), BarColumn(), MofNCompleteColumn(),
-                                 TextColumn("{task.fields[numbers]}"), TimeRemainingColumn(), disable=not shown,
-                                 console=Console(stderr=True))
+        self.progress = Progress(
+            TextColumn("calls"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            disable=not shown,
+            console=Console(stderr=True),
+        )
         self.task = self.progress.add_task("calls", total=kept + wanted, completed=kept, numbers=self.numbers)
 
     def __enter__(self) -> Bar:
         self.progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.progress.stop()
 
     def count(self, found: Reply | Failure) -> None:

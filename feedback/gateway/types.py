@@ -51,8 +51,14 @@ class Request:
 
     def key(self, server: Mapping[str, Any]) -> str:
         """SHA-256 (hex) over all that can change the reply; `server` holds address, model and extra fields."""
-        content = {"format": FORMAT, "server": dict(server), "messages": list(self.messages), "sample": self.sample,
-                   "sampling": self.sampling.as_body("max_tokens"), "schema": self.schema}
+        content = {
+            "format": FORMAT,
+            "server": dict(server),
+            "messages": list(self.messages),
+            "sample": self.sample,
+            "sampling": self.sampling.as_body("max_tokens"),
+            "schema": self.schema,
+        }
         text = json.dumps(content, sort_keys=True, ensure_ascii=True, default=dict)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -81,12 +81,16 @@ class Wire:
         return Trouble(Failure("timeout", f"no whole reply within {self.gateway.deadline:g} s"), again=True, paid=True)
 
     def _body(self, request: Request) -> dict[str, Any]:
-        messages = [message | {"content": (message.get("content") or "").encode(errors="replace").decode()}
-                    for message in request.messages]
+        messages = [
+            message | {"content": (message.get("content") or "").encode(errors="replace").decode()}
+            for message in request.messages
+        ]
         body = {"model": self.gateway.model, "messages": messages, **dict(self.gateway.extra)}
         if request.schema is not None and self.gateway.abilities["structured"]:
-            body["response_format"] = {"type": "json_schema", "json_schema": {
-                "name": "reply", "strict": True, "schema": dict(request.schema)}}
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "reply", "strict": True, "schema": dict(request.schema)},
+            }
         return body | request.sampling.as_body(self.gateway.limit_field)
 
     def _read(self, request: Request, body: bytes) -> Reply | Trouble:
@@ -102,8 +106,12 @@ class Wire:
             return self._unreadable(f"content that is {'too long' if isinstance(text, str) else 'no text'}")
         most = Usage(request.most_prompt_tokens, request.sampling.max_tokens)
         finish = choice.get("finish_reason")
-        return Reply(self.scrub(text), _usage(found.get("usage"), most), False,
-                     self.scrub(finish) if isinstance(finish, str) else None)
+        return Reply(
+            self.scrub(text),
+            _usage(found.get("usage"), most),
+            False,
+            self.scrub(finish) if isinstance(finish, str) else None,
+        )
 
     @staticmethod
     def _unreadable(what: str) -> Trouble:
@@ -120,16 +128,26 @@ class Wire:
         if status == 429:
             return Trouble(Failure("rate limit", f"status 429: {said}"), again=True, wait=retry_after(error.response))
         if status in TEMPORARY:
-            return Trouble(Failure("server", f"status {status}: {said}"), again=True, surely=status in OUTAGES,
-                           wait=retry_after(error.response))
+            return Trouble(
+                Failure("server", f"status {status}: {said}"),
+                again=True,
+                surely=status in OUTAGES,
+                wait=retry_after(error.response),
+            )
         if status == 400 and shaped and "response_format" in error.response.text:
             self.gateway.abilities["structured"] = False  # it knows no schemas; the prompt says the same in words
             return Trouble(Failure("refused", said), again=True)
         return Trouble(Failure("refused", f"status {status}: {said}"))
 
     def _refused(self, got: str, expected: str) -> Refused:
-        return Refused(self.gateway.base_url, None, "gateway", got, expected,
-                       f"Check gateway.base_url, gateway.model and the variable {self.gateway.key_variable}.")
+        return Refused(
+            self.gateway.base_url,
+            None,
+            "gateway",
+            got,
+            expected,
+            f"Check gateway.base_url, gateway.model and the variable {self.gateway.key_variable}.",
+        )
 
     def scrub(self, text: str) -> str:
         """Text from the server without the key, which some servers echo."""
@@ -142,8 +160,12 @@ def open_client(base_url: str, key: str | None, deadline: float) -> openai.Async
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
     limits = http.Limits(max_connections=None, max_keepalive_connections=None)
-    transport = openai.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False, timeout=http.Timeout(deadline),
-                                               verify=trust() if base_url.startswith("https") else False)
+    transport = openai.DefaultAsyncHttpxClient(
+        limits=limits,
+        follow_redirects=False,
+        timeout=http.Timeout(deadline),
+        verify=trust() if base_url.startswith("https") else False,
+    )
     client = openai.AsyncOpenAI(api_key=key or NO_KEY, base_url=base_url, max_retries=0, http_client=transport)
     client.organization = client.project = None  # taken from the environment, and no business of another host
     return client

@@ -52,7 +52,11 @@ def alone(grams: list[str]) -> list[int]:
 
 
 def strategic(
-    texts: Iterable[str], lengths: Sequence[int] = (3, 4, 5), share: float = 0.2, rare: int = 2, cluster: Cluster = alone
+    texts: Iterable[str],
+    lengths: Sequence[int] = (3, 4, 5),
+    share: float = 0.2,
+    rare: int = 2,
+    cluster: Cluster = alone,
 ) -> list[Mined]:
     """The grams of the clusters that are in the top `share` by document frequency, the most frequent clusters first.
 

@@ -83,7 +83,9 @@ def load_grams(path: str | Path) -> Grams:
     given = content.get("grams") if isinstance(content, dict) else content
     grams = Grams(_phrase(path, item) for item in given) if isinstance(given, list) else None
     if grams is None or not grams.grams:
-        raise DataFault(path, None, "grams", show(given), "a list that is not empty of phrases, or of objects with `gram`")
+        raise DataFault(
+            path, None, "grams", show(given), "a list that is not empty of phrases, or of objects with `gram`"
+        )
     return grams
 
 

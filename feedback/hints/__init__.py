@@ -14,7 +14,30 @@ from feedback.hints.places import before_step, end_of_prompt, placed, start_of_p
 from feedback.hints.shuffle import shuffle_critiques
 from feedback.hints.templates import composed, filled, load_template
 
-__all__ = ["SIBLING", "ComposedHint", "CritiqueHint", "DemonstrationHint", "Hint", "OneOf", "ReferenceHint",
-           "RewriteHint", "Shorten", "SiblingHint", "TemplateHint", "Whisper", "before_step", "composed",
-           "end_of_prompt", "filled", "first", "load_template", "longest", "placed", "shortest", "shuffle_critiques",
-           "start_of_prompt", "uncut", "with_siblings"]  # fmt: skip
+__all__ = [
+    "SIBLING",
+    "ComposedHint",
+    "CritiqueHint",
+    "DemonstrationHint",
+    "Hint",
+    "OneOf",
+    "ReferenceHint",
+    "RewriteHint",
+    "Shorten",
+    "SiblingHint",
+    "TemplateHint",
+    "Whisper",
+    "before_step",
+    "composed",
+    "end_of_prompt",
+    "filled",
+    "first",
+    "load_template",
+    "longest",
+    "placed",
+    "shortest",
+    "shuffle_critiques",
+    "start_of_prompt",
+    "uncut",
+    "with_siblings",
+]

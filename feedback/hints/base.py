@@ -75,8 +75,10 @@ class TemplateHint(Hint):
         """
         found = [Whisper(text, self.place(episode, text)) for text in self.texts(episode, shorten)]
         if any(_spoken(whisper.episode) != _spoken(episode) for whisper in found):
-            raise ValueError(f"hint.place: got {self.place}, which changes a turn of the policy, expected one that "
-                             "changes another message")  # fmt: skip
+            raise ValueError(
+                f"hint.place: got {self.place}, which changes a turn of the policy, expected one that "
+                "changes another message"
+            )
         return found
 
     def texts(self, episode: Episode, shorten: Shorten) -> list[str]:

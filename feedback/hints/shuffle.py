@@ -20,7 +20,10 @@ def shuffle_critiques(episodes: list[Episode], seed: int = 0) -> list[Episode]:
     shuffled = list(episodes)
     for row, donor in donors.items():
         own = tuple(item if item.text is None else replace(item, text=None) for item in episodes[row].feedback)
-        given = tuple(Feedback(item.source, item.annotator, item.name, text=item.text)
-                      for item in episodes[donor].feedback if item.text is not None)
+        given = tuple(
+            Feedback(item.source, item.annotator, item.name, text=item.text)
+            for item in episodes[donor].feedback
+            if item.text is not None
+        )
         shuffled[row] = replace(episodes[row], feedback=own + given)
     return with_hints(shuffled)

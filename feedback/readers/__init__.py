@@ -11,11 +11,11 @@ from pathlib import Path
 
 from feedback.aggregate import aggregated, check_rule, disagreement, win_shares
 from feedback.faults import DataFault
+from feedback.readers.catalogue import READERS
 from feedback.readers.fields import Fields
-from feedback.readers.formats import READERS
-from feedback.readers.marks import Marks, Scale
+from feedback.readers.formats.rows import row_task
 from feedback.readers.names import Names
-from feedback.readers.rows import row_task
+from feedback.readers.scales import Marks, Scale
 from feedback.readers.streaming import Stream, chosen, some
 from feedback.types import Episode, Task, with_hints
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from feedback.readers.fields import Fields
-from feedback.readers.marks import Marks
 from feedback.readers.record import Record
+from feedback.readers.scales import Marks
 from feedback.types import Episode, Feedback, Message, Preference, Task, Turn, prompt_key
 
 
@@ -49,8 +49,13 @@ class Format:
         return all(name in fields for name in self.columns) and (self.detect is None or self.detect(fields))
 
 
-def task_of(fields: Fields, messages: tuple[Message, ...], known: Iterable[str], reference: str | None = None,
-            notes: dict[str, Any] | None = None) -> Task:
+def task_of(
+    fields: Fields,
+    messages: tuple[Message, ...],
+    known: Iterable[str],
+    reference: str | None = None,
+    notes: dict[str, Any] | None = None,
+) -> Task:
     """The task of a prompt; equal prompts are one. Columns that are not `known` and `notes` not None become meta."""
     meta = fields.rest(known) | {name: note for name, note in (notes or {}).items() if note is not None}
     return Task(prompt_key(messages), messages, reference, meta=meta)
@@ -66,9 +71,16 @@ def critiques(texts: Iterable[str], source: str = "human", name: str = "critique
     return tuple(Feedback(source, None, name, text=text) for text in texts)
 
 
-def pair(name: str, task: Task, chosen: tuple[Turn, ...], rejected: tuple[Turn, ...],
-         feedback: tuple[tuple[Feedback, ...], tuple[Feedback, ...]] = ((), ())) -> list[Episode]:
+def pair(
+    name: str,
+    task: Task,
+    chosen: tuple[Turn, ...],
+    rejected: tuple[Turn, ...],
+    feedback: tuple[tuple[Feedback, ...], tuple[Feedback, ...]] = ((), ()),
+) -> list[Episode]:
     """Two episodes of one task, the first preferred to the second; `feedback` is that of each."""
     better, worse = f"{name}/chosen", f"{name}/rejected"
-    return [Episode(better, task, chosen, feedback[0], preferences=(Preference(worse),)),
-            Episode(worse, task, rejected, feedback[1])]
+    return [
+        Episode(better, task, chosen, feedback[0], preferences=(Preference(worse),)),
+        Episode(worse, task, rejected, feedback[1]),
+    ]

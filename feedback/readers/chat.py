@@ -69,34 +69,46 @@ def turn_of(said: Message) -> Turn:
     """A message as a turn of an episode."""
     calls = tuple({"id": call["id"], **call["function"]} for call in said.get("tool_calls", ()))
     ids, log_probs = (tuple(said[name]) if name in said else None for name in ("ids", "log_probs"))
-    return Turn(said["role"], said["content"], ids, log_probs, said.get("sampled", False), calls,
-                said.get("tool_call_id"))
+    return Turn(
+        said["role"], said["content"], ids, log_probs, said.get("sampled", False), calls, said.get("tool_call_id")
+    )
 
 
 def message_of(turn: Turn) -> Message:
     """A turn as a message; `turn_of` gives the turn back."""
     message: Message = {"role": turn.role, "content": turn.text}
     if turn.calls:
-        message["tool_calls"] = [{"id": call["id"], "type": "function", "function": {
-            "name": call["name"], "arguments": call["arguments"]}} for call in turn.calls]
+        message["tool_calls"] = [
+            {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
+            for call in turn.calls
+        ]
     kept = {"tool_call_id": turn.call_id, "ids": turn.ids, "log_probs": turn.log_probs, "sampled": turn.sampled or None}
-    return message | {name: list(value) if isinstance(value, tuple) else value
-                      for name, value in kept.items() if value is not None}
+    return message | {
+        name: list(value) if isinstance(value, tuple) else value for name, value in kept.items() if value is not None
+    }
 
 
 def message(fields: Fields, more: tuple[str, ...] = (), loose: bool = False) -> Message:
     """One message; `messages` tells what `more` and `loose` do."""
     unknown = {} if loose else fields.rest((*KEYS, *more))
     if unknown:
-        fields.refuse(next(iter(unknown)), next(iter(unknown.values())), "no such key in a message",
-                      "Keep what it says elsewhere, in a column of its own.")
+        fields.refuse(
+            next(iter(unknown)),
+            next(iter(unknown.values())),
+            "no such key in a message",
+            "Keep what it says elsewhere, in a column of its own.",
+        )
     if fields.get("role") not in ROLES:
         fields.refuse("role", fields.get("role"), "one of " + ", ".join(ROLES))
     found: Message = {"role": fields.get("role"), "content": _content(fields)}
     calls = [_call(item, number) for number, item in enumerate(fields.items("tool_calls"))]
     call_id = fields.label("tool_call_id")
-    return found | ({"tool_calls": calls} if calls else {}) | ({"tool_call_id": call_id} if call_id else {}) | {
-        name: _sampled(fields, name) for name in more if fields.get(name) is not None}
+    return (
+        found
+        | ({"tool_calls": calls} if calls else {})
+        | ({"tool_call_id": call_id} if call_id else {})
+        | {name: _sampled(fields, name) for name in more if fields.get(name) is not None}
+    )
 
 
 def _content(fields: Fields) -> str:
@@ -122,8 +134,11 @@ def _call(fields: Fields, number: int) -> dict[str, Any]:
     elif arguments is not None and not isinstance(arguments, str):
         inner.refuse("arguments", arguments, "text or an object")
     name = inner.text("name", required=True)
-    return {"id": fields.label("id") or f"call-{number}", "type": "function",
-            "function": {"name": name, "arguments": arguments or ""}}
+    return {
+        "id": fields.label("id") or f"call-{number}",
+        "type": "function",
+        "function": {"name": name, "arguments": arguments or ""},
+    }
 
 
 def _sampled(fields: Fields, name: str) -> Any:

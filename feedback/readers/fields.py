@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from feedback.faults import DataFault, show
-from feedback.readers.marks import Marks, Scale
 from feedback.readers.record import Record
+from feedback.readers.scales import Marks, Scale
 
 SOURCES = ("human", "llm", "environment", "policy")
 
@@ -16,8 +16,14 @@ SOURCES = ("human", "llm", "environment", "policy")
 class Fields:
     """A record, or an object inside one, with the faults found so far, which all objects of a record share."""
 
-    def __init__(self, record: Record, marks: Marks, value: dict[str, Any] | None = None, prefix: str = "",
-                 faults: list[DataFault] | None = None):
+    def __init__(
+        self,
+        record: Record,
+        marks: Marks,
+        value: dict[str, Any] | None = None,
+        prefix: str = "",
+        faults: list[DataFault] | None = None,
+    ):
         self.record, self.marks, self.prefix = record, marks, prefix
         self.value: dict[str, Any] = record.fields if value is None else value
         self.faults: list[DataFault] = [] if faults is None else faults
@@ -113,8 +119,12 @@ class Fields:
             return (value - low) / (high - low), scale
         self.marks.see(value)
         if self.marks.off:
-            self._fault(path, f"{value:g} in a file whose scores run from {self.marks.low:g} to {self.marks.high:g}",
-                        "scores from 0 to 1", "Declare the scale: its lowest and highest mark, for example 1 5.")
+            self._fault(
+                path,
+                f"{value:g} in a file whose scores run from {self.marks.low:g} to {self.marks.high:g}",
+                "scores from 0 to 1",
+                "Declare the scale: its lowest and highest mark, for example 1 5.",
+            )
         return value, None
 
     def own_scale(self) -> Scale | None:

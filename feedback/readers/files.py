@@ -123,7 +123,7 @@ def document_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
             at = end
     except ValueError as error:
         at = _skip(whole, at)
-        at = _skip(whole, at + 1) if whole[at:at + 1] == "," else at
+        at = _skip(whole, at + 1) if whole[at : at + 1] == "," else at
         place = Record(path, line + whole.count("\n", counted, at), raw=whole[at:].encode())
         yield broken(place, f"bad JSON ({error})", "a list of JSON objects", "Nothing below it was read.")
 
@@ -131,23 +131,23 @@ def document_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
 def _elements(text: str) -> Iterator[tuple[int, int, Any]]:
     """Start, end and value of each element of a list, or of the one value that is none; raises ValueError."""
     at = _skip(text, 0)
-    if text[at:at + 1] != "[":
+    if text[at : at + 1] != "[":
         value, end = json_value(text, at)
         yield at, end, value
     else:
         end = _skip(text, at + 1)
-        while text[end:end + 1] != "]":
+        while text[end : end + 1] != "]":
             value, after = json_value(text, end)
             yield end, after, value
             end = _skip(text, after)
-            if text[end:end + 1] == ",":
+            if text[end : end + 1] == ",":
                 end = _skip(text, end + 1)
-                if text[end:end + 1] == "]":
+                if text[end : end + 1] == "]":
                     raise ValueError("a comma before the end of the list")
-            elif text[end:end + 1] != "]":
+            elif text[end : end + 1] != "]":
                 raise ValueError("no comma between two elements")
         end += 1
-    if text[_skip(text, end):]:
+    if text[_skip(text, end) :]:
         raise ValueError("more after the end")
 
 

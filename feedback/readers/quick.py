@@ -10,12 +10,24 @@ import msgspec
 from feedback.faults import show
 from feedback.readers import chat
 from feedback.readers.base import Quick
-from feedback.readers.marks import Marks
 from feedback.readers.record import Record
+from feedback.readers.scales import Marks
 from feedback.types import Episode, Feedback, Task, Turn, prompt_key, text_key
 
-COLUMNS = ("id", "task", "prompt", "response", "score", "critique", "revision", "reference", "annotator", "source",
-           "scores", "preferences")
+COLUMNS = (
+    "id",
+    "task",
+    "prompt",
+    "response",
+    "score",
+    "critique",
+    "revision",
+    "reference",
+    "annotator",
+    "source",
+    "scores",
+    "preferences",
+)
 KNOWN = frozenset(COLUMNS)
 
 
@@ -99,13 +111,26 @@ def _quick(record: Record, marks: Marks) -> Episode | None:
         if messages[-1]["role"] not in ("user", "tool") or all(message["role"] != "user" for message in messages):
             return None
         key = prompt_key(messages)
-    meta = {} if fields.keys() <= KNOWN else {
-        name: value for name, value in fields.items() if value is not None and name not in KNOWN}
+    meta = (
+        {}
+        if fields.keys() <= KNOWN
+        else {name: value for name, value in fields.items() if value is not None and name not in KNOWN}
+    )
     task = Task(_name(row.task) or key, messages, row.reference or None, (), meta)
     feedback: tuple[Feedback, ...] = ()
     if not (row.score is row.critique is row.revision is row.annotator is row.source is None):
-        feedback = (Feedback(row.source or "human", _name(row.annotator), "score", score, row.critique or None, None,
-                             row.revision or None, scale),)
+        feedback = (
+            Feedback(
+                row.source or "human",
+                _name(row.annotator),
+                "score",
+                score,
+                row.critique or None,
+                None,
+                row.revision or None,
+                scale,
+            ),
+        )
     return Episode(_name(row.id) or record.name, task, (Turn("assistant", row.response),), feedback)
 
 

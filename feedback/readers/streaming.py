@@ -8,13 +8,13 @@ from pathlib import Path
 
 from feedback.faults import DataFault, show
 from feedback.readers.base import Format
+from feedback.readers.catalogue import READERS
 from feedback.readers.fields import Fields
 from feedback.readers.files import QuickJson, records
-from feedback.readers.formats import READERS
-from feedback.readers.marks import Marks, Scale, check_scale
+from feedback.readers.formats.rows import ROWS
 from feedback.readers.names import Names
 from feedback.readers.record import Record, quick_json
-from feedback.readers.rows import ROWS
+from feedback.readers.scales import Marks, Scale, check_scale
 from feedback.types import Episode
 
 LOOKED_AT = 100
@@ -32,8 +32,9 @@ class Stream(Iterator[Episode | DataFault]):
         self.path = path
         self.format = chosen(path, format)
         if scale is not None and not self.format.declared:
-            raise DataFault(str(path), None, "scale", str(scale),
-                            f"none: marks in the format {self.format.name} carry their own")
+            raise DataFault(
+                str(path), None, "scale", str(scale), f"none: marks in the format {self.format.name} carry their own"
+            )
         self.marks = Marks(scale)
         self.records = self.refused = 0
         self._items = self._read()
@@ -92,8 +93,9 @@ class Stream(Iterator[Episode | DataFault]):
         for episode in episodes:
             line = names.first(episode.id, record.line)
             if line is not None:
-                fields.refuse("id", episode.id, f"an id of its own: {record.unit} {line} has this one",
-                              "Number the rows anew.")
+                fields.refuse(
+                    "id", episode.id, f"an id of its own: {record.unit} {line} has this one", "Number the rows anew."
+                )
         if not fields.faults:
             return episodes
         first, *others = fields.faults

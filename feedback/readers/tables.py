@@ -56,7 +56,7 @@ def csv_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
             cells, error = [], f"bad CSV ({caught})"
         place, bad = lines.cut()
         if error or bad:
-            yield broken(place, error or bad.got, "CSV in UTF-8", "Quote cells with \"…\", double inner quotes.")
+            yield broken(place, error or bad.got, "CSV in UTF-8", 'Quote cells with "…", double inner quotes.')
             if header is None:
                 return
         elif header is None and cells:

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from feedback.critics import NumberMatch
-from feedback.critics.number import last_number
+from feedback.graders import NumberMatch
+from feedback.graders.number import last_number
 from feedback.readers import read, read_tasks
-from feedback.readers.rows import row_of
+from feedback.readers.formats.rows import row_of
 from feedback.types import Episode, Task, Turn, tasks_of
 from feedback.writers import write_rows
 
@@ -31,8 +31,9 @@ def problems(seed: int, count: int) -> list[tuple[Any, Task]]:
     """`count` of the generator's problems, no two equal up to a + b = b + a, each with its task."""
     import reasoning_gym
 
-    data = reasoning_gym.create_dataset("chain_sum", min_terms=2, max_terms=2, min_digits=1, max_digits=2, seed=seed,
-                                        size=200 * count)
+    data = reasoning_gym.create_dataset(
+        "chain_sum", min_terms=2, max_terms=2, min_digits=1, max_digits=2, seed=seed, size=200 * count
+    )
     found: dict[tuple[int, ...], Any] = {}
     for entry in data:
         match = PLUS.fullmatch(entry["metadata"]["expression"])
@@ -65,13 +66,21 @@ def sample(asked: argparse.Namespace, tasks: list[Task]) -> list[tuple[str, bool
     model = AutoModelForCausalLM.from_pretrained(asked.model, dtype=torch.float32)
     answers: list[tuple[str, bool]] = []
     for start in range(0, len(tasks), 16):
-        chats = [list(task.messages) for task in tasks[start:start + 16]]
-        inputs = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True, return_tensors="pt",
-                                               return_dict=True)
+        chats = [list(task.messages) for task in tasks[start : start + 16]]
+        inputs = tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+        )
         with torch.no_grad():
-            drawn = model.generate(**inputs, do_sample=True, temperature=asked.temperature, top_k=0, top_p=1.0,
-                                   max_new_tokens=24, num_return_sequences=asked.each)
-        drawn = drawn[:, inputs["input_ids"].shape[1]:]
+            drawn = model.generate(
+                **inputs,
+                do_sample=True,
+                temperature=asked.temperature,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=24,
+                num_return_sequences=asked.each,
+            )
+        drawn = drawn[:, inputs["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(drawn, skip_special_tokens=True)
         answers += zip(texts, (drawn == tokenizer.eos_token_id).any(1).tolist(), strict=True)
         print(f"{len(answers)} of {len(tasks) * asked.each} answers", flush=True)
@@ -81,8 +90,9 @@ def sample(asked: argparse.Namespace, tasks: list[Task]) -> list[tuple[str, bool
 def judged(tasks: list[Task], answers: list[tuple[str, bool]]) -> list[dict[str, Any]]:
     """Canonical rows: score and telling critique, with the critique that keeps the answer back beside it."""
     each = len(answers) // len(tasks)
-    episodes = [Episode(f"sums-{n:03d}", tasks[n // each], (Turn("assistant", text),))
-                for n, (text, _) in enumerate(answers)]
+    episodes = [
+        Episode(f"sums-{n:03d}", tasks[n // each], (Turn("assistant", text),)) for n, (text, _) in enumerate(answers)
+    ]
     rows = []
     terse = NumberMatch(tell=False)(episodes)
     for told, brief, (_, finished) in zip(NumberMatch()(episodes), terse, answers, strict=True):
@@ -118,17 +128,29 @@ def main() -> None:
     asked = parser.parse_args()
     found = problems(asked.seed, asked.prompts + asked.heldout)
     tasks = [task for _, task in found]
-    train, heldout = tasks[:asked.prompts], tasks[asked.prompts:]
+    train, heldout = tasks[: asked.prompts], tasks[asked.prompts :]
     rows = judged(train, sample(asked, train))
     confirm(rows, {task.key: entry for entry, task in found})
     write_rows(asked.out / "sums.jsonl", rows)
-    write_rows(asked.out / "sums_heldout.jsonl", (
-        {"id": f"heldout-{n:03d}", "task": task.key, "prompt": task.messages[0]["content"],
-         "reference": task.reference} | task.meta for n, task in enumerate(heldout)))
+    write_rows(
+        asked.out / "sums_heldout.jsonl",
+        (
+            {
+                "id": f"heldout-{n:03d}",
+                "task": task.key,
+                "prompt": task.messages[0]["content"],
+                "reference": task.reference,
+            }
+            | task.meta
+            for n, task in enumerate(heldout)
+        ),
+    )
     episodes = read(asked.out / "sums.jsonl")
     scores = [episode.score for episode in episodes]
-    print(f"{len(episodes)} rows, {len(tasks_of(episodes))} prompts, mean score {sum(scores) / len(scores):.3f}, "
-          f"{len(read_tasks(asked.out / 'sums_heldout.jsonl'))} held-out prompts")
+    print(
+        f"{len(episodes)} rows, {len(tasks_of(episodes))} prompts, mean score {sum(scores) / len(scores):.3f}, "
+        f"{len(read_tasks(asked.out / 'sums_heldout.jsonl'))} held-out prompts"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`fdt.environments.openenv` against the package openenv and a server of its own classes. `tests/test_adapters.py` runs
+"""`fdt.environments.openenv` against the package openenv and a server of its own classes. `tests/fdt/environments/test_adapters.py` runs
 this file in an environment that has it."""
 
 import random
@@ -118,8 +118,10 @@ def test_actions_and_observations_as_text():
 
 
 def test_a_run_trains_on_what_it_sampled(url, tmp_path):
-    environment = {"class_path": "fdt.environments.openenv.OpenEnv",
-                   "init_args": {"url": url, "act": "openenv_guess.last_byte"}}  # fmt: skip
+    environment = {
+        "class_path": "fdt.environments.openenv.OpenEnv",
+        "init_args": {"url": url, "act": "openenv_guess.last_byte"},
+    }
     records = two_steps(tmp_path, environment)
     for record in records:
         assert record["score"] == record["scores"]["outcome"] and record["score"] in (0.0, 0.5, 1.0)

@@ -8,24 +8,43 @@ from typing import Any
 
 import yaml
 
-from tests.runs import quick
-from tests.tiny import save_model
+from tests.helpers.runs import quick
+from tests.helpers.tiny import save_model
 
 
 def two_steps(folder: Path, environment: dict[str, Any]) -> list[dict]:
     """Trains, checks that what was sampled is what was trained on, and returns the records of the held-out episodes."""
     save_model(folder / "model")
     content = {
-        "trainer": {"default_root_dir": str(folder / "run"), "max_steps": 2, "max_epochs": -1, "accelerator": "cpu",
-                    "devices": 1, "enable_progress_bar": False, "enable_model_summary": False},
-        "model": {"base": str(folder / "model"), "lora": {"rank": 4}, "dtype": "float32", "objective": {
-            "class_path": "objectives.Mix",
-            "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}}}},
-        "data": {"environment": environment, "hint": None, "play": {"tasks": 4, "heldout": 2, "max_turns": 2},
-                 "source": {"class_path": "fdt.sources.OnPolicy",
-                            "init_args": {"prompts_per_rollout": 2, "generations": 2}},
-                 "engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 5}}},
-    }  # fmt: skip
+        "trainer": {
+            "default_root_dir": str(folder / "run"),
+            "max_steps": 2,
+            "max_epochs": -1,
+            "accelerator": "cpu",
+            "devices": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        },
+        "model": {
+            "base": str(folder / "model"),
+            "lora": {"rank": 4},
+            "dtype": "float32",
+            "objective": {
+                "class_path": "objectives.Mix",
+                "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
+            },
+        },
+        "data": {
+            "environment": environment,
+            "hint": None,
+            "play": {"tasks": 4, "heldout": 2, "max_turns": 2},
+            "source": {
+                "class_path": "fdt.rollout.sources.OnPolicy",
+                "init_args": {"prompts_per_rollout": 2, "generations": 2},
+            },
+            "engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 5}},
+        },
+    }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(content))
     done = quick("fit", "-c", path)

@@ -1,4 +1,4 @@
-"""`fdt.environments.verifiers` against the package verifiers itself. `tests/test_adapters.py` runs this file in an
+"""`fdt.environments.verifiers` against the package verifiers itself. `tests/fdt/environments/test_adapters.py` runs this file in an
 environment that has it."""
 
 import pytest
@@ -46,16 +46,27 @@ def test_tasks_are_the_rows_of_the_taskset():
     assert sum(len(endless.tasks(split, 99, 0)) for split in SPLITS) == 50
 
 
-@pytest.mark.parametrize("text, whole, correct, short", [
-    ("14", 1.0, 1.0, 1.0), (" 14\n", 1.0, 1.0, 1.0), ("15", 1 / 4, 0.0, 1.0), ("fifteen", 0.0, 0.0, 0.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, whole, correct, short",
+    [
+        ("14", 1.0, 1.0, 1.0),
+        (" 14\n", 1.0, 1.0, 1.0),
+        ("15", 1 / 4, 0.0, 1.0),
+        ("fifteen", 0.0, 0.0, 0.0),
+    ],
+)
 def test_a_single_answer_is_scored_by_the_weighted_rewards(text, whole, correct, short):
     made = Verifiers(config=SUMS)
     (reply,) = play(made, row(made, "14"), text)
     assert reply.done and not reply.messages
-    assert scores(reply.feedback) == pytest.approx({
-        ("reward", None): whole, ("correct", 0): correct, ("short", 0): short, ("length", 0): len(text.strip()) / 10,
-    })  # fmt: skip
+    assert scores(reply.feedback) == pytest.approx(
+        {
+            ("reward", None): whole,
+            ("correct", 0): correct,
+            ("short", 0): short,
+            ("length", 0): len(text.strip()) / 10,
+        }
+    )
 
 
 def test_an_environment_of_several_turns_goes_on_as_it_is_written():
@@ -112,13 +123,16 @@ def test_what_breaks_is_a_fault_and_no_score():
         play(slow, row(made, "14"), "1")
 
 
-@pytest.mark.parametrize("config, text, words", [
-    ({"taskset": {"id": "no_such_taskset"}}, "", "no_such_taskset"),
-    ({**SUMS, "id": "user-sim"}, "", "an agent without a model.*assistant"),
-    ({**AGAIN, "player": {"harness": {"id": "bash"}}}, "", "a program of its own: got 'bash'"),
-    ({**SUMS, "id": "best-of-n"}, "14", "does not go on with one conversation"),
-    (SUMS, "twice", "out of bounds: correct.*scale"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config, text, words",
+    [
+        ({"taskset": {"id": "no_such_taskset"}}, "", "no_such_taskset"),
+        ({**SUMS, "id": "user-sim"}, "", "an agent without a model.*assistant"),
+        ({**AGAIN, "player": {"harness": {"id": "bash"}}}, "", "a program of its own: got 'bash'"),
+        ({**SUMS, "id": "best-of-n"}, "14", "does not go on with one conversation"),
+        (SUMS, "twice", "out of bounds: correct.*scale"),
+    ],
+)
 def test_what_cannot_be_played_is_refused(config, text, words):
     task = row(Verifiers(config=SUMS), "14")
     with pytest.raises(UserError, match=words):

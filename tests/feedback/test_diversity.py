@@ -21,13 +21,16 @@ from feedback.diversity import (
 from feedback.types import Episode, Task, Turn
 
 
-@pytest.mark.parametrize("n, c, k, expected", [
-    (10, 3, 5, 0.9167),  # 1 - C(7,5)/C(10,5) = 1 - 21/252
-    (64, 8, 4, 0.4219),
-    (4, 1, 1, 0.25),  # the share of solved samples
-    (5, 3, 3, 1.0),  # two failures cannot fill three places
-    (8, 0, 8, 0.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "n, c, k, expected",
+    [
+        (10, 3, 5, 0.9167),  # 1 - C(7,5)/C(10,5) = 1 - 21/252
+        (64, 8, 4, 0.4219),
+        (4, 1, 1, 0.25),  # the share of solved samples
+        (5, 3, 3, 1.0),  # two failures cannot fill three places
+        (8, 0, 8, 0.0),
+    ],
+)
 def test_pass_at_k_by_hand(n, c, k, expected):
     assert pass_at(n, c, k) == pytest.approx(expected, abs=5e-5)
 
@@ -71,10 +74,19 @@ def test_action_sequences_are_compared_turn_by_turn():
     assert actions(Episode("e", task, (called,))) == ('add({"a": 1})',) and math.isnan(unique([]))
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("It is 3 or 12.", "12"), ("so 1,000.0", "1E+3"), ("1e3", "1E+3"), (r"\boxed{The  Blue one}", "blue one"),
-    (r"\boxed{x+1}", "x1"), ("<answer>7</answer> of 9", "7"), ("<answer> Paris 2 </answer>", "paris 2"), ("none", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("It is 3 or 12.", "12"),
+        ("so 1,000.0", "1E+3"),
+        ("1e3", "1E+3"),
+        (r"\boxed{The  Blue one}", "blue one"),
+        (r"\boxed{x+1}", "x1"),
+        ("<answer>7</answer> of 9", "7"),
+        ("<answer> Paris 2 </answer>", "paris 2"),
+        ("none", None),
+    ],
+)
 def test_the_answer_a_text_comes_to(text, expected):
     assert final_answer(text) == expected
 
@@ -94,7 +106,9 @@ def test_average_linkage_by_hand():
 def test_likeness_by_hand():
     # abcd and abce share 3 of 4 letters, 2 of 3 pairs, 1 of 2 triples, 0 of 1: (3/4 + 2/3 + 1/2 + 0) / 4, both ways.
     assert likeness("abcd", "abce") == pytest.approx(100 * (3 / 4 + 2 / 3 + 1 / 2) / 4)
-    assert likeness("ab", "abab") == likeness("abab", "ab") == pytest.approx(200 * 1.0 * (0.5 + 1 / 3) / 2 / (1 + 5 / 12))
+    assert (
+        likeness("ab", "abab") == likeness("abab", "ab") == pytest.approx(200 * 1.0 * (0.5 + 1 / 3) / 2 / (1 + 5 / 12))
+    )
     assert likeness("a b c", "abc") == 100.0 and likeness("", "") == 100.0 == likeness("x", "x")
     assert likeness("", "x") == 0.0 == likeness("abc", "xyz")
 

@@ -4,17 +4,18 @@ import math
 
 import pytest
 
-from feedback.critics import NumberMatch
 from feedback.drafters import Drafter
 from feedback.follows import Stated
+from feedback.graders import NumberMatch
 from feedback.rewriter import STATUS, Rewriter
 from feedback.types import Episode, Feedback, Task, Turn
 
 
 def episode(response: str = "5", *feedback: Feedback, name: str = "e", reference: str = "33") -> Episode:
     messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 14 + 19?"})
-    return Episode(name, Task(name, messages, reference), (Turn("assistant", response, (1, 2), (-1.0, -2.0), True),),
-                   feedback)
+    return Episode(
+        name, Task(name, messages, reference), (Turn("assistant", response, (1, 2), (-1.0, -2.0), True),), feedback
+    )
 
 
 def wrong(text: str, **others: str) -> Feedback:
@@ -23,16 +24,25 @@ def wrong(text: str, **others: str) -> Feedback:
 
 def test_rewrites_are_asked_for_where_there_is_a_critique_and_no_revision():
     prompts = Rewriter(NumberMatch()).prompts(
-        [episode("5", wrong("It is 33.")), episode("33"), episode("5", wrong("no", revision="33"))])
+        [episode("5", wrong("It is 33.")), episode("33"), episode("5", wrong("no", revision="33"))]
+    )
     assert [message["role"] for message in prompts[0]] == ["system", "user"]
     assert prompts[0][1]["content"] == (
-        "What is 14 + 19?\n\nAn earlier answer: 5\n\nFeedback on an earlier answer: It is 33.")
+        "What is 14 + 19?\n\nAn earlier answer: 5\n\nFeedback on an earlier answer: It is 33."
+    )
     assert prompts[1:] == [None, None]
 
 
 def test_every_draft_gets_a_verdict():
-    cases = {"33": "accepted", " 33 \n": "accepted", "32": "not better", "5": "same as the answer", "": "empty",
-             "As the feedback says, 33": "mentions the feedback", "x" * 300 + " 33": "too long"}
+    cases = {
+        "33": "accepted",
+        " 33 \n": "accepted",
+        "32": "not better",
+        "5": "same as the answer",
+        "": "empty",
+        "As the feedback says, 33": "mentions the feedback",
+        "x" * 300 + " 33": "too long",
+    }
     episodes = [episode("5", wrong("no"), name=str(n)) for n in range(len(cases))]
     episodes += [episode("5", wrong("no", revision="33")), episode("33"), episode("5", wrong("no"), reference="?")]
     drafts = [*cases, "33", None, "33"]
@@ -61,8 +71,12 @@ def test_the_best_of_several_drafts_wins():
 
 def test_a_row_is_refused_for_what_its_best_draft_lacked():
     gate = Rewriter(NumberMatch())
-    cases = {("5", ""): "same as the answer", ("5", "32"): "not better", (): "no draft",
-             ("", "the critique says 33"): "mentions the feedback"}
+    cases = {
+        ("5", ""): "same as the answer",
+        ("5", "32"): "not better",
+        (): "no draft",
+        ("", "the critique says 33"): "mentions the feedback",
+    }
     found, verdicts = gate.accept([words("no")] * len(cases), list(cases))
     assert [row.meta[STATUS] for row in found] == list(cases.values()) and verdicts.total() == len(cases)
 
@@ -118,19 +132,22 @@ def test_no_drafts_is_refused():
         Rewriter(NumberMatch(), drafts=0)
 
 
-@pytest.mark.parametrize(("critique", "answer", "draft", "follows"), [
-    ("It is wrong: 46 + 13 is 59.", "49", "59", True),
-    ("It is wrong: 46 + 13 is 59.", "49", "It is 60", False),
-    ("The total should be $1,200.00", "12", "1200 dollars", True),
-    ("It is wrong: 4 is too low, and it has too few digits.", "4", "5", None),  # keeps the number back
-    ("It is not 59.", "49", "60", None),
-    ("The answer: 7", "It is 8", "so 7", True),
-    ("Step 3 is vague", "x", "y", None),
-    ('"always" is too strong', "it always rains", "it always rains", False),
-    ('"always" is too strong', "it always rains", "it often rains", True),
-    ("Say “thank you” first", "hello", "Thank you, hello", True),
-    ("Say `please`", "hello", "hello", False),
-    ("Be brief.", "hello", "anything", None),
-])
+@pytest.mark.parametrize(
+    ("critique", "answer", "draft", "follows"),
+    [
+        ("It is wrong: 46 + 13 is 59.", "49", "59", True),
+        ("It is wrong: 46 + 13 is 59.", "49", "It is 60", False),
+        ("The total should be $1,200.00", "12", "1200 dollars", True),
+        ("It is wrong: 4 is too low, and it has too few digits.", "4", "5", None),  # keeps the number back
+        ("It is not 59.", "49", "60", None),
+        ("The answer: 7", "It is 8", "so 7", True),
+        ("Step 3 is vague", "x", "y", None),
+        ('"always" is too strong', "it always rains", "it always rains", False),
+        ('"always" is too strong', "it always rains", "it often rains", True),
+        ("Say “thank you” first", "hello", "Thank you, hello", True),
+        ("Say `please`", "hello", "hello", False),
+        ("Be brief.", "hello", "anything", None),
+    ],
+)
 def test_following_is_stated(critique, answer, draft, follows):
     assert Stated()(words(critique, answer), draft) is follows

@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,14 +12,16 @@ from lightning.pytorch.callbacks import Callback
 from torch import tensor
 
 import objectives
-from fdt.sources import Source
-from feedback.critics import Critic
+from fdt.rollout.sources import Source
+from feedback.graders import Critic
 from objectives import Credit, Mix, Objective, PolicyGradient, Rollouts, Scored
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted((ROOT / "configs" / "algorithm").glob("*.yaml"))
-NAMES = set("""grpo dr_grpo dapo dapo_swe rloo reinforce_pp gspo cispo ms_grpo hicra rlvmr srl rlcr prorl vpo sdpo opd
-openclaw_combine openclaw_v2 srpo sdpg rlsd imitation cold_start""".split())
+NAMES = set(
+    """grpo dr_grpo dapo dapo_swe rloo reinforce_pp gspo cispo ms_grpo hicra rlvmr srl rlcr prorl vpo sdpo opd
+openclaw_combine openclaw_v2 srpo sdpg rlsd imitation cold_start""".split()
+)
 
 
 def parse(path):
@@ -47,11 +48,16 @@ def episodes():
     shown, taught = (tensor([r[name] for r in data["rows"]])[row] for name in ("shown", "taught"))
     planning = tensor([flag for _, step in steps for flag in step["planning"]]).bool()
     batch = Rollouts(
-        advantages=torch.zeros(len(place)), step=tensor(place), episode=row,
-        task=tensor([r["task"] for r in data["rows"]]), scores=per_row, step_scores=per_step,
-        tags=tensor([step["tag"] for _, step in steps]), set_scores=tensor([r["set"] for r in data["rows"]]),
+        advantages=torch.zeros(len(place)),
+        step=tensor(place),
+        episode=row,
+        task=tensor([r["task"] for r in data["rows"]]),
+        scores=per_row,
+        step_scores=per_step,
+        tags=tensor([step["tag"] for _, step in steps]),
+        set_scores=tensor([r["set"] for r in data["rows"]]),
         marks={"acted": ~shown, "taught": taught, "shown": shown, "planning": planning},
-    )  # fmt: skip
+    )
     targets = tensor([token for _, step in steps for token in step["tokens"]])
     return batch, targets, torch.cat([targets[:1] * 0, targets[:-1]]), data["vocabulary"]
 
@@ -106,7 +112,7 @@ def test_an_overlay_parses_and_trains_two_steps(path):
     tiny = Tiny()
     for _ in range(2):
         before = tiny.embedding.detach().clone()
-        (loss, metrics), = tiny.rollout(mix, credit, 1)
+        ((loss, metrics),) = tiny.rollout(mix, credit, 1)
         assert math.isfinite(loss) and all(math.isfinite(value) for value in metrics.values())
         assert not torch.equal(tiny.embedding, before) and tiny.embedding.isfinite().all()
         assert all(f"loss/{name}" in metrics for name in mix.terms)

@@ -106,8 +106,11 @@ def test_expected_gradients_of_the_estimators():
         return torch.autograd.grad(value, logits)[0]
 
     log_p = torch.log_softmax(logits, -1)
-    expected = [gradient((log_p.detach().exp() * k(log_p - reference)).sum()) for k in (k1, k2, k3)
-                for log_p in [torch.log_softmax(logits, -1)]]  # fmt: skip
+    expected = [
+        gradient((log_p.detach().exp() * k(log_p - reference)).sum())
+        for k in (k1, k2, k3)
+        for log_p in [torch.log_softmax(logits, -1)]
+    ]
     assert expected[0].abs().max() < 1e-12
     assert torch.allclose(expected[1], gradient(reverse_kl(torch.log_softmax(logits, -1), reference)))
     assert torch.allclose(expected[2], gradient(forward_kl(torch.log_softmax(logits, -1), reference)))

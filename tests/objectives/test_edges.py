@@ -43,7 +43,7 @@ from objectives import (
     reverse_kl,
     sequence_ratio,
 )
-from tests.objectives.make import from_log_probs, part, rollouts, run, scored, weigh
+from tests.helpers.rollouts import from_log_probs, part, rollouts, run, scored, weigh
 
 TERMS = {
     "clipped": PolicyGradient(dual_clip=3.0),
@@ -73,8 +73,9 @@ def gradient(loss, student):
 
 
 def models(n, v=7, **options):
-    return scored(n=n, v=v, **options), {name: scored(n=n, v=v, seed=seed, grad=False, **options)
-                                         for name, seed in (("teacher", 5), ("reference", 6))}  # fmt: skip
+    return scored(n=n, v=v, **options), {
+        name: scored(n=n, v=v, seed=seed, grad=False, **options) for name, seed in (("teacher", 5), ("reference", 6))
+    }
 
 
 @every_term
@@ -233,5 +234,12 @@ def test_shapes_and_bounds_of_any_support(n, v, k):
 
 def test_one_outcome_in_the_vocabulary():
     student = from_log_probs([[0.0]])
-    assert run(Distill(k=1), student, {"teacher": Scored(tensor([[0.0]]).double(), torch.eye(1).double(), tensor([0]))},
-               rollouts((1,))).value == 0  # fmt: skip
+    assert (
+        run(
+            Distill(k=1),
+            student,
+            {"teacher": Scored(tensor([[0.0]]).double(), torch.eye(1).double(), tensor([0]))},
+            rollouts((1,)),
+        ).value
+        == 0
+    )

@@ -35,7 +35,7 @@ from objectives import (
     k3,
     reverse_kl,
 )
-from tests.objectives.make import weigh
+from tests.helpers.rollouts import weigh
 
 B, T, D, V, LONGEST = 4, 6, 8, 23, 10
 LENGTHS = tensor([6, 2, 4, 3])
@@ -53,9 +53,16 @@ def world():
     start = hidden + 0.2 * torch.randn(B, T, D)
     reference = torch.log_softmax(start @ weight.T, -1).gather(-1, ids[..., None])[..., 0]
     return SimpleNamespace(
-        hidden=hidden.requires_grad_(), weight=weight, ids=ids, old=old, engine=engine, start=start,
-        reference=reference, advantages=tensor([1.0, -0.7, 0.4, -1.2]), teacher=torch.randn(B, T, D),
-    )  # fmt: skip
+        hidden=hidden.requires_grad_(),
+        weight=weight,
+        ids=ids,
+        old=old,
+        engine=engine,
+        start=start,
+        reference=reference,
+        advantages=tensor([1.0, -0.7, 0.4, -1.2]),
+        teacher=torch.randn(B, T, D),
+    )
 
 
 def theirs(world, loss_type, **options):
@@ -69,21 +76,40 @@ def theirs(world, loss_type, **options):
     args = SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1)
     trainer = SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *_, **__: (log_probs, entropy, None),
-        top_entropy_quantile=1.0, off_policy_mask_threshold=None, importance_sampling_level="token", beta=0.0,
-        epsilon_low=0.2, epsilon_high=0.28, use_vllm=False, vllm_importance_sampling_correction=True, args=args,
-        aux_loss_enabled=False, model=SimpleNamespace(training=True), current_gradient_accumulation_steps=1,
-        max_completion_length=LONGEST, accelerator=accelerator, _entropy_bonus_enabled=False, entropy_coef=0.0,
-        use_adaptive_entropy=False, _metrics=defaultdict(lambda: defaultdict(list)), loss_type=loss_type,
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        importance_sampling_level="token",
+        beta=0.0,
+        epsilon_low=0.2,
+        epsilon_high=0.28,
+        use_vllm=False,
+        vllm_importance_sampling_correction=True,
+        args=args,
+        aux_loss_enabled=False,
+        model=SimpleNamespace(training=True),
+        current_gradient_accumulation_steps=1,
+        max_completion_length=LONGEST,
+        accelerator=accelerator,
+        _entropy_bonus_enabled=False,
+        entropy_coef=0.0,
+        use_adaptive_entropy=False,
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        loss_type=loss_type,
         get_off_policy_mask=GRPOTrainer.get_off_policy_mask,
-    )  # fmt: skip
+    )
     for name, value in options.items():
         setattr(args if hasattr(args, name) else trainer, name, value)
     inputs = {
-        "prompt_ids": world.ids[:, :1], "prompt_mask": torch.ones(B, 1), "completion_ids": world.ids,
-        "completion_mask": MASK.float(), "advantages": world.advantages, "old_per_token_logps": world.old,
-        "ref_per_token_logps": world.reference, "num_items_in_batch": MASK.sum(),
+        "prompt_ids": world.ids[:, :1],
+        "prompt_mask": torch.ones(B, 1),
+        "completion_ids": world.ids,
+        "completion_mask": MASK.float(),
+        "advantages": world.advantages,
+        "old_per_token_logps": world.old,
+        "ref_per_token_logps": world.reference,
+        "num_items_in_batch": MASK.sum(),
         "importance_sampling_ratio": (world.old - world.engine).exp().clamp(max=2.0),
-    }  # fmt: skip
+    }
     return GRPOTrainer._compute_loss(trainer, None, inputs)
 
 
@@ -92,9 +118,14 @@ def ours(world, mix):
     row = torch.arange(B)[:, None].expand(B, T)[MASK]
     everywhere = torch.ones(len(row), dtype=torch.bool)
     batch = Rollouts(
-        advantages=world.advantages[row], step=row, episode=row, task=torch.zeros(B).long(), old=world.old[MASK],
-        engine=world.engine[MASK], marks={"acted": everywhere, "taught": everywhere},
-    )  # fmt: skip
+        advantages=world.advantages[row],
+        step=row,
+        episode=row,
+        task=torch.zeros(B).long(),
+        old=world.old[MASK],
+        engine=world.engine[MASK],
+        marks={"acted": everywhere, "taught": everywhere},
+    )
     student = Scored(world.hidden[MASK], world.weight, world.ids[MASK])
     teacher = Scored(world.teacher[MASK], world.weight, world.ids[MASK])
     reference = Scored(world.start[MASK], world.weight, world.ids[MASK])
@@ -190,8 +221,10 @@ def test_sdpo_on_the_sampled_token(world):
     logits = world.hidden @ world.weight.T, world.teacher @ world.weight.T
     losses = loss_utils.compute_sampled_token_self_distillation_loss(*logits, world.ids, distillation_alpha=1.0)
     world.old = logits[0].log_softmax(-1).gather(-1, world.ids[..., None])[..., 0].detach()
-    got, expected = (torch.autograd.grad(x, world.hidden)[0] for x in (ours(world, Mix({"d": OnPolicyDistill()})),
-                                                                       losses[MASK].mean()))  # fmt: skip
+    got, expected = (
+        torch.autograd.grad(x, world.hidden)[0]
+        for x in (ours(world, Mix({"d": OnPolicyDistill()})), losses[MASK].mean())
+    )
     assert (got - expected).norm() <= 1e-5 * expected.norm()
 
 

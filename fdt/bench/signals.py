@@ -1,0 +1,151 @@
+"""What `fdt bench signals` runs: settings of the world, arms, learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdt.bench import base
+from fdt.bench.base import BASE, Curve, Outcome
+from fdt.bench.compare import Comparison, Difference
+from fdt.environments.conventions import Conventions, verdict
+from feedback.types import Episode
+
+ARMS = ("scores", "critiques", "both", "faded", "gated", "rewrites", "references", "stated", "shuffled")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "headline": {"coverage": 0.6, "noise": 0.1, "scored": 1.0},
+    "sparse": {"coverage": 0.6, "noise": 0.1, "scored": 0.05},
+}
+"""Coverage and noise of critiques, and share of answers that are scored."""
+LISTENING = ("scores", "both", "faded", "gated")
+"""Arms that hear scores: the only ones that a sparse setting changes."""
+GRID = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
+"""Learning rates tried for every arm, the same for each."""
+RATES: dict[str, dict[str, float]] = {
+    "headline": {
+        "scores": 2.5e-4,
+        "critiques": 5e-4,
+        "both": 1e-3,
+        "faded": 5e-4,
+        "gated": 5e-4,
+        "rewrites": 2.5e-4,
+        "references": 5e-4,
+        "stated": 1.25e-4,
+        "shuffled": 2.5e-4,
+    },
+    "sparse": {"scores": 1.25e-4, "both": 5e-4, "faded": 5e-4, "gated": 5e-4},
+}
+"""What is used without `--tune`: what the full run of 2026-11-26 chose on the tuning seed."""
+PAIRS = (
+    ("scores", BASE),
+    ("critiques", "scores"),
+    ("both", "scores"),
+    ("both", "critiques"),
+    ("faded", "scores"),
+    ("faded", "critiques"),
+    ("faded", "both"),
+    ("gated", "both"),
+    ("rewrites", "critiques"),
+    ("stated", "critiques"),
+    ("references", "critiques"),
+    ("shuffled", BASE),
+)
+COVERED = (("critiques", "scores"), ("both", "critiques"))
+"""Pairs that are compared once more over the prompts of the users who criticise."""
+
+
+@dataclass(frozen=True)
+class Job(base.Job):
+    """A run on the small world, where each seed has habits of its own."""
+
+    config = "task/conventions"
+    right = "fdt.bench.signals.right"
+    settings: ClassVar[dict[str, dict[str, Any]]] = SETTINGS
+    """What each setting says to the environment."""
+
+    def environment(self) -> dict[str, Any]:
+        return {**self.settings[self.setting], "world": self.seed}
+
+
+def right(episode: Episode) -> bool:
+    """Whether an answer is truly right, scored or not."""
+    return verdict(episode.response, episode.task)
+
+
+SMOOTH = 5
+"""Steps whose answers are taken together in a learning curve."""
+
+
+class Sampling(Comparison):
+    """A bench on the small world, whose learning curves are made of the answers that were sampled while learning."""
+
+    words = {
+        "level": "right",
+        "prompts": "known users, unseen lists, greedy",
+        "curve": "answers while learning",
+        "share": "sampled answers right, %",
+        "bars": "held-out answers",
+    }
+
+    def curve(self, run: Outcome) -> Curve:
+        return curve(run)
+
+    def band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        shares = np.array([curve(run)[1] for run in runs])
+        return shares.min(0), shares.max(0)
+
+
+class Signals(Sampling):
+    """Which signal teaches what, on the small world, against fair baselines."""
+
+    name = "signals"
+    job = Job
+    arms = ARMS
+    settings = SETTINGS
+    grid = GRID
+    rates = RATES
+    seeds = (3, 5)
+    rival = "scores"
+    pairs = {"all": PAIRS, "covered": COVERED}
+    notes = {
+        BASE: "the policy before training",
+        "references": "shown every right answer: a bound, not a rival",
+        "stated": "critiques that are the bare answer",
+        "shuffled": "critiques meant for other users: the control",
+        "faded": "both at first; the critique's weight is gone after half of the steps",
+        "gated": "critique where wrong, else score",
+        "rewrites": "imitates its own accepted rewrites",
+    }
+
+    def able(self, setting: str) -> Sequence[str]:
+        return ARMS if SETTINGS[setting]["scored"] == 1.0 else LISTENING
+
+    def values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
+        every = super().values(run)["all"]
+        return {"all": every, "covered": every[covered(run)]}
+
+    def deceived(self, found: Sequence[Difference]) -> list[str]:
+        wrong = [gap for gap in found if (gap.arm, gap.than) == ("shuffled", BASE) and gap.verdict == "better"]
+        return [
+            f"{gap.setting}: critiques shuffled between users beat the base, so something else than them teaches"
+            for gap in wrong
+        ]
+
+
+def curve(run: Outcome) -> Curve:
+    """Rollouts spent [n] and share of right answers [n] among the sampled ones of the last steps, after each step."""
+    spent = np.cumsum([step["rollouts"] for step in run["steps"]]).astype(float)
+    right = np.cumsum([0.0, *(step["right"] for step in run["steps"])])
+    before = np.maximum(np.arange(len(spent)) + 1 - SMOOTH, 0)
+    total = np.concatenate([[0.0], spent])
+    return spent, (right[1:] - right[before]) / (spent - total[before])
+
+
+def covered(run: Outcome) -> NDArray[np.bool_]:
+    """Which held-out prompts [P] come from users who criticise."""
+    world = Conventions(coverage=SETTINGS[run["job"]["setting"]]["coverage"], world=run["job"]["seed"])
+    return np.array([prompt.split("-")[0] in world.vocal for prompt in run["prompts"]])

@@ -1,0 +1,95 @@
+"""Reference reset: now and then the policy becomes its own reference, so that a KL term does not hold it back for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from fdt.callbacks.evaluate import Evaluate
+from fdt.errors import UserError
+from fdt.policy.teachers import Reference
+from objectives import Plateau
+
+STATE = ("resets", "history", "last", "pending")
+
+
+class ResetReference(Callback):
+    """Gives the ``reference`` of the objective weights of its own and sets them to the policy's, every so many steps or
+    when held-out quality stalls (ProRL, arXiv 2505.24864). ``kl_start`` and replay still speak of the start.
+    """
+
+    def __init__(
+        self, every_n_train_steps: int | None = None, plateau: Plateau | None = None, optimizer: bool = False
+    ) -> None:
+        """
+        Args:
+            every_n_train_steps: optimiser steps between two resets.
+            plateau: reset where the first held-out measure has stopped improving.
+            optimizer: forget the optimiser's state too, as ProRL does; its second version keeps it.
+        """
+        if (every_n_train_steps or 0) <= 0 and plateau is None:
+            raise UserError(
+                "ResetReference.every_n_train_steps",
+                got=every_n_train_steps,
+                key="trainer.callbacks",
+                expected="a number of steps above 0, or a plateau",
+            )
+        self.every, self.plateau, self.optimizer = every_n_train_steps, plateau, optimizer
+        self.resets: list[int] = []
+        self.history: dict[int, float] = {}
+        self.last: int | None = None
+        self.pending = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in STATE}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name in STATE:
+            setattr(self, name, state_dict[name])
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Before the weights of a checkpoint are restored, so that its reference finds a place."""
+        if stage == "fit" and pl_module.reference is None:
+            pl_module.reference = Reference()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "reference" not in pl_module.objective.needs:
+            rank_zero_warn("ResetReference: no term of the objective asks for a reference, so nothing will change")
+        # A checkpoint is written before the measurement of its step, which a resumed run has to make up for.
+        if self.pending:
+            loop = trainer.fit_loop.epoch_loop.val_loop
+            loop.restarting, trainer.validating = False, True
+            loop.run()
+            trainer.training = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.every and trainer.global_step and not trainer.global_step % self.every:
+            self._reset(trainer, pl_module)
+        loop = trainer.fit_loop
+        self.pending = self.plateau is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+        pl_module.log("train/reference_resets", float(len(self.resets)), on_step=True, batch_size=1)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.plateau is None or pl_module.reference is None:
+            return
+        self.pending = False
+        self.history[trainer.global_step] = next(c.quality for c in trainer.callbacks if isinstance(c, Evaluate))
+        if self.plateau.due(list(self.history.values()), self.last):
+            self.last = len(self.history)
+            self._reset(trainer, pl_module)
+
+    def _reset(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A step without a finite gradient does not count, and must not reset twice.
+        if trainer.global_step in self.resets:
+            return
+        self.resets.append(trainer.global_step)
+        pl_module.reference.take(pl_module.policy)
+        if self.optimizer:
+            for optimizer in trainer.optimizers:
+                optimizer.state.clear()
+        rank_zero_info(f"step {trainer.global_step}: the policy is its own reference from here on")

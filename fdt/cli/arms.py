@@ -1,0 +1,147 @@
+"""Arms: runs of one config that differ in a few settings, one process each, side by side in one table."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fdt.errors import UserError
+
+UNTOUCHED = {
+    "model.objective",
+    "model.teacher",
+    "model.optimizer",
+    "model.warmup_steps",
+    "data.source",
+    "data.credit",
+    "data.hint",
+    "data.rewriter",
+    "data.shuffle_critiques",
+}
+PASSIVE = ("-h", "--help", "--print_config")
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Named overrides, and the folder under which each arm has its own."""
+
+    overrides: dict[str, dict[str, Any]]
+    root: Path
+
+
+def read_arms(argv: list[str]) -> Arms | None:
+    """The arms of a ``fit`` command, or None where it has none (or has switched them off with ``--arms=null``); of the
+    config's arms some with ``--arms='[scores, both]'``.
+
+    Raises:
+        UserError: where they are neither, or a name is none of the config's.
+    """
+    if not argv or argv[0] != "fit" or any(a.split("=")[0] in PASSIVE for a in argv) or "LOCAL_RANK" in os.environ:
+        return None
+    arms, root = None, "runs/fdt"
+    for path in config_files(argv):
+        content = load(path)
+        arms = content.get("arms", arms)
+        root = (content.get("trainer") or {}).get("default_root_dir", root)
+    for name, value in flags(argv):
+        if name == "--arms":
+            asked = yaml.safe_load(value)
+            arms = some(arms, asked) if isinstance(asked, list) else asked
+        if name == "--trainer.default_root_dir":
+            root = value
+    if arms is not None and not (isinstance(arms, dict) and all(isinstance(v, dict) for v in arms.values())):
+        raise UserError("arms", got=str(arms)[:80], expected="a mapping of names to mappings of overrides", key="arms")
+    return Arms(arms, Path(root)) if arms else None
+
+
+def some(arms: Any, names: list[Any]) -> dict[str, Any]:
+    """Those of a config's arms that are named, in the order of the names.
+
+    Raises:
+        UserError: where one is not there, or none is named.
+    """
+    known = arms if isinstance(arms, dict) else {}
+    wrong = [name for name in names if name not in known]
+    if wrong or not names:
+        raise UserError(
+            "--arms", got=str(wrong or names), expected=f"names among {', '.join(known) or 'no arms'}", key="arms"
+        )
+    return {name: known[name] for name in names}
+
+
+def run_arms(argv: list[str], arms: Arms) -> int:
+    """Runs the arms one after another; stops at the first that fails and returns its exit code."""
+    measured: Path | None = None
+    last = max((n for n, a in enumerate(argv) if a in ("-c", "--config")), default=-1)
+    for number, (name, overrides) in enumerate(arms.overrides.items(), 1):
+        folder = arms.root / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        overlay = arms.root / f"{name}.overrides.yaml"
+        overlay.write_text(yaml.safe_dump(overrides, sort_keys=False), encoding="utf-8")
+        own = [*argv[: last + 2], "-c", str(overlay), *argv[last + 2 :]] if last >= 0 else [*argv, "-c", str(overlay)]
+        own = _without(own, ("--arms", "--trainer.default_root_dir"))
+        own += ["--arms=null", f"--trainer.default_root_dir={folder}"]
+        if measured is not None and same_base(overrides) and not any(a.startswith("--ckpt_path") for a in argv):
+            own += ["--trainer.num_sanity_val_steps=0", f"--base_from={measured}"]
+        print(f"\nfdt: arm {number} of {len(arms.overrides)}: {name}", flush=True)
+        began = time.monotonic()
+        status = subprocess.run([sys.executable, "-m", "fdt", *own], check=False).returncode
+        if status:
+            print(f"fdt: arm {name} ended with exit code {status}", file=sys.stderr)
+            return status if status > 0 else 128 - status
+        print(f"fdt: arm {name} took {time.monotonic() - began:.0f} s", flush=True)
+        if measured is None and same_base(overrides):
+            measured = folder / "eval" / "base.jsonl"
+    return 0
+
+
+def same_base(overrides: dict[str, Any]) -> bool:
+    """Whether an arm starts from the same policy and is measured alike, so that its base row need not be made again."""
+    flat = [f"{block}.{name}" for block, settings in overrides.items() for name in settings or {}]
+    return all(name in UNTOUCHED or name.startswith("trainer.max_") for name in flat)
+
+
+def config_files(argv: list[str]) -> list[str]:
+    """The config files named on a command line, in order."""
+    found = [value for flag, value in zip(argv, argv[1:], strict=False) if flag in ("-c", "--config")]
+    return found + [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
+
+
+def load(path: str) -> dict[str, Any]:
+    """One YAML file.
+
+    Raises:
+        UserError: where it is not YAML, with line and column, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise UserError(" ".join(str(fault).split()), path=path) from fault
+    if content is not None and not isinstance(content, dict):
+        raise UserError("config", got=type(content).__name__, expected="a mapping of settings", path=path)
+    return content or {}
+
+
+def flags(argv: list[str]) -> list[tuple[str, str]]:
+    """Every ``--name=value`` and ``--name value``."""
+    pairs = [tuple(a.split("=", 1)) for a in argv if a.startswith("--") and "=" in a]
+    return pairs + [(a, b) for a, b in zip(argv, argv[1:], strict=False) if a.startswith("--") and "=" not in a]
+
+
+def _without(argv: list[str], names: tuple[str, ...]) -> list[str]:
+    kept, skip = [], False
+    for argument in argv:
+        if skip:
+            skip = False
+        elif argument in names:
+            skip = True
+        elif argument.split("=")[0] not in names:
+            kept.append(argument)
+    return kept

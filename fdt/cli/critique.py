@@ -1,0 +1,181 @@
+"""`fdt critique`: a judge fills in what a feedback file lacks: scores, critiques, corrections. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from fdt.cli.filling import filled, rows_for
+from fdt.cli.judge_config import judge_from, split_flags
+from fdt.cli.reading import Reading, add_file, add_lenient, one_line
+from fdt.errors import UserError
+from feedback.graders import Chain, Critic, Judge, Pairwise, Reviser, require
+from feedback.readers.formats.rows import row_of
+from feedback.types import Episode, Feedback, tasks_of
+from feedback.writers import write_episodes, write_rows
+
+STAND_IN = "x" * 400
+"""A critique that is not written yet, for the price of its revision."""
+
+EPILOG = """\
+examples:
+  fdt critique answers.jsonl --judge judge/local --out judged.jsonl --dry-run     what would it take?
+  fdt critique answers.jsonl --judge judge/local --out judged.jsonl
+  fdt critique answers.jsonl --judge judge/revise --out revised.jsonl
+  fdt critique ratings.csv --scale 1 5 --judge mine.yaml --out judged.jsonl --self-test 20
+
+CONFIG is a YAML file with `data.critic`, the very part that `fdt fit` reads; `fdt configs` lists the shipped ones under
+judge/. Any setting can follow as a flag, as in
+  --data.critic.init_args.gateway.base_url http://127.0.0.1:8000/v1 --data.critic.init_args.gateway.model my-model
+
+What a row has stays: a judge's score, critique or revision is added only where the row has none. What a judge does not
+answer readably stays absent and is counted by reason; it is never a 0. Replies are kept in the gateway's `cache`: after
+an interruption, an outage or an exhausted budget, the same command goes on where it was, and pays for nothing twice.
+
+exit code: 0 written, 1 faults in the file and nothing written, 2 wrong arguments, an outage, or the budget's end
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns 0, or 1 where faults in the file left nothing to write.
+
+    Raises:
+        UserError: for arguments that make no sense.
+        DataFault: a config, a judge or a server that cannot be used (`GatewayStop` among them).
+    """
+    own, flags = split_flags(argv)
+    asked = parser().parse_args(own)
+    check_out(Path(asked.out), asked.force)
+    judges = [shown(critic) for critic in flat(judge_from(asked.judge, flags))]
+    reading = Reading(asked, lambda fault: print(one_line(fault), file=sys.stderr))
+    episodes = list(reading)
+    print(reading.line())
+    if not reading.sound:
+        return 1
+    if asked.dry_run:
+        print(price(judges, episodes))
+        return 0
+    if asked.self_test:
+        for judge in [judge for judge in judges if isinstance(judge, Judge) and not isinstance(judge, Reviser)]:
+            result = require(judge, tasks_of(episodes)[: asked.self_test])
+            print(f"self-test: {result.wins.total()} wins of {result.judged} answers without content")
+    judged = episodes
+    for judge in judges:
+        judged = filled(judge, judged)
+    write(Path(asked.out), judged)
+    print(summary(judges, episodes, judged, asked.out))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments, without the judge's own."""
+    made = argparse.ArgumentParser(
+        prog="fdt critique",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        description="Has a judge add scores, critiques and corrections to the rows of a feedback file that lack them.",
+    )
+    add_file(made)
+    made.add_argument("--judge", metavar="CONFIG", required=True, help="a YAML file, or a shipped one: judge/local")
+    made.add_argument("--out", metavar="OUT", required=True, help="the file to write; its ending says how")
+    made.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    made.add_argument("--dry-run", action="store_true", help="say what it would take, and send nothing")
+    made.add_argument(
+        "--self-test",
+        type=int,
+        default=0,
+        metavar="N",
+        help="first try the judge on answers without content to N prompts; stop where over 2 %% win",
+    )
+    add_lenient(made)
+    return made
+
+
+def flat(critic: Critic) -> Iterator[Critic]:
+    """The critics of a chain one by one."""
+    if isinstance(critic, Chain):
+        for each in critic.critics:
+            yield from flat(each)
+    else:
+        yield critic
+
+
+def shown(critic: Critic) -> Critic:
+    """The critic with its gateway's bar."""
+    return replace(critic, gateway=replace(critic.gateway, progress=True)) if isinstance(critic, Judge) else critic
+
+
+def price(judges: list[Critic], episodes: list[Episode]) -> str:
+    """What the job would take, judge by judge."""
+    lines = []
+    for judge in judges:
+        rows = rows_for(judge, episodes)
+        if not isinstance(judge, Judge):
+            continue
+        found = judge.gateway.price(judge.requests([episodes[row] for row in rows]))
+        budget = judge.gateway.budget
+        cost = f", cost about {found.cost:.4f}, at most {found.most:.4f}" if budget.priced else ", no prices set"
+        lines.append(
+            f"{type(judge).__name__} at {judge.gateway.model}: {len(rows)} rows, {found.requests} replies, "
+            f"{found.requests - found.calls} of them kept or equal, {found.calls} calls, about "
+            f"{found.usage.prompt} tokens read and up to {found.usage.completion} written{cost}"
+        )
+        if not isinstance(judge, Reviser | Pairwise):
+            episodes = [e if e.critique else e.with_feedback(Feedback("llm", text=STAND_IN)) for e in episodes]
+    return "\n".join(lines)
+
+
+def summary(judges: list[Critic], before: list[Episode], after: list[Episode], out: str) -> str:
+    """What was added, what stayed unscored and why, and what the judges' folders have taken so far."""
+
+    def had(episodes: list[Episode]) -> list[int]:
+        return [
+            sum(not math.isnan(e.score) for e in episodes),
+            sum(e.critique is not None for e in episodes),
+            sum(e.revision is not None for e in episodes),
+        ]
+
+    counts = zip(("scores", "critiques", "revisions"), had(before), had(after), strict=True)
+    lines = [f"{out}: {len(after)} rows", *(f"  {name}: {new} ({new - old} new)" for name, old, new in counts)]
+    asking = [judge for judge in judges if isinstance(judge, Judge)]
+    unread = sum((judge.unscored for judge in asking), Counter())
+    if unread:
+        told = ", ".join(f"{reason} {count}" for reason, count in unread.most_common())
+        lines.append(f"  without a readable judgement: {unread.total()} ({told})")
+    for cache, gateway in {judge.gateway.cache: judge.gateway for judge in asking}.items():
+        calls, usage = gateway.spent()
+        cost = f", cost {gateway.budget.price(usage):.4f}" if gateway.budget.priced else ""
+        lines.append(f"  {cache}: {calls} calls and {usage.total} tokens so far{cost}")
+    return "\n".join(map(one_line, lines))
+
+
+def check_out(target: Path, force: bool) -> None:
+    """Raises `UserError` where the file cannot be written."""
+    if target.exists() and not force:
+        raise UserError("exists", got=str(target), remedy="Add --force to replace it.", key="--out")
+    if not target.parent.is_dir():
+        raise UserError("no such folder", got=str(target.parent), key="--out")
+
+
+def write(target: Path, episodes: list[Episode]) -> None:
+    """Writes rows, or episodes where one of them does not fit into a row; whole or not at all."""
+    part = target.with_name(f".{os.getpid()}.part.{target.name}")
+    try:
+        try:
+            write_rows(part, [row_of(episode) for episode in episodes])
+        except ValueError:
+            write_episodes(part, episodes)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        raise UserError("cannot be written", got=error.strerror or str(error), path=str(target)) from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""`fdt data check`: every record is read, and all that is wrong is listed where it is met."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from typing import Any
+
+from fdt.cli.reading import Reading, add_file, add_lenient, as_json, one_line
+from feedback.faults import DataFault
+from feedback.types import Episode
+
+COUNTED_PROMPTS = 1_000_000  # distinct prompts that are told apart; beyond it memory would grow with the file
+
+EPILOG = """\
+examples:
+  fdt data check mine.jsonl                        scores lie in [0, 1] already, or there are none
+  fdt data check ratings.csv --scale 1 5           marks from 1 to 5
+  fdt data check big.parquet --lenient --rejects refused.jsonl
+                                                   keep what can be read, put the rest aside to mend it
+  fdt data check mine.jsonl --json | jq .faults    for machines
+
+A fault names file, line (rows of Parquet count from 0), column, what stood there, what was expected, and the remedy.
+--json prints one object, written while the file is read: faults first, then records, loaded, refused.
+Memory does not grow with the file's size, whatever number of faults it has.
+
+exit code: 0 all records loaded (with --lenient: some), 1 a fault, 2 wrong arguments
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to `fdt data`."""
+    parser = commands.add_parser(
+        "check",
+        help="read every record and list all that is wrong, each with its line",
+        epilog=EPILOG,
+        description="Reads every record and lists all that is wrong. Exit code 1 when anything is.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_file(parser)
+    add_lenient(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.set_defaults(run=run)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Checks `asked.file`; returns 0 when it is sound, else 1.
+
+    Raises:
+        UserError: as `Reading`.
+    """
+    out = _Json() if asked.json else _Lines()
+    reading = Reading(asked, out.tell)
+    held = Held()
+    for episode in reading:
+        held.add(episode)
+    out.close(reading, held)
+    return 0 if reading.sound else 1
+
+
+class Held:
+    """What a file holds of each signal, counted in memory that does not grow with it."""
+
+    def __init__(self) -> None:
+        self.scored = self.critique = self.revision = self.reference = 0
+        self.prompts: set[int] = set()
+
+    def add(self, episode: Episode) -> None:
+        """Counts one record."""
+        scored = critique = revision = False
+        for item in episode.feedback:
+            scored = scored or not math.isnan(item.score)
+            critique = critique or bool(item.text)
+            revision = revision or item.revision is not None
+        self.scored += scored
+        self.critique += critique
+        self.revision += revision
+        self.reference += episode.task.reference is not None
+        if len(self.prompts) <= COUNTED_PROMPTS:
+            self.prompts.add(hash(episode.task.key))
+
+    def lines(self) -> list[str]:
+        """One line a signal."""
+        more = len(self.prompts) > COUNTED_PROMPTS
+        prompts = f"more than {COUNTED_PROMPTS}" if more else str(len(self.prompts))
+        held = {
+            "prompts": prompts,
+            "scored": self.scored,
+            "with critique": self.critique,
+            "with revision": self.revision,
+            "with reference": self.reference,
+        }
+        return [f"  {name}: {number}" for name, number in held.items()]
+
+
+class _Lines:
+    def tell(self, fault: DataFault) -> None:
+        print(one_line(fault))
+
+    def close(self, reading: Reading, held: Held) -> None:
+        if reading.records:
+            print(reading.line())
+            print("\n".join(held.lines()))
+
+
+class _Json:
+    """One object, its faults written as they are met."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def tell(self, fault: DataFault) -> None:
+        sys.stdout.write(('{"faults": [' if not self.told else ", ") + json.dumps(as_json(fault)))
+        self.told += 1
+
+    def close(self, reading: Reading, held: Held) -> None:
+        start = "" if self.told else '{"faults": ['
+        counts = ", ".join(f'"{name}": {number}' for name, number in reading.counts().items())
+        print(f"{start}], {counts}}}")

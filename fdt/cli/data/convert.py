@@ -1,0 +1,152 @@
+"""`fdt data convert`: a file in any format that is read becomes one in a canonical shape, whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fdt.cli.reading import Reading, add_file, add_lenient, one_line
+from fdt.errors import UserError
+from feedback.faults import DataFault
+from feedback.readers.formats.episodes import episode_of
+from feedback.readers.formats.rows import row_of
+from feedback.types import Episode
+from feedback.writers import write_rows
+
+ENDINGS = (".jsonl", ".csv", ".parquet")
+SHAPES = {"row": row_of, "episode": episode_of}
+Make = Callable[[Episode], Iterable[dict[str, Any]]]
+
+EPILOG = """\
+examples:
+  fdt data convert ratings.csv ratings.jsonl --scale 1 5
+  fdt data convert human_data_raw.jsonl shepherd.parquet --shape episode
+  fdt data convert export.jsonl mine.jsonl --lenient --rejects refused.jsonl
+
+A row holds one response, an episode a whole dialogue with feedback on its turns. The ending of DST says how they are
+written: .jsonl, .parquet, and for rows .csv. JSON Lines are written while SRC is read; tables need room in memory.
+A fault in any record leaves DST as it was, unless --lenient says to leave such records out. DST appears when it is
+complete: it is written beside its place and renamed. docs/formats.md has the fields of both shapes.
+
+exit code: 0 written, 1 faults and nothing written, 2 wrong arguments
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to `fdt data`."""
+    parser = commands.add_parser(
+        "convert",
+        help="write a file in a canonical shape: JSON Lines, CSV or Parquet",
+        epilog=EPILOG,
+        description="Reads any known format and writes a canonical one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_file(parser, "src")
+    add_target(parser)
+    parser.add_argument("--shape", choices=list(SHAPES), default="row", help="what a record of DST is (default: row)")
+    add_lenient(parser)
+    parser.set_defaults(run=run)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what is written."""
+    parser.add_argument("dst", metavar="DST", help="the file to write, ending in .jsonl, .csv or .parquet")
+    parser.add_argument("--force", action="store_true", help="replace DST where it exists")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Converts `asked.src` to `asked.dst`; returns 0, or 1 where faults left DST as it was.
+
+    Raises:
+        UserError: an ending that the shape has no form for, a DST that exists or cannot be written.
+    """
+    convert = SHAPES[asked.shape]
+    endings = [ending for ending in ENDINGS if (asked.shape, ending) != ("episode", ".csv")]
+    return converted(asked, lambda episode: [convert(episode)], f"that a {asked.shape} cannot hold", endings)
+
+
+def converted(asked: argparse.Namespace, make: Make, unfit: str, endings: Iterable[str] = ENDINGS) -> int:
+    """Writes what `make` gives for each episode of `asked.src` to `asked.dst`, as `run` does.
+
+    Args:
+        asked: the parsed arguments of `add_file`, `add_target` and `add_lenient`.
+        make: records of an episode; a ValueError where it has none, with the reason.
+        unfit: what is said of the number of such episodes.
+        endings: that `asked.dst` may have.
+    """
+    target = Path(asked.dst)
+    _check(target, asked.force, list(endings))
+    conversion = Conversion(Reading(asked, _to_stderr, asked.src), make, unfit)
+    # The ending stays last, since it says how the file is written.
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        write_rows(part, conversion)
+        if conversion.sound:
+            _publish(part, target)
+    except (OSError, ValueError) as error:  # ValueError: a further column holds what JSON cannot, such as NaN
+        raise UserError(
+            "cannot be written", got=getattr(error, "strerror", None) or str(error), path=asked.dst
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+    print(conversion.line(asked.dst))
+    return 0 if conversion.sound else 1
+
+
+class Conversion:
+    """The records to write; episodes that give none are told and counted."""
+
+    def __init__(self, reading: Reading, make: Make, said: str):
+        self.reading, self.make, self.said, self.unfit, self.made = reading, make, said, 0, 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for episode in self.reading:
+            try:
+                records = list(self.make(episode))
+            except ValueError as error:
+                self._tell(episode, error)
+            else:
+                self.made += len(records)
+                yield from records
+
+    @property
+    def sound(self) -> bool:
+        """Whether what was written may take its place."""
+        return self.reading.sound and (self.unfit == 0 or (self.reading.lenient and self.unfit < self.reading.loaded))
+
+    def line(self, target: str) -> str:
+        """The counts in words."""
+        kept = self.reading.loaded - self.unfit
+        parts = f"{self.reading.refused} refused" + (f" + {self.unfit} {self.said}" if self.unfit else "")
+        did = "written" if self.sound else "readable"
+        did += f" as {self.made}" if self.made != kept else ""
+        line = f"{self.reading.path} to {target}: {self.reading.records} records = {kept} {did} + {parts}"
+        return one_line(line if self.sound else f"{line}; nothing was written")
+
+    def _tell(self, episode: Episode, error: ValueError) -> None:
+        self.unfit += 1
+        print(one_line(f"{self.reading.path}: {error}"), file=sys.stderr)
+
+
+def _check(target: Path, force: bool, endings: list[str]) -> None:
+    if target.suffix.lower() not in endings:
+        raise UserError("unknown ending", got=target.name, expected="one of " + ", ".join(endings), key="DST")
+    if target.exists() and not force:
+        raise UserError("exists", got=str(target), remedy="Add --force to replace it.", key="DST")
+    if not target.parent.is_dir():
+        raise UserError("no such folder", got=str(target.parent), key="DST")
+
+
+def _publish(part: Path, target: Path) -> None:
+    """Gives the complete file its name; after a crash there is the old one or the new one."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, target)
+
+
+def _to_stderr(fault: DataFault) -> None:
+    print(one_line(fault), file=sys.stderr)

@@ -1,0 +1,45 @@
+"""`fdt data`: look into a feedback file before training on it. Imports neither torch nor lightning nor datasets."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fdt.cli.data import check, convert, show, stats, steps
+
+EPILOG = """\
+a first look at a new file:
+  fdt data check ratings.csv --scale 1 5     is it sound? every fault with its line
+  fdt data stats ratings.csv --scale 1 5     what do the marks and the words look like?
+  fdt data show ratings.csv --scale 1 5      what will the student and the teacher read?
+
+`fdt data COMMAND --help` explains a command with examples.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command and returns its exit code: 0 sound, 1 faults in the file, 2 a mistake in the command line.
+
+    Raises:
+        DataFault: where a command cannot go on without the whole file.
+        UserError: for arguments that contradict each other.
+    """
+    # Text that the terminal's encoding lacks is escaped, not a crash.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    asked = _parser().parse_args(argv)
+    return asked.run(asked)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fdt data",
+        description="Look into a feedback file before training on it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in (check, show, convert, steps, stats):
+        module.add_to(commands)
+    return parser

@@ -1,0 +1,161 @@
+"""`fdt data show`: what student and teacher will read of a record, and which tokens train, by the collator that trains."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from fdt.cli.reading import Reading, add_file, one_line
+from fdt.errors import UserError
+from fdt.policy.hub import DEFAULT, resolve_model
+from feedback.aggregate import aggregated, win_shares
+from feedback.faults import DataFault
+from feedback.types import Episode, with_hints
+
+if TYPE_CHECKING:
+    from fdt.data.collate import Collator
+    from feedback.hints import Hint
+
+HINTS = {
+    "critique": "CritiqueHint",
+    "sibling": "SiblingHint",
+    "rewrite": "RewriteHint",
+    "reference": "ReferenceHint",
+    "demonstration": "DemonstrationHint",
+    "composed": "ComposedHint",
+}
+NO_HINT = "none"
+
+EPILOG = """\
+examples:
+  fdt data show mine.jsonl                           the first three records
+  fdt data show mine.jsonl --id a17                  one record by its id
+  fdt data show mine.jsonl --row 40 --limit 2        from the 40th record on
+  fdt data show mine.jsonl --hint sibling --model path/to/model
+
+On a terminal each token has its own shade and colours say what trains it; in a pipe tokens are set apart by |.
+A record trains by its score (policy gradient), by its critique (the teacher re-reads the answer), by both, and by its
+revision (imitated). How strongly a score counts depends on the run's credit and is not shown.
+Control tokens are set off, so that text which looks like one is seen to be text.
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to `fdt data`."""
+    parser = commands.add_parser(
+        "show",
+        help="a record as student and teacher will read it, with the tokens that train",
+        epilog=EPILOG,
+        description="Shows records as training will see them. Loads a tokenizer, no model weights.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_file(parser)
+    parser.add_argument("--row", type=int, default=1, metavar="N", help="start at the N-th record, counted from 1")
+    parser.add_argument("--id", metavar="ID", help="the record of this id")
+    parser.add_argument("--limit", type=int, default=3, metavar="N", help="records shown (default: 3)")
+    parser.add_argument("--model", default=DEFAULT, help=f"whose tokenizer (default: {DEFAULT}): a name or a folder")
+    parser.add_argument(
+        "--hint",
+        default="critique",
+        metavar="KIND",
+        help=f"what the teacher is told: {', '.join(HINTS)}, a template file, or {NO_HINT} (default: critique)",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=2048,
+        metavar="N",
+        help="as data.max_tokens: longer rows are dropped (default: 2048)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Prints the records asked for; returns 0.
+
+    Raises:
+        UserError: no such record, a model without chat template, or text that training would refuse.
+        DataFault: a file or a hint template that cannot be read.
+    """
+    hint, chosen = _hint(asked.hint), choose(asked)
+    collator = _collator(asked, hint)
+    from fdt.cli.data.view import View, console
+
+    view = View(console(), collator.tokenizer)
+    view.legend()
+    group = _groups(asked, {episode.task.key for _, episode in chosen})
+    if hint is not None:
+        group = hint.gather(group)
+    known = {episode.id: episode for episode in group}
+    for number, episode in chosen:
+        view.record(number, episode, _batch(collator, known[episode.id]), collator)
+    return 0
+
+
+def choose(asked: argparse.Namespace) -> list[tuple[int, Episode]]:
+    """The episodes asked for, each with the number of its record in the file, from 1.
+
+    Raises:
+        UserError: there is none.
+        DataFault: the file cannot be read.
+    """
+    reading, chosen = Reading(asked, _to_stderr), []
+    for episode in reading:
+        if episode.id == asked.id or (asked.id is None and reading.records >= asked.row):
+            chosen.append((reading.records, episode))
+        if len(chosen) >= (1 if asked.id is not None else asked.limit):
+            break
+    if not chosen and reading.broken:
+        raise reading.broken
+    if not chosen:
+        key, got = ("--row", asked.row) if asked.id is None else ("--id", asked.id)
+        raise UserError("no such record", got=got, expected=f"one of the {reading.loaded} that load", key=key)
+    return chosen
+
+
+def _hint(name: str) -> Hint | None:
+    from feedback import hints
+
+    if name == NO_HINT:
+        return None
+    if name in HINTS:
+        return getattr(hints, HINTS[name])()
+    hints.load_template(name)  # a missing file is told before anything slow
+    return hints.CritiqueHint(name)
+
+
+def _groups(asked: argparse.Namespace, keys: set[str]) -> list[Episode]:
+    """All records of some tasks as training has them: a hint and a comparison draw on the others of the group."""
+    group = [episode for episode in Reading(asked, lambda fault: None) if episode.task.key in keys]
+    return with_hints(win_shares(aggregated(group)))
+
+
+def _batch(collator: Collator, episode: Episode) -> Any:
+    import torch
+
+    collator.lost.clear()
+    collator.shortened.clear()
+    try:
+        return collator([episode], torch.zeros(1))
+    except ValueError as error:
+        raise UserError("training would refuse this record", got=str(error), key=one_line(episode.id)) from None
+
+
+def _collator(asked: argparse.Namespace, hint: Hint | None) -> Collator:
+    from transformers import AutoTokenizer
+
+    from fdt.data.collate import Collator
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve_model(asked.model))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError("no tokenizer", got=asked.model, remedy=reason, key="--model") from None
+    if tokenizer.chat_template is None:
+        raise UserError("no chat template", got=asked.model, expected="a chat model's tokenizer", key="--model")
+    return Collator(tokenizer, hint, asked.max_tokens)
+
+
+def _to_stderr(fault: DataFault) -> None:
+    print(one_line(fault), file=sys.stderr)

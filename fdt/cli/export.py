@@ -1,0 +1,123 @@
+"""`fdt export`: a checkpoint becomes a PEFT adapter and a merged model folder, checked before success is reported."""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from fdt import __version__
+from fdt.errors import UserError
+
+TOLERANCE = 1e-3
+"""Largest difference of any logit, in float32, between what was trained and what was written."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `fdt export CKPT DIR` and returns its exit code.
+
+    Raises:
+        UserError: no such checkpoint, not one of ours, a folder that is in use, or logits that differ.
+    """
+    parser = argparse.ArgumentParser(
+        prog="fdt export", description="Write DIR/adapter (LoRA runs) and DIR/merged, and check their logits."
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="a run's checkpoints/last.ckpt")
+    parser.add_argument("target", metavar="DIR", type=Path, help="a folder that does not exist yet")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--merged-only", action="store_true", help="leave the adapter out")
+    which.add_argument("--adapter-only", action="store_true", help="leave the merged model out")
+    arguments = parser.parse_args(argv)
+    parts = ["merged"] if arguments.merged_only else ["adapter"] if arguments.adapter_only else ["adapter", "merged"]
+    for name, difference in export(arguments.checkpoint, arguments.target, parts).items():
+        print(f"{arguments.target / name}: logits within {difference:.1e} of the trained model's")
+    return 0
+
+
+def export(checkpoint: Path, target: Path, parts: list[str]) -> dict[str, float]:
+    """Writes the parts into a new folder, whole or not at all.
+
+    Args:
+        checkpoint: a file written by `fdt fit`.
+        target: the folder to make; empty or absent.
+        parts: of `adapter` and `merged`; an adapter is left out silently only where `merged` is asked for too.
+
+    Returns:
+        For each part written, the largest difference of a logit (float32) from the trained model's.
+
+    Raises:
+        UserError: as `main`.
+    """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UserError(
+            "the export folder is in use",
+            got=str(target),
+            expected="a folder that is empty or absent",
+            remedy="Name another one, or remove it first.",
+        )
+    from transformers.utils.logging import disable_progress_bar
+
+    from fdt.policy.export import load, write
+
+    disable_progress_bar()  # each of the loads below would draw its own
+
+    policy, facts = load(checkpoint)
+    if facts["lora"] is None and "merged" not in parts:
+        raise UserError(
+            "this run trained all weights and has no adapter",
+            got=str(checkpoint),
+            expected="a LoRA run",
+            remedy="Leave --adapter-only out.",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        differences = write(policy, scratch, [part for part in parts if part == "merged" or facts["lora"]])
+        worst = max(differences, key=differences.get)
+        if not differences[worst] <= TOLERANCE:  # so written, a NaN fails too
+            raise UserError(
+                f"logits of the exported {worst} model differ from the trained one's",
+                path=checkpoint,
+                got=f"{differences[worst]:.1e}",
+                expected=f"at most {TOLERANCE:.0e}",
+                remedy="Nothing was written. Please report this with the config of the run.",
+            )
+        (scratch / "README.md").write_text(card(facts, differences), encoding="utf-8")
+        scratch.chmod(0o755)
+        scratch.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return differences
+
+
+def card(facts: dict, differences: dict[str, float]) -> str:
+    """A short model card: what it was made from, how, and how to open it."""
+    lora = facts["lora"]
+    how = f"LoRA adapters (rank {lora['rank']}, alpha {lora['alpha']:g})" if lora else "all weights"
+    opening = {
+        "merged": 'model = AutoModelForCausalLM.from_pretrained("merged")',
+        "adapter": 'model = AutoPeftModelForCausalLM.from_pretrained("adapter")',
+    }
+    lines = [
+        "---",
+        f"base_model: {facts['model']}",
+        "library_name: transformers",
+        "tags: [feedback-distillation-trainer]",
+        "---",
+        "",
+        f"# {facts['model']}, trained on feedback",
+        "",
+        f"- Base model: `{facts['model']}`; its licence holds for this model too.",
+        f"- Trained: {how}, {facts['steps']} optimiser steps, fdt {facts['version']}; exported by fdt {__version__}.",
+        *(
+            f"- `{name}/`: logits within {difference:.1e} of the trained model's (float32, a fixed prompt)."
+            for name, difference in differences.items()
+        ),
+        "",
+        "```python",
+        *(opening[name] for name in differences),
+        "```",
+        "",
+        *("The adapter finds its base through adapter_config.json." for name in differences if name == "adapter"),
+        "The training config lies in the run folder as `config.yaml`, the held-out results in `report.html`.",
+    ]
+    return "\n".join(lines) + "\n"

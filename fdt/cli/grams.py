@@ -1,0 +1,164 @@
+"""`fdt grams`: the strategic grams of a file of solutions, which `fdt.data.markers.StrategicGrams` finds again in answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fdt.cli.reading import Reading, add_file, one_line
+from fdt.errors import UserError
+from feedback.grams.mining import Cluster, Mined, alone, strategic
+from feedback.types import Episode
+
+EPILOG = """\
+examples:
+  fdt grams solutions.jsonl --out grams.json
+  fdt grams solutions.jsonl --out grams.json --embedder models/all-MiniLM-L6-v2 --clusters 100
+  fdt fit -c mine.yaml -c algorithm/hicra --data.marker StrategicGrams --data.marker.file grams.json
+
+A gram is 3 to 5 words of one sentence. Candidates stand in at least --rare solutions. With --embedder they are embedded
+(mean of the last hidden states) and clustered (k-means); without it each is a cluster of its own, which needs
+no model and joins no paraphrases. Those of the clusters that most solutions share (the top --share) are written.
+Solutions are the answers whose score is at least --correct; equal ones count once, and wrong ones add nothing.
+
+exit code: 0 written, 1 faults in the file and nothing written, 2 wrong arguments
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Mines `FILE` and writes `--out`; returns the exit code.
+
+    Raises:
+        UserError: no correct solution, no candidate, or a folder without an embedding model.
+    """
+    asked = _parser().parse_args(argv)
+    _check(asked)
+    reading = Reading(asked, lambda fault: print(one_line(fault), file=sys.stderr))
+    texts = [text for episode in reading if (text := solution(episode, asked.correct))]
+    if not reading.sound:
+        return 1
+    if not texts:
+        raise UserError(
+            "no correct solutions",
+            got=reading.line(),
+            key="--correct",
+            path=asked.file,
+            expected=f"answers that score at least {asked.correct}",
+        )
+    lengths = tuple(range(asked.words[0], asked.words[1] + 1))
+    mined = strategic(texts, lengths, asked.share, asked.rare, clusterer(asked))
+    if not mined:
+        raise UserError(
+            "no grams",
+            got=f"{len(texts)} solutions",
+            expected=f"phrases that {asked.rare} of them share",
+            remedy="Lower --rare, or give more solutions.",
+            path=asked.file,
+        )
+    write(Path(asked.out), asked, len(set(texts)), mined)
+    print(
+        f"{asked.out}: {len(mined)} grams of {len({item.cluster for item in mined})} clusters, "
+        f"from {len(set(texts))} distinct correct solutions"
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fdt grams",
+        description="Mine the phrases that correct solutions share (HICRA, arXiv 2509.03646).",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_file(parser)
+    parser.add_argument("--out", required=True, help="the JSON file to write")
+    parser.add_argument("--correct", type=float, default=0.5, help="least score of a correct solution (default: 0.5)")
+    parser.add_argument(
+        "--words", nargs=2, type=int, default=(3, 5), metavar=("LEAST", "MOST"), help="words of a gram (default: 3 5)"
+    )
+    parser.add_argument("--share", type=float, default=0.2, help="share of the clusters that is kept (default: 0.2)")
+    parser.add_argument("--rare", type=int, default=2, help="fewest solutions that hold a candidate (default: 2)")
+    parser.add_argument("--embedder", metavar="FOLDER", help="a sentence-embedding model of transformers")
+    parser.add_argument("--clusters", type=int, help="with --embedder (default: a tenth of the candidates)")
+    parser.add_argument("--seed", type=int, default=0, help="of the clustering (default: 0)")
+    return parser
+
+
+def _check(asked: argparse.Namespace) -> None:
+    if not (0 < asked.share <= 1 and 1 <= asked.words[0] <= asked.words[1]):
+        raise UserError(
+            "cannot mine",
+            got=f"--share {asked.share} --words {asked.words[0]} {asked.words[1]}",
+            expected="a share above 0, at most 1, and fewest words before most words",
+        )
+    for name in ("rare", "clusters"):
+        if (given := getattr(asked, name)) is not None and given < 1:
+            raise UserError("too few", got=given, expected="at least 1", key=f"--{name}")
+
+
+def solution(episode: Episode, correct: float) -> str:
+    """What the policy said in an episode that is right; nothing where it is wrong or unscored."""
+    if math.isnan(episode.score) or episode.score < correct:
+        return ""
+    return "\n".join(turn.text for turn in episode.turns if turn.role == "assistant")
+
+
+def clusterer(asked: argparse.Namespace) -> Cluster:
+    """How candidates are put together."""
+    if asked.embedder is None:
+        if asked.clusters is not None:
+            raise UserError("nothing to cluster by", got=asked.clusters, key="--clusters", remedy="Add --embedder.")
+        return alone
+
+    def cluster(grams: list[str]) -> list[int]:
+        from fdt.cli.clusters import SentenceModel, default_clusters, kmeans  # numpy and torch
+
+        with bar(len(grams)) as watch:
+            points = SentenceModel(asked.embedder)(grams, watch)
+        return kmeans(points, asked.clusters or default_clusters(len(grams)), asked.seed)
+
+    return cluster
+
+
+@contextmanager
+def bar(total: int) -> Iterator[Any]:
+    """A bar of embedded phrases, on a terminal alone; gives what must be told how many are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as drawn:
+        task = drawn.add_task("", total=total)
+        yield lambda done: drawn.update(task, completed=done)
+
+
+def write(target: Path, asked: argparse.Namespace, solutions: int, mined: list[Mined]) -> None:
+    """The grams and how they were found, whole or not at all."""
+    content = {
+        "solutions": solutions,
+        "words": list(asked.words),
+        "share": asked.share,
+        "rare": asked.rare,
+        "embedder": asked.embedder and Path(asked.embedder).name,
+        "clusters": asked.clusters,
+        "seed": asked.seed,
+        "grams": [
+            {"gram": item.gram, "cluster": item.cluster, "frequency": item.frequency, "solutions": item.solutions}
+            for item in mined
+        ],
+    }
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, target)
+    except OSError as error:
+        raise UserError("cannot be written", got=error.strerror, path=target, key="--out") from None
+    finally:
+        part.unlink(missing_ok=True)

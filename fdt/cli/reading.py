@@ -1,0 +1,150 @@
+"""One pass over a feedback file: what loads is yielded, what does not is told, and both are counted."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from fdt.cli.progress import watched
+from fdt.errors import UserError
+from fdt.report.sanitize import legible
+from feedback.faults import DataFault
+from feedback.readers import FORMATS, stream
+from feedback.readers.streaming import Stream
+from feedback.types import Episode
+
+Tell = Callable[[DataFault], None]
+
+
+def add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:
+    """The arguments that say which file is read, and how."""
+    parser.add_argument(name, metavar=name.upper(), help="JSON Lines, CSV or Parquet")
+    parser.add_argument(
+        "--scale",
+        nargs=2,
+        type=float,
+        metavar=("LO", "HI"),
+        help="lowest and highest possible mark of `score`; marks become numbers from 0 to 1",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="default: look at the file")
+
+
+def add_lenient(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what becomes of records that cannot be read."""
+    parser.add_argument("--lenient", action="store_true", help="go on as long as some records can be kept")
+    parser.add_argument(
+        "--rejects",
+        metavar="OUT",
+        help="with --lenient: write the refused records and their reasons here, as JSON Lines",
+    )
+
+
+class Reading:
+    """An iterator over the episodes of a file that holds none of them; a record may have several.
+
+    After it, `loaded` + `refused` = the file's records. `broken` is the fault that ended it early, None where the
+    file was read to its end.
+    """
+
+    def __init__(self, asked: argparse.Namespace, tell: Tell, path: str | None = None):
+        """
+        Args:
+            asked: the parsed `add_file` arguments, and those of `add_lenient` where the command has them.
+            tell: called with every fault as it is met, several for one record.
+            path: the file, where it is not `asked.file`.
+
+        Raises:
+            UserError: `--rejects` without `--lenient`, or onto the file that is read.
+        """
+        self.path, self.format = path or asked.file, asked.format
+        self.scale = (asked.scale[0], asked.scale[1]) if asked.scale else None
+        self.tell, self.lenient = tell, getattr(asked, "lenient", False)
+        self.rejects = getattr(asked, "rejects", None)
+        self.broken: DataFault | None = None
+        self._items: Stream | None = None
+        if self.rejects and not self.lenient:
+            raise UserError("no --lenient", expected="both", remedy="Add --lenient.", key="--rejects")
+        if self.rejects and Path(self.rejects).exists() and Path(self.path).exists():
+            if Path(self.rejects).samefile(self.path):
+                raise UserError("the file that is read", got=self.rejects, expected="another file", key="--rejects")
+
+    @property
+    def records(self) -> int:
+        """Records met so far."""
+        return self._items.records if self._items else 0
+
+    @property
+    def refused(self) -> int:
+        """Those of them that could not be read."""
+        return self._items.refused if self._items else 0
+
+    @property
+    def loaded(self) -> int:
+        """Those of them that could."""
+        return self.records - self.refused
+
+    @property
+    def sound(self) -> bool:
+        """Whether all was read, or with `--lenient` a part of it."""
+        return self.broken is None and (self.refused == 0 or (self.lenient and self.loaded > 0))
+
+    def counts(self) -> dict[str, int]:
+        """Records, loaded and refused."""
+        return {"records": self.records, "loaded": self.loaded, "refused": self.refused}
+
+    def line(self) -> str:
+        """The counts in words."""
+        stopped = " (not read to its end)" if self.broken else ""
+        return one_line(f"{self.path}: {self.records} records = {self.loaded} loaded + {self.refused} refused{stopped}")
+
+    def __iter__(self) -> Iterator[Episode]:
+        with ExitStack() as files:
+            out = files.enter_context(_opened(self.rejects)) if self.rejects else None
+            try:
+                self._items = stream(self.path, self.format, self.scale)
+                for item in watched(self._items, self.path):
+                    if isinstance(item, DataFault):
+                        self._refuse(item, out)
+                    else:
+                        yield item
+            except DataFault as fault:
+                self.broken = fault
+                self.tell(fault)
+
+    def _refuse(self, fault: DataFault, out: IO[str] | None) -> None:
+        faults = (fault, *fault.others)
+        if out is not None:
+            reasons = [as_json(each) for each in faults]
+            out.write(json.dumps({"faults": reasons} | _raw(fault.raw), ensure_ascii=False) + "\n")
+        for each in faults:
+            self.tell(each)
+
+
+def as_json(fault: DataFault) -> dict[str, Any]:
+    """A fault for machines: file, line (from 1) or row (from 0) where it has one, column, reason."""
+    place = {} if fault.line is None else {fault.unit: fault.line}
+    return {"file": fault.file} | place | {"column": fault.field, "reason": fault.reason}
+
+
+def one_line(text: object) -> str:
+    """Text that no terminal obeys, on one line."""
+    return legible(str(text)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _opened(path: str) -> IO[str]:
+    try:
+        return open(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
+    except OSError as error:
+        raise UserError("cannot be written", got=error.strerror, path=path, key="--rejects") from None
+
+
+def _raw(raw: bytes) -> dict[str, str]:
+    try:
+        return {"raw": raw.decode()}
+    except UnicodeDecodeError:
+        return {"raw_base64": base64.b64encode(raw).decode()}

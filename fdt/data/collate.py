@@ -1,0 +1,127 @@
+"""Episodes become tensors, once: student rows, the teacher's view of the same tokens, and imitation rows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from fdt.data.batch import Batch
+from fdt.data.dialogue import Dialogue
+from fdt.data.markers import Marker
+from fdt.data.rows import Line, Row, batch_of
+from fdt.data.tokenization import answer_ids, shortened
+from feedback.hints import Hint
+from feedback.rewriter import JOINED
+from feedback.types import Episode
+
+
+@dataclass
+class Collator:
+    """Turns episodes into one ``Batch``. Sampled turns keep their token ids; recorded text is tokenised once.
+
+    Args:
+        tokenizer: the policy's tokenizer, with a chat template.
+        hint: writes the teacher's prompt; None switches the teacher off.
+        max_tokens: rows longer than this (student or teacher view) are dropped and counted, never cut.
+        marker: gives the policy's tokens a further mark; None gives none.
+
+    ``shortened`` counts what a row lost by reason (a hint cut at its own limit, a hint or revision that did not fit),
+    ``lost`` names the rows that are too long themselves.
+    """
+
+    tokenizer: Any
+    hint: Hint | None = None
+    max_tokens: int = 2048
+    marker: Marker | None = None
+    shortened: Counter[str] = field(default_factory=Counter)
+    lost: set[str] = field(default_factory=set)
+
+    def __call__(self, episodes: Sequence[Episode], advantages: Tensor, acted: bool = True) -> Batch | None:
+        """
+        Args:
+            episodes: E episodes; all their assistant turns are actions.
+            advantages: ``[E]``, or ``[E, S]`` where the turns of an episode differ; 0 where there is no score.
+            acted: whether the actions feed the policy gradient.
+
+        Returns:
+            A batch of action rows followed by imitation rows (one for each revision), or None if nothing is left. An
+            episode is one row, or several where the chat template rewrites its history.
+        """
+        tasks = {key: place for place, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
+        worth = advantages if advantages.dim() == 2 else advantages[:, None]
+        lines: list[Line] = []
+        shown: list[Line] = []
+        for episode, row in zip(episodes, worth.tolist(), strict=True):
+            rows = self.rows(episode)
+            turns = [step for own in rows for step in own.spans]
+            each = tuple(row) if advantages.dim() == 2 else tuple(row) * (max(turns, default=0) + 1)
+            line = Line(episode, Row(), tasks[episode.task.key], each, acted and not math.isnan(episode.score))
+            lines += self._actions(rows, line)
+            shown += self._revision(rows, line)
+        if not lines and not shown:
+            return None
+        return batch_of([*map(self._marked, lines), *map(self._marked, shown)], self.tokenizer.pad_token_id)
+
+    def _marked(self, line: Line) -> Line:
+        if self.marker is None:
+            return line
+        return replace(line, marked={self.marker.name: self.marker(line.row, self.tokenizer)})
+
+    def _actions(self, rows: list[Row], line: Line) -> list[Line]:
+        spoken = [n for n, row in enumerate(rows) if row.steps]
+        kept = [n for n in spoken if len(rows[n].ids) <= self.max_tokens]
+        if len(kept) < len(spoken) or not spoken:
+            self.lost.add(line.episode.id)
+        if line.episode.meta.get(JOINED):
+            return [replace(line, row=rows[n], acted=False, joined=True) for n in kept]
+        told = self.teachers(line.episode) if kept else []
+        found = []
+        for n in kept:
+            hints = [hinted[n] for hinted in told]
+            fitting = tuple(hint for hint in hints if len(hint.ids) <= self.max_tokens)
+            self.shortened.update(["hint too long"] * (len(hints) - len(fitting)))
+            found.append(replace(line, row=rows[n], hints=fitting))
+        return found
+
+    def _revision(self, rows: list[Row], line: Line) -> list[Line]:
+        given = next((item for item in line.episode.feedback if item.revision is not None), None)
+        steps = [step for row in rows for step in row.spans]
+        if given is None or given.revision is None or not steps:
+            return []
+        step = steps[-1] if given.step is None else given.step
+        source = next((row for row in rows if step in row.spans), None)
+        if source is None:
+            raise ValueError(f"{line.episode.id}: a revision of turn {step}, and the episode has {len(steps)}")
+        row = Row.of(source.before(step), answer_ids(given.revision, self.tokenizer), step)
+        if len(row.ids) > self.max_tokens:
+            self.shortened["revision too long"] += 1
+            return []
+        return [replace(line, row=row, advantages=(), acted=False, shown=True)]
+
+    def rows(self, episode: Episode) -> list[Row]:
+        """What the policy read and what it answered, as ids."""
+        return Dialogue.of(episode, self.tokenizer).rows
+
+    def teachers(self, episode: Episode) -> list[list[Row]]:
+        """The same rows as the teacher reads them, once for each hint; nothing where nobody said anything.
+
+        The hinted episode goes through the very function that makes the student's rows, and is the same but for the hint.
+        """
+        if self.hint is None:
+            return []
+        return [self.rows(whisper.episode) for whisper in self.hint.whispers(episode, self._counted)]
+
+    def cut(self, text: str, limit: int) -> str:
+        """The text within ``limit`` tokens, with an ellipsis where something was cut."""
+        beginning = shortened(text, self.tokenizer, limit)
+        return text if beginning == text else f"{beginning.rstrip()} …"
+
+    def _counted(self, text: str, limit: int) -> str:
+        found = self.cut(text, limit)
+        self.shortened.update(["hint cut"] * (found != text))
+        return found

@@ -1,0 +1,189 @@
+"""Conversations as token ids: what was sampled stays as it was, what is said to the policy is added behind it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from jinja2 import TemplateError
+
+from fdt.data.rows import Row
+from fdt.data.tokenization import answer_ids, control_ids, neutralise, plain, prompt_ids, rendered, scrubbed, skeleton
+from fdt.data.tool_calls import written
+from fdt.errors import UserError
+from feedback.sanitize import each_text
+from feedback.types import Episode, Message, Turn
+
+REASONING = re.compile(r"(</?think>)")
+"""Marks of reasoning, which templates look for in the policy's own turns."""
+
+
+class Dialogue:
+    """Follows one conversation.
+
+    The policy's own ids are never made from text again: the template's rendering of what is said next is appended to
+    them, from the end of the policy's turn on. Where a template rewrites what was there (it drops earlier reasoning,
+    say), the next turn starts a row of its own with the template's version of the history, and ``rewritten`` counts it.
+    """
+
+    def __init__(self, messages: Sequence[Message], tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.messages = [_clean(message, tokenizer, neutralise) for message in messages]
+        self.shown = self._render(self.messages)
+        opening = prompt_ids(messages, tokenizer)
+        self.rows = [Row()]
+        self.rows[0].read(opening)
+        self.rewritten = 0
+        self.turn = 0
+        self._own = ""
+
+    @classmethod
+    def of(cls, episode: Episode, tokenizer: Any) -> Dialogue:
+        """A recorded or sampled episode, up to its last assistant turn.
+
+        Several turns of others between two of the policy's are heard together. A recorded last turn is closed by the
+        end token, unless the record says that it was not ``finished``.
+        """
+        turns, messages = episode.turns, episode.task.messages
+        finished = False not in (episode.meta.get("finished"), episode.task.meta.get("finished"))
+        last = max((n for n, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
+        parts = [(own, list(part)) for own, part in groupby(turns[: last + 1], lambda turn: turn.role == "assistant")]
+        opening = [as_message(turn) for turn in parts[0][1]] if parts and not parts[0][0] else []
+        made = cls([*messages, *opening], tokenizer)
+        for own, part in parts[bool(opening) :]:
+            if not own:
+                made.hear([as_message(turn) for turn in part])
+                continue
+            for place, turn in enumerate(part):
+                if place:
+                    made.hear([])
+                made.say(turn, closed=finished or turn is not turns[last])
+        return made
+
+    @property
+    def ids(self) -> list[int]:
+        """What the policy has read and written so far, the header of its next turn included."""
+        return self.rows[-1].ids
+
+    def say(self, turn: Turn, closed: bool = True) -> None:
+        """The policy's turn: its ids where it has them, else its words, ``closed`` by the end token."""
+        ids, chosen, log_probs = _said(turn, self.tokenizer, closed)
+        self.rows[-1].say(ids, chosen, log_probs, self.turn)
+        self._own = own_text(ids, self.tokenizer)
+        self.messages.append({"role": "assistant", "content": self._own})
+        self.turn += 1
+
+    def hear(self, messages: Sequence[Message]) -> None:
+        """What the policy reads before it speaks again.
+
+        Raises:
+            ValueError: where a message forged a control token or a role mark all the same.
+        """
+        for message in messages:
+            if neutralise(message["role"], self.tokenizer) != message["role"]:
+                raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
+        harmless = self._rendered([each_text(message, plain) for message in messages])
+        for clean in (neutralise, scrubbed):
+            new = [_clean(message, self.tokenizer, clean) for message in messages]
+            found = self._rendered(new)
+            if found.marks == harmless.marks:
+                break
+        else:
+            raise ValueError(f"a message holds a control token or role mark that text forged: {found.text[:200]!r}")
+        if found.rewrites:
+            self.rewritten += 1
+            self.rows.append(Row())
+        # Where the policy was cut short, the template's end token closes its turn, and is no target.
+        ended = not found.rewrites and self.ids[-1:] == [self.tokenizer.eos_token_id] == found.ids[:1]
+        self.rows[-1].read(found.ids[ended:])
+        self.messages.extend(new)
+        self.shown = found.whole
+
+    def _rendered(self, new: list[Message]) -> _Added:
+        whole = self._render([*self.messages, *new])
+        after = _after(whole, self.shown, self._own)
+        text = whole if after is None else after
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return _Added(whole, text, ids, skeleton(text, ids, self.tokenizer), after is None)
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        try:
+            return rendered(messages, self.tokenizer)
+        except TemplateError as fault:
+            roles = ", ".join(message["role"] for message in messages)
+            raise UserError(
+                f"the model's chat template refuses a conversation: {fault}",
+                got=roles,
+                expected="roles that it knows, in its order",
+                key="data.environment",
+            ) from fault
+
+
+@dataclass(frozen=True)
+class _Added:
+    """A rendering of the whole conversation, and the text (with its ids, and the marks in it) that is new in it: all of
+    it where the template rewrites what was there."""
+
+    whole: str
+    text: str
+    ids: list[int]
+    marks: tuple[list[int], list[int]]
+    rewrites: bool
+
+
+def as_message(turn: Turn) -> Message:
+    """A turn as a chat message, tool calls and the call that it answers included."""
+    message: Message = {"role": turn.role, "content": turn.text}
+    if turn.call_id is not None:
+        message["tool_call_id"] = turn.call_id
+    return message
+
+
+def own_text(ids: Sequence[int], tokenizer: Any) -> str:
+    """The words of ids that the policy wrote: its control tokens and reasoning marks stay, what only looks like another
+    token or mark does not."""
+    special, control = set(tokenizer.all_special_ids), control_ids(tokenizer)
+    parts = []
+    for genuine, run in groupby(ids, lambda i: i in control):
+        text = tokenizer.decode([i for i in run if i not in special], skip_special_tokens=False)
+        parts += (
+            [text]
+            if genuine
+            else [part if REASONING.fullmatch(part) else neutralise(part, tokenizer) for part in REASONING.split(text)]
+        )
+    return "".join(parts)
+
+
+def _said(turn: Turn, tokenizer: Any, closed: bool) -> tuple[list[int], list[bool], list[float]]:
+    """Ids of a turn, which of them the policy chose, and their log-probs.
+
+    Without a log-prob a sampled id was forced; where no id has one, nobody says, and all were chosen.
+    """
+    words = "\n".join(part for part in (turn.text, written(turn.calls)) if part)
+    ids = list(turn.ids) if turn.ids is not None else answer_ids(words, tokenizer, closed=closed)
+    if turn.ids is None or turn.log_probs is None:
+        return ids, [True] * len(ids), [math.nan] * len(ids)
+    return ids, [not math.isnan(value) for value in turn.log_probs], list(turn.log_probs)
+
+
+def _clean(message: Message, tokenizer: Any, clean: Callable[[str, Any], str]) -> Message:
+    return each_text(message, lambda _, value: clean(value, tokenizer))
+
+
+def _after(whole: str, shown: str, own: str) -> str | None:
+    """What a rendering adds behind the policy's words; None where it changed anything before that.
+
+    Whitespace around the words may be trimmed: the policy keeps its own.
+    """
+    if not whole.startswith(shown):
+        return None
+    rest = whole[len(shown) :].lstrip()
+    if not rest.startswith(own.strip()):
+        return None
+    rest = rest[len(own.strip()) :]
+    trailing = own[len(own.rstrip()) :]
+    return rest.removeprefix(trailing)

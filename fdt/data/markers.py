@@ -1,0 +1,96 @@
+"""Further marks of the policy's own tokens, read in what they say: a marker names the words, the collator the tokens."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
+
+from fdt.data.offset_mapping import offsets
+from fdt.data.rows import Row
+from fdt.errors import UserError
+from feedback.graders import patterns
+from feedback.grams import Found, load_grams
+
+TAKEN = ("acted", "taught", "shown", "joined")
+"""Marks that every batch has."""
+EXECUTION = "execution"
+"""What metrics call the tokens that a marker leaves out."""
+
+
+class Marker(ABC):
+    """Finds the words of a turn whose tokens carry its mark, ``name``."""
+
+    name: str
+
+    @abstractmethod
+    def found(self, text: str) -> list[Found]:
+        """What is marked in the words of one turn; places may overlap."""
+
+    def __call__(self, row: Row, tokenizer: Any) -> tuple[bool, ...]:
+        """Of each target id of a row, whether it wrote any character that is marked.
+
+        Turns are read one by one, as their ids decode; forced ids are words of a turn and no targets.
+        """
+        marks: list[bool] = []
+        for step, (start, end) in row.spans.items():
+            marks += compress(self._turn(row.ids[start:end], tokenizer), row.target[start:end])
+        return tuple(marks)
+
+    def _turn(self, ids: Sequence[int], tokenizer: Any) -> list[bool]:
+        text = tokenizer.decode(list(ids), skip_special_tokens=True)
+        found = self.found(text)
+        if not found:
+            return [False] * len(ids)
+        marked = [False] * len(text)
+        for item in found:
+            marked[item.start : item.end] = [True] * (item.end - item.start)
+        return [any(marked[start:end]) for start, end in offsets(ids, text, tokenizer)]
+
+
+@dataclass(frozen=True)
+class StrategicGrams(Marker):
+    """Marks planning tokens: those inside a strategic gram (HICRA, arXiv 2509.03646), whatever its case.
+
+    A token that holds a gram's letter and others besides is marked whole.
+    """
+
+    file: str
+    """What `fdt grams` wrote, or a JSON list of phrases."""
+    name: str = "planning"
+    """Name of the mark."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        load_grams(self.file)
+
+    def found(self, text: str) -> list[Found]:
+        return load_grams(self.file).found(text)
+
+
+@dataclass(frozen=True)
+class Pattern(Marker):
+    """Marks what a regular expression matches: where plans have a form of their own, no grams need to be mined."""
+
+    pattern: str
+    """Read by the package `regex`; the longest search is `feedback.graders.patterns.SECONDS`."""
+    name: str = "planning"
+    """Name of the mark."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        patterns.compiled(self.pattern)
+
+    def found(self, text: str) -> list[Found]:
+        return [Found(match.group(), *match.span()) for match in patterns.every(self.pattern, text)]
+
+
+def check_name(name: str) -> None:
+    """
+    Raises:
+        UserError: where a mark's name is one that every batch has, or that metrics use.
+    """
+    if name in (*TAKEN, EXECUTION, ""):
+        raise UserError("data.marker.name", got=name, expected="a name of its own, such as planning")

@@ -1,0 +1,87 @@
+"""Rows that share a prompt are read once: one context, several answers, each blind to the others.
+
+A group of G answers to one prompt costs ``prompt + G·answer`` tokens instead of ``G·(prompt + answer)``. Nothing else
+changes: each answer keeps its own positions and attends to its prompt and to itself, so log-probs and gradients are
+those of separate rows (tests compare them).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fdt.data.batch import View
+
+
+@dataclass(frozen=True)
+class Packed:
+    """tokens, positions ``[R, L]``; segment ``[R, L]`` (0 context, 1… answers, -1 padding); pick ``[N, 2]``: the packed
+    (row, position) whose hidden state predicts each target token, in the view's own flat order."""
+
+    tokens: Tensor
+    positions: Tensor
+    segment: Tensor
+    pick: Tensor
+
+    def mask(self) -> Tensor:
+        """Boolean attention mask ``[R, 1, L, L]``: causal, own segment or context only; padding sees itself."""
+        size = self.tokens.shape[1]
+        causal = torch.ones(size, size, dtype=torch.bool, device=self.tokens.device).tril()
+        query, key = self.segment[:, :, None], self.segment[:, None, :]
+        seen = (query == key) | ((key == 0) & (query > 0))
+        return (seen & causal)[:, None]
+
+
+def groups(view: View) -> list[list[int]]:
+    """Rows of equal context (everything before the first target token), in order of first appearance."""
+    found: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    first, tokens = view.first.tolist(), view.tokens.tolist()
+    for row, ids in enumerate(tokens):
+        found[tuple(ids[: first[row]])].append(row)
+    return list(found.values())
+
+
+def pack(view: View, limit: int = 4096) -> Packed:
+    """Packs rows with one context together; a pack never grows beyond ``limit`` tokens (its mask is quadratic)."""
+    first, lengths = view.first.tolist(), view.lengths.tolist()
+    packs: list[list[int]] = []
+    for group in groups(view):
+        size = limit
+        for row in group:
+            cost = lengths[row] - first[row]
+            if size + cost > limit:
+                packs.append([])
+                size = first[row]
+            packs[-1].append(row)
+            size += cost
+    width = max(first[rows[0]] + sum(lengths[r] - first[r] for r in rows) for rows in packs)
+    return _fill(view, packs, width)
+
+
+def _fill(view: View, packs: list[list[int]], width: int) -> Packed:
+    device = view.tokens.device
+    tokens = torch.zeros(len(packs), width, dtype=torch.long, device=device)
+    positions = torch.zeros_like(tokens)
+    segment = torch.full_like(tokens, -1)
+    source = torch.zeros(view.tokens.shape + (2,), dtype=torch.long, device=device)
+    first, lengths = view.first.tolist(), view.lengths.tolist()
+    for place, rows in enumerate(packs):
+        end = first[rows[0]]
+        tokens[place, :end] = view.tokens[rows[0], :end]
+        positions[place, :end] = torch.arange(end, device=device)
+        segment[place, :end] = 0
+        for number, row in enumerate(rows, 1):
+            start, size = first[row], lengths[row] - first[row]
+            tokens[place, end : end + size] = view.tokens[row, start : start + size]
+            positions[place, end : end + size] = torch.arange(start, start + size, device=device)
+            segment[place, end : end + size] = number
+            # The token at row position t is predicted from the hidden state at t-1: the context's last for t = start.
+            source[row, start : start + size, 0] = place
+            source[row, start : start + size, 1] = torch.arange(end - 1, end + size - 1, device=device)
+            if size:
+                source[row, start, 1] = start - 1
+            end += size
+    return Packed(tokens, positions, segment, source[view.target])

@@ -1,0 +1,162 @@
+"""One training row as ids: what was read, and what the policy answers for."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+
+import torch
+from torch import Tensor
+
+from fdt.data.batch import Batch, View
+from feedback.types import Episode
+from objectives import Rollouts
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row: its ids, and which of them the policy answers for."""
+
+    ids: list[int] = field(default_factory=list)
+    target: list[bool] = field(default_factory=list)
+    """Of each id, whether it is a target."""
+    steps: list[int] = field(default_factory=list)
+    """Of each target id, in order, the turn of the episode that it belongs to, from 0."""
+    log_probs: list[float] = field(default_factory=list)
+    """Of each target id, what the engine gave it when it was drawn (nats); NaN where nobody says."""
+    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Where each of its turns begins and ends among the ids."""
+
+    @classmethod
+    def of(cls, context: Sequence[int], target: Sequence[int], step: int = 0) -> Row:
+        """A context, and one turn that answers it."""
+        row = cls()
+        row.read(context)
+        row.say(target, [True] * len(target), [math.nan] * len(target), step)
+        return row
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Appends ids that the policy reads."""
+        self.ids.extend(ids)
+        self.target.extend([False] * len(ids))
+
+    def say(self, ids: Sequence[int], chosen: Sequence[bool], log_probs: Sequence[float], step: int) -> None:
+        """Appends a turn of the policy; ids that it did not choose are no targets."""
+        self.spans[step] = (len(self.ids), len(self.ids) + len(ids))
+        self.ids.extend(ids)
+        self.target.extend(chosen)
+        self.steps.extend([step] * sum(chosen))
+        self.log_probs.extend(compress(log_probs, chosen))
+
+    def before(self, step: int) -> list[int]:
+        """What was read and written before a turn."""
+        return self.ids[: self.spans[step][0]]
+
+
+TAGS = "tags"
+"""Key of `Episode.meta`: the kind of each assistant turn, as a number."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row before it becomes tensors."""
+
+    episode: Episode
+    row: Row
+    task: int
+    advantages: tuple[float, ...] = ()
+    """Of each turn of the episode; those after the last one given are 0."""
+    acted: bool = False
+    hints: tuple[Row, ...] = ()
+    """The row as the teacher reads it, once for each hint."""
+    shown: bool = False
+    """Whether it is a target of imitation."""
+    joined: bool = False
+    """Whether others wrote it into the group."""
+    marked: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
+    """Further marks of its target tokens; the same names in every line."""
+
+    def worth(self, step: int) -> float:
+        """Advantage of a turn."""
+        return self.advantages[step] if step < len(self.advantages) else 0.0
+
+
+def batch_of(lines: Sequence[Line], pad: int) -> Batch:
+    """The batch of these rows, in order."""
+    taught = [(place, number) for place, line in enumerate(lines) for number in range(len(line.hints))]
+    teacher = [lines[place].hints[number] for place, number in taught]
+    return Batch(
+        student=View.marked([(line.row.ids, line.row.target) for line in lines], pad),
+        rollouts=_rollouts(lines),
+        teacher=View.marked([(row.ids, row.target) for row in teacher], pad) if teacher else None,
+        taught_rows=torch.tensor([place for place, _ in taught]) if taught else None,
+        hint_number=torch.tensor([number for _, number in taught]) if taught else None,
+        episodes=tuple(line.episode for line in lines),
+    )
+
+
+def _rollouts(lines: Sequence[Line]) -> Rollouts:
+    counts = torch.tensor([len(line.row.steps) for line in lines])
+    row = torch.arange(len(lines)).repeat_interleave(counts)
+    turns = [(place, turn) for place, line in enumerate(lines) for turn in sorted(set(line.row.steps))]
+    number = {place_and_turn: step for step, place_and_turn in enumerate(turns)}
+    flags = {
+        "acted": [line.acted for line in lines],
+        "taught": [bool(line.hints) for line in lines],
+        "shown": [line.shown for line in lines],
+        "joined": [line.joined for line in lines],
+    }
+    each = [(place, step) for place, line in enumerate(lines) for step in line.row.steps]
+    further = {
+        name: torch.tensor([flag for line in lines for flag in line.marked[name]], dtype=torch.bool)
+        for name in lines[0].marked
+    }
+    return Rollouts(
+        advantages=torch.tensor([lines[place].worth(step) for place, step in each], dtype=torch.float32),
+        step=torch.tensor([number[place, step] for place, step in each], dtype=torch.long),
+        episode=row,
+        task=torch.tensor([line.task for line in lines]),
+        marks={name: torch.tensor(values)[row] for name, values in flags.items()} | further,
+        engine=_engine(lines),
+        scores={"score": torch.tensor([line.episode.score for line in lines])},
+        step_scores=_step_scores(lines, turns),
+        tags=_tags(lines, turns),
+        lengths=counts,
+    )
+
+
+def _engine(lines: Sequence[Line]) -> Tensor | None:
+    """Log-probs ``[N]`` that the engine gave what it drew, NaN for the rest; None where it drew nothing."""
+    drawn = [line.row.log_probs if line.acted else [math.nan] * len(line.row.steps) for line in lines]
+    found = torch.tensor([value for row in drawn for value in row], dtype=torch.float32)
+    return None if found.isnan().all() else found
+
+
+def _step_scores(lines: Sequence[Line], turns: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+    found = [{} if line.shown else step_scores(line.episode) for line in lines]
+    names = sorted({name for scores in found for name in scores})
+    return {name: torch.tensor([found[p].get(name, {}).get(t, math.nan) for p, t in turns]) for name in names}
+
+
+def _tags(lines: Sequence[Line], turns: Sequence[tuple[int, int]]) -> Tensor | None:
+    if not any(TAGS in line.episode.meta for line in lines):
+        return None
+    return torch.tensor([tag(lines[place].episode, turn) for place, turn in turns])
+
+
+def step_scores(episode: Episode) -> dict[str, dict[int, float]]:
+    """For each name, the score of each turn that has one: the mean where it has several."""
+    given: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for item in episode.feedback:
+        if item.step is not None and not math.isnan(item.score):
+            given[item.name][item.step].append(item.score)
+    return {name: {step: sum(v) / len(v) for step, v in steps.items()} for name, steps in given.items()}
+
+
+def tag(episode: Episode, turn: int) -> int:
+    """Kind of a turn; 0 where nobody said."""
+    tags = episode.meta.get(TAGS, ())
+    return int(tags[turn]) if turn < len(tags) else 0

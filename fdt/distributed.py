@@ -1,0 +1,77 @@
+"""What ranks tell each other: sums, maxima, and lists of anything. One process alone talks to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from feedback.gateway import GatewayStop
+
+
+def is_distributed() -> bool:
+    """Whether there are other ranks."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """This rank's number."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def highest(values: Sequence[float], device: Any) -> list[float]:
+    """The largest of each number over all ranks; every rank gives equally many."""
+    if not values or not is_distributed():
+        return list(values)
+    found = torch.tensor(values, device=device, dtype=torch.float64)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return found.tolist()
+
+
+def most(count: int, device: Any) -> int:
+    """The largest of a count over all ranks."""
+    return int(highest([count], device)[0])
+
+
+def total(values: dict[str, Tensor], device: Any) -> dict[str, float]:
+    """Sums named numbers over ranks; every rank gives the same names."""
+    names = sorted(values)
+    if not names:
+        return {}
+    stacked = torch.stack([values[name].detach().double().to(device) for name in names])
+    if is_distributed():
+        dist.all_reduce(stacked)
+    return dict(zip(names, stacked.tolist(), strict=True))
+
+
+def everyone(mine: Any) -> list[Any]:
+    """What each rank holds, in the order of ranks; anything that can be sent."""
+    if not is_distributed():
+        return [mine]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    return found
+
+
+T = TypeVar("T")
+
+
+def run_on_all(judge: Callable[[], T]) -> T:
+    """What `judge` returns. Every rank must call: a rank that raised alone would leave the others waiting for it.
+
+    Raises:
+        GatewayStop: on all ranks, where it was raised on any.
+    """
+    found: list[T] = []
+    stop: GatewayStop | None = None
+    try:
+        found.append(judge())
+    except GatewayStop as error:
+        stop = error
+    stops = [other for other in everyone(stop) if other is not None]
+    if stops:
+        raise stop or stops[0]
+    return found[0]

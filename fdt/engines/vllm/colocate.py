@@ -1,0 +1,75 @@
+"""vLLM from the trainer's own environment, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from fdt.engines.base import Engine, Limit, Sample
+from fdt.engines.vllm.launch import DECIDED
+from fdt.errors import UserError
+from fdt.policy.policy import Policy
+
+if TYPE_CHECKING:
+    from fdt.engines.completions import Answer, Ask
+    from fdt.engines.vllm.llm import Local
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLLM(Engine):
+    """vLLM in the trainer's own environment, which then has vLLM's versions of everything (docs/engines.md).
+
+    Its model runs in a process of its own. Distribution and weights are as `VLLMServer` says.
+    """
+
+    max_new_tokens: int = 64
+    """Most tokens of one answer."""
+    dtype: str = "auto"
+    """Of vLLM's weights: bfloat16, float16, float32, or auto, which is what the trainer holds the base in."""
+    max_model_len: int | None = None
+    """Longest conversation in tokens; null: as long as the model allows, which may need much memory."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of vllm.LLM, such as {gpu_memory_utilization: 0.4}."""
+
+    def __post_init__(self) -> None:
+        if wrong := sorted(DECIDED & set(self.options)):
+            raise UserError(
+                "this engine sets that itself",
+                got=wrong[0],
+                expected="other arguments of vllm.LLM",
+                key="data.engine.init_args.options",
+            )
+
+    @property
+    def longest(self) -> int:
+        return self.max_new_tokens
+
+    def generate(
+        self,
+        policy: Policy,
+        prompts: Sequence[Sequence[int]],
+        seed: int | None,
+        limits: Sequence[Limit] | None = None,
+    ) -> list[Sample]:
+        if not prompts:
+            return []
+        from fdt.engines.rounds import answers, capped
+
+        self._local.take(policy, self)
+
+        def ask(asks: Sequence[Ask]) -> list[Answer]:
+            return self._local.ask(asks, policy.tokenizer.eos_token_id)
+
+        return answers(ask, policy.tokenizer, prompts, seed, capped(limits, len(prompts), self.max_new_tokens))
+
+    @cached_property
+    def _local(self) -> Local:
+        from fdt.engines.vllm.llm import Local
+
+        return Local(None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: the engine belongs to one process."""
+        return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}

@@ -1,0 +1,33 @@
+"""Whether weights have changed, without a second copy of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fdt.policy.policy import Policy
+
+PART = 1 << 22
+"""Bytes that are hashed at once."""
+MIX = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9)
+"""Odd numbers without pattern."""
+
+
+def fingerprint(policy: Policy) -> tuple[int, ...]:
+    """One number of 64 bits for each trainable tensor, which changes when its values do."""
+    return tuple(torch.stack([digest(p.detach()) for p in policy.trainable()]).tolist())
+
+
+def digest(weight: Tensor) -> Tensor:
+    """Sum [] int64 of a tensor's bits, each 8 bytes times a number of their place's own: equal steps of many elements,
+    as an optimiser's first, do not cancel. Computed where the tensor is, and in parts."""
+    flat, size = weight.contiguous().view(-1), PART // weight.element_size()
+    place = torch.arange(1, PART // 8 + 1, device=weight.device) * MIX[0]
+    place = (place ^ (place >> 31)) * MIX[1] | 1
+    found = torch.zeros((), dtype=torch.int64, device=weight.device)
+    for start in range(0, len(flat), size):
+        part = flat[start : start + size]
+        # Padded to whole words, which also copies them to an address that is one's.
+        words = torch.nn.functional.pad(part, (0, -len(part) % (8 // weight.element_size()))).view(torch.int64)
+        found = found * MIX[0] + (words * place[: len(words)]).sum()  # wraps, as hashes do
+    return found

@@ -1,0 +1,103 @@
+"""The calls to vLLM in this process: weights in, token ids in and out."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fdt.engines.completions import OWN, Answer, Ask
+from fdt.engines.vllm.launch import settings, variables
+from fdt.engines.vllm.weight_sync import Handover
+from fdt.errors import UserError
+from fdt.policy.policy import Policy
+
+if TYPE_CHECKING:
+    from fdt.engines.vllm.colocate import VLLM
+
+
+@dataclass
+class Local(Handover):
+    """One `vllm.LLM` and what it holds."""
+
+    llm: Any = None
+    adapter: Any = None
+    """What requests name to get the present adapter; None where whole weights were read."""
+
+    def take(self, policy: Policy, how: VLLM) -> None:
+        """Makes sure that vLLM runs and has the policy's weights."""
+        if self.llm is None:
+            self.llm = start(policy, how)
+        self.sync(policy)
+
+    def deliver(self, target: Path, old: str, adapter: bool) -> None:
+        if adapter:
+            from vllm.lora.request import LoRARequest
+
+            # A new number each time: vLLM keeps what it computed for a name and a number, prefixes above all.
+            self.adapter = LoRARequest(target.name, self.count, str(target))
+            return
+        self.adapter = None
+        self.llm.collective_rpc("fdt_reload", args=(str(target),))
+        self.llm.reset_prefix_cache()
+
+    def ask(self, asks: Sequence[Ask], eos: int) -> list[Answer]:
+        """An answer for each, from the policy's own distribution."""
+        from vllm import SamplingParams
+
+        how = [
+            SamplingParams(
+                **OWN,
+                temperature=0.0 if ask.seed is None else 1.0,
+                seed=ask.seed,
+                max_tokens=ask.tokens,
+                logprobs=0,
+                ignore_eos=True,
+                stop_token_ids=[eos],
+                stop=ask.stop,
+                include_stop_str_in_output=ask.stop is not None,
+                skip_special_tokens=False,
+                spaces_between_special_tokens=False,
+            )
+            for ask in asks
+        ]
+        prompts = [{"prompt_token_ids": list(ask.prompt)} for ask in asks]
+        try:
+            found = self.llm.generate(prompts, how, use_tqdm=False, lora_request=self.adapter)
+        except ValueError as fault:  # a prompt that is too long, say
+            raise UserError(f"vLLM refuses a prompt: {fault}", key="data.engine") from fault
+        return [read(one.outputs[0]) for one in found]
+
+
+def read(said: Any) -> Answer:
+    """One output of vLLM's."""
+    ids = tuple(said.token_ids)
+    values = tuple(listed[token].logprob for token, listed in zip(ids, said.logprobs, strict=True))
+    return Answer(ids, values, said.text, isinstance(said.stop_reason, str))
+
+
+def start(policy: Policy, how: VLLM) -> Any:
+    """A `vllm.LLM` for this policy.
+
+    Raises:
+        UserError: where vLLM is not installed here.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            "vLLM is not installed in this environment",
+            key="data.engine",
+            remedy="run fdt in one that has it (`make vllm`), or use fdt.engines.VLLMServer, whose "
+            "environment may be another one",
+        )
+    for name, value in variables(policy).items():
+        if name.startswith("VLLM"):  # the trainer's own devices and paths stay as they are
+            os.environ.setdefault(name, value)
+    told = settings(policy, how.dtype, how.max_model_len)
+    if "worker_extension_cls" in told:
+        told["worker_extension_cls"] = "fdt.engines.vllm.worker." + told["worker_extension_cls"]
+    from vllm import LLM
+
+    return LLM(**told | {"disable_log_stats": True} | how.options)

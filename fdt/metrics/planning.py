@@ -1,0 +1,58 @@
+"""Planning and execution apart: what HICRA (arXiv 2509.03646, section on its metrics) reads its two phases off.
+
+First the perplexity of execution falls, then the strategic phrases become more various. Entropy of tokens alone would
+not show the latter: most planning tokens have a high one, and few tokens of high entropy plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from fdt.data.markers import EXECUTION, TAKEN, Marker
+from feedback.types import Episode
+from objectives import Rollouts, Scored
+
+PREFIX = "phases/"
+
+
+def sums(student: Scored, rollouts: Rollouts) -> dict[str, Tensor]:
+    """Tokens, negative log-likelihood [nats] and entropy [nats] of the acted tokens that carry a marker's mark, and of
+    the others; nothing where no marker marks."""
+    found: dict[str, Tensor] = {}
+    acted = rollouts.marks["acted"]
+    for name in sorted(set(rollouts.marks) - set(TAKEN)):
+        mark = rollouts.marks[name]
+        for part, tokens in ((name, acted & mark), (EXECUTION, acted & ~mark)):
+            found[f"{PREFIX}{part}/tokens"] = tokens.sum()
+            found[f"{PREFIX}{part}/nll"] = -student.log_probs[tokens].sum()
+            found[f"{PREFIX}{part}/entropy"] = student.entropy[tokens].sum()
+    return found
+
+
+def levels(summed: dict[str, float]) -> dict[str, float]:
+    """Takes those sums out of ``summed`` and gives the share of marked tokens, both entropies [nats], and the perplexity
+    of execution, exp(mean NLL); what no token speaks for is left out."""
+    own = {key.removeprefix(PREFIX): summed.pop(key) for key in [key for key in summed if key.startswith(PREFIX)]}
+    parts = {key.removesuffix("/tokens"): count for key, count in own.items() if key.endswith("/tokens")}
+    found = {f"{part}_entropy": own[f"{part}/entropy"] / count for part, count in parts.items() if count}
+    if parts.get("execution"):
+        found["execution_perplexity"] = math.exp(own["execution/nll"] / parts["execution"])
+    whole = sum(parts.values())
+    return found | {f"{part}_share": count / whole for part, count in parts.items() if whole and part != "execution"}
+
+
+def told(episodes: Iterable[Episode], marker: Marker) -> Counter[str]:
+    """How often each marked phrase stands in the policy's turns; an episode of several rows counts once."""
+    once = {episode.id: episode for episode in episodes}
+    texts = (turn.text for episode in once.values() for turn in episode.turns if turn.role == "assistant")
+    return Counter(item.gram for text in texts for item in marker.found(text))
+
+
+def semantic_entropy(counts: Counter[str]) -> float:
+    """Shannon entropy [nats] of which phrases are used; NaN where none is."""
+    whole = sum(counts.values())
+    return -sum(n / whole * math.log(n / whole) for n in counts.values() if n) if whole else math.nan

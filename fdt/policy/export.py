@@ -1,0 +1,117 @@
+"""A trained policy, read back from a checkpoint and written as folders that other programs open."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from fdt.errors import UserError
+from fdt.policy.policy import LoRA, Policy
+
+PREFIX = "policy."
+CONSOLIDATE = "A folder of shards becomes a file by `python -m lightning.fabric.utilities.consolidate_checkpoint {}`."
+PROBE = [
+    {"role": "user", "content": "What is 27 + 15? Think aloud, then answer."},
+    {"role": "assistant", "content": "20 + 10 = 30 and 7 + 5 = 12, so 27 + 15 = 42."},
+]
+"""The conversation whose logits are compared; any text does, as every weight takes part in them."""
+
+
+def load(checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
+    """The policy of a checkpoint in float32, and what is known of it.
+
+    Returns:
+        The policy, and its facts: `model` (name), `lora` (dict or None), `version`, `steps`.
+
+    Raises:
+        UserError: no such file, not a checkpoint, not one written by `fdt fit`, or weights that do not fit the base.
+    """
+    content = _read(checkpoint)
+    facts = content.get("fdt")
+    if not isinstance(facts, dict) or "model" not in facts:
+        raise UserError(
+            "no policy in this checkpoint",
+            path=checkpoint,
+            expected="a file written by `fdt fit`",
+            remedy="Its name is <run>/checkpoints/last.ckpt.",
+        )
+    lora = LoRA(**facts["lora"]) if facts.get("lora") else None
+    policy = Policy(facts["model"], lora, dtype="float32")
+    weights = content["state_dict"].items()
+    trained = {key.removeprefix(PREFIX): value for key, value in weights if key.startswith(PREFIX)}
+    needed = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    known = dict(policy.state_dict())
+    wrong = sorted(needed - trained.keys()) + sorted(trained.keys() - known.keys())
+    wrong += [name for name in trained.keys() & known.keys() if trained[name].shape != known[name].shape]
+    if wrong:
+        raise UserError(
+            f"the checkpoint's weights do not fit {facts['model']!r}",
+            path=checkpoint,
+            got=wrong[0],
+            expected="the trainable weights of this base and these adapters, by name and shape",
+            remedy=f"{len(wrong)} weights are missing, unknown or of another shape. Was the base model exchanged?",
+        )
+    policy.load_state_dict(trained, strict=False)
+    version = str(facts.get("version", "unknown"))
+    return policy.eval(), {
+        "model": facts["model"],
+        "lora": facts.get("lora"),
+        "version": version,
+        "steps": content.get("global_step", 0),
+    }
+
+
+def write(policy: Policy, folder: Path, parts: list[str]) -> dict[str, float]:
+    """Writes `folder/adapter` and `folder/merged` and opens each again.
+
+    The policy is spent afterwards: merging changes it in place, to need no second copy.
+
+    Returns:
+        For each part, the largest absolute difference of its logits from the policy's, float32.
+    """
+    tokenizer = policy.tokenizer
+    wanted = probe(policy.model, tokenizer)
+    if "adapter" in parts:
+        policy.model.save_pretrained(folder / "adapter")
+        (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form to fill in; the export writes a card
+        tokenizer.save_pretrained(folder / "adapter")
+    if "merged" in parts:
+        plain = policy.model if policy.lora is None else policy.model.merge_and_unload(safe_merge=True)
+        plain.save_pretrained(folder / "merged")
+        tokenizer.save_pretrained(folder / "merged")
+    return {part: _difference(folder / part, wanted) for part in parts}
+
+
+@torch.no_grad()
+def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """Logits `[1, T, V]` on the fixed conversation."""
+    tokens = tokenizer.apply_chat_template(PROBE, return_tensors="pt", return_dict=True)
+    return model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
+
+
+def _difference(folder: Path, wanted: Tensor) -> float:
+    from peft import AutoPeftModelForCausalLM
+
+    kind = AutoPeftModelForCausalLM if folder.name == "adapter" else AutoModelForCausalLM
+    model = kind.from_pretrained(folder, dtype=torch.float32).eval()
+    return (probe(model, AutoTokenizer.from_pretrained(folder)) - wanted).abs().max().item()
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    if not checkpoint.is_file():
+        raise UserError(
+            "no such checkpoint",
+            got=str(checkpoint),
+            expected="a .ckpt file",
+            remedy=CONSOLIDATE.format(checkpoint) if checkpoint.is_dir() else None,
+        )
+    try:
+        # Plain data only: a checkpoint from elsewhere must not run code.
+        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as fault:  # torch raises half a dozen kinds, by where the file is damaged
+        reason = (str(fault).strip().splitlines() or ["unreadable"])[0][:200]
+        raise UserError(
+            "not a readable checkpoint", path=checkpoint, got=reason, expected="a file written by `fdt fit`"
+        ) from fault

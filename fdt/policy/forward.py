@@ -1,0 +1,51 @@
+"""From a view to the hidden states that predict its target tokens: the one way into a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fdt.data.batch import View
+from fdt.data.packing import groups, pack
+from fdt.policy.activation_cache import Trunk
+
+
+def hidden_of(causal: nn.Module, trunk: Trunk | None = None) -> Callable[[View], Tensor]:
+    """A function from a view to hidden states ``[N, D]``; ``trunk`` serves the frozen lower layers, if any."""
+    # A mask of our own would switch a sliding window off.
+    windowed = getattr(causal.config, "sliding_window", None) is not None
+    scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
+    decoder = causal.get_decoder()
+
+    def plain(view: View) -> Tensor:
+        place = torch.arange(view.tokens.shape[1], device=view.tokens.device)
+        alive = place < view.lengths[:, None]
+        if trunk is not None:
+            positions = place.expand_as(view.tokens)
+            states = trunk(view.tokens, positions, alive.long() - 1, alive.long())
+        else:
+            states = decoder(input_ids=view.tokens, attention_mask=alive.long(), use_cache=False).last_hidden_state
+        return states[:, :-1][view.target[:, 1:]]
+
+    def packed(view: View) -> Tensor:
+        made = pack(view)
+        dtype = next(p.dtype for p in decoder.parameters() if p.is_floating_point())
+        seen = made.mask()
+        mask = torch.zeros(seen.shape, dtype=dtype, device=view.tokens.device)
+        mask.masked_fill_(~seen, torch.finfo(dtype).min)
+        if trunk is not None:
+            states = trunk(made.tokens, made.positions, made.segment, mask)
+        else:
+            states = decoder(
+                input_ids=made.tokens, attention_mask=mask, position_ids=made.positions, use_cache=False
+            ).last_hidden_state
+        return states[made.pick[:, 0], made.pick[:, 1]]
+
+    def hidden(view: View) -> Tensor:
+        alone = windowed or len(groups(view)) == len(view.lengths)
+        chosen = plain(view) if alone else packed(view)
+        return chosen if scale == 1.0 else chosen * scale
+
+    return hidden

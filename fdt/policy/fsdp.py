@@ -1,0 +1,118 @@
+"""FSDP2: which modules are sharded, and what keeps scoring and generation whole under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.nn as nn
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.device_mesh import DeviceMesh
+
+from fdt.errors import UserError
+from fdt.policy.forward import hidden_of
+from fdt.policy.policy import Policy
+
+
+def shard(policy: Policy, mesh: DeviceMesh) -> None:
+    """Shards each decoder layer, then the causal LM itself (embedding, norm, head) as the root.
+
+    The root is the causal LM, not a wrapper: the head is read outside a forward, so it must belong to the module that
+    stays gathered between forward and backward. The scoring method is registered so that FSDP2 gathers for it.
+    """
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    if policy.trunk is not None:
+        raise UserError(
+            "sharded layers are not kept in a folder",
+            got=str(policy.trunk.folder),
+            expected="null",
+            key="model.lora.trunk_folder",
+            remedy="train on one device or under DDP",
+        )
+    causal = policy.causal
+    for layer in causal.get_decoder().layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(causal, mesh=mesh, reshard_after_forward=False)
+    causal.fdt_hidden = hidden_of(causal)
+    register_fsdp_forward_method(causal, "fdt_hidden")
+
+
+def sharded_modules(policy: Policy) -> list[nn.Module]:
+    """The FSDP2 modules of a policy, root last; empty when nothing is sharded."""
+    from torch.distributed.fsdp import FSDPModule
+
+    found = [module for module in policy.causal.modules() if isinstance(module, FSDPModule)]
+    return found[1:] + found[:1]
+
+
+def is_sharded(policy: Policy) -> bool:
+    return bool(sharded_modules(policy))
+
+
+def release(policy: Policy) -> None:
+    """Drops gathered weights, so that the next forward gathers the current ones (after weights were swapped)."""
+    for module in sharded_modules(policy):
+        module.reshard()
+
+
+def regather(policy: Policy) -> None:
+    """Gathers the root again: scores read a head lazily, and what they hold is the gathered tensor."""
+    for module in sharded_modules(policy)[-1:]:
+        module.unshard()
+
+
+@contextmanager
+def gathered(policy: Policy) -> Iterator[None]:
+    """Holds all weights whole on this rank for the duration: generation then gathers once, not once a token."""
+    modules = sharded_modules(policy)
+    for module in modules:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.set_reshard_after_forward(module is not modules[-1], recurse=False)
+            module.reshard()
+
+
+class FSDP2(ModelParallelStrategy):
+    """Shards weights, gradients and optimiser state over all processes (``fully_shard``).
+
+    Lightning's parent gives all processes of a node to tensor parallelism unless told otherwise, which would leave
+    the weights whole and the ranks' gradients unsummed. Checkpoints are written whole, in one file, by default.
+    """
+
+    def __init__(self, save_distributed_checkpoint: bool = False, process_group_backend: str | None = None) -> None:
+        """
+        Args:
+            save_distributed_checkpoint: write one folder of shards instead of one file.
+            process_group_backend: gloo or nccl; null lets the device decide.
+        """
+        super().__init__(
+            data_parallel_size="auto",
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=save_distributed_checkpoint,
+            process_group_backend=process_group_backend,
+        )
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+
+def check_mesh(strategy: Any) -> None:
+    """
+    Raises:
+        UserError: where a model-parallel strategy splits something else than the data.
+    """
+    if strategy._tensor_parallel_size != 1:
+        raise UserError(
+            "tensor parallelism is not supported",
+            got=strategy._tensor_parallel_size,
+            expected=1,
+            remedy="use fdt.policy.fsdp.FSDP2",
+            key="trainer.strategy.tensor_parallel_size",
+        )

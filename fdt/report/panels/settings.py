@@ -1,0 +1,70 @@
+"""The configs of the arms, flat: what they share, what tells them apart."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from fdt.report.runs import Run
+
+SECRET = re.compile(r"(api_?key|secret|password|credential|auth_token|access_token)$", re.IGNORECASE)
+HIDDEN = "(hidden)"
+# The settings that tell a reader what was run; the others stay in a folded list.
+MAIN = re.compile(
+    r"(seed_everything|trainer\.(max_steps|max_epochs|devices|strategy|precision)"
+    r"|model\.(base|lora|lora\.rank|teacher.*)|model\.objective\.(terms\.\w+(\.gate)?|coefficients\..*)"
+    r"|model\.optimizer|.*\.(lr|max_new_tokens|temperature)"
+    r"|data\.(file|heldout|shuffle_critiques|source.*|credit|critic|hint|rewriter|rewriter\.critic|evaluation))$"
+)
+# Nothing is set, or a gate lets every row through.
+PLAIN = ("None", "{}", "[]", "False", "objectives.All")
+# Differs between any two arms and says nothing.
+FOLDER = "trainer.default_root_dir"
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Dotted key -> value: of each arm in the order of `names` where they differ, else the one they share."""
+
+    names: list[str]
+    differing: dict[str, list[str]]
+    main: dict[str, str]
+    others: dict[str, str]
+    files: dict[str, str]  # arm -> its whole config as YAML
+
+
+def settings(runs: list[Run]) -> Settings:
+    """Flattens the configs; values under keys that name a secret are hidden."""
+    flat = [_flat(_hidden(run.config)) for run in runs]
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    values = {key: [one.get(key, ABSENT) for one in flat] for key in keys}
+    shared = {key: row[0] for key, row in values.items() if len(set(row)) == 1 and row[0] != "None"}
+    main = {key for key, value in shared.items() if MAIN.match(key) and value not in PLAIN}
+    return Settings(
+        names=[run.name for run in runs],
+        differing={key: row for key, row in values.items() if len(set(row)) > 1 and key != FOLDER},
+        main={key: value for key, value in shared.items() if key in main},
+        others={key: value for key, value in shared.items() if key not in main},
+        files={run.name: yaml.safe_dump(_hidden(run.config), sort_keys=False, allow_unicode=True) for run in runs},
+    )
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(node, list) and any(isinstance(child, dict) for child in node):
+        node = dict(enumerate(node))
+    if not (isinstance(node, dict) and node):
+        return {prefix: str(node)}
+    flat: dict[str, str] = {}
+    for key, child in node.items():
+        # A plug is named by its class, its arguments stand below it: the two levels that only YAML needs go.
+        plain = key in ("class_path", "init_args") and prefix
+        flat |= _flat(child, prefix if plain else f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _hidden(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: HIDDEN if SECRET.search(str(key)) and child else _hidden(child) for key, child in node.items()}
+    return [_hidden(child) for child in node] if isinstance(node, list) else node

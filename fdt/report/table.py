@@ -1,0 +1,185 @@
+"""The before/after table: the base, then one row per arm, over the same held-out prompts."""
+
+import json
+from dataclasses import asdict, dataclass
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from fdt.report import measures
+from fdt.report.measures import LIKELIHOOD, SCORE
+from fdt.report.runs import Record, Run
+from fdt.report.sanitize import legible
+from fdt.statistics.intervals import Interval
+
+# kind -> headings of the two measured columns and of the length, factor from the stored unit to the printed one, format
+KINDS = {
+    SCORE: ("score, %\n[95 % interval]", "change, points\n[95 % interval]", "answer", 100.0, ".1f"),
+    LIKELIHOOD: ("NLL, nats/token\n[95 % interval]", "change, nats/token\n[95 % interval]", "reference", 1.0, ".3f"),
+}
+UNKNOWN = "–"
+WIDTH = 120  # columns of text where the output is a file, and no terminal says how wide it is
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. Numbers are in the stored unit: score in [0, 1], or nats per token."""
+
+    name: str
+    kind: str
+    prompts: int  # held-out prompts with a measurement
+    value: Interval | None  # None where no answer was measured
+    change: Interval | None = None  # from the arm's own base, paired by prompt; None for a base
+    length: float = nan  # mean length
+    length_unit: str = "characters"
+    steps: float = nan
+    rollouts: float = nan  # training episodes
+    minutes: float = nan  # in training steps, without evaluation
+    used_share: float = nan  # rows of the feedback file that were used, in [0, 1]
+    is_base: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in print order, and what a reader of them must know."""
+
+    rows: list[Row]
+    notes: list[str]
+
+    def kinds(self) -> list[str]:
+        """The kinds of measurement in order of appearance; each is printed as a table of its own."""
+        return list(dict.fromkeys(row.kind for row in self.rows))
+
+    def header(self, kind: str) -> list[str]:
+        """Headings of the printed table of one kind; a line break separates a heading from its unit."""
+        value, change, length, _, _ = KINDS[kind]
+        unit = next((row.length_unit for row in self.rows if row.kind == kind), "characters")
+        return ["", "prompts", value, change, f"{length},\n{unit}", "steps", "rollouts", "minutes", "used, %"]
+
+    def cells(self, kind: str) -> list[list[str]]:
+        """Printed cells, one list per row, in the order of `header`."""
+        return [_cells(row) for row in self.rows if row.kind == kind]
+
+    def as_json(self) -> str:
+        """Rows and notes as strict JSON, in the stored units; what is unknown is null."""
+        content = {"rows": [asdict(row) for row in self.rows], "notes": self.notes}
+        return json.dumps(_strict(content), indent=2, allow_nan=False) + "\n"
+
+    def as_markdown(self) -> str:
+        """One Markdown table per kind, then the notes as a list."""
+        parts = []
+        for kind in self.kinds():
+            header = self.header(kind)
+            lines = [header, ["---", *["---:"] * (len(header) - 1)], *self.cells(kind)]
+            parts.append("\n".join(f"| {' | '.join(map(_markdown, line))} |" for line in lines))
+        if self.notes:
+            parts.append("\n".join(f"- {_markdown(note)}" for note in self.notes))
+        return "\n\n".join(parts) + "\n"
+
+    def save(self, folder: Path) -> None:
+        """Writes table.json and table.md into `folder`."""
+        (folder / "table.json").write_text(self.as_json(), encoding="utf-8")
+        (folder / "table.md").write_text(self.as_markdown(), encoding="utf-8")
+
+    def show(self, console: Console | None = None) -> None:
+        """Prints tables and notes to the terminal."""
+        console = console or terminal()
+        for kind in self.kinds():
+            grid = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+            for index, heading in enumerate(self.header(kind)):
+                grid.add_column(Text(heading), justify="right" if index else "left", no_wrap=index in (2, 3))
+            for cells in self.cells(kind):
+                # As Text, not markup: an interval is written in brackets.
+                grid.add_row(*(Text(legible(cell)) for cell in cells))
+            console.print(grid)
+        for note in self.notes:
+            console.print(legible(f"note: {note}"), markup=False, highlight=False)
+
+
+def terminal() -> Console:
+    """Standard output, wide enough for the table where it is a file or a pipe."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    return console
+
+
+def build_table(runs: list[Run]) -> Table:
+    """The table over `runs`. Arms that started from one base share its row, others get a base row of their own."""
+    bases: list[tuple[Run, list[Record]]] = []
+    base_rows: list[Row] = []
+    arm_rows: list[Row] = []
+    notes: list[str] = []
+    for run in runs:
+        base, last = run.evals.get("base", []), run.evals.get("last", [])
+        if base and not any(measures.same_base(base, other) for _, other in bases):
+            same_kind = [first.name for first, other in bases if measures.kind(other) == measures.kind(base)]
+            if same_kind:
+                notes.append(f"{run.name} and {same_kind[0]} have different bases: compare changes, not levels")
+            base_rows.append(_row(f"base of {run.name}" if same_kind else "base", base, is_base=True))
+            bases.append((run, base))
+        if last:
+            arm_rows.append(_arm(run, base, last, notes))
+        else:
+            notes.append(f"{run.name}: no answers to the held-out prompts after training")
+    return Table(base_rows + arm_rows, notes)
+
+
+def _row(name: str, records: list[Record], **more: Any) -> Row:
+    length, unit = measures.length(records)
+    prompts = len(measures.measured(records))
+    return Row(name, measures.kind(records), prompts, measures.level(records), length=length, length_unit=unit, **more)
+
+
+def _arm(run: Run, base: list[Record], last: list[Record], notes: list[str]) -> Row:
+    change, shared = measures.change(base, last)
+    asked = max(len(measures.measured(base)), len(measures.measured(last)))
+    if base and shared < asked:
+        notes.append(f"{run.name}: its change is over the {shared} of {asked} prompts measured before and after")
+    if missing := len(last) - len(measures.measured(last)):
+        notes.append(f"{run.name}: {missing} of {len(last)} held-out answers have no measurement")
+    steps, rollouts, minutes = measures.cost(run)
+    share = measures.used_share(run)
+    return _row(run.name, last, change=change, steps=steps, rollouts=rollouts, minutes=minutes, used_share=share)
+
+
+def _cells(row: Row) -> list[str]:
+    *_, scale, digits = KINDS[row.kind]
+    return [
+        row.name,
+        str(row.prompts),
+        interval_text(row.value, scale, digits),
+        "" if row.is_base else interval_text(row.change, scale, "+" + digits),
+        _plain(row.length, ".0f"),
+        *("" if row.is_base else _plain(value, ".0f") for value in (row.steps, row.rollouts)),
+        "" if row.is_base else _plain(row.minutes, ".1f"),
+        "" if row.is_base else _plain(100 * row.used_share, ".0f"),
+    ]
+
+
+def interval_text(interval: Interval | None, scale: float, digits: str) -> str:
+    """``30.5 [24.0, 37.0]`` after multiplication by `scale`, or a dash."""
+    if interval is None:
+        return UNKNOWN
+    low, high = (_plain(scale * end, digits) for end in (interval.low, interval.high))
+    return f"{scale * interval.mean:{digits}} [{low}, {high}]"
+
+
+def _plain(value: float, digits: str) -> str:
+    return f"{value:{digits}}" if isfinite(value) else UNKNOWN
+
+
+def _markdown(cell: str) -> str:
+    return legible(cell).replace("\n", " ").replace("|", r"\|").replace("<", "&lt;")
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,0 +1,143 @@
+"""A process reward: each step of an answer gets a number, and the answer one for all of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fdt.data.tokenization import answer_ids, prompt_ids
+from fdt.errors import UserError
+from fdt.reward_models.local import Fitted, Local, before, load, logits, tokenised
+from feedback.graders import Critic
+from feedback.types import Episode, Feedback
+
+BLANK = re.compile(r"\n[ \t]*\n")
+THOUGHT = re.compile(r"</?think>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One assistant turn: its place among the turns, its thinking's steps followed by its answer's, how many are the
+    former."""
+
+    place: int
+    steps: tuple[str, ...]
+    thought: int
+
+
+@dataclass(frozen=True)
+class ProcessReward(Critic):
+    """Scores steps with a token classifier, as ReasonFlux-PRM does (arXiv 2506.18896, interface of its 7B model).
+
+    A turn is split into steps at blank lines. The model reads the conversation and the steps, each followed by
+    ``separator``; the probability of the last label there (of a single output: its sigmoid) is the step's score.
+
+    - "process", for each assistant turn: the mean over its steps;
+    - "trajectory", for the episode: (mean of the thinking steps + alpha * mean of the answer's steps) / (1 + alpha),
+      which is the paper's score brought to [0, 1].
+
+    Chosen here, since the paper leaves it open: thinking ends at ``</think>``; without one, the last step is the answer
+    and those before it the thinking; without thinking the answer's mean stands alone. Earlier turns are read as they
+    are, without separators, and the last turn makes the trajectory. The scores of single steps go to
+    ``meta["step_scores"]``, one list for each assistant turn.
+    """
+
+    model: str
+    """A folder or hub id with a token classifier."""
+    separator: str = "<extra_0>"
+    """The token after each step; one token of the model's vocabulary, which no text can write."""
+    alpha: float = 1.0
+    """Weight of the answer beside the thinking; the paper found 1 and more best."""
+    max_tokens: int = 4096
+    """Longest row [tokens]; a longer conversation loses its beginning, which is warned about with the count."""
+    budget: int = 16384
+    """Tokens of one forward, padding included."""
+    device: str = "auto"
+    """auto: the process's GPU, else the CPU. Or a device of torch."""
+
+    def __call__(self, episodes: list[Episode]) -> list[Episode]:
+        """Adds a ``Feedback`` for each assistant turn and one for the episode, where they could be read."""
+        local = load(self.model, "AutoModelForTokenClassification", self.device)
+        mark = separator_id(self.separator, local)
+        fit = Fitted(min(self.max_tokens, local.longest))
+        turns = [spoken(episode) for episode in episodes]
+        rows = [
+            [self._row(episode, turn, local, mark, fit) for turn in said]
+            for episode, said in zip(episodes, turns, strict=True)
+        ]
+        fit.report(local.name)
+        read = [row for said in rows for row in said if row]
+        outputs = iter(zip(read, logits(local, read, self.budget), strict=True))
+        scored = [[step_scores(*next(outputs), mark) if row else [] for row in said] for said in rows]
+        return [
+            self._judged(episode, said, scores, local.name)
+            for episode, said, scores in zip(episodes, turns, scored, strict=True)
+        ]
+
+    @staticmethod
+    def _row(episode: Episode, turn: Spoken, local: Local, mark: int, fit: Fitted) -> list[int] | None:
+        context = tokenised(prompt_ids, before(episode, turn.place), local.tokenizer)
+        steps = [tokenised(answer_ids, step, local.tokenizer, False) for step in turn.steps]
+        if context is None or None in steps:
+            return None
+        return fit(context, [token for step in steps for token in [*step, mark]])
+
+    def _judged(self, episode: Episode, said: list[Spoken], scores: list[list[float]], name: str) -> Episode:
+        for step, values in enumerate(scores):
+            if values:
+                episode = episode.with_feedback(Feedback("llm", name, "process", sum(values) / len(values), step=step))
+        if scores and scores[-1]:
+            whole = trajectory_score(scores[-1][: said[-1].thought], scores[-1][said[-1].thought :], self.alpha)
+            episode = episode.with_feedback(Feedback("llm", name, "trajectory", whole))
+        return replace(episode, meta=episode.meta | {"step_scores": scores})
+
+
+def separator_id(separator: str, local: Local) -> int:
+    """The separator's token id. Raises UserError where it is not one added token of the tokenizer."""
+    found = local.tokenizer.get_added_vocab().get(separator)
+    if found is None:
+        raise UserError(
+            "no such token", got=separator, expected=f"an added token of {local.name}'s tokenizer", key="separator"
+        )
+    return int(found)
+
+
+def spoken(episode: Episode) -> list[Spoken]:
+    """The assistant turns of an episode, cut into steps."""
+    return [Spoken(place, *steps_of(turn.text)) for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
+
+
+def steps_of(text: str) -> tuple[tuple[str, ...], int]:
+    """The steps of a turn, and how many of them are thinking."""
+    marks = [mark for mark in THOUGHT.finditer(text) if mark[0].startswith("</")]
+    if not marks:
+        steps = _paragraphs(text)
+        return steps, max(0, len(steps) - 1)
+    thought, answer = _paragraphs(text[: marks[-1].start()]), _paragraphs(text[marks[-1].end() :])
+    return thought + answer, len(thought)
+
+
+def _paragraphs(text: str) -> tuple[str, ...]:
+    found = (THOUGHT.sub("", part).strip() for part in BLANK.split(text))
+    return tuple(part for part in found if part)
+
+
+def step_scores(row: list[int], outputs: Tensor, mark: int) -> list[float]:
+    """Scores in [0, 1] of the steps of one row, from ``[tokens, labels]``, found by the separator's place."""
+    at = outputs[torch.tensor(row) == mark]
+    return (at[:, 0].sigmoid() if at.shape[1] == 1 else at.softmax(1)[:, -1]).tolist()
+
+
+def trajectory_score(thinking: list[float], answer: list[float], alpha: float) -> float:
+    """(mean thinking + alpha * mean answer) / (1 + alpha) in [0, 1]; the one that is there where the other is absent.
+
+    Raises:
+        ValueError: where both are empty.
+    """
+    if not thinking and not answer:
+        raise ValueError("trajectory_score: got no steps, expected at least one")
+    means = [sum(part) / len(part) for part in (thinking, answer) if part]
+    return means[0] if len(means) == 1 else (means[0] + alpha * means[1]) / (1 + alpha)

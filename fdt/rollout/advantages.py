@@ -1,0 +1,138 @@
+"""From episodes to advantages: their named scores become rollouts of one token a turn, which a credit reads."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fdt.data.batch import Batch, untrained
+from fdt.data.rows import TAGS, step_scores, tag
+from fdt.distributed import everyone, rank
+from fdt.errors import UserError
+from feedback.graders.sets import SET
+from feedback.types import Episode
+from objectives import Credit, Rollouts
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a credit may know of an episode; small enough to send to every rank."""
+
+    task: str
+    scores: dict[str, float]
+    """Named scores of the whole; NaN where a name was judged without a number."""
+    length: int
+    """Tokens that the policy sampled."""
+    turns: int = 1
+    """Turns of the policy; at least 1."""
+    step_scores: dict[str, dict[int, float]] | None = None
+    """Named scores of its turns."""
+    tags: tuple[int, ...] | None = None
+    """Kinds of its turns."""
+    offered: tuple[tuple[float, ...], ...] | None = None
+    """The rewards of the answers that it offers, [m][k]."""
+
+
+def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = False, update: int = 0) -> Tensor:
+    """
+    Args:
+        credit: how scores compare.
+        episodes: E episodes of this rank.
+        everywhere: compare with the episodes of all ranks (every rank must then call), not with these alone.
+        update: a number of the rollout, for credits that draw; the same on every rank.
+
+    Returns:
+        Advantages, 0 where there is no score: ``[E]``, or ``[E, S]`` where the credit tells turns apart, with S the
+        most turns of an episode and 0 for turns that an episode does not have.
+
+    Raises:
+        UserError: where the credit asks for a score that no episode has.
+    """
+    credit = credit.turnwise
+    known, mine = compared(episodes, everywhere)
+    known = replace(known, update=update)
+    apart = type(credit).assign is not Credit.assign
+    if not len(known.task):
+        return torch.zeros(0, 1) if apart else torch.zeros(0)
+    try:
+        if not apart:
+            return credit.rows(known)[mine]
+        each = credit.assign(known)
+    except ValueError as fault:
+        raise UserError(str(fault), key="data.credit") from fault
+    turns = torch.bincount(known.episode, minlength=len(known.task))
+    place = torch.arange(len(each)) - (turns.cumsum(0) - turns)[known.episode]
+    table = torch.zeros(len(turns), int(turns.max()))
+    table[known.episode, place] = each
+    return table[mine]
+
+
+def spread(batch: Batch, credit: Credit) -> Batch:
+    """The batch with the advantages of its turns changed where the credit tells their tokens apart."""
+    return replace(batch, rollouts=replace(batch.rollouts, advantages=credit.spread(batch.rollouts)))
+
+
+def compared(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, slice]:
+    """These episodes as rollouts of one token a turn, or (every rank must then call) those of all ranks; and the place
+    of these among them."""
+    rows = [row(episode) for episode in episodes]
+    parts = everyone(rows) if everywhere else [rows]
+    start = sum(map(len, parts[: rank()])) if everywhere else 0
+    return rollouts([row for part in parts for row in part]), slice(start, start + len(rows))
+
+
+def row(episode: Episode) -> Judged:
+    """What is known of an episode.
+
+    A name that was judged without a number is there as NaN: a policy that never states a confidence is no mistake in a
+    config. A name that judged turns alone stands for the whole with their mean.
+    """
+    named: dict[str, list[float]] = defaultdict(list)
+    whole = {item.name for item in episode.feedback if item.step is None}
+    for item in episode.feedback:
+        if item.step is None or item.name not in whole:
+            named[item.name] += [] if math.isnan(item.score) else [item.score]
+    scores = {name: sum(values) / len(values) if values else math.nan for name, values in named.items()}
+    own = [turn for turn in episode.turns if turn.role == "assistant"]
+    tags = tuple(tag(episode, n) for n in range(len(own))) if TAGS in episode.meta else None
+    length = sum(len(turn.ids or ()) for turn in own)
+    scores |= {"score": episode.score}
+    offered = tuple(map(tuple, episode.meta[SET])) if SET in episode.meta else None
+    return Judged(episode.task.key, scores, length, max(1, len(own)), step_scores(episode), tags, offered)
+
+
+def rollouts(rows: Sequence[Judged]) -> Rollouts:
+    """Rollouts of B rows and one token for each of their turns."""
+    places = {key: n for n, key in enumerate(dict.fromkeys(row.task for row in rows))}
+    names = sorted({name for row in rows for name in row.scores})
+    stepped = sorted({name for row in rows for name in row.step_scores or {}})
+    each = [(row, turn) for row in rows for turn in range(row.turns)]
+    tagged = any(row.tags is not None for row in rows)
+    turns = torch.tensor([row.turns for row in rows], dtype=torch.long)
+    return untrained(
+        turns,
+        step=torch.arange(len(each)),
+        task=torch.tensor([places[row.task] for row in rows], dtype=torch.long),
+        scores={name: torch.tensor([row.scores.get(name, math.nan) for row in rows]) for name in names},
+        step_scores={
+            name: torch.tensor([(row.step_scores or {}).get(name, {}).get(turn, math.nan) for row, turn in each])
+            for name in stepped
+        },
+        tags=torch.tensor([row.tags[turn] if row.tags else 0 for row, turn in each]) if tagged else None,
+        set_scores=offers(rows),
+        lengths=torch.tensor([row.length for row in rows], dtype=torch.long),
+    )
+
+
+def offers(rows: Sequence[Judged]) -> Tensor | None:
+    """The rewards of what rows offer ``[B, m, k]``, NaN for a row whose answers were not judged; None without any."""
+    known = next((row.offered for row in rows if row.offered), None)
+    if known is None:
+        return None
+    absent = ((math.nan,) * len(known[0]),) * len(known)
+    return torch.tensor([row.offered or absent for row in rows])

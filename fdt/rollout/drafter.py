@@ -1,0 +1,31 @@
+"""Drafts of rewrites from the policy that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fdt.data.tokenization import prompt_ids
+from fdt.engines import Engine
+from fdt.policy.policy import Policy
+from feedback.drafters import Drafter
+from feedback.types import Message
+
+
+@dataclass(frozen=True)
+class PolicyDrafter(Drafter):
+    """The current weights. The first draft is greedy: the best the policy can do with the critique, and about twice as
+    often accepted as a sample. Further ones are sampled."""
+
+    policy: Policy
+    engine: Engine
+
+    def __call__(self, prompts: Sequence[list[Message]], each: int, seed: int) -> list[list[str]]:
+        """Generates even for no prompts, since under FSDP2 every rank takes part; the greedy draft stands first."""
+        tokenizer = self.policy.tokenizer
+        ids = [prompt_ids(messages, tokenizer) for messages in prompts]
+        answers = list(self.engine.generate(self.policy, ids, None))
+        if each > 1:
+            answers += self.engine.generate(self.policy, ids * (each - 1), seed)
+        drafts = [tokenizer.decode(answer.ids, skip_special_tokens=True).strip() for answer in answers]
+        return [drafts[row :: len(ids)] for row in range(len(ids))]

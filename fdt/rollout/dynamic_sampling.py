@@ -1,0 +1,121 @@
+"""Dynamic sampling: groups whose answers all scored the same are left out, and other prompts may stand in for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fdt.errors import UserError
+from fdt.rollout.advantages import compared
+from feedback.types import Episode, Task
+from objectives import Reward, informative
+from objectives.gates.rows import named_score
+
+if TYPE_CHECKING:
+    from fdt.rollout.place import Place
+
+Ask = Callable[[list[Task], int], list[Episode]]
+
+
+@dataclass(frozen=True)
+class DynamicSampling:
+    """Takes flat groups out of the scalar stream (DAPO, arXiv 2503.14476 section 3.2): no advantage, and no place in a
+    mean or denominator. What words say about their answers still teaches.
+
+    ``train/reward`` then speaks of the answers that are left, ``train/reward_drawn`` of all.
+    """
+
+    refills: int = 0
+    """Rounds in which prompts that the rollout did not have replace those without signal; 0: they are only dropped."""
+    score: str = "score"
+    """Which score must differ within a group; as the critic gave it, before a reward adds lengths or formats."""
+    least: float = 0.0
+    """A group is kept where this score deviates (population) by more; SRL (arXiv 2510.25992) asks for more than 0."""
+    reward: Reward | None = None
+    """What must differ in place of `score`: a reward of the credit's kind, such as objectives.FormatGate, where answers of
+    one score may be worth different things."""
+
+    def __post_init__(self) -> None:
+        if self.refills < 0 or self.least < 0:
+            got = f"refills {self.refills}, least {self.least}"
+            raise UserError("data.source.dynamic", got=got, expected="numbers of at least 0")
+
+    def judge(self, episodes: list[Episode]) -> Verdict:
+        """Compares the answers of all ranks; every rank must call."""
+        rollouts, mine = compared(episodes, everywhere=True)
+        try:
+            scores = named_score(rollouts, self.score) if self.reward is None else self.reward(rollouts)
+        except ValueError as fault:
+            key = "data.source.dynamic." + ("score" if self.reward is None else "reward")
+            raise UserError(str(fault), key=key) from fault
+        kept = informative(scores, rollouts.task, self.least)
+        return Verdict(kept[mine], len(rollouts.task[kept].unique()), len(rollouts.task.unique()), scores)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which of this rank's answers carry signal, ``[E]`` bool; over all ranks the groups that do, all groups, and every
+    answer's score."""
+
+    kept: Tensor
+    good: int
+    groups: int
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A rollout's answers on this rank, which of them the scalar stream hears (``[E]`` bool), and what it took."""
+
+    episodes: list[Episode]
+    kept: Tensor
+    info: dict[str, float] = field(default_factory=dict)
+
+    def grown(self, episodes: list[Episode]) -> Drawn:
+        """With these episodes for its own, which come first; those behind them are kept where their group is."""
+        groups = {episode.task.key for episode, kept in zip(self.episodes, self.kept.tolist(), strict=True) if kept}
+        more = torch.tensor(
+            [episode.task.key in groups for episode in episodes[len(self.episodes) :]], dtype=torch.bool
+        )
+        return replace(self, episodes=episodes, kept=torch.cat([self.kept, more]))
+
+
+def draw(rule: DynamicSampling | None, place: Place, tasks: list[Task], chosen: list[int], ask: Ask) -> Drawn:
+    """
+    Args:
+        rule: what to do about flat groups; None keeps them, as GRPO does.
+        place: the rollout; prompts and seeds are derived from it, so that a resumed run draws the same.
+        tasks: all prompts.
+        chosen: numbers of this rollout's prompts, over all ranks.
+        ask: answers prompts under a seed and has them judged. All ranks ask equally often, if need be for nothing.
+    """
+
+    def share(numbers: list[int], attempt: int) -> list[Episode]:
+        return ask([tasks[n] for n in numbers[place.rank :: place.world]], place.draw(attempt))
+
+    episodes = share(chosen, 0)
+    if rule is None:
+        return Drawn(episodes, torch.ones(len(episodes), dtype=torch.bool))
+    found, spare = rule.judge(episodes), place.spare(len(tasks), chosen)
+    wanted = found.groups
+    for attempt in range(1, rule.refills + 1):
+        missing = wanted - found.good
+        if not spare[:missing]:
+            break
+        episodes = episodes + share(spare[:missing], attempt)
+        spare = spare[missing:]
+        found = rule.judge(episodes)
+    info = {
+        "answers_drawn": len(found.scores),
+        "groups_drawn": found.groups,
+        "groups_flat": found.groups - found.good,
+        "groups_refilled": found.groups - wanted,
+        "groups_missing": wanted - found.good,
+        "reward_drawn": float(found.scores.nanmean()),
+    }
+    # They speak of all ranks, and are summed over ranks.
+    return Drawn(episodes, found.kept, {name: float(value) if place.rank == 0 else 0.0 for name, value in info.items()})

@@ -1,0 +1,47 @@
+"""Where a rollout stands in a run, from which all its randomness follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+REWRITES = -1  # stands for a round of samples where `Place.draw` makes the seed of drafts
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which rollout of which epoch, on which rank; all randomness is derived from it, so a resumed run repeats it."""
+
+    epoch: int
+    number: int
+    rank: int = 0
+    world: int = 1
+    seed: int = 0
+
+    def draw(self, attempt: int = 0) -> int:
+        """A seed of its own for each attempt at sampling on each rank."""
+        return _mixed(self.seed, self.epoch, self.number, self.rank, attempt)
+
+    @property
+    def common(self) -> int:
+        """A number of this rollout's own, the same on every rank."""
+        return _mixed(self.seed, self.epoch, self.number)
+
+    def order(self, size: int) -> list[int]:
+        """The epoch's permutation, the same on every rank."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return torch.randperm(size, generator=generator).tolist()
+
+    def spare(self, size: int, chosen: Sequence[int]) -> list[int]:
+        """All but the chosen, in an order of this rollout's own, the same on every rank."""
+        generator = torch.Generator().manual_seed(self.common)
+        return [n for n in torch.randperm(size, generator=generator).tolist() if n not in set(chosen)]
+
+
+def _mixed(*parts: int) -> int:
+    value = 0
+    for part in parts:
+        value = (value * 1_000_003 + part + 1) % (2**31 - 1)
+    return value

@@ -1,0 +1,73 @@
+"""What a run works on: the recorded episodes of a file, or tasks that an environment deals."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fdt.environments import Environment
+from fdt.errors import UserError
+from fdt.resources import sample
+from fdt.rollout.limits import Play
+from feedback.readers import read, read_tasks
+from feedback.types import Episode, Task, tasks_of
+
+
+@dataclass(frozen=True)
+class Material:
+    """origin: where it comes from · records: how many there were · episodes: to train on (tasks alone hold no turns) ·
+    heldout: to measure on · test: for ``fdt test``, asked when needed."""
+
+    origin: str
+    records: int
+    episodes: list[Episode]
+    heldout: list[Task]
+    test: Callable[[], list[Task]]
+
+
+def from_file(file: str, format: str, scale: Sequence[float] | None, heldout: float | str, seed: int) -> Material:
+    """
+    Args:
+        file: path or name of a bundled sample.
+        heldout: a file of held-out prompts, or the share of prompts kept for measuring.
+
+    Raises:
+        DataFault: for a bad record. UserError: where a share leaves no prompts on one side.
+    """
+    path = locate(file)
+    episodes = read(path, format=format, scale=(scale[0], scale[1]) if scale else None)
+    if isinstance(heldout, str):
+        tasks, kept = read_tasks(locate(heldout)), episodes
+    else:
+        keys = {task.key for task in tasks_of(episodes) if _share(task.key, seed) < heldout}
+        kept = [episode for episode in episodes if episode.task.key not in keys]
+        if not kept or not keys:
+            raise UserError("data.heldout", got=heldout, expected="a share that leaves prompts on both sides")
+        tasks = tasks_of([episode for episode in episodes if episode.task.key in keys])
+    return Material(str(path), len(episodes), kept, tasks, lambda: tasks)
+
+
+def from_environment(environment: Environment, play: Play, seed: int) -> Material:
+    """
+    Raises:
+        UserError: where the environment deals no tasks to train on or none to measure on.
+    """
+    name = type(environment).__name__
+    tasks, heldout = (environment.tasks(*asked, seed) for asked in (("train", play.tasks), ("heldout", play.heldout)))
+    for split, found in (("train", tasks), ("heldout", heldout)):
+        if not found:
+            raise UserError(f"{name} deals no {split} tasks", key="data.environment")
+    episodes = [Episode(task.key, task, ()) for task in tasks]
+    return Material(name, len(tasks), episodes, heldout, lambda: environment.tasks("test", play.heldout, seed))
+
+
+def locate(name: str) -> Path:
+    """A path as it is, or a bundled sample by its name."""
+    path = Path(name).expanduser()
+    return path if path.exists() or "/" in name else sample(name)
+
+
+def _share(key: str, seed: int) -> float:
+    return int(hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()[:12], 16) / 16**12

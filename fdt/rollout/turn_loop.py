@@ -1,0 +1,175 @@
+"""The turn loop: engine and environment speak in turns until every episode of this rank is over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from fdt.data.dialogue import Dialogue
+from fdt.distributed import most
+from fdt.engines import Engine, Sample
+from fdt.environments import Environment, EnvironmentFault, Reply, Session
+from fdt.errors import UserError
+from fdt.policy.fsdp import is_sharded
+from fdt.policy.policy import Policy
+from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT, Play
+from feedback.types import Episode, Feedback, Message, Task, Turn
+
+BROKEN, REWRITTEN = "environment broke, played again", "turns whose history the chat template rewrote"
+
+
+@dataclass
+class Seat:
+    """One episode being played."""
+
+    task: Task
+    session: Session
+    dialogue: Dialogue
+    turns: list[Turn] = field(default_factory=list)
+    feedback: list[Feedback] = field(default_factory=list)
+    replies: list[int] = field(default_factory=list)
+    tries: int = 0
+    """Sessions that broke before this one."""
+    ended: str | None = None
+
+    @property
+    def spoken(self) -> int:
+        """Turns of the policy so far."""
+        return self.dialogue.turn
+
+    def end(self, how: str) -> None:
+        """The episode is over; where it was cut, the session says what it is worth."""
+        self.ended = how
+        if how != DONE:
+            self.feedback += self.session.cut()
+        self.session.close()
+
+
+@dataclass
+class TurnLoop:
+    """Plays episodes. All live ones of a rank are generated together; ranks stay in step where weights are sharded.
+
+    Args:
+        policy: current weights.
+        engine: generates.
+        environment: replies.
+        play: limits.
+        context: most tokens of a conversation; None is unlimited.
+        counts: what happened on the way, added to.
+    """
+
+    policy: Policy
+    engine: Engine
+    environment: Environment
+    play: Play
+    context: int | None
+    counts: Counter[str]
+
+    def __call__(self, tasks: Sequence[Task], seed: int | None) -> list[Episode]:
+        """One episode for each task, in order, with the id of its task.
+
+        Raises:
+            UserError: where the environment broke more often than `Play.retries` allows.
+        """
+        seeds = [((seed or 0) * 1_000_003 + number) % (2**31 - 1) for number in range(len(tasks))]
+        seats = [self._start(task, seeds[number], 0) for number, task in enumerate(tasks)]
+        turn = 0
+        while self._any(live := [n for n, seat in enumerate(seats) if seat.ended is None]):
+            self._speak([seats[n] for n in live], None if seed is None else (seed + turn * 7919) % (2**31 - 1))
+            replies = self.environment.replies([(seats[n].session, seats[n].turns[-1]) for n in live])
+            for n, reply in zip(live, replies, strict=True):
+                if isinstance(reply, EnvironmentFault):
+                    seats[n].session.close()
+                    self._broke(seats[n].tries + 1, reply)
+                    seats[n] = self._start(tasks[n], seeds[n], seats[n].tries + 1)
+                else:
+                    self._hear(seats[n], reply)
+            turn += 1
+        return [self._episode(seat) for seat in seats]
+
+    def _any(self, live: list[int]) -> bool:
+        # Under FSDP2 a forward is a collective: a rank whose episodes are over generates for nobody.
+        return bool(most(len(live), self.policy.device) if is_sharded(self.policy) else live)
+
+    def _start(self, task: Task, seed: int, tries: int) -> Seat:
+        while True:
+            try:
+                session = self.environment.start(task, seed + tries)
+                break
+            except (EnvironmentFault, OSError) as fault:
+                tries += 1
+                self._broke(tries, fault)
+        seat = Seat(task, session, Dialogue(session.messages, self.policy.tokenizer), tries=tries)
+        self._check(seat)
+        return seat
+
+    def _broke(self, tries: int, fault: Exception) -> None:
+        if tries > self.play.retries:
+            raise UserError(
+                f"the environment broke: {fault}",
+                got=f"{tries} failures of one episode",
+                expected=f"at most {self.play.retries}",
+                key="data.play.retries",
+                remedy="mend the environment, or allow more retries",
+            ) from fault
+        self.counts[BROKEN] += 1
+
+    def _room(self, seat: Seat) -> int | None:
+        return None if self.context is None else self.context - len(seat.dialogue.ids)
+
+    def _check(self, seat: Seat) -> None:
+        room = self._room(seat)
+        if room is not None and room <= 0:
+            seat.end(OUT_OF_CONTEXT)
+
+    def _speak(self, seats: list[Seat], seed: int | None) -> None:
+        limits = [self.play.limit(self._room(s), self.engine.longest, s.spoken, s.replies) for s in seats]
+        said = self.engine.generate(self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
+        for seat, sample in zip(seats, said, strict=True):
+            turn = sampled(sample, self.policy.tokenizer)
+            seat.turns.append(turn)
+            seat.dialogue.say(turn)
+
+    def _hear(self, seat: Seat, reply: Reply) -> None:
+        seat.feedback += reply.feedback
+        seat.turns += [as_turn(message) for message in reply.messages]
+        if reply.done:
+            return seat.end(DONE)
+        if seat.spoken >= self.play.max_turns:
+            return seat.end(TURN_LIMIT)
+        rewritten, before = seat.dialogue.rewritten, len(seat.dialogue.ids)
+        seat.dialogue.hear(reply.messages)
+        if seat.dialogue.rewritten > rewritten:
+            self.counts[REWRITTEN] += 1
+            rank_zero_warn(
+                "the chat template rewrites what was said before (it drops earlier reasoning, say): each such turn is "
+                "a training row of its own, with the history as the template gives it"
+            )
+        else:
+            seat.replies.append(len(seat.dialogue.ids) - before)
+        self._check(seat)
+
+    def _episode(self, seat: Seat) -> Episode:
+        self.counts[f"episodes: {seat.ended}"] += 1
+        meta = {ENDED: seat.ended}
+        last = next((turn for turn in reversed(seat.turns) if turn.ids), None)
+        if last is not None and last.ids[-1] != self.policy.tokenizer.eos_token_id:
+            meta["finished"] = False
+        # What the policy read, which may be more than was asked: a manual of tools, say.
+        task = replace(seat.task, messages=tuple(seat.session.messages))
+        return Episode(task.key, task, tuple(seat.turns), tuple(seat.feedback), meta)
+
+
+def sampled(said: Sample, tokenizer: Any) -> Turn:
+    """What the engine gave, as the policy's turn."""
+    text = tokenizer.decode(said.ids, skip_special_tokens=True)
+    return Turn("assistant", text, said.ids, said.log_probs, sampled=True)
+
+
+def as_turn(message: Message) -> Turn:
+    """What an environment says, as a turn."""
+    return Turn(message["role"], message["content"], call_id=message.get("tool_call_id"))

@@ -1,1 +1,0 @@
-"""What judging processes run (`feedback.critics.isolated`): optional libraries, imported nowhere else."""

@@ -1,0 +1,100 @@
+"""Which part of a response is the answer: what a verifier then compares."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from feedback.graders import patterns
+
+STATED = re.compile(
+    r"(?<!\w)confidence(?:[ \t]+(?:level|score))?[ \t*_]*[:=][ \t*_]*"
+    r"(?P<value>[-+]?(?:\d+(?:\.\d*)?|\.\d+)[ \t]*%?)(?![\w%]|[.,/]\d)",
+    re.IGNORECASE | re.ASCII,
+)
+"""The word, a colon or an equals sign, and one number: `Confidence: 70%`."""
+
+
+class Extract(ABC):
+    """Finds the answer in a response."""
+
+    @abstractmethod
+    def __call__(self, response: str) -> str | None:
+        """The answer's text; None where the response holds none."""
+
+
+@dataclass(frozen=True)
+class Whole(Extract):
+    """The whole response, except for what states a confidence: that is about the answer, not part of it."""
+
+    def __call__(self, response: str) -> str | None:
+        kept, end = [], 0
+        for start, _, _, after in spans(response, "confidence"):
+            kept.append(response[end:start])
+            end = after
+        return STATED.sub("", "".join([*kept, response[end:]]))
+
+
+@dataclass(frozen=True)
+class Tagged(Extract):
+    """What stands in the last closed pair of a tag, as `<answer>33</answer>`."""
+
+    tag: str = "answer"
+    """Name of the tag, in any case."""
+
+    def __call__(self, response: str) -> str | None:
+        return tagged(response, self.tag)
+
+
+@dataclass(frozen=True)
+class Boxed(Extract):
+    r"""What stands in the last `\boxed{...}`, braces balanced."""
+
+    def __call__(self, response: str) -> str | None:
+        start = response.rfind(r"\boxed{")
+        if start < 0:
+            return None
+        depth, begin = 1, start + len(r"\boxed{")
+        for place in range(begin, len(response)):
+            depth += {"{": 1, "}": -1}.get(response[place], 0)
+            if depth == 0:
+                return response[begin:place]
+        return None
+
+
+@dataclass(frozen=True)
+class Captured(Extract):
+    """What a regular expression captures where it matches last: its group `answer`, else its first, else all of it."""
+
+    pattern: str
+    """The expression, in the syntax of the package `regex`; searched in the last 100,000 characters for a second."""
+
+    def __post_init__(self) -> None:
+        patterns.compiled(self.pattern)
+
+    def __call__(self, response: str) -> str | None:
+        """Raises TimeoutError where the search takes too long."""
+        match = patterns.last(self.pattern, response)
+        if match is None:
+            return None
+        return match["answer"] if "answer" in match.groupdict() else match[1 if match.re.groups else 0]
+
+
+def spans(text: str, tag: str) -> list[tuple[int, int, int, int]]:
+    """Where each closed pair of `tag` begins, its content begins, its content ends, and it ends.
+
+    A pair is an opening and the next closing after it; an opening that is opened again before is not one.
+    """
+    pieces = list(re.finditer(rf"<(/?){re.escape(tag)}>", text, re.IGNORECASE))
+    return [
+        (one.start(), one.end(), two.start(), two.end())
+        for one, two in zip(pieces, pieces[1:], strict=False)
+        if not one[1] and two[1]
+    ]
+
+
+def tagged(text: str, tag: str) -> str | None:
+    """The content of the last closed pair of `tag`, None where there is none."""
+    found = spans(text, tag)
+    return text[found[-1][1] : found[-1][2]] if found else None

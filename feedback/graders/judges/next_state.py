@@ -1,0 +1,89 @@
+"""A judge of turns by what came next: the user's or the tool's reply says how it went, and what would have helped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from feedback.gateway import Reply, Request, Sampling
+from feedback.graders.judges.base import Judge, majority
+from feedback.graders.judges.prompt import attempt, judge_prompt, question
+from feedback.graders.judges.reply import Followed
+from feedback.types import Episode, Feedback
+
+
+@dataclass(frozen=True)
+class NextState(Judge):
+    """Votes on each of the policy's turns that something follows (OpenClaw-RL, arXiv 2603.10165).
+
+    *Score*: each vote says progress (1), failure (-1) or unclear (0). A strict plurality of 1 scores 1, of -1 scores 0;
+    unclear, a tie or no readable vote leaves the turn unscored. *Hint*: of the votes that call their hint useful, the
+    longest hint of more than `shortest` characters; none, and the turn gets no hint.
+    """
+
+    samples: int = 3
+    """Votes on each turn."""
+    sampling: Sampling = Sampling(temperature=0.6)
+    """How the judge generates; several votes need a temperature above 0."""
+    quorum: float = 1 / 3
+    """Share of the votes that must be readable."""
+    shortest: int = 10
+    """A hint has more characters than this."""
+    template: str = "judge_next.txt"
+    """A file of `feedback/prompts`, or a path: {question}, {before}, {turn}, {role}, {next}."""
+    name: str = "next_state"
+    """Name of the score and the hint."""
+
+    def requests(self, episodes: Sequence[Episode]) -> list[Request]:
+        """`samples` questions for each of the policy's turns that a user's or a tool's turn follows."""
+        return [
+            self._request(episode, place, sample)
+            for episode in episodes
+            for _, place in followed(episode)
+            for sample in range(self.samples)
+        ]
+
+    def __call__(self, episodes: list[Episode]) -> list[Episode]:
+        """Adds a `Feedback` with `step`, score and hint for each turn that either can be said of."""
+        replies = iter(self.gateway.ask(self.requests(episodes)))
+        judged = []
+        for episode in episodes:
+            for step, _ in followed(episode):
+                episode = self._judged(episode, step, [next(replies) for _ in range(self.samples)])
+            judged.append(episode)
+        return judged
+
+    def _request(self, episode: Episode, place: int, sample: int) -> Request:
+        after = episode.turns[place + 1]
+        before = attempt(episode.turns[:place]) if place else ""
+        texts = {
+            "question": question(episode),
+            "before": before,
+            "turn": attempt(episode.turns[place : place + 1]),
+            "next": attempt([after]),
+        }
+        return self.request(judge_prompt(self.template, texts, {"role": after.role}), Followed, sample, episode.id)
+
+    def _judged(self, episode: Episode, step: int, replies: Sequence[Reply]) -> Episode:
+        forms = [self.read(reply, Followed, lambda form: None) for reply in replies]
+        votes = [form for form in forms if isinstance(form, Followed)]
+        if not self.enough(len(votes)):
+            return self.without(episode, [reason for reason in forms if isinstance(reason, str)])
+        progress = majority([form.progress for form in votes])
+        hints = [form.hint.strip() for form in votes if form.useful and len(form.hint.strip()) > self.shortest]
+        scores = {1: {"score": 1.0}, -1: {"score": 0.0}}.get(progress, {})
+        if not scores:
+            episode = self.without(episode, ["unclear"])
+        if not scores and not hints:
+            return episode
+        return episode.with_feedback(
+            Feedback("llm", self.gateway.model, self.name, step=step, text=max(hints, key=len, default=None), **scores)
+        )
+
+
+def followed(episode: Episode) -> Iterator[tuple[int, int]]:
+    """The policy's turns that another's turn follows: which of its turns, counted from 0, and its place in `turns`."""
+    places = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
+    for step, place in enumerate(places):
+        if place + 1 < len(episode.turns) and episode.turns[place + 1].role != "assistant":
+            yield step, place

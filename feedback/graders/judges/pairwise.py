@@ -1,0 +1,166 @@
+"""A judge that compares answers two by two, each pair both ways round, and how its verdict is read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+from typing import Literal
+
+from pydantic import BaseModel
+
+from feedback.gateway import Failure, Reply, Request
+from feedback.graders.judges.base import Judge
+from feedback.graders.judges.prompt import attempt, judge_prompt, question
+from feedback.graders.judges.reply import Unreadable, read_form, spoken
+from feedback.types import Episode, Feedback, prompt_key
+
+UNDECIDED = "the order of the answers decided"
+
+
+class Compared(BaseModel):
+    """Two answers compared: thoughts first, the verdict last."""
+
+    analysis: str = ""
+    winner: Literal["A", "B", "tie"]
+
+
+class Verdict(ABC):
+    """How a judge's reply says which of two answers is better."""
+
+    form: type[BaseModel] | None = None
+    """The form of the reply, where the server is to be asked for one."""
+
+    @abstractmethod
+    def __call__(self, reply: Reply | Failure) -> float:
+        """1 where the first answer is better, 0 where the second is, 0.5 for a tie. Raises `Unreadable`."""
+
+
+@dataclass(frozen=True)
+class Written(Verdict):
+    """A JSON object with `analysis` and `winner`: A, B or tie."""
+
+    form = Compared
+
+    def __call__(self, reply: Reply | Failure) -> float:
+        """As `Verdict`."""
+        return {"A": 1.0, "B": 0.0, "tie": 0.5}[read_form(reply, Compared).winner]
+
+
+@dataclass(frozen=True)
+class EndMark(Verdict):
+    r"""A mark at the very end, after free reasoning, as judges write that were trained to reason first.
+
+    RRM ends with `\boxed{Assistant 1}` (arXiv 2505.14674), RM-R1 with `<answer>[[A]]</answer>` (arXiv 2505.02387). A
+    mark in the middle of the text is somebody's quote and counts for nothing. Such judges expect the prompt they were
+    trained on: name it as the template.
+    """
+
+    first: str = r"\boxed{Assistant 1}"
+    """What the reply ends with where the first answer is better."""
+    second: str = r"\boxed{Assistant 2}"
+    """What it ends with where the second is."""
+
+    def __call__(self, reply: Reply | Failure) -> float:
+        """As `Verdict`; there are no ties."""
+        text = spoken(reply).rstrip(" .$*\n")
+        for mark, value in ((self.first, 1.0), (self.second, 0.0)):
+            if text.endswith(mark):
+                return value
+        raise Unreadable("cut off" if isinstance(reply, Reply) and reply.finish == "length" else "no mark at the end")
+
+
+@dataclass(frozen=True)
+class Pairwise(Judge):
+    """Compares the answers to one prompt; a score is the share of comparisons won.
+
+    Each pair is asked both ways round. Where both orders agree, that is the verdict (a tie counts a half). Where they
+    do not, the order decided and not the answers: the comparison counts for nobody. An answer that no comparison
+    speaks about is unscored. Equal answers are a tie that nobody is asked about. Needs several answers to a prompt.
+    """
+
+    rivals: int | None = None
+    """Compare each answer only with so many that follow it in a ring; null compares all, which grows as the square."""
+    verdict: Verdict = Written()
+    """How the reply is read."""
+    template: str = "judge_pairwise.txt"
+    """A file of `feedback/prompts`, or a path: {question}, {reference}, {first}, {second}."""
+    reference: bool = True
+    """Whether the judge may read the task's reference, where there is one."""
+    name: str = "pairwise"
+    """Name of the score."""
+
+    def requests(self, episodes: Sequence[Episode]) -> list[Request]:
+        """`samples` times each pair, the one way round and then the other."""
+        return [
+            self._request(episodes[one], episodes[two], sample)
+            for pair in self._asked(episodes)
+            for sample in range(self.samples)
+            for one, two in (pair, pair[::-1])
+        ]
+
+    def __call__(self, episodes: list[Episode]) -> list[Episode]:
+        """Adds one `Feedback` with a score to each episode; an unscored one gets `meta["unscored"]`."""
+        replies = iter(self.gateway.ask(self.requests(episodes)))
+        won: list[list[float]] = [[] for _ in episodes]
+        reasons: list[list[str]] = [[] for _ in episodes]
+        asked = set(self._asked(episodes))
+        for one, two in self._pairs(episodes):
+            strength, why = self._settle(replies) if (one, two) in asked else (0.5, [])
+            for row, share in ((one, strength), (two, None if strength is None else 1.0 - strength)):
+                reasons[row] += why
+                won[row] += [] if share is None else [share]
+        return [self._scored(*row) for row in zip(episodes, won, reasons, strict=True)]
+
+    def _pairs(self, episodes: Sequence[Episode]) -> list[tuple[int, int]]:
+        groups: dict[str, list[int]] = {}
+        for row, episode in enumerate(episodes):
+            groups.setdefault(prompt_key(episode.task.messages), []).append(row)
+        pairs: list[tuple[int, int]] = []
+        for rows in groups.values():
+            size, reach = len(rows), len(rows) if self.rivals is None else self.rivals
+            pairs += [
+                (rows[one], rows[two])
+                for one, two in combinations(range(size), 2)
+                if min(two - one, size - two + one) <= reach
+            ]
+        return pairs
+
+    def _asked(self, episodes: Sequence[Episode]) -> list[tuple[int, int]]:
+        return [
+            (one, two)
+            for one, two in self._pairs(episodes)
+            if attempt(episodes[one].turns) != attempt(episodes[two].turns)
+        ]
+
+    def _request(self, one: Episode, two: Episode, sample: int) -> Request:
+        texts = {
+            "question": question(one),
+            "first": attempt(one.turns),
+            "second": attempt(two.turns),
+            "reference": (one.task.reference or "") if self.reference else "",
+        }
+        return self.request(judge_prompt(self.template, texts, {}), self.verdict.form, sample, f"{one.id} {two.id}")
+
+    def _settle(self, replies: Iterator[Reply | Failure]) -> tuple[float | None, list[str]]:
+        """The share of a pair's win that falls to its first, None where there is no verdict; and why not."""
+        decided, reasons = [], []
+        for _ in range(self.samples):
+            there, back = next(replies), next(replies)
+            try:
+                first, second = self.verdict(there), 1.0 - self.verdict(back)
+            except Unreadable as error:
+                reasons.append(str(error))
+                continue
+            if first == second:
+                decided.append(first)
+            else:
+                reasons.append(UNDECIDED)
+        return (fmean(decided) if self.enough(len(decided)) else None), reasons
+
+    def _scored(self, episode: Episode, won: list[float], reasons: list[str]) -> Episode:
+        if not won:
+            return self.without(episode, reasons or ["no other answer to compare with"])
+        return episode.with_feedback(Feedback("llm", self.gateway.model, self.name, fmean(won)))

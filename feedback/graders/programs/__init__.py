@@ -1,0 +1,1 @@
+"""What judging processes run (`feedback.graders.isolated`): optional libraries, imported nowhere else."""

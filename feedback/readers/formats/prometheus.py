@@ -1,0 +1,45 @@
+"""Prometheus' Feedback Collection (arXiv 2310.08491): one response, a critique and a mark from 1 to 5, by a model."""
+
+from __future__ import annotations
+
+from feedback.readers import chat
+from feedback.readers.base import Format, name_of, task_of
+from feedback.readers.fields import Fields
+from feedback.types import Episode, Feedback
+
+MARK = "[RESULT]"
+SCALE = (1.0, 5.0)
+KNOWN = (
+    "id",
+    "instruction",
+    "output",
+    "orig_instruction",
+    "orig_response",
+    "orig_reference_answer",
+    "orig_feedback",
+    "orig_score",
+)
+
+
+def prometheus_episodes(fields: Fields) -> list[Episode]:
+    """The response with its critique and mark: `orig_feedback` and `orig_score`, else what `output` says of both.
+
+    `output` ends in the mark after `[RESULT]`; `instruction` repeats the other columns in a template, and is not kept.
+    """
+    words, _, digit = (fields.text("output") or "").rpartition(MARK)
+    if fields.get("orig_score") is not None:
+        score, scale = fields.mark("orig_score", SCALE, written=True)
+    else:
+        told = fields.holding({"output": digit.strip() or None})
+        score, scale = told.mark("output", SCALE, written=True)
+    if scale is None and not fields.faults:
+        fields.refuse("output", fields.get("output"), f"a critique, then {MARK} and a mark from 1 to 5")
+    critique = fields.text("orig_feedback") or words.strip().removeprefix("Feedback:").strip() or None
+    messages = chat.user(fields.text("orig_instruction", required=True) or "")
+    task = task_of(fields, messages, KNOWN, fields.text("orig_reference_answer"))
+    turns = chat.said(fields.text("orig_response", required=True) or "")
+    said = Feedback("llm", None, "score", score, critique, scale=scale)
+    return [Episode(name_of(fields, "id"), task, turns, (said,))]
+
+
+PROMETHEUS = Format("prometheus", prometheus_episodes, ("orig_instruction", "orig_response", "output"))

@@ -1,0 +1,141 @@
+"""The canonical row: one response a record, in JSON Lines, JSON, CSV or Parquet.
+
+Columns: `id`, `task` (rows with equal `task`, else equal prompt, form a group), `prompt` (text or a list of messages),
+`response`, and any of `score`, `critique`, `revision`, `reference`, `annotator`, `source` (human, llm, environment,
+policy); `scores`, a list of `{name, value, min, max, annotator}`; `preferences`, a list of `{over, strength, min, max,
+annotator, text}`. Further columns go to `task.meta`; a null or an empty CSV cell is an absent value.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from feedback.faults import show
+from feedback.readers import chat
+from feedback.readers.base import Format
+from feedback.readers.fields import SOURCES, Fields
+from feedback.readers.quick import COLUMNS, KNOWN, QUICK
+from feedback.readers.scales import Scale
+from feedback.types import Episode, Feedback, Preference, Task, prompt_key
+
+
+def row_task(fields: Fields) -> Task:
+    """The task of a row: its prompt, its reference, and every further column as meta."""
+    messages = chat.prompt(fields, "prompt")
+    key = fields.label("task") or prompt_key(messages)
+    return Task(key, messages, fields.text("reference"), meta=fields.rest(KNOWN))
+
+
+def row_episodes(fields: Fields) -> list[Episode]:
+    """One row as an episode; faults are noted in `fields`."""
+    task = row_task(fields)
+    response = fields.text("response", required=True) or ""
+    name = fields.label("id") or fields.record.name
+    source, annotator = fields.choice("source", SOURCES, "human"), fields.label("annotator")
+    score, scale = fields.mark("score")
+    item = Feedback(source, annotator, "score", score, fields.text("critique"), None, fields.text("revision"), scale)
+    scores = tuple(_score(given, source, annotator) for given in fields.items("scores"))
+    judged = ("score", "critique", "revision") + (() if scores else ("annotator", "source"))
+    said = any(fields.get(column) is not None for column in judged)
+    preferences = tuple(preference(given, annotator) for given in fields.items("preferences"))
+    for given in preferences:
+        if given.over == name:
+            fields.refuse("preferences", name, "the id of another row")
+    return [Episode(name, task, chat.said(response), ((item,) if said else ()) + scores, preferences=preferences)]
+
+
+def preference(fields: Fields, annotator: str | None = None) -> Preference:
+    """One comparison with another episode; without a strength, a clear win."""
+    over = fields.label("over")
+    if over is None:
+        fields.refuse("over", None, "the id of the other row")
+    strength = fields.number("strength")
+    share = 1.0 if math.isnan(strength) else fields.marked("strength", strength, fields.own_scale() or (0.0, 1.0))[0]
+    return Preference(over or "", share, fields.text("text"), fields.label("annotator") or annotator)
+
+
+def _score(fields: Fields, source: str, annotator: str | None) -> Feedback:
+    value, scale = fields.mark("value", fields.own_scale())
+    if math.isnan(value) and not fields.faults:
+        fields.refuse("value", None, "a finite number", "Leave the item out where there is no score.")
+    name = fields.label("name") or "score"
+    return Feedback(source, fields.label("annotator") or annotator, name, value, scale=scale)
+
+
+def row_of(episode: Episode) -> dict[str, Any]:
+    """The canonical record of an episode of one turn; scores stand in [0, 1], those of `scores` on their own scale.
+
+    Raises ValueError for what a row cannot hold: several turns, several critiques or corrections, feedback on a turn.
+    """
+    items = episode.feedback
+    own = bool(items) and (
+        not _only_score(items[0]) or (items[0].name == "score" and (items[0].scale is None or len(items) == 1))
+    )  # else it is an item of `scores`
+    wrong = None
+    if len(episode.turns) != 1 or chat.message_of(episode.turns[0]).keys() != {"role", "content"}:
+        wrong = "turns of a dialogue, tool calls or sampled tokens"
+    elif any(item.step is not None for item in items):
+        wrong = "feedback on a turn"
+    elif not all(_only_score(item) and item.source == items[0].source for item in items[own:]):
+        wrong = f"{len(items)} feedback items with words or sources of their own"
+    elif own and items[0].annotator and not all(item.annotator for item in (*items[1:], *episode.preferences)):
+        wrong = "judgements of somebody and of nobody"
+    elif own and items[0].name != "score" and not math.isnan(items[0].score):
+        wrong = f"a score named {show(items[0].name)} beside words"
+    if wrong:
+        raise ValueError(f"episode {episode.id}: got {wrong}, which a row cannot hold; write an episode")
+    messages = episode.task.messages
+    alone = len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == "user"
+    row: dict[str, Any] = {
+        "id": episode.id,
+        "task": episode.task.key,
+        "response": episode.response,
+        "reference": episode.task.reference,
+        "prompt": messages[0]["content"] if alone and messages[0]["content"] else list(messages),
+    }
+    if own:
+        row |= {
+            "score": None if math.isnan(items[0].score) else items[0].score,
+            "critique": items[0].text,
+            "revision": items[0].revision,
+            "annotator": items[0].annotator,
+        }
+    row |= {
+        "source": items[0].source if items else None,
+        "scores": [score_of(item) for item in items[own:]] or None,
+        "preferences": [preference_of(item) for item in episode.preferences] or None,
+    }
+    notes = {name: value for name, value in episode.task.meta.items() if name not in COLUMNS}
+    return {name: row[name] for name in COLUMNS if row.get(name) is not None} | notes
+
+
+def _only_score(item: Feedback) -> bool:
+    return item.text is None and item.revision is None and not math.isnan(item.score)
+
+
+def mark_of(score: float, scale: Scale | None) -> dict[str, float]:
+    """A score on the scale that it came on, where that gives the same score back; else in [0, 1]."""
+    if scale is None:
+        return {"value": score}
+    low, high = scale
+    mark = low + score * (high - low)
+    for near in (float(round(mark)), mark, math.nextafter(mark, high), math.nextafter(mark, low)):
+        if low <= near <= high and (near - low) / (high - low) == score:
+            return {"value": near, "min": low, "max": high}
+    return {"value": score, "min": 0.0, "max": 1.0}
+
+
+def score_of(item: Feedback) -> dict[str, Any]:
+    """An item of `scores`."""
+    named = {"name": item.name, "annotator": item.annotator} | mark_of(item.score, item.scale)
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def preference_of(item: Preference) -> dict[str, Any]:
+    """An item of `preferences`."""
+    named = {"over": item.over, "strength": item.strength, "text": item.text, "annotator": item.annotator}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+ROWS = Format("rows", row_episodes, ("prompt", "response"), declared=True, quick=QUICK)

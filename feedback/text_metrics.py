@@ -1,0 +1,38 @@
+"""Traits of an answer that can be read off its text: how much it repeats itself, whether it mentions feedback."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+LENGTH = 4  # words of a phrase whose return is a repetition
+# Words by which an answer gives away feedback that its prompt does not mention.
+MENTION = re.compile(
+    r"(?<!\w)(feedback|critique|criticism|earlier answer|previous answer|(?:was|were) told)(?!\w)", re.I
+)
+SHARED = 6  # words in a row that answer and critique share and the prompt does not hold
+
+
+def repetition(text: str) -> float:
+    """Share of a text's 4-word phrases that it has used before, in [0, 1]; 0 where it has fewer than two."""
+    words = text.lower().split()
+    phrases = Counter(zip(*(words[start:] for start in range(LENGTH)), strict=False))
+    total = phrases.total()
+    return 1 - len(phrases) / total if total else 0.0
+
+
+def leaks(answer: str, prompt: str, critique: str | None) -> bool:
+    """Whether an answer speaks of feedback that only the teacher was shown.
+
+    It does when it mentions feedback where its prompt does not, or shares six words in a row with its critique that
+    the prompt does not hold. A critique may quote the answer; such a quote counts too, so a level above 0 at the start
+    is the base to compare with.
+    """
+    if MENTION.search(answer) and not MENTION.search(prompt):
+        return True
+    return bool((_phrases(answer) & _phrases(critique or "")) - _phrases(prompt))
+
+
+def _phrases(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return set(zip(*(words[start:] for start in range(SHARED)), strict=False))

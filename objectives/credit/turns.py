@@ -1,0 +1,193 @@
+"""Credits that know steps, tags and marks: they differ within a row, so they override `assign`."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from objectives import segments
+from objectives.credit.episode import Credit, GroupBaseline, GroupRelative, standardise
+from objectives.rewards.scores import Reward
+from objectives.types import Rollouts, parents, turns
+
+
+def named_step_score(rollouts: Rollouts, name: str) -> Float[Tensor, "S"]:
+    """The step score `name`; raises ValueError that lists the names present."""
+    if name not in rollouts.step_scores:
+        raise ValueError(
+            f"rollouts.step_scores: got {sorted(rollouts.step_scores)}, expected {name!r}. "
+            "Name a score that a critic gives per step."
+        )
+    return rollouts.step_scores[name]
+
+
+def turn_index(parent: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
+    """Place of each step within its row, from 0; steps are numbered in time order. -1 for a step without a row."""
+    order = parent.argsort(stable=True)
+    run = torch.arange(len(parent), device=parent.device)
+    sizes = segments.count(parent + 1, int(parent.max()) + 2) if len(parent) else parent
+    start = (sizes.cumsum(0) - sizes)[parent + 1] if len(parent) else parent
+    place = torch.empty_like(parent)
+    place[order] = run - start[order]
+    return place.where(parent >= 0, -1)
+
+
+@dataclass(frozen=True)
+class EpisodeReturn(Reward):
+    """Sum of a row's step scores (MS-GRPO, arXiv 2508.10839: every step then receives the whole return).
+
+    Steps without a score add nothing; a row none of whose steps has one is absent.
+    """
+
+    step_score: str = "reward"
+    """Name of the step score."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        values, parent = named_step_score(rollouts, self.step_score), parents(rollouts)
+        known = ~values.isnan() & (parent >= 0)
+        rows = len(rollouts.task)
+        summed = segments.total(values[known], parent[known], rows)
+        return summed.where(segments.count(parent[known], rows) > 0, torch.nan)
+
+
+@dataclass(frozen=True)
+class DiscountedTurns(GroupBaseline):
+    """Each step's discounted return from there on, compared with other rows of the task at the same turn.
+
+    G_t = r_t + gamma G_{t+1}; a missing step score counts as 0 unless all of the row's are missing.
+    Turns that only one row of a task reached have advantage 0.
+    """
+
+    gamma: float = 1.0
+    """Discount per turn."""
+    scale: Literal["std", "none"] = "std"
+    """Divide by the deviation of the compared returns, or only centre."""
+    step_score: str = "reward"
+    """Name of the step score."""
+    eps: float = 1e-6
+    """Added to the deviation."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return standardise(scores, task, self.scale, 0, self.eps)
+
+    def returns(self, rollouts: Rollouts) -> Float[Tensor, "S"]:
+        """G_t of each step."""
+        values, parent = named_step_score(rollouts, self.step_score), parents(rollouts)
+        place = turn_index(parent)
+        out = values.nan_to_num(0.0)
+        following = torch.zeros(len(rollouts.task), dtype=out.dtype, device=out.device)
+        for turn in range(int(place.max()) if len(place) else -1, -1, -1):
+            here = place == turn
+            out[here] = out[here] + self.gamma * following[parent[here]]
+            following[parent[here]] = out[here]
+        absent = EpisodeReturn(self.step_score)(rollouts).isnan()
+        return out.where((parent >= 0) & ~absent[parent], torch.nan)
+
+    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        parent = parents(rollouts)
+        place = turn_index(parent)
+        group = rollouts.task[parent] * (int(place.max()) + 1 if len(place) else 1) + place
+        values = self.returns(rollouts)
+        group = group.where(parent >= 0, 0)
+        return standardise(values, group, self.scale, 0, self.eps)[rollouts.step]
+
+
+@dataclass(frozen=True)
+class LastStep(Credit):
+    """A row's advantage on its last step alone, 0 on all before it: what a trainer does that knows only final answers.
+
+    The counterpart to giving each step the whole return (MS-GRPO, arXiv 2508.10839): same numbers, another place.
+    """
+
+    credit: Credit = GroupRelative()
+    """Whose advantages land there."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return self.credit(scores, task)
+
+    def check(self, task: Int[Tensor, "B"]) -> None:
+        self.credit.check(task)
+
+    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        return self.credit.rows(rollouts)
+
+    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        parent = parents(rollouts)
+        last = turn_index(parent) == turns(rollouts)[parent] - 1
+        return self.credit.assign(rollouts).where(last[rollouts.step], 0.0)
+
+
+@dataclass(frozen=True)
+class MetaReasoning(GroupBaseline):
+    """RLVMR (arXiv 2507.22844): outcome advantage of the row plus process advantage of the step.
+
+    The step's score is compared among steps of the same task and the same tag (planning, exploring, ...). The published
+    code compares outcomes over turns, so long episodes weigh more; here every row counts once.
+    """
+
+    outcome: float = 0.5
+    """Weight of the row's advantage; the paper's alpha (the published code uses 1)."""
+    process: float = 0.5
+    """Weight of the step's advantage; the paper's 1 - alpha (the published code uses 1)."""
+    step_score: str = "meta"
+    """Name of the step score."""
+    keep_lone: bool = True
+    """A step whose tag appears once in its task keeps its raw score, as published; else it has 0."""
+    ddof: int = 1
+    """0: population deviation; 1: sample deviation."""
+    eps: float = 1e-6
+    """Added to the deviation."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return standardise(scores, task, "std", self.ddof, self.eps)
+
+    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        if rollouts.tags is None:
+            raise ValueError("rollouts.tags: got None, expected [S]. Add a critic that tags each step.")
+        values, parent = named_step_score(rollouts, self.step_score), parents(rollouts)
+        known = ~values.isnan() & (parent >= 0)
+        kinds = int(rollouts.tags.max()) + 1 if len(rollouts.tags) else 1
+        group = (rollouts.task[parent] * kinds + rollouts.tags).where(known, 0)
+        process = standardise(values.where(known, torch.nan), group, "std", self.ddof, self.eps)
+        if self.keep_lone:
+            lone = segments.count(group[known], int(group.max()) + 1)[group] == 1
+            process = torch.where(lone & known, values, process)
+        return self.outcome * self.rows(rollouts)[rollouts.episode] + self.process * process[rollouts.step]
+
+
+@dataclass(frozen=True)
+class PlanAmplified(Credit):
+    """HICRA (arXiv 2509.03646): A + alpha |A| on planning tokens, A elsewhere; praise grows there and blame shrinks."""
+
+    credit: Credit = GroupRelative("none")
+    """Whose advantages are amplified."""
+    alpha: float = 0.2
+    """How much."""
+    mark: str = "planning"
+    """Mark of the planning tokens."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return self.credit(scores, task)
+
+    def check(self, task: Int[Tensor, "B"]) -> None:
+        self.credit.check(task)
+
+    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        return self.credit.rows(rollouts)
+
+    @property
+    def turnwise(self) -> Credit:
+        return self.credit
+
+    def spread(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        if self.mark not in rollouts.marks:
+            raise ValueError(
+                f"rollouts.marks: got {sorted(rollouts.marks)}, expected {self.mark!r}. Add what marks plans."
+            )
+        advantages = rollouts.advantages
+        return torch.where(rollouts.marks[self.mark], advantages + self.alpha * advantages.abs(), advantages)
+
+    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        return self.spread(replace(rollouts, advantages=self.credit.assign(rollouts)))

@@ -1,0 +1,80 @@
+"""Gates on how a token's advantage moves with its log-prob: what drives entropy down (arXiv 2505.22617)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from objectives.gates.rows import Gate
+from objectives.types import Rollouts
+
+
+def log_probs_before(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
+    """`rollouts.old`; raises ValueError where it is missing."""
+    if rollouts.old is None:
+        raise ValueError(
+            f"rollouts.old: got None, expected [N] log-probs; {type(asker).__name__} reads them before the forward "
+            "pass. Keep the rollout's log-probs (several updates per rollout do)."
+        )
+    return rollouts.old
+
+
+def covariance(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
+    """(A - mean A)(log p - mean log p) on the acted tokens of this rank's step, -inf elsewhere (arXiv 2505.22617).
+
+    The log-probs are those at generation, so that the choice does not depend on how the step is cut.
+    """
+    acted = rollouts.marks["acted"]
+    out = torch.full_like(rollouts.advantages, -torch.inf)
+    advantages, log_probs = rollouts.advantages[acted], log_probs_before(rollouts, asker)[acted]
+    out[acted] = ((advantages - advantages.mean()) * (log_probs - log_probs.mean())).to(out.dtype)
+    return out
+
+
+class Covariance(Gate):
+    """A gate on the covariance."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"old"})
+
+
+@dataclass(frozen=True)
+class ClipCov(Covariance):
+    """Silences a random few of the tokens whose covariance would collapse entropy most (arXiv 2505.22617)."""
+
+    fraction: float = 2e-4
+    """Share of the acted tokens that is silenced, at least one where any is eligible."""
+    low: float = 1.0
+    """A token is eligible above this covariance."""
+    high: float = 5.0
+    """A token is eligible below this covariance."""
+    seed: int = 0
+    """Seed of the choice; it also differs by optimiser step."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        values = covariance(rollouts, self)
+        eligible = ((values > self.low) & (values < self.high)).nonzero()[:, 0]
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + rollouts.update)
+        few = max(1, int(self.fraction * int(rollouts.marks["acted"].sum())))
+        chosen = eligible[torch.randperm(len(eligible), generator=random)[:few].to(eligible.device)]
+        factor = torch.ones_like(rollouts.advantages)
+        factor[chosen] = 0.0
+        return factor
+
+
+@dataclass(frozen=True)
+class TopCovariance(Covariance):
+    """Only the tokens of greatest covariance; with `StayNear` this is KL-Cov (arXiv 2505.22617)."""
+
+    fraction: float = 2e-4
+    """Share of the acted tokens that is kept, at least one."""
+
+    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        values = covariance(rollouts, self)
+        acted = int(rollouts.marks["acted"].sum())
+        few = min(acted, max(1, int(self.fraction * acted)))
+        factor = torch.zeros_like(rollouts.advantages)
+        factor[values.topk(few).indices] = 1.0
+        return factor

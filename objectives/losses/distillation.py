@@ -1,0 +1,139 @@
+"""Directive losses: distillation from a teacher that read a hint, and imitation of shown tokens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from objectives.divergence import LOG_RATIO_BOUND, coarsen, floored, renormalise, reverse_kl
+from objectives.losses.heed import Heed, assemble, best_hint
+from objectives.losses.term import Term, aligned, listened, weighted
+from objectives.types import Loss, Rollouts
+from objectives.vocabulary.closed import CLOSED
+from objectives.vocabulary.token_log_probs import Scored
+
+
+@dataclass(frozen=True)
+class Distill(Term):
+    """Divergence between student and teacher on the student's own tokens, over the whole vocabulary or a top-k support.
+
+    The support is chosen without gradient. Without the tail both sides are renormalised on the support (SDPO, arXiv
+    2601.20802; OpenClaw-RL, arXiv 2603.10165).
+    """
+
+    stream: str = "taught"
+    """Which mark selects this term's tokens."""
+    divergence: Callable = reverse_kl
+    """reverse_kl, forward_kl, js, or any function of (student, teacher) log-probs [n, K] -> [n]."""
+    k: int | None = 64
+    """Outcomes listed per token; null: the whole vocabulary."""
+    support: Literal["teacher", "student"] = "teacher"
+    """Whose likeliest k outcomes are listed."""
+    tail: bool = True
+    """Merge the unlisted outcomes into one more; else renormalise on the listed."""
+    teacher: str = "teacher"
+    """Name of the model that teaches."""
+    importance: float | None = None
+    """Weighs each token with its ratio pi / old, without gradient and at most this; null: no weighing."""
+    heed: Heed | None = None
+    """How much to heed the teacher on each token; null: always fully."""
+
+    def __post_init__(self) -> None:
+        least = 1 if self.tail else 2
+        if self.k is not None and self.k < least:
+            raise ValueError(
+                f"Distill.k: got {self.k} with tail={self.tail}, expected at least {least} or null. "
+                "One renormalised outcome has probability 1 under both models: the loss would be 0."
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher})
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        """Metrics: teacher_gain (teacher minus student log-prob of the sampled token), tail_mass, floored."""
+        pair = aligned(student, self.chosen(student, others, rollouts), rollouts, name, self.teacher)
+        if pair is None:
+            zero = student.nothing
+            return Loss(zero, dict.fromkeys(("teacher_gain", "tail_mass", "floored"), zero.detach()))
+        mine, theirs = pair
+        losses, mass, low = self.full(mine, theirs) if self.k is None else self.listed(mine, theirs)
+        losses = losses * self.factor(mine, theirs, rollouts)
+        gain = theirs.log_probs - mine.log_probs.detach()
+        mean = {"teacher_gain": gain, "tail_mass": mass, "floored": low.to(mass.dtype)}
+        metrics = {key: weighted(value, rollouts, name, mine.index) for key, value in mean.items()}
+        return Loss(weighted(losses, rollouts, name, mine.index), metrics)
+
+    def chosen(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> dict[str, Scored]:
+        """The models that may teach here."""
+        return others
+
+    def factor(self, mine: Scored, theirs: Scored, rollouts: Rollouts) -> Tensor:
+        """Importance times heed [n], without gradient."""
+        factor = torch.ones_like(mine.log_probs.detach())
+        if self.importance is not None and rollouts.old is not None:
+            ratio = (mine.log_probs.detach() - rollouts.old[mine.index]).clamp(max=LOG_RATIO_BOUND).exp()
+            factor = ratio.clamp(max=self.importance).to(factor.dtype)
+        return factor if self.heed is None else factor * self.heed(mine, theirs).to(factor.dtype)
+
+    def listed(self, mine: Scored, theirs: Scored) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, teacher's unlisted mass and floored flags, each [n], on a top-k support."""
+        # The teacher's own top-k comes with its normaliser in one pass over V.
+        ids, teacher = theirs.topk(self.k) if self.support == "teacher" else (None, None)
+        if ids is None:
+            ids, student = mine.topk(self.k)
+            teacher = theirs.at(ids)
+        else:
+            student = mine.at(ids)
+        mass = (1 - teacher.exp().sum(-1)).clamp(min=0)
+        low = floored(teacher)
+        if ids.shape[1] == mine.vocabulary:
+            return self.divergence(student, teacher), mass, low
+        merge = coarsen if self.tail else renormalise
+        return self.divergence(merge(student), merge(teacher)), mass, low
+
+    def full(self, mine: Scored, theirs: Scored) -> tuple[Tensor, Tensor, Tensor]:
+        """The same over the whole vocabulary, folded over chunks of tokens."""
+
+        def both(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+            return self.divergence(student, teacher), floored(teacher)
+
+        closed = CLOSED.get(self.divergence)
+        losses, low = mine.fold_many(both, theirs) if closed is None else mine.fold_part(closed, theirs)
+        return losses, torch.zeros_like(losses.detach()), low
+
+
+@dataclass(frozen=True)
+class DistillBestHint(Distill):
+    """`Distill` from whichever hint fits each row: the one whose top-k supports overlap most with the student's."""
+
+    hints: list[str] = field(default_factory=list)
+    """Names of further models beside `teacher`, each the same model under another hint."""
+    overlap: int = 4
+    """Outcomes compared per token."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher, *self.hints})
+
+    def chosen(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> dict[str, Scored]:
+        teachers = [others[name] for name in (self.teacher, *self.hints) if name in others and len(others[name])]
+        if not teachers:
+            return others
+        choice = best_hint(student, teachers, rollouts.episode, len(rollouts.task), self.overlap)
+        return others | {self.teacher: assemble(teachers, choice, rollouts.episode)}
+
+
+@dataclass(frozen=True)
+class Imitate(Term):
+    """-log pi of shown tokens: cross-entropy on revisions, with the weights of their rows."""
+
+    stream: str = "shown"
+    """Which mark selects this term's tokens."""
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        if not len(listened(student, rollouts, name)):
+            return Loss(student.nothing)
+        return Loss(weighted(-student.log_probs, rollouts, name))

@@ -1,0 +1,143 @@
+"""Policy-gradient losses: ratio x surrogate x reduction.
+
+Loss per token, to descend: -A times a function of the ratio rho = pi / pi_old. Worked forms: GRPO (arXiv 2402.03300),
+DAPO (2503.14476), Dr.GRPO (2503.20783), GSPO (2507.18071), CISPO (2506.13585).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from objectives import segments
+from objectives.divergence import LOG_RATIO_BOUND
+from objectives.losses.term import Term, listened, weighted
+from objectives.losses.trust import Moved, Trust
+from objectives.types import Loss, Rollouts
+from objectives.vocabulary.token_log_probs import Scored
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Bounds that a surrogate may use."""
+
+    low: float
+    """rho is held above 1 - low."""
+    high: float
+    """rho is held below 1 + high."""
+    dual: float | None = None
+    """A blamed token's loss stays below this many |A|."""
+
+
+def token_ratio(log_ratio: Float[Tensor, "n"], row: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """log rho of each token by itself."""
+    return log_ratio
+
+
+def sequence_ratio(log_ratio: Float[Tensor, "n"], row: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """log of the product of rho over the row, on each of its tokens."""
+    return segments.total(log_ratio, row, int(row.max()) + 1)[row]
+
+
+def geometric_ratio(log_ratio: Float[Tensor, "n"], row: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """log of the geometric mean of rho over the row, on each of its tokens (GSPO, arXiv 2507.18071)."""
+    return segments.mean(log_ratio, row, int(row.max()) + 1)[row]
+
+
+def clipped(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
+    """-min(rho A, clip(rho, 1 - low, 1 + high) A) (PPO; separate bounds: DAPO, arXiv 2503.14476).
+
+    With a dual clip the loss of a blamed token is at most dual |A| (arXiv 1912.09729).
+    """
+    held = ratio.clamp(1 - clip.low, 1 + clip.high)
+    ratio = ratio if clip.dual is None else ratio.clamp(max=clip.dual)
+    return -torch.minimum(ratio * advantages, held * advantages)
+
+
+def plain(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
+    """-rho A, without bounds; on-policy its gradient is REINFORCE's."""
+    return -ratio * advantages
+
+
+def cispo(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
+    """-sg(min(rho, 1 + high)) A log pi: no token loses its gradient (CISPO, arXiv 2506.13585)."""
+    return -ratio.detach().clamp(max=1 + clip.high) * advantages * log_probs
+
+
+@dataclass(frozen=True)
+class PolicyGradient(Term):
+    """Policy gradient on the sampled tokens, with the advantages that the credit assigned."""
+
+    clip_low: float = 0.2
+    """The ratio is clipped at 1 - clip_low."""
+    clip_high: float = 0.28
+    """The ratio is clipped at 1 + clip_high."""
+    truncate: float | None = None
+    """Greatest ratio a token weighs with, its gradient kept: bounds the variance on replayed rows."""
+    ratio: Callable = token_ratio
+    """token_ratio, sequence_ratio or geometric_ratio."""
+    surrogate: Callable = clipped
+    """clipped, plain or cispo."""
+    dual_clip: float | None = None
+    """Bound on a blamed token's loss in |A|, for `clipped`; above 1 + clip_high (verl: 3)."""
+    trust: Trust | None = None
+    """Which tokens still teach once the policy has moved; null: all."""
+
+    def signal(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        """The advantages of the tokens at `rows`, without gradient."""
+        return rollouts.advantages[rows]
+
+    def measures(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> dict[str, Tensor]:
+        """Further values [n] whose weighted means are reported."""
+        return {}
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        """Metrics: clip_fraction, approx_kl = E[rho - 1 - log rho], and the range of rho with 1 included."""
+        if not len(listened(student, rollouts, name)):
+            rows = rollouts.episode[:0]
+            none = student.nothing.detach().expand(0)
+            return Loss(
+                student.nothing,
+                self._metrics(none, none, rollouts, name, rows) | self._means(student, others, rollouts, name, rows),
+            )
+        # A row's mean ratio runs over all tokens it acted, also those a gate silenced.
+        rows = self.mark(rollouts).nonzero()[:, 0]
+        row = rollouts.episode[rows]
+        log_probs = student.log_probs[rows]
+        old = log_probs.detach() if rollouts.old is None else rollouts.old[rows]
+        log_ratio = self.ratio(log_probs - old, row).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+        ratio = log_ratio.exp()
+        if self.truncate is not None:
+            ratio = ratio * (self.truncate / ratio.detach()).clamp(max=1.0)
+        advantages = self.signal(student, others, rollouts, rows)
+        losses = self.surrogate(ratio, advantages, log_probs, Clip(self.clip_low, self.clip_high, self.dual_clip))
+        if self.trust is not None:
+            losses = losses.where(self.trust(Moved((log_probs - old).detach(), old, advantages, row)), 0.0)
+        return Loss(
+            weighted(losses, rollouts, name, rows),
+            self._metrics(log_ratio.detach(), advantages, rollouts, name, rows)
+            | self._means(student, others, rollouts, name, rows),
+        )
+
+    def _means(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str, rows: Tensor
+    ) -> dict[str, Tensor]:
+        found = self.measures(student, others, rollouts, rows)
+        return {key: weighted(value, rollouts, name, rows) for key, value in found.items()}
+
+    def _metrics(self, log_ratio: Tensor, advantages: Tensor, rollouts: Rollouts, name: str, rows: Tensor) -> dict:
+        ratio = log_ratio.exp()
+        out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
+        heard = torch.cat([ratio[rollouts.weights[name][rows] != 0], ratio.new_ones(1)])
+        return {
+            "clip_fraction": weighted(out.to(ratio.dtype), rollouts, name, rows),
+            "approx_kl": weighted(ratio - 1 - log_ratio, rollouts, name, rows),
+            "ratio_min": heard.min(),
+            "ratio_max": heard.max(),
+        }

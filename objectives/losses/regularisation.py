@@ -1,0 +1,87 @@
+"""Regularisers: what keeps the policy near a reference or near itself, and its entropy up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, floor, k1, k2
+from objectives.losses.term import Term, aligned, listened, weighted
+from objectives.types import Loss, Rollouts
+from objectives.vocabulary.token_log_probs import Scored
+
+
+def absolute(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """|log ratio|, the penalty of KL-Cov (arXiv 2505.22617)."""
+    return log_ratio.abs()
+
+
+@dataclass(frozen=True)
+class ReferenceKL(Term):
+    """KL(pi || pi_ref) from the sampled tokens; give it a coefficient.
+
+    Right gradients (arXiv 2510.01555): k2 alone on-policy; k2 with `detached` off-policy, which is also k1 inside the
+    reward; k1 or k3 with `through` on and off policy. k3 alone is GRPO's: unbiased as a value, but its gradient is
+    that of the opposite KL. k1 alone has no expected gradient and is refused.
+    """
+
+    estimator: Callable = k2
+    """k1, k2 or k3."""
+    reference: str = "reference"
+    """Name of the model that the policy stays near."""
+    importance: Literal["none", "detached", "through"] = "none"
+    """Multiply by pi / old: not, without its gradient, or with it."""
+
+    def __post_init__(self) -> None:
+        if self.estimator is k1 and self.importance != "through":
+            raise ValueError(
+                f"ReferenceKL.importance: got {self.importance!r} with k1, expected 'through': the gradient of log pi "
+                "alone averages to 0. Use k2, or importance: through."
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.reference})
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        """Metrics: kl_reference (mean estimate, without importance), floored (share of reference log-probs)."""
+        pair = aligned(student, others, rollouts, name, self.reference)
+        if pair is None:
+            return Loss(student.nothing, dict.fromkeys(("kl_reference", "floored"), student.nothing.detach()))
+        mine, theirs = pair
+        values = self.estimator(mine.log_probs - floor(theirs.log_probs))
+        measured = {"kl_reference": values.detach(), "floored": (theirs.log_probs < LOG_FLOOR).to(values.dtype)}
+        metrics = {key: weighted(value, rollouts, name, mine.index) for key, value in measured.items()}
+        if self.importance != "none":
+            old = mine.log_probs.detach() if rollouts.old is None else rollouts.old[mine.index]
+            ratio = (mine.log_probs - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+            values = values * (ratio if self.importance == "through" else ratio.detach())
+        return Loss(weighted(values, rollouts, name, mine.index), metrics)
+
+
+@dataclass(frozen=True)
+class StayNear(Term):
+    """A penalty on log(pi / old), which bounds the step within one rollout; exactly on-policy its value is 0."""
+
+    estimator: Callable = k2
+    """k2 or absolute."""
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        if not len(listened(student, rollouts, name)):
+            return Loss(student.nothing)
+        old = student.log_probs.detach() if rollouts.old is None else rollouts.old
+        return Loss(weighted(self.estimator(student.log_probs - old), rollouts, name))
+
+
+@dataclass(frozen=True)
+class EntropyBonus(Term):
+    """Minus the entropy of the next-token distribution, so that descending explores; folded over chunks."""
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        wanted = listened(student, rollouts, name)
+        if not len(wanted):
+            return Loss(student.nothing)
+        values = student.select(wanted).fold(lambda log_probs: (log_probs.exp() * log_probs).sum(-1))
+        return Loss(weighted(values, rollouts, name, wanted))

@@ -1,0 +1,158 @@
+"""Policy gradients whose advantages a teacher shapes, token by token."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, floor
+from objectives.losses.policy_gradient import Clip, PolicyGradient, clipped
+from objectives.losses.term import Term, aligned, weighted
+from objectives.types import Loss, Rollouts
+from objectives.vocabulary.token_log_probs import Scored
+
+
+def teacher_gain(
+    student: Scored, teacher: Scored | None, base: Float[Tensor, "N"], rows: Int[Tensor, "n"]
+) -> Float[Tensor, "n"]:
+    """log T - base of the sampled tokens at `rows`, log T floored; 0, which teaches nothing, where T did not score.
+
+    A missing teacher log-prob must not stand as log-prob 0: it would praise the student's unlikeliest tokens.
+    """
+    gain = torch.zeros_like(student.log_probs.detach())
+    if teacher is not None and len(teacher):
+        gain[teacher.index] = (floor(teacher.log_probs) - base[teacher.index]).to(gain.dtype)
+    return gain[rows]
+
+
+@dataclass(frozen=True)
+class Directed(PolicyGradient):
+    """A policy gradient that asks a teacher. Metrics beside its own: teacher_gain, floored."""
+
+    teacher: str = "teacher"
+    """Name of the model that teaches."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher})
+
+    @abstractmethod
+    def signal(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]: ...
+
+    def measures(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> dict[str, Tensor]:
+        if not len(rows):
+            return dict.fromkeys(("teacher_gain", "floored"), student.nothing.detach().expand(0))
+        own, teacher = student.log_probs.detach(), others.get(self.teacher)
+        low = torch.zeros_like(own)
+        if teacher is not None:
+            low[teacher.index] = (teacher.log_probs < LOG_FLOOR).to(low.dtype)
+        return {"teacher_gain": teacher_gain(student, teacher, own, rows), "floored": low[rows]}
+
+
+@dataclass(frozen=True)
+class OnPolicyDistill(Directed):
+    """A = reward_weight * advantage + teacher_weight * clip(log T - log old) (OpenClaw-RL, arXiv 2603.10165).
+
+    With reward_weight 0 its expected on-policy gradient is that of the reverse KL; with both it is one surrogate under
+    one clip, which two terms in a mix are not. Tokens that no teacher scored keep the reward's part.
+    """
+
+    stream: str = "taught"
+    """Which mark selects this term's tokens; `acted` where the reward speaks too."""
+    reward_weight: float = 0.0
+    """Weight of the credit's advantage."""
+    teacher_weight: float = 1.0
+    """Weight of the teacher's advantage."""
+    bound: float | None = None
+    """The teacher's advantage is held within +-bound [nats]; null: unbounded."""
+
+    def signal(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        base = student.log_probs.detach() if rollouts.old is None else rollouts.old
+        gain = teacher_gain(student, others.get(self.teacher), base, rows)
+        gain = gain if self.bound is None else gain.clamp(-self.bound, self.bound)
+        # A row without a score may carry any advantage; it must not reach a sum that gives it no weight.
+        reward = self.reward_weight * rollouts.advantages[rows] if self.reward_weight else 0.0
+        return reward + self.teacher_weight * gain
+
+
+@dataclass(frozen=True)
+class TeacherScaled(Directed):
+    """The reward fixes the sign, the teacher's ratio only the size: A * clip((T/S)^sign(A), 1 - bound, 1 + bound).
+
+    RLSD (arXiv 2604.03128) in our reading: praise grows where the hinted teacher likes the token more than the student
+    does, blame grows where it likes it less; S is the current policy, held constant. Untaught tokens keep A.
+    """
+
+    bound: float = 0.2
+    """Greatest change of an advantage's size, as a share."""
+
+    def signal(
+        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        advantages = rollouts.advantages[rows]
+        gain = teacher_gain(student, others.get(self.teacher), student.log_probs.detach(), rows)
+        return advantages * (advantages.sign() * gain).exp().clamp(1 - self.bound, 1 + self.bound).to(advantages.dtype)
+
+
+@dataclass(frozen=True)
+class OutcomeDistill(Term):
+    """On-policy distillation over the k outcomes that the acting policy held likeliest, not only the sampled one: each
+    outcome v has advantage A_v = w_v clip(log T(v) - log old(v)), w = softmax of log old over the k, and enters the
+    clipped surrogate with its ratio under the whole vocabulary; summed over v (OpenClaw-RL v2, arXiv 2603.10165 v2).
+
+    Without `rollouts.listed` the student is the acting policy itself: ratios are 1 and only their gradient acts.
+    """
+
+    stream: str = "taught"
+    """Which mark selects this term's tokens."""
+    k: int = 4
+    """Outcomes per token, where the rollouts do not list them."""
+    bound: float = 1.0
+    """A teacher's advantage is held within +-bound [nats]."""
+    clip_low: float = 0.2
+    """A ratio is clipped at 1 - clip_low."""
+    clip_high: float = 0.28
+    """A ratio is clipped at 1 + clip_high."""
+    teacher: str = "teacher"
+    """Name of the model that teaches."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.teacher})
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return self.gate.reads | {"listed"}
+
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        """Metrics: teacher_gain of the sampled token, listed_mass (what the k hold of old), clip_fraction of outcomes."""
+        pair = aligned(student, others, rollouts, name, self.teacher)
+        if pair is None:
+            zero = student.nothing
+            return Loss(zero, dict.fromkeys(("teacher_gain", "listed_mass", "clip_fraction"), zero.detach()))
+        mine, theirs = pair
+        if rollouts.listed is None:
+            ids, now = mine.topk(self.k)
+            old = now.detach()
+        else:
+            ids, old = rollouts.listed[mine.index], rollouts.listed_old[mine.index]
+            now = mine.at(ids)
+        advantages = old.softmax(-1) * (floor(theirs.at(ids)).detach() - old).clamp(-self.bound, self.bound)
+        ratio = (now - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+        losses = clipped(ratio, advantages, now, Clip(self.clip_low, self.clip_high)).sum(-1)
+        out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
+        means = {
+            "teacher_gain": theirs.log_probs - mine.log_probs.detach(),
+            "listed_mass": old.exp().sum(-1),
+            "clip_fraction": out.to(ratio.dtype).mean(-1),
+        }
+        metrics = {key: weighted(value.detach(), rollouts, name, mine.index) for key, value in means.items()}
+        return Loss(weighted(losses, rollouts, name, mine.index), metrics)

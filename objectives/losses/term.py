@@ -1,0 +1,113 @@
+"""`Term`: one stream of a loss, with its own weights and its own denominator."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from objectives.gates.rows import All, Gate
+from objectives.reductions import Reduction, TokenMean
+from objectives.types import Loss, Rollouts
+from objectives.vocabulary.token_log_probs import Scored
+
+
+@dataclass(frozen=True)
+class Term(ABC):
+    """A loss per token, summed with weights that were fixed for the whole optimiser step.
+
+    A row's weights and the term's denominator come from `weigh` and `denominator` on the whole step, so cutting the
+    step into micro-batches or over ranks changes nothing.
+    """
+
+    stream: str = "acted"
+    """Which mark selects this term's tokens."""
+    gate: Gate = All()
+    """Which rows and tokens among them it listens to."""
+    reduction: Reduction = TokenMean()
+    """How its tokens add up to one number."""
+    keep_silenced: bool = False
+    """Tokens that the gate silences stay in the denominator."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the other models this term asks."""
+        return frozenset()
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What this term asks of the rollouts that not every batch has: `old`, `engine`, `listed`."""
+        return self.gate.reads
+
+    def weigh(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        """Weights of the whole optimiser step: stream, gate and reduction; zero outside the stream."""
+        mark = self.mark(rollouts)
+        gated = self.gate(rollouts).where(mark, 0.0)
+        return gated * self.reduction(mark if self.keep_silenced else gated != 0, rollouts)
+
+    def denominator(self, rollouts: Rollouts, weights: Float[Tensor, "N"]) -> Float[Tensor, ""]:
+        """This rank's share of the denominator: it counts tokens, so a gate's factor makes a token louder or quieter,
+        and the others stay as they are."""
+        counted = self.mark(rollouts) if self.keep_silenced else weights != 0
+        return self.reduction.denominator(self.reduction(counted, rollouts).where(counted, 0.0), rollouts)
+
+    @abstractmethod
+    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+        """Sum of weight times loss over a micro-batch, over the whole step's denominator."""
+
+    def mark(self, rollouts: Rollouts) -> Tensor:
+        """The stream's mark [N]; raises ValueError that lists the marks present."""
+        if self.stream not in rollouts.marks:
+            raise ValueError(
+                f"{type(self).__name__}.stream: got {self.stream!r}, expected one of {sorted(rollouts.marks)}. "
+                "Name a mark that the batch carries."
+            )
+        return rollouts.marks[self.stream]
+
+
+def weighted(
+    values: Float[Tensor, "n"], rollouts: Rollouts, name: str, index: Int[Tensor, "n"] | None = None
+) -> Float[Tensor, ""]:
+    """Sum of weight times value over the term's denominator; `index` says which tokens the values belong to.
+
+    Tokens of weight zero are dropped, not multiplied: 0 times NaN would be NaN. Nothing left is an exact zero.
+    """
+    weights = rollouts.weights[name] if index is None else rollouts.weights[name][index]
+    keep = weights != 0
+    total = rollouts.totals[name]
+    summed = (weights[keep].to(values.dtype) * values[keep]).sum()
+    return summed / total if total else summed
+
+
+def listened(student: Scored, rollouts: Rollouts, name: str) -> Int[Tensor, "n"]:
+    """Positions of the tokens on which term `name` has weight; checks that the student scored the whole micro-batch."""
+    if len(student) != len(rollouts.advantages):
+        raise ValueError(
+            f"student: got {len(student)} scored tokens, expected the micro-batch's {len(rollouts.advantages)}. "
+            "Score every target token with the student."
+        )
+    return rollouts.weights[name].nonzero()[:, 0]
+
+
+def aligned(
+    student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str, other: str
+) -> tuple[Scored, Scored] | None:
+    """Student and `others[other]` on the tokens where term `name` has weight; None where there are none.
+
+    Raises ValueError when the term has weight on a token that the other model did not score.
+    """
+    wanted = listened(student, rollouts, name)
+    if not len(wanted):
+        return None
+    place = torch.full((len(student),), -1, dtype=torch.long, device=wanted.device)
+    if other in others:
+        place[others[other].index] = torch.arange(len(others[other]), device=wanted.device)
+    place = place[wanted]
+    missing = int((place < 0).sum())
+    if missing:
+        raise ValueError(
+            f"others[{other!r}]: got no score for {missing} of {len(wanted)} tokens on which term {name!r} has "
+            f"weight, expected all (present: {sorted(others)}). Add that model, or clear these tokens' mark."
+        )
+    return student.select(wanted), others[other].select(place)

@@ -1,0 +1,95 @@
+"""One optimiser step is cut by tokens; the cut changes memory, never the gradient."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fdt.data.batch import View
+from fdt.data.microbatch import cut, cut_rows
+from fdt.data.packing import groups, pack
+from tests.helpers.batches import batch, gradient, learner, shake
+from tests.helpers.tiny import tokenizer
+
+
+def read(part) -> int:
+    """Tokens that the models read for one micro-batch, padding included."""
+    student = part.student
+    packed = len(groups(student)) < len(student.lengths)
+    tokens = pack(student).tokens.numel() if packed else student.tokens.numel()
+    return tokens + (part.teacher.tokens.numel() if part.teacher is not None else 0)
+
+
+@pytest.fixture(scope="module")
+def step():
+    return batch(tokenizer(), tasks=6, each=4)
+
+
+@pytest.mark.parametrize("budget", [1, 100, 300, 1000, 10**6])
+def test_a_cut_covers_each_row_once(step, budget):
+    rows = [row for part in cut_rows(step, budget) for row in part]
+    assert sorted(rows) == list(range(len(step.student.lengths)))
+    parts = cut(step, budget)
+    assert sum(len(part.rollouts.advantages) for part in parts) == len(step.rollouts.advantages)
+    assert sum(0 if part.teacher is None else len(part.taught_rows) for part in parts) == len(step.taught_rows)
+    assert [e.id for part in parts for e in part.episodes] == [step.episodes[row].id for row in rows]
+
+
+@pytest.mark.parametrize("budget", [150, 300, 1000])
+def test_the_budget_is_respected(step, budget):
+    for part in cut(step, budget):
+        assert read(part) <= budget or len(part.student.lengths) == 1
+
+
+def test_the_budget_counts_padding():
+    lengths = [2, 2, 2, 100]
+    view = View.of([([3 + n], [9] * (size - 1)) for n, size in enumerate(lengths)])
+    step = batch(tokenizer(), tasks=2, each=2)
+    bare = replace(step, student=view, teacher=None, taught_rows=None, episodes=())
+    for rows in cut_rows(bare, 106):
+        assert len(rows) * max(lengths[row] for row in rows) <= 106
+
+
+def test_a_large_budget_is_one_micro_batch_and_a_small_one_is_a_row_each(step):
+    assert len(cut_rows(step, 10**6)) == 1
+    assert len(cut_rows(step, 1)) == len(step.student.lengths)
+
+
+def test_parts_keep_their_tokens(step):
+    for part in cut(step, 300):
+        for new, old in enumerate(part.rollouts.episode.unique_consecutive().tolist()):
+            assert (
+                part.student.tokens[new][part.student.target[new]].tolist()
+                == step.student.tokens[old][step.student.target[old]].tolist()
+            )
+            assert part.rollouts.task[old] == step.rollouts.task[old]
+        if part.teacher is not None:
+            mine = part.student.tokens[part.student.target][part.taught_tokens]
+            assert torch.equal(mine, part.teacher.tokens[part.teacher.target])
+
+
+@pytest.mark.parametrize("lora", [None, "adapters"])
+@pytest.mark.parametrize("behaviour", ["policy", "start"])
+def test_many_micro_batches_have_the_gradient_of_one(tiny_model, lora, behaviour):
+    changes = {"lora": None} if lora is None else {}
+    made = learner(tiny_model, **changes)
+    shake(made.policy)
+    step = replace(batch(made.policy.tokenizer), behaviour=behaviour)
+    whole, loss, one = gradient(made, step, 10**6)
+    assert one == 1 and whole.norm() > 0
+    for budget in (1, 300):
+        found, value, count = gradient(made, step, budget)
+        assert count > 1
+        assert (found - whole).norm() / whole.norm() < 1e-5
+        assert value == pytest.approx(loss, rel=1e-5)
+
+
+def test_recomputed_activations_have_the_same_gradient(tiny_model):
+    found = []
+    for checkpointing in (False, True):
+        made = learner(tiny_model, checkpointing=checkpointing)
+        made.policy.train()
+        torch.manual_seed(1)
+        shake(made.policy)
+        found.append(gradient(made, batch(made.policy.tokenizer), 300)[0])
+    assert (found[0] - found[1]).norm() / found[0].norm() < 1e-6

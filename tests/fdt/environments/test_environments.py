@@ -1,0 +1,364 @@
+"""Environments: what they deal, what they answer, and what their sandbox lets nobody do."""
+
+import ast
+import json
+import random
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from fdt.data.tool_calls import read_calls, written
+from fdt.environments import SPLITS, EnvironmentFault, SingleTurn, base, jail, sandbox
+from fdt.environments.arena import TextArena
+from fdt.environments.arithmetic import calculated
+from fdt.environments.corpus import world
+from fdt.environments.frozenlake import FrozenLake, distances, goal_only, moved, picture
+from fdt.environments.reasoning import ReasoningGym
+from fdt.environments.retry import RetryWithCritique
+from fdt.environments.sandbox import Bounds, enclosable, run_python
+from fdt.environments.search import Search, normalised
+from fdt.environments.tools import Calculator, Python, Tools
+from fdt.errors import UserError
+from feedback.graders import NumberMatch
+from feedback.types import Task, Turn
+from tests.helpers.runs import ROOT
+
+SUM = Task("s", ({"role": "user", "content": "2+3?"},), "5")
+
+
+def said(text: str) -> Turn:
+    return Turn("assistant", text)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [FrozenLake(), Search(), TextArena(), ReasoningGym(dataset="chain_sum")],
+    ids=lambda made: type(made).__name__,
+)
+def test_tasks_repeat_and_splits_are_disjoint(made):
+    dealt = {split: made.tasks(split, 8, 3) for split in SPLITS}
+    keys = {split: [task.key for task in tasks] for split, tasks in dealt.items()}
+    assert all(len(own) == len(set(own)) == 8 for own in keys.values())
+    assert made.tasks("train", 8, 3) == dealt["train"] and made.tasks("train", 8, 4) != dealt["train"]
+    # Other seeds deal no training task to those who measure.
+    others = {task.key for seed in (4, 5) for split in ("heldout", "test") for task in made.tasks(split, 8, seed)}
+    assert not set(keys["train"]) & (others | set(keys["heldout"]) | set(keys["test"]))
+    with pytest.raises(UserError, match="split"):
+        made.tasks("dev", 1, 0)
+
+
+def test_frozen_lake_by_hand():
+    lake = FrozenLake()
+    task = Task("l", ({"role": "user", "content": "x"},), meta={"map": "SFFF\nFHFH\nFFFH\nHFFG"})
+    session = lake.start(task, 0)
+    assert distances(["SFFF", "FHFH", "FFFH", "HFFG"])[0] == 6  # down, down, right, down, right, right
+    worth, words = [], []
+    for move in ("Down!", "I stay", "left", "down", "go RIGHT", "down", "right", "right"):
+        reply = session.reply(said(move))
+        worth.append(reply.feedback[0].score)
+        words.append(reply.feedback[0].text)
+    assert worth == pytest.approx([1 / 6, 0, 0, 1 / 6, 1 / 6, 1 / 6, 1 / 6, 1 / 6]) and reply.done
+    assert words[1].startswith("There is no move") and "edge" in words[2] and words[3:] == [None] * 5
+    assert (reply.feedback[-1].name, reply.feedback[-1].score, reply.feedback[-1].step) == ("success", 1.0, None)
+    assert [item.step for item in reply.feedback] == [7, None]
+    session.close()
+
+
+def test_a_hole_ends_the_walk_and_going_back_earns_nothing():
+    task = Task("l", ({"role": "user", "content": "x"},), meta={"map": "SFFF\nFHFH\nFFFH\nHFFG"})
+    session = FrozenLake(reward=goal_only).start(task, 0)
+    assert session.reply(said("right")).feedback[0].score == 0.0
+    fallen = session.reply(said("down"))
+    assert fallen.done and "hole" in fallen.feedback[0].text and fallen.feedback[-1].score == 0.0
+    session.close()
+    there_and_back = FrozenLake().start(task, 0)
+    first = [there_and_back.reply(said(move)).feedback[0].score for move in ("down", "up", "down")]
+    assert first == pytest.approx([1 / 6, 0, 0])
+    assert there_and_back.reply(said("down")).messages[0]["content"] == "SFFF\nFHFH\nPFFH\nHFFG"
+    assert there_and_back.cut()[0].score == 0.0
+    there_and_back.close()
+
+
+def test_every_map_that_is_dealt_can_be_solved():
+    for task in FrozenLake().tasks("train", 20, 0):
+        rows = task.meta["map"].split("\n")
+        assert 0 in distances(rows) and task.messages[0]["content"].endswith(picture(rows, 0))
+    assert moved("down, then UP.") == 3 and moved("sideways") is None and moved("upward") is None
+
+
+def test_searching_leads_to_the_answer():
+    library = Search()
+    task = next(t for t in library.tasks("train", 100, 0) if len(t.meta["path"]) == 3)
+    session, found = library.start(task, 0), []
+    for title in task.meta["path"]:
+        reply = session.reply(said(f"I look it up.\nsearch: {title}"))
+        assert title in reply.messages[0]["content"] and not reply.done
+        found.append(reply.feedback[0])
+    assert sum(item.score for item in found) == pytest.approx(1.0) and [item.step for item in found] == [0, 1, 2]
+    last = session.reply(said(f"Answer: the {task.reference}."))
+    assert last.done and [item.name for item in last.feedback] == ["found", "correct"] and last.feedback[1].score == 1.0
+    wrong = library.start(task, 0)
+    assert wrong.reply(said("hello")).feedback[0].text.startswith("It has neither")
+    assert "Nothing found" in wrong.reply(said("search: qqqq zzzz")).messages[0]["content"]
+    assert wrong.reply(said("answer: nowhere")).feedback[1].score == 0.0
+    assert library.start(task, 0).cut()[0].score == 0.0 and normalised("The  Land.") == "land"
+
+
+def test_a_question_needs_each_of_its_articles():
+    made = world(60, 0)
+    texts = dict(zip(made.titles, made.texts, strict=True))
+    assert len(texts) == len(made.titles)
+    for question in made.questions:
+        for here, there in zip(question.path, (*question.path[1:], question.answer), strict=True):
+            assert there in texts[here]
+        # The question names where to begin, and nothing of what follows.
+        assert question.path[0] in question.text
+        assert all(later not in question.text for later in (*question.path[1:], question.answer))
+
+
+def test_a_game_against_a_random_opponent():
+    arena, outcomes, chance = TextArena(), set(), random.Random(1)
+    for task in arena.tasks("train", 8, 0):
+        session = arena.start(task, 0)
+        seen, turns = task.messages[0]["content"], 0
+        reply = None
+        while reply is None or not reply.done:
+            offered = seen.rsplit("Available Moves:", 1)[-1]
+            reply = session.reply(said(f"[{chance.choice([c for c in offered if c.isdigit()])}]"))
+            turns += 1
+            if not reply.done:
+                assert "You are Player" not in reply.messages[0]["content"]  # only what is new
+                seen = reply.messages[0]["content"]
+        outcomes.add(reply.feedback[0].score)
+        assert turns <= 5
+    assert outcomes <= {0.0, 0.5, 1.0} and len(outcomes) > 1
+    foul = arena.start(arena.tasks("train", 1, 0)[0], 0)
+    replies = [foul.reply(said("no move")) for _ in range(2)]
+    assert replies[1].done and replies[1].feedback[0].score == 0.0 and replies[1].feedback[0].text
+
+
+def test_reasoning_gym_deals_what_its_critic_needs():
+    from feedback.graders import GymScore
+    from feedback.types import Episode
+
+    made = ReasoningGym(dataset="chain_sum", settings={"min_terms": 2, "max_terms": 2})
+    (task,) = made.tasks("train", 1, 0)
+    right, wrong = GymScore()([Episode("a", task, (said(task.reference),)), Episode("b", task, (said("no"),))])
+    assert right.score == 1.0 and wrong.score < 1.0
+    assert made.start(task, 0).reply(said("x")).done
+    with pytest.raises(UserError, match="chain_summ.*chain_sum"):
+        ReasoningGym(dataset="chain_summ").tasks("train", 1, 0)
+    with pytest.raises(UserError, match="settings"):
+        ReasoningGym(dataset="chain_sum", settings={"min_terms": -1}).tasks("train", 1, 0)
+
+
+@pytest.mark.slow
+def test_every_generator_of_reasoning_gym_deals_tasks():
+    from reasoning_gym.factory import DATASETS
+
+    for name in sorted(DATASETS):
+        if name != "composite":  # made of other data sets, which its settings name
+            (task,) = ReasoningGym(dataset=name).tasks("train", 1, 0)
+            assert task.messages[0]["content"] and task.meta["dataset"] == name
+
+
+def test_a_second_attempt_reads_the_critique():
+    retry = RetryWithCritique(NumberMatch(), attempts=2)
+    session = retry.start(SUM, 0)
+    first = session.reply(said("4"))
+    assert not first.done and first.messages[0]["content"].endswith("\n\nTry again.")
+    assert [item.step for item in first.feedback] == [0] and first.feedback[0].text in first.messages[0]["content"]
+    second = session.reply(said("5"))
+    assert second.done and [(item.step, item.score) for item in second.feedback] == [(1, 1.0), (None, 1.0)]
+    sessions = [retry.start(SUM, n) for n in range(3)]
+    replies = retry.replies([(session, said(text)) for session, text in zip(sessions, "456", strict=True)])
+    assert [reply.done for reply in replies] == [False, True, False] and retry.replies([]) == []
+    exhausted = sessions[0].reply(said("7"))
+    assert exhausted.done and exhausted.feedback[-1].score == 0.0
+
+
+def test_an_attempt_that_nobody_can_judge_ends_without_a_score():
+    silent = Task("s", SUM.messages)  # no reference: the critic has nothing to go by
+    reply = RetryWithCritique(NumberMatch()).start(silent, 0).reply(said("5"))
+    assert reply.done and all(item.score != item.score for item in reply.feedback)
+    for made in (SingleTurn(), RetryWithCritique(NumberMatch()), Tools()):
+        with pytest.raises(UserError, match="data.file"):
+            made.tasks("train", 1, 0)
+    retried = RetryWithCritique(NumberMatch(), deals=FrozenLake())
+    assert retried.tasks("train", 2, 0) == FrozenLake().tasks("train", 2, 0)
+
+
+def test_tools_answer_until_no_tool_is_called():
+    session = Tools(tools=[Calculator()], calls_per_turn=2).start(SUM, 0)
+    assert session.messages[0]["role"] == "system" and "calculator" in session.messages[0]["content"]
+    (example,) = read_calls(session.messages[0]["content"])
+    assert calculated(json.loads(example["arguments"])["expression"]) == "63"
+    call = {"name": "calculator", "arguments": '{"expression": "2+3"}'}
+    reply = session.reply(said("Let me see.\n" + written([call, call, call])))
+    assert [m["content"] for m in reply.messages[:2]] == ["5", "5"] and "2 are allowed" in reply.messages[2]["content"]
+    assert [m.get("tool_call_id") for m in reply.messages] == ["call_0", "call_1", None] and not reply.done
+    native = session.reply(said('<tool_call>{"name": "calculator"}</tool_call>'))
+    assert native.messages[0]["content"].startswith("Error: expression")
+    assert "no tool 'fly'" in session.reply(said(written([call | {"name": "fly"}]))).messages[0]["content"]
+    assert session.reply(said("It is 5.")).done
+
+
+@pytest.mark.parametrize(
+    "text, wrong",
+    [
+        ("```tool\n{nope\n```", "not JSON"),
+        ("```tool\n[1]\n```", "no object"),
+        ('```tool\n{"name": "a", "arguments": 3}\n```', "no object"),
+    ],
+)
+def test_a_call_that_cannot_be_read_says_why(text, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        read_calls(text)
+    assert Tools().start(SUM, 0).reply(said(text)).messages[0]["content"].startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("2 + 3*4", "14"),
+        ("-(7 // 2) ** 2", "-9"),
+        ("sqrt(16) + max(1, 2)", "6.0"),
+        ("2**100", str(2**100)),
+        ("7 % 4", "3"),
+    ],
+)
+def test_the_calculator_computes(text, value):
+    assert calculated(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9**9**9",
+        "__import__('os')",
+        "a + 1",
+        "1/0",
+        "(1",
+        "'a'*9",
+        "abs.__class__",
+        "[1]",
+        "(-1)**0.5",
+        "1e308*10 - 1e999",
+        "round(x=1)",
+        "1" * 501,
+        "max()",
+        "9**4000*9**4000",
+    ],
+)
+def test_the_calculator_computes_nothing_else(text):
+    try:
+        assert calculated(text) in ("inf", "nan", "-inf")
+    except ValueError as fault:
+        assert str(fault)
+    else:
+        assert text.startswith("1e308")
+
+
+BOUNDS = Bounds(seconds=20, memory=512, output=300, trusting=True)
+
+
+@pytest.mark.parametrize(
+    "code, fault",
+    [
+        ("import socket; socket.socket()", "PermissionError"),
+        ("import urllib.request as u; u.urlopen('http://127.0.0.1:9')", "Error"),
+        ("open('/tmp/left-behind', 'w')", "PermissionError"),
+        ("import os; os.mkdir('/tmp/left-behind')", "PermissionError"),
+        ("import os; os.remove('/etc/hostname')", "PermissionError"),
+        ("import os; os.fork()", "PermissionError"),
+        ("import subprocess; subprocess.run(['ls'])", "PermissionError"),
+        ("import os; os.kill(1, 9)", "PermissionError"),
+        ("import ctypes; ctypes.CDLL(None)", "PermissionError"),
+        ("x = 'a' * 10**10", "MemoryError"),
+    ],
+)
+def test_code_in_the_sandbox_is_refused(code, fault):
+    outcome = run_python(f"try:\n    {code}\nexcept BaseException as found:\n    print(type(found).__name__)", BOUNDS)
+    assert fault in outcome.text and outcome.fault is None
+
+
+def test_code_in_the_sandbox_says_what_it_prints_and_how_it_ended():
+    assert run_python("print(6 * 7)", BOUNDS) == sandbox.Outcome("42")
+    assert run_python("import os, json; print(json.dumps(sorted(os.environ)))", BOUNDS).text == '["HOME", "LANG"]'
+    failed = run_python("def f():\n    return 1 / 0\nf()", BOUNDS)
+    assert failed.fault == "ended with status 1" and failed.text.endswith("ZeroDivisionError: division by zero")
+    assert 'File "code.py", line 2, in f' in failed.text and "runpy" not in failed.text and "jail" not in failed.text
+    long = run_python("print('x' * 10**6)", BOUNDS)
+    assert long.text.startswith("x" * 300) and long.text.endswith("[cut after 300 characters]")
+    assert run_python("while True: pass", Bounds(seconds=1, trusting=True)).fault == "stopped after 1 s"
+    assert Python(BOUNDS)({"code": "pass"}) == "[no output]"
+
+
+@pytest.mark.skipif(not enclosable(), reason="this kernel gives no user namespaces")
+def test_the_kernel_keeps_what_python_does_not():
+    """Without the interpreter's own refusals: no network, no writing, no other processes."""
+    server = socket.create_server(("127.0.0.1", 0))
+    code = f"""
+import os, socket, runpy
+jail = runpy.run_path({jail.__file__!r})
+assert jail["enclosed"]()
+if os.fork() == 0:
+    told = []
+    for act in (lambda: socket.create_connection(("127.0.0.1", {server.getsockname()[1]}), 5),
+                lambda: os.mkdir("/tmp/left-behind"), lambda: os.kill({__import__("os").getpid()}, 0)):
+        try:
+            act()
+            told.append("done")
+        except OSError as fault:
+            told.append(type(fault).__name__ + str(fault.errno))
+    print(told, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    server.close()
+    # 101 or 111: the network is down; 30: read-only; 3: no such process.
+    told = ast.literal_eval(done.stdout) if done.stdout else done.stderr
+    assert told[0] in ("OSError101", "ConnectionRefusedError111") and told[1:] == ["OSError30", "ProcessLookupError3"]
+
+
+def test_without_namespaces_code_runs_only_where_it_is_waived(monkeypatch):
+    monkeypatch.setattr(sandbox, "enclosable", lambda: False)
+    with pytest.raises(EnvironmentFault, match="trusting"):
+        run_python("print(1)", Bounds())
+    assert run_python("print(1)", Bounds(seconds=20, trusting=True)).text == "1"
+    refused = run_python("import socket; socket.socket()", Bounds(seconds=20, trusting=True))
+    assert refused.fault and "PermissionError" in refused.text
+
+
+def test_a_missing_package_is_one_clear_message():
+    with pytest.raises(UserError, match=r"needs nothing-like-this: .*Run: pip install 'feedback-.*\[gym\]'"):
+        base.needed("nothing_like_this", "nothing-like-this")
+
+
+def test_the_example_of_the_page_plays():
+    page = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found = {"__name__": "guessing"}
+    exec(compile(source, "guessing.py", "exec"), found)
+    guess = found["Guess"](limit=50)
+    (task,) = guess.tasks("train", 1, 0)
+    session = guess.start(task, 0)
+    assert session.reply(said("hm")).messages[0]["content"] == "A number, please."
+    assert session.reply(said("Is it 999?")).messages[0]["content"] == "lower"
+    last = session.reply(said(f"It is {task.reference}"))
+    assert last.done and last.feedback[0].score == 1.0 and session.cut()[0].score == 0.0
+
+
+def test_errors_of_the_operating_system_are_faults():
+    class Cut(base.Session):
+        messages = SUM.messages
+
+        def reply(self, turn):
+            raise ConnectionResetError("gone")
+
+    (fault,) = FrozenLake().replies([(Cut(), said("x"))])
+    assert isinstance(fault, EnvironmentFault) and "gone" in str(fault)

@@ -1,0 +1,139 @@
+"""Several hints for one row: the teacher scores the answer under each, and the objective learns from the best."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from fdt.data.batch import Batch
+from fdt.data.collate import Collator
+from fdt.data.microbatch import cut_rows
+from fdt.errors import UserError
+from fdt.policy.teachers import told
+from feedback.hints import CritiqueHint, OneOf
+from feedback.types import Episode, Feedback, Task, Turn
+from objectives import Scored
+from tests.helpers.runs import config, quick
+from tests.helpers.tiny import tokenizer
+
+WORDS = tokenizer()
+SEVERAL = OneOf([CritiqueHint(apart=True)], keep=3)
+
+
+def episode(name: str, response: str, *critiques: str) -> Episode:
+    said = tuple(Feedback(score=0.0, text=text) for text in critiques)
+    return Episode(name, Task("t", ({"role": "user", "content": "2+2?"},)), (Turn("assistant", response),), said)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    rows = [episode("a", "5", "no", "too high"), episode("b", "4"), episode("c", "77", "wrong", "try 4", "lower")]
+    made = Collator(WORDS, SEVERAL)(rows, torch.zeros(3))
+    assert made is not None
+    return made
+
+
+def scored(batch: Batch) -> Scored:
+    """Each target token of the teacher's view, with its own number as hidden state."""
+    count = int(batch.teacher.counts.sum())
+    hidden = torch.arange(count).float()[:, None]
+    return Scored(hidden, torch.ones(5, 1), torch.zeros(count, dtype=torch.long), torch.arange(count))
+
+
+def test_each_hint_is_a_row_of_the_teacher(batch):
+    assert batch.taught_rows.tolist() == [0, 0, 2, 2, 2] and batch.hint_number.tolist() == [0, 1, 0, 1, 2]
+    texts = [WORDS.decode(row) for row in batch.teacher.tokens]
+    assert [text.split("earlier answer: ")[1].split("<|im_end|>")[0] for text in texts] == [
+        "no",
+        "too high",
+        "wrong",
+        "try 4",
+        "lower",
+    ]
+    assert batch.rollouts.marks["taught"].tolist() == [True] * 2 + [False] * 2 + [True] * 3
+
+
+def test_scores_are_named_by_hint(batch):
+    names = {"teacher", "hint_1", "hint_2"}
+    found = told(scored(batch), batch, names)
+    # Targets a row: 2, 2, 3 (answer and end token), so the student's tokens are 0-1, 2-3 and 4-6.
+    assert {name: part.index.tolist() for name, part in found.items()} == {
+        "teacher": [0, 1, 4, 5, 6],
+        "hint_1": [0, 1, 4, 5, 6],
+        "hint_2": [4, 5, 6],
+    }
+    assert found["hint_1"].hidden[:, 0].tolist() == [2, 3, 7, 8, 9]  # the second and the fourth teacher row
+    with pytest.raises(UserError, match="DistillBestHint"):
+        told(scored(batch), batch, {"teacher", "hint_1"})
+
+
+def test_a_micro_batch_keeps_a_rows_hints_together(batch):
+    part = batch.rows(torch.tensor([2, 0]))
+    assert part.taught_rows.tolist() == [0, 0, 0, 1, 1] and part.hint_number.tolist() == [0, 1, 2, 0, 1]
+    assert batch.rows(torch.tensor([1])).teacher is None
+    # Row 0 costs its own length and two readings of the longer hint: with one token more it stands alone.
+    alone = int(batch.student.lengths[0] + 2 * batch.teacher.lengths[:2].max())
+    assert cut_rows(batch, alone) == [[0], [1], [2]] and cut_rows(batch, 10**6) == [[0, 1, 2]]
+
+
+def test_one_hint_that_is_too_long_costs_only_itself():
+    row = episode("a", "5", "no", "x" * 500, "lower")
+    collator = Collator(WORDS, SEVERAL, max_tokens=200)
+    made = collator([row], torch.zeros(1))
+    assert made.hint_number.tolist() == [0, 1] and collator.shortened == {"hint too long": 1}
+
+
+@pytest.mark.slow
+def test_a_run_with_everything(tmp_path):
+    """Siblings and critiques as candidates, chosen by overlap; two drafts a row, which join their group; a cut hint."""
+    terms = {
+        "policy": {"class_path": "objectives.PolicyGradient"},
+        "distill": {"class_path": "objectives.DistillBestHint", "init_args": {"k": 16, "hints": ["hint_1"]}},
+        "joined": {"class_path": "objectives.OffPolicy"},
+    }
+    longer = {"class_path": "tests.helpers.graders.Longer"}
+    hints = [
+        {"class_path": "feedback.hints.CritiqueHint", "init_args": {"max_tokens": 5}},
+        {"class_path": "feedback.hints.SiblingHint", "init_args": {"success": 0.0}},
+    ]
+    path = config(
+        tmp_path,
+        data__critic=longer,
+        data__hint={"class_path": "feedback.hints.OneOf", "init_args": {"keep": 2, "hints": hints}},
+        data__rewriter={
+            "class_path": "feedback.rewriter.Rewriter",
+            "init_args": {"critic": longer, "drafts": 3, "joins": True},
+        },
+        model__objective={"class_path": "objectives.Mix", "init_args": {"terms": terms}},
+    )
+    done = quick("fit", "-c", path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = tmp_path / "run"
+    account = json.loads((run / "accounting.json").read_text())["rewrites"]
+    assert account["hint cut"] > 0 and account["accepted"] > 0
+    rows = [json.loads(line) for line in (run / "transcripts.jsonl").read_text().splitlines()]
+    joined = [row for row in rows if row["id"].endswith("~rewrite")]
+    assert len(joined) == account["accepted"] and all(row["score"] is not None for row in joined)
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["rewriter"]["joins"] is True
+
+
+@pytest.mark.slow
+def test_hints_that_nobody_chooses_from_are_refused(tmp_path):
+    hint = {
+        "class_path": "feedback.hints.OneOf",
+        "init_args": {
+            "keep": 2,
+            "hints": [{"class_path": "feedback.hints.CritiqueHint"}, {"class_path": "feedback.hints.ReferenceHint"}],
+        },
+    }
+    done = quick("fit", "-c", config(tmp_path, "replay", data__hint=hint))
+    assert done.returncode == 2 and "DistillBestHint" in done.stderr
+
+
+@pytest.mark.slow
+def test_rewrites_cannot_join_recorded_groups(tmp_path):
+    critic = {"class_path": "feedback.graders.NumberMatch"}
+    rewriter = {"class_path": "feedback.rewriter.Rewriter", "init_args": {"critic": critic, "joins": True}}
+    done = quick("fit", "-c", config(tmp_path, "replay", data__rewriter=rewriter))
+    assert done.returncode == 2 and "data.rewriter.joins" in done.stderr

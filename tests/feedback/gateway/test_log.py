@@ -1,0 +1,129 @@
+"""The log of calls: what `kill -9` leaves is enough, nothing is paid twice, and processes may share a folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from feedback.faults import DataFault
+from feedback.gateway import Budget, Gateway, OverBudget, Reply, Usage
+from feedback.gateway.log import NAME, Log
+from tests.feedback.gateway.test_gateway import ask_for, echo
+from tests.helpers.runs import ROOT, environment
+from tests.helpers.servers import Answer, Call, Server
+
+FREE = Budget()
+
+
+def asking(url: str, folder: Path, count: int) -> subprocess.Popen:
+    line = [sys.executable, "-m", "tests.helpers.asking", url, str(folder), str(count)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, cwd=ROOT, env=environment(), **pipes)
+
+
+@pytest.mark.slow
+def test_killed_with_200_of_1000_answered_it_asks_for_the_other_800(tmp_path):
+    """20 are in flight at the kill: the server has seen 220, the second run sends 800, nothing that was answered."""
+    full = threading.Event()
+
+    def behave(call: Call) -> Answer:
+        number = len(server.calls)
+        if number == 220:
+            full.set()
+        return Answer(echo(call).body, delay=3600.0 if number > 200 else 0.0)
+
+    with Server(behave) as server:
+        first = asking(server.url, tmp_path, 1000)
+        assert full.wait(120)
+        while (tmp_path / NAME).read_text().count('"event": "reply"') < 200:
+            assert first.poll() is None
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+        answered = {call.prompt for call in server.calls[:200]}
+        hanging = {call.prompt for call in server.calls[200:]}
+        assert (len(answered), len(hanging)) == (200, 20)
+        server.behave = echo
+        second = asking(server.url, tmp_path, 1000)
+        out, errors = second.communicate(timeout=300)
+        assert second.returncode == 0, errors
+        assert out.split("\n")[:-1] == [f"to {number}" for number in range(1000)]
+        again = [call.prompt for call in server.calls[220:]]
+        assert len(again) == len(set(again)) == 800
+        assert not answered & set(again) and hanging <= set(again)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_folder_and_pay_once(tmp_path):
+    with Server(lambda call: Answer(echo(call).body, delay=0.2)) as server:
+        both = [asking(server.url, tmp_path, 150) for _ in range(2)]
+        for process in both:
+            out, errors = process.communicate(timeout=200)
+            assert process.returncode == 0, errors
+            assert out.split() == [word for number in range(150) for word in ("to", str(number))]
+        assert sorted(server.seen.values()) == [1] * 150
+    lines = (tmp_path / NAME).read_text().splitlines()
+    assert all(json.loads(line) for line in lines) and len(lines) == 300
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [b"", b'{"event": "rep', b'{"event": "reply", "key": "k9", "text": "\xff\n', b"\x00" * 40, b"[1]\n{}\nnull\n\n"],
+)
+def test_a_torn_end_costs_nothing_but_itself(tmp_path, end):
+    log = Log(tmp_path)
+    for number in range(3):
+        assert log.claim(f"k{number}", Usage(5, 5), FREE) is True
+        log.keep(f"k{number}", Reply(f"text {number} é\u2028\n", Usage(1, 2)))
+    log.close()
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(end)
+    again = Log(tmp_path)
+    again.refresh()
+    assert [again.reply(f"k{n}").text for n in range(3)] == [f"text {n} é\u2028\n" for n in range(3)]
+    assert again.claim("new", Usage(), FREE) is True
+    again.keep("new", Reply("after"))
+    third = Log(tmp_path)
+    third.refresh()
+    assert third.reply("new").text == "after" and third.reply("k2") is not None
+    assert (third.calls, third.spent) == (4, Usage(3, 6))
+
+
+def test_a_claim_lasts_as_long_as_its_owner(tmp_path):
+    one, two = Log(tmp_path), Log(tmp_path)
+    assert one.claim("k", Usage(5, 5), FREE) is True
+    assert two.claim("k", Usage(5, 5), FREE) is False
+    one.drop("k", "server", paid=False)
+    assert two.claim("k", Usage(5, 5), FREE) is True
+    assert one.claim("k", Usage(5, 5), FREE) is False
+    two.close()
+    assert one.claim("k", Usage(5, 5), FREE) is True
+    one.keep("k", Reply("x", Usage(1, 1)))
+    assert Log(tmp_path).claim("k", Usage(5, 5), FREE).text == "x"
+
+
+def test_the_budget_counts_what_others_spent_and_what_may_have_been_paid(tmp_path):
+    one, two = Log(tmp_path), Log(tmp_path)
+    one.claim("a", Usage(10, 20), FREE)
+    one.keep("a", Reply("x", Usage(1, 2)))  # took 3 of the 30 reserved
+    one.claim("b", Usage(10, 20), FREE)
+    one.drop("b", "timeout", paid=True)  # the server may have done the work: 30
+    one.claim("c", Usage(10, 20), FREE)
+    one.drop("c", "server", paid=False)  # nothing
+    with pytest.raises(OverBudget, match="got up to 63 with the next call, expected at most 62"):
+        two.claim("d", Usage(10, 20), Budget(tokens=62))
+    assert (two.calls, two.spent.total) == (3, 33)
+    assert two.claim("d", Usage(10, 20), Budget(tokens=63, calls=4)) is True
+    with pytest.raises(OverBudget, match="budget.cost"):  # 11 + 10 + 1 read at 1, 22 + 20 written at 2 a million
+        one.claim("e", Usage(1, 0), Budget(cost=1.05e-4, prompt_price=1.0, completion_price=2.0))
+
+
+def test_an_unusable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataFault, match="cache: got .*expected a folder that can be written"):
+        Gateway("m", "http://127.0.0.1:1/v1", cache=str(tmp_path / "file" / "x")).ask(ask_for("a"))

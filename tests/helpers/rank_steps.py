@@ -1,0 +1,149 @@
+"""Takes two optimiser steps on fixed rows, for several configurations, and writes each gradient before clipping.
+
+Started by ``test_ranks.py``, once alone and once as two ranks: ``python -m tests.helpers.rank_steps OUT TIED UNTIED``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+
+from fdt.data.batch import Batch
+from fdt.data.collate import Collator
+from fdt.learner import Learner
+from fdt.policy.policy import LoRA
+from fdt.policy.teachers import EMA, Frozen, Live
+from feedback.hints import CritiqueHint
+from objectives import Distill, Imitate, Mix, PolicyGradient
+from objectives.reductions import SequenceMean
+from tests.helpers.batches import episodes
+from tests.helpers.tiny import tokenizer
+
+# name: (head tied, adapters, teacher, replayed rows)
+CASES: dict[str, tuple[bool, bool, Any, bool]] = {
+    "adapters tied frozen": (True, True, Frozen, False),
+    "adapters untied ema": (False, True, EMA, True),
+    "full tied ema": (True, False, EMA, False),
+    "full untied live": (False, False, Live, True),
+}
+STRATEGIES = ("ddp", "fsdp2")
+RANK, WORLD = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("RANKS", 1))
+
+
+class Dumping(Learner):
+    """Keeps the whole gradient of each step, before clipping, and the step's loss."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kept: list[dict[str, Any]] = []
+
+    def _step(self) -> tuple[float, bool]:
+        whole = [getattr(p.grad, "full_tensor", lambda g=p.grad: g)() for p in self.policy.trainable()]
+        self.kept.append({"gradient": torch.cat([g.flatten() for g in whole]).clone()})
+        norm, healthy = super()._step()
+        self.kept[-1] |= {"norm": norm, "healthy": healthy}
+        return norm, healthy
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        found = super().training_step(batch, batch_idx)
+        self.kept[-1] |= {
+            name: found["outcome"].values[f"train/{name}"]
+            for name in ("loss", "loss/policy", "loss/distill", "loss/imitate", "teacher_gain", "kl_start", "reward")
+        }
+        return found
+
+
+class Fixed(LightningDataModule):
+    """Two steps of fixed rows; every second row goes to the second rank, which alone has criticised ones."""
+
+    def __init__(self, replayed: bool) -> None:
+        super().__init__()
+        self.behaviour = "start" if replayed else "policy"
+
+    def train_dataloader(self) -> Fixed:
+        return self
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter([self.step(number) for number in range(len(self))])
+
+    def step(self, number: int) -> Batch:
+        rows = episodes(tasks=3)[number:]
+        rows = rows if number == 0 else rows[1:]  # an odd start would hand the criticised rows to the first rank
+        advantages = torch.tensor([1.0 if e.score else -1.0 for e in rows]) * torch.linspace(0.5, 1.5, len(rows))
+        made = Collator(tokenizer(), CritiqueHint())(rows[RANK::WORLD], advantages[RANK::WORLD])
+        assert WORLD == 1 or (made.teacher is None) == (RANK == 0)
+        return replace(made, behaviour=self.behaviour)
+
+
+def sgd(params: Any) -> torch.optim.Optimizer:
+    """Plain descent: an adaptive first step would blow rounding up to the size of the gradient."""
+    return torch.optim.SGD(params, lr=0.05)
+
+
+def run(case: str, strategy: str, models: dict[bool, str]) -> list[dict[str, Any]]:
+    tied, adapters, teacher, replayed = CASES[case]
+    objective = Mix(
+        {
+            "policy": PolicyGradient(truncate=2.0, reduction=SequenceMean()),
+            "distill": Distill(k=16),
+            "imitate": Imitate(),
+        },
+        {"imitate": 0.5},
+    )
+    learner = Dumping(
+        objective,
+        models[tied],
+        LoRA(rank=4) if adapters else None,
+        "float32",
+        teacher=teacher(),
+        optimizer=sgd,
+        max_grad_norm=1e9,
+        tokens_per_microbatch=150,
+    )
+    strategies = {
+        "alone": "auto",
+        "ddp": DDPStrategy(process_group_backend="gloo"),
+        "fsdp2": ModelParallelStrategy(data_parallel_size=WORLD, tensor_parallel_size=1, process_group_backend="gloo"),
+    }
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=WORLD,
+        strategy=strategies[strategy],
+        max_epochs=1,
+        plugins=[LightningEnvironment()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        inference_mode=False,
+    )
+    trainer.fit(learner, datamodule=Fixed(replayed))
+    return learner.kept
+
+
+def main(out: str, tied: str, untied: str) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    for case in CASES:
+        for strategy in STRATEGIES if WORLD > 1 else ("alone",):
+            kept = run(case, strategy, {True: tied, False: untied})
+            if RANK == 0:
+                torch.save(kept, Path(out) / f"{case} {strategy}.pt")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

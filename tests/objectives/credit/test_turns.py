@@ -1,0 +1,186 @@
+"""Credits over steps, tags and marks, and the choice of rows."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nan, tensor
+
+from objectives import (
+    AdvantageSampled,
+    Brier,
+    DatasetMean,
+    DiscountedTurns,
+    EpisodeReturn,
+    FormatGate,
+    GroupRelative,
+    GroupWhitened,
+    LastStep,
+    MeanScaled,
+    MetaReasoning,
+    Overlong,
+    PerReward,
+    PlanAmplified,
+    Rollouts,
+    informative,
+)
+from objectives.credit.sampling import chances
+from objectives.credit.turns import turn_index
+from objectives.types import parents, turns
+from tests.helpers.rollouts import rollouts
+
+
+def close(got, expected, abs=6e-5):
+    assert got.tolist() == pytest.approx(expected, abs=abs, nan_ok=True)
+
+
+def episodes(counts, tasks=None, **fields):
+    """One token per step; `counts` steps per row."""
+    row = torch.repeat_interleave(torch.arange(len(counts)), tensor(counts))
+    return rollouts(counts, tasks=tasks, step=torch.arange(len(row)), episode=row, **fields)
+
+
+def test_steps_know_their_row_and_place():
+    batch = episodes([2, 1, 3])
+    assert parents(batch).tolist() == [0, 0, 1, 2, 2, 2] and turns(batch).tolist() == [2, 1, 3]
+    assert turn_index(parents(batch)).tolist() == [0, 1, 0, 0, 1, 2]
+    assert turn_index(tensor([1, 0, -1, 1, 0])).tolist() == [0, 0, -1, 1, 1]
+    silent = replace(batch, step_scores={"reward": torch.zeros(8)})
+    assert parents(silent).tolist() == [0, 0, 1, 2, 2, 2, -1, -1]
+
+
+def test_every_step_receives_the_whole_return():
+    reward = tensor([0.0, 0.0, nan, 1.0, 0.5, 1.5, 1.0])
+    batch = episodes([1, 1, 2, 3], step_scores={"reward": reward})
+    close(EpisodeReturn()(batch), [0, 0, 1, 3])
+    credit = GroupRelative(reward=EpisodeReturn())
+    close(credit.assign(batch), [-0.8165, -0.8165, 0, 0, 1.6330, 1.6330, 1.6330])
+    close(EpisodeReturn()(episodes([2], step_scores={"reward": tensor([nan, nan])})), [nan])
+
+
+def test_sampling_by_advantage_stays_unbiased():
+    advantages, one = tensor([-0.8165, -0.8165, 0, 1.6330]), torch.zeros(4).long()
+    close(chances(advantages, one), [0.25, 0.25, 0, 0.5])
+    gradient = tensor([1.0, 2, 3, 4])
+    assert (advantages * gradient).mean().item() == pytest.approx(1.0206, abs=5e-5)
+    assert (chances(advantages, one) * advantages * gradient).sum().item() == pytest.approx(2.6537, abs=2e-4)
+    corrected = chances(advantages, one) * advantages.sign() * advantages.abs().mean() * gradient
+    assert corrected.sum().item() == pytest.approx(1.0206, abs=5e-5)
+    batch = episodes([1] * 4, scores={"score": tensor([0.0, 0, 1, 3])})
+    mean = sum(AdvantageSampled(keep=16, seed=seed).rows(batch) for seed in range(300)) / 300
+    close(mean, GroupRelative().rows(batch), 0.1)
+    assert (AdvantageSampled(keep=2).rows(batch) != 0).sum() <= 2
+    flat = replace(batch, scores={"score": torch.ones(4)})
+    assert AdvantageSampled().rows(flat).eq(0).all()
+
+
+def test_discounted_turns():
+    reward = tensor([0.0, 1.0, 0.0, 0.0, 2.0, nan, nan])
+    batch = episodes([2, 3, 2], step_scores={"reward": reward})
+    credit = DiscountedTurns(gamma=0.5, scale="none")
+    close(credit.returns(batch), [0.5, 1, 0.5, 1, 2, nan, nan])
+    close(credit.assign(batch), [0, 0, 0, 0, 0, 0, 0])
+    batch = episodes([2, 3], step_scores={"reward": tensor([0.0, 2, 0, 0, 2])})
+    close(credit.assign(batch), [0.25, 0.5, -0.25, -0.5, 0])
+
+
+def test_the_last_step_alone():
+    # Rows of 2, 1 and 3 steps in one task, returns 2, 0, 1: deviations 1, -1, 0, each on its row's last step.
+    reward = tensor([1.0, 1, 0, 0, 1, 0])
+    batch = episodes([2, 1, 3], step_scores={"reward": reward})
+    whole = GroupRelative("none", reward=EpisodeReturn())
+    close(whole.assign(batch), [1, 1, -1, 0, 0, 0])
+    close(LastStep(whole).assign(batch), [0, 1, -1, 0, 0, 0])
+    close(LastStep(whole).rows(batch), whole.rows(batch))
+    # The third row is best of a task of two: +0.5 on its last step, which is the step score without target tokens less.
+    batch = episodes([2, 1, 3], tasks=[0, 1, 1], step_scores={"reward": torch.cat([reward, tensor([5.0])])})
+    close(LastStep(whole).assign(batch), [0, 0, -0.5, 0, 0, 0.5])
+    with pytest.raises(ValueError, match="one each"):
+        LastStep(whole).check(torch.arange(3))
+
+
+def test_every_token_of_the_last_step():
+    """Two steps of 2 and 3 tokens, and one of 2: the last step's tokens share what it got."""
+    batch = rollouts([5, 2], tasks=[0, 0], step=tensor([0, 0, 1, 1, 1, 2, 2]), scores={"score": tensor([1.0, 0.0])})
+    close(LastStep().assign(batch), [0, 0, 1, 1, 1, -1, -1])
+
+
+def test_rlvmr():
+    batch = episodes(
+        [1, 1, 1, 1],
+        scores={"score": tensor([10.0, 0, 0, 10])},
+        step_scores={"meta": tensor([1.0, 0, 1, 1])},
+        tags=tensor([0, 0, 0, 1]),
+    )
+    outcome = MetaReasoning(process=0.0, outcome=1.0).assign(batch)
+    close(outcome, [0.8660, -0.8660, -0.8660, 0.8660])
+    close(MetaReasoning(outcome=0.0, process=1.0).assign(batch), [0.5774, -1.1547, 0.5774, 1.0])
+    assert MetaReasoning(outcome=1.0, process=1.0).assign(batch)[0].item() == pytest.approx(1.4434, abs=5e-5)
+    assert MetaReasoning().assign(batch)[0].item() == pytest.approx(0.7217, abs=5e-5)
+    assert MetaReasoning(outcome=0.0, keep_lone=False).assign(batch)[3] == 0
+    same = replace(batch, step_scores={"meta": torch.ones(4)}, tags=torch.zeros(4).long())
+    assert MetaReasoning(outcome=0.0).assign(same).eq(0).all()
+    with pytest.raises(ValueError, match="tags: got None"):
+        MetaReasoning().assign(replace(batch, tags=None))
+
+
+def test_hicra():
+    planning = tensor([True, False] * 4)
+    batch = episodes([2] * 4, scores={"score": tensor([1.0, 0, 0, 1])})
+    batch = replace(batch, marks=batch.marks | {"planning": planning})
+    advantages = PlanAmplified().assign(batch)
+    close(advantages[planning], [0.6, -0.4, -0.4, 0.6])
+    close(advantages[~planning], [0.5, -0.5, -0.5, 0.5])
+    equal = replace(batch, scores={"score": torch.ones(4)})
+    assert PlanAmplified().assign(equal).eq(0).all()
+    with pytest.raises(ValueError, match="expected 'planning'"):
+        PlanAmplified().assign(episodes([1], scores={"score": tensor([1.0])}))
+
+
+def test_whitening_after_the_group_baseline():
+    scores = tensor([1.0, 0, 0, 0, 1, 1, 0, 0])
+    task = tensor([0] * 4 + [1] * 4)
+    close(GroupWhitened()(scores, task), [1.6036, *[-0.5345] * 3, 1.0690, 1.0690, -1.0690, -1.0690])
+    assert GroupWhitened()(torch.full((4,), 0.1), tensor([0, 0, 1, 1])).eq(0).all()
+    close(GroupWhitened()(tensor([1.0, 0, nan]), tensor([0, 0, 0])), [1, -1, 0])
+
+
+def test_dividing_by_the_mean():
+    close(MeanScaled()(tensor([1.0, 0, 0, 0]), torch.zeros(4).long()), [3, -1, -1, -1])
+    close(MeanScaled()(tensor([0.0, 0, 1, nan, 1]), tensor([0, 0, 1, 1, 1])), [0] * 5)
+    with pytest.raises(ValueError, match="got reward -1"):
+        MeanScaled()(tensor([-1.0, 1]), tensor([0, 0]))
+
+
+def test_each_reward_is_normalised_by_itself():
+    scores = {"score": tensor([1.0, 0, 1, 0]), "length": tensor([0.0, 0, 1000, 1000])}
+    batch = episodes([1] * 4, scores=scores)
+    credit = PerReward({"score": 1.0, "length": 1.0})
+    close(credit.rows(batch), [0, -(2**0.5), 2**0.5, 0])
+    partial = replace(batch, scores=scores | {"length": tensor([nan, nan, nan, nan])})
+    close(credit.rows(partial), [1, -1, 1, -1])
+    absent = {name: tensor([nan, 0, 1, 2]) for name in scores}
+    assert credit.rows(replace(batch, scores=absent))[0] == 0
+
+
+def test_dynamic_sampling():
+    srl = tensor([0.71, 0.70, 0.70, 0.72, 0.8, 0.6, -1, 0.7, 0.75, 0.65, 0.5, 0.9])
+    task = tensor([0] * 4 + [1] * 8)
+    assert srl[:4].std(correction=0).item() == pytest.approx(0.00829, abs=5e-6)
+    assert srl[4:].std(correction=0).item() == pytest.approx(0.5738, abs=5e-5)
+    assert informative(srl, task, 0.05).tolist() == [False] * 4 + [True] * 8
+    binary, task = tensor([0.1, 0.1, 0.1, 0, 1, nan, 5]), tensor([0, 0, 0, 1, 1, 1, 2])
+    assert informative(binary, task).tolist() == [False, False, False, True, True, False, False]
+
+
+def test_a_whole_file_needs_no_tokens():
+    """What is indexed by row is enough for a row's credit: a file's baseline may span more than one step's batch."""
+    none = torch.zeros(0, dtype=torch.long)
+    scores = {"score": tensor([1.0, 0, 0, 1]), "confidence": tensor([0.9, 0.9, 0.1, 0.5]), "format": torch.ones(4)}
+    file = Rollouts(torch.zeros(0), none, none, tensor([0, 0, 1, 1]), {}, scores=scores, lengths=tensor([5, 9, 5, 7]))
+    close(GroupRelative("none", reward=Brier()).rows(file), [0.9, -0.9, -0.38, 0.38])
+    close(GroupRelative("none", reward=Overlong(8, 4)).rows(file), [0.875, -0.875, -0.25, 0.25])
+    others = AdvantageSampled(), PerReward({"score": 1.0, "confidence": 0.5}), GroupRelative(reward=FormatGate())
+    for credit in others:
+        assert credit.rows(file).shape == (4,)
+    assert DatasetMean().rows(file).tolist() == [0.5, -0.5, -0.5, 0.5]
