@@ -39,7 +39,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from fdt.bench.show import colour
-from fdt.bench.signals import BASE, RATES, SETTINGS, Job, covered, curve
+from fdt.bench.signals import ARMS, BASE, RATES, SETTINGS, Job, covered, curve
 from fdt.bench.work import run
 from fdt.environments.conventions import CONVENTIONS, Conventions, stated
 from feedback.types import Turn
@@ -87,9 +87,9 @@ for arm, outcome in outcomes.items():
 figure, axis = plt.subplots(figsize=(8, 3.8), layout="constrained")
 for arm, style in (("scores", "-"), ("critiques", "--"), ("both", "-.")):
     spent, right = curve(outcomes[arm])
-    axis.plot(spent, 100 * right, style, color=colour(arm), lw=2.4, label=arm)
+    axis.plot(spent, 100 * right, style, color=colour(arm, ARMS), lw=2.4, label=arm)
     axis.annotate(arm, (spent[-1], 100 * right[-1]), (6, 0), textcoords="offset points", va="center",
-                  color=colour(arm), fontweight="bold")
+                  color=colour(arm, ARMS), fontweight="bold")
 ceiling = 100 * len(world.vocal) / world.users
 axis.axhline(ceiling, color="#6b6b6b", lw=1, ls=":")
 axis.annotate("all that critiques speak about", (0, ceiling), (0, 4), textcoords="offset points", color="#6b6b6b")

@@ -47,7 +47,10 @@ def main(argv: list[str]) -> int:
         rates = best_rates(_run(tuning(bench, asked.settings, asked.arms, asked.steps), asked, "tuning"))
     seeds = asked.seeds or bench.seeds[asked.full]
     jobs = measuring(bench, asked.settings, asked.arms, rates, seeds, asked.steps)
-    fallen = bench.report(_run(jobs, asked, "measuring"), asked.out)
+    outcomes = _run(jobs, asked, "measuring")
+    from fdt.bench.reports import report_bench  # brings numpy and matplotlib
+
+    fallen = report_bench(bench, outcomes, asked.out)
     print(f"picture, table and everything behind them: {asked.out}/{bench.name}.png, .md, .json")
     return 1 if fallen else 0
 

@@ -98,14 +98,6 @@ class Bench(ABC):
         """The arms that this setting can tell apart from another setting's."""
         return self.arms
 
-    @abstractmethod
-    def report(self, outcomes: list[Outcome], folder: Path) -> list[str]:
-        """Prints what was found, and writes it to ``NAME.json``, ``NAME.md`` and ``NAME.png`` in a folder.
-
-        Returns:
-            Guards that fell: reasons not to believe the tables, one line each.
-        """
-
 
 def arms_of(bench: Bench, setting: str, wanted: Sequence[str]) -> list[str]:
     """The wanted arms that a setting can tell apart, in the table's order."""

@@ -42,15 +42,3 @@ class Calibration(Bench):
     grid = (RATE,)
     rates = {SETTING: dict.fromkeys(ARMS, RATE)}
     seeds = (2, 5)
-
-    def report(self, outcomes: list[Outcome], folder: Path) -> list[str]:
-        from fdt.bench.calibrated import answers, differences, drawn, levels
-        from fdt.bench.reliability import Calibrations, as_json, as_markdown, picture, show
-
-        draws = drawn(outcomes)
-        found = Calibrations(outcomes, levels(outcomes, draws), differences(draws), answers(draws))
-        for kind, text in (("json", as_json(found)), ("md", as_markdown(found))):
-            (folder / f"{self.name}.{kind}").write_text(text, encoding="utf-8")
-        picture(found, folder / f"{self.name}.png")
-        show(found)
-        return []

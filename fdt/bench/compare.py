@@ -49,16 +49,6 @@ class Comparison(Bench):
         """Guards that fell, by the differences: reasons not to believe the table, one line each."""
         return []
 
-    def report(self, outcomes: list[Outcome], folder: Path) -> list[str]:
-        from fdt.bench.show import as_json, as_markdown, picture, show
-
-        found = Result(self, outcomes)
-        for kind, text in (("json", as_json(found)), ("md", as_markdown(found))):
-            (folder / f"{self.name}.{kind}").write_text(text, encoding="utf-8")
-        picture(found, folder / f"{self.name}.png")
-        show(found)
-        return found.deceived
-
     def tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
         """Further tables: heading and lines of cells."""
         return []

@@ -13,7 +13,6 @@ import numpy as np
 
 from fdt.bench.base import BASE
 from fdt.bench.compare import MARGIN, Comparison, Difference, Level, Result, runs_of
-from fdt.bench.signals import ARMS
 
 Table = tuple[Sequence[str], list[list[str]]]
 """Heading, and lines of cells."""
@@ -167,7 +166,7 @@ def _bars(axes: Any, bench: Comparison, rows: list[Level]) -> None:
     axes.set(title=bench.words["bars"], xlabel=f"{bench.words['level']}, % [95 % interval]", xlim=(0, 108))
 
 
-def colour(arm: str, arms: Sequence[str] = ARMS) -> str:
+def colour(arm: str, arms: Sequence[str]) -> str:
     """The arm's colour in every picture of its bench, by its place among the bench's ``arms``."""
     from fdt.report.figures import BASE_COLOUR, PALETTE
 

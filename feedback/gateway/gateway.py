@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from feedback.faults import DataFault, show
 from feedback.gateway.breaker import Breaker
 from feedback.gateway.budget import Budget
+from feedback.gateway.endpoint import Endpoint
 from feedback.gateway.log import Log
 from feedback.gateway.types import Failure, Reply, Request, Usage
 
@@ -93,7 +94,7 @@ class Gateway:
             from feedback.gateway.job import Job  # brings openai, which takes a second to import
 
             try:
-                found |= blocking(Job(self, self.key(), log, self._breaker).run(wanted, len(found)))
+                found |= blocking(Job(self._endpoint, self.key(), log, self._breaker).run(wanted, len(found)))
             finally:
                 log.flush()
         return [found[key] for key in keys]
@@ -149,6 +150,11 @@ class Gateway:
     @cached_property
     def _breaker(self) -> Breaker:
         return Breaker(self.base_url, self.patience)
+
+    @property
+    def _endpoint(self) -> Endpoint:
+        own = {item.name: getattr(self, item.name) for item in fields(Endpoint)}
+        return Endpoint(**own)
 
     @cached_property
     def abilities(self) -> dict[str, bool]:

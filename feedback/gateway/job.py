@@ -6,16 +6,13 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from feedback.gateway.breaker import Breaker
+from feedback.gateway.endpoint import Endpoint
 from feedback.gateway.log import Log
 from feedback.gateway.progress import Bar
 from feedback.gateway.types import Failure, GatewayStop, Reply, Request, Usage
 from feedback.gateway.wire import Trouble, Wire
-
-if TYPE_CHECKING:
-    from feedback.gateway.gateway import Gateway
 
 LOOK_AGAIN = 0.2
 """Seconds between two looks at a call that another process has under way."""
@@ -26,8 +23,8 @@ FLUSH = 1.0
 class Job:
     """What is in flight for one `Gateway.ask`."""
 
-    def __init__(self, gateway: Gateway, key: str | None, log: Log, breaker: Breaker):
-        self.gateway, self.key, self.log, self.breaker = gateway, key, log, breaker
+    def __init__(self, endpoint: Endpoint, key: str | None, log: Log, breaker: Breaker):
+        self.endpoint, self.key, self.log, self.breaker = endpoint, key, log, breaker
         self.found: dict[str, Reply | Failure] = {}
         self.stopping = False
         self.sending: set[asyncio.Task[None]] = set()
@@ -37,10 +34,10 @@ class Job:
 
         Raises `GatewayStop` after the calls in flight have ended.
         """
-        lanes = min(self.gateway.concurrency, len(wanted))
-        self.wire, self.probing = Wire(self.gateway, self.key, lanes), asyncio.Lock()
+        lanes = min(self.endpoint.concurrency, len(wanted))
+        self.wire, self.probing = Wire(self.endpoint, self.key, lanes), asyncio.Lock()
         todo = iter(wanted.items())
-        with Bar(self.gateway.progress, kept, len(wanted), self.gateway.budget) as self.bar:
+        with Bar(self.endpoint.progress, kept, len(wanted), self.endpoint.budget) as self.bar:
             flusher = asyncio.create_task(self._flush())
             workers = [asyncio.create_task(self._work(lane, todo)) for lane in range(lanes)]
             try:
@@ -79,7 +76,7 @@ class Job:
         reserve = Usage(request.most_prompt_tokens, request.sampling.max_tokens)
         while not self.stopping:
             async with self.breaker.passage(self.probing):
-                claimed = self.log.claim(key, reserve, self.gateway.budget)
+                claimed = self.log.claim(key, reserve, self.endpoint.budget)
                 if isinstance(claimed, Reply):
                     return claimed
                 result = await self._send(lane, key, request) if claimed else None
@@ -98,14 +95,14 @@ class Job:
         """Whether to give up on a request while the server answers others; an outage is the breaker's to end."""
         if not self.breaker.closed:
             return False
-        return tries > self.gateway.retries or time.monotonic() - began > self.gateway.patience
+        return tries > self.endpoint.retries or time.monotonic() - began > self.endpoint.patience
 
     async def _send(self, lane: int, key: str, request: Request) -> Reply | Trouble:
         """One try, on record before and after; tells the breaker."""
         task = asyncio.current_task()
         self.sending.add(task)
         try:
-            async with asyncio.timeout(self.gateway.deadline):
+            async with asyncio.timeout(self.endpoint.deadline):
                 result = await self.wire.send(request, lane)
         except TimeoutError:
             result = self.wire.late()

@@ -10,15 +10,13 @@ import ssl
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import openai
 
 from feedback.faults import show
+from feedback.gateway.endpoint import Endpoint
 from feedback.gateway.types import Failure, Refused, Reply, Request, Usage
-
-if TYPE_CHECKING:
-    from feedback.gateway.gateway import Gateway
 
 # openai 2 stands on httpx, openai 3 on httpx2: the same classes, found through the one that its client derives from.
 BASE = next(base for base in openai.DefaultAsyncHttpxClient.__mro__ if base.__name__ == "AsyncClient")
@@ -54,9 +52,9 @@ class Trouble:
 class Wire:
     """The clients of one job. Make it and close it in the event loop that uses it."""
 
-    def __init__(self, gateway: Gateway, key: str | None, lanes: int):
-        self.gateway, self.key = gateway, key or NO_KEY
-        self.clients = [open_client(gateway.base_url, key, gateway.deadline) for _ in range(-(-lanes // POOL))]
+    def __init__(self, endpoint: Endpoint, key: str | None, lanes: int):
+        self.endpoint, self.key = endpoint, key or NO_KEY
+        self.clients = [open_client(endpoint.base_url, key, endpoint.deadline) for _ in range(-(-lanes // POOL))]
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -78,20 +76,20 @@ class Wire:
 
     def late(self) -> Trouble:
         """What a try is that the deadline has ended."""
-        return Trouble(Failure("timeout", f"no whole reply within {self.gateway.deadline:g} s"), again=True, paid=True)
+        return Trouble(Failure("timeout", f"no whole reply within {self.endpoint.deadline:g} s"), again=True, paid=True)
 
     def _body(self, request: Request) -> dict[str, Any]:
         messages = [
             message | {"content": (message.get("content") or "").encode(errors="replace").decode()}
             for message in request.messages
         ]
-        body = {"model": self.gateway.model, "messages": messages, **dict(self.gateway.extra)}
-        if request.schema is not None and self.gateway.abilities["structured"]:
+        body = {"model": self.endpoint.model, "messages": messages, **dict(self.endpoint.extra)}
+        if request.schema is not None and self.endpoint.abilities["structured"]:
             body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "reply", "strict": True, "schema": dict(request.schema)},
             }
-        return body | request.sampling.as_body(self.gateway.limit_field)
+        return body | request.sampling.as_body(self.endpoint.limit_field)
 
     def _read(self, request: Request, body: bytes) -> Reply | Trouble:
         try:
@@ -135,18 +133,18 @@ class Wire:
                 wait=retry_after(error.response),
             )
         if status == 400 and shaped and "response_format" in error.response.text:
-            self.gateway.abilities["structured"] = False  # it knows no schemas; the prompt says the same in words
+            self.endpoint.abilities["structured"] = False  # it knows no schemas; the prompt says the same in words
             return Trouble(Failure("refused", said), again=True)
         return Trouble(Failure("refused", f"status {status}: {said}"))
 
     def _refused(self, got: str, expected: str) -> Refused:
         return Refused(
-            self.gateway.base_url,
+            self.endpoint.base_url,
             None,
             "gateway",
             got,
             expected,
-            f"Check gateway.base_url, gateway.model and the variable {self.gateway.key_variable}.",
+            f"Check gateway.base_url, gateway.model and the variable {self.endpoint.key_variable}.",
         )
 
     def scrub(self, text: str) -> str:

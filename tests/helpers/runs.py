@@ -120,7 +120,7 @@ def _as_command(argv: list[str], out: str, err: str, env: dict[str, str]) -> Non
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = ["fdt", *argv]
     from fdt.__main__ import main
-    from fdt.cli.fit import fit as cli
+    from fdt.cli import fit as cli
 
     cli.finish = lambda root: None
 

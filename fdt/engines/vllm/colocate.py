@@ -56,8 +56,9 @@ class VLLM(Engine):
         if not prompts:
             return []
         from fdt.engines.rounds import answers, capped
+        from fdt.engines.vllm.llm import LLMOptions
 
-        self._local.take(policy, self)
+        self._local.take(policy, LLMOptions(self.dtype, self.max_model_len, self.options))
 
         def ask(asks: Sequence[Ask]) -> list[Answer]:
             return self._local.ask(asks, policy.tokenizer.eos_token_id)

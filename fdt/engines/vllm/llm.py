@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fdt.engines.completions import OWN, Answer, Ask
 from fdt.engines.vllm.launch import settings, variables
@@ -15,8 +15,17 @@ from fdt.engines.vllm.weight_sync import Handover
 from fdt.errors import UserError
 from fdt.policy.policy import Policy
 
-if TYPE_CHECKING:
-    from fdt.engines.vllm.colocate import VLLM
+
+@dataclass(frozen=True)
+class LLMOptions:
+    """How vLLM is started."""
+
+    dtype: str = "auto"
+    """Of vLLM's weights."""
+    max_model_len: int | None = None
+    """Longest conversation in tokens."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of vllm.LLM."""
 
 
 @dataclass
@@ -27,7 +36,7 @@ class Local(Handover):
     adapter: Any = None
     """What requests name to get the present adapter; None where whole weights were read."""
 
-    def take(self, policy: Policy, how: VLLM) -> None:
+    def take(self, policy: Policy, how: LLMOptions) -> None:
         """Makes sure that vLLM runs and has the policy's weights."""
         if self.llm is None:
             self.llm = start(policy, how)
@@ -79,7 +88,7 @@ def read(said: Any) -> Answer:
     return Answer(ids, values, said.text, isinstance(said.stop_reason, str))
 
 
-def start(policy: Policy, how: VLLM) -> Any:
+def start(policy: Policy, how: LLMOptions) -> Any:
     """A `vllm.LLM` for this policy.
 
     Raises:

@@ -11,7 +11,7 @@ from fdt import __main__ as command
 from fdt.cli import export as verb
 from fdt.errors import UserError
 from fdt.policy.policy import LoRA, Policy
-from fdt.policy.policy import export as trained
+from fdt.policy import export as trained
 
 ADAPTERS = LoRA(rank=4, alpha=8.0)
 

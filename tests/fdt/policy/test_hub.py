@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fdt.errors import UserError
-from fdt.policy.policy import hub as models
+from fdt.policy import hub as models
 
 
 @pytest.fixture

@@ -1,0 +1,27 @@
+"""`Endpoint`: what a job of calls and its connections need to know of a gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from feedback.gateway.budget import Budget
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server, and how it is used; the fields are those of `feedback.gateway.Gateway`."""
+
+    model: str
+    base_url: str
+    key_variable: str | None
+    budget: Budget
+    concurrency: int
+    deadline: float
+    retries: int
+    patience: float
+    limit_field: str
+    extra: dict[str, Any]
+    progress: bool
+    abilities: dict[str, bool] = field(default_factory=dict)
+    """What the server turned out to be able to do; shared by all jobs of one gateway, and changed by them."""
