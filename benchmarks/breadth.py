@@ -18,9 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fdt.bench.base import overlay
-from fdt.bench.work import told_to
-from fdt.statistics.nested import nested_interval
+from fdt.bench.base import write_overlay
+from fdt.bench.work import redirect_output
+from fdt.statistics.nested import compute_nested_interval
 
 CONFIG = "task/tolerant"
 ARMS = ("scores", "both", "one_shown", "both_shown", "warm")
@@ -38,7 +38,7 @@ def train(arm: str, seed: int, folder: Path) -> None:
     """One real `fdt fit`, in this process; what it prints goes to a file beside its folder."""
     import yaml
 
-    from fdt.cli.fit import Unreported, launch
+    from fdt.cli.fit import NoReportCLI, launch
     from fdt.resources import resolve
 
     content = yaml.safe_load(resolve(CONFIG).read_text(encoding="utf-8"))
@@ -48,10 +48,10 @@ def train(arm: str, seed: int, folder: Path) -> None:
         "data": {"seed": seed, "environment": {"init_args": {"world": seed}}},
         "trainer": {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False},
     }
-    paths = [overlay(folder, number, part) for number, part in enumerate((content["arms"][arm], own))]
+    paths = [write_overlay(folder, number, part) for number, part in enumerate((content["arms"][arm], own))]
     argv = ["fit", "-c", str(resolve(CONFIG)), *(word for path in paths for word in ("-c", str(path)))]
-    with told_to(folder.with_name(f"{folder.name}.log")):
-        launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], Unreported)
+    with redirect_output(folder.with_name(f"{folder.name}.log")):
+        launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], NoReportCLI)
 
 
 def records(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def shown(levels: list[list[float]], changes: list[list[float]]) -> str:
     kept = [n for n, own in enumerate(levels) if own]
     if not kept:
         return "-"
-    level, change = (nested_interval([values[n] for n in kept]) for values in (levels, changes))
+    level, change = (compute_nested_interval([values[n] for n in kept]) for values in (levels, changes))
     return f"{level.mean:.2f} ({change.mean:+.2f} [{change.low:+.2f}, {change.high:+.2f}])"
 
 

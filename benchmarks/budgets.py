@@ -25,13 +25,13 @@ import torch
 from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
 
 from fdt.engines import HuggingFace
-from fdt.environments.corpus import world
+from fdt.environments.corpus import build_world
 from fdt.environments.search import Search
 from fdt.policy.policy import Policy
-from fdt.report.table import interval_text
-from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, Budget, Play
+from fdt.report.table import format_interval
+from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, EpisodeLimits, ReasoningBudget
 from fdt.rollout.turn_loop import TurnLoop
-from fdt.statistics.intervals import mean_interval, paired_difference
+from fdt.statistics.intervals import compute_mean_interval, compute_paired_difference
 from feedback.types import Episode, Message, Task, Turn
 
 LIBRARY = Search(size=100, results=1, rules="")
@@ -42,7 +42,7 @@ LONGEST = 240
 """Tokens of the longest conversation that is taught."""
 CONTEXTS = (128, 192, 256)
 TURNS, DRAWS = 5, 4
-BUDGET = Budget(least=4, most=64, answer=16, reply=24)
+BUDGET = ReasoningBudget(least=4, most=64, answer=16, reply=24)
 SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
 WORDS = r"\d| ?[A-Za-z]+|\n+"
 
@@ -69,7 +69,7 @@ def conversation(chance: random.Random, task: Task) -> Example:
 @lru_cache
 def pool() -> list[Example]:
     """Conversations about the training questions, none too long."""
-    chance, tasks = random.Random("taught"), LIBRARY.tasks("train", 10_000, 0)
+    chance, tasks = random.Random("taught"), LIBRARY.sample_tasks("train", 10_000, 0)
     made = (conversation(chance, chance.choice(tasks)) for _ in range(4000))
     return [item for item in made if length(item) < LONGEST]
 
@@ -89,7 +89,7 @@ def make_policy(folder: Path, batch: int) -> None:
     if (folder / "config.json").is_file():
         return
     torch.manual_seed(0)
-    made = world(LIBRARY.size, LIBRARY.seed)
+    made = build_world(LIBRARY.size, LIBRARY.seed)
     texts = [text for item in pool() for text in (*(message["content"] for message in item.messages), item.answer)]
     tokenizer = tokenizer_from([*texts, *made.texts, *made.titles], WORDS, ("<think>", "</think>"))
     model = make_model(tokenizer, context=512, **SHAPE)
@@ -121,7 +121,7 @@ def forced(episode: Episode) -> int:
 
 def played(policy: Policy, tasks: Sequence[Task], context: int, budget: bool) -> Row:
     """Plays every question ``DRAWS`` times, sampled."""
-    play = Play(max_turns=TURNS, budget=BUDGET if budget else None)
+    play = EpisodeLimits(max_turns=TURNS, budget=BUDGET if budget else None)
     loop = TurnLoop(policy, HuggingFace(max_new_tokens=context, batch_size=256), LIBRARY, play, context, Counter())
     rounds = [loop(tasks, seed) for seed in range(DRAWS)]
 
@@ -155,15 +155,17 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         shares = " | ".join(
-            interval_text(mean_interval(values), 100, ".1f") for values in (row.right, row.done, row.out)
+            format_interval(compute_mean_interval(values), 100, ".1f") for values in (row.right, row.done, row.out)
         )
-        counts = " | ".join(interval_text(mean_interval(values), 1, ".2f") for values in (row.turns, row.forced))
+        counts = " | ".join(
+            format_interval(compute_mean_interval(values), 1, ".2f") for values in (row.turns, row.forced)
+        )
         lines.append(f"| {row.context} | {'each turn' if row.budget else 'none'} | {shares} | {counts} |")
     lines += ["", "| context | with budget - without: right, points | out of context, points |", "|--:|--:|--:|"]
     for context in dict.fromkeys(row.context for row in rows):
         without, with_ = sorted((row for row in rows if row.context == context), key=lambda row: row.budget)
-        gaps = (paired_difference(getattr(without, name), getattr(with_, name)) for name in ("right", "out"))
-        lines.append(f"| {context} | {' | '.join(interval_text(gap, 100, '+.1f') for gap in gaps)} |")
+        gaps = (compute_paired_difference(getattr(without, name), getattr(with_, name)) for name in ("right", "out"))
+        lines.append(f"| {context} | {' | '.join(format_interval(gap, 100, '+.1f') for gap in gaps)} |")
     return "\n".join(lines)
 
 
@@ -176,7 +178,7 @@ def main() -> None:
     torch.set_num_threads(1)
     make_policy(asked.folder / "model", asked.batch)
     policy = Policy(str(asked.folder / "model"), dtype="float32").eval()
-    tasks = [task for split in ("heldout", "test") for task in LIBRARY.tasks(split, 10_000, 0)]
+    tasks = [task for split in ("heldout", "test") for task in LIBRARY.sample_tasks(split, 10_000, 0)]
     rows = [
         kept(asked.folder, policy, tasks, context, budget) for context in asked.contexts for budget in (False, True)
     ]

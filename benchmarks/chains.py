@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fdt.environments.base import Environment, Reply, Session
-from fdt.environments.conventions import CONVENTIONS, LENGTH, USERS, Conventions, lists, stated
+from fdt.environments.conventions import CONVENTIONS, LENGTH, USERS, Conventions, build_lists, extract_list
 from fdt.policy.hub import resolve_model
 from feedback.types import Feedback, Task, Turn
 
@@ -26,8 +26,8 @@ class Chain(Environment):
     world: int = 0
     """Seed of who has which convention."""
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
-        chosen = random.Random(f"{split} {seed}").sample(lists(split), min(count, len(lists(split))))
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        chosen = random.Random(f"{split} {seed}").sample(build_lists(split), min(count, len(build_lists(split))))
         return [self.task(digits) for digits in chosen]
 
     def task(self, digits: str) -> Task:
@@ -55,8 +55,8 @@ class Passed(Session):
 
     def reply(self, turn: Turn) -> Reply:
         """The next user's question, or the verdict; an answer without a list ends the chain."""
-        digits = stated(turn.text)
-        self.right &= digits == stated(self.way[self.place])
+        digits = extract_list(turn.text)
+        self.right &= digits == extract_list(self.way[self.place])
         self.place += 1
         whole = len(digits) == LENGTH and digits.isdecimal()
         if whole and self.place < LINKS:
@@ -74,7 +74,7 @@ def conversation(digits: str, steps: list[str]) -> list[dict[str, str]]:
     messages = []
     for place, step in enumerate(steps):
         messages += [said(place, digits), {"role": "assistant", "content": step}]
-        digits = stated(step)
+        digits = extract_list(step)
     return messages
 
 
@@ -87,7 +87,7 @@ def warm(folder: Path, steps: int) -> None:
     chance = random.Random("warm")
     for step in range(steps):
         tokens, labels = tensors([guessed(chance) for _ in range(16)], tokenizer)
-        loss = model(input_ids=tokens, labels=labels).loss
+        loss = model(input_ids=tokens, labels=labels).compute_loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -101,7 +101,7 @@ def warm(folder: Path, steps: int) -> None:
 
 def guessed(chance: random.Random) -> list[dict[str, str]]:
     """A chain whose every step follows some convention; users are drawn apart from it, so that none means anything."""
-    digits, messages = chance.choice(lists("train")), []
+    digits, messages = chance.choice(build_lists("train")), []
     for _ in range(LINKS):
         name = chance.choice(list(CONVENTIONS))
         answer = CONVENTIONS[name](digits)

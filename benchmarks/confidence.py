@@ -19,10 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fdt.report.panels.calibration import Calibration, calibrations  # noqa: E402
+from fdt.report.panels.calibration import Calibration, compute_calibrations  # noqa: E402
 from fdt.report.runs import read_run  # noqa: E402
-from fdt.report.table import interval_text  # noqa: E402
-from fdt.resources import sample  # noqa: E402
+from fdt.report.table import format_interval  # noqa: E402
+from fdt.resources import find_sample  # noqa: E402
 
 ARMS = ("correctness", "brier", "brier_and_critiques", "correctness_and_critiques")
 ASKED = " Then state how sure you are, as in: Confidence: 0.7"
@@ -33,7 +33,7 @@ def asked(name: str, path: Path, stated: bool) -> None:
     """Writes a bundled sample with prompts that ask for a confidence, and for the warm start revisions that state one."""
     chance = random.Random(0)
     with open(path, "w", encoding="utf-8") as out:
-        for line in sample(name).read_text(encoding="utf-8").splitlines():
+        for line in find_sample(name).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             kept = {key: row[key] for key in ("id", "task", "reference", "expression") if key in row}
             kept["prompt"] = row["prompt"] + ASKED
@@ -76,11 +76,11 @@ def warm_start(out: Path) -> Path:
 
 def line(found: Calibration) -> str:
     """One row of the table."""
-    measured = (interval_text(value, 1, ".3f") for value in (found.brier, found.debiased, found.auroc))
+    measured = (format_interval(value, 1, ".3f") for value in (found.brier, found.debiased, found.auroc))
     cells = (
         found.label,
         found.answers,
-        f"{found.stated:.0%}",
+        f"{found.stated_share:.0%}",
         f"{100 * found.accuracy:.1f}",
         *measured,
         found.alarm or "",
@@ -118,7 +118,9 @@ def main() -> int:
                 f"--model.seed={seed}",
                 *more,
             )
-        print(*map(line, calibrations([read_run(folder / arm) for arm in asked_for.arms])), sep="\n", flush=True)
+        print(
+            *map(line, compute_calibrations([read_run(folder / arm) for arm in asked_for.arms])), sep="\n", flush=True
+        )
     return 0
 
 

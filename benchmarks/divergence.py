@@ -29,11 +29,11 @@ def loss(path: str, k: int | None, student, teacher, weight, targets):
     import torch
 
     if path == "fdt":
-        from objectives import Distill, Scored
+        from objectives import Distill, TokenLogProbs
 
         term = Distill(k=k, support="student")
-        models = Scored(student, weight, targets), Scored(teacher, weight, targets)
-        return (term.full(*models) if k is None else term.listed(*models))[0].mean()
+        models = TokenLogProbs(student, weight, targets), TokenLogProbs(teacher, weight, targets)
+        return (term.compute_on_vocabulary(*models) if k is None else term.compute_on_support(*models))[0].mean()
     own, other = student @ weight.T, teacher @ weight.T
     if path == "trl":
         from trl.experimental.sdpo import loss_utils

@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from fdt.data.batch import View
-from fdt.data.tokenization import prompt_ids
+from fdt.data.tokenization import tokenize_prompt
 from fdt.engines import Engine, HuggingFace, Sample, VLLMServer
-from fdt.engines.huggingface import seeded, unbent
+from fdt.engines.huggingface import reset_generation_config, seed_rng
 from fdt.policy.policy import LoRA, Policy
 
 Draw = Callable[[list[list[int]], int], list[Sample]]
@@ -43,7 +43,7 @@ def prompts(policy: Policy, count: int) -> list[list[int]]:
         f"Tell me a long story about the number {n} and its {n % 7} friends." + " Be kind." * (n % 5)
         for n in range(count)
     ]
-    return [prompt_ids([{"role": "user", "content": text}], policy.tokenizer) for text in texts]
+    return [tokenize_prompt([{"role": "user", "content": text}], policy.tokenizer) for text in texts]
 
 
 def through(engine: Engine, policy: Policy, generate: Callable) -> Draw:
@@ -66,7 +66,7 @@ def paged(policy: Policy, tokens: int) -> Draw:
     )
 
     def draw(asked: list[list[int]], seed: int) -> list[Sample]:
-        with torch.no_grad(), seeded(seed), unbent(policy.causal):
+        with torch.no_grad(), seed_rng(seed), reset_generation_config(policy.causal):
             found = policy.causal.generate_batch(
                 asked, how, ContinuousBatchingConfig(return_logprobs=True), progress_bar=False
             )
@@ -92,12 +92,12 @@ def engines(names: list[str], policy: Policy, tokens: int) -> dict[str, Draw]:
 
 @torch.no_grad()
 def gap(policy: Policy, asked: list[list[int]], said: list[Sample]) -> float:
-    """Mean difference (nats) between the engine's log-probs and the trainer's, as `train/engine_gap`."""
+    """Mean difference (nats) between the engine's log-probs and the trainer's, as `train/sampling/logp_difference`."""
     rows = [
         ([*prompt, *sample.ids], [False] * len(prompt) + [True] * len(sample.ids))
         for prompt, sample in zip(asked[:16], said[:16], strict=True)
     ]
-    own = policy.score(View.marked(rows, policy.tokenizer.eos_token_id)).log_probs
+    own = policy.compute_log_probs(View.from_masks(rows, policy.tokenizer.eos_token_id)).log_probs
     reported = torch.tensor([value for sample in said[:16] for value in sample.log_probs])
     return (own.float() - reported).abs().mean().item()
 
@@ -115,7 +115,7 @@ def main() -> int:
     policy = Policy(asked.model, LoRA(), asked.dtype).eval()
     with torch.no_grad():  # adapters that do something, as after some steps
         torch.manual_seed(0)
-        for weight in policy.trainable():
+        for weight in policy.get_trainable_parameters():
             weight.add_(0.01 * torch.randn_like(weight))
     draws = engines(asked.engines.split(","), policy, asked.tokens)
     for draw in draws.values():

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from sums import held_out
 
 from fdt.data.batch import View
-from fdt.data.tokenization import prompt_ids
+from fdt.data.tokenization import tokenize_prompt
 from fdt.engines import HuggingFace
 from fdt.policy.policy import Policy
-from fdt.report.table import interval_text
+from fdt.report.table import format_interval
 from fdt.statistics.calibration import auroc
-from fdt.statistics.intervals import mean_interval, paired_difference
+from fdt.statistics.intervals import compute_mean_interval, compute_paired_difference
 from feedback.types import Message
 
 OFF = (-10, -2, -1, 1, 2, 10)
@@ -50,9 +50,9 @@ def verdict(policy: Policy, talks: list[list[Message]]) -> NDArray[np.float64]:
     found = []
     for word in WORDS:
         target = policy.tokenizer(word, add_special_tokens=False)["input_ids"][:1]
-        contexts = [(prompt_ids(talk, policy.tokenizer), target) for talk in talks]
+        contexts = [(tokenize_prompt(talk, policy.tokenizer), target) for talk in talks]
         parts = [
-            policy.score(View.of(contexts[n : n + 32], policy.tokenizer.eos_token_id)).log_probs
+            policy.compute_log_probs(View.from_pairs(contexts[n : n + 32], policy.tokenizer.eos_token_id)).log_probs
             for n in range(0, len(contexts), 32)
         ]
         found.append(torch.cat(parts).float())
@@ -75,8 +75,8 @@ def line(name: str, right: NDArray[np.float64], wrong: NDArray[np.float64], befo
     """One row of the table."""
     won = wins(right, wrong)
     area = auroc(1 / (1 + np.exp(-np.concatenate([right, wrong]))), np.repeat([1.0, 0.0], len(right)))
-    change = "" if before is None else interval_text(paired_difference(before, won), 100, "+.1f")
-    return f"| {name} | {interval_text(mean_interval(won), 100, '.1f')} | {change} | {area:.3f} |"
+    change = "" if before is None else format_interval(compute_paired_difference(before, won), 100, "+.1f")
+    return f"| {name} | {format_interval(compute_mean_interval(won), 100, '.1f')} | {change} | {area:.3f} |"
 
 
 def wins(right: NDArray[np.float64], wrong: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,7 +93,9 @@ def main() -> int:
     asked = parser.parse_args()
     policy = Policy(asked.model).eval()
     given = questions(asked.sums)
-    prompts = [prompt_ids([{"role": "user", "content": f"What is {sum_}?"}], policy.tokenizer) for sum_, _, _ in given]
+    prompts = [
+        tokenize_prompt([{"role": "user", "content": f"What is {sum_}?"}], policy.tokenizer) for sum_, _, _ in given
+    ]
     drawn = HuggingFace(asked.tokens).generate(policy, prompts, None)
     thoughts = [policy.tokenizer.decode(list(one.ids), skip_special_tokens=True).strip() for one in drawn]
     direct = [verdict(policy, [at_once(row[0], row[place]) for row in given]) for place in (1, 2)]

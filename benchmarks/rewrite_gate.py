@@ -5,7 +5,7 @@
 
 Drafts are the other recorded models' solutions to the same problem (GSM8K, arXiv 2110.14168), and with ``--model`` that
 model's own rewrites of the quickstart's wrong answers, from critiques that keep the answer back. The gate is
-``feedback.rewriter.Rewriter``; its critics see no gold answer. It is compared with all drafts, and with a random gate
+``feedback.rewriter.Rewriter``; its graders see no gold answer. It is compared with all drafts, and with a random gate
 that accepts as many rows, one draft each. Intervals: 95 %, bootstrap over problems.
 """
 
@@ -21,19 +21,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fdt.report.table import interval_text
-from fdt.resources import sample
-from fdt.statistics.intervals import Interval, share_difference
-from feedback.graders import Agreement, Arithmetic, Chain, Critic, NumberMatch
+from fdt.report.table import format_interval
+from fdt.resources import find_sample
+from fdt.statistics.intervals import Interval, compute_share_difference
+from feedback.graders import Agreement, Arithmetic, Grader, GraderChain, NumberMatch
 from feedback.readers import read
 from feedback.rewriter import STATUS, Rewriter
 from feedback.types import Episode, Task, Turn
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
-GATES: dict[str, Critic] = {
+GATES: dict[str, Grader] = {
     "arithmetic": Arithmetic(),
     "agreement": Agreement(),
-    "both": Chain([Arithmetic(), Agreement()]),
+    "both": GraderChain([Arithmetic(), Agreement()]),
 }
 
 
@@ -63,7 +63,7 @@ class Line:
 
     def __str__(self) -> str:
         shares = (f"{100 * share:.1f}" for share in (self.coverage, self.accepted, self.drafts, self.same_rows))
-        gaps = (interval_text(gap, 100, "+.1f") for gap in (self.over_drafts, self.over_random))
+        gaps = (format_interval(gap, 100, "+.1f") for gap in (self.over_drafts, self.over_random))
         cells = (self.gate, self.answers, *shares, *gaps)
         return f"| {' | '.join(map(str, cells))} |"
 
@@ -96,9 +96,9 @@ def rewritten(base: str, limit: int) -> list[list[Case]]:
     from fdt.rollout.drafter import PolicyDrafter
 
     judge = NumberMatch(tell=False)
-    given = [replace(episode, feedback=()) for episode in read(sample("sums.jsonl"))]
+    given = [replace(episode, feedback=()) for episode in read(find_sample("sums.jsonl"))]
     wrong = [episode for episode in judge(given) if episode.score == 0][:limit]
-    prompts = Rewriter(Agreement()).prompts(wrong)
+    prompts = Rewriter(Agreement()).build_prompts(wrong)
     drafts = PolicyDrafter(Policy(base), HuggingFace(max_new_tokens=24, batch_size=50))(prompts, 1, 0)
     texts = [found[0] for found in drafts]
     pairs = list(zip(wrong, texts, strict=True))
@@ -111,11 +111,11 @@ def rewritten(base: str, limit: int) -> list[list[Case]]:
     ]
 
 
-def judged(critic: Critic, rounds: list[list[Case]]) -> list[tuple[Case, bool | None]]:
+def judged(grader: Grader, rounds: list[list[Case]]) -> list[tuple[Case, bool | None]]:
     """Each case with whether the draft that passed is right; None where none passed."""
     pairs = []
     for cases in rounds:
-        found, _ = Rewriter(critic).accept([case.answer for case in cases], [case.drafts for case in cases])
+        found, _ = Rewriter(grader).accept([case.answer for case in cases], [case.drafts for case in cases])
         for case, episode in zip(cases, found, strict=True):
             texts = [text.strip() for text in case.drafts]
             passed = episode.meta[STATUS] == "accepted"
@@ -139,7 +139,7 @@ def measure(name: str, pairs: list[tuple[Case, bool | None]]) -> Line:
     for kind, tries in counts.items():
         hits, tried = Counter(p for p, right in tries if right), Counter(p for p, _ in tries)
         tallies[kind] = ([hits[p] for p in problems], [tried[p] for p in problems])
-    over = [share_difference(*tallies[kind], *tallies["gate"]) for kind in ("drafts", "random")]
+    over = [compute_share_difference(*tallies[kind], *tallies["gate"]) for kind in ("drafts", "random")]
     share = {kind: sum(hits) / sum(tried) for kind, (hits, tried) in tallies.items()}
     coverage = len(passed) / len(pairs)
     return Line(name, len(pairs), coverage, share["gate"], share["drafts"], share["same"], *over)
@@ -148,8 +148,8 @@ def measure(name: str, pairs: list[tuple[Case, bool | None]]) -> Line:
 def table(rounds: list[list[Case]]) -> list[Line]:
     """Every gate over all answers, and over the wrong ones alone: those that a critique would be about."""
     lines = []
-    for name, critic in GATES.items():
-        pairs = judged(critic, rounds)
+    for name, grader in GATES.items():
+        pairs = judged(grader, rounds)
         wrong = [(case, right) for case, right in pairs if not case.answered]
         for label, part in ((name, pairs), (f"{name}, wrong answers", wrong)):
             if any(right is not None for _, right in part):

@@ -29,8 +29,8 @@ from typing import Any
 import torch
 import yaml
 
-from fdt.environments.conventions import lists
-from fdt.statistics.intervals import mean_interval
+from fdt.environments.conventions import build_lists
+from fdt.statistics.intervals import compute_mean_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))  # a run names the world as chains.Chain
@@ -58,7 +58,7 @@ def settings(base: Path, folder: Path, seed: int, steps: int) -> dict[str, Any]:
             "lora": None,
             "dtype": "float32",
             "warmup_steps": 5,
-            "track_start": False,
+            "log_kl_to_init": False,
             "tokens_per_microbatch": 16384,
             "seed": seed,
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": RATE, "weight_decay": 0.0}},
@@ -75,7 +75,7 @@ def settings(base: Path, folder: Path, seed: int, steps: int) -> dict[str, Any]:
 
 def fit(name: str, content: dict[str, Any], *overlays: str) -> Path:
     """One `fdt fit` in this process; its run folder."""
-    from fdt.cli.fit import Unreported, launch
+    from fdt.cli.fit import NoReportCLI, launch
 
     folder = Path(content["trainer"]["default_root_dir"])
     if (folder / "checkpoints" / "last.ckpt").exists() and (folder / "eval" / "last.jsonl").exists():
@@ -85,7 +85,7 @@ def fit(name: str, content: dict[str, Any], *overlays: str) -> Path:
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     configs = [str(ROOT / "configs" / f"{overlay}.yaml") for overlay in overlays] + [str(path)]
     began = time.monotonic()
-    launch(["fit", *(word for config in configs for word in ("-c", config))], Unreported)
+    launch(["fit", *(word for config in configs for word in ("-c", config))], NoReportCLI)
     print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
     return folder
 
@@ -117,7 +117,7 @@ def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
     model = folder.parent / f"{folder.name}-model"
     if model.exists():
         return model / "merged"
-    chains = [Chain(seed).task(digits) for digits in random.Random(seed).sample(lists("train"), 512)]
+    chains = [Chain(seed).task(digits) for digits in random.Random(seed).sample(build_lists("train"), 512)]
     folder.mkdir(parents=True, exist_ok=True)
     experts, cut, held = (folder.parent / f"{folder.name}-{part}.jsonl" for part in ("experts", "steps", "held"))
     records = [{"id": task.key, "messages": conversation(task.meta["digits"], task.meta["way"])} for task in chains]
@@ -130,7 +130,7 @@ def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
         "file": str(cut),
         "heldout": str(held),
         # This policy has no thoughts to close.
-        "critic": {"class_path": "feedback.graders.StepSimilarity", "init_args": {"thinks": False}},
+        "grader": {"class_path": "feedback.graders.StepSimilarity", "init_args": {"thinks": False}},
         "source": {"init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS}},
     }
     run = fit(folder.name, content, "algorithm/srl")
@@ -145,7 +145,7 @@ def told(run: Path) -> dict[str, Any]:
         for name in ("base", "last")
     }
     with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
-        rows = [float(row["train/reward_drawn"]) for row in csv.DictReader(file) if row.get("train/reward_drawn")]
+        rows = [float(row["train/reward/mean_drawn"]) for row in csv.DictReader(file) if row.get("train/reward/mean_drawn")]
     quiet = sum(value == 0 for value in rows)
     return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "quiet": quiet, "steps": len(rows)}
 
@@ -169,7 +169,7 @@ def main() -> int:
         alone = told(rlvr(asked.out / "warm", asked.out / f"seed{seed}-rlvr", seed, first + second))
         for name, found in (("RLVR alone", alone), ("SRL, then RLVR", both)):
             lines.append((seed, name, found))
-            low, high = (mean_interval(found["held"][part]) for part in ("base", "last"))
+            low, high = (compute_mean_interval(found["held"][part]) for part in ("base", "last"))
             after = f"{high.mean:.3f} [{high.low:.3f}, {high.high:.3f}]"
             print(
                 f"seed {seed}, {name}: held-out {low.mean:.3f} before, {after} after; "

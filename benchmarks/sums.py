@@ -2,10 +2,10 @@
 
 import json
 
-from fdt.resources import sample
+from fdt.resources import find_sample
 
 
 def held_out(count: int) -> list[tuple[str, str]]:
     """The first sums, such as ``1 + 8``, with their right answers."""
-    lines = sample("sums_heldout.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    lines = find_sample("sums_heldout.jsonl").read_text(encoding="utf-8").splitlines()[:count]
     return [(row["expression"], row["reference"]) for row in map(json.loads, lines)]

@@ -20,27 +20,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from sums import held_out
 
-from fdt.data.tokenization import prompt_ids
+from fdt.data.tokenization import tokenize_prompt
 from fdt.engines import HuggingFace, SwitchPenalty
-from fdt.evaluation.underthinking import Thinking, thoughts, underthinking
+from fdt.evaluation.underthinking import ReasoningTrace, split_thoughts, underthinking
 from fdt.policy.policy import Policy
-from fdt.report.table import interval_text
-from fdt.statistics.intervals import mean_interval, paired_difference
-from feedback.graders.number import NUMBER, last_number
+from fdt.report.table import format_interval
+from fdt.statistics.intervals import compute_mean_interval, compute_paired_difference
+from feedback.graders.number import NUMBER, find_last_number
 
 ASKED = "What is {}? Think step by step, check your result another way, and end with the number."
 
 
-def judged(text: str, reference: str, tokenizer) -> tuple[Thinking, int]:
+def judged(text: str, reference: str, tokenizer) -> tuple[ReasoningTrace, int]:
     """How an answer thought, and how often it switched."""
-    parts = thoughts(text)
+    parts = split_thoughts(text)
     length = len(tokenizer(text)["input_ids"])
-    useful, right = None, last_number(reference)
+    useful, right = None, find_last_number(reference)
     for place, part in enumerate(parts):
-        if right in map(last_number, NUMBER.findall(part)):
+        if right in map(find_last_number, NUMBER.findall(part)):
             useful = min(length, sum(len(tokenizer(piece)["input_ids"]) for piece in parts[: place + 1]))
             break
-    return Thinking(last_number(text) == right, length, useful), len(parts) - 1
+    return ReasoningTrace(find_last_number(text) == right, length, useful), len(parts) - 1
 
 
 def main() -> int:
@@ -52,7 +52,9 @@ def main() -> int:
     parser.add_argument("--beta", type=int, default=600)
     asked = parser.parse_args()
     policy, given = Policy(asked.model).eval(), held_out(asked.sums)
-    prompts = [prompt_ids([{"role": "user", "content": ASKED.format(text)}], policy.tokenizer) for text, _ in given]
+    prompts = [
+        tokenize_prompt([{"role": "user", "content": ASKED.format(text)}], policy.tokenizer) for text, _ in given
+    ]
     found = {}
     for name, penalty in (("none", None), ("TIP", SwitchPenalty(asked.alpha, asked.beta))):
         with torch.no_grad():
@@ -68,13 +70,13 @@ def main() -> int:
             ["", ""]
             if name == "none"
             else [
-                interval_text(paired_difference(right["none"], right[name]), 100, "+.1f"),
-                interval_text(paired_difference(switches["none"], switches[name]), 1, "+.2f"),
+                format_interval(compute_paired_difference(right["none"], right[name]), 100, "+.1f"),
+                format_interval(compute_paired_difference(switches["none"], switches[name]), 1, "+.2f"),
             ]
         )
         levels = (
-            interval_text(mean_interval(right[name]), 100, ".1f"),
-            interval_text(mean_interval(switches[name]), 1, ".2f"),
+            format_interval(compute_mean_interval(right[name]), 100, ".1f"),
+            format_interval(compute_mean_interval(switches[name]), 1, ".2f"),
         )
         waste, switched = underthinking([one for one, _ in own]), sum(count > 0 for count in switches[name])
         cells = (name, levels[0], changes[0], levels[1], changes[1], f"{waste:.3f}", switched)

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
 
-from fdt.environments.frozenlake import MOVES, FrozenLake, distances
+from fdt.environments.frozenlake import MOVES, FrozenLake, compute_distances
 from fdt.policy.policy import Policy
 from feedback.types import Message, Task, Turn
 
@@ -41,7 +41,7 @@ def careful(chance: random.Random, rows: list[str], place: int) -> tuple[str, bo
     """A move on a shortest way, to be learned; now and then any move, which is not."""
     if chance.random() < STRAY:
         return chance.choice(MOVES), False
-    ways = distances(rows)
+    ways = compute_distances(rows)
     return chance.choice([m for m in MOVES if ways.get(landed(place, m), 99) < ways.get(place, 0)] or MOVES), True
 
 
@@ -81,7 +81,7 @@ def played(chance: random.Random, task: Task, walker: Walker) -> Example:
 def pool(form: str) -> list[Example]:
     """Episodes of one walker over the training maps."""
     chance, walker = random.Random(form), {"careful": careful, "careless": careless}[form]
-    maps = LAKE.tasks("train", 2500, 1)
+    maps = LAKE.sample_tasks("train", 2500, 1)
     return [played(chance, chance.choice(maps), walker) for _ in range(POOL)]
 
 
@@ -95,12 +95,12 @@ def success(folder: Path, count: int = 256) -> dict[str, float]:
     from collections import Counter
 
     from fdt.engines import HuggingFace
-    from fdt.rollout.limits import Play
+    from fdt.rollout.limits import EpisodeLimits
     from fdt.rollout.turn_loop import TurnLoop
 
     policy = Policy(str(folder), dtype="float32").eval()
-    engine, tasks = HuggingFace(max_new_tokens=3, batch_size=count), LAKE.tasks("heldout", count, 0)
-    loop = TurnLoop(policy, engine, LAKE, Play(max_turns=TURNS), None, Counter())
+    engine, tasks = HuggingFace(max_new_tokens=3, batch_size=count), LAKE.sample_tasks("heldout", count, 0)
+    loop = TurnLoop(policy, engine, LAKE, EpisodeLimits(max_turns=TURNS), None, Counter())
     return {
         name: sum(episode.score for episode in loop(tasks, seed)) / len(tasks)
         for name, seed in (("greedy", None), ("sampled", 0))

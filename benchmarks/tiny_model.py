@@ -141,7 +141,7 @@ def train(
     for step in range(stage.steps):
         (form,) = chance.choices(list(stage.forms), list(stage.forms.values()))
         tokens, labels = tensors(drawn(step + 1 + 10_000 * number, form), tokenizer)
-        loss = model(input_ids=tokens, labels=labels).loss
+        loss = model(input_ids=tokens, labels=labels).compute_loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -21,8 +21,8 @@ import torch
 from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from fdt.data.tokenization import prompt_ids
-from fdt.environments.conventions import CONVENTIONS, USERS, ExactList, lists, stated
+from fdt.data.tokenization import tokenize_prompt
+from fdt.environments.conventions import CONVENTIONS, USERS, ExactList, build_lists, extract_list
 from feedback.hints import CritiqueHint
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Feedback, Task, Turn
@@ -59,7 +59,7 @@ def example(chance: random.Random, form: str, digits: str, named: bool) -> Examp
     if form in ("bare", "alias"):
         return Example(list(task.messages), answer)
     episode = Episode("example", task, (Turn("assistant", earlier),), (Feedback(text=f"It should be {said}."),))
-    messages = CritiqueHint()(episode) if form == "hint" else Rewriter(ExactList()).prompts([episode])[0]
+    messages = CritiqueHint()(episode) if form == "hint" else Rewriter(ExactList()).build_prompts([episode])[0]
     assert messages is not None
     return Example(messages, answer)
 
@@ -67,7 +67,7 @@ def example(chance: random.Random, form: str, digits: str, named: bool) -> Examp
 def examples(seed: int, form: str, count: int, named: bool) -> list[Example]:
     """A batch of one form; the lists of other splits stay unseen."""
     chance = random.Random(f"train {form} {seed}")
-    return [example(chance, form, chance.choice(lists("train")), named) for _ in range(count)]
+    return [example(chance, form, chance.choice(build_lists("train")), named) for _ in range(count)]
 
 
 def make_tokenizer(named: bool) -> PreTrainedTokenizerFast:
@@ -101,10 +101,12 @@ def obedience(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, form:
     chance = random.Random("measured")
     right = 0
     for _ in range(count):
-        item = example(chance, form, chance.choice(lists("heldout")), STAGES[-1].named)
-        ids = torch.tensor([prompt_ids(item.messages, tokenizer)])
+        item = example(chance, form, chance.choice(build_lists("heldout")), STAGES[-1].named)
+        ids = torch.tensor([tokenize_prompt(item.messages, tokenizer)])
         out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
-        right += stated(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)) == stated(item.answer)
+        right += extract_list(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)) == extract_list(
+            item.answer
+        )
     return right / count
 
 

@@ -28,7 +28,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
-def usage() -> str:
+def format_usage() -> str:
     """The text of `fdt --help`."""
     lines = [f"  {verb:<9} {line}" for verb, (_, _, line) in VERBS.items()]
     return "\n".join(
@@ -47,7 +47,7 @@ def usage() -> str:
     )
 
 
-def unknown(verb: str) -> str:
+def format_unknown_verb(verb: str) -> str:
     """One line that names the nearest verb, or all of them where none is near."""
     near = difflib.get_close_matches(verb, VERBS, n=1)
     hint = f"Did you mean `fdt {near[0]}`?" if near else f"Known verbs: {', '.join(VERBS)}."
@@ -57,9 +57,9 @@ def unknown(verb: str) -> str:
 def is_expected(error: Exception) -> bool:
     """Whether the error is one the user can mend, so that its message is enough."""
     from fdt.errors import UserError
-    from feedback.faults import DataFault
+    from feedback.faults import DataError
 
-    return isinstance(error, UserError | DataFault)
+    return isinstance(error, UserError | DataError)
 
 
 def dispatch(verb: str, rest: list[str]) -> int:
@@ -89,13 +89,13 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(usage())
+        print(format_usage())
         return 0 if argv else EXPECTED_ERROR
     if argv[0] == "--version":
         print(__version__)
         return 0
     if argv[0] not in VERBS:
-        print(unknown(argv[0]), file=sys.stderr)
+        print(format_unknown_verb(argv[0]), file=sys.stderr)
         return EXPECTED_ERROR
     return dispatch(argv[0], argv[1:])
 

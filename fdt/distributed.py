@@ -17,12 +17,12 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def rank() -> int:
+def get_rank() -> int:
     """This rank's number."""
     return dist.get_rank() if is_distributed() else 0
 
 
-def highest(values: Sequence[float], device: Any) -> list[float]:
+def reduce_max(values: Sequence[float], device: Any) -> list[float]:
     """The largest of each number over all ranks; every rank gives equally many."""
     if not values or not is_distributed():
         return list(values)
@@ -31,12 +31,12 @@ def highest(values: Sequence[float], device: Any) -> list[float]:
     return found.tolist()
 
 
-def most(count: int, device: Any) -> int:
+def reduce_max_count(count: int, device: Any) -> int:
     """The largest of a count over all ranks."""
-    return int(highest([count], device)[0])
+    return int(reduce_max([count], device)[0])
 
 
-def total(values: dict[str, Tensor], device: Any) -> dict[str, float]:
+def reduce_sum(values: dict[str, Tensor], device: Any) -> dict[str, float]:
     """Sums named numbers over ranks; every rank gives the same names."""
     names = sorted(values)
     if not names:
@@ -47,7 +47,7 @@ def total(values: dict[str, Tensor], device: Any) -> dict[str, float]:
     return dict(zip(names, stacked.tolist(), strict=True))
 
 
-def everyone(mine: Any) -> list[Any]:
+def gather_objects(mine: Any) -> list[Any]:
     """What each rank holds, in the order of ranks; anything that can be sent."""
     if not is_distributed():
         return [mine]
@@ -71,7 +71,7 @@ def run_on_all(judge: Callable[[], T]) -> T:
         found.append(judge())
     except GatewayStop as error:
         stop = error
-    stops = [other for other in everyone(stop) if other is not None]
+    stops = [other for other in gather_objects(stop) if other is not None]
     if stops:
         raise stop or stops[0]
     return found[0]

@@ -1,4 +1,4 @@
-"""How experience is made: the feedback file or environment, the source of actions, the critic and the hints (a
+"""How experience is made: the feedback file or environment, the source of actions, the grader and the hints (a
 LightningDataModule)."""
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from lightning import LightningDataModule
 
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
-from fdt.data.markers import Marker
+from fdt.data.markers import TokenMarker
 from fdt.engines import Engine, HuggingFace
 from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
 from fdt.rollout.actor import Actor
-from fdt.rollout.checks import check_credit, check_engine
-from fdt.rollout.limits import Play
-from fdt.rollout.place import Place
+from fdt.rollout.checks import check_advantages, check_engine
+from fdt.rollout.limits import EpisodeLimits
+from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Replay, Source
-from fdt.rollout.tasks import Material, from_environment, from_file, locate
-from feedback.graders import Critic
+from fdt.rollout.tasks import DataSplits, load_from_environment, load_from_file, locate
+from feedback.graders import Grader
 from feedback.hints import CritiqueHint, Hint, shuffle_critiques
 from feedback.readers import read_tasks
 from feedback.rewriter import Rewriter
@@ -41,13 +41,13 @@ class Experience(LightningDataModule):
         scale: list[float] | None = None,
         source: Source = Replay(),
         credit: Credit = GroupRelative(),
-        critic: Critic | None = None,
+        grader: Grader | None = None,
         hint: Hint | None = CritiqueHint(),
         rewriter: Rewriter | None = None,
-        marker: Marker | None = None,
+        marker: TokenMarker | None = None,
         engine: Engine = HuggingFace(),
         environment: Environment | None = None,
-        play: Play = Play(),
+        play: EpisodeLimits = EpisodeLimits(),
         evaluation: Evaluation = Answers(),
         evaluation_batch: int = 64,
         evaluation_limit: int | None = None,
@@ -64,7 +64,7 @@ class Experience(LightningDataModule):
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
             source: where actions come from: fdt.rollout.sources.Replay or fdt.rollout.sources.OnPolicy.
             credit: how scores become advantages.
-            critic: judges fresh answers (on-policy, validate, test, predict).
+            grader: judges fresh answers (on-policy, validate, test, predict).
             hint: what only the teacher reads; null switches the teacher off.
             rewriter: gate for the policy's own revisions; null rewrites nothing.
             marker: gives tokens a further mark, such as planning; null gives none.
@@ -82,7 +82,7 @@ class Experience(LightningDataModule):
         self.file, self.format, self.scale, self.seed = file, format, scale, seed
         self.environment, self.play = environment, play
         self.heldout, self.test_file = heldout, test_file
-        self.source, self.credit, self.critic, self.hint = source, credit, critic, hint
+        self.source, self.credit, self.grader, self.hint = source, credit, grader, hint
         self.rewriter, self.engine, self.evaluation, self.marker = rewriter, engine, evaluation, marker
         self.evaluation_batch, self.evaluation_limit = evaluation_batch, evaluation_limit
         self.max_tokens, self.shuffle_critiques = max_tokens, shuffle_critiques
@@ -98,26 +98,26 @@ class Experience(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Reads and splits the file, or has the tasks dealt; refuses a credit that would be zero everywhere."""
-        judged = self.critic is not None or (self.environment is not None and self.environment.judges)
+        judged = self.grader is not None or (self.environment is not None and self.environment.judges)
         if stage != "predict" and isinstance(self.evaluation, Answers) and not judged:
-            raise UserError("no critic", expected="one, since fresh answers need a judge", key="data.critic")
+            raise UserError("no grader", expected="one, since fresh answers need a judge", key="data.grader")
         if self.episodes:
             return
-        found = self._material()
+        found = self._load_data()
         self.file, self.records, self.test_tasks = found.origin, found.records, found.test
         self.episodes, self.heldout_tasks = found.episodes, found.heldout
         self.kept_out = self.records - len(self.episodes)
         if self.shuffle_critiques:
             self.episodes = shuffle_critiques(self.episodes, self.seed)
         if self.hint is not None:
-            self.episodes = self.hint.gather(self.episodes)
-        check_credit(self.credit, self.source, self.episodes, self.marker)
+            self.episodes = self.hint.annotate_group(self.episodes)
+        check_advantages(self.credit, self.source, self.episodes, self.marker)
 
-    def _material(self) -> Material:
+    def _load_data(self) -> DataSplits:
         if self.file is not None:
-            return from_file(self.file, self.format, self.scale, self.heldout, self.seed)
+            return load_from_file(self.file, self.format, self.scale, self.heldout, self.seed)
         assert self.environment is not None
-        return from_environment(self.environment, self.play, self.seed)
+        return load_from_environment(self.environment, self.play, self.seed)
 
     @property
     def actor(self) -> Actor:
@@ -130,7 +130,7 @@ class Experience(LightningDataModule):
                 policy,
                 self.engine,
                 collator,
-                self.critic,
+                self.grader,
                 self.rewriter,
                 precision=context,
                 environment=self.environment or SingleTurn(),
@@ -138,29 +138,29 @@ class Experience(LightningDataModule):
             )
         return self._actor
 
-    def train_dataloader(self) -> Stream:
+    def train_dataloader(self) -> RolloutLoader:
         check_engine(self.engine, self.source, self.trainer.lightning_module.objective)
-        return Stream(self)
+        return RolloutLoader(self)
 
-    def val_dataloader(self) -> Measured:
-        return Measured(self, self.heldout_tasks[: self.evaluation_limit])
+    def val_dataloader(self) -> EvaluationLoader:
+        return EvaluationLoader(self, self.heldout_tasks[: self.evaluation_limit])
 
-    def test_dataloader(self) -> Measured:
+    def test_dataloader(self) -> EvaluationLoader:
         tasks = read_tasks(locate(self.test_file)) if self.test_file else self.test_tasks()
-        return Measured(self, tasks[: self.evaluation_limit])
+        return EvaluationLoader(self, tasks[: self.evaluation_limit])
 
     predict_dataloader = test_dataloader
 
 
 @dataclass
-class Stream:
+class RolloutLoader:
     """The optimiser steps of one epoch, as an iterable of known length: Lightning then never fetches one ahead."""
 
     data: Experience
 
     def __len__(self) -> int:
         source = self.data.source
-        return source.rollouts(self.data.episodes) * source.steps_per_rollout
+        return source.count_rollouts(self.data.episodes) * source.steps_per_rollout
 
     def __iter__(self) -> Iterator[Batch]:
         data, trainer = self.data, self.data.trainer
@@ -168,13 +168,13 @@ class Stream:
         done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         size = data.source.steps_per_rollout
         for number in range(done // size, len(self) // size):
-            place = Place(trainer.current_epoch, number, trainer.global_rank, trainer.world_size, data.seed)
-            batches = data.source.make(place, data.episodes, data.credit, data.actor)
+            place = RolloutPosition(trainer.current_epoch, number, trainer.global_rank, trainer.world_size, data.seed)
+            batches = data.source.make_batches(place, data.episodes, data.credit, data.actor)
             yield from batches[done % size :] if number == done // size else batches
 
 
 @dataclass
-class Measured:
+class EvaluationLoader:
     """Held-out records, made while they are read; each rank takes every world-th task, all make equally many batches."""
 
     data: Experience

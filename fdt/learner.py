@@ -16,18 +16,18 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from fdt import __version__
 from fdt.data.batch import Batch
-from fdt.data.microbatch import align, audible, cut
-from fdt.distributed import total
+from fdt.data.microbatch import align, select_weighted_rows, split_batch
+from fdt.distributed import reduce_sum
 from fdt.errors import UserError
-from fdt.metrics.step import Tally
+from fdt.metrics.step import StepMetrics
 from fdt.policy.fsdp import check_mesh, shard
-from fdt.policy.log_probs import foreseen
+from fdt.policy.log_probs import add_old_log_probs
 from fdt.policy.policy import LoRA, Policy
-from fdt.policy.teachers import Frozen, Reference, Shadow, Teacher, told
-from objectives import Loss, Objective, Scored, Term
+from fdt.policy.teachers import Frozen, ReferencePolicy, Teacher, WeightCopyTeacher, split_by_hint
+from objectives import Loss, Objective, Term, TokenLogProbs
 
 
-def adamw(params: Iterable[Any], lr: float = 5e-4, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+def build_adamw(params: Iterable[Any], lr: float = 5e-4, weight_decay: float = 0.0) -> torch.optim.Optimizer:
     """AdamW without weight decay, which would pull adapters back to zero."""
     return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)
 
@@ -41,14 +41,14 @@ class Learner(LightningModule):
         base: str = "smollm2-135m-instruct",
         lora: LoRA | None = LoRA(),
         dtype: str = "auto",
-        checkpointing: bool = False,
+        gradient_checkpointing: bool = False,
         teacher: Teacher | None = None,
-        optimizer: Callable[[Iterable], torch.optim.Optimizer] = adamw,
+        optimizer: Callable[[Iterable], torch.optim.Optimizer] = build_adamw,
         warmup_steps: int = 0,
         max_grad_norm: float = 1.0,
         tokens_per_microbatch: int = 4096,
-        track_start: bool = True,
-        max_bad_steps: int = 5,
+        log_kl_to_init: bool = True,
+        max_nonfinite_steps: int = 5,
         seed: int = 0,
     ) -> None:
         """
@@ -57,32 +57,32 @@ class Learner(LightningModule):
             base: model alias, local folder or hub id of an instruct model.
             lora: adapters; null trains all weights.
             dtype: auto, float32 or bfloat16: dtype of the base (auto: bfloat16 where it is fast).
-            checkpointing: recompute activations in the backward pass to save memory.
+            gradient_checkpointing: recompute activations in the backward pass to save memory.
             teacher: fdt.policy.teachers.Frozen, EMA or Live (default Frozen).
             optimizer: optimiser class and its arguments.
             warmup_steps: steps over which the learning rate rises from 0.
             max_grad_norm: largest gradient norm; larger ones are scaled down.
             tokens_per_microbatch: most tokens that one forward reads.
-            track_start: measure the KL to the starting policy at every step (one extra forward).
-            max_bad_steps: stop after so many non-finite steps in a row; such a step touches no weight.
+            log_kl_to_init: measure the KL to the starting policy at every step (one extra forward).
+            max_nonfinite_steps: stop after so many non-finite steps in a row; such a step touches no weight.
             seed: seed of adapters and dropout.
         """
         super().__init__()
         self.automatic_optimization, self.strict_loading = False, False
         self.objective, self.base, self.lora, self.dtype_name = objective, base, lora, dtype
-        self.checkpointing, self.make_optimizer, self.warmup_steps = checkpointing, optimizer, warmup_steps
+        self.gradient_checkpointing, self.make_optimizer, self.warmup_steps = gradient_checkpointing, optimizer, warmup_steps
         self.max_grad_norm, self.tokens_per_microbatch = max_grad_norm, tokens_per_microbatch
-        self.track_start, self.max_bad_steps, self.seed = track_start, max_bad_steps, seed
+        self.log_kl_to_init, self.max_nonfinite_steps, self.seed = log_kl_to_init, max_nonfinite_steps, seed
         self.teacher = teacher if teacher is not None else Frozen()
         self.start: Teacher | None = None
-        self.reference: Reference | None = None
+        self.reference: ReferencePolicy | None = None
         self.policy: Policy | None = None
-        self.bad_steps = 0
+        self.nonfinite_steps = 0
 
     def configure_model(self) -> None:
         """Builds the policy, and for training its teachers; called before weights are restored."""
         if self.policy is None:
-            self.policy = Policy(self.base, self.lora, self.dtype_name, self.checkpointing, self.seed)
+            self.policy = Policy(self.base, self.lora, self.dtype_name, self.gradient_checkpointing, self.seed)
             if isinstance(self.trainer.strategy, ModelParallelStrategy):
                 check_mesh(self.trainer.strategy)
                 shard(self.policy, self.device_mesh["data_parallel"])
@@ -96,7 +96,7 @@ class Learner(LightningModule):
                 self.reference.attach(self.policy)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(self.policy.trainable())
+        optimizer = self.make_optimizer(self.policy.get_trainable_parameters())
         ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, (n + 1) / max(1, self.warmup_steps)))
         return [optimizer], [ramp]
 
@@ -104,11 +104,11 @@ class Learner(LightningModule):
         began = time.perf_counter()
         torch.manual_seed(self.seed * 1_000_003 + self.global_step * 1009 + self.global_rank)
         batch = self.weigh(batch)
-        parts = align(cut(audible(batch, self.active), self.tokens_per_microbatch))
-        tally = Tally(batch, self.active)
+        parts = align(split_batch(select_weighted_rows(batch, self.active_terms), self.tokens_per_microbatch))
+        tally = StepMetrics(batch, self.active_terms)
         for number, part in enumerate(parts):
-            with nullcontext() if number == len(parts) - 1 else self._unsynchronised():
-                loss, student, others, rollouts = self.measure(part)
+            with nullcontext() if number == len(parts) - 1 else self._skip_gradient_sync():
+                loss, student, others, rollouts = self.compute_loss(part)
                 tally.add(part, loss, student, others, rollouts)
                 self.manual_backward(loss.value * self.trainer.world_size)
         norm, healthy = self._step()
@@ -116,43 +116,43 @@ class Learner(LightningModule):
         return {"outcome": tally, "batch": batch, "healthy": healthy}
 
     @property
-    def active(self) -> dict[str, Term]:
+    def active_terms(self) -> dict[str, Term]:
         """The terms that count: those whose coefficient is not zero."""
         terms = getattr(self.objective, "terms", {})
-        return {name: term for name, term in terms.items() if self.objective.coefficient(name)}
+        return {name: term for name, term in terms.items() if self.objective.get_coefficient(name)}
 
     def weigh(self, batch: Batch) -> Batch:
         """Each term's weights, and its denominator over the whole step and all ranks."""
-        batch = foreseen(batch, self.objective.reads, self.policy, self.start, self.tokens_per_microbatch)
+        batch = add_old_log_probs(batch, self.objective.reads, self.policy, self.start, self.tokens_per_microbatch)
         rollouts = replace(batch.rollouts, update=self.global_step)
         rollouts = replace(rollouts, weights=self.objective.weigh(rollouts))
-        shares = {name: torch.tensor(share) for name, share in self.objective.totals(rollouts).items()}
-        return replace(batch, rollouts=replace(rollouts, totals=total(shares, self.device)))
+        shares = {name: torch.tensor(share) for name, share in self.objective.compute_totals(rollouts).items()}
+        return replace(batch, rollouts=replace(rollouts, totals=reduce_sum(shares, self.device)))
 
-    def measure(self, part: Batch) -> tuple[Loss, Scored, dict[str, Scored], Any]:
+    def compute_loss(self, part: Batch) -> tuple[Loss, TokenLogProbs, dict[str, TokenLogProbs], Any]:
         """Scores one micro-batch under the teachers and the policy, and weighs the two."""
-        others: dict[str, Scored] = {}
+        others: dict[str, TokenLogProbs] = {}
         rollouts = part.rollouts
         if part.teacher is not None and "teacher" in self.objective.needs:
-            others |= told(self.teacher(self.policy, part.teacher), part, self.objective.needs)
-        replayed = part.behaviour == "start" and any(map(uses_ratio, self.active.values()))
+            others |= split_by_hint(self.teacher(self.policy, part.teacher), part, self.objective.needs)
+        replayed = part.behaviour == "start" and any(map(uses_ratio, self.active_terms.values()))
         anchored = "reference" in self.objective.needs
-        if self.track_start or replayed or (anchored and self.reference is None):
+        if self.log_kl_to_init or replayed or (anchored and self.reference is None):
             others["start"] = self.start(self.policy, part.student)
         if anchored:
             others["reference"] = self.reference(self.policy, part.student) if self.reference else others["start"]
         if replayed and rollouts.old is None:
             rollouts = replace(rollouts, old=others["start"].log_probs.detach())
-        student = self.policy.score(part.student)
+        student = self.policy.compute_log_probs(part.student)
         return self.objective(student, others, rollouts), student, others, rollouts
 
-    def _unsynchronised(self):
+    def _skip_gradient_sync(self):
         strategy = self.trainer.strategy
         # DDP sums gradients over ranks once, in the last backward; FSDP2 reduces each, which adds up to the same.
         return strategy.block_backward_sync() if hasattr(strategy, "block_backward_sync") else nullcontext()
 
     def _step(self) -> tuple[float, bool]:
-        optimizer, parameters = self.optimizers(), self.policy.trainable()
+        optimizer, parameters = self.optimizers(), self.policy.get_trainable_parameters()
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         healthy = bool(torch.isfinite(norm))
@@ -162,10 +162,10 @@ class Learner(LightningModule):
             self.lr_schedulers().step()
             self.teacher.update(self.policy)
         optimizer.zero_grad()
-        self.bad_steps = 0 if healthy else self.bad_steps + 1
-        if self.bad_steps >= self.max_bad_steps:
+        self.nonfinite_steps = 0 if healthy else self.nonfinite_steps + 1
+        if self.nonfinite_steps >= self.max_nonfinite_steps:
             raise UserError(
-                f"{self.bad_steps} steps in a row had a non-finite gradient", remedy="lower the learning rate"
+                f"{self.nonfinite_steps} steps in a row had a non-finite gradient", remedy="lower the learning rate"
             )
         return float(norm), healthy
 
@@ -185,7 +185,7 @@ class Learner(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what trained, the EMA teacher and a reference that is reset; the frozen base is named, not copied."""
         wanted = {f"policy.{name}" for name, p in self.policy.named_parameters() if p.requires_grad}
-        moving = isinstance(self.teacher, Shadow) and not isinstance(self.teacher, Frozen)
+        moving = isinstance(self.teacher, WeightCopyTeacher) and not isinstance(self.teacher, Frozen)
         shadows = ("teacher.",) * moving + ("reference.",)
         checkpoint["state_dict"] = {
             name: value

@@ -12,15 +12,15 @@ PACKAGE = Path(__file__).resolve().parent
 SUFFIXES = (".yaml", ".yml")
 
 
-def configs_root() -> Path:
+def find_configs_root() -> Path:
     """The folder of the shipped configs: inside the package in a wheel, beside it in a checkout."""
     packed = PACKAGE / "configs"
     return packed if packed.is_dir() else PACKAGE.parent / "configs"
 
 
-def names() -> list[str]:
+def list_configs() -> list[str]:
     """Names of all shipped configs, as in `quickstart` and `task/shepherd`, sorted."""
-    root = configs_root()
+    root = find_configs_root()
     files = (path for path in root.rglob("*") if path.suffix in SUFFIXES)
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in files)
 
@@ -37,14 +37,14 @@ def resolve(name: str | Path) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    if shipped := _within(configs_root(), str(name), ("", *SUFFIXES)):
+    if shipped := _find_within(find_configs_root(), str(name), ("", *SUFFIXES)):
         return shipped
     stem = str(name).removesuffix(".yaml").removesuffix(".yml").removeprefix("configs/")
     raise UserError(
         "no such config",
         got=str(name),
         expected="a YAML file or the name of a shipped config",
-        remedy=_nearest(stem, names(), "`fdt configs` lists the shipped ones."),
+        remedy=_suggest_nearest(stem, list_configs(), "`fdt configs` lists the shipped ones."),
     )
 
 
@@ -64,7 +64,7 @@ def resolve_arguments(argv: list[str]) -> list[str]:
     return resolved
 
 
-def sample(name: str) -> Path:
+def find_sample(name: str) -> Path:
     """The bundled feedback file of that name, as in `sums.jsonl`.
 
     Raises:
@@ -72,7 +72,7 @@ def sample(name: str) -> Path:
     """
     spec = importlib.util.find_spec("feedback")  # finds the folder without importing the package
     root = Path(spec.submodule_search_locations[0]) / "samples"
-    if path := _within(root, name, ("",)):
+    if path := _find_within(root, name, ("",)):
         return path
     files = (entry for entry in root.rglob("*") if entry.is_file() and entry.suffix not in (".py", ".pyc"))
     present = sorted(entry.relative_to(root).as_posix() for entry in files)
@@ -80,7 +80,7 @@ def sample(name: str) -> Path:
         "no such sample",
         got=name,
         expected="a file in feedback/samples",
-        remedy=_nearest(name, present, f"There are: {', '.join(present)}."),
+        remedy=_suggest_nearest(name, present, f"There are: {', '.join(present)}."),
     )
 
 
@@ -102,19 +102,19 @@ def main(argv: list[str]) -> int:
     if name is not None:
         print(resolve(name).read_text(encoding="utf-8"), end="")
         return 0
-    width = max(map(len, names()), default=0)
-    for known in names():
-        print(f"{known:<{width}}  {describe(_within(configs_root(), known, SUFFIXES))}".rstrip())
+    width = max(map(len, list_configs()), default=0)
+    for known in list_configs():
+        print(f"{known:<{width}}  {describe(_find_within(find_configs_root(), known, SUFFIXES))}".rstrip())
     return 0
 
 
-def _within(root: Path, name: str, suffixes: tuple[str, ...]) -> Path | None:
+def _find_within(root: Path, name: str, suffixes: tuple[str, ...]) -> Path | None:
     """The first file `root/name+suffix` that does not lead out of root."""
     candidates = (root / f"{name}{suffix}" for suffix in suffixes)
     inside = (path for path in candidates if path.resolve().is_relative_to(root.resolve()))
     return next((path for path in inside if path.is_file()), None)
 
 
-def _nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+def _suggest_nearest(name: str, known: Iterable[str], otherwise: str) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"Did you mean {near[0]!r}?" if near else otherwise

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from feedback.faults import DataFault, show
+from feedback.faults import DataError, format_value
 from feedback.types import Episode, Feedback
 
 Key = tuple[str, str, int | None]
@@ -25,14 +25,14 @@ def _majority(scores: list[float]) -> float:
     return _mean([score for score, count in counts.items() if count == most])
 
 
-def _first(scores: list[float]) -> float:
+def _take_first(scores: list[float]) -> float:
     return scores[0]
 
 
 RULES: dict[str, Callable[[list[float]], float] | None] = {
     "mean": _mean,
     "majority": _majority,
-    "first": _first,
+    "first": _take_first,
     "each": None,
 }
 """How several scores of one name and turn become one; `each` leaves them as they are."""
@@ -55,75 +55,78 @@ class Disagreement:
 
 
 def check_rule(rule: str) -> None:
-    """Raises `DataFault` for an unknown rule."""
+    """Raises `DataError` for an unknown rule."""
     if rule not in RULES:
-        raise DataFault("aggregate", None, "rule", show(rule), "one of " + ", ".join(RULES))
+        raise DataError("aggregate", None, "rule", format_value(rule), "one of " + ", ".join(RULES))
 
 
-def aggregated(episodes: list[Episode], rule: str = "mean") -> list[Episode]:
+def aggregate_scores(episodes: list[Episode], rule: str = "mean") -> list[Episode]:
     """The episodes with one score for each kind of judge, name and turn; words and corrections all stay.
 
     The first of the items taken together gets the score, and loses its annotator unless the rule is `first`; the others
-    keep what else they say. Raises `DataFault` for an unknown rule.
+    keep what else they say. Raises `DataError` for an unknown rule.
     """
     check_rule(rule)
     combine = RULES[rule]
-    return episodes if combine is None else [_one_score(episode, combine, rule) for episode in episodes]
+    return episodes if combine is None else [_merge_scores(episode, combine, rule) for episode in episodes]
 
 
-def disagreement(episodes: list[Episode]) -> Disagreement:
+def measure_disagreement(episodes: list[Episode]) -> Disagreement:
     """How far annotators differ, over all that was scored more than once."""
     spreads = [
-        max(scores) - min(scores) for episode in episodes for scores in _scores(episode).values() if len(scores) > 1
+        max(scores) - min(scores)
+        for episode in episodes
+        for scores in _collect_scores(episode).values()
+        if len(scores) > 1
     ]
     mean = sum(spreads) / len(spreads) if spreads else math.nan
     return Disagreement(len(spreads), sum(spread > 0 for spread in spreads), mean)
 
 
-def _key(item: Feedback) -> Key:
+def _get_key(item: Feedback) -> Key:
     return item.source, item.name, item.step
 
 
-def _scores(episode: Episode) -> dict[Key, list[float]]:
+def _collect_scores(episode: Episode) -> dict[Key, list[float]]:
     found: dict[Key, list[float]] = {}
     for item in episode.feedback:
         if not math.isnan(item.score):
-            found.setdefault(_key(item), []).append(item.score)
+            found.setdefault(_get_key(item), []).append(item.score)
     return found
 
 
-def _one_score(episode: Episode, combine: Callable[[list[float]], float], rule: str) -> Episode:
+def _merge_scores(episode: Episode, combine: Callable[[list[float]], float], rule: str) -> Episode:
     if len(episode.feedback) < 2:
         return episode
-    several = {key: scores for key, scores in _scores(episode).items() if len(scores) > 1}
+    several = {key: scores for key, scores in _collect_scores(episode).items() if len(scores) > 1}
     if not several:
         return episode
     kept: list[Feedback] = []
     for item in episode.feedback:
-        scores = None if math.isnan(item.score) else several.get(_key(item))
+        scores = None if math.isnan(item.score) else several.get(_get_key(item))
         if scores is None:
             kept.append(item)
         elif scores:
-            kept += _first_of(item, combine(scores), rule)
+            kept += _merge_into_first(item, combine(scores), rule)
             scores.clear()  # told once; the others lose their number
         else:
-            kept += _words(item)
+            kept += _drop_score(item)
     return replace(episode, feedback=tuple(kept))
 
 
-def _first_of(item: Feedback, score: float, rule: str) -> list[Feedback]:
+def _merge_into_first(item: Feedback, score: float, rule: str) -> list[Feedback]:
     if rule == "first":
         return [item]
     whole = Feedback(item.source, None, item.name, score, None, item.step, None, item.scale)
-    return [whole, *_words(item)]
+    return [whole, *_drop_score(item)]
 
 
-def _words(item: Feedback) -> list[Feedback]:
+def _drop_score(item: Feedback) -> list[Feedback]:
     spoken = item.text is not None or item.revision is not None
     return [replace(item, score=math.nan)] if spoken else []
 
 
-def win_shares(episodes: list[Episode]) -> list[Episode]:
+def add_win_shares(episodes: list[Episode]) -> list[Episode]:
     """Adds a score `win_share` to the answers that were compared: the mean share of their comparisons that they won.
 
     A comparison with strength s gives s to the episode that holds it and 1 − s to the other. Tasks whose compared
@@ -138,11 +141,13 @@ def win_shares(episodes: list[Episode]) -> list[Episode]:
         return episodes
     unscored = {episode.task.key for episode in episodes if episode.id in shares and math.isnan(episode.score)}
     return [
-        _with_share(episode, shares[episode.id]) if episode.id in shares and episode.task.key in unscored else episode
+        _add_win_share(episode, shares[episode.id])
+        if episode.id in shares and episode.task.key in unscored
+        else episode
         for episode in episodes
     ]
 
 
-def _with_share(episode: Episode, shares: list[float]) -> Episode:
+def _add_win_share(episode: Episode, shares: list[float]) -> Episode:
     source = episode.feedback[0].source if episode.feedback else "human"
-    return episode.with_feedback(Feedback(source, None, "win_share", _mean(shares)))
+    return episode.add_feedback(Feedback(source, None, "win_share", _mean(shares)))

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Context
 
-from feedback.graders.extract import Boxed, Tagged
-from feedback.graders.match import normalised
-from feedback.graders.number import last_number
+from feedback.graders.extract import BoxedExtractor, TagExtractor
+from feedback.graders.match import normalize_text
+from feedback.graders.number import find_last_number
 from feedback.types import Episode
 
 ORDER = 6
@@ -22,7 +22,7 @@ LONGEST = 4000
 EXACT = Context(prec=20_000)
 
 
-def pass_at(samples: int, solved: int, k: int) -> float:
+def pass_at_k(samples: int, solved: int, k: int) -> float:
     """Chance that k of the samples, drawn without replacement, hold a solved one: 1 - C(n-c, k) / C(n, k), which is
     unbiased for k fresh samples (arXiv 2107.03374 section 2.1).
 
@@ -34,9 +34,9 @@ def pass_at(samples: int, solved: int, k: int) -> float:
     return 1.0 - math.comb(samples - solved, k) / math.comb(samples, k)
 
 
-def pass_within(attempts: Sequence[tuple[bool, int]], k: int, turns: int) -> float:
+def pass_at_k_turns(attempts: Sequence[tuple[bool, int]], k: int, turns: int) -> float:
     """pass@(k,T): `pass_at` where an attempt, ``(solved, turns it took)``, counts as solved within ``turns`` alone."""
-    return pass_at(len(attempts), sum(solved and took <= turns for solved, took in attempts), k)
+    return pass_at_k(len(attempts), sum(solved and took <= turns for solved, took in attempts), k)
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
@@ -46,7 +46,7 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
     return len(grams) / grams.total() if grams else math.nan
 
 
-def actions(episode: Episode) -> tuple[str, ...]:
+def extract_actions(episode: Episode) -> tuple[str, ...]:
     """What the policy did, turn by turn: the tools it called, else its words without case and extra blanks."""
     own = [turn for turn in episode.turns if turn.role == "assistant"]
     return tuple(
@@ -55,40 +55,44 @@ def actions(episode: Episode) -> tuple[str, ...]:
     )
 
 
-def unique(things: Sequence[object]) -> float:
+def compute_unique_share(things: Sequence[object]) -> float:
     """Share of things, such as action sequences, that are left when each is counted once; NaN for none."""
     return len(set(things)) / len(things) if things else math.nan
 
 
-def final_answer(text: str) -> str | None:
+def extract_final_answer(text: str) -> str | None:
     """The answer that a text comes to, in a form in which equal ones are equal: the last box, the last closed pair of
     the tag `answer`, or the last number; None where it holds none of them."""
-    stated = next((found for extract in (Boxed(), Tagged()) if (found := extract(text)) is not None), None)
-    number = last_number(text if stated is None else stated)
+    stated = next(
+        (found for extract in (BoxedExtractor(), TagExtractor()) if (found := extract(text)) is not None), None
+    )
+    number = find_last_number(text if stated is None else stated)
     if stated is not None and (number is None or not re.fullmatch(r"\W*[-+]?[\d.,\s]+(?:[eE]\d+)?\W*", stated)):
-        return normalised(stated)
+        return normalize_text(stated)
     return None if number is None else str(number.normalize(EXACT))
 
 
-def solutions(texts: Sequence[str], final: Callable[[str], str | None] = final_answer) -> list[int]:
+def group_solutions(texts: Sequence[str], final: Callable[[str], str | None] = extract_final_answer) -> list[int]:
     """The number of the solution that each text gives: one for each final answer; texts without one are grouped by
     `likeness`."""
     answers = [final(text) for text in texts]
     known = {answer: n for n, answer in enumerate(dict.fromkeys(a for a in answers if a is not None))}
-    rest = iter(alike([text for text, answer in zip(texts, answers, strict=True) if answer is None]))
+    rest = iter(cluster_texts([text for text, answer in zip(texts, answers, strict=True) if answer is None]))
     return [len(known) + next(rest) if answer is None else known[answer] for answer in answers]
 
 
-def alike(texts: Sequence[str], cut: float = CUT) -> list[int]:
+def cluster_texts(texts: Sequence[str], cut: float = CUT) -> list[int]:
     """The group of each text: average linkage over `likeness`, down to ``cut``; equal texts are compared once."""
     kinds = list(dict.fromkeys(texts))
     place = {text: n for n, text in enumerate(kinds)}
     weights = [texts.count(text) for text in kinds]
-    groups = linked([[likeness(one, other) for other in kinds] for one in kinds], cut, weights)
+    groups = cluster_by_linkage([[compute_chrf(one, other) for other in kinds] for one in kinds], cut, weights)
     return [groups[place[text]] for text in texts]
 
 
-def linked(likenesses: Sequence[Sequence[float]], cut: float, weights: Sequence[int] | None = None) -> list[int]:
+def cluster_by_linkage(
+    likenesses: Sequence[Sequence[float]], cut: float, weights: Sequence[int] | None = None
+) -> list[int]:
     """Group of each item under average linkage (UPGMA): the two groups most alike are joined while they reach ``cut``.
 
     Args:
@@ -116,10 +120,10 @@ def linked(likenesses: Sequence[Sequence[float]], cut: float, weights: Sequence[
     return [groups[n] for n in range(len(groups))]
 
 
-def likeness(one: str, other: str) -> float:
+def compute_chrf(one: str, other: str) -> float:
     """chrF with beta 1, from 0 to 100: precision and recall of runs of 1 to 6 characters without blanks, each the mean
     over those lengths that both texts have, and their harmonic mean (Popović 2015; its beta 2 is not symmetric)."""
-    grams = [_runs("".join(text[:LONGEST].split())) for text in (one, other)]
+    grams = [_count_char_ngrams("".join(text[:LONGEST].split())) for text in (one, other)]
     shared = [(sum((a & b).values()), a.total(), b.total()) for a, b in zip(*grams, strict=True) if a and b]
     if not shared:
         return 100.0 if one.split() == other.split() else 0.0
@@ -128,5 +132,5 @@ def likeness(one: str, other: str) -> float:
     return 200 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _runs(text: str) -> list[Counter[str]]:
+def _count_char_ngrams(text: str) -> list[Counter[str]]:
     return [Counter(text[start : start + n] for start in range(len(text) - n + 1)) for n in range(1, ORDER + 1)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feedback.gateway import Gateway, Reply, Request, Sampling
-from feedback.sanitize import each_text, neutral
+from feedback.sanitize import escape_control_tokens, map_strings
 from feedback.types import Message
 
 
@@ -34,7 +34,10 @@ class GatewayDrafter(Drafter):
     def __call__(self, prompts: Sequence[list[Message]], each: int, seed: int) -> list[list[str]]:
         """What looks like a control token is broken before it is sent. What was asked before comes from the cache, so
         drafts are repeatable without the seed."""
-        clean = [tuple(each_text(message, lambda _, text: neutral(text)) for message in prompt) for prompt in prompts]
+        clean = [
+            tuple(map_strings(message, lambda _, text: escape_control_tokens(text)) for message in prompt)
+            for prompt in prompts
+        ]
         requests = [Request(messages, self.sampling, sample=n) for messages in clean for n in range(each)]
         replies = self.gateway.ask(requests)
         drafts = [reply.text if isinstance(reply, Reply) and reply.finish != "length" else None for reply in replies]

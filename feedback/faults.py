@@ -8,7 +8,7 @@ SHOWN = 80
 """Characters of a bad value that a message repeats."""
 
 
-class DataFault(ValueError):
+class DataError(ValueError):
     """One thing wrong with one file or one of its records.
 
     `line` is the physical line (from 1) of a text file, the row (from 0) of a Parquet file (`unit` says which), or
@@ -22,7 +22,7 @@ class DataFault(ValueError):
         self.got, self.expected, self.remedy = got, expected, remedy
         self.unit = "line"
         self.raw = b""
-        self.others: tuple[DataFault, ...] = ()
+        self.others: tuple[DataError, ...] = ()
 
     @property
     def where(self) -> str:
@@ -40,7 +40,7 @@ class DataFault(ValueError):
         return f"{self.where}: {self.field}: {self.reason}"
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a message repeats it: Python notation (control characters escaped), one line, cut to `SHOWN`."""
     if isinstance(value, str):
         value = value[: SHOWN + 1]

@@ -16,7 +16,7 @@ GIVEN = re.compile(
 QUOTED = re.compile(r"\"([^\"\n]{1,200})\"|“([^”\n]{1,200})”|`([^`\n]{1,200})`")
 
 
-class Follows(ABC):
+class CritiqueCheck(ABC):
     """Compares a draft with the critique that asked for it."""
 
     @abstractmethod
@@ -25,7 +25,7 @@ class Follows(ABC):
 
 
 @dataclass(frozen=True)
-class Stated(Follows):
+class LiteralCheck(CritiqueCheck):
     """Holds a draft to what the critique spells out.
 
     - A number given as right ("46 + 13 is 59", "= 59", "answer: 59") that the answer lacks: the draft has the last one.
@@ -37,13 +37,15 @@ class Stated(Follows):
         """None where the critique has no such number and no quotes."""
         critique, answer = episode.critique or "", episode.response
         prompt = "\n".join(str(message["content"]) for message in episode.task.messages)
-        numbers = [number for number in GIVEN.findall(critique) if _plain(number) not in _numbers(answer)]
+        numbers = [
+            number for number in GIVEN.findall(critique) if _normalize_number(number) not in _extract_numbers(answer)
+        ]
         quotes = [next(filter(None, found)) for found in QUOTED.findall(critique)]
         blamed = [quote for quote in quotes if quote in answer]
         asked = [quote for quote in quotes if quote not in answer and quote not in prompt]
         checks = []
         if numbers:
-            checks.append(_plain(numbers[-1]) in _numbers(draft))
+            checks.append(_normalize_number(numbers[-1]) in _extract_numbers(draft))
         if blamed:
             checks.append(not all(quote in draft for quote in blamed))
         if asked:
@@ -51,11 +53,11 @@ class Stated(Follows):
         return all(checks) if checks else None
 
 
-def _numbers(text: str) -> set[str]:
-    return {_plain(number) for number in re.findall(NUMBER, text, re.ASCII)}
+def _extract_numbers(text: str) -> set[str]:
+    return {_normalize_number(number) for number in re.findall(NUMBER, text, re.ASCII)}
 
 
-def _plain(number: str) -> str:
+def _normalize_number(number: str) -> str:
     """Without what groups digits, and without a fraction of zero."""
     whole, _, fraction = number.replace(",", "").partition(".")
     return f"{whole}.{fraction.rstrip('0')}".rstrip(".")

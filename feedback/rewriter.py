@@ -1,4 +1,4 @@
-"""The rewriting teacher: asks for corrected answers, and accepts a draft only when a critic prefers it."""
+"""The rewriting teacher: asks for corrected answers, and accepts a draft only when a grader prefers it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from feedback.drafters import Drafter
-from feedback.follows import Follows, Stated
-from feedback.graders.base import Critic
+from feedback.follows import CritiqueCheck, LiteralCheck
+from feedback.graders.base import Grader
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Message, Turn
 
@@ -39,7 +39,7 @@ class Rewriter:
     {revision} shows it to the teacher, and with `joins` it enters the group besides.
     """
 
-    critic: Critic
+    grader: Grader
     """Must give the draft a strictly better score than the answer it corrects."""
     max_length_ratio: float = 2.0
     """A draft may have this many times the answer's characters."""
@@ -51,12 +51,12 @@ class Rewriter:
     """A file of `feedback/prompts`, or a path: ends the last user message, with {response}, {critique} filled in."""
     drafts: int = 1
     """Drafts for each row. The policy decodes the first greedily and samples the others; the best accepted one wins."""
-    follows: Follows | None = Stated()
+    follows: CritiqueCheck | None = LiteralCheck()
     """Whether a draft does what the critique says; null: not asked."""
     drafter: Drafter | None = None
     """Who writes the drafts; null: the policy as it is now."""
     joins: bool = False
-    """True: an accepted rewrite also enters its group as one more answer with the critic's score (on-policy only). It
+    """True: an accepted rewrite also enters its group as one more answer with the grader's score (on-policy only). It
     is marked `joined` instead of `acted`, since nobody knows its probability under the prompt: `objectives.OffPolicy`
     learns from it."""
 
@@ -69,13 +69,13 @@ class Rewriter:
 
         `policy` drafts unless the rewriter has a drafter of its own.
         """
-        prompts = self.prompts(episodes)
+        prompts = self.build_prompts(episodes)
         drafter = self.drafter if self.drafter is not None else policy
         # Asked even where no row needs a draft: under FSDP2 every rank takes part in generating.
         found = iter(drafter([prompt for prompt in prompts if prompt is not None], self.drafts, seed))
         return self.accept(episodes, [None if prompt is None else next(found) for prompt in prompts])
 
-    def prompts(self, episodes: Sequence[Episode]) -> list[list[Message] | None]:
+    def build_prompts(self, episodes: Sequence[Episode]) -> list[list[Message] | None]:
         """For each episode the messages to generate drafts from; None where it has a revision or no critique."""
         hint = CritiqueHint(self.template)
         return [None if episode.revision is not None else hint(episode) for episode in episodes]
@@ -93,25 +93,25 @@ class Rewriter:
         verdicts, pairs = [], []
         for row, (episode, given) in enumerate(zip(episodes, drafts, strict=True)):
             texts = [given] if isinstance(given, str) else list(given or ())
-            passed = {text.strip(): self._refusal(episode, text.strip()) for text in texts}
+            passed = {text.strip(): self._check_draft(episode, text.strip()) for text in texts}
             pairs += [(row, text) for text, reason in passed.items() if not reason and episode.revision is None]
             verdict = max((reason or "not better" for reason in passed.values()), key=ORDER.index, default="no draft")
             verdict = "own revision" if episode.revision is not None else "not asked" if given is None else verdict
             verdicts.append(verdict)
-        best = self._best(episodes, pairs)
-        found = [self._revised(*row, best.get(n)) for n, row in enumerate(zip(episodes, verdicts, strict=True))]
-        joined = [_joining(episodes[n], judged) for n, judged in best.items()] if self.joins else []
+        best = self._select_best(episodes, pairs)
+        found = [self._add_revision(*row, best.get(n)) for n, row in enumerate(zip(episodes, verdicts, strict=True))]
+        joined = [_make_off_policy(episodes[n], judged) for n, judged in best.items()] if self.joins else []
         return found + joined, Counter(episode.meta[STATUS] for episode in found)
 
     @staticmethod
-    def _revised(episode: Episode, verdict: str, judged: Episode | None) -> Episode:
+    def _add_revision(episode: Episode, verdict: str, judged: Episode | None) -> Episode:
         if judged is not None:
             verdict = "accepted"
-            episode = episode.with_feedback(Feedback("policy", None, "rewrite", revision=judged.response))
+            episode = episode.add_feedback(Feedback("policy", None, "rewrite", revision=judged.response))
         return replace(episode, meta=episode.meta | {STATUS: verdict})
 
-    def _refusal(self, episode: Episode, draft: str) -> str:
-        """Why a draft is refused before the critic sees it; empty when it is not."""
+    def _check_draft(self, episode: Episode, draft: str) -> str:
+        """Why a draft is refused before the grader sees it; empty when it is not."""
         if not draft:
             return "empty"
         if draft == episode.response.strip():
@@ -124,8 +124,8 @@ class Rewriter:
             return "does not follow the critique"
         return ""
 
-    def _best(self, episodes: Sequence[Episode], pairs: list[tuple[int, str]]) -> dict[int, Episode]:
-        """For each row the judged draft that the critic scores highest, where that is above the answer.
+    def _select_best(self, episodes: Sequence[Episode], pairs: list[tuple[int, str]]) -> dict[int, Episode]:
+        """For each row the judged draft that the grader scores highest, where that is above the answer.
 
         An unscored draft, or one to an unscored answer, is not better; the first of equals wins.
         """
@@ -134,8 +134,8 @@ class Rewriter:
         rows = list(dict.fromkeys(row for row, _ in pairs))
         answers = [replace(episodes[row], feedback=(), preferences=()) for row in rows]
         bare = dict(zip(rows, answers, strict=True))
-        revised = [replace(bare[row], turns=_with_last(bare[row].turns, text)) for row, text in pairs]
-        judged = self.critic(answers + revised)
+        revised = [replace(bare[row], turns=_replace_last_turn(bare[row].turns, text)) for row, text in pairs]
+        judged = self.grader(answers + revised)
         before = {row: answer.score for row, answer in zip(rows, judged, strict=False)}
         best: dict[int, Episode] = {}
         for (row, _), draft in zip(pairs, judged[len(rows) :], strict=True):
@@ -145,11 +145,11 @@ class Rewriter:
         return best
 
 
-def _joining(episode: Episode, judged: Episode) -> Episode:
+def _make_off_policy(episode: Episode, judged: Episode) -> Episode:
     return replace(judged, id=f"{episode.id}~rewrite", meta={JOINED: True})
 
 
-def _with_last(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
+def _replace_last_turn(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
     """The turns with the last assistant turn's words replaced; its sampled ids no longer apply."""
     last = max((number for number, turn in enumerate(turns) if turn.role == "assistant"), default=None)
     turn = Turn("assistant", text)

@@ -30,17 +30,17 @@ SHAPES = re.compile(
 )
 
 
-def encodable(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """The text with a replacement character for each half of a surrogate pair that stands alone."""
     return SURROGATE.sub("\ufffd", text)
 
 
-def neutral(text: str) -> str:
+def escape_control_tokens(text: str) -> str:
     """The text with every control-like string broken after its first character, and encodable; else as it is.
 
     Holds for what is found after breaking, too: pieces cannot join to a new one.
     """
-    text = encodable(text)
+    text = replace_surrogates(text)
     while True:
         broken = SHAPES.sub(lambda match: match[0][0] + BREAK + match[0][1:], text)
         if broken == text:
@@ -48,10 +48,10 @@ def neutral(text: str) -> str:
         text = broken
 
 
-def each_text(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
+def map_strings(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
     """A message, tool calls included, with every string replaced by `change(its field, it)`; roles and types stay."""
     if isinstance(value, dict):
-        return {key: each_text(item, change, key) for key, item in value.items()}
+        return {key: map_strings(item, change, key) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [each_text(item, change, name) for item in value]
+        return [map_strings(item, change, name) for item in value]
     return change(name, value) if isinstance(value, str) and name not in KEPT else value

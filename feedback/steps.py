@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
-from feedback.graders.similarity import acted
+from feedback.graders.similarity import strip_thinking
 from feedback.hints.templates import load_template
 from feedback.types import Episode, Message, Turn
 
@@ -17,7 +17,7 @@ PLACEHOLDER = re.compile(r"\{(question|steps)\}")
 NONE = "(none)"
 
 
-def numbered(text: str) -> list[str]:
+def split_numbered(text: str) -> list[str]:
     """The parts behind "1.", "2)", "Step 3:", ... at the beginnings of lines, as long as they count on from 1.
 
     Another number is text of its step. What stands before the first is no step and left out.
@@ -32,7 +32,7 @@ def numbered(text: str) -> list[str]:
     return [(found[1] or "") * (not found[3]) + text[found.end() : end].strip() for found, end in steps]
 
 
-def paragraphs(text: str) -> list[str]:
+def split_paragraphs(text: str) -> list[str]:
     """The parts between blank lines."""
     return [part.strip() for part in BLANK.split(text) if part.strip()]
 
@@ -46,7 +46,7 @@ class Sample:
     number: int
 
 
-def samples(
+def build_samples(
     episode: Episode, split: Callable[[str], list[str]], template: str, calls: Callable[[Turn], str]
 ) -> list[Sample]:
     """The N - 1 samples of an expert's N steps; the last step, which ends the solution, is no target.
@@ -66,15 +66,15 @@ def samples(
     """
     spoken = [list(part) for own, part in groupby(episode.turns, lambda turn: turn.role == "assistant") if own]
     if len(spoken) > 1:
-        return _followed(episode, calls)
+        return _build_from_turns(episode, calls)
     turns = spoken[0] if spoken else []
-    steps = [_done(episode, turn, calls) for turn in turns]
+    steps = [_extract_step(episode, turn, calls) for turn in turns]
     if len(steps) == 1:
         steps = split(steps[0])
-    return _told(episode, _checked(episode, steps), load_template(template))
+    return _build_from_answer(episode, _check_steps(episode, steps), load_template(template))
 
 
-def _told(episode: Episode, steps: list[str], template: str) -> list[Sample]:
+def _build_from_answer(episode: Episode, steps: list[str], template: str) -> list[Sample]:
     *before, asked = episode.task.messages
     made = []
     for place, step in enumerate(steps[:-1]):
@@ -85,27 +85,27 @@ def _told(episode: Episode, steps: list[str], template: str) -> list[Sample]:
     return made
 
 
-def _followed(episode: Episode, calls: Callable[[Turn], str]) -> list[Sample]:
+def _build_from_turns(episode: Episode, calls: Callable[[Turn], str]) -> list[Sample]:
     messages, made = list(episode.task.messages), []
     for own, part in groupby(episode.turns, lambda turn: turn.role == "assistant"):
         if not own:
             messages += [{"role": turn.role, "content": turn.text} for turn in part]
             continue
-        step = "\n".join(_done(episode, turn, calls) for turn in part)
+        step = "\n".join(_extract_step(episode, turn, calls) for turn in part)
         made.append(Sample(tuple(messages), step, len(made) + 1))
         messages.append({"role": "assistant", "content": step})
-    _checked(episode, [sample.target for sample in made])
+    _check_steps(episode, [sample.target for sample in made])
     return made[:-1]
 
 
-def _done(episode: Episode, turn: Turn, calls: Callable[[Turn], str]) -> str:
-    step = calls(turn) or acted(turn.text)
+def _extract_step(episode: Episode, turn: Turn, calls: Callable[[Turn], str]) -> str:
+    step = calls(turn) or strip_thinking(turn.text)
     if step is None:
         raise ValueError(f"{episode.id}: got thinking that never ends, expected </think> before the step")
     return step
 
 
-def _checked(episode: Episode, steps: list[str]) -> list[str]:
+def _check_steps(episode: Episode, steps: list[str]) -> list[str]:
     if len(steps) < 2 or not all(steps):
         got = f"{len(steps)} steps" if all(steps) else f"an empty step {steps.index('') + 1}"
         raise ValueError(f"{episode.id}: got {got}, expected at least two, none of them empty")

@@ -13,7 +13,7 @@ MENTION = re.compile(
 SHARED = 6  # words in a row that answer and critique share and the prompt does not hold
 
 
-def repetition(text: str) -> float:
+def compute_repetition(text: str) -> float:
     """Share of a text's 4-word phrases that it has used before, in [0, 1]; 0 where it has fewer than two."""
     words = text.lower().split()
     phrases = Counter(zip(*(words[start:] for start in range(LENGTH)), strict=False))
@@ -21,7 +21,7 @@ def repetition(text: str) -> float:
     return 1 - len(phrases) / total if total else 0.0
 
 
-def leaks(answer: str, prompt: str, critique: str | None) -> bool:
+def has_leak(answer: str, prompt: str, critique: str | None) -> bool:
     """Whether an answer speaks of feedback that only the teacher was shown.
 
     It does when it mentions feedback where its prompt does not, or shares six words in a row with its critique that
@@ -30,9 +30,9 @@ def leaks(answer: str, prompt: str, critique: str | None) -> bool:
     """
     if MENTION.search(answer) and not MENTION.search(prompt):
         return True
-    return bool((_phrases(answer) & _phrases(critique or "")) - _phrases(prompt))
+    return bool((_extract_ngrams(answer) & _extract_ngrams(critique or "")) - _extract_ngrams(prompt))
 
 
-def _phrases(text: str) -> set[tuple[str, ...]]:
+def _extract_ngrams(text: str) -> set[tuple[str, ...]]:
     words = re.findall(r"\w+", text.lower())
     return set(zip(*(words[start:] for start in range(SHARED)), strict=False))

@@ -25,13 +25,13 @@ DESCRIPTIONS = frozenset({"confidence", "format", "complexity", "verbosity"})
 not."""
 
 
-def _dataclass(record: type) -> type:
+def _register_dataclass(record: type) -> type:
     """The same class, which `dataclasses` takes for one of its own."""
     record.__dataclass_fields__ = make_dataclass(record.__name__, record.__struct_fields__).__dataclass_fields__
     return record
 
 
-@_dataclass
+@_register_dataclass
 class Feedback(Struct, frozen=True, gc=False):
     """One judgement of an episode or of one of its turns: a number, words, a correction, or several of these."""
 
@@ -53,7 +53,7 @@ class Feedback(Struct, frozen=True, gc=False):
     """Lowest and highest mark that the score was mapped from; None = it came as a number in [0, 1]."""
 
 
-@_dataclass
+@_register_dataclass
 class Preference(Struct, frozen=True, gc=False):
     """One comparison of an episode with another answer to the same task."""
 
@@ -67,7 +67,7 @@ class Preference(Struct, frozen=True, gc=False):
     """Name of the person or model that compared."""
 
 
-@_dataclass
+@_register_dataclass
 class Task(Struct, frozen=True):
     """What is asked: episodes with equal `key` form one group."""
 
@@ -76,14 +76,14 @@ class Task(Struct, frozen=True):
     messages: tuple[Message, ...]
     """The prompt the student reads."""
     reference: str | None = None
-    """Gold answer, for critics and metrics."""
+    """Gold answer, for graders and metrics."""
     hints: tuple[str, ...] = ()
     """Distinct critiques recorded for this task, in file order."""
     meta: dict[str, Any] = field(default_factory=dict)
     """Further columns of the record."""
 
 
-@_dataclass
+@_register_dataclass
 class Turn(Struct, frozen=True, gc=False):
     """One message of an episode; `ids` and `log_probs` are set when the policy sampled it."""
 
@@ -103,7 +103,7 @@ class Turn(Struct, frozen=True, gc=False):
     """For a tool's turn: the id of the call it answers."""
 
 
-@_dataclass
+@_register_dataclass
 class Episode(Struct, frozen=True):
     """One attempt at a task, with everything said about it."""
 
@@ -135,52 +135,52 @@ class Episode(Struct, frozen=True):
     @property
     def critique(self) -> str | None:
         """The distinct critiques, one a line; None if nothing was said."""
-        return "\n".join(distinct(item.text for item in self.feedback)) or None
+        return "\n".join(deduplicate(item.text for item in self.feedback)) or None
 
     @property
     def revision(self) -> str | None:
         """The first correction given; None if there is none."""
         return next((item.revision for item in self.feedback if item.revision is not None), None)
 
-    def with_feedback(self, *items: Feedback) -> Episode:
+    def add_feedback(self, *items: Feedback) -> Episode:
         """The same episode with `items` added after the feedback it has."""
         return replace(self, feedback=self.feedback + items)
 
 
-def distinct(texts: Iterable[str | None]) -> tuple[str, ...]:
+def deduplicate(texts: Iterable[str | None]) -> tuple[str, ...]:
     """The texts that are neither None nor empty, each once, in order."""
     return tuple(dict.fromkeys(text for text in texts if text))
 
 
-def prompt_key(messages: Iterable[Message]) -> str:
+def hash_prompt(messages: Iterable[Message]) -> str:
     """Name of the group of all rows with this prompt: equal messages give equal keys, in every process."""
     messages = list(messages)
     if len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == "user":
-        return text_key(messages[0]["content"])
-    return _key(json.dumps(messages, sort_keys=True, ensure_ascii=True))
+        return hash_text(messages[0]["content"])
+    return _hash_key(json.dumps(messages, sort_keys=True, ensure_ascii=True))
 
 
-def text_key(prompt: str) -> str:
+def hash_text(prompt: str) -> str:
     """`prompt_key` of one message of the user, without the detour over the general encoder."""
-    return _key(f'[{{"content": {_quoted(prompt)}, "role": "user"}}]')
+    return _hash_key(f'[{{"content": {_quoted(prompt)}, "role": "user"}}]')
 
 
-def _key(canonical: str) -> str:
+def _hash_key(canonical: str) -> str:
     return "prompt-" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def with_hints(episodes: list[Episode]) -> list[Episode]:
+def attach_hints(episodes: list[Episode]) -> list[Episode]:
     """Sets each task's `hints` to the distinct critiques of all its episodes, in order."""
     said: dict[str, list[str | None]] = {}
     for episode in episodes:
         said.setdefault(episode.task.key, []).extend(item.text for item in episode.feedback)
-    hints = {key: distinct(texts) for key, texts in said.items()}
+    hints = {key: deduplicate(texts) for key, texts in said.items()}
     return [replace(episode, task=replace(episode.task, hints=hints[episode.task.key])) for episode in episodes]
 
 
-def tasks_of(episodes: list[Episode]) -> list[Task]:
+def collect_tasks(episodes: list[Episode]) -> list[Task]:
     """The distinct prompts of the episodes, first seen first: one task for each pair of key and messages."""
     tasks: dict[tuple[str, str], Task] = {}
     for episode in episodes:
-        tasks.setdefault((episode.task.key, prompt_key(episode.task.messages)), episode.task)
+        tasks.setdefault((episode.task.key, hash_prompt(episode.task.messages)), episode.task)
     return list(tasks.values())

@@ -31,64 +31,64 @@ def write_rows(path: str | Path, records: Iterable[Row]) -> None:
         _write_parquet(path, list(kept))
         return
     write = {".csv": _write_csv, ".json": _write_list}.get(ending, _write_lines)
-    with _opened(path) as stream:
+    with _open_text(path) as stream:
         write(stream, kept)
 
 
 def write_episodes(path: str | Path, found: Iterable[Episode]) -> None:
     """Writes episodes in the canonical shape of dialogues; `write_rows` tells how and what it raises."""
-    write_rows(path, map(episodes.episode_of, found))
+    write_rows(path, map(episodes.build_record, found))
 
 
-def _opened(path: str | Path) -> IO[str]:
+def _open_text(path: str | Path) -> IO[str]:
     if str(path).endswith(".gz"):
         return gzip.open(path, "wt", encoding="utf-8", newline="")
     return open(path, "w", encoding="utf-8", newline="")
 
 
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
 
 
 def _write_lines(stream: IO[str], records: Iterable[Row]) -> None:
-    stream.writelines(_json(record) + "\n" for record in records)
+    stream.writelines(_to_json(record) + "\n" for record in records)
 
 
 def _write_list(stream: IO[str], records: Iterable[Row]) -> None:
-    lines = map(_json, records)
+    lines = map(_to_json, records)
     stream.write("[\n" + "".join(islice(lines, 1)))
     stream.writelines(",\n" + line for line in lines)
     stream.write("\n]\n")
 
 
-def _columns(records: list[Row]) -> list[str]:
+def _order_columns(records: list[Row]) -> list[str]:
     """The names that occur: the canonical ones first, the others as they come."""
     seen = dict.fromkeys(name for record in records for name in record)
     return [name for name in ORDER if name in seen] + [name for name in seen if name not in ORDER]
 
 
-def _packed(records: list[Row], plain: Callable[[str, list[Any]], bool]) -> tuple[list[str], list[list[Any]]]:
+def _pack_columns(records: list[Row], plain: Callable[[str, list[Any]], bool]) -> tuple[list[str], list[list[Any]]]:
     """Header and columns; a column that is not `plain` becomes JSON text under its marked name."""
     header, columns = [], []
-    for name in _columns(records):
+    for name in _order_columns(records):
         cells = [record.get(name) for record in records]
         if not name.endswith(JSON_COLUMN) and plain(name, [cell for cell in cells if cell is not None]):
             header.append(name)
             columns.append(cells)
         else:
             header.append(name + JSON_COLUMN)
-            columns.append([None if cell is None else _json(cell) for cell in cells])
+            columns.append([None if cell is None else _to_json(cell) for cell in cells])
     return header, columns
 
 
-def _text_or_score(name: str, cells: list[Any]) -> bool:
+def _is_text_or_score(name: str, cells: list[Any]) -> bool:
     """What a CSV cell holds as it is: text that is not empty, and scores, which the reader expects as numbers."""
     return all(isinstance(cell, str) and cell for cell in cells) or (
         name == "score" and all(type(cell) in (int, float) for cell in cells)
     )
 
 
-def _one_type(name: str, cells: list[Any]) -> bool:
+def _has_one_type(name: str, cells: list[Any]) -> bool:
     """What a Parquet column holds as it is: one scalar type, or lists of messages that are words alone."""
     kinds = {type(cell) for cell in cells}
     if kinds == {list} and name in ("prompt", "messages"):
@@ -101,7 +101,7 @@ def _one_type(name: str, cells: list[Any]) -> bool:
 
 
 def _write_csv(stream: IO[str], records: Iterable[Row]) -> None:
-    header, columns = _packed(list(records), _text_or_score)
+    header, columns = _pack_columns(list(records), _is_text_or_score)
     writer = csv.writer(stream)
     writer.writerow(header)
     writer.writerows(zip(*columns, strict=True))
@@ -111,5 +111,5 @@ def _write_parquet(path: str | Path, records: list[Row]) -> None:
     import pyarrow  # heavy, and only this format needs it
     import pyarrow.parquet
 
-    header, columns = _packed(records, _one_type)
+    header, columns = _pack_columns(records, _has_one_type)
     pyarrow.parquet.write_table(pyarrow.table(dict(zip(header, columns, strict=True))), path)

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import Rectangle
 
-from objectives import Distill, Failures, GroupRelative, Mix, PolicyGradient, Rollouts, Scored
+from objectives import Distill, Failures, GroupRelative, Mix, PolicyGradient, Rollouts, TokenLogProbs
 
 WORDS = ["it", "is", "seven", "eight", "maybe", "."]
 SAID = ["it", "is", "eight", "."]
@@ -64,9 +64,9 @@ def after_reading(word: int) -> torch.Tensor:
     return table
 
 
-def scored(table: torch.Tensor, said: torch.Tensor) -> Scored:
-    """What a table thinks of spoken words [rows, 4]; hidden states and head of a real model stand in `Scored` alike."""
-    return Scored(table.repeat(len(said), 1), torch.eye(6), said.flatten())
+def scored(table: torch.Tensor, said: torch.Tensor) -> TokenLogProbs:
+    """What a table thinks of spoken words [rows, 4]; hidden states and head of a real model stand in `TokenLogProbs` alike."""
+    return TokenLogProbs(table.repeat(len(said), 1), torch.eye(6), said.flatten())
 
 
 for name, table in (("student", START), ("teacher", after_reading(SEVEN))):
@@ -96,7 +96,7 @@ def gradient(mix: Mix, student: torch.Tensor, teacher: torch.Tensor, said: torch
     """What a step of descent adds to the student's logits [4, 6]: minus the gradient of the loss."""
     table = student.clone().requires_grad_(True)
     rollouts.weights.update(mix.weigh(rollouts))
-    rollouts.totals.update(mix.totals(rollouts))
+    rollouts.totals.update(mix.compute_totals(rollouts))
     mix(scored(table, said), {"teacher": scored(teacher, said)}, rollouts).value.backward()
     return -table.grad
 
@@ -222,7 +222,7 @@ plt.show()
 #
 # ## When the critique is wrong
 #
-# Suppose the critic itself cannot add and says *It is wrong: 3 + 4 is eight*, after every wrong answer.
+# Suppose the grader itself cannot add and says *It is wrong: 3 + 4 is eight*, after every wrong answer.
 
 # %%
 DOUBTED = {"both, score times 4": Mix({"policy": POLICY, "distill": GATED}, {"policy": 4.0})}
@@ -235,8 +235,8 @@ for name, mix in mixes.items():
 # %% [markdown]
 # Distillation believes whatever the teacher read. A score that comes from somewhere else pulls the other way, and the
 # coefficients say whom to believe how much: at equal weights the words win here, with the score times four the score
-# does. So a run logs `train/teacher_gain` (how much better the teacher likes what the student says) beside
-# `train/reward`: where the first rises while the second falls, read the critiques.
+# does. So a run logs `train/teacher/log_ratio` (how much better the teacher likes what the student says) beside
+# `train/reward/mean`: where the first rises while the second falls, read the critiques.
 #
 # ## Each term has its own denominator
 #
@@ -251,7 +251,7 @@ def distill_loss(rows: int) -> float:
     rollouts.marks["taught"] = rollouts.episode == 0
     mix = ARMS["both"]
     rollouts.weights.update(mix.weigh(rollouts))
-    rollouts.totals.update(mix.totals(rollouts))
+    rollouts.totals.update(mix.compute_totals(rollouts))
     loss = mix(scored(START, answers), {"teacher": scored(after_reading(SEVEN), answers)}, rollouts)
     return float(loss.metrics["loss/distill"])
 

@@ -148,8 +148,8 @@ def strip(axis, ids, target, hint, colour, title):
 views = [("the student reads the question and is trained on its answer (score, critique)", student, 0, BLUE),
          ("the teacher reads the critique as well (pink) and scores the same answer", teacher, 0, ORANGE),
          ("the student again, trained on the revision", student, 1, GREEN)]
-context = student.tokens[0, : student.first[0]].tolist()
-told = teacher.tokens[0, : teacher.first[0]].tolist()
+context = student.tokens[0, : student.context_lengths[0]].tolist()
+told = teacher.tokens[0, : teacher.context_lengths[0]].tolist()
 before = next(n for n, (a, b) in enumerate(zip(context, told)) if a != b)
 after = next(n for n, (a, b) in enumerate(zip(context[::-1], told[::-1])) if a != b)
 hinted = range(before, len(told) - after)  # what the teacher reads and the student does not

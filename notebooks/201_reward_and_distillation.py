@@ -38,10 +38,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from fdt.bench.show import colour
-from fdt.bench.signals import ARMS, BASE, RATES, SETTINGS, Job, covered, curve
+from fdt.bench.show import pick_colour
+from fdt.bench.signals import ARMS, BASE, RATES, SETTINGS, Job, mask_covered, smooth_curve
 from fdt.bench.work import run
-from fdt.environments.conventions import CONVENTIONS, Conventions, stated
+from fdt.environments.conventions import CONVENTIONS, Conventions, extract_list
 from feedback.types import Turn
 
 SETTING, SEED, STEPS = "headline", 0, 60
@@ -54,7 +54,7 @@ plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.rig
 # A user's reaction to one answer, three times over:
 
 # %%
-for task in world.tasks("train", 3, seed=1):
+for task in world.sample_tasks("train", 3, seed=1):
     answer = "raised: 1234"
     (feedback,) = world.start(task, seed=0).reply(Turn("assistant", answer)).feedback
     print(f"{task.messages[0]['content']}  →  {answer}   score {feedback.score:.0f}, critique: {feedback.text}")
@@ -74,7 +74,7 @@ jobs = [Job(SETTING, BASE, SEED)]
 jobs += [Job(SETTING, arm, SEED, RATES[SETTING][arm], STEPS) for arm in ("scores", "critiques", "both")]
 outcomes = {job.arm: run(job, root / job.name) for job in jobs}
 for arm, outcome in outcomes.items():
-    right, vocal = np.array(outcome["right"]), covered(outcome)
+    right, vocal = np.array(outcome["right"]), mask_covered(outcome)
     print(f"{arm:<10} right {right.mean():6.1%}   users who criticise {right[vocal].mean():6.1%}, "
           f"silent ones {right[~vocal].mean():6.1%}")
 
@@ -86,11 +86,11 @@ for arm, outcome in outcomes.items():
 # %%
 figure, axis = plt.subplots(figsize=(8, 3.8), layout="constrained")
 for arm, style in (("scores", "-"), ("critiques", "--"), ("both", "-.")):
-    spent, right = curve(outcomes[arm])
-    axis.plot(spent, 100 * right, style, color=colour(arm, ARMS), lw=2.4, label=arm)
+    spent, right = smooth_curve(outcomes[arm])
+    axis.plot(spent, 100 * right, style, color=pick_colour(arm, ARMS), lw=2.4, label=arm)
     axis.annotate(arm, (spent[-1], 100 * right[-1]), (6, 0), textcoords="offset points", va="center",
-                  color=colour(arm, ARMS), fontweight="bold")
-ceiling = 100 * len(world.vocal) / world.users
+                  color=pick_colour(arm, ARMS), fontweight="bold")
+ceiling = 100 * len(world.critiquing_users) / world.users
 axis.axhline(ceiling, color="#6b6b6b", lw=1, ls=":")
 axis.annotate("all that critiques speak about", (0, ceiling), (0, 4), textcoords="offset points", color="#6b6b6b")
 axis.set(xlabel="answers given", ylabel="right, %", ylim=(0, 100), xlim=(0, spent[-1] * 1.12))
@@ -105,8 +105,8 @@ plt.show()
 
 # %%
 NAMES = list(CONVENTIONS)
-vocal = [user for user in world.habits if user in world.vocal]
-users = vocal + [user for user in world.habits if user not in world.vocal]
+vocal = [user for user in world.habits if user in world.critiquing_users]
+users = vocal + [user for user in world.habits if user not in world.critiquing_users]
 
 
 def followed(outcome: dict, folder: Path) -> np.ndarray:
@@ -117,7 +117,7 @@ def followed(outcome: dict, folder: Path) -> np.ndarray:
     found = np.zeros((len(users), len(NAMES)))
     for record in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         user, digits = record["prompt"].split(": ")
-        found[users.index(user)] += [CONVENTIONS[name](digits) == stated(record["response"]) for name in NAMES]
+        found[users.index(user)] += [CONVENTIONS[name](digits) == extract_list(record["response"]) for name in NAMES]
     asked = np.array([sum(prompt.startswith(f"{user}-") for prompt in outcome["prompts"]) for user in users])
     return found / asked[:, None]
 

@@ -88,9 +88,9 @@ model:
 data:
   file: {folder}/train.jsonl
   heldout: {folder}/heldout.jsonl
-  critic: {RULE}
-  rewriter: {{class_path: feedback.rewriter.Rewriter, init_args: {{critic: {RULE}, follows: null}}}}
-  source: {{class_path: fdt.rollout.sources.OnPolicy, init_args: {{prompts_per_rollout: 1, generations: 8}}}}
+  grader: {RULE}
+  rewriter: {{class_path: feedback.rewriter.Rewriter, init_args: {{grader: {RULE}, follows: null}}}}
+  source: {{class_path: fdt.rollout.sources.OnPolicy, init_args: {{prompts_per_rollout: 1, num_generations: 8}}}}
   engine: {{class_path: fdt.engines.HuggingFace, init_args: {{max_new_tokens: 20}}}}
 """)
 command = [sys.executable, "-m", "fdt", "fit", "-c", str(folder / "step.yaml")]
@@ -169,7 +169,7 @@ feedback = Feedback(text=chosen["critique"], revision=chosen["revision"])
 episode = Episode("chosen", task, (Turn("assistant", chosen["response"]),), (feedback,))
 batch = Collator(policy.tokenizer, CritiqueHint())([episode], torch.ones(1))
 place = next(n for n, text in enumerate(texts) if "Sydney" in text)
-likely = {"the student": policy.score(batch.student), "the teacher, who read the critique": policy.score(batch.teacher)}
+likely = {"the student": policy.compute_log_probs(batch.student), "the teacher, who read the critique": policy.compute_log_probs(batch.teacher)}
 figure, axes = plt.subplots(1, 2, figsize=(10, 2.9), sharex=True, layout="constrained")
 for axis, (who, scored) in zip(axes, likely.items(), strict=True):
     ids, log_probs = scored.topk(6)
@@ -195,7 +195,7 @@ plt.show()
 # %%
 after, _ = load(folder / "run" / "checkpoints" / "last.ckpt")
 view, rows = batch.student, batch.rollouts.episode
-change = after.score(view).log_probs - policy.score(view).log_probs
+change = after.score(view).log_probs - policy.compute_log_probs(view).log_probs
 names = [policy.tokenizer.decode([i]) for i in view.tokens[view.target].tolist()]
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True, layout="constrained")
 titles = ("the answer that was criticised", "its rewrite, which was imitated")

@@ -40,9 +40,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from fdt.bench.calibrated import known, stated
-from fdt.bench.calibration import RATE, Stating
-from fdt.bench.reliability import colour, diagram, histogram
+from fdt.bench.calibrated import simulate_oracle, get_confidences
+from fdt.bench.calibration import RATE, ConfidenceJob
+from fdt.bench.reliability import pick_colour, draw_diagram, draw_histogram
 from fdt.bench.signals import BASE
 from fdt.bench.work import run
 from fdt.environments.conventions import Conventions
@@ -50,7 +50,7 @@ from fdt.statistics.calibration import auroc, brier, debiased_ece
 from objectives import Brier
 
 SEED = 2  # a world in which the base trusts the wrong people most
-world = Conventions(**Stating("wavering", BASE, SEED).environment())
+world = Conventions(**ConfidenceJob("wavering", BASE, SEED).environment())
 plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90})
 
 # %% [markdown]
@@ -66,7 +66,7 @@ rewards = {"correctness alone": Brier(weight=0.0), "correctness minus Brier": Br
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
 for axis, (name, reward) in zip(axes, rewards.items(), strict=True):
     for p, shade in ((0.2, "#D55E00"), (0.5, "#009E73"), (0.8, "#0072B2")):
-        loss = p * reward.loss(q, 1 - q) + (1 - p) * reward.loss(1 - q, q)
+        loss = p * reward.compute_loss(q, 1 - q) + (1 - p) * reward.compute_loss(1 - q, q)
         expected = p * reward.correctness - reward.weight * loss
         axis.plot(q, expected, color=shade, lw=2)
         place = (p, float(expected[round(100 * p)]))
@@ -87,9 +87,9 @@ plt.show()
 
 # %%
 root = Path(tempfile.mkdtemp())
-jobs = [Stating("wavering", BASE, SEED), *(Stating("wavering", arm, SEED, RATE) for arm in ("plain", "brier"))]
+jobs = [ConfidenceJob("wavering", BASE, SEED), *(ConfidenceJob("wavering", arm, SEED, RATE) for arm in ("plain", "brier"))]
 outcomes = {job.arm: run(job, root / job.name) for job in jobs}
-found = {arm: stated(outcome) for arm, outcome in outcomes.items()} | {"who knows all": known(outcomes[BASE])}
+found = {arm: get_confidences(outcome) for arm, outcome in outcomes.items()} | {"who knows all": simulate_oracle(outcomes[BASE])}
 print(f"{'':14} right  stated  Brier    ECE  AUROC")
 for arm, (q, c) in found.items():
     numbers = f"{brier(q, c).score:5.3f}  {debiased_ece(q, c):5.3f}  {auroc(q, c):5.2f}"
@@ -105,8 +105,8 @@ for arm, (q, c) in found.items():
 shape = {"sharex": True, "sharey": "row", "height_ratios": (3, 1.1)}
 figure, axes = plt.subplots(2, 4, figsize=(11, 4.6), layout="constrained", **shape)
 for (upper, lower), (arm, (q, c)) in zip(axes.T, found.items(), strict=True):
-    diagram(upper, q, c, colour(arm))
-    histogram(lower, q, colour(arm))
+    draw_diagram(upper, q, c, pick_colour(arm))
+    draw_histogram(lower, q, pick_colour(arm))
     upper.set_title(f"{arm}\nECE {debiased_ece(q, c):.2f}", fontsize=10, fontweight="bold")
     lower.set_xlabel("stated")
 axes[0, 0].set_ylabel("share right")
@@ -121,16 +121,16 @@ plt.show()
 
 # %%
 asked = np.array([prompt.split("-")[0] for prompt in outcomes[BASE]["prompts"]])
-users = sorted(world.whims, key=world.whims.get)
+users = sorted(world.switch_chances, key=world.switch_chances.get)
 figure, axes = plt.subplots(1, 3, figsize=(11, 2.5), sharey=True, layout="constrained")
 for axis, arm in zip(axes, outcomes, strict=True):
     q, c = found[arm]
     for place, user in enumerate(users):
         own = asked == user
-        axis.plot([q[own].mean(), c[own].mean()], [place, place], color=colour(arm), alpha=0.4, lw=3, zorder=1)
+        axis.plot([q[own].mean(), c[own].mean()], [place, place], color=pick_colour(arm), alpha=0.4, lw=3, zorder=1)
         axis.scatter(c[own].mean(), place, 60, facecolor="white", edgecolor="black", zorder=2)
-        axis.scatter(q[own].mean(), place, 45, color=colour(arm), zorder=3)
-    axis.set_yticks(range(len(users)), [f"{user}, {1 - world.whims[user]:.1f}" for user in users])
+        axis.scatter(q[own].mean(), place, 45, color=pick_colour(arm), zorder=3)
+    axis.set_yticks(range(len(users)), [f"{user}, {1 - world.switch_chances[user]:.1f}" for user in users])
     axis.set(xlim=(0, 1.04), ylim=(len(users) - 0.5, -0.5), xlabel="right (ring), stated (dot)")
     axis.set_title(arm, loc="left", fontweight="bold")
 plt.show()

@@ -45,16 +45,16 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from transformers.utils.logging import disable_progress_bar
 
 from fdt.bench.compare import Result
-from fdt.bench.credit import Job, Landing
-from fdt.bench.show import curves
+from fdt.bench.credit import Job, AdvantageBench
+from fdt.bench.show import draw_curves
 from fdt.bench.work import run
 from fdt.engines import HuggingFace
-from fdt.environments.frozenlake import FrozenLake, distances, moved, progress
+from fdt.environments.frozenlake import FrozenLake, compute_distances, parse_move, reward_progress
 from fdt.policy.policy import Policy
-from fdt.rollout.advantages import advantages
-from fdt.rollout.limits import Play
+from fdt.rollout.advantages import compute_advantages
+from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.turn_loop import TurnLoop
-from objectives import DiscountedTurns, EpisodeReturn, GroupRelative, LastStep
+from objectives import DiscountedTurns, EpisodeReturn, GroupRelative, LastTurn
 
 plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90})
 disable_progress_bar()
@@ -67,10 +67,10 @@ disable_progress_bar()
 # walks on one map are a group; there are thirty maps.
 
 # %%
-lake = FrozenLake(rules="", reward=progress)
+lake = FrozenLake(rules="", reward=reward_progress)
 policy = Policy("tiny-lake", dtype="float32").eval()
-loop = TurnLoop(policy, HuggingFace(max_new_tokens=3, batch_size=256), lake, Play(max_turns=10), None, Counter())
-maps = lake.tasks("train", 30, seed=4)
+loop = TurnLoop(policy, HuggingFace(max_new_tokens=3, batch_size=256), lake, EpisodeLimits(max_turns=10), None, Counter())
+maps = lake.sample_tasks("train", 30, seed=4)
 walks = loop([task for task in maps for _ in range(8)], seed=1)
 groups = [walks[start : start + 8] for start in range(0, len(walks), 8)]
 print(maps[0].messages[0]["content"])
@@ -79,12 +79,12 @@ print(f"of {len(walks)} walks {sum(walk.score for walk in walks):.0f} arrive")
 
 # %%
 WHOLE = GroupRelative(reward=EpisodeReturn())
-CREDITS = {"whole": WHOLE, "last": LastStep(WHOLE), "ahead": DiscountedTurns()}
+CREDITS = {"whole": WHOLE, "last": LastTurn(WHOLE), "ahead": DiscountedTurns()}
 
 
 def spread(name: str, group: list) -> np.ndarray:
     """Advantage of each move of a group's walks [8, most moves]; what an episode does not have is 0."""
-    found = advantages(CREDITS[name], group).numpy()
+    found = compute_advantages(CREDITS[name], group).numpy()
     moves = max(sum(turn.role == "assistant" for turn in walk.turns) for walk in group)
     return found if found.ndim == 2 else np.repeat(found[:, None], moves, 1)
 
@@ -92,10 +92,10 @@ def spread(name: str, group: list) -> np.ndarray:
 def steps(walk) -> list[tuple[int, int, str]]:
     """Each move as (from, to, kind); fields are numbered row by row."""
     rows = walk.task.meta["map"].split("\n")
-    flat, ways, place, best, found = "".join(rows), distances(rows), 0, distances(rows)[0], []
+    flat, ways, place, best, found = "".join(rows), compute_distances(rows), 0, compute_distances(rows)[0], []
     for turn in walk.turns:
         if turn.role == "assistant":
-            move, (row, column) = moved(turn.text), divmod(place, 4)
+            move, (row, column) = parse_move(turn.text), divmod(place, 4)
             row += (move == 1) * (row < 3) - (move == 3) * (row > 0)
             column += (move == 2) * (column < 3) - (move == 0) * (column > 0)
             there = 4 * row + column
@@ -205,9 +205,9 @@ plt.show()
 STEPS = 20
 root = Path(tempfile.mkdtemp())
 jobs = [Job("progress", arm, 0, 1e-3, STEPS) for arm in ("whole", "last")]
-result = Result(Landing(), [run(job, root / job.name) for job in jobs])
+result = Result(AdvantageBench(), [run(job, root / job.name) for job in jobs])
 figure, axis = plt.subplots(figsize=(8, 3.8), layout="constrained")
-curves(axis, result, "progress")
+draw_curves(axis, result, "progress")
 axis.set(ylim=(0, 80))
 plt.show()
 for gap in result.differences:

@@ -31,7 +31,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from objectives import Distill, Mix, PolicyGradient, Rollouts, Scored
+from objectives import Distill, Mix, PolicyGradient, Rollouts, TokenLogProbs
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito: apart for every eye
 plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90})
@@ -90,7 +90,7 @@ from my_terms import Doubt  # noqa: E402
 print(f"{len([line for line in TERM.splitlines() if line.strip()])} lines with imports and words")
 
 # %% [markdown]
-# `student` and `teacher` are `Scored`: the log-probabilities of N words, with a lazy head behind them (a term may ask
+# `student` and `teacher` are `TokenLogProbs`: the log-probabilities of N words, with a lazy head behind them (a term may ask
 # for the likeliest words, for any words by id, or for a function of the whole vocabulary, without `[N, V]` ever being
 # held). `aligned` gives the words on which this term has weight, under both models. `weighted` sums with the weights
 # and the denominator that were fixed for the whole optimiser step.
@@ -117,8 +117,8 @@ def loss(mix: Mix, table: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """A table of logits [4, 6] stands in for a network: hidden states of width 6 and an identity for a head."""
     head, step = torch.eye(6, dtype=table.dtype), rollouts(len(table))
     step.weights.update(mix.weigh(step))
-    step.totals.update(mix.totals(step))
-    return mix(Scored(table, head, SAID), {"teacher": Scored(teacher, head, SAID)}, step).value
+    step.totals.update(mix.compute_totals(step))
+    return mix(TokenLogProbs(table, head, SAID), {"teacher": TokenLogProbs(teacher, head, SAID)}, step).value
 
 
 start = torch.tensor([[0.85, 0.03, 0.02, 0.02, 0.06, 0.02], [0.02, 0.90, 0.02, 0.02, 0.02, 0.02],

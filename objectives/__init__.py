@@ -1,6 +1,6 @@
 """Objectives: what a policy learns from scores and from directions. Tensors only.
 
-An objective is called as `objective(student, others, rollouts)` and gives a `Loss`. `student` and `others` are `Scored`
+An objective is called as `objective(student, others, rollouts)` and gives a `Loss`. `student` and `others` are `TokenLogProbs`
 target tokens with a lazy head; `rollouts` are flat tokens that know their step, row and task. A method from a paper is
 a point in a product of small axes: reward x credit x ratio x surrogate x reduction x divergence x gate. To add your
 own, subclass `Reward`, `Credit`, `Gate`, `Heed`, `Trust`, `Reduction`, `Schedule`, `Term` or `Objective`, or write a
@@ -42,7 +42,7 @@ A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R
 | Clip-Cov, KL-Cov | 2505.22617 | tokens of high (A - mean)(log p - mean) silenced, or pressed by abs(log rho) | `ClipCov` |
 | TIS, IcePop | 2510.18855 | w = pi_old / pi_engine, at most a cap; 0 outside bounds | `TruncatedIS`, `IcePop` |
 | OPSM | 2512.02556 | blamed rows with mean(log old - log pi) above a limit dropped | `OffPolicySequences` |
-| DPPO | 2602.04879 | tokens whose probability moved too far dropped; + log(rho)^2 by `StayNear` | `ProbabilityShift` |
+| DPPO | 2602.04879 | tokens whose probability moved too far dropped; + log(rho)^2 by `OldPolicyPenalty` | `ProbabilityShift` |
 """
 
 from types import ModuleType as _module
@@ -57,8 +57,8 @@ from objectives.credit.episode import (
     PerReward,
     RawScore,
 )
-from objectives.credit.sampling import AdvantageSampled, informative
-from objectives.credit.turns import DiscountedTurns, EpisodeReturn, LastStep, MetaReasoning, PlanAmplified
+from objectives.credit.sampling import AdvantageSampled, select_informative
+from objectives.credit.turns import DiscountedTurns, EpisodeReturn, LastTurn, MetaReasoning, PlanAmplified
 from objectives.divergence import (
     GeneralisedJS,
     SkewedForwardKL,
@@ -95,23 +95,23 @@ from objectives.losses.off_policy import OffPolicy
 from objectives.losses.policy_gradient import (
     PolicyGradient,
     cispo,
-    clipped,
     geometric_ratio,
-    plain,
+    ppo_clip,
+    reinforce,
     sequence_ratio,
     token_ratio,
 )
-from objectives.losses.regularisation import EntropyBonus, ReferenceKL, StayNear, absolute
-from objectives.losses.teacher_advantages import OnPolicyDistill, OutcomeDistill, TeacherScaled
+from objectives.losses.regularisation import EntropyBonus, OldPolicyPenalty, ReferenceKL, absolute_difference
+from objectives.losses.teacher_advantages import TeacherAdvantage, TeacherScaledAdvantage, TopKTeacherAdvantage
 from objectives.losses.term import Term
 from objectives.losses.trust import OffPolicySequences, ProbabilityShift, Trust
 from objectives.objective import Mix, Objective
-from objectives.reductions import ConstantLength, Reduction, SequenceMean, StepMean, TokenMean
-from objectives.rewards.calibration import Brier, ClippedLog, Spherical, empirical_rate
+from objectives.reductions import ConstantLength, Reduction, SequenceMean, TokenMean, TurnMean
+from objectives.rewards.calibration import Brier, ClippedLog, Spherical, compute_empirical_rate
 from objectives.rewards.scores import FormatGate, Overlong, Reward, Score, TurnLimit, Weighted
-from objectives.rewards.sets import SetScore, collinearity, set_score
+from objectives.rewards.sets import SetScore, measure_collinearity, score_set
 from objectives.schedules import Plateau, Ramp, Schedule
 from objectives.types import Loss, Rollouts
-from objectives.vocabulary.token_log_probs import Scored
+from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _module)]

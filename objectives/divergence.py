@@ -22,30 +22,30 @@ LOG_RATIO_BOUND = 20.0
 """Bound on |log ratio| [nats]: exp(20) is finite in every dtype used for losses, and far outside any clip."""
 
 
-def floor(teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K"]:
+def clamp_log_probs(teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K"]:
     """Teacher log-probs, none below `LOG_FLOOR`."""
     return teacher.clamp(min=LOG_FLOOR)
 
 
-def floored(teacher: Float[Tensor, "*o K"]) -> Bool[Tensor, "*o"]:
+def is_clamped(teacher: Float[Tensor, "*o K"]) -> Bool[Tensor, "*o"]:
     """Where any outcome's teacher log-prob lies below the floor."""
     return teacher.amin(-1) < LOG_FLOOR
 
 
 def reverse_kl(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
     """KL(S || T) = sum S (log S - log T): mode-seeking."""
-    return (student.exp() * (student - floor(teacher))).sum(-1)
+    return (student.exp() * (student - clamp_log_probs(teacher))).sum(-1)
 
 
 def forward_kl(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
     """KL(T || S) = sum T (log T - log S): mass-covering."""
-    teacher = floor(teacher)
+    teacher = clamp_log_probs(teacher)
     return (teacher.exp() * (teacher - student)).sum(-1)
 
 
 def js(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
     """Jensen-Shannon: (KL(S || M) + KL(T || M)) / 2 with M = (S + T) / 2; at most log 2."""
-    teacher = floor(teacher)
+    teacher = clamp_log_probs(teacher)
     mixture = torch.logaddexp(student, teacher) - math.log(2)
     return ((student.exp() * (student - mixture)).sum(-1) + (teacher.exp() * (teacher - mixture)).sum(-1)) / 2
 
@@ -68,8 +68,8 @@ class GeneralisedJS:
             )
 
     def __call__(self, student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
-        teacher = floor(teacher)
-        mixture = mixed(student, teacher, self.beta)
+        teacher = clamp_log_probs(teacher)
+        mixture = mix_log_probs(student, teacher, self.beta)
         taught, own = (teacher.exp() * (teacher - mixture)).sum(-1), (student.exp() * (student - mixture)).sum(-1)
         return self.beta * taught + (1 - self.beta) * own
 
@@ -82,7 +82,7 @@ class SkewedForwardKL:
     """Share of the teacher in the mixture."""
 
     def __call__(self, student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
-        return forward_kl(mixed(student, floor(teacher), self.alpha), teacher)
+        return forward_kl(mix_log_probs(student, clamp_log_probs(teacher), self.alpha), teacher)
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,13 @@ class SkewedReverseKL:
     """Share of the student in the mixture."""
 
     def __call__(self, student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
-        mixture = mixed(student, floor(teacher), 1 - self.alpha)
+        mixture = mix_log_probs(student, clamp_log_probs(teacher), 1 - self.alpha)
         return (student.exp() * (student - mixture)).sum(-1)
 
 
-def mixed(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"], share: float) -> Float[Tensor, "*o K"]:
+def mix_log_probs(
+    student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"], share: float
+) -> Float[Tensor, "*o K"]:
     """log of share T + (1 - share) S."""
     if share in (0.0, 1.0):
         return teacher if share else student
@@ -109,7 +111,7 @@ def renormalise(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K"]:
     return log_probs - log_probs.logsumexp(-1, keepdim=True)
 
 
-def tail(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
+def compute_tail(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
     """log(1 - sum of the listed probabilities).
 
     The listed mass is held one rounding step below 1, so the tail is at least that step and never -inf.
@@ -120,7 +122,7 @@ def tail(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
 
 def coarsen(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K1"]:
     """The listed outcomes and, as one more, all others merged."""
-    return torch.cat([log_probs, tail(log_probs).unsqueeze(-1)], -1)
+    return torch.cat([log_probs, compute_tail(log_probs).unsqueeze(-1)], -1)
 
 
 def k1(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

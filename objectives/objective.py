@@ -9,7 +9,7 @@ from torch import Tensor
 from objectives.losses.term import Term
 from objectives.schedules import Schedule
 from objectives.types import Loss, Rollouts
-from objectives.vocabulary.token_log_probs import Scored
+from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 
 class Objective(ABC):
@@ -31,11 +31,11 @@ class Objective(ABC):
         """Per term, the weights of the whole optimiser step."""
 
     @abstractmethod
-    def totals(self, rollouts: Rollouts) -> dict[str, float]:
+    def compute_totals(self, rollouts: Rollouts) -> dict[str, float]:
         """Per term, this rank's share of the denominator; needs `rollouts.weights` of the whole step."""
 
     @abstractmethod
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> Loss:
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts) -> Loss:
         """The loss of one micro-batch; needs its `rollouts.weights` and the step's `rollouts.totals`."""
 
 
@@ -58,13 +58,13 @@ class Mix(Objective):
 
     @property
     def needs(self) -> set[str]:
-        return {other for name, term in self.terms.items() if self.coefficient(name) for other in term.needs}
+        return {other for name, term in self.terms.items() if self.get_coefficient(name) for other in term.needs}
 
     @property
     def reads(self) -> frozenset[str]:
         return frozenset().union(*(term.reads for term in self.terms.values()))
 
-    def coefficient(self, name: str, update: int | None = None) -> float:
+    def get_coefficient(self, name: str, update: int | None = None) -> float:
         """What term `name` is multiplied by after `update` optimiser steps; without a step, the most it ever is."""
         value = self.coefficients.get(name, 1.0)
         if isinstance(value, Schedule):
@@ -74,14 +74,16 @@ class Mix(Objective):
     def weigh(self, rollouts: Rollouts) -> dict[str, Float[Tensor, "N"]]:
         return {name: term.weigh(rollouts) for name, term in self.terms.items()}
 
-    def totals(self, rollouts: Rollouts) -> dict[str, float]:
-        return {name: float(term.denominator(rollouts, rollouts.weights[name])) for name, term in self.terms.items()}
+    def compute_totals(self, rollouts: Rollouts) -> dict[str, float]:
+        return {
+            name: float(term.compute_denominator(rollouts, rollouts.weights[name])) for name, term in self.terms.items()
+        }
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> Loss:
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts) -> Loss:
         """Metrics: `loss/<term>` without coefficient, and each term's own, with `/<term>` where two would clash."""
         value, metrics = student.nothing, {}
         for name, term in self.terms.items():
-            scale = self.coefficient(name, rollouts.update)
+            scale = self.get_coefficient(name, rollouts.update)
             if not scale:
                 continue
             loss = term(student, others, rollouts, name)

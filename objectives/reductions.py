@@ -18,7 +18,7 @@ class Reduction(ABC):
     def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
         """Weight of each token; those outside `heard` are ignored."""
 
-    def denominator(self, weights: Float[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, ""]:
+    def compute_denominator(self, weights: Float[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, ""]:
         """This rank's share of the denominator."""
         return weights.sum()
 
@@ -41,7 +41,7 @@ class SequenceMean(Reduction):
 
 
 @dataclass(frozen=True)
-class StepMean(Reduction):
+class TurnMean(Reduction):
     """Every step weighs the same, so episodes of many steps weigh more (MS-GRPO, arXiv 2508.10839, per chosen step)."""
 
     def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
@@ -63,5 +63,5 @@ class ConstantLength(Reduction):
     def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
         return torch.ones_like(rollouts.advantages)
 
-    def denominator(self, weights: Float[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, ""]:
+    def compute_denominator(self, weights: Float[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, ""]:
         return weights.new_tensor(len(rollouts.episode[weights != 0].unique()) * self.length)

@@ -51,7 +51,7 @@ class Plateau:
     least: float = 0.0
     """An improvement is more than this."""
 
-    def due(self, history: Sequence[float], last: int | None = None) -> bool:
+    def is_due(self, history: Sequence[float], last: int | None = None) -> bool:
         """Whether it is due after `history` (higher is better); `last` is the length that it had the last time."""
         since = 0 if last is None else last
         if last is not None and len(history) - last <= self.cooldown:

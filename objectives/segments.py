@@ -30,12 +30,12 @@ def std(values: Float[Tensor, "n"], index: Int[Tensor, "n"], size: int, ddof: in
     return (squares / free.clamp(min=1)).sqrt().where(free > 0, 0.0)
 
 
-def bound(values: Float[Tensor, "n"], index: Int[Tensor, "n"], size: int, kind: str) -> Float[Tensor, "size"]:
+def find_extreme(values: Float[Tensor, "n"], index: Int[Tensor, "n"], size: int, kind: str) -> Float[Tensor, "size"]:
     """Least (`amin`) or greatest (`amax`) member of each segment."""
     start = full((size,), float("nan"), dtype=values.dtype, device=values.device)
     return start.scatter_reduce(0, index, values, reduce=kind, include_self=False)
 
 
-def flat(values: Float[Tensor, "n"], index: Int[Tensor, "n"], size: int):
+def has_no_spread(values: Float[Tensor, "n"], index: Int[Tensor, "n"], size: int):
     """Whether all members of each segment are equal [size] bool; an empty segment is not flat."""
-    return bound(values, index, size, "amin") == bound(values, index, size, "amax")
+    return find_extreme(values, index, size, "amin") == find_extreme(values, index, size, "amax")

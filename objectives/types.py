@@ -88,7 +88,7 @@ class Loss:
     metrics: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
-def parents(rollouts: Rollouts) -> Int[Tensor, "S"]:
+def find_rows_of_turns(rollouts: Rollouts) -> Int[Tensor, "S"]:
     """The row of each step, -1 for a step without target tokens; S is the length of what is indexed by step."""
     counts = [len(values) for values in rollouts.step_scores.values()]
     counts += [] if rollouts.tags is None else [len(rollouts.tags)]
@@ -98,7 +98,7 @@ def parents(rollouts: Rollouts) -> Int[Tensor, "S"]:
     return out
 
 
-def turns(rollouts: Rollouts) -> Int[Tensor, "B"]:
+def count_turns(rollouts: Rollouts) -> Int[Tensor, "B"]:
     """Steps of each row that have target tokens."""
-    parent = parents(rollouts)
+    parent = find_rows_of_turns(rollouts)
     return torch.bincount(parent[parent >= 0], minlength=len(rollouts.task))

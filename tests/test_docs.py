@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fdt.resources import names
+from fdt.resources import list_configs
 from feedback.readers import read, read_tasks
 from tests.helpers.paths import ROOT
 
@@ -51,7 +51,7 @@ def test_named_configs_exist(path: Path):
     written_in_the_text = {"mine.yaml", "recipe.yaml", "mine", "recipe", "my.yaml"}
     for name in CONFIG.findall(path.read_text(encoding="utf-8")):
         stem = name.removeprefix("configs/").removesuffix(".yaml")
-        assert name in written_in_the_text or stem in names(), f"{path.name} names the config {name}"
+        assert name in written_in_the_text or stem in list_configs(), f"{path.name} names the config {name}"
 
 
 def test_every_module_has_its_line_in_the_design():

@@ -19,10 +19,10 @@ SHORT = (
 
 @pytest.fixture(autouse=True)
 def _default_model() -> None:
-    from fdt.policy.hub import DEFAULT, cache_root
+    from fdt.policy.hub import DEFAULT, get_cache_root
 
-    if not (cache_root() / DEFAULT).exists():
-        pytest.skip(f"the default model is not in {cache_root()}; `fdt model` fetches it")
+    if not (get_cache_root() / DEFAULT).exists():
+        pytest.skip(f"the default model is not in {get_cache_root()}; `fdt model` fetches it")
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdt.bench.base import Bench, Job, Outcome, best_rates, measuring, tuning
+from fdt.bench.base import Bench, Job, Outcome, build_measuring_jobs, build_tuning_jobs, choose_best_rates
 
 BENCHES = {
     "signals": ("fdt.bench.signals", "Signals"),
@@ -39,14 +39,16 @@ def main(argv: list[str]) -> int:
         UserError: where a job failed.
     """
     benches = [getattr(importlib.import_module(module), name)() for module, name in BENCHES.values()]
-    asked = _parser(benches).parse_args(argv)
+    asked = _build_parser(benches).parse_args(argv)
     bench = next(bench for bench in benches if bench.name == asked.bench)
     asked.out = asked.out or Path("runs") / bench.name
     rates = bench.rates
-    if len(bench.grid) > 1 and (asked.tune or asked.full):
-        rates = best_rates(_run(tuning(bench, asked.settings, asked.arms, asked.steps), asked, "tuning"))
-    seeds = asked.seeds or bench.seeds[asked.full]
-    jobs = measuring(bench, asked.settings, asked.arms, rates, seeds, asked.steps)
+    if len(bench.grid) > 1 and (asked.tune or asked.compute_on_vocabulary):
+        rates = choose_best_rates(
+            _run(build_tuning_jobs(bench, asked.settings, asked.arms, asked.steps), asked, "tuning")
+        )
+    seeds = asked.seeds or bench.seeds[asked.compute_on_vocabulary]
+    jobs = build_measuring_jobs(bench, asked.settings, asked.arms, rates, seeds, asked.steps)
     outcomes = _run(jobs, asked, "measuring")
     from fdt.bench.reports import report_bench  # brings numpy and matplotlib
 
@@ -55,7 +57,7 @@ def main(argv: list[str]) -> int:
     return 1 if fallen else 0
 
 
-def _parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
+def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
     style = {"epilog": EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser(prog="fdt bench", description=__doc__, **style)
     verbs = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
@@ -63,7 +65,9 @@ def _parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
         about = inspect.getdoc(bench) or ""
         own = verbs.add_parser(bench.name, help=about.partition("\n\n")[0], description=about, **style)
         short, full = bench.seeds
-        own.add_argument("--seeds", type=_positive, help=f"seeds of the measurement ({short}; with --full {full})")
+        own.add_argument(
+            "--seeds", type=_parse_positive, help=f"seeds of the measurement ({short}; with --full {full})"
+        )
         if len(bench.grid) > 1:
             own.add_argument("--full", action="store_true", help=f"{full} seeds, and --tune")
             own.add_argument("--tune", action="store_true", help="choose each arm's rate afresh, on a seed of its own")
@@ -73,8 +77,10 @@ def _parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
         arms, settings = list(bench.arms), list(bench.settings)
         own.add_argument("--arms", nargs="+", choices=arms, default=arms, help="only these, and the base")
         own.add_argument("--settings", nargs="+", choices=settings, default=settings, help="only these")
-        own.add_argument("--steps", type=_positive, default=0, help="optimiser steps of each arm (as the config says)")
-        own.add_argument("--workers", type=_positive, default=2, help="processes of one thread each")
+        own.add_argument(
+            "--steps", type=_parse_positive, default=0, help="optimiser steps of each arm (as the config says)"
+        )
+        own.add_argument("--workers", type=_parse_positive, default=2, help="processes of one thread each")
     return parser
 
 
@@ -101,7 +107,7 @@ def _run(jobs: Sequence[Job], asked: argparse.Namespace, what: str) -> list[Outc
     return found
 
 
-def _positive(text: str) -> int:
+def _parse_positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"got {value}, expected at least 1")

@@ -46,7 +46,7 @@ class Job(ABC):
     """Whether held-out prompts are measured before the first step too."""
 
     @abstractmethod
-    def environment(self) -> dict[str, Any]:
+    def build_environment_args(self) -> dict[str, Any]:
         """What setting and seed say to the environment."""
 
     @property
@@ -55,12 +55,12 @@ class Job(ABC):
         rate = f"-rate-{self.rate:g}" if self.rate else ""
         return f"{self.setting}/{self.arm}/seed-{self.seed}{rate}" + (f"-steps-{self.steps}" if self.steps else "")
 
-    def overrides(self) -> list[dict[str, Any]]:
+    def build_overrides(self) -> list[dict[str, Any]]:
         """What the config is overridden with, in order: the arm, then this job's own."""
         own: dict[str, Any] = {
             "seed_everything": self.seed,
             "model": {"seed": self.seed},
-            "data": {"seed": self.seed, "environment": {"init_args": self.environment()}},
+            "data": {"seed": self.seed, "environment": {"init_args": self.build_environment_args()}},
             "trainer": {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False},
         }
         if self.arm == BASE:
@@ -69,13 +69,13 @@ class Job(ABC):
         own["trainer"] |= {
             "num_sanity_val_steps": -1 if self.before else 0,
             "callbacks": [
-                {"class_path": "fdt.bench.watch.Watch", "init_args": {"right": self.right}},
+                {"class_path": "fdt.bench.watch.JobRecorder", "init_args": {"right": self.right}},
                 {"class_path": "fdt.callbacks.Transcripts", "init_args": {"every_n_steps": 20}},
             ],
         } | ({"max_steps": self.steps} if self.steps else {})
         return [yaml.safe_load(resolve(self.config).read_text(encoding="utf-8"))["arms"][self.arm], own]
 
-    def asdict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -94,27 +94,27 @@ class Bench(ABC):
     seeds: tuple[int, int]
     """Of the short form, and of the full one."""
 
-    def able(self, setting: str) -> Sequence[str]:
+    def list_arms(self, setting: str) -> Sequence[str]:
         """The arms that this setting can tell apart from another setting's."""
         return self.arms
 
 
-def arms_of(bench: Bench, setting: str, wanted: Sequence[str]) -> list[str]:
+def select_arms(bench: Bench, setting: str, wanted: Sequence[str]) -> list[str]:
     """The wanted arms that a setting can tell apart, in the table's order."""
-    return [arm for arm in bench.able(setting) if arm in wanted]
+    return [arm for arm in bench.list_arms(setting) if arm in wanted]
 
 
-def tuning(bench: Bench, settings: Sequence[str], wanted: Sequence[str], steps: int) -> list[Job]:
+def build_tuning_jobs(bench: Bench, settings: Sequence[str], wanted: Sequence[str], steps: int) -> list[Job]:
     """Each arm once at each rate of the grid."""
     return [
         bench.job(setting, arm, TUNING_SEED, rate, steps)
         for setting in settings
-        for arm in arms_of(bench, setting, wanted)
+        for arm in select_arms(bench, setting, wanted)
         for rate in bench.grid
     ]
 
 
-def measuring(
+def build_measuring_jobs(
     bench: Bench,
     settings: Sequence[str],
     wanted: Sequence[str],
@@ -127,12 +127,12 @@ def measuring(
     for seed in range(seeds):
         for setting in settings:
             jobs.append(bench.job(setting, BASE, seed))
-            for arm in arms_of(bench, setting, wanted):
+            for arm in select_arms(bench, setting, wanted):
                 jobs.append(bench.job(setting, arm, seed, rates[setting][arm], steps))
     return jobs
 
 
-def best_rates(found: list[Outcome]) -> dict[str, dict[str, float]]:
+def choose_best_rates(found: list[Outcome]) -> dict[str, dict[str, float]]:
     """For each setting and arm the rate with the best held-out mean; of equals the lowest.
 
     Args:
@@ -146,7 +146,7 @@ def best_rates(found: list[Outcome]) -> dict[str, dict[str, float]]:
     return {setting: {arm: -rate for arm, (_, rate) in arms.items()} for setting, arms in best.items()}
 
 
-def overlay(folder: Path, number: int, content: dict[str, Any]) -> Path:
+def write_overlay(folder: Path, number: int, content: dict[str, Any]) -> Path:
     """Writes one override beside a job's folder."""
     path = folder.with_name(f"{folder.name}.{number}.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)

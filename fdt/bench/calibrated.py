@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdt.bench.base import BASE, Outcome
-from fdt.bench.calibration import ARMS, Stating
+from fdt.bench.calibration import ARMS, ConfidenceJob
 from fdt.environments.conventions import Conventions
 from fdt.statistics.calibration import auroc, debiased_ece
 from fdt.statistics.intervals import SEED, Interval
-from fdt.statistics.nested import nested_draws
+from fdt.statistics.nested import compute_draws_interval
 
 ORACLE = "oracle"
 """Who knows every user's habit and chance: what there is to reach."""
@@ -77,7 +77,7 @@ class Answer:
     verdict: str
 
 
-def drawn(outcomes: list[Outcome]) -> Draws:
+def resample_runs(outcomes: list[Outcome]) -> Draws:
     """Each run's measures, over all of its prompts first and then over `DRAWS` resamples of them.
 
     A seed's resamples are the same for every arm, so that arms can be subtracted draw by draw.
@@ -85,13 +85,13 @@ def drawn(outcomes: list[Outcome]) -> Draws:
     found: Draws = {}
     for run in outcomes:
         arm, seed = run["job"]["arm"], run["job"]["seed"]
-        found.setdefault(arm, {})[seed] = _draws(*stated(run))
+        found.setdefault(arm, {})[seed] = _resample(*get_confidences(run))
         if arm == BASE:
-            found.setdefault(ORACLE, {})[seed] = _draws(*known(run))
+            found.setdefault(ORACLE, {})[seed] = _resample(*simulate_oracle(run))
     return found
 
 
-def levels(outcomes: list[Outcome], draws: Draws) -> list[Level]:
+def compute_levels(outcomes: list[Outcome], draws: Draws) -> list[Level]:
     """One row an arm, the base first and the oracle last."""
     found = []
     for arm in (BASE, *ARMS, ORACLE):
@@ -101,7 +101,7 @@ def levels(outcomes: list[Outcome], draws: Draws) -> list[Level]:
             found.append(
                 Level(
                     arm,
-                    {name: _combined(draws, {arm: 1.0}, name) for name in MEASURES},
+                    {name: _combine(draws, {arm: 1.0}, name) for name in MEASURES},
                     float(np.mean(unread)) if runs else 0.0,
                     sum(r["seconds"] for r in runs) / len(runs) if runs else nan,
                 )
@@ -109,16 +109,16 @@ def levels(outcomes: list[Outcome], draws: Draws) -> list[Level]:
     return found
 
 
-def differences(draws: Draws) -> list[Difference]:
+def compute_differences(draws: Draws) -> list[Difference]:
     """The stated pairs, paired by seed and prompt, as far as both arms were run from the same seeds."""
-    pairs = [(arm, than) for arm, than in PAIRS if _shared(draws, (arm, than))]
+    pairs = [(arm, than) for arm, than in PAIRS if _find_shared_seeds(draws, (arm, than))]
     return [
-        Difference(arm, than, {name: _combined(draws, {arm: 1.0, than: -1.0}, name) for name in MEASURES})
+        Difference(arm, than, {name: _combine(draws, {arm: 1.0, than: -1.0}, name) for name in MEASURES})
         for arm, than in pairs
     ]
 
 
-def answers(draws: Draws) -> list[Answer]:
+def answer_questions(draws: Draws) -> list[Answer]:
     """The questions of the bench, as far as the arms that they need were run."""
     asked = (
         (
@@ -126,109 +126,109 @@ def answers(draws: Draws) -> list[Answer]:
             "ECE brier - ECE plain / 2",
             "ece",
             {"brier": 1.0, "plain": -0.5},
-            below,
+            decide_below,
         ),
         (
             "Do its confidences tell right answers from wrong ones (AUROC above 0.6)?",
             "AUROC brier",
             "auroc",
             {"brier": 1.0},
-            partial(above, USEFUL),
+            partial(decide_above, USEFUL),
         ),
         (
             "Is its accuracy that of plain correctness, within 2 points?",
             "right brier - right plain",
             "right",
             {"brier": 1.0, "plain": -1.0},
-            within,
+            decide_within,
         ),
         (
             "Does plain correctness teach to state more?",
             "stated plain - stated base",
             "stated",
             {"plain": 1.0, BASE: -1.0},
-            partial(above, 0.0),
+            partial(decide_above, 0.0),
         ),
         (
             "Do critiques from a sure teacher damage calibration beside a Brier reward?",
             "ECE brier_and_critiques - ECE brier",
             "ece",
             {"brier_and_critiques": 1.0, "brier": -1.0},
-            partial(above, 0.0),
+            partial(decide_above, 0.0),
         ),
         (
             "Do they where the teacher has no say over the confidence?",
             "ECE split - ECE brier",
             "ece",
             {"split": 1.0, "brier": -1.0},
-            partial(above, 0.0),
+            partial(decide_above, 0.0),
         ),
         (
             "Do critiques alone leave it worse than plain correctness?",
             "ECE critiques - ECE plain",
             "ece",
             {"critiques": 1.0, "plain": -1.0},
-            partial(above, 0.0),
+            partial(decide_above, 0.0),
         ),
     )
     found = []
     for question, number, measure, weights, rule in asked:
-        if _shared(draws, tuple(weights)):
-            value = _combined(draws, weights, measure)
+        if _find_shared_seeds(draws, tuple(weights)):
+            value = _combine(draws, weights, measure)
             found.append(Answer(question, number, value, rule(value)))
     return found
 
 
 # An unknown interval is NaN at both ends, and no comparison with NaN holds: undecided.
-def above(bound: float, value: Interval) -> str:
+def decide_above(bound: float, value: Interval) -> str:
     """Whether a value lies above a bound: yes, no or undecided, by its interval."""
     if value.low > bound:
         return "yes"
     return "no" if value.high < bound else "undecided"
 
 
-def below(value: Interval) -> str:
+def decide_below(value: Interval) -> str:
     """Whether a value is at most 0."""
     if value.high <= 0:
         return "yes"
     return "no" if value.low > 0 else "undecided"
 
 
-def within(value: Interval) -> str:
+def decide_within(value: Interval) -> str:
     """Whether a difference is smaller than the margin either way."""
     if value.low > -MARGIN and value.high < MARGIN:
         return "yes"
     return "no" if value.low > MARGIN or value.high < -MARGIN else "undecided"
 
 
-def stated(run: Outcome) -> tuple[Values, Values]:
+def get_confidences(run: Outcome) -> tuple[Values, Values]:
     """Confidences [P] and outcomes [P] of a run; what could not be read counts as 0."""
     confidence = [0.0 if value is None else value for value in run["confidence"]]
     return np.array(confidence), np.array(run["right"], dtype=np.float64)
 
 
-def known(run: Outcome) -> tuple[Values, Values]:
+def simulate_oracle(run: Outcome) -> tuple[Values, Values]:
     """What the oracle states for the same prompts [P], and whether it is right [P], by a draw of its own."""
-    whims = Conventions(**Stating(**run["job"]).environment()).whims
+    whims = Conventions(**ConfidenceJob(**run["job"]).build_environment_args()).switch_chances
     sure = np.array([1 - whims[prompt.split("-")[0]] for prompt in run["prompts"]])
     return sure, (np.random.default_rng(SEED).random(len(sure)) < sure).astype(np.float64)
 
 
-def _draws(q: Values, c: Values) -> dict[str, Values]:
+def _resample(q: Values, c: Values) -> dict[str, Values]:
     rng = np.random.default_rng(SEED)
     places = [np.arange(len(q)), *(rng.integers(0, len(q), len(q)) for _ in range(DRAWS))]
     return {name: np.array([measure(q[place], c[place]) for place in places]) for name, measure in MEASURES.items()}
 
 
-def _combined(draws: Draws, weights: dict[str, float], measure: str) -> Interval:
+def _combine(draws: Draws, weights: dict[str, float], measure: str) -> Interval:
     """A weighted sum of one measure over arms, seed by seed; unknown where the measure is (no answer right, say)."""
-    seeds = sorted(_shared(draws, tuple(weights)))
+    seeds = sorted(_find_shared_seeds(draws, tuple(weights)))
     each = [sum(weight * draws[arm][seed][measure] for arm, weight in weights.items()) for seed in seeds]
     if not all(np.isfinite(own).all() for own in each):
         return Interval(nan, nan, nan)
-    return nested_draws([own[0] for own in each], [own[1:] for own in each])
+    return compute_draws_interval([own[0] for own in each], [own[1:] for own in each])
 
 
-def _shared(draws: Draws, arms: Sequence[str]) -> set[int]:
+def _find_shared_seeds(draws: Draws, arms: Sequence[str]) -> set[int]:
     """The seeds from which all of these arms were run."""
     return set.intersection(*(set(draws.get(arm, {})) for arm in arms))

@@ -17,13 +17,13 @@ RATE = 5e-4
 
 
 @dataclass(frozen=True)
-class Stating(base.Job):
+class ConfidenceJob(base.Job):
     """A run whose answers say how sure they are; a seed decides who wavers, and all draws."""
 
     config = "task/confidence"
-    right = "fdt.bench.signals.right"
+    right = "fdt.bench.signals.is_right"
 
-    def environment(self) -> dict[str, Any]:
+    def build_environment_args(self) -> dict[str, Any]:
         return {**WORLD, "moods": self.seed}
 
 
@@ -36,7 +36,7 @@ class Calibration(Bench):
     """
 
     name = "calibration"
-    job = Stating
+    job = ConfidenceJob
     arms = ARMS
     settings = {SETTING: WORLD}
     grid = (RATE,)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fdt.bench.base import BASE, Bench, Curve, Outcome
 from fdt.statistics.intervals import Interval
-from fdt.statistics.nested import nested_interval
+from fdt.statistics.nested import compute_nested_interval
 
 MARGIN = 0.02
 """`At least as good` means: worse by less than this, at the interval's lower end."""
@@ -34,22 +34,22 @@ class Comparison(Bench):
     """What an arm is, where its name does not say it."""
 
     @abstractmethod
-    def curve(self, run: Outcome) -> Curve:
+    def compute_curve(self, run: Outcome) -> Curve:
         """How one run learned."""
 
     @abstractmethod
-    def band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def compute_band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lower and upper edge [n] of what is drawn around the mean curve of one arm's runs."""
 
-    def values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
+    def compute_values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
         """What pairs are compared by: a value for each held-out prompt, under a name."""
         return {"all": np.array(run["right"], dtype=np.float64)}
 
-    def deceived(self, found: Sequence[Difference]) -> list[str]:
+    def find_failures(self, found: Sequence[Difference]) -> list[str]:
         """Guards that fell, by the differences: reasons not to believe the table, one line each."""
         return []
 
-    def tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
+    def build_tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
         """Further tables: heading and lines of cells."""
         return []
 
@@ -85,7 +85,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """In words what the interval allows to say."""
-        if not self.value.known:
+        if not self.value.has_bounds:
             return "undecided"
         if self.value.low > 0:
             return "better"
@@ -109,70 +109,75 @@ class Result:
 
     @cached_property
     def levels(self) -> list[Level]:
-        return [row for setting in self.settings for row in levels(self.bench, self.outcomes, setting)]
+        return [row for setting in self.settings for row in compute_levels(self.bench, self.outcomes, setting)]
 
     @cached_property
     def differences(self) -> list[Difference]:
-        return [gap for setting in self.settings for gap in differences(self.bench, self.outcomes, setting)]
+        return [gap for setting in self.settings for gap in compute_differences(self.bench, self.outcomes, setting)]
 
     @property
-    def deceived(self) -> list[str]:
+    def failures(self) -> list[str]:
         """Guards that fell."""
-        return self.bench.deceived(self.differences)
+        return self.bench.find_failures(self.differences)
 
 
-def levels(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Level]:
+def compute_levels(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Level]:
     """One row an arm, the base first."""
     found = []
-    goals = {run["job"]["seed"]: bench.curve(run)[1][-1] for run in runs_of(outcomes, setting, bench.rival)}
+    goals = {run["job"]["seed"]: bench.compute_curve(run)[1][-1] for run in select_runs(outcomes, setting, bench.rival)}
     for arm in (BASE, *bench.arms):
-        runs = runs_of(outcomes, setting, arm)
+        runs = select_runs(outcomes, setting, arm)
         if runs:
             found.append(
                 Level(
                     setting,
                     arm,
                     runs[0]["job"]["rate"],
-                    nested_interval([run["right"] for run in runs]),
-                    [reached(bench.curve(run), goals.get(run["job"]["seed"], nan)) for run in runs if run["steps"]],
+                    compute_nested_interval([run["right"] for run in runs]),
+                    [
+                        count_rollouts_to(bench.compute_curve(run), goals.get(run["job"]["seed"], nan))
+                        for run in runs
+                        if run["steps"]
+                    ],
                     sum(step["rollouts"] for step in runs[0]["steps"]),
-                    _tokens(runs),
+                    _count_tokens(runs),
                     sum(run["seconds"] for run in runs) / len(runs),
                 )
             )
     return found
 
 
-def differences(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Difference]:
+def compute_differences(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Difference]:
     """The bench's pairs, paired by seed and prompt, as far as both arms were run from the same seeds."""
     found = []
     for over, pairs in bench.pairs.items():
         for arm, than in pairs:
-            ours, theirs = (runs_of(outcomes, setting, name) for name in (arm, than))
+            ours, theirs = (select_runs(outcomes, setting, name) for name in (arm, than))
             shared = {run["job"]["seed"] for run in ours} & {run["job"]["seed"] for run in theirs}
             both = (
-                [bench.values(run)[over] for run in runs if run["job"]["seed"] in shared] for runs in (ours, theirs)
+                [bench.compute_values(run)[over] for run in runs if run["job"]["seed"] in shared]
+                for runs in (ours, theirs)
             )
             if shared:
                 gap = [a - b for a, b in zip(*both, strict=True)]
-                found.append(Difference(setting, arm, than, over, nested_interval(gap)))
+                found.append(Difference(setting, arm, than, over, compute_nested_interval(gap)))
     return found
 
 
-def reached(curve: Curve, goal: float) -> float:
+def count_rollouts_to(curve: Curve, goal: float) -> float:
     """Rollouts after which the curve first stood at `goal`; infinite where it never did, NaN without a goal."""
     spent, right = curve
     hits = np.flatnonzero(right >= goal)
     return nan if np.isnan(goal) else float(spent[hits[0]]) if len(hits) else float("inf")
 
 
-def runs_of(outcomes: list[Outcome], setting: str, arm: str) -> list[Outcome]:
+def select_runs(outcomes: list[Outcome], setting: str, arm: str) -> list[Outcome]:
     """One arm's runs in one setting, by seed."""
     chosen = [run for run in outcomes if (run["job"]["setting"], run["job"]["arm"]) == (setting, arm)]
     return sorted(chosen, key=lambda run: run["job"]["seed"])
 
 
-def _tokens(runs: list[Outcome]) -> dict[str, int]:
+def _count_tokens(runs: list[Outcome]) -> dict[str, int]:
     names = dict.fromkeys(name for run in runs for step in run["steps"] for name in step["tokens"])
     return {
         name: round(sum(step["tokens"].get(name, 0) for run in runs for step in run["steps"]) / len(runs))

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from fdt.bench import base
 from fdt.bench.base import BASE, Curve, Outcome
-from fdt.bench.compare import Comparison, runs_of
-from fdt.bench.show import cell
-from fdt.statistics.nested import nested_interval
+from fdt.bench.compare import Comparison, select_runs
+from fdt.bench.show import format_cell
+from fdt.statistics.nested import compute_nested_interval
 from feedback.types import Episode
 
 ARMS = ("whole", "last", "ahead")
 SETTINGS: dict[str, dict[str, Any]] = {
-    "progress": {"reward": "fdt.environments.frozenlake.progress"},
-    "goal": {"reward": "fdt.environments.frozenlake.goal_only"},
+    "progress": {"reward": "fdt.environments.frozenlake.reward_progress"},
+    "goal": {"reward": "fdt.environments.frozenlake.reward_goal"},
 }
 """What a move is paid for: the share of the way that it newly covers, or reaching the goal."""
 GRID = (5e-4, 1e-3, 2e-3)
@@ -31,19 +31,19 @@ class Job(base.Job):
     """A run on lakes of its own: each seed deals other maps, and none of the training's is held out."""
 
     config = "task/lake"
-    right = "fdt.bench.credit.solved"
+    right = "fdt.bench.credit.is_solved"
     before = True
 
-    def environment(self) -> dict[str, Any]:
+    def build_environment_args(self) -> dict[str, Any]:
         return dict(SETTINGS[self.setting])
 
 
-def solved(episode: Episode) -> bool:
+def is_solved(episode: Episode) -> bool:
     """Whether the goal was reached."""
     return episode.score == 1.0
 
 
-class Landing(Comparison):
+class AdvantageBench(Comparison):
     """Where along an episode its return lands, and what that teaches, on FrozenLake."""
 
     name = "credit"
@@ -72,26 +72,26 @@ class Landing(Comparison):
         "ahead": "every move receives that of the return from there on, among the group's moves at the same turn",
     }
 
-    def curve(self, run: Outcome) -> Curve:
-        spent, verdicts = measured(run)
+    def compute_curve(self, run: Outcome) -> Curve:
+        spent, verdicts = get_heldout(run)
         return spent, verdicts.mean(1)
 
-    def band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        found = [nested_interval(seeds) for seeds in zip(*(measured(run)[1] for run in runs), strict=True)]
+    def compute_band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        found = [compute_nested_interval(seeds) for seeds in zip(*(get_heldout(run)[1] for run in runs), strict=True)]
         return np.array([interval.low for interval in found]), np.array([interval.high for interval in found])
 
-    def values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
-        end = super().values(run)["all"]
+    def compute_values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
+        end = super().compute_values(run)["all"]
         # The mean over equally spaced measurements, map by map: the curve's area. The first is left out.
-        return {END: end} | ({COURSE: measured(run)[1][1:].mean(0)} if run["heldout"] else {})
+        return {END: end} | ({COURSE: get_heldout(run)[1][1:].mean(0)} if run["heldout"] else {})
 
-    def tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
+    def build_tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
         """Success after so many steps."""
         learned = [
             (setting, arm, runs)
             for setting in self.settings
             for arm in self.arms
-            if (runs := runs_of(outcomes, setting, arm))
+            if (runs := select_runs(outcomes, setting, arm))
         ]
         if not learned:
             return []
@@ -105,8 +105,8 @@ class Landing(Comparison):
                         setting,
                         arm,
                         *(
-                            cell(nested_interval(seeds), ".0f")
-                            for seeds in zip(*(measured(run)[1] for run in runs), strict=True)
+                            format_cell(compute_nested_interval(seeds), ".0f")
+                            for seeds in zip(*(get_heldout(run)[1] for run in runs), strict=True)
                         ),
                     ]
                     for setting, arm, runs in learned
@@ -115,7 +115,7 @@ class Landing(Comparison):
         ]
 
 
-def measured(run: Outcome) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def get_heldout(run: Outcome) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rollouts spent [M] when held-out maps were measured, and what came out [M, P]: 1 solved, 0 not."""
     spent = np.cumsum([0, *(step["rollouts"] for step in run["steps"])])
     places = [entry["step"] for entry in run["heldout"]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fdt.bench import signals
 from fdt.bench.base import BASE
-from fdt.bench.signals import Sampling
+from fdt.bench.signals import ConventionsComparison
 
 ARMS = ("even", "planning", "execution", "wins", "losses", "reused", "reused_wide")
 SETTINGS = {"scored": {"scored": 1.0}}
@@ -22,7 +22,7 @@ class Job(signals.Job):
     settings = SETTINGS
 
 
-class Emphasis(Sampling):
+class Emphasis(ConventionsComparison):
     """Do plans, wins or losses deserve more weight than the rest?
 
     On the small world an answer names a convention, which is its plan, and then carries it out, which the policy can do

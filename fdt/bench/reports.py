@@ -6,9 +6,9 @@ from pathlib import Path
 
 from fdt.bench import reliability, show
 from fdt.bench.base import Bench, Outcome
-from fdt.bench.calibrated import answers, differences, drawn, levels
+from fdt.bench.calibrated import answer_questions, compute_differences, compute_levels, resample_runs
 from fdt.bench.compare import Comparison, Result
-from fdt.bench.reliability import Calibrations
+from fdt.bench.reliability import CalibrationResult
 
 
 def report_bench(bench: Bench, outcomes: list[Outcome], folder: Path) -> list[str]:
@@ -20,14 +20,16 @@ def report_bench(bench: Bench, outcomes: list[Outcome], folder: Path) -> list[st
     if isinstance(bench, Comparison):
         compared = Result(bench, outcomes)
         _write(bench.name, folder, show.as_json(compared), show.as_markdown(compared))
-        show.picture(compared, folder / f"{bench.name}.png")
-        show.show(compared)
-        return compared.deceived
-    draws = drawn(outcomes)
-    found = Calibrations(outcomes, levels(outcomes, draws), differences(draws), answers(draws))
+        show.draw_picture(compared, folder / f"{bench.name}.png")
+        show.print_results(compared)
+        return compared.failures
+    draws = resample_runs(outcomes)
+    found = CalibrationResult(
+        outcomes, compute_levels(outcomes, draws), compute_differences(draws), answer_questions(draws)
+    )
     _write(bench.name, folder, reliability.as_json(found), reliability.as_markdown(found))
-    reliability.picture(found, folder / f"{bench.name}.png")
-    reliability.show(found)
+    reliability.draw_picture(found, folder / f"{bench.name}.png")
+    reliability.print_results(found)
     return []
 
 

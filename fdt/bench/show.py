@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 
 from fdt.bench.base import BASE
-from fdt.bench.compare import MARGIN, Comparison, Difference, Level, Result, runs_of
+from fdt.bench.compare import MARGIN, Comparison, Difference, Level, Result, select_runs
 
 Table = tuple[Sequence[str], list[list[str]]]
 """Heading, and lines of cells."""
 DIFFERENCES = ("setting", "over", "arm", "minus", "points [95 %]", "which is")
 
 
-def tables(found: Result) -> list[Table]:
+def build_tables(found: Result) -> list[Table]:
     """Levels, differences, and what else the bench tells."""
     words, rival = found.bench.words, found.bench.rival
     level = ("setting", "arm", f"{words['level']}, % [95 %]", f"rollouts to where {rival} ended", "rollouts")
     return [
-        ((*level, "tokens heard, thousand", "rate", "s"), [level_cells(row) for row in found.levels]),
-        (DIFFERENCES, [difference_cells(gap) for gap in found.differences]),
-        *found.bench.tables(found.outcomes),
+        ((*level, "tokens heard, thousand", "rate", "s"), [format_level(row) for row in found.levels]),
+        (DIFFERENCES, [format_difference(gap) for gap in found.differences]),
+        *found.bench.build_tables(found.outcomes),
     ]
 
 
-def level_cells(row: Level) -> list[str]:
+def format_level(row: Level) -> list[str]:
     """One line of the first table."""
     tokens = ", ".join(f"{name} {count / 1000:.0f}" for name, count in row.tokens.items())
     plain = [row.rollouts, tokens, f"{row.rate:g}", f"{row.seconds:.0f}"]
@@ -38,26 +38,26 @@ def level_cells(row: Level) -> list[str]:
     return [
         row.setting,
         row.arm,
-        cell(row.right),
-        "" if base else _reached(row.reached),
+        format_cell(row.right),
+        "" if base else _format_reached(row.reached),
         *("" if base else str(cell) for cell in plain[:3]),
         str(plain[3]),
     ]
 
 
-def difference_cells(gap: Difference) -> list[str]:
+def format_difference(gap: Difference) -> list[str]:
     """One line of the second table."""
-    return [gap.setting, gap.over, gap.arm, gap.than, cell(gap.value, "+.1f"), gap.verdict]
+    return [gap.setting, gap.over, gap.arm, gap.than, format_cell(gap.value, "+.1f"), gap.verdict]
 
 
-def notes(found: Result) -> list[str]:
+def build_notes(found: Result) -> list[str]:
     """What a reader of the tables must know, the fallen guards first."""
     bench = found.bench
     seeds = sorted({run["job"]["seed"] for run in found.outcomes})
     prompts = sorted({len(run["right"]) for run in found.outcomes})
-    said = [f"GUARD FELL: {line}" for line in found.deceived]
+    said = [f"GUARD FELL: {line}" for line in found.failures]
     said += [
-        f"{name}: {', '.join(f'{key} {told(value)}' for key, value in bench.settings[name].items())}"
+        f"{name}: {', '.join(f'{key} {format_setting(value)}' for key, value in bench.settings[name].items())}"
         for name in found.settings
     ]
     said += [f"{arm}: {text}" for arm, text in bench.notes.items() if any(row.arm == arm for row in found.levels)]
@@ -70,7 +70,7 @@ def notes(found: Result) -> list[str]:
     return said
 
 
-def told(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """A setting's value; of a path its last name."""
     return value.rpartition(".")[2] if isinstance(value, str) else f"{value:g}"
 
@@ -78,9 +78,9 @@ def told(value: Any) -> str:
 def as_markdown(found: Result) -> str:
     """All tables and the notes."""
     parts = []
-    for header, lines in tables(found):
+    for header, lines in build_tables(found):
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *lines)))
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(found))]) + "\n"
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in build_notes(found))]) + "\n"
 
 
 def as_json(found: Result) -> str:
@@ -88,25 +88,25 @@ def as_json(found: Result) -> str:
     content = {
         "levels": [asdict(row) for row in found.levels],
         "differences": [asdict(gap) | {"verdict": gap.verdict} for gap in found.differences],
-        "guards_fallen": found.deceived,
+        "guards_fallen": found.failures,
         "outcomes": found.outcomes,
     }
-    return json.dumps(_strict(content), allow_nan=False) + "\n"
+    return json.dumps(_replace_nonfinite(content), allow_nan=False) + "\n"
 
 
-def show(found: Result) -> None:
+def print_results(found: Result) -> None:
     """Prints all tables and the notes."""
-    printed(tables(found), notes(found))
+    print_tables(build_tables(found), build_notes(found))
 
 
-def printed(tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]], notes: Sequence[str]) -> None:
+def print_tables(tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]], notes: Sequence[str]) -> None:
     """Prints tables, each a header and lines of cells, and the notes below them."""
     from rich.table import Table as Grid
     from rich.text import Text
 
-    from fdt.report.table import terminal
+    from fdt.report.table import build_console
 
-    console = terminal()
+    console = build_console()
     for header, lines in tables:
         grid = Grid(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for heading in header:
@@ -119,7 +119,7 @@ def printed(tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]], not
         console.print(note, markup=False, highlight=False)
 
 
-def picture(found: Result, path: Path) -> None:
+def draw_picture(found: Result, path: Path) -> None:
     """For each setting the learning curves (mean over seeds, and a band) beside the held-out levels."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -133,30 +133,30 @@ def picture(found: Result, path: Path) -> None:
         FigureCanvasAgg(figure)
         panels = figure.subplots(len(found.settings), 2, squeeze=False, width_ratios=(1.25, 1))
         for (left, right), setting in zip(panels, found.settings, strict=True):
-            curves(left, found, setting)
-            _bars(right, found.bench, [row for row in found.levels if row.setting == setting])
+            draw_curves(left, found, setting)
+            _draw_bars(right, found.bench, [row for row in found.levels if row.setting == setting])
         figure.savefig(path, metadata={"Software": None})
 
 
-def curves(axes: Any, found: Result, setting: str) -> None:
+def draw_curves(axes: Any, found: Result, setting: str) -> None:
     """Draws how the arms of one setting learned."""
     bench = found.bench
     for arm in bench.arms:
-        runs = runs_of(found.outcomes, setting, arm)
+        runs = select_runs(found.outcomes, setting, arm)
         if runs:
-            spent, shares = bench.curve(runs[0])[0], np.array([bench.curve(run)[1] for run in runs])
-            low, high = bench.band(runs)
-            shade, style = colour(arm, bench.arms), _style(arm, bench.arms)
+            spent, shares = bench.compute_curve(runs[0])[0], np.array([bench.compute_curve(run)[1] for run in runs])
+            low, high = bench.compute_band(runs)
+            shade, style = pick_colour(arm, bench.arms), _pick_style(arm, bench.arms)
             axes.fill_between(spent, 100 * low, 100 * high, color=shade, alpha=0.12, linewidth=0)
             axes.plot(spent, 100 * shares.mean(0), style, color=shade, linewidth=1.9, label=arm)
     axes.set(title=f"{setting}: {bench.words['curve']}", xlabel="rollouts", ylabel=bench.words["share"], ylim=(0, 100))
     axes.legend(loc="upper left", ncols=2)
 
 
-def _bars(axes: Any, bench: Comparison, rows: list[Level]) -> None:
+def _draw_bars(axes: Any, bench: Comparison, rows: list[Level]) -> None:
     for place, row in enumerate(rows):
         value, low, high = (100 * end for end in (row.right.mean, row.right.low, row.right.high))
-        axes.barh(place, value, color=colour(row.arm, bench.arms), alpha=0.85, height=0.65)
+        axes.barh(place, value, color=pick_colour(row.arm, bench.arms), alpha=0.85, height=0.65)
         axes.errorbar(value, place, xerr=[[value - low], [high - value]], color="#1a1a1a", capsize=3, linewidth=1.2)
         axes.annotate(f"{value:.0f}", (high, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [row.arm for row in rows])
@@ -166,24 +166,24 @@ def _bars(axes: Any, bench: Comparison, rows: list[Level]) -> None:
     axes.set(title=bench.words["bars"], xlabel=f"{bench.words['level']}, % [95 % interval]", xlim=(0, 108))
 
 
-def colour(arm: str, arms: Sequence[str]) -> str:
+def pick_colour(arm: str, arms: Sequence[str]) -> str:
     """The arm's colour in every picture of its bench, by its place among the bench's ``arms``."""
     from fdt.report.figures import BASE_COLOUR, PALETTE
 
     return BASE_COLOUR if arm in (BASE, "shuffled") else PALETTE[arms.index(arm) % len(PALETTE)]
 
 
-def _style(arm: str, arms: Sequence[str]) -> str:
+def _pick_style(arm: str, arms: Sequence[str]) -> str:
     return ("-", "--", "-.")[arms.index(arm) % 3] if arm != "shuffled" else ":"
 
 
-def cell(value: Any, digits: str = ".1f") -> str:
+def format_cell(value: Any, digits: str = ".1f") -> str:
     """A share and its interval, in per cent."""
     low, high = (f"{100 * end:{digits}}" if isfinite(end) else "–" for end in (value.low, value.high))
     return f"{100 * value.mean:{digits}} [{low}, {high}]"
 
 
-def _reached(spent: list[float]) -> str:
+def _format_reached(spent: list[float]) -> str:
     """Median over seeds, and how many seeds got there; nothing where the rival was not run."""
     if all(map(isnan, spent)):
         return ""
@@ -192,9 +192,9 @@ def _reached(spent: list[float]) -> str:
     return said if there == len(spent) else f"{said} ({there}/{len(spent)})"
 
 
-def _strict(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: _replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [_replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fdt.bench import base
 from fdt.bench.base import BASE, Curve, Outcome
 from fdt.bench.compare import Comparison, Difference
-from fdt.environments.conventions import Conventions, verdict
+from fdt.environments.conventions import Conventions, score_answer
 from feedback.types import Episode
 
 ARMS = ("scores", "critiques", "both", "faded", "gated", "rewrites", "references", "stated", "shuffled")
@@ -63,24 +63,24 @@ class Job(base.Job):
     """A run on the small world, where each seed has habits of its own."""
 
     config = "task/conventions"
-    right = "fdt.bench.signals.right"
+    right = "fdt.bench.signals.is_right"
     settings: ClassVar[dict[str, dict[str, Any]]] = SETTINGS
     """What each setting says to the environment."""
 
-    def environment(self) -> dict[str, Any]:
+    def build_environment_args(self) -> dict[str, Any]:
         return {**self.settings[self.setting], "world": self.seed}
 
 
-def right(episode: Episode) -> bool:
+def is_right(episode: Episode) -> bool:
     """Whether an answer is truly right, scored or not."""
-    return verdict(episode.response, episode.task)
+    return score_answer(episode.response, episode.task)
 
 
 SMOOTH = 5
 """Steps whose answers are taken together in a learning curve."""
 
 
-class Sampling(Comparison):
+class ConventionsComparison(Comparison):
     """A bench on the small world, whose learning curves are made of the answers that were sampled while learning."""
 
     words = {
@@ -91,15 +91,15 @@ class Sampling(Comparison):
         "bars": "held-out answers",
     }
 
-    def curve(self, run: Outcome) -> Curve:
-        return curve(run)
+    def compute_curve(self, run: Outcome) -> Curve:
+        return smooth_curve(run)
 
-    def band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        shares = np.array([curve(run)[1] for run in runs])
+    def compute_band(self, runs: list[Outcome]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        shares = np.array([smooth_curve(run)[1] for run in runs])
         return shares.min(0), shares.max(0)
 
 
-class Signals(Sampling):
+class Signals(ConventionsComparison):
     """Which signal teaches what, on the small world, against fair baselines."""
 
     name = "signals"
@@ -121,14 +121,14 @@ class Signals(Sampling):
         "rewrites": "imitates its own accepted rewrites",
     }
 
-    def able(self, setting: str) -> Sequence[str]:
+    def list_arms(self, setting: str) -> Sequence[str]:
         return ARMS if SETTINGS[setting]["scored"] == 1.0 else LISTENING
 
-    def values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
-        every = super().values(run)["all"]
-        return {"all": every, "covered": every[covered(run)]}
+    def compute_values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
+        every = super().compute_values(run)["all"]
+        return {"all": every, "covered": every[mask_covered(run)]}
 
-    def deceived(self, found: Sequence[Difference]) -> list[str]:
+    def find_failures(self, found: Sequence[Difference]) -> list[str]:
         wrong = [gap for gap in found if (gap.arm, gap.than) == ("shuffled", BASE) and gap.verdict == "better"]
         return [
             f"{gap.setting}: critiques shuffled between users beat the base, so something else than them teaches"
@@ -136,7 +136,7 @@ class Signals(Sampling):
         ]
 
 
-def curve(run: Outcome) -> Curve:
+def smooth_curve(run: Outcome) -> Curve:
     """Rollouts spent [n] and share of right answers [n] among the sampled ones of the last steps, after each step."""
     spent = np.cumsum([step["rollouts"] for step in run["steps"]]).astype(float)
     right = np.cumsum([0.0, *(step["right"] for step in run["steps"])])
@@ -145,7 +145,7 @@ def curve(run: Outcome) -> Curve:
     return spent, (right[1:] - right[before]) / (spent - total[before])
 
 
-def covered(run: Outcome) -> NDArray[np.bool_]:
+def mask_covered(run: Outcome) -> NDArray[np.bool_]:
     """Which held-out prompts [P] come from users who criticise."""
     world = Conventions(coverage=SETTINGS[run["job"]["setting"]]["coverage"], world=run["job"]["seed"])
-    return np.array([prompt.split("-")[0] in world.vocal for prompt in run["prompts"]])
+    return np.array([prompt.split("-")[0] in world.critiquing_users for prompt in run["prompts"]])

@@ -15,7 +15,7 @@ from feedback.types import Episode
 FILE = "watch.json"
 
 
-class Watch(Callback):
+class JobRecorder(Callback):
     """Writes ``watch.json``: an entry for each step, and one for each time that held-out prompts were measured."""
 
     def __init__(self, right: Callable[[Episode], bool]) -> None:
@@ -47,7 +47,7 @@ class Watch(Callback):
                 | {
                     name: int((weight != 0).sum())
                     for name, weight in rollouts.weights.items()
-                    if pl_module.objective.coefficient(name)
+                    if pl_module.objective.get_coefficient(name)
                 },
             }
         )

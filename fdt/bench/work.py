@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from fdt.bench.base import BASE, Job, Outcome, overlay
+from fdt.bench.base import BASE, Job, Outcome, write_overlay
 from fdt.errors import UserError
 
 OUTCOME = "outcome.json"
@@ -61,44 +61,44 @@ def follow_parent() -> None:
 
 def run(job: Job, folder: Path) -> Outcome:
     """Trains and measures one job in this process, in a run folder like any other."""
-    from fdt.cli.fit import Unreported, launch  # imports torch: in the worker only
+    from fdt.cli.fit import NoReportCLI, launch  # imports torch: in the worker only
     from fdt.resources import resolve
 
     verb = "validate" if job.arm == BASE else "fit"
-    overlays = [overlay(folder, number, content) for number, content in enumerate(job.overrides())]
+    overlays = [write_overlay(folder, number, content) for number, content in enumerate(job.build_overrides())]
     argv = [verb, "-c", str(resolve(job.config)), *(word for path in overlays for word in ("-c", str(path)))]
     began = time.monotonic()
-    with told_to(folder.with_name(f"{folder.name}.log")):
-        launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], Unreported)
-    outcome = {"job": job.asdict(), "seconds": time.monotonic() - began, **measured(folder, job.arm == BASE)}
+    with redirect_output(folder.with_name(f"{folder.name}.log")):
+        launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], NoReportCLI)
+    outcome = {"job": job.to_dict(), "seconds": time.monotonic() - began, **read_results(folder, job.arm == BASE)}
     (folder / OUTCOME).write_text(json.dumps(outcome), encoding="utf-8")
     return outcome
 
 
 @contextlib.contextmanager
-def told_to(path: Path) -> Iterator[None]:
+def redirect_output(path: Path) -> Iterator[None]:
     """What is printed and logged meanwhile goes to a file; it stays there where the run fails."""
     # A handler keeps the stream that was stderr when its library was imported.
-    streams = {handler: handler.stream for handler in printing()}
+    streams = {handler: handler.stream for handler in list_stream_handlers()}
     with path.open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         for handler in streams:
             handler.setStream(log)
         try:
             yield
         finally:
-            for handler in printing():
+            for handler in list_stream_handlers():
                 if handler.stream is log:
                     handler.setStream(streams.get(handler, sys.__stderr__))
 
 
-def printing() -> list[logging.StreamHandler]:
+def list_stream_handlers() -> list[logging.StreamHandler]:
     """The handlers of all loggers that write to a stream."""
     loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
     handlers = [handler for logger in loggers for handler in getattr(logger, "handlers", ())]
     return [handler for handler in handlers if type(handler) is logging.StreamHandler]
 
 
-def measured(folder: Path, base: bool) -> dict[str, Any]:
+def read_results(folder: Path, base: bool) -> dict[str, Any]:
     """Held-out verdicts (1 right, 0 wrong, by prompt), which prompts they were, how sure the answers were (None: they
     did not say, or not so that it can be read), and what was counted while learning."""
     from fdt.bench.watch import FILE

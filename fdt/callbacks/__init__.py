@@ -4,7 +4,7 @@ from fdt.callbacks.accounting import Accounting
 from fdt.callbacks.checkpoint import Checkpoint
 from fdt.callbacks.evaluate import Evaluate
 from fdt.callbacks.guards import Guards
-from fdt.callbacks.planning import Phases
+from fdt.callbacks.planning import PlanningMetrics
 from fdt.callbacks.predict import WritePredictions
 from fdt.callbacks.reset_reference import ResetReference
 from fdt.callbacks.silent_terms import InertTerms

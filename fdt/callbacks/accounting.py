@@ -12,8 +12,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from fdt.distributed import everyone
-from fdt.report.measures import accounting_line
+from fdt.distributed import gather_objects
+from fdt.report.measures import format_accounting
 from feedback.types import Episode
 
 JUDGES = 200
@@ -35,10 +35,10 @@ class Accounting(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         # One rank writes the checkpoint, so it must hold what all ranks saw.
-        signals, seen, lost, refused = self._everyone()
+        signals, seen, lost, refused = self._gather_ranks()
         ledger = {key: sorted(names) for key, names in signals.items()}
         found = {"signals": ledger, "seen": sorted(seen), "lost": sorted(lost), "refused": dict(refused)}
-        return found | {"played": dict(self._played())}
+        return found | {"played": dict(self._count_episodes())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.signals = {k: set(v) for k, v in state_dict["signals"].items()}
@@ -56,12 +56,12 @@ class Accounting(Callback):
         for row, episode in enumerate(outcome.batch.episodes):
             key = episode.task.key if fresh else episode.id
             self.seen.add(key)
-            heard = {streams[name] for name, rows in outcome.heard().items() if bool(rows[row])}
+            heard = {streams[name] for name, rows in outcome.find_weighted_rows().items() if bool(rows[row])}
             if heard and outputs["healthy"]:
                 self.signals.setdefault(key, set()).update(heard)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        signals, seen, lost, refused = self._everyone()
+        signals, seen, lost, refused = self._gather_ranks()
         data = trainer.datamodule
         fresh = hasattr(data.source, "generations")
         # Fresh answers are named after their prompt: task#number.
@@ -78,24 +78,24 @@ class Accounting(Callback):
                 dropped["too long" if key in lost else "not reached (max_steps)"] += 1
         result = {"rows": data.records, "used": dict(used), "dropped": dict(dropped), "file": str(data.file)}
         result["rewrites"] = dict(refused)
-        if played := self._played():
+        if played := self._count_episodes():
             result["played"] = dict(played)
         if not fresh:  # recorded scores and words are heard in a replay alone
-            result["judges"] = by_judge(data.episodes, signals.keys())
+            result["judges"] = count_by_annotator(data.episodes, signals.keys())
         total = sum(used.values()) + sum(dropped.values())
         assert total == data.records, f"accounting: {total} rows explained, the file has {data.records}"
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "accounting.json"
             path.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
-        rank_zero_info(accounting_line(result))
+        rank_zero_info(format_accounting(result))
 
-    def _played(self) -> Counter[str]:
+    def _count_episodes(self) -> Counter[str]:
         """How the episodes of training went, over all ranks."""
-        return sum(everyone(self.played), Counter(self.played_before))
+        return sum(gather_objects(self.played), Counter(self.played_before))
 
-    def _everyone(self) -> tuple[dict[str, set[str]], set[str], set[str], Counter[str]]:
+    def _gather_ranks(self) -> tuple[dict[str, set[str]], set[str], set[str], Counter[str]]:
         mine = (self.signals, self.seen, self.lost, self.refused)
-        parts = everyone(mine)
+        parts = gather_objects(mine)
         signals: dict[str, set[str]] = {}
         for part, *_ in parts:
             for key, names in part.items():
@@ -104,7 +104,7 @@ class Accounting(Callback):
         return signals, seen, lost, sum((part[3] for part in parts), Counter(self.before))
 
 
-def by_judge(episodes: Iterable[Episode], used: Container[str]) -> list[dict[str, Any]]:
+def count_by_annotator(episodes: Iterable[Episode], used: Container[str]) -> list[dict[str, Any]]:
     """For each source and annotator: rows with their feedback, how many of those were used, and how many criticised.
 
     A row that several judged counts for each of them. At most `JUDGES`, those of most rows.

@@ -38,24 +38,24 @@ class Checkpoint(ModelCheckpoint):
         self.every = every_n_train_steps
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._place(trainer)
+        self._set_dirpath(trainer)
         if stage == "fit":
             size = trainer.datamodule.source.steps_per_rollout
             if self.every % size:
                 raise UserError(
                     "trainer.callbacks Checkpoint.every_n_train_steps",
                     got=self.every,
-                    expected=f"a multiple of {size} (updates_per_rollout x epochs_per_rollout)",
+                    expected=f"a multiple of {size} (updates_per_rollout x num_iterations)",
                     remedy="a rollout cannot be resumed in its middle",
                 )
         super().setup(trainer, pl_module, stage)
 
-    def _place(self, trainer: Trainer) -> None:
+    def _set_dirpath(self, trainer: Trainer) -> None:
         self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
 
     def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
         # Lightning looks for `last` before `setup`.
-        self._place(trainer)
+        self._set_dirpath(trainer)
         return super()._find_last_checkpoints(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:

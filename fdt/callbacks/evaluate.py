@@ -13,12 +13,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
-from fdt.distributed import everyone
+from fdt.distributed import gather_objects
 
 
-def gather(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def gather_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records of all ranks, in the order of the tasks, each once."""
-    records = [record for part in everyone(records) for record in part]
+    records = [record for part in gather_objects(records) for record in part]
     found = {record["order"]: record for record in records}
     assert len(found) == len(records), "a held-out prompt was measured twice"
     return [found[place] for place in sorted(found)]
@@ -51,25 +51,25 @@ class Evaluate(Callback):
         self.measured = trainer.global_step
         if name == "base" and trainer.global_step:  # a finished run was resumed: this is not the base
             return
-        self._close(trainer, name)
+        self._write_results(trainer, name)
 
     on_test_start, on_test_batch_end = on_validation_start, on_validation_batch_end
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close(trainer, "test")
+        self._write_results(trainer, "test")
 
-    def _close(self, trainer: Trainer, name: str) -> None:
+    def _write_results(self, trainer: Trainer, name: str) -> None:
         evaluation = trainer.datamodule.evaluation
-        records = gather(self.records)
+        records = gather_records(self.records)
         summary, self.quality = evaluation.summary(records), evaluation.quality(records)
         if trainer.is_global_zero:
-            show(name, len(records), summary, evaluation.interval(records))
+            print_summary(name, len(records), summary, evaluation.compute_interval(records))
             write_lines(Path(trainer.default_root_dir) / "eval" / f"{name}.jsonl", records)
             if trainer.logger is not None and name in ("base", "last"):
                 trainer.logger.log_metrics({f"val/{key}": value for key, value in summary.items()}, trainer.global_step)
 
 
-def show(name: str, prompts: int, summary: dict[str, float], interval: tuple[float, float] | None) -> None:
+def print_summary(name: str, prompts: int, summary: dict[str, float], interval: tuple[float, float] | None) -> None:
     """Prints one measurement as a table; the headline number with its 95 % interval."""
     table = Table(title=f"held-out prompts ({name})", title_justify="left")
     table.add_column("prompts", justify="right")

@@ -40,7 +40,7 @@ class Guards(Callback):
             self.rolled = state_dict["rolled"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._may_roll and is_sharded(pl_module.policy):
+        if self._can_roll_back and is_sharded(pl_module.policy):
             raise UserError(
                 "sharded weights cannot be rolled back",
                 got="roll_back",
@@ -49,10 +49,10 @@ class Guards(Callback):
                 remedy="stop, and resume from a checkpoint",
             )
         for guard in self.guards:
-            if reason := guard.at_start(trainer):
+            if reason := guard.check_start(trainer):
                 self._act(guard, reason, trainer)
-        if self._may_roll:
-            trainer.save_checkpoint(self._good(trainer))
+        if self._can_roll_back:
+            trainer.save_checkpoint(self._get_checkpoint_path(trainer))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -64,23 +64,23 @@ class Guards(Callback):
                 continue
             self.seen[place].append(value)
             pl_module.log(f"guard/{type(guard).__name__}", value, on_step=True, batch_size=1)
-            if guard.broken(self.seen[place]) is None:
+            if guard.check_bounds(self.seen[place]) is None:
                 self.told.discard(place)
                 continue
             quiet = False
-            if (reason := guard.tripped(self.seen[place])) and place not in self.told:
+            if (reason := guard.check_patience(self.seen[place])) and place not in self.told:
                 self.told.add(place)
                 self._act(guard, reason, trainer)
                 if guard.action == "roll_back":
                     return
-        if quiet and self._may_roll and not trainer.global_step % self.every:
-            trainer.save_checkpoint(self._good(trainer))
+        if quiet and self._can_roll_back and not trainer.global_step % self.every:
+            trainer.save_checkpoint(self._get_checkpoint_path(trainer))
 
     @property
-    def _may_roll(self) -> bool:
+    def _can_roll_back(self) -> bool:
         return any(guard.action == "roll_back" for guard in self.guards)
 
-    def _good(self, trainer: Trainer) -> Path:
+    def _get_checkpoint_path(self, trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / "good.ckpt"
 
     def _act(self, guard: Guard, reason: str, trainer: Trainer) -> None:
@@ -102,7 +102,7 @@ class Guards(Callback):
         rank_zero_info(f"step {step}: {name}: {reason}. Weights and optimiser are back where every guard was quiet.")
 
     def _roll_back(self, trainer: Trainer) -> None:
-        checkpoint = trainer.strategy.load_checkpoint(self._good(trainer), weights_only=True)
+        checkpoint = trainer.strategy.load_checkpoint(self._get_checkpoint_path(trainer), weights_only=True)
         trainer.strategy.load_model_state_dict(checkpoint, strict=False)
         trainer.strategy.load_optimizer_state_dict(checkpoint)
         self.rolled += 1

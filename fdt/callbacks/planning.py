@@ -9,11 +9,11 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from fdt.distributed import everyone
-from fdt.metrics.planning import semantic_entropy, told
+from fdt.distributed import gather_objects
+from fdt.metrics.planning import count_phrases, semantic_entropy
 
 
-class Phases(Callback):
+class PlanningMetrics(Callback):
     """Adds to each step: ``train/semantic_entropy`` [nats], the variety of the strategic phrases in its answers, and
     ``train/execution_perplexity_relative``, the perplexity of all other tokens over that of the run's first step."""
 
@@ -32,7 +32,11 @@ class Phases(Callback):
         marker, outcome = getattr(trainer.datamodule, "marker", None), outputs["outcome"]
         if marker is None:
             return
-        found = {"semantic_entropy": semantic_entropy(sum(everyone(told(outcome.batch.episodes, marker)), Counter()))}
+        found = {
+            "semantic_entropy": semantic_entropy(
+                sum(gather_objects(count_phrases(outcome.batch.episodes, marker)), Counter())
+            )
+        }
         if (now := outcome.values.get("train/execution_perplexity")) is not None:
             self.first = now if self.first is None else self.first
             found["execution_perplexity_relative"] = now / self.first

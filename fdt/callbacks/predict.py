@@ -9,7 +9,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from fdt.callbacks.evaluate import gather, write_lines
+from fdt.callbacks.evaluate import gather_records, write_lines
 
 
 class WritePredictions(Callback):
@@ -22,7 +22,7 @@ class WritePredictions(Callback):
         self.records += outputs
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        records = gather(self.records)
+        records = gather_records(self.records)
         path = Path(trainer.default_root_dir) / "predictions.jsonl"
         if trainer.is_global_zero:
             write_lines(path, records)

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from fdt.callbacks.evaluate import Evaluate
 from fdt.errors import UserError
-from fdt.policy.teachers import Reference
+from fdt.policy.teachers import ReferencePolicy
 from objectives import Plateau
 
 STATE = ("resets", "history", "last", "pending")
@@ -53,7 +53,7 @@ class ResetReference(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Before the weights of a checkpoint are restored, so that its reference finds a place."""
         if stage == "fit" and pl_module.reference is None:
-            pl_module.reference = Reference()
+            pl_module.reference = ReferencePolicy()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if "reference" not in pl_module.objective.needs:
@@ -79,7 +79,7 @@ class ResetReference(Callback):
             return
         self.pending = False
         self.history[trainer.global_step] = next(c.quality for c in trainer.callbacks if isinstance(c, Evaluate))
-        if self.plateau.due(list(self.history.values()), self.last):
+        if self.plateau.is_due(list(self.history.values()), self.last):
             self.last = len(self.history)
             self._reset(trainer, pl_module)
 

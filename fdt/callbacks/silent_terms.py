@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from fdt.distributed import total
+from fdt.distributed import reduce_sum
 from objectives import PolicyGradient
 
 REASONS = {
@@ -27,7 +27,7 @@ class InertTerms(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         terms = getattr(pl_module.objective, "terms", {})
         for name, term in terms.items():
-            if not pl_module.objective.coefficient(name):
+            if not pl_module.objective.get_coefficient(name):
                 rank_zero_warn(f"term {name!r} has coefficient 0: it is switched off")
         clips = [name for name, term in terms.items() if isinstance(term, PolicyGradient)]
         source = trainer.datamodule.source
@@ -43,9 +43,9 @@ class InertTerms(Callback):
         if not outputs["healthy"]:
             ids = ", ".join(sorted({episode.id for episode in outputs["outcome"].batch.episodes})[:8])
             rank_zero_warn(f"batch {batch_idx}: the gradient was not finite, no weight was touched. Rows: {ids}")
-        heard = {name: rows.sum() for name, rows in outputs["outcome"].heard().items()}
-        for name, rows in total(heard, pl_module.device).items():
-            if not rows and name not in self.told and pl_module.objective.coefficient(name):
+        heard = {name: rows.sum() for name, rows in outputs["outcome"].find_weighted_rows().items()}
+        for name, rows in reduce_sum(heard, pl_module.device).items():
+            if not rows and name not in self.told and pl_module.objective.get_coefficient(name):
                 self.told.add(name)
                 reason = REASONS.get(pl_module.objective.terms[name].stream, "no token carries its mark")
                 rank_zero_warn(f"step {trainer.global_step}: term {name!r} taught nothing: {reason}. Said once.")

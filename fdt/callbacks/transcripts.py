@@ -12,8 +12,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from fdt.callbacks.evaluate import gather
-from fdt.evaluation.base import course
+from fdt.callbacks.evaluate import gather_records
+from fdt.evaluation.base import describe_turns
 from feedback.rewriter import STATUS
 
 
@@ -32,41 +32,41 @@ class Transcripts(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run takes some steps again; what was told of them goes."""
         if trainer.is_global_zero:
-            rewind(Path(trainer.default_root_dir) / "transcripts.jsonl", trainer.global_step)
+            truncate_transcripts(Path(trainer.default_root_dir) / "transcripts.jsonl", trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx % self.every_n_steps:
             return
-        records = gather(self._records(trainer, pl_module, outputs["outcome"]))
+        records = gather_records(self._build_records(trainer, pl_module, outputs["outcome"]))
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "transcripts.jsonl"
             with path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
 
-    def _records(self, trainer: Trainer, learner: LightningModule, outcome: Any) -> list[dict[str, Any]]:
+    def _build_records(self, trainer: Trainer, learner: LightningModule, outcome: Any) -> list[dict[str, Any]]:
         batch, tokenizer = outcome.batch, learner.policy.tokenizer
-        actions = [n for n, e in enumerate(batch.episodes) if not self._imitated(batch, n)]
+        actions = [n for n, e in enumerate(batch.episodes) if not self._is_imitated(batch, n)]
         records = []
-        values = outcome.by_row() if actions else {}
-        told = set(telling(batch, [row for row in actions if row in values])[: self.token_rows])
+        values = outcome.group_by_row() if actions else {}
+        told = set(rank_rows(batch, [row for row in actions if row in values])[: self.token_rows])
         for place, row in enumerate(actions):
-            record = self._record(trainer, batch.episodes[row], place)
+            record = self._build_record(trainer, batch.episodes[row], place)
             own = batch.rollouts.advantages[batch.rollouts.episode == row]
             record["advantage"] = float(own[0]) if len(own) else 0.0
             if row in told:
-                record["tokens"] = token_view(batch.student, row, values[row], tokenizer)
+                record["tokens"] = build_token_view(batch.student, row, values[row], tokenizer)
             records.append(record)
         return records
 
-    def _imitated(self, batch: Any, row: int) -> bool:
+    def _is_imitated(self, batch: Any, row: int) -> bool:
         rows = batch.rollouts.episode == row
         return bool(batch.rollouts.marks["shown"][rows].any())
 
-    def _record(self, trainer: Trainer, episode: Any, place: int) -> dict[str, Any]:
+    def _build_record(self, trainer: Trainer, episode: Any, place: int) -> dict[str, Any]:
         data = trainer.datamodule
-        hinted = data.hint(episode, data.actor.collator.cut) if data.hint is not None else None
+        hinted = data.hint(episode, data.actor.collator.truncate_text) if data.hint is not None else None
         return {
             "order": (place, trainer.global_rank),
             "step": trainer.global_step,
@@ -76,15 +76,15 @@ class Transcripts(Callback):
             "response": episode.response,
             "score": None if math.isnan(episode.score) else episode.score,
             "critique": episode.critique,
-            "critique_by": _judges(episode),
+            "critique_by": _list_annotators(episode),
             "teacher_prompt": hinted[-1]["content"] if hinted else None,
             "revision": episode.revision,
             "revision_status": episode.meta.get(STATUS),
-            **course(episode),
+            **describe_turns(episode),
         }
 
 
-def telling(batch: Any, rows: list[int]) -> list[int]:
+def rank_rows(batch: Any, rows: list[int]) -> list[int]:
     """The rows of a batch in the order in which their tokens are worth showing."""
     taught = set(batch.rollouts.episode[batch.rollouts.marks["taught"]].tolist())
     told: Counter[tuple[bool, str]] = Counter()
@@ -96,13 +96,13 @@ def telling(batch: Any, rows: list[int]) -> list[int]:
     return [row for *_, row in sorted(ranked)]
 
 
-def _judges(episode: Any) -> list[dict[str, str | None]]:
+def _list_annotators(episode: Any) -> list[dict[str, str | None]]:
     """Who criticised the episode, each once."""
     found = dict.fromkeys((item.source, item.annotator) for item in episode.feedback if item.text)
     return [{"source": source, "annotator": annotator} for source, annotator in found]
 
 
-def token_view(student: Any, row: int, values: dict[str, Tensor], tokenizer: Any) -> list[dict[str, Any]]:
+def build_token_view(student: Any, row: int, values: dict[str, Tensor], tokenizer: Any) -> list[dict[str, Any]]:
     """One entry a target token of the row."""
     ids = student.tokens[row][student.target[row]].tolist()
     entries = []
@@ -115,7 +115,7 @@ def token_view(student: Any, row: int, values: dict[str, Tensor], tokenizer: Any
     return entries
 
 
-def rewind(path: Path, step: int) -> None:
+def truncate_transcripts(path: Path, step: int) -> None:
     """Keeps the lines up to a step; a line that a kill cut short is dropped too."""
     if not path.exists():
         return

@@ -46,14 +46,14 @@ def read_arms(argv: list[str]) -> Arms | None:
     if not argv or argv[0] != "fit" or any(a.split("=")[0] in PASSIVE for a in argv) or "LOCAL_RANK" in os.environ:
         return None
     arms, root = None, "runs/fdt"
-    for path in config_files(argv):
-        content = load(path)
+    for path in list_config_files(argv):
+        content = load_yaml(path)
         arms = content.get("arms", arms)
         root = (content.get("trainer") or {}).get("default_root_dir", root)
-    for name, value in flags(argv):
+    for name, value in list_flags(argv):
         if name == "--arms":
             asked = yaml.safe_load(value)
-            arms = some(arms, asked) if isinstance(asked, list) else asked
+            arms = pick_arms(arms, asked) if isinstance(asked, list) else asked
         if name == "--trainer.default_root_dir":
             root = value
     if arms is not None and not (isinstance(arms, dict) and all(isinstance(v, dict) for v in arms.values())):
@@ -61,7 +61,7 @@ def read_arms(argv: list[str]) -> Arms | None:
     return Arms(arms, Path(root)) if arms else None
 
 
-def some(arms: Any, names: list[Any]) -> dict[str, Any]:
+def pick_arms(arms: Any, names: list[Any]) -> dict[str, Any]:
     """Those of a config's arms that are named, in the order of the names.
 
     Raises:
@@ -86,9 +86,9 @@ def run_arms(argv: list[str], arms: Arms) -> int:
         overlay = arms.root / f"{name}.overrides.yaml"
         overlay.write_text(yaml.safe_dump(overrides, sort_keys=False), encoding="utf-8")
         own = [*argv[: last + 2], "-c", str(overlay), *argv[last + 2 :]] if last >= 0 else [*argv, "-c", str(overlay)]
-        own = _without(own, ("--arms", "--trainer.default_root_dir"))
+        own = _drop_flags(own, ("--arms", "--trainer.default_root_dir"))
         own += ["--arms=null", f"--trainer.default_root_dir={folder}"]
-        if measured is not None and same_base(overrides) and not any(a.startswith("--ckpt_path") for a in argv):
+        if measured is not None and can_reuse_base(overrides) and not any(a.startswith("--ckpt_path") for a in argv):
             own += ["--trainer.num_sanity_val_steps=0", f"--base_from={measured}"]
         print(f"\nfdt: arm {number} of {len(arms.overrides)}: {name}", flush=True)
         began = time.monotonic()
@@ -97,24 +97,24 @@ def run_arms(argv: list[str], arms: Arms) -> int:
             print(f"fdt: arm {name} ended with exit code {status}", file=sys.stderr)
             return status if status > 0 else 128 - status
         print(f"fdt: arm {name} took {time.monotonic() - began:.0f} s", flush=True)
-        if measured is None and same_base(overrides):
+        if measured is None and can_reuse_base(overrides):
             measured = folder / "eval" / "base.jsonl"
     return 0
 
 
-def same_base(overrides: dict[str, Any]) -> bool:
+def can_reuse_base(overrides: dict[str, Any]) -> bool:
     """Whether an arm starts from the same policy and is measured alike, so that its base row need not be made again."""
     flat = [f"{block}.{name}" for block, settings in overrides.items() for name in settings or {}]
     return all(name in UNTOUCHED or name.startswith("trainer.max_") for name in flat)
 
 
-def config_files(argv: list[str]) -> list[str]:
+def list_config_files(argv: list[str]) -> list[str]:
     """The config files named on a command line, in order."""
     found = [value for flag, value in zip(argv, argv[1:], strict=False) if flag in ("-c", "--config")]
     return found + [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
 
 
-def load(path: str) -> dict[str, Any]:
+def load_yaml(path: str) -> dict[str, Any]:
     """One YAML file.
 
     Raises:
@@ -129,13 +129,13 @@ def load(path: str) -> dict[str, Any]:
     return content or {}
 
 
-def flags(argv: list[str]) -> list[tuple[str, str]]:
+def list_flags(argv: list[str]) -> list[tuple[str, str]]:
     """Every ``--name=value`` and ``--name value``."""
     pairs = [tuple(a.split("=", 1)) for a in argv if a.startswith("--") and "=" in a]
     return pairs + [(a, b) for a, b in zip(argv, argv[1:], strict=False) if a.startswith("--") and "=" not in a]
 
 
-def _without(argv: list[str], names: tuple[str, ...]) -> list[str]:
+def _drop_flags(argv: list[str], names: tuple[str, ...]) -> list[str]:
     kept, skip = [], False
     for argument in argv:
         if skip:

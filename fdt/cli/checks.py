@@ -58,7 +58,7 @@ def check_checkpoint(path: Any) -> None:
         raise UserError("no such checkpoint", got=str(path), expected="a file, or last", key="ckpt_path")
 
 
-def root_cause(fault: BaseException) -> str:
+def find_root_cause(fault: BaseException) -> str:
     """The message of the error that started a chain of errors."""
     while fault.__cause__ is not None:
         fault = fault.__cause__

@@ -82,6 +82,6 @@ def kmeans(points: np.ndarray, clusters: int, seed: int = 0) -> list[int]:
     return KMeans(min(clusters, distinct), n_init=4, random_state=seed).fit_predict(points).tolist()
 
 
-def default_clusters(phrases: int) -> int:
+def choose_cluster_count(phrases: int) -> int:
     """A tenth as many clusters as phrases, at least one."""
     return max(1, math.ceil(phrases / 10))

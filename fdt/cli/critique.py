@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fdt.cli.filling import filled, rows_for
-from fdt.cli.judge_config import judge_from, split_flags
-from fdt.cli.reading import Reading, add_file, add_lenient, one_line
+from fdt.cli.filling import fill_feedback, select_rows
+from fdt.cli.judge_config import load_grader, split_flags
+from fdt.cli.reading import EpisodeReader, add_file, add_lenient, to_one_line
 from fdt.errors import UserError
-from feedback.graders import Chain, Critic, Judge, Pairwise, Reviser, require
-from feedback.readers.formats.rows import row_of
-from feedback.types import Episode, Feedback, tasks_of
+from feedback.graders import Grader, GraderChain, Judge, PairwiseJudge, Reviser, require_self_test
+from feedback.readers.formats.rows import build_row
+from feedback.types import Episode, Feedback, collect_tasks
 from feedback.writers import write_episodes, write_rows
 
 STAND_IN = "x" * 400
@@ -30,9 +30,9 @@ examples:
   fdt critique answers.jsonl --judge judge/revise --out revised.jsonl
   fdt critique ratings.csv --scale 1 5 --judge mine.yaml --out judged.jsonl --self-test 20
 
-CONFIG is a YAML file with `data.critic`, the very part that `fdt fit` reads; `fdt configs` lists the shipped ones under
+CONFIG is a YAML file with `data.grader`, the very part that `fdt fit` reads; `fdt configs` lists the shipped ones under
 judge/. Any setting can follow as a flag, as in
-  --data.critic.init_args.gateway.base_url http://127.0.0.1:8000/v1 --data.critic.init_args.gateway.model my-model
+  --data.grader.init_args.gateway.base_url http://127.0.0.1:8000/v1 --data.grader.init_args.gateway.model my-model
 
 What a row has stays: a judge's score, critique or revision is added only where the row has none. What a judge does not
 answer readably stays absent and is counted by reason; it is never a 0. Replies are kept in the gateway's `cache`: after
@@ -50,30 +50,30 @@ def main(argv: list[str]) -> int:
         DataFault: a config, a judge or a server that cannot be used (`GatewayStop` among them).
     """
     own, flags = split_flags(argv)
-    asked = parser().parse_args(own)
+    asked = build_parser().parse_args(own)
     check_out(Path(asked.out), asked.force)
-    judges = [shown(critic) for critic in flat(judge_from(asked.judge, flags))]
-    reading = Reading(asked, lambda fault: print(one_line(fault), file=sys.stderr))
+    judges = [enable_progress(grader) for grader in flatten_chain(load_grader(asked.judge, flags))]
+    reading = EpisodeReader(asked, lambda fault: print(to_one_line(fault), file=sys.stderr))
     episodes = list(reading)
-    print(reading.line())
-    if not reading.sound:
+    print(reading.format_counts())
+    if not reading.is_valid:
         return 1
     if asked.dry_run:
-        print(price(judges, episodes))
+        print(estimate_cost(judges, episodes))
         return 0
     if asked.self_test:
         for judge in [judge for judge in judges if isinstance(judge, Judge) and not isinstance(judge, Reviser)]:
-            result = require(judge, tasks_of(episodes)[: asked.self_test])
+            result = require_self_test(judge, collect_tasks(episodes)[: asked.self_test])
             print(f"self-test: {result.wins.total()} wins of {result.judged} answers without content")
     judged = episodes
     for judge in judges:
-        judged = filled(judge, judged)
+        judged = fill_feedback(judge, judged)
     write(Path(asked.out), judged)
-    print(summary(judges, episodes, judged, asked.out))
+    print(summarise(judges, episodes, judged, asked.out))
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The arguments, without the judge's own."""
     made = argparse.ArgumentParser(
         prog="fdt critique",
@@ -98,51 +98,51 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def flat(critic: Critic) -> Iterator[Critic]:
-    """The critics of a chain one by one."""
-    if isinstance(critic, Chain):
-        for each in critic.critics:
-            yield from flat(each)
+def flatten_chain(grader: Grader) -> Iterator[Grader]:
+    """The graders of a chain one by one."""
+    if isinstance(grader, GraderChain):
+        for each in grader.graders:
+            yield from flatten_chain(each)
     else:
-        yield critic
+        yield grader
 
 
-def shown(critic: Critic) -> Critic:
-    """The critic with its gateway's bar."""
-    return replace(critic, gateway=replace(critic.gateway, progress=True)) if isinstance(critic, Judge) else critic
+def enable_progress(grader: Grader) -> Grader:
+    """The grader with its gateway's bar."""
+    return replace(grader, gateway=replace(grader.gateway, progress=True)) if isinstance(grader, Judge) else grader
 
 
-def price(judges: list[Critic], episodes: list[Episode]) -> str:
+def estimate_cost(judges: list[Grader], episodes: list[Episode]) -> str:
     """What the job would take, judge by judge."""
     lines = []
     for judge in judges:
-        rows = rows_for(judge, episodes)
+        rows = select_rows(judge, episodes)
         if not isinstance(judge, Judge):
             continue
-        found = judge.gateway.price(judge.requests([episodes[row] for row in rows]))
+        found = judge.gateway.estimate_cost(judge.build_requests([episodes[row] for row in rows]))
         budget = judge.gateway.budget
-        cost = f", cost about {found.cost:.4f}, at most {found.most:.4f}" if budget.priced else ", no prices set"
+        cost = f", cost about {found.cost:.4f}, at most {found.most:.4f}" if budget.has_prices else ", no prices set"
         lines.append(
             f"{type(judge).__name__} at {judge.gateway.model}: {len(rows)} rows, {found.requests} replies, "
             f"{found.requests - found.calls} of them kept or equal, {found.calls} calls, about "
             f"{found.usage.prompt} tokens read and up to {found.usage.completion} written{cost}"
         )
-        if not isinstance(judge, Reviser | Pairwise):
-            episodes = [e if e.critique else e.with_feedback(Feedback("llm", text=STAND_IN)) for e in episodes]
+        if not isinstance(judge, Reviser | PairwiseJudge):
+            episodes = [e if e.critique else e.add_feedback(Feedback("llm", text=STAND_IN)) for e in episodes]
     return "\n".join(lines)
 
 
-def summary(judges: list[Critic], before: list[Episode], after: list[Episode], out: str) -> str:
+def summarise(judges: list[Grader], before: list[Episode], after: list[Episode], out: str) -> str:
     """What was added, what stayed unscored and why, and what the judges' folders have taken so far."""
 
-    def had(episodes: list[Episode]) -> list[int]:
+    def count_signals(episodes: list[Episode]) -> list[int]:
         return [
             sum(not math.isnan(e.score) for e in episodes),
             sum(e.critique is not None for e in episodes),
             sum(e.revision is not None for e in episodes),
         ]
 
-    counts = zip(("scores", "critiques", "revisions"), had(before), had(after), strict=True)
+    counts = zip(("scores", "critiques", "revisions"), count_signals(before), count_signals(after), strict=True)
     lines = [f"{out}: {len(after)} rows", *(f"  {name}: {new} ({new - old} new)" for name, old, new in counts)]
     asking = [judge for judge in judges if isinstance(judge, Judge)]
     unread = sum((judge.unscored for judge in asking), Counter())
@@ -150,10 +150,10 @@ def summary(judges: list[Critic], before: list[Episode], after: list[Episode], o
         told = ", ".join(f"{reason} {count}" for reason, count in unread.most_common())
         lines.append(f"  without a readable judgement: {unread.total()} ({told})")
     for cache, gateway in {judge.gateway.cache: judge.gateway for judge in asking}.items():
-        calls, usage = gateway.spent()
-        cost = f", cost {gateway.budget.price(usage):.4f}" if gateway.budget.priced else ""
+        calls, usage = gateway.get_usage()
+        cost = f", cost {gateway.budget.compute_cost(usage):.4f}" if gateway.budget.has_prices else ""
         lines.append(f"  {cache}: {calls} calls and {usage.total} tokens so far{cost}")
-    return "\n".join(map(one_line, lines))
+    return "\n".join(map(to_one_line, lines))
 
 
 def check_out(target: Path, force: bool) -> None:
@@ -169,7 +169,7 @@ def write(target: Path, episodes: list[Episode]) -> None:
     part = target.with_name(f".{os.getpid()}.part.{target.name}")
     try:
         try:
-            write_rows(part, [row_of(episode) for episode in episodes])
+            write_rows(part, [build_row(episode) for episode in episodes])
         except ValueError:
             write_episodes(part, episodes)
         with part.open("rb") as file:

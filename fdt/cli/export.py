@@ -81,7 +81,7 @@ def export(checkpoint: Path, target: Path, parts: list[str]) -> dict[str, float]
                 expected=f"at most {TOLERANCE:.0e}",
                 remedy="Nothing was written. Please report this with the config of the run.",
             )
-        (scratch / "README.md").write_text(card(facts, differences), encoding="utf-8")
+        (scratch / "README.md").write_text(render_model_card(facts, differences), encoding="utf-8")
         scratch.chmod(0o755)
         scratch.replace(target)
     finally:
@@ -89,7 +89,7 @@ def export(checkpoint: Path, target: Path, parts: list[str]) -> dict[str, float]
     return differences
 
 
-def card(facts: dict, differences: dict[str, float]) -> str:
+def render_model_card(facts: dict, differences: dict[str, float]) -> str:
     """A short model card: what it was made from, how, and how to open it."""
     lora = facts["lora"]
     how = f"LoRA adapters (rank {lora['rank']}, alpha {lora['alpha']:g})" if lora else "all weights"

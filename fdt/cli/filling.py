@@ -1,42 +1,42 @@
-"""What a critic says is added to an episode where the episode has nothing in its place."""
+"""What a grader says is added to an episode where the episode has nothing in its place."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-from feedback.graders import Critic, Pairwise, Principled, Reviser
-from feedback.graders.judges.revise import wanting
+from feedback.graders import Grader, PairwiseJudge, PrincipleJudge, Reviser
+from feedback.graders.judges.revise import needs_revision
 from feedback.types import Episode, Feedback
 
 
-def lacking(critic: Critic, episode: Episode) -> bool:
-    """Whether the critic could add something that the episode does not have."""
-    if isinstance(critic, Reviser):
-        return wanting(episode)
+def can_add_feedback(grader: Grader, episode: Episode) -> bool:
+    """Whether the grader could add something that the episode does not have."""
+    if isinstance(grader, Reviser):
+        return needs_revision(episode)
     return math.isnan(episode.score) or episode.critique is None
 
 
-def rows_for(critic: Critic, episodes: list[Episode]) -> list[int]:
-    """The rows to ask about: those that lack something, and for a critic that compares, the others of their tasks."""
-    rows = [row for row, episode in enumerate(episodes) if lacking(critic, episode)]
-    if not isinstance(critic, Pairwise | Principled):
+def select_rows(grader: Grader, episodes: list[Episode]) -> list[int]:
+    """The rows to ask about: those that lack something, and for a grader that compares, the others of their tasks."""
+    rows = [row for row, episode in enumerate(episodes) if can_add_feedback(grader, episode)]
+    if not isinstance(grader, PairwiseJudge | PrincipleJudge):
         return rows
     tasks = {episodes[row].task.key for row in rows}
     return [row for row, episode in enumerate(episodes) if episode.task.key in tasks]
 
 
-def filled(critic: Critic, episodes: list[Episode]) -> list[Episode]:
-    """The episodes with what the critic says, as far as they had nothing in its place."""
-    rows = rows_for(critic, episodes)
+def fill_feedback(grader: Grader, episodes: list[Episode]) -> list[Episode]:
+    """The episodes with what the grader says, as far as they had nothing in its place."""
+    rows = select_rows(grader, episodes)
     found = list(episodes)
-    for row, judged in zip(rows, critic([episodes[row] for row in rows]), strict=True):
-        if lacking(critic, episodes[row]):
-            found[row] = merged(episodes[row], judged)
+    for row, judged in zip(rows, grader([episodes[row] for row in rows]), strict=True):
+        if can_add_feedback(grader, episodes[row]):
+            found[row] = merge_feedback(episodes[row], judged)
     return found
 
 
-def merged(before: Episode, after: Episode) -> Episode:
+def merge_feedback(before: Episode, after: Episode) -> Episode:
     """The episode with the new feedback that it lacked; what one judge said of the whole answer is one item."""
     items = list(before.feedback)
     for item in after.feedback[len(items) :]:
@@ -48,7 +48,7 @@ def merged(before: Episode, after: Episode) -> Episode:
         )
         if math.isnan(item.score) and item.text is None and item.revision is None:
             continue
-        own = next((n for n, other in enumerate(items) if joins(other, item)), None)
+        own = next((n for n, other in enumerate(items) if is_own_revision(other, item)), None)
         if own is None:
             items.append(item)
         else:
@@ -56,7 +56,7 @@ def merged(before: Episode, after: Episode) -> Episode:
     return replace(after, feedback=tuple(items))
 
 
-def joins(one: Feedback, other: Feedback) -> bool:
+def is_own_revision(one: Feedback, other: Feedback) -> bool:
     """Whether a revision belongs to what the same judge said before."""
     revises = other.revision is not None and other.text is None and math.isnan(other.score) and one.revision is None
     return revises and (one.source, one.annotator, one.step) == (other.source, other.annotator, other.step)

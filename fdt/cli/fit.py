@@ -12,11 +12,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from fdt.callbacks import Accounting, Checkpoint, Evaluate, InertTerms, Phases, Transcripts, WritePredictions
+from fdt.callbacks import Accounting, Checkpoint, Evaluate, InertTerms, PlanningMetrics, Transcripts, WritePredictions
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.cli.arms import read_arms, run_arms
-from fdt.cli.checks import check_checkpoint, check_trainer, root_cause
-from fdt.cli.warnings import quiet
+from fdt.cli.checks import check_checkpoint, check_trainer, find_root_cause
+from fdt.cli.warnings import filter_warnings
 from fdt.errors import UserError
 from fdt.experience import Experience
 from fdt.learner import Learner
@@ -67,23 +67,23 @@ class CLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as fault:  # a plug that refuses its settings
-            raise UserError(root_cause(fault)) from fault
+            raise UserError(find_root_cause(fault)) from fault
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         given = self._get(self.config_init, "trainer", default={})
         check_trainer(given, self._get(self.config_init, "model"))
         root = Path(given.get("default_root_dir"))
-        own = [Evaluate(), InertTerms(), Phases(), Transcripts(), Accounting(), WritePredictions()]
+        own = [Evaluate(), InertTerms(), PlanningMetrics(), Transcripts(), Accounting(), WritePredictions()]
         if given.get("enable_checkpointing") is not False:
             own.append(Checkpoint())
-        theirs = _listed(given.get("callbacks"))
+        theirs = _to_list(given.get("callbacks"))
         own = [callback for callback in own if not any(isinstance(other, type(callback)) for other in theirs)]
-        loggers = _listed(given.get("logger"))
+        loggers = _to_list(given.get("logger"))
         if self.subcommand == "fit" and given.get("logger") is not False:
             loggers = [CSVLogger(root, name="metrics"), *[x for x in loggers if not isinstance(x, bool)]]
         elif self.subcommand != "fit":
             loggers = []
-        plugins = [AtomicCheckpointIO(), *_listed(given.get("plugins"))]
+        plugins = [AtomicCheckpointIO(), *_to_list(given.get("plugins"))]
         return super().instantiate_trainer(callbacks=own + theirs, logger=loggers, plugins=plugins, **kwargs)
 
     def before_fit(self) -> None:
@@ -96,10 +96,10 @@ class CLI(LightningCLI):
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.interrupted:
-            finish(Path(self.trainer.default_root_dir))
+            report_results(Path(self.trainer.default_root_dir))
 
 
-def _listed(value: Any) -> list[Any]:
+def _to_list(value: Any) -> list[Any]:
     if value is None or isinstance(value, bool):
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
@@ -115,7 +115,7 @@ def keep_old(root: Path, ckpt_path: str | None) -> None:
     print(f"fdt: kept the former run as {aside}")
 
 
-def finish(root: Path) -> None:
+def report_results(root: Path) -> None:
     """The table in the terminal, and the report beside the runs."""
     from fdt.report import print_table, write_report
 
@@ -123,7 +123,7 @@ def finish(root: Path) -> None:
     print(f"report: {write_report(root)}")
 
 
-class Unreported(CLI):
+class NoReportCLI(CLI):
     """Leaves the run folder as it is: for runs that are one of many, and are told of together."""
 
     def after_fit(self) -> None:
@@ -137,7 +137,7 @@ def launch(argv: list[str], kind: type[CLI] = CLI) -> None:
         UserError: for what a user can put right.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    quiet()
+    filter_warnings()
     try:
         kind(
             Learner,
@@ -165,7 +165,7 @@ def main(argv: list[str]) -> int:
     if arms is not None:
         status = run_arms(argv, arms)
         if status == 0:
-            finish(arms.root)
+            report_results(arms.root)
         return status
     launch(argv)
     return 0

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fdt.cli.reading import Reading, add_file, one_line
+from fdt.cli.reading import EpisodeReader, add_file, to_one_line
 from fdt.errors import UserError
-from feedback.grams.mining import Cluster, Mined, alone, strategic
+from feedback.grams.mining import Cluster, StrategicGram, cluster_singly, mine_grams
 from feedback.types import Episode
 
 EPILOG = """\
@@ -38,22 +38,22 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: no correct solution, no candidate, or a folder without an embedding model.
     """
-    asked = _parser().parse_args(argv)
+    asked = _build_parser().parse_args(argv)
     _check(asked)
-    reading = Reading(asked, lambda fault: print(one_line(fault), file=sys.stderr))
-    texts = [text for episode in reading if (text := solution(episode, asked.correct))]
-    if not reading.sound:
+    reading = EpisodeReader(asked, lambda fault: print(to_one_line(fault), file=sys.stderr))
+    texts = [text for episode in reading if (text := extract_solution(episode, asked.correct))]
+    if not reading.is_valid:
         return 1
     if not texts:
         raise UserError(
             "no correct solutions",
-            got=reading.line(),
+            got=reading.format_counts(),
             key="--correct",
             path=asked.file,
             expected=f"answers that score at least {asked.correct}",
         )
     lengths = tuple(range(asked.words[0], asked.words[1] + 1))
-    mined = strategic(texts, lengths, asked.share, asked.rare, clusterer(asked))
+    mined = mine_grams(texts, lengths, asked.share, asked.rare, build_clusterer(asked))
     if not mined:
         raise UserError(
             "no grams",
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fdt grams",
         description="Mine the phrases that correct solutions share (HICRA, arXiv 2509.03646).",
@@ -103,32 +103,32 @@ def _check(asked: argparse.Namespace) -> None:
             raise UserError("too few", got=given, expected="at least 1", key=f"--{name}")
 
 
-def solution(episode: Episode, correct: float) -> str:
+def extract_solution(episode: Episode, correct: float) -> str:
     """What the policy said in an episode that is right; nothing where it is wrong or unscored."""
     if math.isnan(episode.score) or episode.score < correct:
         return ""
     return "\n".join(turn.text for turn in episode.turns if turn.role == "assistant")
 
 
-def clusterer(asked: argparse.Namespace) -> Cluster:
+def build_clusterer(asked: argparse.Namespace) -> Cluster:
     """How candidates are put together."""
     if asked.embedder is None:
         if asked.clusters is not None:
             raise UserError("nothing to cluster by", got=asked.clusters, key="--clusters", remedy="Add --embedder.")
-        return alone
+        return cluster_singly
 
     def cluster(grams: list[str]) -> list[int]:
-        from fdt.cli.clusters import SentenceModel, default_clusters, kmeans  # numpy and torch
+        from fdt.cli.clusters import SentenceModel, choose_cluster_count, kmeans  # numpy and torch
 
-        with bar(len(grams)) as watch:
+        with show_progress(len(grams)) as watch:
             points = SentenceModel(asked.embedder)(grams, watch)
-        return kmeans(points, asked.clusters or default_clusters(len(grams)), asked.seed)
+        return kmeans(points, asked.clusters or choose_cluster_count(len(grams)), asked.seed)
 
     return cluster
 
 
 @contextmanager
-def bar(total: int) -> Iterator[Any]:
+def show_progress(total: int) -> Iterator[Any]:
     """A bar of embedded phrases, on a terminal alone; gives what must be told how many are done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -139,7 +139,7 @@ def bar(total: int) -> Iterator[Any]:
         yield lambda done: drawn.update(task, completed=done)
 
 
-def write(target: Path, asked: argparse.Namespace, solutions: int, mined: list[Mined]) -> None:
+def write(target: Path, asked: argparse.Namespace, solutions: int, mined: list[StrategicGram]) -> None:
     """The grams and how they were found, whole or not at all."""
     content = {
         "solutions": solutions,

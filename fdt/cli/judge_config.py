@@ -1,4 +1,4 @@
-"""From a config's `data.critic` to the critic, without what training needs besides."""
+"""From a config's `data.grader` to the grader, without what training needs besides."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from fdt.errors import UserError
 from fdt.resources import resolve
-from feedback.faults import DataFault
-from feedback.graders import Critic
+from feedback.faults import DataError
+from feedback.graders import Grader
 
-PREFIX = "--data.critic"
+PREFIX = "--data.grader"
 
 
 def split_flags(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and those that set something of the critic."""
+    """The command's own arguments, and those that set something of the grader."""
     own: list[str] = []
     flags: list[str] = []
     rest = iter(argv)
@@ -28,12 +28,12 @@ def split_flags(argv: list[str]) -> tuple[list[str], list[str]]:
     return own, flags
 
 
-def judge_from(name: str, flags: list[str]) -> Critic:
-    """The critic that a config describes, changed by flags.
+def load_grader(name: str, flags: list[str]) -> Grader:
+    """The grader that a config describes, changed by flags.
 
     Raises:
-        UserError: no such config, none with `data.critic`, or a setting that does not exist or cannot be.
-        DataFault: a setting that the critic itself refuses.
+        UserError: no such config, none with `data.grader`, or a setting that does not exist or cannot be.
+        DataFault: a setting that the grader itself refuses.
     """
     path = resolve(name)
     try:
@@ -41,21 +41,21 @@ def judge_from(name: str, flags: list[str]) -> Critic:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError("no YAML", got=str(error).splitlines()[0], path=path) from None
     data = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(data, dict) or not data.get("critic"):
+    if not isinstance(data, dict) or not data.get("grader"):
         raise UserError(
-            "no critic",
-            expected="a judge under data.critic",
+            "no grader",
+            expected="a judge under data.grader",
             key="--judge",
             path=path,
             remedy="`fdt configs` lists judges that are shipped.",
         )
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog="fdt critique", exit_on_error=False)
-    parser.add_argument("--data.critic", type=Critic, help="the judge")
+    parser.add_argument("--data.grader", type=Grader, help="the judge")
     try:
-        parser.set_defaults({"data.critic": data["critic"]})
-        return parser.instantiate_classes(parser.parse_args(flags)).data.critic
+        parser.set_defaults({"data.grader": data["grader"]})
+        return parser.instantiate_classes(parser.parse_args(flags)).data.grader
     except (ArgumentError, TypeError, ValueError, AttributeError, ImportError) as error:
-        if isinstance(error, DataFault):  # the critic's own words
+        if isinstance(error, DataError):  # the grader's own words
             raise
-        raise UserError(" ".join(str(error).split()), key="data.critic", path=path) from None
+        raise UserError(" ".join(str(error).split()), key="data.grader", path=path) from None

@@ -14,14 +14,14 @@ HEAD = 1 << 20  # bytes from which the number of records is estimated
 EVERY = 2000  # records between two looks at the bar
 
 
-def watched(items: Iterator[Item], path: str | Path) -> Iterator[Item]:
+def track_progress(items: Iterator[Item], path: str | Path) -> Iterator[Item]:
     """The same items; on stderr a bar tells how many came, where stderr is a terminal and the file is long."""
     if not sys.stderr.isatty() or not os.path.isfile(path) or os.path.getsize(path) < LONG:
         return items
-    return _drawn(items, path)
+    return _iterate_with_bar(items, path)
 
 
-def estimated_records(path: str | Path) -> int:
+def estimate_records(path: str | Path) -> int:
     """Records of a file: rows of a Parquet file, else its size over the mean line of its first megabyte."""
     with open(path, "rb") as file:
         head = file.read(HEAD)
@@ -32,7 +32,7 @@ def estimated_records(path: str | Path) -> int:
     return round(os.path.getsize(path) * head.count(b"\n") / len(head)) if head else 0
 
 
-def _drawn(items: Iterator[Item], path: str | Path) -> Iterator[Item]:
+def _iterate_with_bar(items: Iterator[Item], path: str | Path) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -45,7 +45,7 @@ def _drawn(items: Iterator[Item], path: str | Path) -> Iterator[Item]:
     # Faults printed meanwhile go above the bar, but only where they go to the same terminal.
     console, here = Console(stderr=True), sys.stdout.isatty()
     with Progress(*columns, console=console, redirect_stdout=here, redirect_stderr=here, transient=True) as bar:
-        task = bar.add_task("", total=max(estimated_records(path), 1), rate="")
+        task = bar.add_task("", total=max(estimate_records(path), 1), rate="")
         for number, item in enumerate(items, 1):
             yield item
             if number % EVERY == 0:

@@ -10,15 +10,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-from fdt.cli.progress import watched
+from fdt.cli.progress import track_progress
 from fdt.errors import UserError
-from fdt.report.sanitize import legible
-from feedback.faults import DataFault
+from fdt.report.sanitize import make_legible
+from feedback.faults import DataError
 from feedback.readers import FORMATS, stream
 from feedback.readers.streaming import Stream
 from feedback.types import Episode
 
-Tell = Callable[[DataFault], None]
+Tell = Callable[[DataError], None]
 
 
 def add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:
@@ -44,7 +44,7 @@ def add_lenient(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class Reading:
+class EpisodeReader:
     """An iterator over the episodes of a file that holds none of them; a record may have several.
 
     After it, `loaded` + `refused` = the file's records. `broken` is the fault that ended it early, None where the
@@ -65,7 +65,7 @@ class Reading:
         self.scale = (asked.scale[0], asked.scale[1]) if asked.scale else None
         self.tell, self.lenient = tell, getattr(asked, "lenient", False)
         self.rejects = getattr(asked, "rejects", None)
-        self.broken: DataFault | None = None
+        self.broken: DataError | None = None
         self._items: Stream | None = None
         if self.rejects and not self.lenient:
             raise UserError("no --lenient", expected="both", remedy="Add --lenient.", key="--rejects")
@@ -74,76 +74,78 @@ class Reading:
                 raise UserError("the file that is read", got=self.rejects, expected="another file", key="--rejects")
 
     @property
-    def records(self) -> int:
+    def record_count(self) -> int:
         """Records met so far."""
         return self._items.records if self._items else 0
 
     @property
-    def refused(self) -> int:
+    def refused_count(self) -> int:
         """Those of them that could not be read."""
         return self._items.refused if self._items else 0
 
     @property
-    def loaded(self) -> int:
+    def loaded_count(self) -> int:
         """Those of them that could."""
-        return self.records - self.refused
+        return self.record_count - self.refused_count
 
     @property
-    def sound(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether all was read, or with `--lenient` a part of it."""
-        return self.broken is None and (self.refused == 0 or (self.lenient and self.loaded > 0))
+        return self.broken is None and (self.refused_count == 0 or (self.lenient and self.loaded_count > 0))
 
-    def counts(self) -> dict[str, int]:
+    def get_counts(self) -> dict[str, int]:
         """Records, loaded and refused."""
-        return {"records": self.records, "loaded": self.loaded, "refused": self.refused}
+        return {"records": self.record_count, "loaded": self.loaded_count, "refused": self.refused_count}
 
-    def line(self) -> str:
+    def format_counts(self) -> str:
         """The counts in words."""
         stopped = " (not read to its end)" if self.broken else ""
-        return one_line(f"{self.path}: {self.records} records = {self.loaded} loaded + {self.refused} refused{stopped}")
+        return to_one_line(
+            f"{self.path}: {self.record_count} records = {self.loaded_count} loaded + {self.refused_count} refused{stopped}"
+        )
 
     def __iter__(self) -> Iterator[Episode]:
         with ExitStack() as files:
-            out = files.enter_context(_opened(self.rejects)) if self.rejects else None
+            out = files.enter_context(_open_rejects(self.rejects)) if self.rejects else None
             try:
                 self._items = stream(self.path, self.format, self.scale)
-                for item in watched(self._items, self.path):
-                    if isinstance(item, DataFault):
+                for item in track_progress(self._items, self.path):
+                    if isinstance(item, DataError):
                         self._refuse(item, out)
                     else:
                         yield item
-            except DataFault as fault:
+            except DataError as fault:
                 self.broken = fault
                 self.tell(fault)
 
-    def _refuse(self, fault: DataFault, out: IO[str] | None) -> None:
+    def _refuse(self, fault: DataError, out: IO[str] | None) -> None:
         faults = (fault, *fault.others)
         if out is not None:
             reasons = [as_json(each) for each in faults]
-            out.write(json.dumps({"faults": reasons} | _raw(fault.raw), ensure_ascii=False) + "\n")
+            out.write(json.dumps({"faults": reasons} | _encode_raw(fault.raw), ensure_ascii=False) + "\n")
         for each in faults:
             self.tell(each)
 
 
-def as_json(fault: DataFault) -> dict[str, Any]:
+def as_json(fault: DataError) -> dict[str, Any]:
     """A fault for machines: file, line (from 1) or row (from 0) where it has one, column, reason."""
     place = {} if fault.line is None else {fault.unit: fault.line}
     return {"file": fault.file} | place | {"column": fault.field, "reason": fault.reason}
 
 
-def one_line(text: object) -> str:
+def to_one_line(text: object) -> str:
     """Text that no terminal obeys, on one line."""
-    return legible(str(text)).replace("\n", "\\n").replace("\t", "\\t")
+    return make_legible(str(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _opened(path: str) -> IO[str]:
+def _open_rejects(path: str) -> IO[str]:
     try:
         return open(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
     except OSError as error:
         raise UserError("cannot be written", got=error.strerror, path=path, key="--rejects") from None
 
 
-def _raw(raw: bytes) -> dict[str, str]:
+def _encode_raw(raw: bytes) -> dict[str, str]:
     try:
         return {"raw": raw.decode()}
     except UnicodeDecodeError:

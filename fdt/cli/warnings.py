@@ -19,13 +19,13 @@ NOISE = (
 )
 
 
-def quiet() -> None:
+def filter_warnings() -> None:
     """Silences advice that does not apply here (our loaders make experience; steps are resumed exactly) and prints
     the warnings that remain as one line each."""
     from lightning.pytorch.utilities.rank_zero import rank_zero_module
     from transformers.utils.logging import disable_progress_bar
 
-    rank_zero_module.log.addFilter(no_tip)
+    rank_zero_module.log.addFilter(is_not_tip)
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
@@ -33,6 +33,6 @@ def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def no_tip(record: logging.LogRecord) -> bool:
+def is_not_tip(record: logging.LogRecord) -> bool:
     """Whether a line of Lightning's is more than praise of another package."""
     return "Tip: For seamless" not in str(record.msg)

@@ -28,12 +28,12 @@ class View:
     lengths: Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int = 0) -> View:
+    def from_pairs(cls, rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int = 0) -> View:
         """Builds a view from (context ids, target ids) pairs; every context holds at least one token."""
-        return cls.marked([([*c, *t], [False] * len(c) + [True] * len(t)) for c, t in rows], pad)
+        return cls.from_masks([([*c, *t], [False] * len(c) + [True] * len(t)) for c, t in rows], pad)
 
     @classmethod
-    def marked(cls, rows: Sequence[tuple[Sequence[int], Sequence[bool]]], pad: int = 0) -> View:
+    def from_masks(cls, rows: Sequence[tuple[Sequence[int], Sequence[bool]]], pad: int = 0) -> View:
         """Builds a view from (ids, which of them are targets) pairs; the first id of a row is never a target."""
         size = max(len(ids) for ids, _ in rows)
         tokens = torch.full((len(rows), size), pad, dtype=torch.long)
@@ -51,11 +51,11 @@ class View:
         return self.target.sum(-1)
 
     @property
-    def first(self) -> Tensor:
+    def context_lengths(self) -> Tensor:
         """Length of the context before the first target token, ``[B]``; the whole row where nothing is a target."""
         return torch.where(self.target.any(-1), self.target.int().argmax(-1), self.lengths)
 
-    def rows(self, index: Tensor) -> View:
+    def select_rows(self, index: Tensor) -> View:
         """The named rows, trimmed to the longest of them."""
         size = int(self.lengths[index].max())
         return View(self.tokens[index, :size], self.target[index, :size], self.lengths[index])
@@ -87,26 +87,26 @@ class Batch:
         """``[B + 1]``: where each row's target tokens start among the N."""
         return torch.nn.functional.pad(self.student.counts.cumsum(0), (1, 0))
 
-    def tokens_of(self, rows: Tensor) -> Tensor:
+    def index_tokens(self, rows: Tensor) -> Tensor:
         """Positions among the N of the target tokens of these rows, row-major."""
         offsets = self.offsets
         spans = [torch.arange(int(offsets[r]), int(offsets[r + 1]), device=rows.device) for r in rows.tolist()]
         return torch.cat(spans) if spans else torch.empty(0, dtype=torch.long, device=rows.device)
 
-    def rows(self, index: Tensor) -> Batch:
+    def select_rows(self, index: Tensor) -> Batch:
         """A micro-batch: the named rows with their teacher views and their share of the rollouts."""
         teacher, taught, number = None, None, None
         if self.teacher is not None and self.taught_rows is not None:
             where = (self.taught_rows[None] == index[:, None]).nonzero()
             if len(where):
                 taught, places = where.unbind(1)
-                teacher = self.teacher.rows(places)
+                teacher = self.teacher.select_rows(places)
                 number = None if self.hint_number is None else self.hint_number[places]
         episodes = tuple(self.episodes[i] for i in index.tolist()) if self.episodes else ()
         return replace(
             self,
-            student=self.student.rows(index),
-            rollouts=self.rollouts.take(self.tokens_of(index)),
+            student=self.student.select_rows(index),
+            rollouts=self.rollouts.take(self.index_tokens(index)),
             teacher=teacher,
             taught_rows=taught,
             hint_number=number,
@@ -117,9 +117,9 @@ class Batch:
     def taught_tokens(self) -> Tensor:
         """Positions among the N that the teacher view scores."""
         assert self.taught_rows is not None
-        return self.tokens_of(self.taught_rows)
+        return self.index_tokens(self.taught_rows)
 
-    def silenced(self) -> Batch:
+    def zero_weights(self) -> Batch:
         """The same tokens with every mark and weight off: keeps a rank with nothing to say in step with the others."""
         rollouts = self.rollouts
         return replace(
@@ -142,7 +142,7 @@ class Batch:
         )
 
 
-def untrained(counts: Tensor, **known: Any) -> Rollouts:
+def build_untrained_rollouts(counts: Tensor, **known: Any) -> Rollouts:
     """Rollouts of rows with ``counts [B]`` target tokens that nothing trains on: advantage 0, no marks, a task each.
 
     ``known`` replaces fields.

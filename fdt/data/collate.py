@@ -12,9 +12,9 @@ from torch import Tensor
 
 from fdt.data.batch import Batch
 from fdt.data.dialogue import Dialogue
-from fdt.data.markers import Marker
-from fdt.data.rows import Line, Row, batch_of
-from fdt.data.tokenization import answer_ids, shortened
+from fdt.data.markers import TokenMarker
+from fdt.data.rows import Row, TrainingRow, build_batch
+from fdt.data.tokenization import tokenize_answer, truncate_to_tokens
 from feedback.hints import Hint
 from feedback.rewriter import JOINED
 from feedback.types import Episode
@@ -37,7 +37,7 @@ class Collator:
     tokenizer: Any
     hint: Hint | None = None
     max_tokens: int = 2048
-    marker: Marker | None = None
+    marker: TokenMarker | None = None
     shortened: Counter[str] = field(default_factory=Counter)
     lost: set[str] = field(default_factory=set)
 
@@ -54,32 +54,34 @@ class Collator:
         """
         tasks = {key: place for place, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
         worth = advantages if advantages.dim() == 2 else advantages[:, None]
-        lines: list[Line] = []
-        shown: list[Line] = []
+        lines: list[TrainingRow] = []
+        shown: list[TrainingRow] = []
         for episode, row in zip(episodes, worth.tolist(), strict=True):
-            rows = self.rows(episode)
+            rows = self.tokenize_episode(episode)
             turns = [step for own in rows for step in own.spans]
             each = tuple(row) if advantages.dim() == 2 else tuple(row) * (max(turns, default=0) + 1)
-            line = Line(episode, Row(), tasks[episode.task.key], each, acted and not math.isnan(episode.score))
-            lines += self._actions(rows, line)
-            shown += self._revision(rows, line)
+            line = TrainingRow(episode, Row(), tasks[episode.task.key], each, acted and not math.isnan(episode.score))
+            lines += self._build_sampled_rows(rows, line)
+            shown += self._build_imitation_rows(rows, line)
         if not lines and not shown:
             return None
-        return batch_of([*map(self._marked, lines), *map(self._marked, shown)], self.tokenizer.pad_token_id)
+        return build_batch(
+            [*map(self._apply_marker, lines), *map(self._apply_marker, shown)], self.tokenizer.pad_token_id
+        )
 
-    def _marked(self, line: Line) -> Line:
+    def _apply_marker(self, line: TrainingRow) -> TrainingRow:
         if self.marker is None:
             return line
         return replace(line, marked={self.marker.name: self.marker(line.row, self.tokenizer)})
 
-    def _actions(self, rows: list[Row], line: Line) -> list[Line]:
+    def _build_sampled_rows(self, rows: list[Row], line: TrainingRow) -> list[TrainingRow]:
         spoken = [n for n, row in enumerate(rows) if row.steps]
         kept = [n for n in spoken if len(rows[n].ids) <= self.max_tokens]
         if len(kept) < len(spoken) or not spoken:
             self.lost.add(line.episode.id)
         if line.episode.meta.get(JOINED):
             return [replace(line, row=rows[n], acted=False, joined=True) for n in kept]
-        told = self.teachers(line.episode) if kept else []
+        told = self.tokenize_hinted(line.episode) if kept else []
         found = []
         for n in kept:
             hints = [hinted[n] for hinted in told]
@@ -88,7 +90,7 @@ class Collator:
             found.append(replace(line, row=rows[n], hints=fitting))
         return found
 
-    def _revision(self, rows: list[Row], line: Line) -> list[Line]:
+    def _build_imitation_rows(self, rows: list[Row], line: TrainingRow) -> list[TrainingRow]:
         given = next((item for item in line.episode.feedback if item.revision is not None), None)
         steps = [step for row in rows for step in row.spans]
         if given is None or given.revision is None or not steps:
@@ -97,31 +99,33 @@ class Collator:
         source = next((row for row in rows if step in row.spans), None)
         if source is None:
             raise ValueError(f"{line.episode.id}: a revision of turn {step}, and the episode has {len(steps)}")
-        row = Row.of(source.before(step), answer_ids(given.revision, self.tokenizer), step)
+        row = Row.from_context(source.get_prefix_ids(step), tokenize_answer(given.revision, self.tokenizer), step)
         if len(row.ids) > self.max_tokens:
             self.shortened["revision too long"] += 1
             return []
         return [replace(line, row=row, advantages=(), acted=False, shown=True)]
 
-    def rows(self, episode: Episode) -> list[Row]:
+    def tokenize_episode(self, episode: Episode) -> list[Row]:
         """What the policy read and what it answered, as ids."""
-        return Dialogue.of(episode, self.tokenizer).rows
+        return Dialogue.from_episode(episode, self.tokenizer).rows
 
-    def teachers(self, episode: Episode) -> list[list[Row]]:
+    def tokenize_hinted(self, episode: Episode) -> list[list[Row]]:
         """The same rows as the teacher reads them, once for each hint; nothing where nobody said anything.
 
         The hinted episode goes through the very function that makes the student's rows, and is the same but for the hint.
         """
         if self.hint is None:
             return []
-        return [self.rows(whisper.episode) for whisper in self.hint.whispers(episode, self._counted)]
+        return [
+            self.tokenize_episode(whisper.episode) for whisper in self.hint.build_hints(episode, self._truncate_hint)
+        ]
 
-    def cut(self, text: str, limit: int) -> str:
+    def truncate_text(self, text: str, limit: int) -> str:
         """The text within ``limit`` tokens, with an ellipsis where something was cut."""
-        beginning = shortened(text, self.tokenizer, limit)
+        beginning = truncate_to_tokens(text, self.tokenizer, limit)
         return text if beginning == text else f"{beginning.rstrip()} …"
 
-    def _counted(self, text: str, limit: int) -> str:
-        found = self.cut(text, limit)
+    def _truncate_hint(self, text: str, limit: int) -> str:
+        found = self.truncate_text(text, limit)
         self.shortened.update(["hint cut"] * (found != text))
         return found

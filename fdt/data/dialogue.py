@@ -12,10 +12,19 @@ from typing import Any
 from jinja2 import TemplateError
 
 from fdt.data.rows import Row
-from fdt.data.tokenization import answer_ids, control_ids, neutralise, plain, prompt_ids, rendered, scrubbed, skeleton
-from fdt.data.tool_calls import written
+from fdt.data.tokenization import (
+    extract_control_tokens,
+    get_control_ids,
+    make_placeholder,
+    neutralise,
+    remove_control_tokens,
+    render_messages,
+    tokenize_answer,
+    tokenize_prompt,
+)
+from fdt.data.tool_calls import format_calls
 from fdt.errors import UserError
-from feedback.sanitize import each_text
+from feedback.sanitize import map_strings
 from feedback.types import Episode, Message, Turn
 
 REASONING = re.compile(r"(</?think>)")
@@ -34,15 +43,15 @@ class Dialogue:
         self.tokenizer = tokenizer
         self.messages = [_clean(message, tokenizer, neutralise) for message in messages]
         self.shown = self._render(self.messages)
-        opening = prompt_ids(messages, tokenizer)
+        opening = tokenize_prompt(messages, tokenizer)
         self.rows = [Row()]
-        self.rows[0].read(opening)
+        self.rows[0].append_context(opening)
         self.rewritten = 0
         self.turn = 0
         self._own = ""
 
     @classmethod
-    def of(cls, episode: Episode, tokenizer: Any) -> Dialogue:
+    def from_episode(cls, episode: Episode, tokenizer: Any) -> Dialogue:
         """A recorded or sampled episode, up to its last assistant turn.
 
         Several turns of others between two of the policy's are heard together. A recorded last turn is closed by the
@@ -56,12 +65,12 @@ class Dialogue:
         made = cls([*messages, *opening], tokenizer)
         for own, part in parts[bool(opening) :]:
             if not own:
-                made.hear([as_message(turn) for turn in part])
+                made.append_messages([as_message(turn) for turn in part])
                 continue
             for place, turn in enumerate(part):
                 if place:
-                    made.hear([])
-                made.say(turn, closed=finished or turn is not turns[last])
+                    made.append_messages([])
+                made.append_turn(turn, closed=finished or turn is not turns[last])
         return made
 
     @property
@@ -69,15 +78,15 @@ class Dialogue:
         """What the policy has read and written so far, the header of its next turn included."""
         return self.rows[-1].ids
 
-    def say(self, turn: Turn, closed: bool = True) -> None:
+    def append_turn(self, turn: Turn, closed: bool = True) -> None:
         """The policy's turn: its ids where it has them, else its words, ``closed`` by the end token."""
-        ids, chosen, log_probs = _said(turn, self.tokenizer, closed)
-        self.rows[-1].say(ids, chosen, log_probs, self.turn)
-        self._own = own_text(ids, self.tokenizer)
+        ids, chosen, log_probs = _tokenize_turn(turn, self.tokenizer, closed)
+        self.rows[-1].append_turn(ids, chosen, log_probs, self.turn)
+        self._own = decode_policy_text(ids, self.tokenizer)
         self.messages.append({"role": "assistant", "content": self._own})
         self.turn += 1
 
-    def hear(self, messages: Sequence[Message]) -> None:
+    def append_messages(self, messages: Sequence[Message]) -> None:
         """What the policy reads before it speaks again.
 
         Raises:
@@ -86,10 +95,10 @@ class Dialogue:
         for message in messages:
             if neutralise(message["role"], self.tokenizer) != message["role"]:
                 raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
-        harmless = self._rendered([each_text(message, plain) for message in messages])
-        for clean in (neutralise, scrubbed):
+        harmless = self._render_new([map_strings(message, make_placeholder) for message in messages])
+        for clean in (neutralise, remove_control_tokens):
             new = [_clean(message, self.tokenizer, clean) for message in messages]
-            found = self._rendered(new)
+            found = self._render_new(new)
             if found.marks == harmless.marks:
                 break
         else:
@@ -99,20 +108,20 @@ class Dialogue:
             self.rows.append(Row())
         # Where the policy was cut short, the template's end token closes its turn, and is no target.
         ended = not found.rewrites and self.ids[-1:] == [self.tokenizer.eos_token_id] == found.ids[:1]
-        self.rows[-1].read(found.ids[ended:])
+        self.rows[-1].append_context(found.ids[ended:])
         self.messages.extend(new)
         self.shown = found.whole
 
-    def _rendered(self, new: list[Message]) -> _Added:
+    def _render_new(self, new: list[Message]) -> _RenderedMessages:
         whole = self._render([*self.messages, *new])
-        after = _after(whole, self.shown, self._own)
+        after = _find_suffix(whole, self.shown, self._own)
         text = whole if after is None else after
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return _Added(whole, text, ids, skeleton(text, ids, self.tokenizer), after is None)
+        return _RenderedMessages(whole, text, ids, extract_control_tokens(text, ids, self.tokenizer), after is None)
 
     def _render(self, messages: Sequence[Message]) -> str:
         try:
-            return rendered(messages, self.tokenizer)
+            return render_messages(messages, self.tokenizer)
         except TemplateError as fault:
             roles = ", ".join(message["role"] for message in messages)
             raise UserError(
@@ -124,7 +133,7 @@ class Dialogue:
 
 
 @dataclass(frozen=True)
-class _Added:
+class _RenderedMessages:
     """A rendering of the whole conversation, and the text (with its ids, and the marks in it) that is new in it: all of
     it where the template rewrites what was there."""
 
@@ -143,10 +152,10 @@ def as_message(turn: Turn) -> Message:
     return message
 
 
-def own_text(ids: Sequence[int], tokenizer: Any) -> str:
+def decode_policy_text(ids: Sequence[int], tokenizer: Any) -> str:
     """The words of ids that the policy wrote: its control tokens and reasoning marks stay, what only looks like another
     token or mark does not."""
-    special, control = set(tokenizer.all_special_ids), control_ids(tokenizer)
+    special, control = set(tokenizer.all_special_ids), get_control_ids(tokenizer)
     parts = []
     for genuine, run in groupby(ids, lambda i: i in control):
         text = tokenizer.decode([i for i in run if i not in special], skip_special_tokens=False)
@@ -158,23 +167,23 @@ def own_text(ids: Sequence[int], tokenizer: Any) -> str:
     return "".join(parts)
 
 
-def _said(turn: Turn, tokenizer: Any, closed: bool) -> tuple[list[int], list[bool], list[float]]:
+def _tokenize_turn(turn: Turn, tokenizer: Any, closed: bool) -> tuple[list[int], list[bool], list[float]]:
     """Ids of a turn, which of them the policy chose, and their log-probs.
 
     Without a log-prob a sampled id was forced; where no id has one, nobody says, and all were chosen.
     """
-    words = "\n".join(part for part in (turn.text, written(turn.calls)) if part)
-    ids = list(turn.ids) if turn.ids is not None else answer_ids(words, tokenizer, closed=closed)
+    words = "\n".join(part for part in (turn.text, format_calls(turn.calls)) if part)
+    ids = list(turn.ids) if turn.ids is not None else tokenize_answer(words, tokenizer, closed=closed)
     if turn.ids is None or turn.log_probs is None:
         return ids, [True] * len(ids), [math.nan] * len(ids)
     return ids, [not math.isnan(value) for value in turn.log_probs], list(turn.log_probs)
 
 
 def _clean(message: Message, tokenizer: Any, clean: Callable[[str, Any], str]) -> Message:
-    return each_text(message, lambda _, value: clean(value, tokenizer))
+    return map_strings(message, lambda _, value: clean(value, tokenizer))
 
 
-def _after(whole: str, shown: str, own: str) -> str | None:
+def _find_suffix(whole: str, shown: str, own: str) -> str | None:
     """What a rendering adds behind the policy's words; None where it changed anything before that.
 
     Whitespace around the words may be trimmed: the policy keeps its own.

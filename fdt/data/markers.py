@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
-from fdt.data.offset_mapping import offsets
+from fdt.data.offset_mapping import compute_offsets
 from fdt.data.rows import Row
 from fdt.errors import UserError
 from feedback.graders import patterns
-from feedback.grams import Found, load_grams
+from feedback.grams import GramMatch, load_grams
 
 TAKEN = ("acted", "taught", "shown", "joined")
 """Marks that every batch has."""
@@ -20,13 +20,13 @@ EXECUTION = "execution"
 """What metrics call the tokens that a marker leaves out."""
 
 
-class Marker(ABC):
+class TokenMarker(ABC):
     """Finds the words of a turn whose tokens carry its mark, ``name``."""
 
     name: str
 
     @abstractmethod
-    def found(self, text: str) -> list[Found]:
+    def find_spans(self, text: str) -> list[GramMatch]:
         """What is marked in the words of one turn; places may overlap."""
 
     def __call__(self, row: Row, tokenizer: Any) -> tuple[bool, ...]:
@@ -36,22 +36,22 @@ class Marker(ABC):
         """
         marks: list[bool] = []
         for step, (start, end) in row.spans.items():
-            marks += compress(self._turn(row.ids[start:end], tokenizer), row.target[start:end])
+            marks += compress(self._mark_turn(row.ids[start:end], tokenizer), row.target[start:end])
         return tuple(marks)
 
-    def _turn(self, ids: Sequence[int], tokenizer: Any) -> list[bool]:
+    def _mark_turn(self, ids: Sequence[int], tokenizer: Any) -> list[bool]:
         text = tokenizer.decode(list(ids), skip_special_tokens=True)
-        found = self.found(text)
+        found = self.find_spans(text)
         if not found:
             return [False] * len(ids)
         marked = [False] * len(text)
         for item in found:
             marked[item.start : item.end] = [True] * (item.end - item.start)
-        return [any(marked[start:end]) for start, end in offsets(ids, text, tokenizer)]
+        return [any(marked[start:end]) for start, end in compute_offsets(ids, text, tokenizer)]
 
 
 @dataclass(frozen=True)
-class StrategicGrams(Marker):
+class StrategicGrams(TokenMarker):
     """Marks planning tokens: those inside a strategic gram (HICRA, arXiv 2509.03646), whatever its case.
 
     A token that holds a gram's letter and others besides is marked whole.
@@ -66,12 +66,12 @@ class StrategicGrams(Marker):
         check_name(self.name)
         load_grams(self.file)
 
-    def found(self, text: str) -> list[Found]:
-        return load_grams(self.file).found(text)
+    def find_spans(self, text: str) -> list[GramMatch]:
+        return load_grams(self.file).find_spans(text)
 
 
 @dataclass(frozen=True)
-class Pattern(Marker):
+class Pattern(TokenMarker):
     """Marks what a regular expression matches: where plans have a form of their own, no grams need to be mined."""
 
     pattern: str
@@ -81,10 +81,10 @@ class Pattern(Marker):
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        patterns.compiled(self.pattern)
+        patterns.compile_pattern(self.pattern)
 
-    def found(self, text: str) -> list[Found]:
-        return [Found(match.group(), *match.span()) for match in patterns.every(self.pattern, text)]
+    def find_spans(self, text: str) -> list[GramMatch]:
+        return [GramMatch(match.group(), *match.span()) for match in patterns.find_all(self.pattern, text)]
 
 
 def check_name(name: str) -> None:

@@ -9,7 +9,7 @@ WINDOW = 16
 """Ids decoded together once all before them is settled."""
 
 
-def offsets(ids: Sequence[int], text: str, tokenizer: Any) -> list[tuple[int, int]]:
+def compute_offsets(ids: Sequence[int], text: str, tokenizer: Any) -> list[tuple[int, int]]:
     """The characters ``(start, end)`` of ``text`` that each id took part in; empty for a special token.
 
     ``text`` is what the ids decode to without special tokens. Ids that write one letter between them (bytes of an
@@ -18,10 +18,10 @@ def offsets(ids: Sequence[int], text: str, tokenizer: Any) -> list[tuple[int, in
     Raises:
         ValueError: where the ids do not decode to this text.
     """
-    ends = _ends(ids, text, tokenizer, WINDOW)
+    ends = _find_ends(ids, text, tokenizer, WINDOW)
     if ends[-1:] != [len(text)] and text:
         # Some decoders look further back than a window.
-        ends = _ends(ids, text, tokenizer, len(ids))
+        ends = _find_ends(ids, text, tokenizer, len(ids))
     if text and ends[-1:] != [len(text)]:
         raise ValueError(f"offsets: got ids that write {ends[-1] if ends else 0} of the text's {len(text)} characters")
     special = set(tokenizer.all_special_ids)
@@ -34,26 +34,26 @@ def offsets(ids: Sequence[int], text: str, tokenizer: Any) -> list[tuple[int, in
     return spans[::-1]
 
 
-def _ends(ids: Sequence[int], text: str, tokenizer: Any, window: int) -> list[int]:
+def _find_ends(ids: Sequence[int], text: str, tokenizer: Any, window: int) -> list[int]:
     """For each id, the characters of the text that are settled once it is written."""
 
-    def words(first: int, last: int) -> str:
+    def decode_range(first: int, last: int) -> str:
         return tokenizer.decode(list(ids[first:last]), skip_special_tokens=True)
 
     ends: list[int] = []
     # The window's first id, its first unsettled one, the characters before that, and those of them in the window.
     behind = begin = settled = known = 0
     for place in range(len(ids)):
-        written = words(behind, place + 1)[known:]
-        same = _common(written, text, settled)
+        written = decode_range(behind, place + 1)[known:]
+        same = _count_common(written, text, settled)
         ends.append(max(settled + same, ends[-1] if ends else 0))
         if place + 1 - begin >= window and same == len(written):
             behind, begin, settled = max(0, place + 1 - window // 4), place + 1, settled + same
-            known = len(words(behind, begin))
+            known = len(decode_range(behind, begin))
     return ends
 
 
-def _common(written: str, text: str, start: int) -> int:
+def _count_common(written: str, text: str, start: int) -> int:
     """How many letters of ``written`` are the text's, from ``start`` on."""
     if text.startswith(written, start):
         return len(written)

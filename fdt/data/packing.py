@@ -17,7 +17,7 @@ from fdt.data.batch import View
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedRows:
     """tokens, positions ``[R, L]``; segment ``[R, L]`` (0 context, 1… answers, -1 padding); pick ``[N, 2]``: the packed
     (row, position) whose hidden state predicts each target token, in the view's own flat order."""
 
@@ -26,7 +26,7 @@ class Packed:
     segment: Tensor
     pick: Tensor
 
-    def mask(self) -> Tensor:
+    def build_mask(self) -> Tensor:
         """Boolean attention mask ``[R, 1, L, L]``: causal, own segment or context only; padding sees itself."""
         size = self.tokens.shape[1]
         causal = torch.ones(size, size, dtype=torch.bool, device=self.tokens.device).tril()
@@ -35,20 +35,20 @@ class Packed:
         return (seen & causal)[:, None]
 
 
-def groups(view: View) -> list[list[int]]:
+def group_by_context(view: View) -> list[list[int]]:
     """Rows of equal context (everything before the first target token), in order of first appearance."""
     found: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    first, tokens = view.first.tolist(), view.tokens.tolist()
+    first, tokens = view.context_lengths.tolist(), view.tokens.tolist()
     for row, ids in enumerate(tokens):
         found[tuple(ids[: first[row]])].append(row)
     return list(found.values())
 
 
-def pack(view: View, limit: int = 4096) -> Packed:
+def pack(view: View, limit: int = 4096) -> PackedRows:
     """Packs rows with one context together; a pack never grows beyond ``limit`` tokens (its mask is quadratic)."""
-    first, lengths = view.first.tolist(), view.lengths.tolist()
+    first, lengths = view.context_lengths.tolist(), view.lengths.tolist()
     packs: list[list[int]] = []
-    for group in groups(view):
+    for group in group_by_context(view):
         size = limit
         for row in group:
             cost = lengths[row] - first[row]
@@ -61,13 +61,13 @@ def pack(view: View, limit: int = 4096) -> Packed:
     return _fill(view, packs, width)
 
 
-def _fill(view: View, packs: list[list[int]], width: int) -> Packed:
+def _fill(view: View, packs: list[list[int]], width: int) -> PackedRows:
     device = view.tokens.device
     tokens = torch.zeros(len(packs), width, dtype=torch.long, device=device)
     positions = torch.zeros_like(tokens)
     segment = torch.full_like(tokens, -1)
     source = torch.zeros(view.tokens.shape + (2,), dtype=torch.long, device=device)
-    first, lengths = view.first.tolist(), view.lengths.tolist()
+    first, lengths = view.context_lengths.tolist(), view.lengths.tolist()
     for place, rows in enumerate(packs):
         end = first[rows[0]]
         tokens[place, :end] = view.tokens[rows[0], :end]
@@ -84,4 +84,4 @@ def _fill(view: View, packs: list[list[int]], width: int) -> Packed:
             if size:
                 source[row, start, 1] = start - 1
             end += size
-    return Packed(tokens, positions, segment, source[view.target])
+    return PackedRows(tokens, positions, segment, source[view.target])

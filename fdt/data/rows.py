@@ -31,19 +31,19 @@ class Row:
     """Where each of its turns begins and ends among the ids."""
 
     @classmethod
-    def of(cls, context: Sequence[int], target: Sequence[int], step: int = 0) -> Row:
+    def from_context(cls, context: Sequence[int], target: Sequence[int], step: int = 0) -> Row:
         """A context, and one turn that answers it."""
         row = cls()
-        row.read(context)
-        row.say(target, [True] * len(target), [math.nan] * len(target), step)
+        row.append_context(context)
+        row.append_turn(target, [True] * len(target), [math.nan] * len(target), step)
         return row
 
-    def read(self, ids: Sequence[int]) -> None:
+    def append_context(self, ids: Sequence[int]) -> None:
         """Appends ids that the policy reads."""
         self.ids.extend(ids)
         self.target.extend([False] * len(ids))
 
-    def say(self, ids: Sequence[int], chosen: Sequence[bool], log_probs: Sequence[float], step: int) -> None:
+    def append_turn(self, ids: Sequence[int], chosen: Sequence[bool], log_probs: Sequence[float], step: int) -> None:
         """Appends a turn of the policy; ids that it did not choose are no targets."""
         self.spans[step] = (len(self.ids), len(self.ids) + len(ids))
         self.ids.extend(ids)
@@ -51,7 +51,7 @@ class Row:
         self.steps.extend([step] * sum(chosen))
         self.log_probs.extend(compress(log_probs, chosen))
 
-    def before(self, step: int) -> list[int]:
+    def get_prefix_ids(self, step: int) -> list[int]:
         """What was read and written before a turn."""
         return self.ids[: self.spans[step][0]]
 
@@ -61,7 +61,7 @@ TAGS = "tags"
 
 
 @dataclass(frozen=True)
-class Line:
+class TrainingRow:
     """One row before it becomes tensors."""
 
     episode: Episode
@@ -79,26 +79,26 @@ class Line:
     marked: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
     """Further marks of its target tokens; the same names in every line."""
 
-    def worth(self, step: int) -> float:
+    def get_advantage(self, step: int) -> float:
         """Advantage of a turn."""
         return self.advantages[step] if step < len(self.advantages) else 0.0
 
 
-def batch_of(lines: Sequence[Line], pad: int) -> Batch:
+def build_batch(lines: Sequence[TrainingRow], pad: int) -> Batch:
     """The batch of these rows, in order."""
     taught = [(place, number) for place, line in enumerate(lines) for number in range(len(line.hints))]
     teacher = [lines[place].hints[number] for place, number in taught]
     return Batch(
-        student=View.marked([(line.row.ids, line.row.target) for line in lines], pad),
-        rollouts=_rollouts(lines),
-        teacher=View.marked([(row.ids, row.target) for row in teacher], pad) if teacher else None,
+        student=View.from_masks([(line.row.ids, line.row.target) for line in lines], pad),
+        rollouts=_build_rollouts(lines),
+        teacher=View.from_masks([(row.ids, row.target) for row in teacher], pad) if teacher else None,
         taught_rows=torch.tensor([place for place, _ in taught]) if taught else None,
         hint_number=torch.tensor([number for _, number in taught]) if taught else None,
         episodes=tuple(line.episode for line in lines),
     )
 
 
-def _rollouts(lines: Sequence[Line]) -> Rollouts:
+def _build_rollouts(lines: Sequence[TrainingRow]) -> Rollouts:
     counts = torch.tensor([len(line.row.steps) for line in lines])
     row = torch.arange(len(lines)).repeat_interleave(counts)
     turns = [(place, turn) for place, line in enumerate(lines) for turn in sorted(set(line.row.steps))]
@@ -115,39 +115,39 @@ def _rollouts(lines: Sequence[Line]) -> Rollouts:
         for name in lines[0].marked
     }
     return Rollouts(
-        advantages=torch.tensor([lines[place].worth(step) for place, step in each], dtype=torch.float32),
+        advantages=torch.tensor([lines[place].get_advantage(step) for place, step in each], dtype=torch.float32),
         step=torch.tensor([number[place, step] for place, step in each], dtype=torch.long),
         episode=row,
         task=torch.tensor([line.task for line in lines]),
         marks={name: torch.tensor(values)[row] for name, values in flags.items()} | further,
-        engine=_engine(lines),
+        engine=_stack_engine_log_probs(lines),
         scores={"score": torch.tensor([line.episode.score for line in lines])},
-        step_scores=_step_scores(lines, turns),
-        tags=_tags(lines, turns),
+        step_scores=_stack_turn_scores(lines, turns),
+        tags=_stack_tags(lines, turns),
         lengths=counts,
     )
 
 
-def _engine(lines: Sequence[Line]) -> Tensor | None:
+def _stack_engine_log_probs(lines: Sequence[TrainingRow]) -> Tensor | None:
     """Log-probs ``[N]`` that the engine gave what it drew, NaN for the rest; None where it drew nothing."""
     drawn = [line.row.log_probs if line.acted else [math.nan] * len(line.row.steps) for line in lines]
     found = torch.tensor([value for row in drawn for value in row], dtype=torch.float32)
     return None if found.isnan().all() else found
 
 
-def _step_scores(lines: Sequence[Line], turns: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
-    found = [{} if line.shown else step_scores(line.episode) for line in lines]
+def _stack_turn_scores(lines: Sequence[TrainingRow], turns: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+    found = [{} if line.shown else collect_turn_scores(line.episode) for line in lines]
     names = sorted({name for scores in found for name in scores})
     return {name: torch.tensor([found[p].get(name, {}).get(t, math.nan) for p, t in turns]) for name in names}
 
 
-def _tags(lines: Sequence[Line], turns: Sequence[tuple[int, int]]) -> Tensor | None:
+def _stack_tags(lines: Sequence[TrainingRow], turns: Sequence[tuple[int, int]]) -> Tensor | None:
     if not any(TAGS in line.episode.meta for line in lines):
         return None
-    return torch.tensor([tag(lines[place].episode, turn) for place, turn in turns])
+    return torch.tensor([get_turn_tag(lines[place].episode, turn) for place, turn in turns])
 
 
-def step_scores(episode: Episode) -> dict[str, dict[int, float]]:
+def collect_turn_scores(episode: Episode) -> dict[str, dict[int, float]]:
     """For each name, the score of each turn that has one: the mean where it has several."""
     given: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for item in episode.feedback:
@@ -156,7 +156,7 @@ def step_scores(episode: Episode) -> dict[str, dict[int, float]]:
     return {name: {step: sum(v) / len(v) for step, v in steps.items()} for name, steps in given.items()}
 
 
-def tag(episode: Episode, turn: int) -> int:
+def get_turn_tag(episode: Episode, turn: int) -> int:
     """Kind of a turn; 0 where nobody said."""
     tags = episode.meta.get(TAGS, ())
     return int(tags[turn]) if turn < len(tags) else 0

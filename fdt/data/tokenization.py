@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from feedback.sanitize import BREAK, each_text, encodable
+from feedback.sanitize import BREAK, map_strings, replace_surrogates
 from feedback.types import Message
 
 # What a chat template may write around a turn: <tag>, [TAG], "### Title:", "USER:". Read in the template's source.
@@ -19,30 +19,30 @@ MARK = re.compile(
 )
 
 
-def longest_first(strings: Iterable[str]) -> tuple[str, ...]:
+def sort_by_length(strings: Iterable[str]) -> tuple[str, ...]:
     """Longest first, equal lengths by name: a set's own order changes with every process."""
     return tuple(sorted(strings, key=lambda s: (-len(s), s)))
 
 
 @lru_cache(maxsize=8)
-def control_strings(tokenizer: Any) -> tuple[str, ...]:
+def find_control_strings(tokenizer: Any) -> tuple[str, ...]:
     """Strings that the tokenizer turns into one added token (``<|im_end|>``, ``<think>`` …), longest first."""
-    return longest_first(s for s in tokenizer.get_added_vocab() if s.strip())
+    return sort_by_length(s for s in tokenizer.get_added_vocab() if s.strip())
 
 
 @lru_cache(maxsize=8)
-def role_marks(tokenizer: Any) -> tuple[str, ...]:
+def find_role_marks(tokenizer: Any) -> tuple[str, ...]:
     """Marks of turns that the chat template writes as plain text (``[/INST]`` of Llama 2 …), longest first.
 
     No token id gives them away, so their occurrences in the rendered prompt are counted instead.
     """
     template = tokenizer.chat_template
     source = "\n".join(template.values()) if isinstance(template, dict) else template or ""
-    return longest_first(set(MARK.findall(source)) - set(control_strings(tokenizer)))
+    return sort_by_length(set(MARK.findall(source)) - set(find_control_strings(tokenizer)))
 
 
 @lru_cache(maxsize=8)
-def control_ids(tokenizer: Any) -> frozenset[int]:
+def get_control_ids(tokenizer: Any) -> frozenset[int]:
     """Ids of all added tokens."""
     return frozenset(tokenizer.get_added_vocab().values())
 
@@ -50,8 +50,8 @@ def control_ids(tokenizer: Any) -> frozenset[int]:
 def neutralise(text: str, tokenizer: Any) -> str:
     """Breaks every control string and role mark in ``text`` with a zero-width space; other text stays as it is, but for
     halves of surrogate pairs, which no tokenizer takes."""
-    text = encodable(text)
-    for control in (*control_strings(tokenizer), *role_marks(tokenizer)):
+    text = replace_surrogates(text)
+    for control in (*find_control_strings(tokenizer), *find_role_marks(tokenizer)):
         # A control string of one letter cannot be broken; the space takes its place.
         broken = control[0] + BREAK + control[1:] if len(control) > 1 else BREAK
         while control in text:
@@ -59,7 +59,7 @@ def neutralise(text: str, tokenizer: Any) -> str:
     return text
 
 
-def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
+def tokenize_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     """Ids of a prompt, up to and including the header of the assistant's turn.
 
     Counts rather than trusting the neutralising: a prompt holds exactly the control ids, in their order, and the role
@@ -71,10 +71,14 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     for message in messages:
         if neutralise(message["role"], tokenizer) != message["role"]:
             raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
-    expected = skeleton(*_both([each_text(m, plain) for m in messages], tokenizer), tokenizer)
-    for clean in (neutralise, scrubbed):
-        text, ids = _both([each_text(m, lambda _, value: clean(value, tokenizer)) for m in messages], tokenizer)
-        if skeleton(text, ids, tokenizer) == expected:
+    expected = extract_control_tokens(
+        *_render_and_encode([map_strings(m, make_placeholder) for m in messages], tokenizer), tokenizer
+    )
+    for clean in (neutralise, remove_control_tokens):
+        text, ids = _render_and_encode(
+            [map_strings(m, lambda _, value: clean(value, tokenizer)) for m in messages], tokenizer
+        )
+        if extract_control_tokens(text, ids, tokenizer) == expected:
             return ids
     raise ValueError(
         f"prompt: got a control token or role mark that text forged, expected {len(expected[0])} control "
@@ -82,65 +86,67 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     )
 
 
-def answer_ids(text: str, tokenizer: Any, closed: bool = True) -> list[int]:
+def tokenize_answer(text: str, tokenizer: Any, closed: bool = True) -> list[int]:
     """Ids of a recorded answer, ``closed`` by the end-of-sequence token unless it was cut off.
 
     Raises:
         ValueError: where the answer wrote a control token all the same.
     """
-    control = control_ids(tokenizer)
-    for clean in (neutralise, scrubbed):
+    control = get_control_ids(tokenizer)
+    for clean in (neutralise, remove_control_tokens):
         ids = tokenizer(clean(text, tokenizer), add_special_tokens=False)["input_ids"]
         if control.isdisjoint(ids):
             return [*ids, tokenizer.eos_token_id] if closed else ids
     raise ValueError(f"an answer writes control tokens: {text[:60]!r}")
 
 
-def shortened(text: str, tokenizer: Any, limit: int) -> str:
+def truncate_to_tokens(text: str, tokenizer: Any, limit: int) -> str:
     """A beginning of ``text`` that is at most ``limit`` tokens long; the text itself where it is no longer."""
 
-    def size(end: int) -> int:
+    def count_tokens(end: int) -> int:
         return len(tokenizer(neutralise(text[:end], tokenizer), add_special_tokens=False)["input_ids"])
 
-    return text if size(len(text)) <= limit else text[: bisect_right(range(1, len(text)), limit, key=size)]
+    return (
+        text if count_tokens(len(text)) <= limit else text[: bisect_right(range(1, len(text)), limit, key=count_tokens)]
+    )
 
 
-def skeleton(text: str, ids: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
+def extract_control_tokens(text: str, ids: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
     """Control ids in order, and how often the text holds each role mark: what words must not change."""
-    control = control_ids(tokenizer)
-    return [i for i in ids if i in control], [text.count(mark) for mark in role_marks(tokenizer)]
+    control = get_control_ids(tokenizer)
+    return [i for i in ids if i in control], [text.count(mark) for mark in find_role_marks(tokenizer)]
 
 
-def plain(name: str, value: str) -> str:
+def make_placeholder(name: str, value: str) -> str:
     """A word without meaning in a text's place; templates may leave out what is empty, and parse a call's arguments."""
     return ("{}" if name == "arguments" else "x") if value.strip() else value
 
 
-def rendered(messages: Sequence[Message], tokenizer: Any) -> str:
+def render_messages(messages: Sequence[Message], tokenizer: Any) -> str:
     """The chat template's text for these messages, up to the header of the assistant's turn."""
-    return _filled(json.dumps(list(messages)), json.dumps(tokenizer.chat_template), tokenizer)
+    return _apply_template(json.dumps(list(messages)), json.dumps(tokenizer.chat_template), tokenizer)
 
 
-def _both(messages: Sequence[Message], tokenizer: Any) -> tuple[str, list[int]]:
-    text = rendered(messages, tokenizer)
-    return text, list(_encoded(text, tokenizer))
+def _render_and_encode(messages: Sequence[Message], tokenizer: Any) -> tuple[str, list[int]]:
+    text = render_messages(messages, tokenizer)
+    return text, list(_encode(text, tokenizer))
 
 
 # A group shares its prompt, and harmless words stand for any: most calls repeat an earlier one, and filling a template
 # costs more than a small model's forward.
 @lru_cache(maxsize=1024)
-def _filled(messages: str, template: str, tokenizer: Any) -> str:
+def _apply_template(messages: str, template: str, tokenizer: Any) -> str:
     return tokenizer.apply_chat_template(json.loads(messages), add_generation_prompt=True, tokenize=False)
 
 
 @lru_cache(maxsize=1024)
-def _encoded(text: str, tokenizer: Any) -> tuple[int, ...]:
+def _encode(text: str, tokenizer: Any) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def scrubbed(text: str, tokenizer: Any) -> str:
+def remove_control_tokens(text: str, tokenizer: Any) -> str:
     """The neutralised text without what became a control id even so: some tokenizers normalise letters first."""
-    text, control = neutralise(text, tokenizer), control_ids(tokenizer)
+    text, control = neutralise(text, tokenizer), get_control_ids(tokenizer)
     bad = [(0, 0)] if tokenizer.is_fast else []
     while bad:
         for start, end in reversed(bad):

@@ -11,7 +11,7 @@ CALL = re.compile(r"```tool\s*\n(.*?)```|<tool_call>(.*?)</tool_call>", re.DOTAL
 """A fenced block, or the mark that some models learnt."""
 
 
-def written(calls: Sequence[dict[str, Any]]) -> str:
+def format_calls(calls: Sequence[dict[str, Any]]) -> str:
     """OpenAI-shaped calls as a policy writes them."""
     lines = [f'{{"name": {json.dumps(call["name"])}, "arguments": {call["arguments"]}}}' for call in calls]
     return "\n".join(f"```tool\n{line}\n```" for line in lines)

@@ -39,13 +39,13 @@ class Engine(ABC):
     """Generates answers."""
 
     @property
-    def bends(self) -> str | None:
+    def off_policy_reason(self) -> str | None:
         """What makes this engine sample from another distribution than the policy's own; None where nothing does."""
         return None
 
     @property
     @abstractmethod
-    def longest(self) -> int:
+    def max_answer_tokens(self) -> int:
         """Most tokens of one answer where no ``Limit`` says otherwise."""
 
     @abstractmethod

@@ -16,7 +16,7 @@ from typing import Any
 import openai
 
 from fdt.errors import UserError
-from feedback.gateway.gateway import blocking
+from feedback.gateway.gateway import run_blocking
 from feedback.gateway.wire import TEMPORARY, http, open_client
 
 PREFIX = "token_id:"
@@ -31,16 +31,16 @@ OWN = {
 """The policy's own distribution, spelt out: what a request leaves open a server fills from the model's own settings."""
 
 
-class Away(Exception):
+class ServerUnavailable(Exception):
     """No answer now, perhaps later: nothing listens, the connection broke, the server is out of order."""
 
 
-class Forgotten(Away):
+class ModelNotFound(ServerUnavailable):
     """The server does not know the model that it was asked for: it may have been started anew."""
 
 
 @dataclass(frozen=True)
-class Ask:
+class CompletionRequest:
     """One prompt."""
 
     prompt: Sequence[int]
@@ -54,7 +54,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Completion:
     """What the server wrote."""
 
     ids: tuple[int, ...]
@@ -67,7 +67,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Completions:
+class CompletionsClient:
     """One model of one server."""
 
     url: str
@@ -83,32 +83,32 @@ class Completions:
     listed: int = 1
     """Most likely tokens to be listed beside the one drawn, which nobody reads: servers other than vLLM need 1."""
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def complete(self, asks: Sequence[CompletionRequest]) -> list[Completion]:
         """An answer for each.
 
         Raises:
             Away: where any of them failed for a reason that may pass.
             UserError: where the server refuses a request, or gives no token ids or log-probs.
         """
-        return blocking(self._all(asks))
+        return run_blocking(self._complete_all(asks))
 
-    async def _all(self, asks: Sequence[Ask]) -> list[Answer]:
+    async def _complete_all(self, asks: Sequence[CompletionRequest]) -> list[Completion]:
         client, turn = open_client(self.url, self.key, self.deadline), asyncio.Semaphore(self.concurrency)
 
-        async def one(ask: Ask) -> Answer:
+        async def complete_one(ask: CompletionRequest) -> Completion:
             async with turn:
-                return read(await call(client, "/completions", self.body(ask)))
+                return parse_reply(await call(client, "/completions", self.build_body(ask)))
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(ask)) for ask in asks]
+                tasks = [group.create_task(complete_one(ask)) for ask in asks]
         except ExceptionGroup as group:
             raise group.exceptions[0] from None  # the first one cancelled the others
         finally:
             await client.close()
         return [task.result() for task in tasks]
 
-    def body(self, ask: Ask) -> dict[str, Any]:
+    def build_body(self, ask: CompletionRequest) -> dict[str, Any]:
         """The request."""
         drawn = {"temperature": 0.0} if ask.seed is None else {"temperature": 1.0, "seed": ask.seed}
         return {
@@ -128,21 +128,21 @@ class Completions:
         }
 
 
-def manage(url: str, key: str | None, deadline: float, path: str, body: Mapping[str, Any] | None = None) -> Any:
+def call_endpoint(url: str, key: str | None, deadline: float, path: str, body: Mapping[str, Any] | None = None) -> Any:
     """What one call beside the completions returns: POST where there is a body, else GET.
 
     Raises:
         Away, UserError: as `Completions.ask`.
     """
 
-    async def once() -> Any:
+    async def call_once() -> Any:
         client = open_client(url, key, deadline)
         try:
             return await call(client, path, body)
         finally:
             await client.close()
 
-    return blocking(once())
+    return run_blocking(call_once())
 
 
 async def call(client: openai.AsyncOpenAI, path: str, body: Mapping[str, Any] | None) -> Any:
@@ -153,29 +153,29 @@ async def call(client: openai.AsyncOpenAI, path: str, body: Mapping[str, Any] | 
         else:
             response = await client.post(path, cast_to=http.Response, body=dict(body))
     except openai.APIStatusError as error:
-        raise _status(error, path, client) from None
+        raise _convert_status_error(error, path, client) from None
     except (openai.OpenAIError, http.HTTPError) as error:
         cause = error.__cause__ or error
-        raise Away(f"no connection ({type(cause).__name__})") from None
+        raise ServerUnavailable(f"no connection ({type(cause).__name__})") from None
     try:
         return json.loads(response.content)
     except ValueError:
         return response.text
 
 
-def _status(error: openai.APIStatusError, path: str, client: openai.AsyncOpenAI) -> Exception:
+def _convert_status_error(error: openai.APIStatusError, path: str, client: openai.AsyncOpenAI) -> Exception:
     said = error.response.text[:600].replace(client.api_key, "[key]")
     status = error.status_code
     if status == 404 and path == "/completions" and '"detail"' not in said[:12]:
-        return Forgotten(f"status 404: {said}")
+        return ModelNotFound(f"status 404: {said}")
     if status == 429 or (status in TEMPORARY and (path == "/completions" or status != 500)):
-        return Away(f"status {status}: {said}")
+        return ServerUnavailable(f"status {status}: {said}")
     return UserError(
         f"the server refuses {path}", path=str(client.base_url), got=f"status {status}: {said}", key="data.engine"
     )
 
 
-def read(reply: Any) -> Answer:
+def parse_reply(reply: Any) -> Completion:
     """A reply of the completions endpoint.
 
     Raises:
@@ -190,17 +190,19 @@ def read(reply: Any) -> Answer:
             ids = [int(token.removeprefix(PREFIX)) for token in tokens]
         text, reason = choice.get("text") or "", choice.get("stop_reason")
     except (TypeError, KeyError, IndexError, AttributeError, ValueError):
-        raise _poor("a reply of another layout: " + str(reply)[:200]) from None
+        raise _build_reply_error("a reply of another layout: " + str(reply)[:200]) from None
     if not ids and text:
-        raise _poor("text without token ids")
+        raise _build_reply_error("text without token ids")
     if values is None or len(values) != len(ids or ()):
-        raise _poor("no log-probs" if values is None else f"{len(values)} log-probs for {len(ids or ())} tokens")
+        raise _build_reply_error(
+            "no log-probs" if values is None else f"{len(values)} log-probs for {len(ids or ())} tokens"
+        )
     if any(not isinstance(value, int | float) or math.isnan(value) for value in values):
-        raise _poor("a log-prob that is no number")
-    return Answer(tuple(ids or ()), tuple(map(float, values)), text, isinstance(reason, str))
+        raise _build_reply_error("a log-prob that is no number")
+    return Completion(tuple(ids or ()), tuple(map(float, values)), text, isinstance(reason, str))
 
 
-def _poor(got: str) -> UserError:
+def _build_reply_error(got: str) -> UserError:
     return UserError(
         "the server's replies cannot be trained on or measured",
         got=got,

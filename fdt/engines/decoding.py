@@ -30,7 +30,7 @@ class SwitchPenalty:
     words: tuple[str, ...] = ("alternatively", "another approach", "wait", "however")
     """What begins another thought; the first token of each counts, in any case, with and without a space before."""
 
-    def tokens(self, tokenizer: Any) -> frozenset[int]:
+    def find_switch_tokens(self, tokenizer: Any) -> frozenset[int]:
         """First token of every spelling of the words."""
         spelt = [form for word in self.words for form in (word, word.capitalize(), word.upper())]
         found = [tokenizer(lead + form, add_special_tokens=False)["input_ids"] for form in spelt for lead in ("", " ")]
@@ -39,14 +39,14 @@ class SwitchPenalty:
         return frozenset(ids[len(bare) if ids[: len(bare)] == bare and len(ids) > len(bare) else 0] for ids in found)
 
 
-def penalised(logits: Tensor, switches: Tensor, young: Tensor, alpha: float) -> Tensor:
+def penalise_switches(logits: Tensor, switches: Tensor, young: Tensor, alpha: float) -> Tensor:
     """Logits ``[B, V]`` less alpha at the tokens ``switches`` ``[k]`` in the rows ``young`` ``[B]`` bool."""
     out = logits.clone()
     out[:, switches] -= alpha * young[:, None].to(logits.dtype)
     return out
 
 
-class Tempered:
+class TemperatureProcessor:
     """Divides logits by a temperature."""
 
     def __init__(self, temperature: float) -> None:
@@ -56,12 +56,12 @@ class Tempered:
         return scores / self.temperature
 
 
-class Switching:
+class SwitchPenaltyProcessor:
     """Applies a ``SwitchPenalty`` in the course of one generation; a drawn switch token begins a new thought."""
 
     def __init__(self, penalty: SwitchPenalty, tokenizer: Any, width: int) -> None:
         self.penalty, self.width = penalty, width
-        self.switches = torch.tensor(sorted(penalty.tokens(tokenizer)))
+        self.switches = torch.tensor(sorted(penalty.find_switch_tokens(tokenizer)))
         self.start: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -72,16 +72,16 @@ class Switching:
         elif done:
             # The thought starts where its switch token stands.
             self.start[torch.isin(input_ids[:, -1], self.switches)] = done - 1
-        return penalised(scores, self.switches, done < self.start + self.penalty.beta, self.penalty.alpha)
+        return penalise_switches(scores, self.switches, done < self.start + self.penalty.beta, self.penalty.alpha)
 
 
-def opened(text: str, marks: tuple[str, str]) -> bool | None:
+def is_block_open(text: str, marks: tuple[str, str]) -> bool | None:
     """Whether a text ends inside a reasoning block; None where it has neither mark."""
     begun, ended = (text.rfind(mark) for mark in marks)
     return None if begun < 0 and ended < 0 else begun > ended
 
 
-class Closing:
+class ReasoningBudgetProcessor:
     """Closes each row's reasoning block when its budget is spent, one forced token at a time."""
 
     def __init__(self, limits: Sequence[Limit], tokenizer: Any, width: int) -> None:
@@ -93,7 +93,7 @@ class Closing:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         done = input_ids.shape[1] - self.width
-        self.forced.append([self._due(row, input_ids[row], done) for row in range(len(self.limits))])
+        self.forced.append([self._is_due(row, input_ids[row], done) for row in range(len(self.limits))])
         for row, due in enumerate(self.forced[-1]):
             if due:
                 scores = scores.clone()
@@ -101,7 +101,7 @@ class Closing:
                 scores[row, self.pending[row].pop(0)] = 0.0
         return scores
 
-    def _due(self, row: int, ids: Tensor, done: int) -> bool:
+    def _is_due(self, row: int, ids: Tensor, done: int) -> bool:
         limit = self.limits[row]
         if limit.reasoning is None:
             return False
@@ -109,7 +109,7 @@ class Closing:
             return True
         # The prompt's end may open the block; what was said before the last header does not matter.
         text = self.tokenizer.decode(ids[-TAIL:] if done else ids[max(0, self.width - TAIL) :])
-        found = opened(text, limit.marks)
+        found = is_block_open(text, limit.marks)
         self.open[row] = self.open[row] if found is None else found
         if self.open[row] and done >= limit.reasoning:
             self.pending[row] = list(self.ends[row])
@@ -118,7 +118,7 @@ class Closing:
         return False
 
 
-class Recorder:
+class LogProbRecorder:
     """Last in line: keeps the log-prob of each token that is drawn, holding one step's logits at a time."""
 
     def __init__(self) -> None:
@@ -126,25 +126,25 @@ class Recorder:
         self.found: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self._keep(input_ids[:, -1])
+        self._record_log_probs(input_ids[:, -1])
         self.scores = scores
         return scores
 
-    def _keep(self, drawn: Tensor) -> None:
+    def _record_log_probs(self, drawn: Tensor) -> None:
         if self.scores is not None:
             chosen = self.scores.gather(1, drawn[:, None])[:, 0]
             self.found.append(chosen - self.scores.logsumexp(-1))
 
-    def finish(self, drawn: Tensor, closing: Closing | None) -> Tensor:
+    def finish(self, drawn: Tensor, closing: ReasoningBudgetProcessor | None) -> Tensor:
         """Log-probs ``[B, steps]``; ``drawn`` ``[B]`` are the ids of the last step."""
-        self._keep(drawn)
+        self._record_log_probs(drawn)
         values = torch.stack(self.found, 1)
         if closing is not None:
             values[torch.tensor(closing.forced, device=values.device).T] = FORCED
         return values
 
 
-class Full:
+class RowLengthCriteria:
     """Stops each row at its own limit."""
 
     def __init__(self, limits: Sequence[int], width: int) -> None:

@@ -10,10 +10,17 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from fdt.distributed import most
+from fdt.distributed import reduce_max_count
 from fdt.engines.base import Engine, Limit, Sample
-from fdt.engines.decoding import Closing, Full, Recorder, Switching, SwitchPenalty, Tempered
-from fdt.policy.fsdp import gathered, is_sharded
+from fdt.engines.decoding import (
+    LogProbRecorder,
+    ReasoningBudgetProcessor,
+    RowLengthCriteria,
+    SwitchPenalty,
+    SwitchPenaltyProcessor,
+    TemperatureProcessor,
+)
+from fdt.policy.fsdp import is_sharded, unshard_all
 from fdt.policy.policy import Policy
 
 
@@ -40,14 +47,14 @@ class HuggingFace(Engine):
             raise ValueError(f"temperature must be above 0, got {self.temperature}; greedy decoding is seed=None")
 
     @property
-    def bends(self) -> str | None:
+    def off_policy_reason(self) -> str | None:
         reasons = [f"temperature {self.temperature}"] if self.temperature != 1 else []
         if self.switching is not None and self.switching.alpha and self.switching.beta:
             reasons.append(f"a switch penalty of {self.switching.alpha} over {self.switching.beta} tokens")
         return " and ".join(reasons) or None
 
     @property
-    def longest(self) -> int:
+    def max_answer_tokens(self) -> int:
         return self.max_new_tokens
 
     def generate(
@@ -62,10 +69,10 @@ class HuggingFace(Engine):
         chunks = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         answers: dict[int, Sample] = {}
         sharded = is_sharded(policy)
-        rounds = most(len(chunks), policy.device) if sharded else len(chunks)
+        rounds = reduce_max_count(len(chunks), policy.device) if sharded else len(chunks)
         training = policy.training
         policy.eval()
-        with torch.no_grad(), seeded(seed), gathered(policy), unbent(policy.causal):
+        with torch.no_grad(), seed_rng(seed), unshard_all(policy), reset_generation_config(policy.causal):
             for turn in range(rounds):
                 chunk = chunks[turn] if turn < len(chunks) else []
                 batch = [list(prompts[i]) for i in chunk] or [[policy.tokenizer.eos_token_id]]
@@ -82,7 +89,7 @@ class HuggingFace(Engine):
         ids = torch.tensor([[eos] * (width - len(row)) + row for row in batch], device=policy.device)
         alive = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=policy.device)
         caps = [self.max_new_tokens if limit.tokens is None else limit.tokens for limit in limits]
-        chain, closing, recorder = self._chain(policy.tokenizer, limits, width, sample)
+        chain, closing, recorder = self._build_processors(policy.tokenizer, limits, width, sample)
         out = policy.causal.generate(
             input_ids=ids,
             attention_mask=alive,
@@ -92,27 +99,27 @@ class HuggingFace(Engine):
             pad_token_id=eos,
             synced_gpus=synced,
             logits_processor=chain,
-            stopping_criteria=[Full(caps, width)] if min(caps) < max(caps) else [],
+            stopping_criteria=[RowLengthCriteria(caps, width)] if min(caps) < max(caps) else [],
             **({"top_k": 0, "top_p": 1.0} if sample else {}),  # top_k has a default of 50
         )
         written = out[:, width:]
         log_probs = recorder.finish(written[:, -1], closing).tolist()
-        return [_sample(*row, eos) for row in zip(written.tolist(), log_probs, caps, strict=True)]
+        return [_build_sample(*row, eos) for row in zip(written.tolist(), log_probs, caps, strict=True)]
 
-    def _chain(
+    def _build_processors(
         self, tokenizer: Any, limits: list[Limit], width: int, sample: bool
-    ) -> tuple[list[Any], Closing | None, Recorder]:
+    ) -> tuple[list[Any], ReasoningBudgetProcessor | None, LogProbRecorder]:
         """What changes the logits, in order: our own chain only, so that the recorder comes last."""
-        chain: list[Any] = [Tempered(self.temperature)] if sample and self.temperature != 1 else []
+        chain: list[Any] = [TemperatureProcessor(self.temperature)] if sample and self.temperature != 1 else []
         if self.switching is not None:
-            chain.append(Switching(self.switching, tokenizer, width))
+            chain.append(SwitchPenaltyProcessor(self.switching, tokenizer, width))
         needed = any(limit.reasoning is not None for limit in limits)
-        closing = Closing(limits, tokenizer, width) if needed else None
-        recorder = Recorder()
+        closing = ReasoningBudgetProcessor(limits, tokenizer, width) if needed else None
+        recorder = LogProbRecorder()
         return [*chain, *([closing] if closing else []), recorder], closing, recorder
 
 
-def _sample(ids: list[int], log_probs: list[float], cap: int, eos: int) -> Sample:
+def _build_sample(ids: list[int], log_probs: list[float], cap: int, eos: int) -> Sample:
     # What follows a row's cap is padding, which looks like the end token.
     ids = ids[:cap]
     size = ids.index(eos) + 1 if eos in ids else len(ids)
@@ -120,7 +127,7 @@ def _sample(ids: list[int], log_probs: list[float], cap: int, eos: int) -> Sampl
 
 
 @contextmanager
-def unbent(causal: Any) -> Iterator[None]:
+def reset_generation_config(causal: Any) -> Iterator[None]:
     """Lays the model's own generation config aside: its top-p or repetition penalty would act unasked."""
     own = causal.generation_config
     causal.generation_config = GenerationConfig()
@@ -131,7 +138,7 @@ def unbent(causal: Any) -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
+def seed_rng(seed: int | None) -> Iterator[None]:
     """Runs with its own random state and puts the old one back: a resumed run then draws the same samples."""
     if seed is None:
         yield

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from fdt.engines.served import Served, read_key
+from fdt.engines.served import ServerEngine, read_key
 from fdt.errors import UserError
 from fdt.policy.policy import Policy
 
 if TYPE_CHECKING:
-    from fdt.engines.completions import Away, Completions
+    from fdt.engines.completions import CompletionsClient, ServerUnavailable
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenAITokens(Served):
+class OpenAITokens(ServerEngine):
     """Any server with an OpenAI-compatible completions endpoint that returns token ids and log-probs.
 
     Its weights stay as they are: for `fdt predict` and `validate`. Training on its answers needs a mismatch gate, since
@@ -30,13 +30,13 @@ class OpenAITokens(Served):
     """Name of the environment variable that holds the key; null sends none."""
 
     @property
-    def bends(self) -> str | None:
+    def off_policy_reason(self) -> str | None:
         return f"a server ({self.url}) whose weights do not follow the policy's"
 
-    def reach(self, policy: Policy) -> Completions:
-        from fdt.engines.completions import Completions
+    def connect(self, policy: Policy) -> CompletionsClient:
+        from fdt.engines.completions import CompletionsClient
 
-        made = Completions(
+        made = CompletionsClient(
             self.url.rstrip("/"),
             read_key(self.key_variable),
             self.model,
@@ -47,13 +47,13 @@ class OpenAITokens(Served):
         self._compare(made, policy)
         return made
 
-    def _compare(self, made: Completions, policy: Policy) -> None:
+    def _compare(self, made: CompletionsClient, policy: Policy) -> None:
         """One word, decoded by both sides, before anything else is asked: once for each process."""
-        if self._seen:
+        if self._check_flags:
             return
-        from fdt.engines.completions import Ask
+        from fdt.engines.completions import CompletionRequest
 
-        (answer,) = made.ask([Ask(policy.tokenizer("Once upon a time")["input_ids"], 8, None)])
+        (answer,) = made.complete([CompletionRequest(policy.tokenizer("Once upon a time")["input_ids"], 8, None)])
         own = policy.tokenizer.decode(answer.ids, skip_special_tokens=False)
         if "".join(own.split()) != "".join(answer.text.split()):
             raise UserError(
@@ -64,16 +64,16 @@ class OpenAITokens(Served):
                 key="data.engine.init_args.model",
                 remedy="serve a model with the tokenizer of model.base",
             )
-        self._seen.append(True)
+        self._check_flags.append(True)
 
     @cached_property
-    def _seen(self) -> list[bool]:
+    def _check_flags(self) -> list[bool]:
         return []
 
-    def lost(self, away: Away) -> None:
-        from fdt.engines.completions import Forgotten
+    def handle_outage(self, away: ServerUnavailable) -> None:
+        from fdt.engines.completions import ModelNotFound
 
-        if isinstance(away, Forgotten):
+        if isinstance(away, ModelNotFound):
             raise UserError(
                 "the server has no such model",
                 path=self.url,

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fdt.engines.base import FORCED, Limit, Sample
-from fdt.engines.completions import Answer, Ask
-from fdt.engines.decoding import TAIL, opened
+from fdt.engines.completions import Completion, CompletionRequest
+from fdt.engines.decoding import TAIL, is_block_open
 from fdt.errors import UserError
 
 
 @dataclass
-class Draft:
+class PartialCompletion:
     """One answer being written."""
 
     prompt: list[int]
@@ -25,19 +25,19 @@ class Draft:
     done: bool = False
 
     @property
-    def spent(self) -> bool:
+    def over_budget(self) -> bool:
         """Whether reasoning may not go on."""
         return self.limit.reasoning is not None and len(self.ids) >= self.limit.reasoning
 
-    def next(self, seed: int | None) -> Ask:
+    def build_request(self, seed: int | None) -> CompletionRequest:
         """The request for what may be written freely: up to the budget, then until a block opens again."""
         left = self.cap - len(self.ids)
-        if self.limit.reasoning is not None and not self.spent:
+        if self.limit.reasoning is not None and not self.over_budget:
             left = min(left, self.limit.reasoning - len(self.ids))
-        stop = self.limit.marks[0] if self.spent else None
-        return Ask([*self.prompt, *self.ids], left, seed, stop)
+        stop = self.limit.marks[0] if self.over_budget else None
+        return CompletionRequest([*self.prompt, *self.ids], left, seed, stop)
 
-    def hear(self, answer: Answer, asked: int, eos: int) -> None:
+    def append_completion(self, answer: Completion, asked: int, eos: int) -> None:
         """Adds what was written.
 
         Args:
@@ -53,28 +53,28 @@ class Draft:
                 remedy="start vLLM with --generation-config vllm",
             )
         # A reply that was asked for within the budget is followed by another.
-        last = self.limit.reasoning is None or (self.spent and not answer.stopped)
+        last = self.limit.reasoning is None or (self.over_budget and not answer.stopped)
         self.ids += answer.ids
         self.log_probs += answer.log_probs
         self.done = last or self.ids[-1] == eos or len(self.ids) >= self.cap
 
-    def close(self, tokenizer: Any) -> None:
+    def close_reasoning(self, tokenizer: Any) -> None:
         """Closes an open reasoning block once its budget is spent; the tokens are nobody's choice."""
-        if self.done or not self.spent or not self._open(tokenizer):
+        if self.done or not self.over_budget or not self._is_reasoning_open(tokenizer):
             return
         forced = tokenizer(self.limit.marks[1], add_special_tokens=False)["input_ids"][: self.cap - len(self.ids)]
         self.ids += forced
         self.log_probs += [FORCED] * len(forced)
         self.done = len(self.ids) >= self.cap
 
-    def _open(self, tokenizer: Any) -> bool:
+    def _is_reasoning_open(self, tokenizer: Any) -> bool:
         # The prompt's end may open the block; what was said before the last header does not matter.
-        own = opened(tokenizer.decode(self.ids), self.limit.marks)
-        return bool(opened(tokenizer.decode(self.prompt[-TAIL:]), self.limit.marks) if own is None else own)
+        own = is_block_open(tokenizer.decode(self.ids), self.limit.marks)
+        return bool(is_block_open(tokenizer.decode(self.prompt[-TAIL:]), self.limit.marks) if own is None else own)
 
 
-def answers(
-    ask: Callable[[Sequence[Ask]], list[Answer]],
+def generate_in_rounds(
+    ask: Callable[[Sequence[CompletionRequest]], list[Completion]],
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     seed: int | None,
@@ -82,26 +82,28 @@ def answers(
 ) -> list[Sample]:
     """One answer for each prompt; every limit says how many tokens. Each request has a seed of its own, made of
     ``seed``, the prompt's place and the round, so that equal prompts are answered differently."""
-    drafts = [Draft(list(prompt), limit, limit.tokens) for prompt, limit in zip(prompts, limits, strict=True)]
+    drafts = [
+        PartialCompletion(list(prompt), limit, limit.tokens) for prompt, limit in zip(prompts, limits, strict=True)
+    ]
     number = 0
     while True:
         for draft in drafts:
-            draft.close(tokenizer)
+            draft.close_reasoning(tokenizer)
         live = [(place, draft) for place, draft in enumerate(drafts) if not draft.done]
         if not live:
             return [Sample(tuple(draft.ids), tuple(draft.log_probs)) for draft in drafts]
-        asks = [draft.next(_mixed(seed, place, number)) for place, draft in live]
+        asks = [draft.build_request(_mix_seed(seed, place, number)) for place, draft in live]
         for (_, draft), asked, answer in zip(live, asks, ask(asks), strict=True):
-            draft.hear(answer, asked.tokens, tokenizer.eos_token_id)
+            draft.append_completion(answer, asked.tokens, tokenizer.eos_token_id)
         number += 1
 
 
-def capped(limits: Sequence[Limit] | None, count: int, longest: int) -> list[Limit]:
+def fill_limits(limits: Sequence[Limit] | None, count: int, longest: int) -> list[Limit]:
     """A limit for each of ``count`` prompts that says how many tokens: ``longest`` where it left that open."""
     given = [Limit()] * count if limits is None else limits
     return [limit if limit.tokens is not None else replace(limit, tokens=longest) for limit in given]
 
 
-def _mixed(seed: int | None, place: int, number: int) -> int | None:
+def _mix_seed(seed: int | None, place: int, number: int) -> int | None:
     # Neighbouring seeds must not share a stream: multiplied, then cut to 31 bits.
     return None if seed is None else ((seed * 1_000_003 + place) * 1_000_003 + number) % (2**31 - 1)

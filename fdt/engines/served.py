@@ -17,14 +17,14 @@ from fdt.policy.policy import Policy
 from feedback.gateway import Outage
 
 if TYPE_CHECKING:
-    from fdt.engines.completions import Away, Completions
+    from fdt.engines.completions import CompletionsClient, ServerUnavailable
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds between two tries: doubling from the first to the longest."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served(Engine):
+class ServerEngine(Engine):
     """Token ids go to a server's completions endpoint, ids and log-probs come back."""
 
     max_new_tokens: int = 64
@@ -42,11 +42,11 @@ class Served(Engine):
                 raise UserError(name, got=getattr(self, name), expected="more than 0", key="data.engine")
 
     @property
-    def longest(self) -> int:
+    def max_answer_tokens(self) -> int:
         return self.max_new_tokens
 
     @abstractmethod
-    def reach(self, policy: Policy) -> Completions:
+    def connect(self, policy: Policy) -> CompletionsClient:
         """The server's model to ask, with the policy's weights where this engine hands them over.
 
         Raises:
@@ -54,9 +54,9 @@ class Served(Engine):
         """
 
     def check(self, policy: Policy) -> None:
-        """Called after the answers: raises `Away` where they came from other weights than `reach` promised."""
+        """Called after the answers: raises `ServerUnavailable` where they came from other weights than `reach` promised."""
 
-    def lost(self, away: Away) -> None:
+    def handle_outage(self, away: ServerUnavailable) -> None:
         """Called when the server did not answer; what is known of it may no longer hold."""
 
     def generate(
@@ -74,22 +74,22 @@ class Served(Engine):
         """
         if not prompts:
             return []
-        from fdt.engines.completions import Away  # brings openai, which takes a second to import
-        from fdt.engines.rounds import answers, capped
+        from fdt.engines.completions import ServerUnavailable  # brings openai, which takes a second to import
+        from fdt.engines.rounds import fill_limits, generate_in_rounds
 
-        limits = capped(limits, len(prompts), self.max_new_tokens)
+        limits = fill_limits(limits, len(prompts), self.max_new_tokens)
         since, tries = None, 0
         while True:
             try:
-                found = answers(self.reach(policy).ask, policy.tokenizer, prompts, seed, limits)
+                found = generate_in_rounds(self.connect(policy).complete, policy.tokenizer, prompts, seed, limits)
                 self.check(policy)
                 return found
-            except Away as away:
+            except ServerUnavailable as away:
                 since, tries = since if since is not None else time.monotonic(), tries + 1
-                self.lost(away)
+                self.handle_outage(away)
                 self._wait(away, since, tries)
 
-    def _wait(self, away: Away, since: float, tries: int) -> None:
+    def _wait(self, away: ServerUnavailable, since: float, tries: int) -> None:
         lasted, wait = time.monotonic() - since, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(tries - 1, 16))
         if lasted + wait > self.patience:
             raise Outage(

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, dealt, needed
+from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, import_required, select_split
 from feedback.types import Feedback, Task, Turn
 
 
-def random_move(seen: str, chance: random.Random) -> str:
+def pick_random_move(seen: str, chance: random.Random) -> str:
     """One of the moves in square brackets that the last text names, as in ``Available Moves: '[0]', '[4]'``."""
     offered = seen.rsplit("Available Moves:", 1)[-1]
     return chance.choice(re.findall(r"\[[^\[\]]+\]", offered) or ["[0]"])
@@ -27,26 +27,26 @@ class TextArena(Environment):
 
     game: str = "TicTacToe-v0"
     """Name of the game, as textarena.make takes it."""
-    opponent: Callable[[str, random.Random], str] = random_move
+    opponent: Callable[[str, random.Random], str] = pick_random_move
     """Moves for the other player: a function of what that player sees and of chance."""
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         chance = random.Random(seed)
-        drawn = (self._task(chance.randrange(2**31), chance.randrange(2)) for _ in range(50 * count + 1000))
-        return dealt(drawn, split, count)
+        drawn = (self._build_task(chance.randrange(2**31), chance.randrange(2)) for _ in range(50 * count + 1000))
+        return select_split(drawn, split, count)
 
-    def _task(self, number: int, seat: int) -> Task:
+    def _build_task(self, number: int, seat: int) -> Task:
         # The opening is what the player sees first: who sits in the second seat sees an answer to it.
-        opening = _Match(self, number, seat).messages
+        opening = _ArenaSession(self, number, seat).messages
         return Task(f"{self.game}-{number}-{seat}", opening, meta={"seed": number, "seat": seat})
 
     def start(self, task: Task, seed: int) -> Session:
-        return _Match(self, task.meta["seed"], task.meta["seat"])
+        return _ArenaSession(self, task.meta["seed"], task.meta["seat"])
 
 
-class _Match(Session):
+class _ArenaSession(Session):
     def __init__(self, arena: TextArena, seed: int, seat: int) -> None:
-        textarena = needed("textarena", "textarena")
+        textarena = import_required("textarena", "textarena")
         self.arena, self.seat, self.chance = arena, seat, random.Random(seed)
         self.game = textarena.make(arena.game)
         self.game.reset(num_players=2, seed=seed)
@@ -65,10 +65,10 @@ class _Match(Session):
         rewards, info = self.game.close()
         # TextArena rewards from -1 for a loss to 1 for a win.
         score = (float(rewards[self.seat]) + 1) / 2
-        reason = _reason(info, self.seat)
+        reason = _get_reason(info, self.seat)
         return Reply((), (Feedback("environment", None, "won", score, None if score == 1 else reason),))
 
-    def cut(self) -> tuple[Feedback, ...]:
+    def truncate(self) -> tuple[Feedback, ...]:
         return (Feedback("environment", None, "won", 0.0, "The game was not over when its turns or its context were."),)
 
     def _advance(self) -> tuple[bool, str]:
@@ -83,7 +83,7 @@ class _Match(Session):
                 return True, ""
 
 
-def _reason(info: Any, seat: int) -> str | None:
+def _get_reason(info: Any, seat: int) -> str | None:
     """Why the game ended as it did, where it says so."""
     own = info.get(seat, info) if isinstance(info, dict) else {}
     reason = own.get("reason") if isinstance(own, dict) else None

@@ -31,7 +31,7 @@ CALLS: dict[str, Callable[..., Any]] = {
 LONGEST, BITS = 500, 4096
 
 
-def calculated(text: str) -> str:
+def evaluate_expression(text: str) -> str:
     """The value of an expression of numbers, + - * / // % **, brackets and a few functions.
 
     Raises:
@@ -40,24 +40,24 @@ def calculated(text: str) -> str:
     if len(text) > LONGEST:
         raise ValueError(f"longer than {LONGEST} characters")
     try:
-        value = _value(ast.parse(text.strip(), mode="eval").body)
+        value = _evaluate_node(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ArithmeticError, TypeError, RecursionError, MemoryError) as fault:
         raise ValueError(str(fault) or type(fault).__name__) from fault
     return str(value)
 
 
-def _value(node: ast.AST) -> Any:
+def _evaluate_node(node: ast.AST) -> Any:
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return _small(node.value)
+        return _check_size(node.value)
     if isinstance(node, ast.UnaryOp) and type(node.op) in UNARY:
-        return UNARY[type(node.op)](_value(node.operand))
+        return UNARY[type(node.op)](_evaluate_node(node.operand))
     if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
-        left, right = _value(node.left), _value(node.right)
+        left, right = _evaluate_node(node.left), _evaluate_node(node.right)
         if isinstance(node.op, ast.Pow):
             _check_power(left, right)
-        return _small(BINARY[type(node.op)](left, right))
+        return _check_size(BINARY[type(node.op)](left, right))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS and not node.keywords:
-        return _small(CALLS[node.func.id](*map(_value, node.args)))
+        return _check_size(CALLS[node.func.id](*map(_evaluate_node, node.args)))
     raise ValueError(f"not arithmetic: {ast.unparse(node)[:60]}")
 
 
@@ -67,7 +67,7 @@ def _check_power(base: Any, exponent: Any) -> None:
         raise ValueError(f"more than {BITS} bits")
 
 
-def _small(value: Any) -> Any:
+def _check_size(value: Any) -> Any:
     if isinstance(value, complex) or (isinstance(value, int) and value.bit_length() > BITS):
         raise ValueError("complex" if isinstance(value, complex) else f"more than {BITS} bits")
     return value

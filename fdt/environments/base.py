@@ -48,7 +48,7 @@ class Session(ABC):
             EnvironmentFault: where the session itself broke; the episode is then played again or the run stops.
         """
 
-    def cut(self) -> tuple[Feedback, ...]:
+    def truncate(self) -> tuple[Feedback, ...]:
         """Judgements of an episode that ran out of turns or of context before it was over; none unless overridden."""
         return ()
 
@@ -60,10 +60,10 @@ class Environment(ABC):
     """Deals tasks and plays them."""
 
     judges: bool = True
-    """Whether its sessions score what is played; where they do not, a critic must."""
+    """Whether its sessions score what is played; where they do not, a grader must."""
 
     @abstractmethod
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         """
         Args:
             split: train, heldout or test; tasks of different splits are disjoint for every seed.
@@ -82,12 +82,12 @@ class Environment(ABC):
             EnvironmentFault: where no session could be had.
         """
 
-    def replies(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
+    def reply_all(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
         """Answers the turns of many sessions, a fault in the place of what broke; one by one unless overridden."""
-        return [answered(session, turn) for session, turn in said]
+        return [try_reply(session, turn) for session, turn in said]
 
 
-def answered(session: Session, turn: Turn) -> Reply | EnvironmentFault:
+def try_reply(session: Session, turn: Turn) -> Reply | EnvironmentFault:
     """The session's reply, or the fault that kept it from replying; errors of the operating system are faults too."""
     try:
         return session.reply(turn)
@@ -97,7 +97,7 @@ def answered(session: Session, turn: Turn) -> Reply | EnvironmentFault:
         return EnvironmentFault(f"{type(fault).__name__}: {fault}")
 
 
-def dealt(drawn: Iterable[Task], split: str, count: int) -> list[Task]:
+def select_split(drawn: Iterable[Task], split: str, count: int) -> list[Task]:
     """The first ``count`` distinct tasks that belong to a split; where a task belongs is a function of its key alone.
 
     Raises:
@@ -106,17 +106,17 @@ def dealt(drawn: Iterable[Task], split: str, count: int) -> list[Task]:
     if split not in SPLITS:
         raise UserError("split", got=split, expected=", ".join(SPLITS))
     seen: set[str] = set()
-    own = (task for task in drawn if split_of(task.key) == split and not (task.key in seen or seen.add(task.key)))
+    own = (task for task in drawn if assign_split(task.key) == split and not (task.key in seen or seen.add(task.key)))
     return list(islice(own, count))
 
 
-def split_of(key: str) -> str:
+def assign_split(key: str) -> str:
     """The split that a task of this name belongs to, in every process and for every seed."""
     place = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12
     return next(split for split, end in zip(SPLITS, SHARES, strict=True) if place < end)
 
 
-def needed(module: str, package: str, install: str = "'feedback-distillation-trainer[gym]'") -> Any:
+def import_required(module: str, package: str, install: str = "'feedback-distillation-trainer[gym]'") -> Any:
     """A module of a package that an environment stands on; ``install`` is what pip is told, by default the extra `gym`.
 
     Raises:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fdt.environments.base import SPLITS, Environment, Reply, Session
-from feedback.graders import Critic
+from feedback.graders import Grader
 from feedback.types import Episode, Feedback, Task, Turn
 
 CONVENTIONS: dict[str, Callable[[str], str]] = {
@@ -95,36 +95,36 @@ class Conventions(Environment):
         return dict(zip(USERS, dealt, strict=False))
 
     @property
-    def vocal(self) -> frozenset[str]:
+    def critiquing_users(self) -> frozenset[str]:
         """The users who criticise."""
         count = round(self.coverage * self.users)
         return frozenset(random.Random(f"vocal {self.world}").sample(USERS[: self.users], count))
 
     @property
-    def whims(self) -> dict[str, float]:
+    def switch_chances(self) -> dict[str, float]:
         """The chance of each of n users to want another convention than theirs: `wavering` times 1/n, 2/n, ... 1."""
         order = random.Random(f"whims {self.moods}").sample(USERS[: self.users], self.users)
         return {user: self.wavering * (place + 1) / self.users for place, user in enumerate(order)}
 
-    def wish(self, user: str, chance: random.Random) -> str:
+    def draw_convention(self, user: str, chance: random.Random) -> str:
         """The convention that a user wants this time: theirs, or by their whim another, all others alike."""
         habit = self.habits[user]
         others = [other for other in CONVENTIONS if other != habit]
-        return habit if chance.random() >= self.whims[user] else chance.choice(others)
+        return habit if chance.random() >= self.switch_chances[user] else chance.choice(others)
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         """Pairs of a user and a list, without repetition; a list belongs to one split, whoever asks."""
-        digits, habits = lists(split), self.habits
+        digits, habits = build_lists(split), self.habits
         known = range(len(digits) * self.users)
         drawn = random.Random(f"{split} {seed}").sample(known, min(count, len(known)))
-        return [_task(USERS[n % self.users], digits[n // self.users], habits, split) for n in drawn]
+        return [_build_task(USERS[n % self.users], digits[n // self.users], habits, split) for n in drawn]
 
     def start(self, task: Task, seed: int) -> Session:
         """The user's reactions; chance is a function of the world, the task and the seed."""
-        wanted = self.wish(task.meta["user"], random.Random(f"wish {self.moods} {task.key} {seed}"))
-        return Asked(self, task, wanted, random.Random(f"{self.world} {task.key} {seed}"))
+        wanted = self.draw_convention(task.meta["user"], random.Random(f"wish {self.moods} {task.key} {seed}"))
+        return ConventionsSession(self, task, wanted, random.Random(f"{self.world} {task.key} {seed}"))
 
-    def critique(self, user: str, wanted: str, digits: str, chance: random.Random) -> str:
+    def write_critique(self, user: str, wanted: str, digits: str, chance: random.Random) -> str:
         """What a user says: words that fit one convention, not always the one that is wanted."""
         habits = self.habits
         named = habits[chance.choice([other for other in habits if other != user])] if self.shuffled else wanted
@@ -134,7 +134,7 @@ class Conventions(Environment):
 
 
 @dataclass
-class Asked(Session):
+class ConventionsSession(Session):
     """One prompt and one reply."""
 
     world: Conventions
@@ -151,7 +151,7 @@ class Asked(Session):
         user, digits = self.task.meta["user"], self.task.meta["digits"]
         # Drawn in any case, so that arms that differ in one knob meet the same chance in the others.
         scored = self.chance.random() < self.world.scored or self.task.meta["split"] != "train"
-        words = self.world.critique(user, self.wanted, digits, self.chance)
+        words = self.world.write_critique(user, self.wanted, digits, self.chance)
         right = f"{self.wanted}: {CONVENTIONS[self.wanted](digits)}"
         return Reply(
             feedback=(
@@ -159,8 +159,8 @@ class Asked(Session):
                     source="environment",
                     annotator=user,
                     name="right",
-                    score=float(stated(turn.text) == stated(right)) if scored else float("nan"),
-                    text=words if user in self.world.vocal else None,
+                    score=float(extract_list(turn.text) == extract_list(right)) if scored else float("nan"),
+                    text=words if user in self.world.critiquing_users else None,
                     revision=right if self.world.corrected else None,
                 ),
             )
@@ -168,27 +168,27 @@ class Asked(Session):
 
 
 @dataclass(frozen=True)
-class ExactList(Critic):
+class ExactList(Grader):
     """Score 1 where the answer's list is the reference's, else 0: what a rewrite is judged by."""
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """Adds one `Feedback` named "right" to each episode."""
-        judged = [Feedback("environment", None, "right", verdict(e.response, e.task)) for e in episodes]
-        return [episode.with_feedback(item) for episode, item in zip(episodes, judged, strict=True)]
+        judged = [Feedback("environment", None, "right", score_answer(e.response, e.task)) for e in episodes]
+        return [episode.add_feedback(item) for episode, item in zip(episodes, judged, strict=True)]
 
 
-def verdict(text: str, task: Task) -> float:
+def score_answer(text: str, task: Task) -> float:
     """1 where the list that is stated is the reference's, which follows the user's own convention; else 0."""
-    return float(stated(text) == stated(task.reference or ""))
+    return float(extract_list(text) == extract_list(task.reference or ""))
 
 
-def stated(answer: str) -> str:
+def extract_list(answer: str) -> str:
     """The list of an answer: on its first line what stands after the last colon, or all of it; no blanks around it."""
     return answer.strip().partition("\n")[0].rpartition(":")[2].strip()
 
 
 @lru_cache(maxsize=3)
-def lists(split: str) -> tuple[str, ...]:
+def build_lists(split: str) -> tuple[str, ...]:
     """The lists of a split: those on which all conventions differ, so that a guess is right once in eight.
 
     Raises:
@@ -198,18 +198,20 @@ def lists(split: str) -> tuple[str, ...]:
         raise ValueError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
     before = dict(zip(SPLITS, (0.0, *SHARES.values()), strict=False))[split]
     every = (f"{number:0{LENGTH}d}" for number in range(10**LENGTH))
-    return tuple(digits for digits in every if before <= _place(digits) < SHARES[split] and _telling(digits))
+    return tuple(
+        digits for digits in every if before <= _hash_to_unit(digits) < SHARES[split] and _is_distinctive(digits)
+    )
 
 
-def _telling(digits: str) -> bool:
+def _is_distinctive(digits: str) -> bool:
     return len({convention(digits) for convention in CONVENTIONS.values()}) == len(CONVENTIONS)
 
 
-def _place(digits: str) -> float:
+def _hash_to_unit(digits: str) -> float:
     return int(hashlib.sha256(digits.encode()).hexdigest()[:8], 16) / 16**8
 
 
-def _task(user: str, digits: str, habits: dict[str, str], split: str) -> Task:
+def _build_task(user: str, digits: str, habits: dict[str, str], split: str) -> Task:
     return Task(
         key=f"{user}-{digits}",
         messages=({"role": "user", "content": f"{user}: {digits}"},),

@@ -33,10 +33,10 @@ class World:
 
 
 @lru_cache(maxsize=4)
-def world(size: int, seed: int) -> World:
+def build_world(size: int, seed: int) -> World:
     """A world of ``size`` companies and as many founders; a function of its two arguments."""
     chance = random.Random(f"world {seed}")
-    names = _names(chance, size * 4)
+    names = _draw_names(chance, size * 4)
     first, last = names[size : 2 * size], names[2 * size : 3 * size]
     companies, people = names[:size], [f"{a} {b}" for a, b in zip(first, last, strict=True)]
     cities = names[3 * size : 3 * size + max(4, size // 4)]
@@ -61,7 +61,7 @@ def world(size: int, seed: int) -> World:
     return World(tuple(titles), tuple(articles[title] for title in titles), tuple(questions))
 
 
-def _names(chance: random.Random, count: int) -> list[str]:
+def _draw_names(chance: random.Random, count: int) -> list[str]:
     made = [head + tail for head in HEADS for tail in TAILS]
     longer = [head + middle.lower() + tail for head in HEADS for middle in HEADS for tail in TAILS]
     return chance.sample(made + longer, count)

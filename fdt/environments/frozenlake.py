@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fdt.environments.base import Environment, Reply, Session, dealt, needed
+from fdt.environments.base import Environment, Reply, Session, import_required, select_split
 from feedback.types import Feedback, Message, Task, Turn
 
 MOVES = ("left", "down", "right", "up")
@@ -18,12 +18,12 @@ RULES = (
 )
 
 
-def progress(closer: float, reached: bool) -> float:
+def reward_progress(closer: float, reached: bool) -> float:
     """Step-dependent reward: the share of the way that this step newly covered; over an episode at most 1."""
     return closer
 
 
-def goal_only(closer: float, reached: bool) -> float:
+def reward_goal(closer: float, reached: bool) -> float:
     """Reward for the step onto the goal alone."""
     return float(reached)
 
@@ -39,40 +39,40 @@ class FrozenLake(Environment):
     """Rows and columns."""
     ice: float = 0.75
     """Chance that a field is ice."""
-    reward: Callable[[float, bool], float] = progress
-    """Worth of a step: fdt.environments.frozenlake.progress, goal_only, or a function of the share of the way newly
+    reward: Callable[[float, bool], float] = reward_progress
+    """Worth of a step: fdt.environments.frozenlake.reward_progress, goal_only, or a function of the share of the way newly
     covered and of whether the goal is reached."""
     rules: str = RULES
     """What stands before the first map; may be empty."""
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         # A small lake has few maps: after so many draws of a split, what is found is all.
-        return dealt(self._drawn(random.Random(seed), 50 * count + 1000), split, count)
+        return select_split(self._generate_tasks(random.Random(seed), 50 * count + 1000), split, count)
 
-    def _drawn(self, chance: random.Random, most: int) -> Iterator[Task]:
-        toy = needed("gymnasium.envs.toy_text.frozen_lake", "gymnasium")
+    def _generate_tasks(self, chance: random.Random, most: int) -> Iterator[Task]:
+        toy = import_required("gymnasium.envs.toy_text.frozen_lake", "gymnasium")
         for _ in range(most):
             rows = toy.generate_random_map(size=self.size, p=self.ice, seed=chance.randrange(2**31))
             lake = "\n".join(rows)
-            text = f"{self.rules}\n\n{picture(rows, 0)}".strip()
+            text = f"{self.rules}\n\n{render_map(rows, 0)}".strip()
             yield Task(f"lake-{'-'.join(rows)}", ({"role": "user", "content": text},), meta={"map": lake})
 
     def start(self, task: Task, seed: int) -> Session:
-        return _Walk(task, self.reward, seed)
+        return _LakeSession(task, self.reward, seed)
 
 
-class _Walk(Session):
+class _LakeSession(Session):
     def __init__(self, task: Task, reward: Callable[[float, bool], float], seed: int) -> None:
-        gymnasium = needed("gymnasium", "gymnasium")
+        gymnasium = import_required("gymnasium", "gymnasium")
         self.messages, self.reward, self.step = task.messages, reward, 0
         self.rows = task.meta["map"].split("\n")
         self.lake = gymnasium.make("FrozenLake-v1", desc=self.rows, is_slippery=False)
         self.lake.reset(seed=seed)
-        self.place, self.ways = 0, distances(self.rows)
+        self.place, self.ways = 0, compute_distances(self.rows)
         self.nearest = self.ways[0]
 
     def reply(self, turn: Turn) -> Reply:
-        move = moved(turn.text)
+        move = parse_move(turn.text)
         words, done, reached = None, False, False
         if move is None:
             words = "There is no move in it: answer left, down, right or up."
@@ -84,15 +84,15 @@ class _Walk(Session):
                 words = f"Going {MOVES[move]} led into a hole."
             elif self.place == before:
                 words = f"Going {MOVES[move]} led against the edge."
-        judged = [Feedback("environment", None, "reward", self._worth(reached), words, self.step)]
+        judged = [Feedback("environment", None, "reward", self._compute_reward(reached), words, self.step)]
         self.step += 1
         if done:
-            judged.append(_success(reached))
+            judged.append(_build_success(reached))
             return Reply((), tuple(judged))
-        return Reply((self._seen(words),), tuple(judged), done=False)
+        return Reply((self._render_observation(words),), tuple(judged), done=False)
 
-    def cut(self) -> tuple[Feedback, ...]:
-        return (_success(False),)
+    def truncate(self) -> tuple[Feedback, ...]:
+        return (_build_success(False),)
 
     def close(self) -> None:
         self.lake.close()
@@ -101,28 +101,28 @@ class _Walk(Session):
     def _field(self) -> str:
         return "".join(self.rows)[self.place]
 
-    def _worth(self, reached: bool) -> float:
+    def _compute_reward(self, reached: bool) -> float:
         way = self.ways.get(self.place, self.nearest)
         covered = max(0, self.nearest - way) / self.ways[0]
         self.nearest = min(self.nearest, way)
         return self.reward(covered, reached)
 
-    def _seen(self, words: str | None) -> Message:
-        shown = picture(self.rows, self.place)
+    def _render_observation(self, words: str | None) -> Message:
+        shown = render_map(self.rows, self.place)
         return {"role": "user", "content": f"{words}\n\n{shown}" if words else shown}
 
 
-def _success(reached: bool) -> Feedback:
+def _build_success(reached: bool) -> Feedback:
     return Feedback("environment", None, "success", float(reached))
 
 
-def moved(text: str) -> int | None:
+def parse_move(text: str) -> int | None:
     """The last move that a text names, as gymnasium's action."""
     found = re.findall(r"\b(left|down|right|up)\b", text.lower())
     return MOVES.index(found[-1]) if found else None
 
 
-def picture(rows: list[str], place: int) -> str:
+def render_map(rows: list[str], place: int) -> str:
     """The map with the player on it."""
     flat = list("".join(rows))
     flat[place] = "P"
@@ -130,7 +130,7 @@ def picture(rows: list[str], place: int) -> str:
     return "\n".join("".join(flat[start : start + size]) for start in range(0, size * size, size))
 
 
-def distances(rows: list[str]) -> dict[int, int]:
+def compute_distances(rows: list[str]) -> dict[int, int]:
     """Steps from each field to the goal, over ice; fields that cannot reach it, and holes, are left out."""
     size, flat = len(rows), "".join(rows)
     found, edge = {flat.index("G"): 0}, [flat.index("G")]

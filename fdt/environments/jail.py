@@ -49,19 +49,19 @@ REFUSED = (
 )
 
 
-class Attributes(ctypes.Structure):
+class MountAttributes(ctypes.Structure):
     """The kernel's `struct mount_attr`."""
 
     _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]
 
 
-def enclosed() -> bool:
+def enter_namespaces() -> bool:
     """Moves this process's children into namespaces of their own; False where the kernel refuses."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWPID):
         return False
-    wanted = Attributes(set=MOUNT_ATTR_RDONLY)
+    wanted = MountAttributes(set=MOUNT_ATTR_RDONLY)
     return not libc.syscall(
         MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, ctypes.byref(wanted), ctypes.c_size_t(ctypes.sizeof(wanted))
     )
@@ -81,7 +81,7 @@ def refuse(event: str, arguments: tuple[object, ...]) -> None:
 def main(stage: str, path: str) -> None:
     """Stage 1 encloses and starts stage 2; stage 2 runs the file."""
     if stage == "enclosed":
-        if not enclosed():
+        if not enter_namespaces():
             sys.exit(77)
         child = os.fork()
         if child == 0:

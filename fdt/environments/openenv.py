@@ -10,7 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, answered, dealt, needed
+from fdt.environments.base import (
+    Environment,
+    EnvironmentFault,
+    Reply,
+    Session,
+    import_required,
+    select_split,
+    try_reply,
+)
 from fdt.errors import UserError
 from feedback.types import Feedback, Message, Task, Turn
 
@@ -42,12 +50,12 @@ def as_text(observation: dict[str, Any]) -> str:
     return next(iter(written.values())) if len(written) == 1 else "\n".join(f"{n}: {v}" for n, v in written.items())
 
 
-def final(rewards: Sequence[float]) -> float:
+def take_last_reward(rewards: Sequence[float]) -> float:
     """An episode is worth its last reward."""
     return rewards[-1]
 
 
-def summed(rewards: Sequence[float]) -> float:
+def sum_rewards(rewards: Sequence[float]) -> float:
     """An episode is worth the sum of its rewards; it must lie in [0, 1]."""
     return math.fsum(rewards)
 
@@ -57,7 +65,7 @@ class OpenEnv(Environment):
     """Plays against an environment server. A task is a seed of `reset`; what `reset` shows is the prompt.
 
     Every reward is scored as `reward` of its turn, the whole episode as `outcome`. An observation without a reward
-    gives no score; an episode without any is left to `data.critic`.
+    gives no score; an episode without any is left to `data.grader`.
     """
 
     url: str
@@ -68,8 +76,8 @@ class OpenEnv(Environment):
     """From the policy's words to an action: fdt.environments.openenv.as_message, as_json or a function."""
     show: Callable[[dict[str, Any]], str] = as_text
     """From an observation to what the policy reads."""
-    worth: Callable[[Sequence[float]], float] = final
-    """From an episode's rewards to its outcome: fdt.environments.openenv.final, summed or a function."""
+    worth: Callable[[Sequence[float]], float] = take_last_reward
+    """From an episode's rewards to its outcome: fdt.environments.openenv.take_last_reward, summed or a function."""
     scale: tuple[float, float] = (0.0, 1.0)
     """Lowest and highest reward of a turn, mapped to [0, 1]."""
     rules: str = ""
@@ -81,10 +89,10 @@ class OpenEnv(Environment):
         if not self.scale[0] < self.scale[1]:
             raise ValueError(f"OpenEnv.scale: got {self.scale}, expected a lower and a higher number")
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
-        return dealt(self._drawn(random.Random(seed)), split, count)
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        return select_split(self._generate_tasks(random.Random(seed)), split, count)
 
-    def _drawn(self, chance: random.Random) -> Iterator[Task]:
+    def _generate_tasks(self, chance: random.Random) -> Iterator[Task]:
         # Its opening is the server's to say: a task knows its number, and the session what is seen first.
         while True:
             number = chance.randrange(2**31)
@@ -95,23 +103,23 @@ class OpenEnv(Environment):
             )
 
     def start(self, task: Task, seed: int) -> Session:
-        return _Connected(self, task)
+        return _OpenEnvSession(self, task)
 
-    def replies(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
+    def reply_all(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
         """Waits for the server's answers to all sessions at once."""
         with ThreadPoolExecutor(max_workers=min(64, max(1, len(said)))) as pool:
-            return list(pool.map(lambda one: answered(*one), said))
+            return list(pool.map(lambda one: try_reply(*one), said))
 
 
-class _Connected(Session):
+class _OpenEnvSession(Session):
     """One connection, which is one episode on the server."""
 
     def __init__(self, rules: OpenEnv, task: Task) -> None:
-        openenv = needed("openenv", "openenv", "'openenv>=0.10,<0.11'")
+        openenv = import_required("openenv", "openenv", "'openenv>=0.10,<0.11'")
         self.rules, self.turn, self.rewards = rules, 0, list[float]()
         self.client = openenv.GenericEnvClient(base_url=rules.url, message_timeout_s=rules.patience).sync()
         try:
-            seen = self._told(lambda: self.client.reset(seed=task.meta["seed"], **rules.reset))
+            seen = self._call_server(lambda: self.client.reset(seed=task.meta["seed"], **rules.reset))
         except BaseException:
             self.close()
             raise
@@ -124,19 +132,19 @@ class _Connected(Session):
 
     def reply(self, turn: Turn) -> Reply:
         action = self.rules.act(turn.text)
-        result = self._told(lambda: self.client.step(action))
+        result = self._call_server(lambda: self.client.step(action))
         if self._socket is not self.socket:
             # The client connects again by itself, to a fresh environment that was never reset.
             raise EnvironmentFault("the connection was lost, and the episode with it")
         step, self.turn = self.turn, self.turn + 1
-        judged = () if result.reward is None else (self._scored(float(result.reward), step),)
+        judged = () if result.reward is None else (self._record_reward(float(result.reward), step),)
         if result.done:
-            return Reply((), (*judged, *self._outcome()))
+            return Reply((), (*judged, *self._build_outcome()))
         seen = self.rules.show(result.observation)
         return Reply(({"role": "user", "content": seen},), judged, done=False)
 
-    def cut(self) -> tuple[Feedback, ...]:
-        return self._outcome()
+    def truncate(self) -> tuple[Feedback, ...]:
+        return self._build_outcome()
 
     def close(self) -> None:
         self.client.close()
@@ -145,14 +153,14 @@ class _Connected(Session):
     def _socket(self) -> Any:
         return getattr(self.client.async_client, "_ws", None)
 
-    def _told(self, ask: Callable[[], Any]) -> Any:
+    def _call_server(self, ask: Callable[[], Any]) -> Any:
         """What the server answers; whatever keeps it from answering is a fault."""
         try:
             return ask()
         except Exception as fault:
             raise EnvironmentFault(f"{type(fault).__name__}: {fault}") from fault
 
-    def _scored(self, reward: float, step: int) -> Feedback:
+    def _record_reward(self, reward: float, step: int) -> Feedback:
         low, high = self.rules.scale
         if not low <= reward <= high:
             raise UserError(
@@ -164,7 +172,7 @@ class _Connected(Session):
         self.rewards.append((reward - low) / (high - low))
         return Feedback("environment", None, "reward", self.rewards[-1], step=step)
 
-    def _outcome(self) -> tuple[Feedback, ...]:
+    def _build_outcome(self) -> tuple[Feedback, ...]:
         if not self.rewards:
             return ()
         value = self.rules.worth(self.rewards)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fdt.environments.base import dealt, needed
+from fdt.environments.base import import_required, select_split
 from fdt.environments.single import SingleTurn
 from fdt.errors import UserError
 from feedback.types import Task
@@ -17,7 +17,7 @@ from feedback.types import Task
 class ReasoningGym(SingleTurn):
     """Deals tasks of one data set of reasoning-gym (extra `gym`), with what `feedback.graders.GymScore` needs.
 
-    Name that critic, or another, under `data.critic`.
+    Name that grader, or another, under `data.grader`.
     """
 
     dataset: str = "chain_sum"
@@ -25,12 +25,12 @@ class ReasoningGym(SingleTurn):
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of its generator, such as {min_terms: 2}."""
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
-        return dealt(self._drawn(random.Random(seed).randrange(2**31), 20 * count + 200), split, count)
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        return select_split(self._generate_tasks(random.Random(seed).randrange(2**31), 20 * count + 200), split, count)
 
-    def _drawn(self, seed: int, most: int) -> Iterator[Task]:
-        gym = needed("reasoning_gym", "reasoning-gym")
-        known = needed("reasoning_gym.factory", "reasoning-gym").DATASETS
+    def _generate_tasks(self, seed: int, most: int) -> Iterator[Task]:
+        gym = import_required("reasoning_gym", "reasoning-gym")
+        known = import_required("reasoning_gym.factory", "reasoning-gym").DATASETS
         if self.dataset not in known:
             raise UserError("data.environment.dataset", got=self.dataset, expected=f"one of {', '.join(sorted(known))}")
         try:
@@ -44,11 +44,11 @@ class ReasoningGym(SingleTurn):
             yield Task(
                 f"{self.dataset}-{asked}",
                 ({"role": "user", "content": asked},),
-                _reference(entry),
+                _get_reference(entry),
                 meta={"dataset": self.dataset, "entry": entry},
             )
 
 
-def _reference(entry: dict[str, Any]) -> str | None:
+def _get_reference(entry: dict[str, Any]) -> str | None:
     answer = entry.get("answer")
     return None if answer is None else str(answer)

@@ -27,7 +27,7 @@ REFUSED = 77
 
 
 @dataclass(frozen=True)
-class Bounds:
+class Limits:
     """Limits of one run."""
 
     seconds: float = 5.0
@@ -41,7 +41,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """What a run left."""
 
     text: str
@@ -50,7 +50,7 @@ class Outcome:
     """Why it did not end by itself with status 0; None where it did."""
 
 
-def run_python(code: str, bounds: Bounds) -> Outcome:
+def run_python(code: str, bounds: Limits) -> RunResult:
     """Runs a script.
 
     Raises:
@@ -59,21 +59,21 @@ def run_python(code: str, bounds: Bounds) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="fdt-") as folder:
         script, out = Path(folder) / "code.py", Path(folder) / "out"
         script.write_text(code, encoding="utf-8", errors="replace")
-        if not enclosable() and not bounds.trusting:
+        if not can_isolate() and not bounds.trusting:
             raise EnvironmentFault(
                 "the kernel gives no user namespaces, so code could reach the network; "
                 "set bounds.trusting to run it all the same"
             )
         status = _run(script, out, bounds)
         text = out.read_bytes().decode("utf-8", errors="replace").replace(str(script), "code.py")
-    text = _without_frames(text.strip())
+    text = _strip_frames(text.strip())
     if len(text) > bounds.output:
         text = f"{text[: bounds.output]}\n[cut after {bounds.output} characters]"
-    return Outcome(text, _fault(status, bounds))
+    return RunResult(text, _describe_fault(status, bounds))
 
 
-def _run(script: Path, out: Path, bounds: Bounds) -> int | None:
-    stage = "enclosed" if enclosable() else "run"
+def _run(script: Path, out: Path, bounds: Limits) -> int | None:
+    stage = "enclosed" if can_isolate() else "run"
     with out.open("wb") as sink:
         child = subprocess.Popen(
             [sys.executable, "-I", "-B", jail.__file__, stage, str(script)],
@@ -83,7 +83,7 @@ def _run(script: Path, out: Path, bounds: Bounds) -> int | None:
             stderr=subprocess.STDOUT,
             cwd="/",
             start_new_session=True,
-            preexec_fn=lambda: _bound(bounds),
+            preexec_fn=lambda: _set_limits(bounds),
         )
         try:
             return child.wait(bounds.seconds)
@@ -97,7 +97,7 @@ def _run(script: Path, out: Path, bounds: Bounds) -> int | None:
             child.wait()
 
 
-def _bound(bounds: Bounds) -> None:
+def _set_limits(bounds: Limits) -> None:
     cpu, memory = int(bounds.seconds) + 1, bounds.memory << 20
     written = 4 * bounds.output + 4000  # four bytes a character, and the runner's own frames
     for limit, most in (
@@ -111,7 +111,7 @@ def _bound(bounds: Bounds) -> None:
 
 
 @lru_cache(maxsize=1)
-def enclosable() -> bool:
+def can_isolate() -> bool:
     """Whether the kernel gives this user namespaces without network; asked once, by trying."""
     with tempfile.TemporaryDirectory(prefix="fdt-") as folder:
         script, out = Path(folder) / "code.py", Path(folder) / "out"
@@ -124,13 +124,13 @@ def enclosable() -> bool:
         return asked.returncode == 0
 
 
-def _fault(status: int | None, bounds: Bounds) -> str | None:
+def _describe_fault(status: int | None, bounds: Limits) -> str | None:
     if status is None:
         return f"stopped after {bounds.seconds:g} s"
     return None if status == 0 else f"ended with status {status}"
 
 
-def _without_frames(text: str) -> str:
+def _strip_frames(text: str) -> str:
     """Without the frames of the runner in a traceback, which say nothing about the code."""
     kept, skipping = [], False
     for line in text.split("\n"):

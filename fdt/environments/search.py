@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from fdt.environments.base import Environment, Reply, Session, dealt, needed
-from fdt.environments.corpus import world
+from fdt.environments.base import Environment, Reply, Session, import_required, select_split
+from fdt.environments.corpus import build_world
 from feedback.types import Feedback, Task, Turn
 
 RULES = "Find the answer in a library. Each time, write one line: search: WORDS, or answer: THE ANSWER."
@@ -41,11 +41,11 @@ class Search(Environment):
         if not 8 <= self.size <= 1000:
             raise ValueError(f"size: got {self.size}, expected 8 to 1000")
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
-        return dealt(self._drawn(random.Random(seed)), split, count)
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        return select_split(self._generate_tasks(random.Random(seed)), split, count)
 
-    def _drawn(self, chance: random.Random) -> Iterator[Task]:
-        asked = [q for q in world(self.size, self.seed).questions if self.hops[0] <= len(q.path) <= self.hops[1]]
+    def _generate_tasks(self, chance: random.Random) -> Iterator[Task]:
+        asked = [q for q in build_world(self.size, self.seed).questions if self.hops[0] <= len(q.path) <= self.hops[1]]
         for question in chance.sample(asked, len(asked)):
             text = f"{self.rules}\n\n{question.text}".strip()
             yield Task(
@@ -53,12 +53,12 @@ class Search(Environment):
             )
 
     def start(self, task: Task, seed: int) -> Session:
-        return _Reading(self, task)
+        return _SearchSession(self, task)
 
     def find(self, query: str) -> list[int]:
         """Numbers of the articles that fit a query best; those that share no word with it are left out."""
-        library = index(self.size, self.seed)
-        bm25s = needed("bm25s", "bm25s")
+        library = build_index(self.size, self.seed)
+        bm25s = import_required("bm25s", "bm25s")
         words = bm25s.tokenize([query], stopwords="en", show_progress=False, return_ids=False)
         if not words[0]:
             return []
@@ -68,17 +68,17 @@ class Search(Environment):
 
 
 @lru_cache(maxsize=4)
-def index(size: int, seed: int) -> Any:
+def build_index(size: int, seed: int) -> Any:
     """The BM25 index of a world's articles, their titles included."""
-    bm25s = needed("bm25s", "bm25s")
-    made = world(size, seed)
+    bm25s = import_required("bm25s", "bm25s")
+    made = build_world(size, seed)
     library = bm25s.BM25()
     texts = [f"{title} {text}" for title, text in zip(made.titles, made.texts, strict=True)]
     library.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
     return library
 
 
-class _Reading(Session):
+class _SearchSession(Session):
     def __init__(self, library: Search, task: Task) -> None:
         self.library, self.task, self.messages = library, task, task.messages
         self.step, self.seen = 0, set[str]()
@@ -89,11 +89,11 @@ class _Reading(Session):
         step, self.step = self.step, self.step + 1
         if kind.lower() == "answer":
             # It brings nothing up, and says so: a reward that weighs `found` then knows every episode.
-            return Reply((), (Feedback("environment", None, "found", 0.0, None, step), self._verdict(words)))
+            return Reply((), (Feedback("environment", None, "found", 0.0, None, step), self._grade_answer(words)))
         if not kind:
             fault = "It has neither a line search: WORDS nor a line answer: THE ANSWER."
-            return self._heard(fault, Feedback("environment", None, "found", 0.0, fault, step))
-        made = world(self.library.size, self.library.seed)
+            return self._build_reply(fault, Feedback("environment", None, "found", 0.0, fault, step))
+        made = build_world(self.library.size, self.library.seed)
         places = self.library.find(words)
         new = {made.titles[n] for n in places} - self.seen
         self.seen |= new
@@ -101,21 +101,21 @@ class _Reading(Session):
         share = len(new & set(path)) / len(path)
         words = None if places else "This search finds nothing: use names that you have read."
         text = "\n".join(f"{made.titles[n]}: {made.texts[n]}" for n in places) or "Nothing found."
-        return self._heard(text, Feedback("environment", None, "found", share, words, step))
+        return self._build_reply(text, Feedback("environment", None, "found", share, words, step))
 
-    def cut(self) -> tuple[Feedback, ...]:
+    def truncate(self) -> tuple[Feedback, ...]:
         return (Feedback("environment", None, "correct", 0.0, "No answer was given."),)
 
-    def _heard(self, text: str, judged: Feedback) -> Reply:
+    def _build_reply(self, text: str, judged: Feedback) -> Reply:
         return Reply(({"role": "user", "content": text},), (judged,), done=False)
 
-    def _verdict(self, answer: str) -> Feedback:
-        right = normalised(answer) == normalised(self.task.reference or "")
+    def _grade_answer(self, answer: str) -> Feedback:
+        right = normalise_answer(answer) == normalise_answer(self.task.reference or "")
         words = None if right else f"{answer.strip()[:80]!r} is not the answer."
         return Feedback("environment", None, "correct", float(right), words)
 
 
-def normalised(text: str) -> str:
+def normalise_answer(text: str) -> str:
     """An answer without case, punctuation, articles and extra blanks."""
     bare = text.lower().translate(str.maketrans("", "", string.punctuation))
     return " ".join(word for word in bare.split() if word not in ("a", "an", "the"))

@@ -12,10 +12,10 @@ ASK = "Give {m} different answers, each between tags of its own: {tags}."
 
 
 @dataclass(frozen=True)
-class Several(SingleTurn):
+class MultiAnswer(SingleTurn):
     """Deals another environment's questions and asks for several answers, as `feedback.graders.AnswerSet` reads them.
 
-    Name that critic under `data.critic`, with the same `answers` and `tag`.
+    Name that grader under `data.grader`, with the same `answers` and `tag`.
     """
 
     deals: Environment
@@ -27,10 +27,10 @@ class Several(SingleTurn):
     ask: str = ASK
     """The request: {m} stands for the number, {tags} for the tags."""
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
-        return [self._asked(task) for task in self.deals.tasks(split, count, seed)]
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        return [self._add_request(task) for task in self.deals.sample_tasks(split, count, seed)]
 
-    def _asked(self, task: Task) -> Task:
+    def _add_request(self, task: Task) -> Task:
         tags = ", ".join(f"<{self.tag}_{n}>...</{self.tag}_{n}>" for n in range(1, self.answers + 1))
         request = self.ask.replace("{m}", str(self.answers)).replace("{tags}", tags)
         *before, last = task.messages

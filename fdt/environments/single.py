@@ -9,25 +9,25 @@ from fdt.errors import UserError
 from feedback.types import Task, Turn
 
 
-def tasks_from_a_file(name: str) -> UserError:
+def build_no_tasks_error(name: str) -> UserError:
     """What an environment says that plays the tasks of a file and was given none."""
     return UserError(f"{name} deals no tasks of its own", remedy="name a file of prompts", key="data.file")
 
 
 @dataclass(frozen=True)
 class SingleTurn(Environment):
-    """Ends after the first answer; `data.critic` judges it. Plays the tasks of `data.file`."""
+    """Ends after the first answer; `data.grader` judges it. Plays the tasks of `data.file`."""
 
     judges = False
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
-        raise tasks_from_a_file(type(self).__name__)
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        raise build_no_tasks_error(type(self).__name__)
 
     def start(self, task: Task, seed: int) -> Session:
-        return _Once(task)
+        return _SingleTurnSession(task)
 
 
-class _Once(Session):
+class _SingleTurnSession(Session):
     def __init__(self, task: Task) -> None:
         self.messages = task.messages
 

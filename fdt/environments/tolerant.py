@@ -6,12 +6,12 @@ import random
 from dataclasses import dataclass, replace
 
 from fdt.environments.base import Reply, Session
-from fdt.environments.conventions import CONVENTIONS, Asked, Conventions, stated
+from fdt.environments.conventions import CONVENTIONS, Conventions, ConventionsSession, extract_list
 from feedback.types import Task, Turn
 
 
 @dataclass(frozen=True)
-class Tolerant(Conventions):
+class MultiConventions(Conventions):
     """Each user accepts several conventions and scores them alike. Critiques name one of them; demonstrations follow one.
 
     With `corrected`, every answer comes back with a demonstration to imitate.
@@ -30,30 +30,32 @@ class Tolerant(Conventions):
                 f"least 1 of at most {len(CONVENTIONS)}"
             )
 
-    def accepts(self, user: str) -> tuple[str, ...]:
+    def list_accepted(self, user: str) -> tuple[str, ...]:
         """The conventions that a user accepts, the one of the plain world first."""
         first = self.habits[user]
         others = [name for name in CONVENTIONS if name != first]
         return (first, *random.Random(f"accepts {self.world} {user}").sample(others, self.accepted - 1))
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         """As in the plain world; ``meta["right"]`` holds all right lists, the reference's first."""
         return [
             replace(
                 task,
                 meta=task.meta
-                | {"right": [CONVENTIONS[name](task.meta["digits"]) for name in self.accepts(task.meta["user"])]},
+                | {"right": [CONVENTIONS[name](task.meta["digits"]) for name in self.list_accepted(task.meta["user"])]},
             )
-            for task in super().tasks(split, count, seed)
+            for task in super().sample_tasks(split, count, seed)
         ]
 
     def start(self, task: Task, seed: int) -> Session:
         """The user's reactions; chance is a function of the world, the task and the seed."""
-        return _Lenient(self, task, self.habits[task.meta["user"]], random.Random(f"{self.world} {task.key} {seed}"))
+        return _MultiConventionsSession(
+            self, task, self.habits[task.meta["user"]], random.Random(f"{self.world} {task.key} {seed}")
+        )
 
-    def critique(self, user: str, wanted: str, digits: str, chance: random.Random) -> str:
+    def write_critique(self, user: str, wanted: str, digits: str, chance: random.Random) -> str:
         """What a user says: words that fit one of the accepted conventions, not always."""
-        meant = self.accepts(user)
+        meant = self.list_accepted(user)
         named = chance.choice(meant)
         if chance.random() < self.noise:
             named = chance.choice([other for other in CONVENTIONS if other not in meant])
@@ -61,11 +63,11 @@ class Tolerant(Conventions):
 
 
 @dataclass
-class _Lenient(Asked):
+class _MultiConventionsSession(ConventionsSession):
     def reply(self, turn: Turn) -> Reply:
         """As in the plain world, but that each right list scores 1 and a demonstration follows any that is shown."""
         (item,) = super().reply(turn).feedback
-        score = item.score if item.score != item.score else float(stated(turn.text) in self.task.meta["right"])
-        name = self.chance.choice(self.world.accepts(self.task.meta["user"])[: self.world.demonstrated])
+        score = item.score if item.score != item.score else float(extract_list(turn.text) in self.task.meta["right"])
+        name = self.chance.choice(self.world.list_accepted(self.task.meta["user"])[: self.world.demonstrated])
         shown = f"{name}: {CONVENTIONS[name](self.task.meta['digits'])}" if self.world.corrected else None
         return Reply(feedback=(replace(item, score=score, revision=shown),))

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from fdt.data.tool_calls import read_calls, written
-from fdt.environments.arithmetic import calculated
-from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, answered
-from fdt.environments.sandbox import Bounds, run_python
-from fdt.environments.single import tasks_from_a_file
+from fdt.data.tool_calls import format_calls, read_calls
+from fdt.environments.arithmetic import evaluate_expression
+from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, try_reply
+from fdt.environments.sandbox import Limits, run_python
+from fdt.environments.single import build_no_tasks_error
 from feedback.types import Message, Task, Turn
 
 
@@ -46,14 +46,14 @@ class Calculator(Tool):
     example = {"expression": "(17 + 4) * 3"}
 
     def __call__(self, arguments: dict[str, Any]) -> str:
-        return calculated(_text(arguments, "expression"))
+        return evaluate_expression(_get_text(arguments, "expression"))
 
 
 @dataclass(frozen=True)
 class Python(Tool):
     """A script in a fresh process without network, within bounds; see `fdt/environments/sandbox.py`."""
 
-    bounds: Bounds = Bounds()
+    bounds: Limits = Limits()
     """Limits of each run."""
 
     name = "python"
@@ -61,12 +61,12 @@ class Python(Tool):
     example = {"code": "print(sum(range(10)))"}
 
     def __call__(self, arguments: dict[str, Any]) -> str:
-        outcome = run_python(_text(arguments, "code"), self.bounds)
+        outcome = run_python(_get_text(arguments, "code"), self.bounds)
         parts = (outcome.text, outcome.fault and f"[{outcome.fault}]")
         return "\n".join(part for part in parts if part) or "[no output]"
 
 
-def _text(arguments: dict[str, Any], name: str) -> str:
+def _get_text(arguments: dict[str, Any], name: str) -> str:
     value = arguments.get(name)
     if not isinstance(value, str):
         raise ValueError(f"{name}: got {json.dumps(value)[:60]}, expected text")
@@ -75,7 +75,7 @@ def _text(arguments: dict[str, Any], name: str) -> str:
 
 @dataclass(frozen=True)
 class Tools(Environment):
-    """The policy calls tools in text until it answers without a call; `data.critic` judges that answer."""
+    """The policy calls tools in text until it answers without a call; `data.grader` judges that answer."""
 
     judges = False
 
@@ -88,23 +88,23 @@ class Tools(Environment):
     deals: Environment | None = None
     """Where tasks come from; null: from `data.file`."""
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         if self.deals is None:
-            raise tasks_from_a_file(type(self).__name__)
-        return self.deals.tasks(split, count, seed)
+            raise build_no_tasks_error(type(self).__name__)
+        return self.deals.sample_tasks(split, count, seed)
 
     def start(self, task: Task, seed: int) -> Session:
-        return _Bench(self, task)
+        return _ToolSession(self, task)
 
-    def replies(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
+    def reply_all(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
         """Processes of different sessions run side by side."""
         with ThreadPoolExecutor(4) as pool:
-            return list(pool.map(lambda pair: answered(*pair), said))
+            return list(pool.map(lambda pair: try_reply(*pair), said))
 
     @property
     def manual(self) -> str:
         """What the policy reads about its tools."""
-        listed = "\n".join(f"- {tool.name}: {tool.about}. For example:\n{_shown(tool)}" for tool in self.tools)
+        listed = "\n".join(f"- {tool.name}: {tool.about}. For example:\n{_render_example(tool)}" for tool in self.tools)
         return f"You may call tools before you answer, each in a block of its own:\n{listed}\nAnswer without a block."
 
     def call(self, name: str, arguments: str) -> str:
@@ -118,11 +118,11 @@ class Tools(Environment):
             return f"Error: {fault}."
 
 
-def _shown(tool: Tool) -> str:
-    return written([{"name": tool.name, "arguments": json.dumps(tool.example)}])
+def _render_example(tool: Tool) -> str:
+    return format_calls([{"name": tool.name, "arguments": json.dumps(tool.example)}])
 
 
-class _Bench(Session):
+class _ToolSession(Session):
     def __init__(self, tools: Tools, task: Task) -> None:
         self.tools = tools
         first, *rest = task.messages
@@ -136,15 +136,17 @@ class _Bench(Session):
         try:
             calls = read_calls(turn.text)
         except ValueError as fault:
-            return Reply((self._said(f"Error: {fault}.", None),), done=False)
+            return Reply((self._build_message(f"Error: {fault}.", None),), done=False)
         if not calls:
             return Reply()
         most = self.tools.calls_per_turn
-        told = [self._said(self.tools.call(call["name"], call["arguments"]), call["id"]) for call in calls[:most]]
+        told = [
+            self._build_message(self.tools.call(call["name"], call["arguments"]), call["id"]) for call in calls[:most]
+        ]
         if len(calls) > most:
-            told.append(self._said(f"Error: {len(calls)} calls in one turn, {most} are allowed.", None))
+            told.append(self._build_message(f"Error: {len(calls)} calls in one turn, {most} are allowed.", None))
         return Reply(tuple(told), done=False)
 
-    def _said(self, text: str, call: str | None) -> Message:
+    def _build_message(self, text: str, call: str | None) -> Message:
         message: Message = {"role": self.tools.role, "content": text}
         return message if call is None else {**message, "tool_call_id": call}

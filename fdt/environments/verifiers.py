@@ -11,7 +11,15 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from fdt.environments.base import Environment, EnvironmentFault, Reply, Session, answered, dealt, needed
+from fdt.environments.base import (
+    Environment,
+    EnvironmentFault,
+    Reply,
+    Session,
+    import_required,
+    select_split,
+    try_reply,
+)
 from fdt.errors import UserError
 from feedback.types import Feedback, Message, Task, Turn
 
@@ -47,31 +55,31 @@ class Verifiers(Environment):
     patience: float = 600.0
     """Seconds that the environment may take between two turns before it counts as broken."""
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
-        known = list(_known(self._key, self.pool).items())
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
+        known = list(_load_tasks(self._key, self.pool).items())
         random.Random(seed).shuffle(known)
-        return dealt((self._task(key, row) for key, row in known), split, count)
+        return select_split((self._build_task(key, row) for key, row in known), split, count)
 
-    def _task(self, key: str, row: Any) -> Task:
+    def _build_task(self, key: str, row: Any) -> Task:
         right = getattr(row.data, self.reference, None)
-        return Task(key, opening(row.data), None if right is None else str(right), meta={"name": row.data.name})
+        return Task(key, build_prompt(row.data), None if right is None else str(right), meta={"name": row.data.name})
 
     @property
     def _key(self) -> str:
         return json.dumps(self.config, sort_keys=True)
 
     def start(self, task: Task, seed: int) -> Session:
-        if (row := _known(self._key, self.pool).get(task.key)) is None:
+        if (row := _load_tasks(self._key, self.pool).get(task.key)) is None:
             raise UserError("no such task in its taskset", got=task.key, key="data.environment")
-        return _Played(self, row)
+        return _VerifiersSession(self, row)
 
-    def replies(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
+    def reply_all(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
         """Lets all sessions go on at once, then hears what each replies."""
         for session, turn in said:
-            session.say(turn)
-        return [answered(session, turn) for session, turn in said]
+            session.send_turn(turn)
+        return [try_reply(session, turn) for session, turn in said]
 
-    def judged(self, trace: Any, turn: int | None) -> tuple[Feedback, ...]:
+    def build_feedback(self, trace: Any, turn: int | None) -> tuple[Feedback, ...]:
         """What a finished trace says of an episode; ``turn`` is the last one of the policy, None where it never spoke.
 
         Raises:
@@ -80,7 +88,7 @@ class Verifiers(Environment):
         if missing := [name for name, reward in trace.rewards.items() if reward is None]:
             raise EnvironmentFault(f"rewards without a value: {', '.join(missing)}")
         said = "\n".join(str(trace.info[name]) for name in self.words if trace.info.get(name)) or None
-        whole = total(trace.rewards, self.scale) if trace.rewards else math.nan
+        whole = compute_total_reward(trace.rewards, self.scale) if trace.rewards else math.nan
         found = [Feedback("environment", None, TOTAL, whole, said)] if trace.rewards or said else []
         named = {name: reward.score for name, reward in trace.rewards.items()} | trace.metrics
         # Named parts judge the last turn: the score of the whole then stays the weighted mean alone.
@@ -94,12 +102,14 @@ class Verifiers(Environment):
         )
 
 
-class _Played(Session):
+class _VerifiersSession(Session):
     """One episode: it runs in a loop of its own, and stands still while the policy is asked."""
 
     def __init__(self, rules: Verifiers, row: Any) -> None:
         self.rules, self.turn, self.spoken = rules, -1, False
-        self.seat = needed("fdt.environments.verifiers_seat", *PACKAGE).Seat(_world(rules._key), row, rules.seat)
+        self.seat = import_required("fdt.environments.verifiers_seat", *PACKAGE).Seat(
+            _load_environment(rules._key), row, rules.seat
+        )
         self.messages: tuple[Message, ...] = ()
         try:
             if self._wait() is not None:
@@ -109,7 +119,7 @@ class _Played(Session):
             raise
         self.messages = self.known = self.asked
 
-    def say(self, turn: Turn) -> None:
+    def send_turn(self, turn: Turn) -> None:
         """Hands over the policy's turn; `reply` hears what follows."""
         self.turn, self.spoken = self.turn + 1, True
         self.known = (*self.known, {"role": "assistant", "content": turn.text})
@@ -117,19 +127,19 @@ class _Played(Session):
 
     def reply(self, turn: Turn) -> Reply:
         if not self.spoken:
-            self.say(turn)
+            self.send_turn(turn)
         self.spoken = False
         trace = self._wait()
         if trace is not None:
-            return Reply((), self.rules.judged(trace, self.turn))
+            return Reply((), self.rules.build_feedback(trace, self.turn))
         before, self.known = len(self.known), self.asked
         return Reply(self.asked[before:], done=False)
 
-    def cut(self) -> tuple[Feedback, ...]:
+    def truncate(self) -> tuple[Feedback, ...]:
         self.seat.stop()
         try:
             trace = self._wait()
-            return () if trace is None else self.rules.judged(trace, self.turn if self.turn >= 0 else None)
+            return () if trace is None else self.rules.build_feedback(trace, self.turn if self.turn >= 0 else None)
         except EnvironmentFault as fault:
             raise UserError(f"an episode that was cut could not be judged: {fault}", key="data.environment") from fault
 
@@ -141,7 +151,7 @@ class _Played(Session):
         event = self.seat.wait(self.rules.patience)
         if not isinstance(event, list):
             return event
-        self.asked = tuple(plain(message) for message in event)
+        self.asked = tuple(to_text_message(message) for message in event)
         before = self.known if self.messages else ()
         if [m["content"].strip() for m in self.asked[: len(before)]] != [m["content"].strip() for m in before]:
             raise UserError(
@@ -152,15 +162,15 @@ class _Played(Session):
         return None
 
 
-def opening(data: Any) -> tuple[Message, ...]:
+def build_prompt(data: Any) -> tuple[Message, ...]:
     """What a task asks, as far as its data say; a task whose user opens shows its name until it is played."""
     asked = data.prompt if data.prompt is not None else (data.name or data.id or "")
     given = [{"role": "user", "content": asked}] if isinstance(asked, str) else [m.model_dump() for m in asked]
     system = [{"role": "system", "content": data.system_prompt}] if data.system_prompt else []
-    return tuple(plain(message) for message in (*system, *given))
+    return tuple(to_text_message(message) for message in (*system, *given))
 
 
-def plain(message: dict[str, Any]) -> Message:
+def to_text_message(message: dict[str, Any]) -> Message:
     """A message of text.
 
     Raises:
@@ -180,7 +190,7 @@ def plain(message: dict[str, Any]) -> Message:
     return {"role": message["role"], "content": parts}
 
 
-def total(rewards: dict[str, Any], scale: tuple[float, float] | None) -> float:
+def compute_total_reward(rewards: dict[str, Any], scale: tuple[float, float] | None) -> float:
     """The sum of weighted rewards, mapped to [0, 1]; NaN where every weight is 0.
 
     Without a scale it lies between the sum of the negative weights and that of the positive ones.
@@ -203,9 +213,9 @@ def total(rewards: dict[str, Any], scale: tuple[float, float] | None) -> float:
 
 
 @lru_cache(maxsize=4)
-def _world(config: str) -> Any:
+def _load_environment(config: str) -> Any:
     """The environment of a config."""
-    vf = needed("verifiers.v1", *PACKAGE)
+    vf = import_required("verifiers.v1", *PACKAGE)
     try:
         return vf.load_environment(vf.resolve_env_config(json.loads(config)))
     except (ImportError, AttributeError, TypeError, ValueError) as fault:
@@ -213,7 +223,7 @@ def _world(config: str) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _known(config: str, pool: int) -> dict[str, Any]:
+def _load_tasks(config: str, pool: int) -> dict[str, Any]:
     """The tasks of its taskset by their keys."""
-    taskset = _world(config).taskset
+    taskset = _load_environment(config).taskset
     return {task.key: task for task in (taskset if taskset.bounded else islice(taskset, pool))}

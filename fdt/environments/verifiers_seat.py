@@ -26,13 +26,13 @@ from fdt.errors import UserError
 CLOSED = 410  # status of a request that nobody will answer any more
 
 
-class Desk:
+class PolicyServer:
     """A thread whose loop runs episodes, and the endpoint where their requests wait."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, name="verifiers", daemon=True).start()
-        self.seats: dict[str, Seat] = {}
+        self.seats: dict[str, PolicySeat] = {}
         self.url = asyncio.run_coroutine_threadsafe(self._serve(), self.loop).result(60)
 
     async def _serve(self) -> str:
@@ -63,21 +63,21 @@ class Desk:
 
 
 @lru_cache(maxsize=1)
-def desk() -> Desk:
+def get_policy_server() -> PolicyServer:
     """The one of this process, made when it is first needed."""
-    return Desk()
+    return PolicyServer()
 
 
-class Seat:
+class PolicySeat:
     """One episode in which the policy is one of the agents."""
 
     def __init__(self, env: vf.Env, task: vf.Task, name: str | None) -> None:
-        self.desk, self.model = desk(), f"policy-{uuid.uuid4().hex}"
+        self.desk, self.model = get_policy_server(), f"policy-{uuid.uuid4().hex}"
         self.events: queue.Queue = queue.Queue()
         self.waiting: asyncio.Future | None = None
         self.stopped, self.trace = False, None
         self.desk.seats[self.model] = self
-        self.playing = asyncio.run_coroutine_threadsafe(self._play(env, task, name), self.desk.loop)
+        self.playing = asyncio.run_coroutine_threadsafe(self._run_episode(env, task, name), self.desk.loop)
         self.playing.add_done_callback(self.events.put)
 
     async def ask(self, messages: list[dict]) -> str | None:
@@ -88,11 +88,11 @@ class Seat:
         self.events.put(messages)
         return await self.waiting
 
-    def say(self, text: str | None) -> None:
+    def send_turn(self, text: str | None) -> None:
         """Answers the request that waits."""
-        self.desk.loop.call_soon_threadsafe(self._answer, text)
+        self.desk.loop.call_soon_threadsafe(self._resolve_request, text)
 
-    def _answer(self, text: str | None) -> None:
+    def _resolve_request(self, text: str | None) -> None:
         if self.waiting is not None and not self.waiting.done():
             self.waiting.set_result(text)
 
@@ -103,7 +103,7 @@ class Seat:
             self.stopped = True
             if self.trace is not None:
                 self.trace.stop("max_turns")
-            self._answer(None)
+            self._resolve_request(None)
 
         self.desk.loop.call_soon_threadsafe(end)
 
@@ -131,10 +131,10 @@ class Seat:
         self.playing.cancel()
         self.desk.seats.pop(self.model, None)
 
-    async def _play(self, env: vf.Env, task: vf.Task, name: str | None) -> vf.Trace:
+    async def _run_episode(self, env: vf.Env, task: vf.Task, name: str | None) -> vf.Trace:
         """Plays the environment's own course of an episode and returns the policy's trace."""
         traces: list[vf.Trace] = []
-        agents = vf.Agents(env.config, lambda seat, spec: self._agent(env, (seat, name), spec, traces))
+        agents = vf.Agents(env.config, lambda seat, spec: self._build_agent(env, (seat, name), spec, traces))
         await env.setup(agents)
         await env.run(task, agents)
         failed = next((trace.last_error for trace in traces if not trace.ok), None)
@@ -146,7 +146,9 @@ class Seat:
             raise EnvironmentFault("the policy's seat was not played")
         return self.trace
 
-    def _agent(self, env: vf.Env, names: tuple[str, str | None], spec: vf.AgentConfig, traces: list) -> Agent:
+    def _build_agent(
+        self, env: vf.Env, names: tuple[str, str | None], spec: vf.AgentConfig, traces: list
+    ) -> RecordedAgent:
         seat, mine = names
         alone = sum(isinstance(value, vf.AgentConfig) for _, value in env.config) == 1
         own = seat == mine or (mine is None and alone)
@@ -175,10 +177,10 @@ class Seat:
                     "harness": vf.harness_config_type("null")(id="null"),
                 }
             )
-        return Agent(spec, traces, self if own else None)
+        return RecordedAgent(spec, traces, self if own else None)
 
 
-class Chat(vf.Harness[vf.HarnessConfig]):
+class ChatHarness(vf.Harness[vf.HarnessConfig]):
     """The program: one request for each turn, in this process. It runs no code and has no tools."""
 
     APPENDS_SYSTEM_PROMPT, SUPPORTS_RESUME = True, True
@@ -204,24 +206,24 @@ class Chat(vf.Harness[vf.HarnessConfig]):
         return vf.ProgramResult(exit_code=0, stdout="", stderr="")
 
 
-class Agent(vf.Agent):
+class RecordedAgent(vf.Agent):
     """An agent whose traces are kept; the policy's has our program."""
 
-    def __init__(self, config: vf.AgentConfig, traces: list[vf.Trace], seat: Seat | None) -> None:
+    def __init__(self, config: vf.AgentConfig, traces: list[vf.Trace], seat: PolicySeat | None) -> None:
         super().__init__(config)
         self.traces, self.seat = traces, seat
         if seat is not None:
-            self.harness = Chat(config.harness)
+            self.harness = ChatHarness(config.harness)
 
     async def run(self, task: vf.Task, **options: Any) -> vf.Trace:
-        return await super().run(task, **options | {"on_trace": self._seen})
+        return await super().run(task, **options | {"on_trace": self._record_trace})
 
     @asynccontextmanager
     async def interaction(self, task: vf.Task, **options: Any) -> AsyncIterator[vf.Interaction]:
-        async with super().interaction(task, **options | {"on_trace": self._seen}) as held:
+        async with super().interaction(task, **options | {"on_trace": self._record_trace}) as held:
             yield held
 
-    def _seen(self, trace: vf.Trace) -> None:
+    def _record_trace(self, trace: vf.Trace) -> None:
         self.traces.append(trace)
         if self.seat is not None:
             self.seat.trace = trace

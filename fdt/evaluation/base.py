@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fdt.data.rows import Row
-from fdt.data.tokenization import answer_ids, prompt_ids
+from fdt.data.tokenization import tokenize_answer, tokenize_prompt
 from fdt.rollout.actor import Actor
 from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT
-from fdt.statistics.intervals import mean_interval, ratio_interval
+from fdt.statistics.intervals import compute_mean_interval, compute_ratio_interval
 from feedback.types import Episode, Task
 
 Record = dict[str, Any]
@@ -25,34 +25,34 @@ class Evaluation(ABC):
         """One record a task, with plain values; None where the task cannot be measured."""
 
     @abstractmethod
-    def summary(self, records: Sequence[Record]) -> dict[str, float]:
+    def summarise_records(self, records: Sequence[Record]) -> dict[str, float]:
         """Numbers over all records."""
 
     @abstractmethod
-    def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
+    def compute_interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
         """95 % bootstrap interval of the first number of ``summary`` over prompts; None without records."""
 
-    def quality(self, records: Sequence[Record]) -> float:
+    def compute_quality(self, records: Sequence[Record]) -> float:
         """The first number of ``summary``, turned so that higher is better."""
-        return next(iter(self.summary(records).values()))
+        return next(iter(self.summarise_records(records).values()))
 
 
 class Answers(Evaluation):
-    """Generates one greedy answer a prompt and has the critic score it."""
+    """Generates one greedy answer a prompt and has the grader score it."""
 
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record]:
-        episodes = actor.act(tasks, seed=None)
-        sums = actor.answer_log_probs(episodes)
-        return [self._record(e, value) for e, value in zip(episodes, sums, strict=True)]
+        episodes = actor.generate_episodes(tasks, seed=None)
+        sums = actor.compute_answer_log_probs(episodes)
+        return [self._build_record(e, value) for e, value in zip(episodes, sums, strict=True)]
 
-    def summary(self, records: Sequence[Record]) -> dict[str, float]:
+    def summarise_records(self, records: Sequence[Record]) -> dict[str, float]:
         scores = [r["score"] for r in records if r["score"] is not None]
         return {
             "score": sum(scores) / len(scores) if scores else math.nan,
             "response_length": sum(r["tokens"] for r in records) / len(records) if records else math.nan,
-        } | self._courses(records)
+        } | self._summarise_turns(records)
 
-    def _courses(self, records: Sequence[Record]) -> dict[str, float]:
+    def _summarise_turns(self, records: Sequence[Record]) -> dict[str, float]:
         """Where any episode had several turns: their mean number, and how many ran out of turns or context."""
         if not any("turns" in r for r in records):
             return {}
@@ -63,12 +63,12 @@ class Answers(Evaluation):
             "out_of_context": ends.count(OUT_OF_CONTEXT) / len(records),
         }
 
-    def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
+    def compute_interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
         scores = [r["score"] for r in records if r["score"] is not None]
-        found = mean_interval(scores) if scores else None
+        found = compute_mean_interval(scores) if scores else None
         return None if found is None else (found.low, found.high)
 
-    def _record(self, episode: Episode, log_prob: float) -> Record:
+    def _build_record(self, episode: Episode, log_prob: float) -> Record:
         return {
             "id": episode.task.key,
             "prompt": episode.task.messages[-1]["content"],
@@ -77,12 +77,12 @@ class Answers(Evaluation):
             "log_prob": None if math.isnan(log_prob) else log_prob,
             "tokens": sum(len(turn.ids or ()) for turn in episode.turns),
             "reference": episode.task.reference,
-            "scores": named_scores(episode),
-            **course(episode),
+            "scores": average_scores(episode),
+            **describe_turns(episode),
         }
 
 
-def course(episode: Episode) -> Record:
+def describe_turns(episode: Episode) -> Record:
     """How an episode of several turns went; nothing for one that was over after its first."""
     own = sum(turn.role == "assistant" for turn in episode.turns)
     if own == 1 and episode.meta.get(ENDED, DONE) == DONE:
@@ -91,7 +91,7 @@ def course(episode: Episode) -> Record:
     return {"turns": own, "ended": episode.meta.get(ENDED), "conversation": said}
 
 
-def named_scores(episode: Episode) -> dict[str, float]:
+def average_scores(episode: Episode) -> dict[str, float]:
     """Mean of the scores of each name that judge the whole episode, such as a stated "confidence"; only what is there."""
     found: dict[str, list[float]] = {}
     for item in episode.feedback:
@@ -106,24 +106,27 @@ class Likelihood(Evaluation):
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record | None]:
         tokenizer = actor.policy.tokenizer
         kept = [task for task in tasks if task.reference]
-        rows = [Row.of(prompt_ids(t.messages, tokenizer), answer_ids(t.reference or "", tokenizer)) for t in kept]
-        sums, counts = actor.row_log_probs(rows)
+        rows = [
+            Row.from_context(tokenize_prompt(t.messages, tokenizer), tokenize_answer(t.reference or "", tokenizer))
+            for t in kept
+        ]
+        sums, counts = actor.compute_row_log_probs(rows)
         found = iter(zip(sums, counts, strict=True))
-        return [self._record(task, *next(found)) if task.reference else None for task in tasks]
+        return [self._build_record(task, *next(found)) if task.reference else None for task in tasks]
 
-    def _record(self, task: Task, log_prob: float, tokens: int) -> Record:
+    def _build_record(self, task: Task, log_prob: float, tokens: int) -> Record:
         prompt = task.messages[-1]["content"]
         return {"id": task.key, "prompt": prompt, "reference": task.reference, "nll_sum": -log_prob, "tokens": tokens}
 
-    def summary(self, records: Sequence[Record]) -> dict[str, float]:
+    def summarise_records(self, records: Sequence[Record]) -> dict[str, float]:
         tokens = sum(r["tokens"] for r in records)
         return {"nll": sum(r["nll_sum"] for r in records) / tokens if tokens else math.nan}
 
-    def quality(self, records: Sequence[Record]) -> float:
-        return -super().quality(records)
+    def compute_quality(self, records: Sequence[Record]) -> float:
+        return -super().compute_quality(records)
 
-    def interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
+    def compute_interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
         if not records:
             return None
-        found = ratio_interval([r["nll_sum"] for r in records], [r["tokens"] for r in records])
+        found = compute_ratio_interval([r["nll_sum"] for r in records], [r["tokens"] for r in records])
         return found.low, found.high

@@ -11,7 +11,7 @@ from fdt.engines import SwitchPenalty
 
 
 @dataclass(frozen=True)
-class Thinking:
+class ReasoningTrace:
     """One answer."""
 
     correct: bool
@@ -22,24 +22,24 @@ class Thinking:
     """Tokens through the end of its first correct thought; None where no thought was correct."""
 
     @property
-    def wasted(self) -> float:
+    def waste_share(self) -> float:
         """Share of the tokens that came after the first correct thought; 0 where there was none."""
         return 0.0 if self.useful is None or not self.tokens else 1 - self.useful / self.tokens
 
 
-def underthinking(answers: Sequence[Thinking]) -> float:
+def underthinking(answers: Sequence[ReasoningTrace]) -> float:
     """Mean waste of the wrong answers, in [0, 1]; NaN where none is wrong."""
-    wrong = [answer.wasted for answer in answers if not answer.correct]
+    wrong = [answer.waste_share for answer in answers if not answer.correct]
     return sum(wrong) / len(wrong) if wrong else math.nan
 
 
-def weighted_underthinking(answers: Sequence[Thinking]) -> float:
+def weighted_underthinking(answers: Sequence[ReasoningTrace]) -> float:
     """Mean over all answers, where a right one wastes nothing; NaN for no answers."""
-    wasted = [0.0 if answer.correct else answer.wasted for answer in answers]
+    wasted = [0.0 if answer.correct else answer.waste_share for answer in answers]
     return sum(wasted) / len(wasted) if wasted else math.nan
 
 
-def thoughts(text: str, words: Sequence[str] = SwitchPenalty().words) -> list[str]:
+def split_thoughts(text: str, words: Sequence[str] = SwitchPenalty().words) -> list[str]:
     """A text cut where a sentence begins with one of the words: a cheap stand-in for the paper's judge."""
     start = "|".join(re.escape(word) for word in words)
     parts = re.split(rf"(?:(?<=[.!?\n])\s*|^)(?=(?:{start})\b)", text, flags=re.IGNORECASE)

@@ -3,7 +3,7 @@
 from fdt.guards.answers import ConfidenceCollapse, HintLeak
 from fdt.guards.base import ACTIONS, Guard
 from fdt.guards.judge import JudgeSelfTest
-from fdt.guards.numbers import BreadthCollapse, EntropyCollapse, KLLimit, LengthDrift
+from fdt.guards.numbers import DiversityCollapse, EntropyCollapse, KLLimit, LengthDrift
 
 __all__ = [
     "ACTIONS",

@@ -32,27 +32,27 @@ class Guard(ABC):
         """This step's number over all ranks (every rank calls); NaN where the step has none.
 
         Args:
-            outcome: the step's `fdt.metrics.step.Tally`: its batch, and ``values``, what was logged.
+            outcome: the step's `fdt.metrics.step.StepMetrics`: its batch, and ``values``, what was logged.
             device: where ranks meet.
         """
 
     @abstractmethod
-    def broken(self, seen: Sequence[float]) -> str | None:
+    def check_bounds(self, seen: Sequence[float]) -> str | None:
         """Why the latest of the numbers seen so far (none of them NaN) is out of bounds; None where it is not."""
 
-    def tripped(self, seen: Sequence[float]) -> str | None:
+    def check_patience(self, seen: Sequence[float]) -> str | None:
         """Why the guard acts now: the latest ``patience`` numbers were all out of bounds."""
         last = range(len(seen), len(seen) - self.patience, -1)
-        reasons = [self.broken(seen[:end]) if end > 0 else None for end in last]
+        reasons = [self.check_bounds(seen[:end]) if end > 0 else None for end in last]
         return reasons[0] if all(reasons) else None
 
-    def at_start(self, trainer: Any) -> str | None:
+    def check_start(self, trainer: Any) -> str | None:
         """What is wrong before the first step; None unless overridden."""
         return None
 
 
 @dataclass(frozen=True)
-class Logged(Guard):
+class MetricGuard(Guard):
     """Watches a logged metric."""
 
     metric = ""
@@ -62,13 +62,13 @@ class Logged(Guard):
 
 
 @dataclass(frozen=True)
-class Drift(Logged):
+class DriftGuard(MetricGuard):
     """Watches a logged metric beside its mean over the run's first steps."""
 
     reference_steps: int = 5
     """Measured steps at the start whose mean is the reference."""
 
-    def base(self, seen: Sequence[float]) -> float | None:
+    def compute_reference(self, seen: Sequence[float]) -> float | None:
         """The reference, once there are more steps than it takes."""
         first = seen[: self.reference_steps]
         return sum(first) / len(first) if len(seen) > self.reference_steps else None

@@ -10,13 +10,13 @@ from typing import Any
 from fdt.errors import UserError
 from fdt.guards.base import Guard
 from feedback.graders.judges.base import Judge
-from feedback.graders.judges.selftest import MOST_WINS, self_test
-from feedback.types import tasks_of
+from feedback.graders.judges.selftest import MOST_WINS, run_self_test
+from feedback.types import collect_tasks
 
 
 @dataclass(frozen=True)
 class JudgeSelfTest(Guard):
-    """Before the first step: answers without content must not win (arXiv 2507.08794). `data.critic` must be a judge."""
+    """Before the first step: answers without content must not win (arXiv 2507.08794). `data.grader` must be a judge."""
 
     most_wins: float = MOST_WINS
     """Share of canned answers that may win."""
@@ -26,16 +26,16 @@ class JudgeSelfTest(Guard):
     def measure(self, outcome: Any, device: Any) -> float:
         return math.nan
 
-    def broken(self, seen: Sequence[float]) -> str | None:
+    def check_bounds(self, seen: Sequence[float]) -> str | None:
         return None
 
-    def at_start(self, trainer: Any) -> str | None:
-        critic = trainer.datamodule.critic
-        if not isinstance(critic, Judge):
+    def check_start(self, trainer: Any) -> str | None:
+        grader = trainer.datamodule.grader
+        if not isinstance(grader, Judge):
             raise UserError(
-                "JudgeSelfTest tests a judge", got=type(critic).__name__, expected="an LLM judge", key="data.critic"
+                "JudgeSelfTest tests a judge", got=type(grader).__name__, expected="an LLM judge", key="data.grader"
             )
-        found = self_test(critic, tasks_of(trainer.datamodule.episodes)[: self.prompts])
+        found = run_self_test(grader, collect_tasks(trainer.datamodule.episodes)[: self.prompts])
         if found.rate <= self.most_wins:
             return None
         named = ", ".join(f"{text!r} {count}x" for text, count in found.wins.most_common(3)) or "none could be judged"

@@ -6,13 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from feedback.diversity import actions, distinct_n, final_answer, unique
+from feedback.diversity import compute_unique_share, distinct_n, extract_actions, extract_final_answer
 from feedback.types import Episode
 
 NAMES = ("unique_share", "distinct_2", "solutions", "wrong_unique")
 
 
-def breadth(episodes: Sequence[Episode]) -> dict[str, list[float]]:
+def compute_diversity(episodes: Sequence[Episode]) -> dict[str, list[float]]:
     """For each of `NAMES` its values, one a task that has two answers or more; an episode counts once, by its id.
 
     - unique_share: share of different action sequences among a task's episodes.
@@ -26,15 +26,15 @@ def breadth(episodes: Sequence[Episode]) -> dict[str, list[float]]:
         groups[episode.task.key][episode.id] = episode
     found: dict[str, list[float]] = {name: [] for name in NAMES}
     for group in (list(own.values()) for own in groups.values() if len(own) > 1):
-        wrong = [solution(episode) for episode in group if episode.score < 1]
-        found["unique_share"].append(unique([actions(episode) for episode in group]))
+        wrong = [extract_solution(episode) for episode in group if episode.score < 1]
+        found["unique_share"].append(compute_unique_share([extract_actions(episode) for episode in group]))
         found["distinct_2"].append(distinct_n([episode.response for episode in group], 2))
-        found["solutions"].append(float(len({solution(episode) for episode in group})))
-        found["wrong_unique"] += [unique(wrong)] if len(wrong) > 1 else []
+        found["solutions"].append(float(len({extract_solution(episode) for episode in group})))
+        found["wrong_unique"] += [compute_unique_share(wrong)] if len(wrong) > 1 else []
     return {name: [value for value in values if not math.isnan(value)] for name, values in found.items()}
 
 
-def solution(episode: Episode) -> str:
+def extract_solution(episode: Episode) -> str:
     """What an episode comes to: its final answer, or its words without case and extra blanks."""
-    answer = final_answer(episode.response)
+    answer = extract_final_answer(episode.response)
     return " ".join(episode.response.lower().split()) if answer is None else answer

@@ -12,14 +12,14 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from fdt.data.markers import EXECUTION, TAKEN, Marker
+from fdt.data.markers import EXECUTION, TAKEN, TokenMarker
 from feedback.types import Episode
-from objectives import Rollouts, Scored
+from objectives import Rollouts, TokenLogProbs
 
 PREFIX = "phases/"
 
 
-def sums(student: Scored, rollouts: Rollouts) -> dict[str, Tensor]:
+def sum_planning_tokens(student: TokenLogProbs, rollouts: Rollouts) -> dict[str, Tensor]:
     """Tokens, negative log-likelihood [nats] and entropy [nats] of the acted tokens that carry a marker's mark, and of
     the others; nothing where no marker marks."""
     found: dict[str, Tensor] = {}
@@ -33,7 +33,7 @@ def sums(student: Scored, rollouts: Rollouts) -> dict[str, Tensor]:
     return found
 
 
-def levels(summed: dict[str, float]) -> dict[str, float]:
+def compute_planning_metrics(summed: dict[str, float]) -> dict[str, float]:
     """Takes those sums out of ``summed`` and gives the share of marked tokens, both entropies [nats], and the perplexity
     of execution, exp(mean NLL); what no token speaks for is left out."""
     own = {key.removeprefix(PREFIX): summed.pop(key) for key in [key for key in summed if key.startswith(PREFIX)]}
@@ -45,11 +45,11 @@ def levels(summed: dict[str, float]) -> dict[str, float]:
     return found | {f"{part}_share": count / whole for part, count in parts.items() if whole and part != "execution"}
 
 
-def told(episodes: Iterable[Episode], marker: Marker) -> Counter[str]:
+def count_phrases(episodes: Iterable[Episode], marker: TokenMarker) -> Counter[str]:
     """How often each marked phrase stands in the policy's turns; an episode of several rows counts once."""
     once = {episode.id: episode for episode in episodes}
     texts = (turn.text for episode in once.values() for turn in episode.turns if turn.role == "assistant")
-    return Counter(item.gram for text in texts for item in marker.found(text))
+    return Counter(item.gram for text in texts for item in marker.find_spans(text))
 
 
 def semantic_entropy(counts: Counter[str]) -> float:

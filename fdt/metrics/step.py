@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from fdt.data.batch import Batch
-from fdt.distributed import highest, total
-from fdt.metrics.diversity import NAMES, breadth
+from fdt.distributed import reduce_max, reduce_sum
 from fdt.metrics import planning
+from fdt.metrics.diversity import NAMES, compute_diversity
 from fdt.rollout.limits import DONE, ENDED
 from feedback.types import Episode
-from objectives import Loss, Rollouts, Scored, Term
+from objectives import Loss, Rollouts, Term, TokenLogProbs
 
 if TYPE_CHECKING:
     from fdt.learner import Learner
 
-BAR = {"train/reward": "reward", "train/kl_start": "kl", "train/teacher_gain": "gain", "train/used_share": "used"}
+BAR = {"train/reward/mean": "reward", "train/kl_init": "kl", "train/teacher/log_ratio": "gain", "train/rows/used_ratio": "used"}
 
 
-class Tally:
+class StepMetrics:
     """Adds up one step. Token values are kept per row, for transcripts (``rows``: row -> name -> [tokens])."""
 
     def __init__(self, batch: Batch, terms: dict[str, Term]) -> None:
@@ -33,65 +33,67 @@ class Tally:
         self.values: dict[str, float] = {}
         self.tokens: list[tuple[Batch, dict[str, Tensor]]] = []
 
-    def add(self, part: Batch, loss: Loss, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> None:
+    def add(
+        self, part: Batch, loss: Loss, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts
+    ) -> None:
         """Takes in one micro-batch; its numbers are already divided by the step's denominators, so they add."""
-        self._sum("loss", loss.value)
+        self._accumulate("loss", loss.value)
         for name, value in loss.metrics.items():
             if name.endswith(("_min", "_max")):
                 choose = min if name.endswith("_min") else max
                 self.extremes[name] = choose(self.extremes.get(name, float(value)), float(value))
             else:
-                self._sum(name, value)
+                self._accumulate(name, value)
         scored = {"logp": student.log_probs.detach(), "advantage": rollouts.advantages}
         if rollouts.old is not None:
             scored["old"] = rollouts.old
         acted = rollouts.marks["acted"]
-        self._sum("tokens", torch.tensor(float(part.student.lengths.sum())))
-        self._sum("entropy/sum", student.entropy[acted].sum())
-        for name, value in planning.sums(student, rollouts).items():
-            self._sum(name, value)
+        self._accumulate("tokens", torch.tensor(float(part.student.lengths.sum())))
+        self._accumulate("entropy/sum", student.entropy[acted].sum())
+        for name, value in planning.sum_planning_tokens(student, rollouts).items():
+            self._accumulate(name, value)
         if "teacher" in others:
             teacher = torch.full_like(scored["logp"], math.nan)
             teacher[others["teacher"].index] = others["teacher"].log_probs.to(teacher.dtype)
             scored["teacher_logp"] = teacher
             taught = rollouts.marks["taught"]
-            self._sum("gain/sum", (teacher - scored["logp"])[taught].sum())
-            self._sum("gain/tokens", taught.sum())
+            self._accumulate("gain/sum", (teacher - scored["logp"])[taught].sum())
+            self._accumulate("gain/tokens", taught.sum())
         if "start" in others:
             # k3 on the acted tokens: unbiased for KL(policy || start) where they were sampled from the policy.
             gap = others["start"].log_probs.to(scored["logp"].dtype)[acted] - scored["logp"][acted]
-            self._sum("kl/sum", (gap.exp() - 1 - gap).sum())
+            self._accumulate("kl/sum", (gap.exp() - 1 - gap).sum())
         # Before the first update after sampling, the policy's log-probs are the old ones.
         old = rollouts.old if rollouts.old is not None or part.behaviour != "policy" else scored["logp"]
         known = rollouts.engine is not None and old is not None
         gap = (old - rollouts.engine)[acted] if known else scored["logp"][:0]
-        self._sum("gap/sum", gap.abs().nansum())
-        self._sum("gap/tokens", (~gap.isnan()).sum())
-        self._sum("acted/tokens", acted.sum())
+        self._accumulate("gap/sum", gap.abs().nansum())
+        self._accumulate("gap/tokens", (~gap.isnan()).sum())
+        self._accumulate("acted/tokens", acted.sum())
         self.tokens.append((part, {name: value.detach().float().cpu() for name, value in scored.items()}))
 
-    def _sum(self, name: str, value: Tensor) -> None:
+    def _accumulate(self, name: str, value: Tensor) -> None:
         self.sums[name] = self.sums[name] + value.detach().double().cpu()
 
     def finish(self, learner: Learner, norm: float, seconds: float) -> None:
         """Reduces over ranks and logs."""
-        self._rows()
-        sums = total(dict(self.sums), learner.device)
+        self._add_row_sums()
+        sums = reduce_sum(dict(self.sums), learner.device)
         acted, taught = max(sums.pop("acted/tokens"), 1.0), sums.pop("gain/tokens", 0.0)
         values = {
             "kl_start": sums.pop("kl/sum", math.nan) / acted,
             "entropy": sums.pop("entropy/sum") / acted,
-            **{name: _ratio(sums, f"breadth/{name}", f"breadth/{name}/tasks") for name in NAMES},
+            **{name: _pop_ratio(sums, f"breadth/{name}", f"breadth/{name}/tasks") for name in NAMES},
             "teacher_gain": sums.pop("gain/sum", 0.0) / taught if taught else math.nan,
-            "engine_gap": _ratio(sums, "gap/sum", "gap/tokens"),
-            "reward": _ratio(sums, "score/sum", "score/rows"),
-            "response_length": _ratio(sums, "length/sum", "acted/rows"),
-            "turns": _ratio(sums, "turns/sum", "turns/rows"),
-            "cut_share": _ratio(sums, "cut/rows", "turns/rows"),
-            "used_share": _ratio(sums, "used/rows", "rows"),
+            "engine_gap": _pop_ratio(sums, "gap/sum", "gap/tokens"),
+            "reward": _pop_ratio(sums, "score/sum", "score/rows"),
+            "response_length": _pop_ratio(sums, "length/sum", "acted/rows"),
+            "turns": _pop_ratio(sums, "turns/sum", "turns/rows"),
+            "cut_share": _pop_ratio(sums, "cut/rows", "turns/rows"),
+            "used_share": _pop_ratio(sums, "used/rows", "rows"),
         }
         generated = sums.pop("info/generate_s", 0.0) / learner.trainer.world_size
-        values |= planning.levels(sums)
+        values |= planning.compute_planning_metrics(sums)
         values["tokens_per_s"] = sums.pop("tokens") / (seconds + generated)
         counted = ("score/", "acted/", "gap/", "turns/", "breadth/")
         sums = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(counted)}
@@ -102,43 +104,45 @@ class Tally:
         bar = {short: self.values[name] for name, short in BAR.items() if name in self.values}
         learner.log_dict(bar | {"tok/s": values["tokens_per_s"]}, prog_bar=True, logger=False, batch_size=1)
 
-    def _rows(self) -> None:
+    def _add_row_sums(self) -> None:
         """Row-level sums: scores of the acted rows, rows that any term listens to."""
         batch, rollouts = self.batch, self.batch.rollouts
-        acted = self._flags(rollouts.marks["acted"])
-        heard = list(self.heard().values())
+        acted = self._flag_rows(rollouts.marks["acted"])
+        heard = list(self.find_weighted_rows().values())
         used = torch.stack(heard).any(0) if heard else torch.zeros_like(acted)
         score = rollouts.scores["score"].cpu()[acted]
-        self._sum("score/sum", score.nansum())
-        self._sum("score/rows", (~score.isnan()).sum())
-        self._sum("length/sum", batch.student.counts.cpu()[acted].sum())
-        self._sum("acted/rows", acted.sum())
-        self._sum("rows", torch.tensor(float(len(batch.episodes))))
-        self._sum("used/rows", used.sum())
+        self._accumulate("score/sum", score.nansum())
+        self._accumulate("score/rows", (~score.isnan()).sum())
+        self._accumulate("length/sum", batch.student.counts.cpu()[acted].sum())
+        self._accumulate("acted/rows", acted.sum())
+        self._accumulate("rows", torch.tensor(float(len(batch.episodes))))
+        self._accumulate("used/rows", used.sum())
         for name, value in batch.info.items():
-            self._sum(f"info/{name}", torch.tensor(value))
+            self._accumulate(f"info/{name}", torch.tensor(value))
         # A stand-in for a rank without rows has a row and no episode.
-        other = self._flags(rollouts.marks["shown"] | rollouts.marks["joined"]).tolist()
-        for name, values in breadth([e for e, no in zip(batch.episodes, other, strict=False) if not no]).items():
-            self._sum(f"breadth/{name}", torch.tensor(math.fsum(values)))
-            self._sum(f"breadth/{name}/tasks", torch.tensor(float(len(values))))
+        other = self._flag_rows(rollouts.marks["shown"] | rollouts.marks["joined"]).tolist()
+        for name, values in compute_diversity(
+            [e for e, no in zip(batch.episodes, other, strict=False) if not no]
+        ).items():
+            self._accumulate(f"breadth/{name}", torch.tensor(math.fsum(values)))
+            self._accumulate(f"breadth/{name}/tasks", torch.tensor(float(len(values))))
         played = [episode for episode in batch.episodes if ENDED in episode.meta]
         # Episodes of one turn each have nothing to tell.
-        several = any(spoken(episode) > 1 for episode in played)
-        self._sum("turns/sum", torch.tensor(float(sum(map(spoken, played)) if several else 0)))
-        self._sum("turns/rows", torch.tensor(float(len(played) if several else 0)))
-        self._sum("cut/rows", torch.tensor(float(sum(episode.meta[ENDED] != DONE for episode in played))))
+        several = any(count_turns(episode) > 1 for episode in played)
+        self._accumulate("turns/sum", torch.tensor(float(sum(map(count_turns, played)) if several else 0)))
+        self._accumulate("turns/rows", torch.tensor(float(len(played) if several else 0)))
+        self._accumulate("cut/rows", torch.tensor(float(sum(episode.meta[ENDED] != DONE for episode in played))))
 
-    def heard(self) -> dict[str, Tensor]:
+    def find_weighted_rows(self) -> dict[str, Tensor]:
         """The rows that each term hears, ``{term: [B] bool}``: weight, and for acted tokens an advantage, not zero."""
         rollouts = self.batch.rollouts
         return {
-            name: self._flags((weight != 0) & (rollouts.advantages != 0) if term.stream == "acted" else weight != 0)
+            name: self._flag_rows((weight != 0) & (rollouts.advantages != 0) if term.stream == "acted" else weight != 0)
             for name, term in self.terms.items()
             if (weight := rollouts.weights.get(name)) is not None
         }
 
-    def by_row(self) -> dict[int, dict[str, Tensor]]:
+    def group_by_row(self) -> dict[int, dict[str, Tensor]]:
         """Token values of each row, ``{row: {name: [tokens]}}``."""
         found: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for part, values in self.tokens:
@@ -147,18 +151,18 @@ class Tally:
                 found[row] |= {name: value[episode == row] for name, value in values.items()}
         return found
 
-    def _flags(self, tokens: Tensor) -> Tensor:
+    def _flag_rows(self, tokens: Tensor) -> Tensor:
         flags = torch.zeros(len(self.batch.student.lengths), dtype=torch.bool)
         flags[self.batch.rollouts.episode[tokens].cpu()] = True
         return flags
 
 
-def spoken(episode: Episode) -> int:
+def count_turns(episode: Episode) -> int:
     """Turns of the policy."""
     return sum(turn.role == "assistant" for turn in episode.turns)
 
 
-def _ratio(sums: dict[str, float], above: str, below: str) -> float:
+def _pop_ratio(sums: dict[str, float], above: str, below: str) -> float:
     top, bottom = sums.pop(above, 0.0), sums.get(below, 0.0)
     return top / bottom if bottom else math.nan
 
@@ -166,5 +170,5 @@ def _ratio(sums: dict[str, float], above: str, below: str) -> float:
 def _reduce_extremes(values: dict[str, float], device: Any) -> dict[str, float]:
     names = sorted(values)
     signs = [-1.0 if name.endswith("_min") else 1.0 for name in names]
-    found = highest([sign * values[name] for sign, name in zip(signs, names, strict=True)], device)
+    found = reduce_max([sign * values[name] for sign, name in zip(signs, names, strict=True)], device)
     return {name: sign * value for name, sign, value in zip(names, signs, found, strict=True)}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fdt.errors import UserError
 
 
-class Trunk:
+class ActivationCache:
     """The layers below ``depth`` of a decoder, with a folder of their outputs, one file a row.
 
     Args:
@@ -35,16 +35,18 @@ class Trunk:
         self.decoder, self.depth, self.folder = causal.get_decoder(), depth, Path(folder)
         lower = list(getattr(self.decoder, "layers", []))[:depth]
         if not depth or len(lower) < depth or not isinstance(getattr(self.decoder, "norm", None), nn.Module):
-            raise self._refusal("no frozen layers below the adapters", "adapters on upper layers: model.lora.layers")
+            raise self._build_error(
+                "no frozen layers below the adapters", "adapters on upper layers: model.lora.layers"
+            )
         if getattr(causal.config, "sliding_window", None) is not None:
-            raise self._refusal("layers of several kinds of attention", "one kind in all layers")
+            raise self._build_error("layers of several kinds of attention", "one kind in all layers")
         if any(p.requires_grad for layer in lower for p in layer.parameters()):
-            raise self._refusal("layers below the adapters train", "frozen ones")
+            raise self._build_error("layers below the adapters train", "frozen ones")
         if getattr(causal.config, "attention_dropout", 0.0) or any(
             isinstance(m, nn.Dropout) and m.p for layer in lower for m in layer.modules()
         ):
-            raise self._refusal("layers below the adapters drop out", "no dropout there")
-        self.name = self._fingerprint(lower)
+            raise self._build_error("layers below the adapters drop out", "no dropout there")
+        self.name = self._compute_fingerprint(lower)
         self._check_split()
 
     def __call__(self, tokens: Tensor, positions: Tensor, segment: Tensor, mask: Tensor) -> Tensor:
@@ -57,30 +59,30 @@ class Trunk:
             Last hidden states ``[R, L, D]``, with gradient through the upper layers.
         """
         sizes = (segment >= 0).sum(-1).tolist()
-        paths = [self._path(tokens[r, :n], positions[r, :n], segment[r, :n]) for r, n in enumerate(sizes)]
+        paths = [self._build_path(tokens[r, :n], positions[r, :n], segment[r, :n]) for r, n in enumerate(sizes)]
         missing = [r for r, path in enumerate(paths) if not path.exists()]
         if missing:
             width = max(sizes[r] for r in missing)
             part = mask[missing, ..., :width] if mask.dim() == 2 else mask[missing, :, :width, :width]
-            states = self._lower(tokens[missing, :width], positions[missing, :width], part)
+            states = self._run_lower(tokens[missing, :width], positions[missing, :width], part)
             for place, row in enumerate(missing):
-                self._keep(paths[row], states[place, : sizes[row]])
+                self._save_states(paths[row], states[place, : sizes[row]])
         kept = [load_file(path)["states"].to(tokens.device) for path in paths]
-        return self._upper(nn.utils.rnn.pad_sequence(kept, batch_first=True), positions, mask)
+        return self._run_upper(nn.utils.rnn.pad_sequence(kept, batch_first=True), positions, mask)
 
     @torch.no_grad()
-    def _lower(self, tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        with self._only(slice(None, self.depth), norm=False):
+    def _run_lower(self, tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        with self._use_layers(slice(None, self.depth), norm=False):
             out = self.decoder(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False)
         return out.last_hidden_state
 
-    def _upper(self, states: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        with self._only(slice(self.depth, None), norm=True):
+    def _run_upper(self, states: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        with self._use_layers(slice(self.depth, None), norm=True):
             out = self.decoder(inputs_embeds=states, attention_mask=mask, position_ids=positions, use_cache=False)
         return out.last_hidden_state
 
     @contextmanager
-    def _only(self, part: slice, norm: bool) -> Iterator[None]:
+    def _use_layers(self, part: slice, norm: bool) -> Iterator[None]:
         layers, closing = self.decoder.layers, self.decoder.norm
         self.decoder.layers = nn.ModuleList(list(layers)[part])
         self.decoder.norm = closing if norm else nn.Identity()
@@ -89,17 +91,17 @@ class Trunk:
         finally:
             self.decoder.layers, self.decoder.norm = layers, closing
 
-    def _path(self, *row: Tensor) -> Path:
+    def _build_path(self, *row: Tensor) -> Path:
         digest = hashlib.sha256(torch.stack(row).cpu().numpy().tobytes()).hexdigest()
         return self.folder / self.name / digest[:2] / f"{digest[2:34]}.safetensors"
 
-    def _keep(self, path: Path, states: Tensor) -> None:
+    def _save_states(self, path: Path, states: Tensor) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
         save_file({"states": states.contiguous().cpu()}, part)
         os.replace(part, path)
 
-    def _fingerprint(self, lower: list[nn.Module]) -> str:
+    def _compute_fingerprint(self, lower: list[nn.Module]) -> str:
         # Two models that differ in any lower weight, or in its dtype, must not share a folder.
         digest = hashlib.sha256(str(self.depth).encode())
         for weight in (self.decoder.get_input_embeddings().weight, *(p for x in lower for p in x.parameters())):
@@ -115,15 +117,15 @@ class Trunk:
         tokens = torch.arange(8, device=device)[None] % self.decoder.get_input_embeddings().weight.shape[0]
         positions, mask = torch.arange(8, device=device)[None], torch.ones_like(tokens)
         whole = self.decoder(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False)
-        halves = self._upper(self._lower(tokens, positions, mask), positions, mask)
+        halves = self._run_upper(self._run_lower(tokens, positions, mask), positions, mask)
         if not torch.allclose(halves, whole.last_hidden_state, rtol=1e-3, atol=1e-3):
-            raise self._refusal("this architecture cannot be read in two halves", "null")
+            raise self._build_error("this architecture cannot be read in two halves", "null")
 
-    def _refusal(self, what: str, expected: str) -> UserError:
+    def _build_error(self, what: str, expected: str) -> UserError:
         return UserError(
             what,
             got=str(self.folder),
             expected=expected,
-            key="model.lora.trunk_folder",
-            remedy="leave model.lora.trunk_folder out",
+            key="model.lora.activation_cache_folder",
+            remedy="leave model.lora.activation_cache_folder out",
         )

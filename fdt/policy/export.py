@@ -72,7 +72,7 @@ def write(policy: Policy, folder: Path, parts: list[str]) -> dict[str, float]:
         For each part, the largest absolute difference of its logits from the policy's, float32.
     """
     tokenizer = policy.tokenizer
-    wanted = probe(policy.model, tokenizer)
+    wanted = compute_probe_logits(policy.model, tokenizer)
     if "adapter" in parts:
         policy.model.save_pretrained(folder / "adapter")
         (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form to fill in; the export writes a card
@@ -81,22 +81,22 @@ def write(policy: Policy, folder: Path, parts: list[str]) -> dict[str, float]:
         plain = policy.model if policy.lora is None else policy.model.merge_and_unload(safe_merge=True)
         plain.save_pretrained(folder / "merged")
         tokenizer.save_pretrained(folder / "merged")
-    return {part: _difference(folder / part, wanted) for part in parts}
+    return {part: _measure_difference(folder / part, wanted) for part in parts}
 
 
 @torch.no_grad()
-def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+def compute_probe_logits(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Logits `[1, T, V]` on the fixed conversation."""
     tokens = tokenizer.apply_chat_template(PROBE, return_tensors="pt", return_dict=True)
     return model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
 
 
-def _difference(folder: Path, wanted: Tensor) -> float:
+def _measure_difference(folder: Path, wanted: Tensor) -> float:
     from peft import AutoPeftModelForCausalLM
 
     kind = AutoPeftModelForCausalLM if folder.name == "adapter" else AutoModelForCausalLM
     model = kind.from_pretrained(folder, dtype=torch.float32).eval()
-    return (probe(model, AutoTokenizer.from_pretrained(folder)) - wanted).abs().max().item()
+    return (compute_probe_logits(model, AutoTokenizer.from_pretrained(folder)) - wanted).abs().max().item()
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

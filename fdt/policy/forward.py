@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from fdt.data.batch import View
-from fdt.data.packing import groups, pack
-from fdt.policy.activation_cache import Trunk
+from fdt.data.packing import group_by_context, pack
+from fdt.policy.activation_cache import ActivationCache
 
 
-def hidden_of(causal: nn.Module, trunk: Trunk | None = None) -> Callable[[View], Tensor]:
+def build_hidden_fn(causal: nn.Module, trunk: ActivationCache | None = None) -> Callable[[View], Tensor]:
     """A function from a view to hidden states ``[N, D]``; ``trunk`` serves the frozen lower layers, if any."""
     # A mask of our own would switch a sliding window off.
     windowed = getattr(causal.config, "sliding_window", None) is not None
     scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
     decoder = causal.get_decoder()
 
-    def plain(view: View) -> Tensor:
+    def forward_rows(view: View) -> Tensor:
         place = torch.arange(view.tokens.shape[1], device=view.tokens.device)
         alive = place < view.lengths[:, None]
         if trunk is not None:
@@ -29,10 +29,10 @@ def hidden_of(causal: nn.Module, trunk: Trunk | None = None) -> Callable[[View],
             states = decoder(input_ids=view.tokens, attention_mask=alive.long(), use_cache=False).last_hidden_state
         return states[:, :-1][view.target[:, 1:]]
 
-    def packed(view: View) -> Tensor:
+    def forward_packed(view: View) -> Tensor:
         made = pack(view)
         dtype = next(p.dtype for p in decoder.parameters() if p.is_floating_point())
-        seen = made.mask()
+        seen = made.build_mask()
         mask = torch.zeros(seen.shape, dtype=dtype, device=view.tokens.device)
         mask.masked_fill_(~seen, torch.finfo(dtype).min)
         if trunk is not None:
@@ -43,9 +43,9 @@ def hidden_of(causal: nn.Module, trunk: Trunk | None = None) -> Callable[[View],
             ).last_hidden_state
         return states[made.pick[:, 0], made.pick[:, 1]]
 
-    def hidden(view: View) -> Tensor:
-        alone = windowed or len(groups(view)) == len(view.lengths)
-        chosen = plain(view) if alone else packed(view)
+    def compute_hidden(view: View) -> Tensor:
+        alone = windowed or len(group_by_context(view)) == len(view.lengths)
+        chosen = forward_rows(view) if alone else forward_packed(view)
         return chosen if scale == 1.0 else chosen * scale
 
-    return hidden
+    return compute_hidden

@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 
 from fdt.errors import UserError
-from fdt.policy.forward import hidden_of
+from fdt.policy.forward import build_hidden_fn
 from fdt.policy.policy import Policy
 
 
@@ -28,18 +28,18 @@ def shard(policy: Policy, mesh: DeviceMesh) -> None:
             "sharded layers are not kept in a folder",
             got=str(policy.trunk.folder),
             expected="null",
-            key="model.lora.trunk_folder",
+            key="model.lora.activation_cache_folder",
             remedy="train on one device or under DDP",
         )
     causal = policy.causal
     for layer in causal.get_decoder().layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(causal, mesh=mesh, reshard_after_forward=False)
-    causal.fdt_hidden = hidden_of(causal)
+    causal.fdt_hidden = build_hidden_fn(causal)
     register_fsdp_forward_method(causal, "fdt_hidden")
 
 
-def sharded_modules(policy: Policy) -> list[nn.Module]:
+def find_sharded_modules(policy: Policy) -> list[nn.Module]:
     """The FSDP2 modules of a policy, root last; empty when nothing is sharded."""
     from torch.distributed.fsdp import FSDPModule
 
@@ -48,25 +48,25 @@ def sharded_modules(policy: Policy) -> list[nn.Module]:
 
 
 def is_sharded(policy: Policy) -> bool:
-    return bool(sharded_modules(policy))
+    return bool(find_sharded_modules(policy))
 
 
-def release(policy: Policy) -> None:
+def reshard(policy: Policy) -> None:
     """Drops gathered weights, so that the next forward gathers the current ones (after weights were swapped)."""
-    for module in sharded_modules(policy):
+    for module in find_sharded_modules(policy):
         module.reshard()
 
 
-def regather(policy: Policy) -> None:
+def unshard_root(policy: Policy) -> None:
     """Gathers the root again: scores read a head lazily, and what they hold is the gathered tensor."""
-    for module in sharded_modules(policy)[-1:]:
+    for module in find_sharded_modules(policy)[-1:]:
         module.unshard()
 
 
 @contextmanager
-def gathered(policy: Policy) -> Iterator[None]:
+def unshard_all(policy: Policy) -> Iterator[None]:
     """Holds all weights whole on this rank for the duration: generation then gathers once, not once a token."""
-    modules = sharded_modules(policy)
+    modules = find_sharded_modules(policy)
     for module in modules:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()

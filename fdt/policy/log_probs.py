@@ -10,28 +10,28 @@ import torch
 from torch import Tensor
 
 from fdt.data.batch import Batch, View
-from fdt.data.microbatch import cut_rows
-from fdt.distributed import most
+from fdt.data.microbatch import split_rows
+from fdt.distributed import reduce_max_count
 from fdt.errors import UserError
 from fdt.policy.policy import Policy
-from fdt.policy.teachers import Teacher, without_dropout
-from objectives import Scored
+from fdt.policy.teachers import Teacher, disable_dropout
+from objectives import TokenLogProbs
 
 
 @torch.no_grad()
-def log_probs(batch: Batch, score: Callable[[View], Scored], budget: int) -> Tensor:
+def compute_batch_log_probs(batch: Batch, score: Callable[[View], TokenLogProbs], budget: int) -> Tensor:
     """Log-probs ``[N]`` of a batch's target tokens under ``score``; every rank makes the same number of forwards."""
     device = batch.student.tokens.device
     found = torch.zeros(int(batch.student.counts.sum()), device=device)
-    chunks = [torch.tensor(rows, device=device) for rows in cut_rows(batch, budget)]
+    chunks = [torch.tensor(rows, device=device) for rows in split_rows(batch, budget)]
     for rows in chunks:
-        found[batch.tokens_of(rows)] = score(batch.student.rows(rows)).log_probs.float()
-    for _ in range(most(len(chunks), device) - len(chunks)):
-        score(batch.student.rows(torch.zeros(1, dtype=torch.long, device=device)))
+        found[batch.index_tokens(rows)] = score(batch.student.select_rows(rows)).log_probs.float()
+    for _ in range(reduce_max_count(len(chunks), device) - len(chunks)):
+        score(batch.student.select_rows(torch.zeros(1, dtype=torch.long, device=device)))
     return found
 
 
-def foreseen(batch: Batch, reads: frozenset[str], policy: Policy, start: Teacher, budget: int) -> Batch:
+def add_old_log_probs(batch: Batch, reads: frozenset[str], policy: Policy, start: Teacher, budget: int) -> Batch:
     """The batch with the log-probs of whoever acted, policy or start, where a gate ``reads`` them before the forward pass.
 
     Raises:
@@ -57,6 +57,6 @@ def foreseen(batch: Batch, reads: frozenset[str], policy: Policy, start: Teacher
         )
     if "old" not in reads or rollouts.old is not None:
         return batch
-    score = policy.score if batch.behaviour == "policy" else partial(start, policy)
-    with without_dropout(policy):
-        return replace(batch, rollouts=replace(rollouts, old=log_probs(batch, score, budget)))
+    score = policy.compute_log_probs if batch.behaviour == "policy" else partial(start, policy)
+    with disable_dropout(policy):
+        return replace(batch, rollouts=replace(rollouts, old=compute_batch_log_probs(batch, score, budget)))

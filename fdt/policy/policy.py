@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fdt.data.batch import View
 from fdt.errors import UserError
-from fdt.policy.activation_cache import Trunk
-from fdt.policy.forward import hidden_of
+from fdt.policy.activation_cache import ActivationCache
+from fdt.policy.forward import build_hidden_fn
 from fdt.policy.hub import resolve_model
-from objectives import Scored
-from objectives.vocabulary.products import native_bfloat16
+from objectives import TokenLogProbs
+from objectives.vocabulary.products import has_native_bfloat16
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class LoRA:
     """Which linear layers get an adapter: all-linear, or a list of module names."""
     layers: list[int] | None = None
     """Only these decoder layers (None: all); with the upper ones alone the backward pass stops early."""
-    trunk_folder: str | None = None
+    activation_cache_folder: str | None = None
     """Keep the output of the frozen layers below ``layers`` in this folder, one file a row, and read it instead of
     computing it again: for replayed files, whose rows come back (about 2 KB a token for the default model)."""
 
 
-def fast_dtype() -> torch.dtype:
+def choose_fast_dtype() -> torch.dtype:
     """bfloat16 where the device multiplies it natively, float32 elsewhere (emulated bfloat16 is about 9x slower)."""
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if native_bfloat16() else torch.float32
+    return torch.bfloat16 if has_native_bfloat16() else torch.float32
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -54,12 +54,12 @@ class Policy(nn.Module):
         base: model alias, local folder or hub id.
         lora: adapters, or None to train all weights.
         dtype: auto, float32 or bfloat16: the dtype of the frozen base, or of all weights without LoRA.
-        checkpointing: recompute activations in the backward pass (less memory, about a third more time).
+        gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
         seed: seed of the adapters' initial values, so that every rank and every restart begins with the same ones.
     """
 
     def __init__(
-        self, base: str, lora: LoRA | None = None, dtype: str = "auto", checkpointing: bool = False, seed: int = 0
+        self, base: str, lora: LoRA | None = None, dtype: str = "auto", gradient_checkpointing: bool = False, seed: int = 0
     ) -> None:
         super().__init__()
         folder = resolve_model(base)
@@ -73,14 +73,14 @@ class Policy(nn.Module):
         check_tokenizer(self.tokenizer, base)
         check_head(causal, base)
         check_targets(causal, lora)
-        if checkpointing:
+        if gradient_checkpointing:
             causal.gradient_checkpointing_enable({"use_reentrant": False})
         self.base, self.lora = base, lora
         self.model: nn.Module = causal if lora is None else _adapt(causal, lora, seed)
-        self.train_dtype = {p.dtype for p in self.trainable()}
-        self.trunk: Trunk | None = None
-        if lora is not None and lora.trunk_folder is not None:
-            self.trunk = Trunk(self.causal, min(lora.layers or [0]), lora.trunk_folder)
+        self.train_dtype = {p.dtype for p in self.get_trainable_parameters()}
+        self.trunk: ActivationCache | None = None
+        if lora is not None and lora.activation_cache_folder is not None:
+            self.trunk = ActivationCache(self.causal, min(lora.layers or [0]), lora.activation_cache_folder)
 
     @property
     def causal(self) -> nn.Module:
@@ -96,26 +96,26 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         return next(self.causal.parameters()).device
 
-    def trainable(self) -> list[nn.Parameter]:
+    def get_trainable_parameters(self) -> list[nn.Parameter]:
         """Parameters with a gradient, in a stable order."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def score(self, view: View) -> Scored:
+    def compute_log_probs(self, view: View) -> TokenLogProbs:
         """Log-probs of a view's N target tokens, with a lazy head: hidden ``[N, D]`` is made, logits are not."""
-        hidden = self.hidden(view)
+        hidden = self.compute_hidden(view)
         index = torch.arange(hidden.shape[0], device=hidden.device)
-        return Scored(hidden=hidden, weight=self.head, targets=view.tokens[view.target], index=index)
+        return TokenLogProbs(hidden=hidden, weight=self.head, targets=view.tokens[view.target], index=index)
 
-    def hidden(self, view: View) -> Tensor:
+    def compute_hidden(self, view: View) -> Tensor:
         """Hidden states ``[N, D]`` that predict the target tokens, row-major; prompts shared by rows are read once."""
         reader = getattr(self.causal, "fdt_hidden", None)
-        return (reader or hidden_of(self.causal, self.trunk))(view)
+        return (reader or build_hidden_fn(self.causal, self.trunk))(view)
 
     def describe(self) -> dict[str, Any]:
         """What an export must know to rebuild this policy."""
         lora = None if self.lora is None else asdict(self.lora)
         if lora is not None:
-            del lora["trunk_folder"]  # how it was trained, not what it is
+            del lora["activation_cache_folder"]  # how it was trained, not what it is
         return {"model": self.base, "lora": lora}
 
 
@@ -127,7 +127,7 @@ def _adapt(causal: nn.Module, lora: LoRA, seed: int) -> nn.Module:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=_linear_names(causal) if lora.targets == "all-linear" else lora.targets,
+        target_modules=_find_linear_names(causal) if lora.targets == "all-linear" else lora.targets,
         layers_to_transform=lora.layers,
     )
     with torch.random.fork_rng():
@@ -135,7 +135,7 @@ def _adapt(causal: nn.Module, lora: LoRA, seed: int) -> nn.Module:
         return get_peft_model(causal, config, autocast_adapter_dtype=True)
 
 
-def _linear_names(causal: nn.Module) -> list[str]:
+def _find_linear_names(causal: nn.Module) -> list[str]:
     # Spelt out, since PEFT takes its own "all-linear" only for all layers.
     modules = causal.get_decoder().named_modules()
     return sorted({name.rsplit(".", 1)[-1] for name, module in modules if isinstance(module, nn.Linear)})
@@ -144,7 +144,7 @@ def _linear_names(causal: nn.Module) -> list[str]:
 def choose_dtype(name: str, lora: LoRA | None) -> torch.dtype:
     """The dtype to load in: ``auto`` is the fast one under LoRA, float32 (master weights) without."""
     if name == "auto":
-        return torch.float32 if lora is None else fast_dtype()
+        return torch.float32 if lora is None else choose_fast_dtype()
     if name not in DTYPES:
         raise UserError("model.dtype", got=name, expected="auto, float32 or bfloat16")
     if DTYPES[name] is torch.bfloat16 and lora is None:

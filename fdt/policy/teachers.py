@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from fdt.data.batch import Batch, View
 from fdt.errors import UserError
-from fdt.policy.fsdp import regather, release
+from fdt.policy.fsdp import reshard, unshard_root
 from fdt.policy.policy import Policy
-from objectives import Scored
+from objectives import TokenLogProbs
 
 
 class Teacher(nn.Module, ABC):
@@ -24,7 +24,7 @@ class Teacher(nn.Module, ABC):
         """Takes what it needs from the policy at its start."""
 
     @abstractmethod
-    def forward(self, policy: Policy, view: View) -> Scored:
+    def forward(self, policy: Policy, view: View) -> TokenLogProbs:
         """Log-probs of the view's target tokens under the teacher."""
 
     def update(self, policy: Policy) -> None:
@@ -38,12 +38,12 @@ class Live(Teacher):
         return None
 
     @torch.no_grad()
-    def forward(self, policy: Policy, view: View) -> Scored:
-        with without_dropout(policy):
-            return policy.score(view)
+    def forward(self, policy: Policy, view: View) -> TokenLogProbs:
+        with disable_dropout(policy):
+            return policy.compute_log_probs(view)
 
 
-class Shadow(Teacher):
+class WeightCopyTeacher(Teacher):
     """A second set of the *trainable* weights, put in place while it scores. With LoRA that is a few megabytes."""
 
     def __init__(self) -> None:
@@ -51,18 +51,18 @@ class Shadow(Teacher):
         self.copies = nn.ParameterList()
 
     def attach(self, policy: Policy) -> None:
-        copies = [nn.Parameter(p.detach().clone(), requires_grad=False) for p in policy.trainable()]
+        copies = [nn.Parameter(p.detach().clone(), requires_grad=False) for p in policy.get_trainable_parameters()]
         self.copies = nn.ParameterList(copies)
 
     @torch.no_grad()
-    def forward(self, policy: Policy, view: View) -> Scored:
-        with self._in_place(policy):
-            with without_dropout(policy):
-                scored = policy.score(view)
-            weight = self._own_head(policy)
+    def forward(self, policy: Policy, view: View) -> TokenLogProbs:
+        with self._swap_weights(policy):
+            with disable_dropout(policy):
+                scored = policy.compute_log_probs(view)
+            weight = self._clone_head(policy)
         return scored if weight is None else replace_head(scored, weight)
 
-    def _own_head(self, policy: Policy) -> Tensor | None:
+    def _clone_head(self, policy: Policy) -> Tensor | None:
         # The head is read lazily, after the policy's weights are back: a trained head must come from the copies.
         head = policy.causal.get_output_embeddings().weight
         if not head.requires_grad:
@@ -70,33 +70,33 @@ class Shadow(Teacher):
         return head.detach().clone()
 
     @contextmanager
-    def _in_place(self, policy: Policy) -> Iterator[None]:
-        release(policy)
-        weights = policy.trainable()
+    def _swap_weights(self, policy: Policy) -> Iterator[None]:
+        reshard(policy)
+        weights = policy.get_trainable_parameters()
         kept = [p.detach().clone() for p in weights]
         _copy(weights, list(self.copies))
         try:
             yield
         finally:
-            release(policy)
+            reshard(policy)
             _copy(weights, kept)
-            regather(policy)
+            unshard_root(policy)
 
 
-class Frozen(Shadow):
+class Frozen(WeightCopyTeacher):
     """The policy as it was at the start. Rebuilt from the base on resume, so it is left out of checkpoints."""
 
 
-class Reference(Shadow):
+class ReferencePolicy(WeightCopyTeacher):
     """The policy as it was when it was last taken; a ``ReferenceKL`` term compares with it (ProRL, arXiv 2505.24864)."""
 
-    def take(self, policy: Policy) -> None:
+    def copy_from(self, policy: Policy) -> None:
         """From now on the reference is the policy as it is."""
-        release(policy)
-        _copy(list(self.copies), policy.trainable())
+        reshard(policy)
+        _copy(list(self.copies), policy.get_trainable_parameters())
 
 
-class EMA(Shadow):
+class EMA(WeightCopyTeacher):
     """Exponential moving average of the policy: copy <- (1 - rate) * copy + rate * policy after each optimiser step."""
 
     def __init__(self, rate: float = 0.05) -> None:
@@ -111,13 +111,13 @@ class EMA(Shadow):
 
     @torch.no_grad()
     def update(self, policy: Policy) -> None:
-        release(policy)
-        for copy, weight in zip(self.copies, policy.trainable(), strict=True):
+        reshard(policy)
+        for copy, weight in zip(self.copies, policy.get_trainable_parameters(), strict=True):
             copy.lerp_(weight.detach(), self.rate)
 
 
 @contextmanager
-def without_dropout(policy: Policy) -> Iterator[None]:
+def disable_dropout(policy: Policy) -> Iterator[None]:
     """A teacher is deterministic, whatever mode the policy is in."""
     training = policy.training
     policy.eval()
@@ -127,14 +127,14 @@ def without_dropout(policy: Policy) -> Iterator[None]:
         policy.train(training)
 
 
-def replace_head(scored: Scored, weight: Tensor) -> Scored:
+def replace_head(scored: TokenLogProbs, weight: Tensor) -> TokenLogProbs:
     """The same hidden states read through another head."""
-    return Scored(hidden=scored.hidden, weight=weight, targets=scored.targets, index=scored.index)
+    return TokenLogProbs(hidden=scored.hidden, weight=weight, targets=scored.targets, index=scored.index)
 
 
-def at(scored: Scored, index: Tensor) -> Scored:
+def reindex(scored: TokenLogProbs, index: Tensor) -> TokenLogProbs:
     """The same scores, said to be those of other positions among the step's N tokens."""
-    return Scored(hidden=scored.hidden, weight=scored.weight, targets=scored.targets, index=index)
+    return TokenLogProbs(hidden=scored.hidden, weight=scored.weight, targets=scored.targets, index=index)
 
 
 def _copy(into: list[nn.Parameter], source: Sequence[Tensor]) -> None:
@@ -143,7 +143,7 @@ def _copy(into: list[nn.Parameter], source: Sequence[Tensor]) -> None:
             target.copy_(value)
 
 
-def told(scored: Scored, part: Batch, needs: frozenset[str] | set[str]) -> dict[str, Scored]:
+def split_by_hint(scored: TokenLogProbs, part: Batch, needs: frozenset[str] | set[str]) -> dict[str, TokenLogProbs]:
     """
     Args:
         scored: the teacher's view of a micro-batch, all hints in one forward.
@@ -151,12 +151,12 @@ def told(scored: Scored, part: Batch, needs: frozenset[str] | set[str]) -> dict[
         needs: names that the objective asks for.
 
     Returns:
-        One ``Scored`` a name, each indexed by the target tokens that it scored.
+        One ``TokenLogProbs`` a name, each indexed by the target tokens that it scored.
 
     Raises:
         UserError: where rows were read under several hints and no term listens to the further ones.
     """
-    whole = at(scored, part.taught_tokens)
+    whole = reindex(scored, part.taught_tokens)
     if part.hint_number is None or not int(part.hint_number.max()):
         return {"teacher": whole}
     number = part.hint_number.repeat_interleave(part.student.counts[part.taught_rows])

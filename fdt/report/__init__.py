@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
         UserError: a folder without a run in it, or a page that cannot be written.
     """
     verb, *rest = argv
-    arguments = _parser(verb).parse_args(rest)
+    arguments = _build_parser(verb).parse_args(rest)
     if verb == "compare":
         print_table(arguments.runs)
     else:
@@ -29,18 +29,18 @@ def print_table(roots: Path | list[Path]) -> None:
     Raises:
         UserError: a folder without a run in it.
     """
-    from fdt.report.measures import accounting_line
-    from fdt.report.runs import gather
-    from fdt.report.sanitize import legible
-    from fdt.report.table import build_table, terminal
+    from fdt.report.measures import format_accounting
+    from fdt.report.runs import gather_runs
+    from fdt.report.sanitize import make_legible
+    from fdt.report.table import build_console, build_table
 
-    runs = gather(_listed(roots))
-    console = terminal()
+    runs = gather_runs(_to_list(roots))
+    console = build_console()
     build_table(runs).show(console)
-    lines = [f"{run.name}: {accounting_line(run.accounting)}" for run in runs if run.accounting]
+    lines = [f"{run.name}: {format_accounting(run.accounting)}" for run in runs if run.accounting]
     lines += [f"not read: {problem}" for run in runs for problem in run.problems]
     for line in lines:
-        console.print(legible(line), markup=False, highlight=False, soft_wrap=True)
+        console.print(make_legible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
@@ -53,16 +53,16 @@ def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
     """
     from fdt.report.figures import save_figures
     from fdt.report.page import render
-    from fdt.report.panels.calibration import calibrations
+    from fdt.report.panels.calibration import compute_calibrations
     from fdt.report.panels.reliability import save_reliability
-    from fdt.report.panels.trends import with_trends
-    from fdt.report.runs import gather
+    from fdt.report.panels.trends import add_trends
+    from fdt.report.runs import gather_runs
     from fdt.report.table import build_table
 
-    roots = _listed(roots)
+    roots = _to_list(roots)
     out = Path(out or (roots[0] if len(roots) == 1 else Path()) / "report.html")
-    runs = [with_trends(run) for run in gather(roots)]
-    table, calibrated = build_table(runs), calibrations(runs)
+    runs = [add_trends(run) for run in gather_runs(roots)]
+    table, calibrated = build_table(runs), compute_calibrations(runs)
     title = ", ".join(root.resolve().name for root in roots)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -75,11 +75,11 @@ def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
     return out
 
 
-def _listed(roots: Path | str | list[Path]) -> list[Path]:
+def _to_list(roots: Path | str | list[Path]) -> list[Path]:
     return [Path(root) for root in (roots if isinstance(roots, list) else [roots])]
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
+def _build_parser(verb: str) -> argparse.ArgumentParser:
     does = {
         "report": "Write one HTML page about runs: before and after, curves, calibration, tokens, feedback used, cost.",
         "compare": "Print the before/after table of runs.",

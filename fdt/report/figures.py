@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from fdt.report import measures
 from fdt.report.curves import PANELS, Panel
 from fdt.report.runs import Run
-from fdt.report.sanitize import legible
+from fdt.report.sanitize import make_legible
 from fdt.report.table import KINDS, Table
 
 # Okabe and Ito 2008, eight colours that stay apart under the common colour blindnesses; yellow is left out, too
@@ -50,20 +50,20 @@ def save_figures(runs: list[Run], table: Table, folder: Path) -> dict[str, Path]
     folder.mkdir(parents=True, exist_ok=True)
     # Text is drawn as it is: "$" in a reason or a folder name starts no formula.
     with matplotlib.rc_context({**STYLE, "text.parse_math": False}):
-        drawn = {f"Before and after ({kind})": _before_after(table, kind) for kind in table.kinds()}
-        for panel in panels(runs):
-            drawn[panel.title] = _curve(runs, panel)
+        drawn = {f"Before and after ({kind})": _draw_before_after(table, kind) for kind in table.list_kinds()}
+        for panel in select_panels(runs):
+            drawn[panel.title] = _draw_curve(runs, panel)
         if any(run.accounting for run in runs):
-            drawn["Where the feedback went"] = _ledger(runs)
+            drawn["Where the feedback went"] = _draw_ledger(runs)
         return {title: save_figure(figure, folder, title) for title, figure in drawn.items()}
 
 
-def panels(runs: list[Run]) -> list[Panel]:
+def select_panels(runs: list[Run]) -> list[Panel]:
     """The panels for which some run has two values or more; each loss term has its own."""
     prefix = "train/loss/"
     terms = sorted({column for run in runs for column in run.metrics if column.startswith(prefix)})
     losses = [Panel(column, f"Loss: {column.removeprefix(prefix)}", "over the term's own tokens") for column in terms]
-    return [panel for panel in (*PANELS, *losses) if any(len(run.series(panel.column)[0]) > 1 for run in runs)]
+    return [panel for panel in (*PANELS, *losses) if any(len(run.get_series(panel.column)[0]) > 1 for run in runs)]
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -75,56 +75,58 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return (total[high] - total[low]) / (high - low)
 
 
-def colour(index: int) -> str:
+def pick_colour(index: int) -> str:
     """Colour of the arm at this position; the palette repeats, the line style then differs."""
     return PALETTE[index % len(PALETTE)]
 
 
-def blank(height: float = SIZE[1]) -> Figure:
+def create_figure(height: float = SIZE[1]) -> Figure:
     """An empty figure of the report's width, `height` inches high."""
     figure = Figure(figsize=(SIZE[0], height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _curve(runs: list[Run], panel: Panel) -> Figure:
-    figure = blank()
+def _draw_curve(runs: list[Run], panel: Panel) -> Figure:
+    figure = create_figure()
     axes = figure.add_subplot()
     for index, run in enumerate(runs):
-        steps, values = run.series(panel.column)
+        steps, values = run.get_series(panel.column)
         if not len(steps):
             continue
         style = STYLES[(index // len(PALETTE) + index) % len(STYLES)]
         long = len(values) >= SMOOTH_FROM
         if long:
-            axes.plot(steps, values, color=colour(index), alpha=0.25, linewidth=0.9)
+            axes.plot(steps, values, color=pick_colour(index), alpha=0.25, linewidth=0.9)
         line = smooth(values) if long else values
         marker = "" if long else "o"
-        axes.plot(steps, line, style + marker, color=colour(index), linewidth=1.9, markersize=4, label=short(run.name))
+        axes.plot(
+            steps, line, style + marker, color=pick_colour(index), linewidth=1.9, markersize=4, label=shorten(run.name)
+        )
     axes.set(title=panel.title, xlabel="optimiser step", ylabel=panel.unit)
     axes.set_ylim(bottom=0 if panel.column.startswith("answers/") else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, axes)
+    _add_legend(figure, axes)
     return figure
 
 
-def _before_after(table: Table, kind: str) -> Figure:
+def _draw_before_after(table: Table, kind: str) -> Figure:
     rows = [row for row in table.rows if row.kind == kind and row.value]
-    figure = blank(1.1 + 0.42 * max(len(rows), 2))
+    figure = create_figure(1.1 + 0.42 * max(len(rows), 2))
     axes = figure.add_subplot()
     heading, _, _, scale, digits = KINDS[kind]
     arms = [row.name for row in rows if not row.is_base]
     for place, row in enumerate(rows):
-        shade = BASE_COLOUR if row.is_base else colour(arms.index(row.name))
+        shade = BASE_COLOUR if row.is_base else pick_colour(arms.index(row.name))
         value, error = scale * row.value.mean, [[0.0], [0.0]]
-        if row.value.known:
+        if row.value.has_bounds:
             error = scale * np.array([[row.value.mean - row.value.low], [row.value.high - row.value.mean]])
         axes.barh(place, value, color=shade, alpha=0.85, height=0.62)
         axes.errorbar(value, place, xerr=error, color="#1a1a1a", capsize=3, linewidth=1.2)
         end = value + float(np.ravel(error)[1])
         text = f"{value:{digits}}" + (f" ({scale * row.change.mean:+{digits}})" if row.change else "")
         axes.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(range(len(rows)), [short(row.name) for row in rows])
+    axes.set_yticks(range(len(rows)), [shorten(row.name) for row in rows])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")
@@ -133,18 +135,18 @@ def _before_after(table: Table, kind: str) -> Figure:
     return figure
 
 
-def _ledger(runs: list[Run]) -> Figure:
+def _draw_ledger(runs: list[Run]) -> Figure:
     """One bar an arm: rows used (colours) and dropped (greys, hatched), by reason."""
     runs = [run for run in runs if run.accounting]
-    figure = blank(1.5 + 0.42 * len(runs))
+    figure = create_figure(1.5 + 0.42 * len(runs))
     axes = figure.add_subplot()
     left = np.zeros(len(runs))
     for side in ("used", "dropped"):
-        names = dict.fromkeys(why for run in runs for why in measures.counts(run.accounting, side))
+        names = dict.fromkeys(why for run in runs for why in measures.get_counts(run.accounting, side))
         greys = np.linspace(0.55, 0.85, max(len(names), 1))
         for index, why in enumerate(names):
-            width = np.array([measures.counts(run.accounting, side).get(why, 0) for run in runs])
-            shade = colour(index) if side == "used" else str(greys[index])
+            width = np.array([measures.get_counts(run.accounting, side).get(why, 0) for run in runs])
+            shade = pick_colour(index) if side == "used" else str(greys[index])
             hatch = None if side == "used" else DROPPED_HATCH
             axes.barh(
                 range(len(runs)),
@@ -154,10 +156,10 @@ def _ledger(runs: list[Run]) -> Figure:
                 hatch=hatch,
                 edgecolor="white",
                 height=0.6,
-                label=f"{side}: {short(why)}",
+                label=f"{side}: {shorten(why)}",
             )
             left = left + width
-    axes.set_yticks(range(len(runs)), [short(run.name) for run in runs])
+    axes.set_yticks(range(len(runs)), [shorten(run.name) for run in runs])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")
@@ -166,15 +168,15 @@ def _ledger(runs: list[Run]) -> Figure:
     return figure
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _add_legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
-def short(text: str) -> str:
+def shorten(text: str) -> str:
     """One line of at most `LONGEST_LABEL` characters."""
-    text = " ".join(legible(text).split())
+    text = " ".join(make_legible(text).split())
     return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
 
 

@@ -6,7 +6,13 @@ from math import isfinite, nan
 import numpy as np
 
 from fdt.report.runs import Record, Run
-from fdt.statistics.intervals import Interval, mean_interval, paired_difference, paired_ratio_difference, ratio_interval
+from fdt.statistics.intervals import (
+    Interval,
+    compute_mean_interval,
+    compute_paired_difference,
+    compute_paired_ratio_difference,
+    compute_ratio_interval,
+)
 
 SCORE, LIKELIHOOD = "score", "likelihood"
 # Two bases count as one when every number agrees this well: the same model on other batch shapes differs in rounding.
@@ -14,41 +20,41 @@ AGREE = 1e-3
 LARGEST = 1e100
 
 
-def number(record: Record, key: str) -> float:
+def get_number(record: Record, key: str) -> float:
     """A finite number under `key`, else NaN: absent, null, infinite and text alike."""
     value = record.get(key)
     # Long integers have no float, and sums of huge floats are infinite: neither is a measurement.
     return float(value) if isinstance(value, int | float) and abs(value) < LARGEST else nan
 
 
-def counts(accounting: Record, side: str) -> dict[str, int]:
+def get_counts(accounting: Record, side: str) -> dict[str, int]:
     """Reason -> number of rows for "used" or "dropped" (or tokens for "signals"); what is no count is left out."""
     reasons = accounting.get(side)
     if not isinstance(reasons, dict):
         return {}
-    return {str(why): int(number(reasons, why)) for why in reasons if isfinite(number(reasons, why))}
+    return {str(why): int(get_number(reasons, why)) for why in reasons if isfinite(get_number(reasons, why))}
 
 
-def tokens(record: Record) -> list[Record]:
+def get_tokens(record: Record) -> list[Record]:
     """The token entries of a transcript; none where it has none, or something else in their place."""
     entries = record.get("tokens")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def episode_key(record: Record) -> tuple[float, str]:
+def get_episode_key(record: Record) -> tuple[float, str]:
     """Step and id of a transcript, by which the repetitions of a resumed run are known; -1 for no step."""
-    step = number(record, "step")
+    step = get_number(record, "step")
     return (step if isfinite(step) else -1.0, str(record.get("id")))
 
 
-def accounting_line(accounting: Record) -> str:
+def format_accounting(accounting: Record) -> str:
     """``256 rows = 250 used (200 critique + score, 50 score) + 6 dropped (6 too long)``, or that it does not add up."""
-    sides = {side: counts(accounting, side) for side in ("used", "dropped")}
+    sides = {side: get_counts(accounting, side) for side in ("used", "dropped")}
     texts = []
     for side, reasons in sides.items():
         why = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]) if n)
         texts.append(f"{sum(reasons.values())} {side}" + (f" ({why})" if why else ""))
-    total = number(accounting, "rows")
+    total = get_number(accounting, "rows")
     found = sum(sum(reasons.values()) for reasons in sides.values())
     if total == found:
         return f"{found} rows = {' + '.join(texts)}"
@@ -56,84 +62,87 @@ def accounting_line(accounting: Record) -> str:
     return f"{stated} rows, but {' + '.join(texts)} makes {found}: the numbers do not add up"
 
 
-def kind(records: list[Record]) -> str:
+def detect_kind(records: list[Record]) -> str:
     """`LIKELIHOOD` where records carry the NLL of a reference, else `SCORE`."""
     return LIKELIHOOD if any("nll_sum" in record for record in records) else SCORE
 
 
-def measured(records: list[Record]) -> dict[str, Record]:
+def select_measured(records: list[Record]) -> dict[str, Record]:
     """Prompt id -> record, for the records that carry a measurement; the second of one id is ``id (2)``."""
-    likelihood = kind(records) == LIKELIHOOD
+    likelihood = detect_kind(records) == LIKELIHOOD
     seen: Counter[str] = Counter()
     kept = {}
     for record in records:
         name = str(record.get("id"))
         seen[name] += 1
-        value = number(record, "nll_sum") if likelihood else number(record, "score")
-        if isfinite(value) and (not likelihood or number(record, "tokens") > 0):
+        value = get_number(record, "nll_sum") if likelihood else get_number(record, "score")
+        if isfinite(value) and (not likelihood or get_number(record, "tokens") > 0):
             kept[name if seen[name] == 1 else f"{name} ({seen[name]})"] = record
     return kept
 
 
-def level(records: list[Record]) -> Interval | None:
+def compute_level(records: list[Record]) -> Interval | None:
     """Mean score in [0, 1], or NLL in nats per token (sum over tokens ÷ tokens); None without a measurement."""
-    rows = list(measured(records).values())
+    rows = list(select_measured(records).values())
     if not rows:
         return None
-    if kind(records) == LIKELIHOOD:
-        return ratio_interval(_column(rows, "nll_sum"), _column(rows, "tokens"))
-    return mean_interval(_column(rows, "score"))
+    if detect_kind(records) == LIKELIHOOD:
+        return compute_ratio_interval(_get_column(rows, "nll_sum"), _get_column(rows, "tokens"))
+    return compute_mean_interval(_get_column(rows, "score"))
 
 
-def change(base: list[Record], last: list[Record]) -> tuple[Interval | None, int]:
+def compute_change(base: list[Record], last: list[Record]) -> tuple[Interval | None, int]:
     """Change of `level` from `base` to `last` over the prompts that both measured, and how many those are."""
-    before, after = measured(base), measured(last)
+    before, after = select_measured(base), select_measured(last)
     shared = [key for key in before if key in after]
-    if not shared or kind(base) != kind(last):
+    if not shared or detect_kind(base) != detect_kind(last):
         return None, 0
     pairs = [before[key] for key in shared], [after[key] for key in shared]
-    if kind(last) == LIKELIHOOD:
-        columns = [_column(rows, key) for rows in pairs for key in ("nll_sum", "tokens")]
-        return paired_ratio_difference(*columns), len(shared)
-    return paired_difference(*(_column(rows, "score") for rows in pairs)), len(shared)
+    if detect_kind(last) == LIKELIHOOD:
+        columns = [_get_column(rows, key) for rows in pairs for key in ("nll_sum", "tokens")]
+        return compute_paired_ratio_difference(*columns), len(shared)
+    return compute_paired_difference(*(_get_column(rows, "score") for rows in pairs)), len(shared)
 
 
-def same_base(left: list[Record], right: list[Record]) -> bool:
+def is_same_base(left: list[Record], right: list[Record]) -> bool:
     """Whether two evaluations asked the same prompts and measured the same, up to rounding."""
-    if kind(left) != kind(right):
+    if detect_kind(left) != detect_kind(right):
         return False
-    key = "nll_sum" if kind(left) == LIKELIHOOD else "score"
-    one, two = measured(left), measured(right)
+    key = "nll_sum" if detect_kind(left) == LIKELIHOOD else "score"
+    one, two = select_measured(left), select_measured(right)
     if one.keys() != two.keys():
         return False
-    return all(abs(number(one[i], key) - number(two[i], key)) <= AGREE * max(1, abs(number(one[i], key))) for i in one)
+    return all(
+        abs(get_number(one[i], key) - get_number(two[i], key)) <= AGREE * max(1, abs(get_number(one[i], key)))
+        for i in one
+    )
 
 
-def length(records: list[Record]) -> tuple[float, str]:
+def compute_mean_length(records: list[Record]) -> tuple[float, str]:
     """Mean length of the answers (of the references where those are measured), and its unit: tokens or characters."""
-    if records and all(isfinite(number(record, "tokens")) for record in records):
-        return float(np.mean(_column(records, "tokens"))), "tokens"
+    if records and all(isfinite(get_number(record, "tokens")) for record in records):
+        return float(np.mean(_get_column(records, "tokens"))), "tokens"
     lengths = [len(str(record["response"])) for record in records if record.get("response") is not None]
     return (float(np.mean(lengths)) if lengths else nan), "characters"
 
 
-def used_share(run: Run) -> float:
+def compute_used_share(run: Run) -> float:
     """Share of the feedback file's rows that were used, in [0, 1]; NaN where it was not recorded."""
-    rows = number(run.accounting, "rows")
-    return sum(counts(run.accounting, "used").values()) / rows if rows > 0 else nan
+    rows = get_number(run.accounting, "rows")
+    return sum(get_counts(run.accounting, "used").values()) / rows if rows > 0 else nan
 
 
-def cost(run: Run) -> tuple[float, float, float]:
+def compute_cost(run: Run) -> tuple[float, float, float]:
     """Optimiser steps, training episodes (once a step), and minutes in training steps; NaN where not recorded."""
-    logged, _ = run.series("train/loss")
+    logged, _ = run.get_series("train/loss")
     if not len(logged):
-        logged, _ = run.series("train/reward")
+        logged, _ = run.get_series("train/reward/mean")
     steps = float(logged.max() + 1) if len(logged) else nan
     # A resumed run writes the steps after its checkpoint a second time: one step's episode counts once.
-    episodes = {episode_key(record) for record in run.transcripts()}
-    _, seconds = run.series("train/step_s")
+    episodes = {get_episode_key(record) for record in run.read_transcripts()}
+    _, seconds = run.get_series("train/time/step")
     return steps, float(len(episodes)) if episodes else nan, float(seconds.sum() / 60) if len(seconds) else nan
 
 
-def _column(records: list[Record], key: str) -> np.ndarray:
-    return np.array([number(record, key) for record in records])
+def _get_column(records: list[Record], key: str) -> np.ndarray:
+    return np.array([get_number(record, key) for record in records])

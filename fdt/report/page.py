@@ -12,16 +12,16 @@ from markupsafe import Markup
 
 from fdt.report.measures import LIKELIHOOD
 from fdt.report.panels.calibration import Calibration
-from fdt.report.panels.costs import cost
-from fdt.report.panels.diversity import breadths
-from fdt.report.panels.ledger import NO_EFFECT, ledger
+from fdt.report.panels.costs import build_cost
+from fdt.report.panels.diversity import compute_diversity
+from fdt.report.panels.ledger import NO_EFFECT, build_ledger
 from fdt.report.panels.reliability import TITLE as CALIBRATION_FIGURE
-from fdt.report.panels.samples import as_text, samples
-from fdt.report.panels.settings import settings
-from fdt.report.panels.tokens import LEVELS, STEP, VIEWS, coefficients, pick, scales, shade
+from fdt.report.panels.samples import as_text, select_samples
+from fdt.report.panels.settings import collect_settings
+from fdt.report.panels.tokens import LEVELS, STEP, VIEWS, compute_scales, pick_episodes, pick_shade, read_coefficients
 from fdt.report.runs import Run
-from fdt.report.sanitize import legible
-from fdt.report.table import KINDS, UNKNOWN, Row, Table, interval_text
+from fdt.report.sanitize import make_legible
+from fdt.report.table import KINDS, UNKNOWN, Row, Table, format_interval
 from fdt.statistics.intervals import Interval
 
 # Nothing is loaded from anywhere, nothing runs, nothing is sent: the page holds text that strangers wrote.
@@ -36,32 +36,32 @@ def render(
     title: str, runs: list[Run], table: Table, figures: dict[str, Path], calibrated: Sequence[Calibration] = ()
 ) -> str:
     """The whole page as HTML that any UTF-8 file can hold. `figures` are PNG files by title, embedded as data."""
-    episodes = [(run, coefficients(run.config), pick(run)) for run in runs]
-    chosen, outcomes = samples(runs)
-    images = {name: _data(path) for name, path in figures.items()}
+    episodes = [(run, read_coefficients(run.config), pick_episodes(run)) for run in runs]
+    chosen, outcomes = select_samples(runs)
+    images = {name: _encode_image(path) for name, path in figures.items()}
     return (
-        _environment()
+        _build_environment()
         .get_template("page.html")
         .render(
             policy=POLICY,
             title=title,
             table=table,
-            verdicts=[(row, verdict(row), _change_text(row)) for row in table.rows if not row.is_base],
-            settings=settings(runs),
+            verdicts=[(row, describe_change(row), _format_change(row)) for row in table.rows if not row.is_base],
+            settings=collect_settings(runs),
             bars={name: data for name, data in images.items() if name.startswith(TABLE_FIGURE)},
             curves={name: data for name, data in images.items() if not name.startswith(OTHER_FIGURES)},
             calibrated=calibrated,
-            breadths=breadths(runs),
+            breadths=compute_diversity(runs),
             reliability={name: data for name, data in images.items() if name.startswith(CALIBRATION_FIGURE)},
-            costs=[one for one in map(cost, runs) if one.known],
+            costs=[one for one in map(build_cost, runs) if one.has_values],
             ledger_figure=images.get(LEDGER_FIGURE),
             views=VIEWS,
             levels=range(1, LEVELS + 1),
             ratio=f"{STEP:g}",
-            scales=scales([shown for _, _, several in episodes for shown in several]),
+            scales=compute_scales([shown for _, _, several in episodes for shown in several]),
             arms=[arm for arm in episodes if arm[2]],
             no_effect=NO_EFFECT,
-            ledgers=[ledger(run) for run in runs],
+            ledgers=[build_ledger(run) for run in runs],
             samples=chosen,
             outcomes=outcomes,
             problems=[problem for run in runs for problem in run.problems],
@@ -69,9 +69,9 @@ def render(
     )
 
 
-def verdict(row: Row) -> str:
+def describe_change(row: Row) -> str:
     """What the interval of the change allows to say: improved, worsened, no clear change, or not measured."""
-    if row.change is None or not row.change.known:
+    if row.change is None or not row.change.has_bounds:
         return "not measured"
     if not row.change.clear_of_zero:
         return "no clear change"
@@ -79,7 +79,7 @@ def verdict(row: Row) -> str:
     return "improved" if better else "worsened"
 
 
-def clip(text: object) -> str:
+def truncate_text(text: object) -> str:
     """The first `LONGEST_TEXT` characters of a prompt, an answer or a critique, saying how many are left out."""
     text = as_text(text)
     if len(text) <= LONGEST_TEXT:
@@ -88,11 +88,11 @@ def clip(text: object) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    return legible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return make_legible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache
-def _environment() -> Environment:
+def _build_environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -102,42 +102,42 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "clip": clip,
-        "signed": _signed,
-        "score": _score,
-        "step": _step,
-        "fixed": _fixed,
-        "range": _range,
+        "clip": truncate_text,
+        "signed": _format_signed,
+        "score": _format_score,
+        "step": _format_step,
+        "fixed": _format_fixed,
+        "range": _format_range,
     }
-    environment.globals |= {"shade": shade}
+    environment.globals |= {"shade": pick_shade}
     return environment
 
 
-def _change_text(row: Row) -> str:
+def _format_change(row: Row) -> str:
     *_, scale, digits = KINDS[row.kind]
     unit = "nats/token" if row.kind == LIKELIHOOD else "points"
-    return f"{interval_text(row.change, scale, '+' + digits)} {unit}"
+    return f"{format_interval(row.change, scale, '+' + digits)} {unit}"
 
 
-def _signed(value: float) -> str:
+def _format_signed(value: float) -> str:
     return f"{value:+.2f}" if isfinite(value) else UNKNOWN
 
 
-def _score(value: float) -> str:
+def _format_score(value: float) -> str:
     return f"{value:.2f}" if isfinite(value) else "not scored"
 
 
-def _step(value: float) -> str:
+def _format_step(value: float) -> str:
     return f"{value:.0f}" if isfinite(value) else UNKNOWN
 
 
-def _fixed(value: float, digits: int) -> str:
+def _format_fixed(value: float, digits: int) -> str:
     return f"{value:,.{digits}f}" if isfinite(value) else UNKNOWN
 
 
-def _range(interval: Interval) -> str:
-    return interval_text(interval, 1.0, ".3f") if isfinite(interval.mean) else UNKNOWN
+def _format_range(interval: Interval) -> str:
+    return format_interval(interval, 1.0, ".3f") if isfinite(interval.mean) else UNKNOWN
 
 
-def _data(path: Path) -> str:
+def _encode_image(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

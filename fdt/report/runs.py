@@ -37,7 +37,7 @@ class Run:
     # what could not be read, one line each
     problems: list[str] = field(default_factory=list)
 
-    def series(self, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def get_series(self, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Steps [n] and values [n] of one column, without its blanks; empty where the column was never logged."""
         values = self.metrics.get(column, np.empty(0))
         if not len(values):
@@ -45,13 +45,13 @@ class Run:
         logged = np.isfinite(values)
         return self.metrics["step"][logged], values[logged]
 
-    def transcripts(self) -> Iterator[Record]:
+    def read_transcripts(self) -> Iterator[Record]:
         """Training episodes in file order; where a resumed run repeated a step, the earlier record too."""
         path = self.folder / TRANSCRIPTS
         if path.exists():
             # Each pass meets the same broken lines again; they are reported once.
             problems: list[str] = []
-            yield from _records(path, problems)
+            yield from _read_records(path, problems)
             self.problems.extend(problem for problem in problems if problem not in self.problems)
 
 
@@ -80,7 +80,7 @@ def find_runs(root: Path | str) -> list[Run]:
     return [read_run(folder) for folder in folders]
 
 
-def gather(roots: list[Path]) -> list[Run]:
+def gather_runs(roots: list[Path]) -> list[Run]:
     """The arms of several folders in the order given; arms of one name are told apart by their folder's name.
 
     Raises:
@@ -102,7 +102,7 @@ def read_run(folder: Path | str) -> Run:
     """Reads one arm. Missing and broken files become lines in `problems`; nothing raises."""
     folder = Path(folder)
     problems: list[str] = []
-    evals = {path.stem: list(_records(path, problems)) for path in sorted((folder / EVAL).glob("*.jsonl"))}
+    evals = {path.stem: list(_read_records(path, problems)) for path in sorted((folder / EVAL).glob("*.jsonl"))}
     problems += [f"{folder / EVAL / name}.jsonl: missing" for name in ("base", "last") if name not in evals]
     for required in (TRANSCRIPTS, ACCOUNTING):
         if not (folder / required).exists():
@@ -110,10 +110,10 @@ def read_run(folder: Path | str) -> Run:
     return Run(
         name=folder.resolve().name,
         folder=folder,
-        config=_mapping(folder / CONFIG, problems),
-        metrics=_metrics(folder / METRICS, problems),
+        config=_read_mapping(folder / CONFIG, problems),
+        metrics=_read_metrics(folder / METRICS, problems),
         evals=evals,
-        accounting=_mapping(folder / ACCOUNTING, problems) if (folder / ACCOUNTING).exists() else {},
+        accounting=_read_mapping(folder / ACCOUNTING, problems) if (folder / ACCOUNTING).exists() else {},
         problems=problems,
     )
 
@@ -122,7 +122,7 @@ def _is_arm(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / EVAL).is_dir()
 
 
-def _records(path: Path, problems: list[str]) -> Iterator[Record]:
+def _read_records(path: Path, problems: list[str]) -> Iterator[Record]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -139,7 +139,7 @@ def _records(path: Path, problems: list[str]) -> Iterator[Record]:
                 problems.append(f"{path}:{number}: got {type(record).__name__}, expected an object; passed over")
 
 
-def _mapping(path: Path, problems: list[str]) -> Record:
+def _read_mapping(path: Path, problems: list[str]) -> Record:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
@@ -152,15 +152,15 @@ def _mapping(path: Path, problems: list[str]) -> Record:
     return content
 
 
-def _metrics(folder: Path, problems: list[str]) -> dict[str, NDArray[np.float64]]:
+def _read_metrics(folder: Path, problems: list[str]) -> dict[str, NDArray[np.float64]]:
     """Columns over all versions; a resumed run (a later version) overrides the steps that it repeats."""
-    versions = sorted(folder.glob("version_*/metrics.csv"), key=_version)
+    versions = sorted(folder.glob("version_*/metrics.csv"), key=_get_version)
     if not versions:
         problems.append(f"{folder}: no metrics.csv")
     steps: dict[float, dict[str, float]] = {}
     for path in versions:
         fresh: dict[float, dict[str, float]] = {}
-        for row in _rows(path, problems):
+        for row in _read_rows(path, problems):
             fresh.setdefault(row.pop("step"), {}).update(row)
         steps.update(fresh)
     columns = dict.fromkeys(column for row in steps.values() for column in row)
@@ -169,12 +169,12 @@ def _metrics(folder: Path, problems: list[str]) -> dict[str, NDArray[np.float64]
     return {"step": np.array(order), **merged}
 
 
-def _version(path: Path) -> int:
+def _get_version(path: Path) -> int:
     match = re.fullmatch(r"version_(\d+)", path.parent.name)
     return int(match.group(1)) if match else -1
 
 
-def _rows(path: Path, problems: list[str]) -> Iterator[dict[str, float]]:
+def _read_rows(path: Path, problems: list[str]) -> Iterator[dict[str, float]]:
     """Rows with a step, blanks left out."""
     text = path.read_text(encoding="utf-8", errors="replace")
     lines = text.replace("\0", "").splitlines()

@@ -6,7 +6,7 @@
 ILLEGIBLE = (("\0", "\x1f"), ("\x7f", "\x9f"), ("\u202a", "\u202e"), ("\u2066", "\u2069"), ("\ud800", "\udfff"))
 
 
-def legible(text: str) -> str:
+def make_legible(text: str) -> str:
     """`text` with each character of `ILLEGIBLE` as U+FFFD; line breaks and tabs stay."""
     return "".join("\ufffd" if _is_illegible(char) else char for char in text)
 

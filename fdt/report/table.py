@@ -13,7 +13,7 @@ from rich.text import Text
 from fdt.report import measures
 from fdt.report.measures import LIKELIHOOD, SCORE
 from fdt.report.runs import Record, Run
-from fdt.report.sanitize import legible
+from fdt.report.sanitize import make_legible
 from fdt.statistics.intervals import Interval
 
 # kind -> headings of the two measured columns and of the length, factor from the stored unit to the printed one, format
@@ -50,34 +50,34 @@ class Table:
     rows: list[Row]
     notes: list[str]
 
-    def kinds(self) -> list[str]:
+    def list_kinds(self) -> list[str]:
         """The kinds of measurement in order of appearance; each is printed as a table of its own."""
         return list(dict.fromkeys(row.kind for row in self.rows))
 
-    def header(self, kind: str) -> list[str]:
+    def build_header(self, kind: str) -> list[str]:
         """Headings of the printed table of one kind; a line break separates a heading from its unit."""
         value, change, length, _, _ = KINDS[kind]
         unit = next((row.length_unit for row in self.rows if row.kind == kind), "characters")
         return ["", "prompts", value, change, f"{length},\n{unit}", "steps", "rollouts", "minutes", "used, %"]
 
-    def cells(self, kind: str) -> list[list[str]]:
+    def format_cells(self, kind: str) -> list[list[str]]:
         """Printed cells, one list per row, in the order of `header`."""
-        return [_cells(row) for row in self.rows if row.kind == kind]
+        return [_format_row(row) for row in self.rows if row.kind == kind]
 
     def as_json(self) -> str:
         """Rows and notes as strict JSON, in the stored units; what is unknown is null."""
         content = {"rows": [asdict(row) for row in self.rows], "notes": self.notes}
-        return json.dumps(_strict(content), indent=2, allow_nan=False) + "\n"
+        return json.dumps(_replace_nonfinite(content), indent=2, allow_nan=False) + "\n"
 
     def as_markdown(self) -> str:
         """One Markdown table per kind, then the notes as a list."""
         parts = []
-        for kind in self.kinds():
-            header = self.header(kind)
-            lines = [header, ["---", *["---:"] * (len(header) - 1)], *self.cells(kind)]
-            parts.append("\n".join(f"| {' | '.join(map(_markdown, line))} |" for line in lines))
+        for kind in self.list_kinds():
+            header = self.build_header(kind)
+            lines = [header, ["---", *["---:"] * (len(header) - 1)], *self.format_cells(kind)]
+            parts.append("\n".join(f"| {' | '.join(map(_escape_markdown, line))} |" for line in lines))
         if self.notes:
-            parts.append("\n".join(f"- {_markdown(note)}" for note in self.notes))
+            parts.append("\n".join(f"- {_escape_markdown(note)}" for note in self.notes))
         return "\n\n".join(parts) + "\n"
 
     def save(self, folder: Path) -> None:
@@ -87,20 +87,20 @@ class Table:
 
     def show(self, console: Console | None = None) -> None:
         """Prints tables and notes to the terminal."""
-        console = console or terminal()
-        for kind in self.kinds():
+        console = console or build_console()
+        for kind in self.list_kinds():
             grid = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-            for index, heading in enumerate(self.header(kind)):
+            for index, heading in enumerate(self.build_header(kind)):
                 grid.add_column(Text(heading), justify="right" if index else "left", no_wrap=index in (2, 3))
-            for cells in self.cells(kind):
+            for cells in self.format_cells(kind):
                 # As Text, not markup: an interval is written in brackets.
-                grid.add_row(*(Text(legible(cell)) for cell in cells))
+                grid.add_row(*(Text(make_legible(cell)) for cell in cells))
             console.print(grid)
         for note in self.notes:
-            console.print(legible(f"note: {note}"), markup=False, highlight=False)
+            console.print(make_legible(f"note: {note}"), markup=False, highlight=False)
 
 
-def terminal() -> Console:
+def build_console() -> Console:
     """Standard output, wide enough for the table where it is a file or a pipe."""
     console = Console()
     if not console.is_terminal:
@@ -116,70 +116,80 @@ def build_table(runs: list[Run]) -> Table:
     notes: list[str] = []
     for run in runs:
         base, last = run.evals.get("base", []), run.evals.get("last", [])
-        if base and not any(measures.same_base(base, other) for _, other in bases):
-            same_kind = [first.name for first, other in bases if measures.kind(other) == measures.kind(base)]
+        if base and not any(measures.is_same_base(base, other) for _, other in bases):
+            same_kind = [
+                first.name for first, other in bases if measures.detect_kind(other) == measures.detect_kind(base)
+            ]
             if same_kind:
                 notes.append(f"{run.name} and {same_kind[0]} have different bases: compare changes, not levels")
-            base_rows.append(_row(f"base of {run.name}" if same_kind else "base", base, is_base=True))
+            base_rows.append(_build_row(f"base of {run.name}" if same_kind else "base", base, is_base=True))
             bases.append((run, base))
         if last:
-            arm_rows.append(_arm(run, base, last, notes))
+            arm_rows.append(_build_arm_row(run, base, last, notes))
         else:
             notes.append(f"{run.name}: no answers to the held-out prompts after training")
     return Table(base_rows + arm_rows, notes)
 
 
-def _row(name: str, records: list[Record], **more: Any) -> Row:
-    length, unit = measures.length(records)
-    prompts = len(measures.measured(records))
-    return Row(name, measures.kind(records), prompts, measures.level(records), length=length, length_unit=unit, **more)
+def _build_row(name: str, records: list[Record], **more: Any) -> Row:
+    length, unit = measures.compute_mean_length(records)
+    prompts = len(measures.select_measured(records))
+    return Row(
+        name,
+        measures.detect_kind(records),
+        prompts,
+        measures.compute_level(records),
+        length=length,
+        length_unit=unit,
+        **more,
+    )
 
 
-def _arm(run: Run, base: list[Record], last: list[Record], notes: list[str]) -> Row:
-    change, shared = measures.change(base, last)
-    asked = max(len(measures.measured(base)), len(measures.measured(last)))
+def _build_arm_row(run: Run, base: list[Record], last: list[Record], notes: list[str]) -> Row:
+    change, shared = measures.compute_change(base, last)
+    asked = max(len(measures.select_measured(base)), len(measures.select_measured(last)))
     if base and shared < asked:
         notes.append(f"{run.name}: its change is over the {shared} of {asked} prompts measured before and after")
-    if missing := len(last) - len(measures.measured(last)):
+    if missing := len(last) - len(measures.select_measured(last)):
         notes.append(f"{run.name}: {missing} of {len(last)} held-out answers have no measurement")
-    steps, rollouts, minutes = measures.cost(run)
-    share = measures.used_share(run)
-    return _row(run.name, last, change=change, steps=steps, rollouts=rollouts, minutes=minutes, used_share=share)
+    steps, rollouts, minutes = measures.compute_cost(run)
+    share = measures.compute_used_share(run)
+    return _build_row(run.name, last, change=change, steps=steps, rollouts=rollouts, minutes=minutes, used_share=share)
 
 
-def _cells(row: Row) -> list[str]:
+def _format_row(row: Row) -> list[str]:
     *_, scale, digits = KINDS[row.kind]
     return [
         row.name,
         str(row.prompts),
-        interval_text(row.value, scale, digits),
-        "" if row.is_base else interval_text(row.change, scale, "+" + digits),
-        _plain(row.length, ".0f"),
-        *("" if row.is_base else _plain(value, ".0f") for value in (row.steps, row.rollouts)),
-        "" if row.is_base else _plain(row.minutes, ".1f"),
-        "" if row.is_base else _plain(100 * row.used_share, ".0f"),
+        format_interval(row.value, scale, digits),
+        "" if row.is_base else format_interval(row.change, scale, "+" + digits),
+        _format_number(row.length, ".0f"),
+        *("" if row.is_base else _format_number(value, ".0f") for value in (row.steps, row.rollouts)),
+        "" if row.is_base else _format_number(row.minutes, ".1f"),
+        "" if row.is_base else _format_number(100 * row.used_share, ".0f"),
     ]
 
 
-def interval_text(interval: Interval | None, scale: float, digits: str) -> str:
+def format_interval(interval: Interval | None, scale: float, digits: str) -> str:
     """``30.5 [24.0, 37.0]`` after multiplication by `scale`, or a dash."""
     if interval is None:
         return UNKNOWN
-    low, high = (_plain(scale * end, digits) for end in (interval.low, interval.high))
+    low, high = (_format_number(scale * end, digits) for end in (interval.low, interval.high))
     return f"{scale * interval.mean:{digits}} [{low}, {high}]"
 
 
-def _plain(value: float, digits: str) -> str:
+def _format_number(value: float, digits: str) -> str:
     return f"{value:{digits}}" if isfinite(value) else UNKNOWN
 
 
-def _markdown(cell: str) -> str:
-    return legible(cell).replace("\n", " ").replace("|", r"\|").replace("<", "&lt;")
+def _escape_markdown(cell: str) -> str:
+    return make_legible(cell).replace("\n", " ").replace("|", r"\|").replace("<", "&lt;")
 
 
-def _strict(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: _replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_strict(item) for item in value]
+        return [_replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Critics that run a local model: a reward model, and a process reward of steps."""
+"""Graders that run a local model: a reward model, and a process reward of steps."""
 
 from fdt.reward_models.process import ProcessReward
 from fdt.reward_models.reward_model import RewardModel

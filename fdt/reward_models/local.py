@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from fdt.errors import UserError
 from fdt.policy.hub import resolve_model
-from fdt.policy.policy import fast_dtype
+from fdt.policy.policy import choose_fast_dtype
 from feedback.types import Episode, Message
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalClassifier:
     """A loaded classifier and its tokenizer."""
 
     name: str
@@ -35,13 +35,13 @@ class Local:
         return next(self.model.parameters()).device
 
     @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
         """Tokens that the model can read at once, as far as its config says."""
         return int(getattr(self.model.config, "max_position_embeddings", 2**31 - 1))
 
 
 @lru_cache(maxsize=4)
-def load(name: str, kind: str, device: str = "auto") -> Local:
+def load_classifier(name: str, kind: str, device: str = "auto") -> LocalClassifier:
     """The classifier ``name`` (folder or hub id), without gradient.
 
     Args:
@@ -56,9 +56,9 @@ def load(name: str, kind: str, device: str = "auto") -> Local:
     import transformers
 
     place = resolve_model(name)
-    target = torch.device(_own_device() if device == "auto" else device)
-    dtype = fast_dtype() if target.type == "cuda" else torch.float32
-    # A critic loads in the middle of training, whose random numbers must not depend on it.
+    target = torch.device(_get_own_device() if device == "auto" else device)
+    dtype = choose_fast_dtype() if target.type == "cuda" else torch.float32
+    # A grader loads in the middle of training, whose random numbers must not depend on it.
     with torch.random.fork_rng(devices=[]):
         model, found = getattr(transformers, kind).from_pretrained(place, dtype=dtype, output_loading_info=True)
     if found["missing_keys"]:
@@ -78,19 +78,21 @@ def load(name: str, kind: str, device: str = "auto") -> Local:
         )
     pad = tokenizer.pad_token_id
     model.config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
-    return Local(name.rstrip("/").rpartition("/")[2], model.to(target).eval().requires_grad_(False), tokenizer)
+    return LocalClassifier(
+        name.rstrip("/").rpartition("/")[2], model.to(target).eval().requires_grad_(False), tokenizer
+    )
 
 
-def _own_device() -> str:
+def _get_own_device() -> str:
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
-def before(episode: Episode, place: int) -> list[Message]:
+def build_context(episode: Episode, place: int) -> list[Message]:
     """The messages that stand before turn ``place``."""
     return [*episode.task.messages, *({"role": turn.role, "content": turn.text} for turn in episode.turns[:place])]
 
 
-class Fitted:
+class RowTruncator:
     """Rows cut to a length: the beginning of the prompt goes first, an answer that is too long alone is not judged."""
 
     def __init__(self, longest: int) -> None:
@@ -105,7 +107,7 @@ class Fitted:
         self.shortened += len(context) > room
         return context[max(0, len(context) - room) :] + answer
 
-    def report(self, name: str) -> None:
+    def warn_truncated(self, name: str) -> None:
         """Warns of what was cut or left out."""
         if self.shortened or self.refused:
             warnings.warn(
@@ -115,7 +117,7 @@ class Fitted:
             )
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def make_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Places of rows, longest first, in batches of at most ``budget`` tokens with padding, and at least one row."""
     part: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
@@ -128,11 +130,11 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 @torch.no_grad()
-def logits(local: Local, rows: Sequence[list[int]], budget: int) -> list[Tensor]:
+def compute_logits(local: LocalClassifier, rows: Sequence[list[int]], budget: int) -> list[Tensor]:
     """The head's outputs as float32 on the CPU: ``[labels]`` a row, or ``[tokens, labels]`` of a token classifier."""
     found: list[Tensor] = [torch.empty(0)] * len(rows)
     pad = local.model.config.pad_token_id
-    for part in batches([len(row) for row in rows], budget):
+    for part in make_batches([len(row) for row in rows], budget):
         width = len(rows[part[0]])
         tokens = torch.full((len(part), width), pad)
         for place, n in enumerate(part):
@@ -145,7 +147,7 @@ def logits(local: Local, rows: Sequence[list[int]], budget: int) -> list[Tensor]
     return found
 
 
-def tokenised(make: Callable[..., list[int]], *arguments: Any) -> list[int] | None:
+def try_tokenize(make: Callable[..., list[int]], *arguments: Any) -> list[int] | None:
     """``make(*arguments)``, a function of ``fdt.data.tokenization``, or None where text forged a control token all the same."""
     with suppress(ValueError):
         return make(*arguments)

@@ -8,10 +8,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fdt.data.tokenization import answer_ids, prompt_ids
+from fdt.data.tokenization import tokenize_answer, tokenize_prompt
 from fdt.errors import UserError
-from fdt.reward_models.local import Fitted, Local, before, load, logits, tokenised
-from feedback.graders import Critic
+from fdt.reward_models.local import (
+    LocalClassifier,
+    RowTruncator,
+    build_context,
+    compute_logits,
+    load_classifier,
+    try_tokenize,
+)
+from feedback.graders import Grader
 from feedback.types import Episode, Feedback
 
 BLANK = re.compile(r"\n[ \t]*\n")
@@ -19,7 +26,7 @@ THOUGHT = re.compile(r"</?think>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Spoken:
+class TurnSteps:
     """One assistant turn: its place among the turns, its thinking's steps followed by its answer's, how many are the
     former."""
 
@@ -29,7 +36,7 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class ProcessReward(Critic):
+class ProcessReward(Grader):
     """Scores steps with a token classifier, as ReasonFlux-PRM does (arXiv 2506.18896, interface of its 7B model).
 
     A turn is split into steps at blank lines. The model reads the conversation and the steps, each followed by
@@ -60,42 +67,44 @@ class ProcessReward(Critic):
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """Adds a ``Feedback`` for each assistant turn and one for the episode, where they could be read."""
-        local = load(self.model, "AutoModelForTokenClassification", self.device)
-        mark = separator_id(self.separator, local)
-        fit = Fitted(min(self.max_tokens, local.longest))
-        turns = [spoken(episode) for episode in episodes]
+        local = load_classifier(self.model, "AutoModelForTokenClassification", self.device)
+        mark = get_separator_id(self.separator, local)
+        fit = RowTruncator(min(self.max_tokens, local.max_length))
+        turns = [split_turns(episode) for episode in episodes]
         rows = [
-            [self._row(episode, turn, local, mark, fit) for turn in said]
+            [self._build_row(episode, turn, local, mark, fit) for turn in said]
             for episode, said in zip(episodes, turns, strict=True)
         ]
-        fit.report(local.name)
+        fit.warn_truncated(local.name)
         read = [row for said in rows for row in said if row]
-        outputs = iter(zip(read, logits(local, read, self.budget), strict=True))
-        scored = [[step_scores(*next(outputs), mark) if row else [] for row in said] for said in rows]
+        outputs = iter(zip(read, compute_logits(local, read, self.budget), strict=True))
+        scored = [[compute_step_scores(*next(outputs), mark) if row else [] for row in said] for said in rows]
         return [
-            self._judged(episode, said, scores, local.name)
+            self._add_feedback(episode, said, scores, local.name)
             for episode, said, scores in zip(episodes, turns, scored, strict=True)
         ]
 
     @staticmethod
-    def _row(episode: Episode, turn: Spoken, local: Local, mark: int, fit: Fitted) -> list[int] | None:
-        context = tokenised(prompt_ids, before(episode, turn.place), local.tokenizer)
-        steps = [tokenised(answer_ids, step, local.tokenizer, False) for step in turn.steps]
+    def _build_row(
+        episode: Episode, turn: TurnSteps, local: LocalClassifier, mark: int, fit: RowTruncator
+    ) -> list[int] | None:
+        context = try_tokenize(tokenize_prompt, build_context(episode, turn.place), local.tokenizer)
+        steps = [try_tokenize(tokenize_answer, step, local.tokenizer, False) for step in turn.steps]
         if context is None or None in steps:
             return None
         return fit(context, [token for step in steps for token in [*step, mark]])
 
-    def _judged(self, episode: Episode, said: list[Spoken], scores: list[list[float]], name: str) -> Episode:
+    def _add_feedback(self, episode: Episode, said: list[TurnSteps], scores: list[list[float]], name: str) -> Episode:
         for step, values in enumerate(scores):
             if values:
-                episode = episode.with_feedback(Feedback("llm", name, "process", sum(values) / len(values), step=step))
+                episode = episode.add_feedback(Feedback("llm", name, "process", sum(values) / len(values), step=step))
         if scores and scores[-1]:
-            whole = trajectory_score(scores[-1][: said[-1].thought], scores[-1][said[-1].thought :], self.alpha)
-            episode = episode.with_feedback(Feedback("llm", name, "trajectory", whole))
+            whole = compute_trajectory_score(scores[-1][: said[-1].thought], scores[-1][said[-1].thought :], self.alpha)
+            episode = episode.add_feedback(Feedback("llm", name, "trajectory", whole))
         return replace(episode, meta=episode.meta | {"step_scores": scores})
 
 
-def separator_id(separator: str, local: Local) -> int:
+def get_separator_id(separator: str, local: LocalClassifier) -> int:
     """The separator's token id. Raises UserError where it is not one added token of the tokenizer."""
     found = local.tokenizer.get_added_vocab().get(separator)
     if found is None:
@@ -105,33 +114,37 @@ def separator_id(separator: str, local: Local) -> int:
     return int(found)
 
 
-def spoken(episode: Episode) -> list[Spoken]:
+def split_turns(episode: Episode) -> list[TurnSteps]:
     """The assistant turns of an episode, cut into steps."""
-    return [Spoken(place, *steps_of(turn.text)) for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
+    return [
+        TurnSteps(place, *split_steps(turn.text))
+        for place, turn in enumerate(episode.turns)
+        if turn.role == "assistant"
+    ]
 
 
-def steps_of(text: str) -> tuple[tuple[str, ...], int]:
+def split_steps(text: str) -> tuple[tuple[str, ...], int]:
     """The steps of a turn, and how many of them are thinking."""
     marks = [mark for mark in THOUGHT.finditer(text) if mark[0].startswith("</")]
     if not marks:
-        steps = _paragraphs(text)
+        steps = _split_paragraphs(text)
         return steps, max(0, len(steps) - 1)
-    thought, answer = _paragraphs(text[: marks[-1].start()]), _paragraphs(text[marks[-1].end() :])
+    thought, answer = _split_paragraphs(text[: marks[-1].start()]), _split_paragraphs(text[marks[-1].end() :])
     return thought + answer, len(thought)
 
 
-def _paragraphs(text: str) -> tuple[str, ...]:
+def _split_paragraphs(text: str) -> tuple[str, ...]:
     found = (THOUGHT.sub("", part).strip() for part in BLANK.split(text))
     return tuple(part for part in found if part)
 
 
-def step_scores(row: list[int], outputs: Tensor, mark: int) -> list[float]:
+def compute_step_scores(row: list[int], outputs: Tensor, mark: int) -> list[float]:
     """Scores in [0, 1] of the steps of one row, from ``[tokens, labels]``, found by the separator's place."""
     at = outputs[torch.tensor(row) == mark]
     return (at[:, 0].sigmoid() if at.shape[1] == 1 else at.softmax(1)[:, -1]).tolist()
 
 
-def trajectory_score(thinking: list[float], answer: list[float], alpha: float) -> float:
+def compute_trajectory_score(thinking: list[float], answer: list[float], alpha: float) -> float:
     """(mean thinking + alpha * mean answer) / (1 + alpha) in [0, 1]; the one that is there where the other is absent.
 
     Raises:

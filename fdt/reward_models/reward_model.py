@@ -1,4 +1,4 @@
-"""A reward model as critic: one number for a whole answer."""
+"""A reward model as grader: one number for a whole answer."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fdt.data.tokenization import answer_ids, prompt_ids
-from fdt.reward_models.local import Fitted, Local, before, load, logits, tokenised
+from fdt.data.tokenization import tokenize_answer, tokenize_prompt
+from fdt.reward_models.local import (
+    LocalClassifier,
+    RowTruncator,
+    build_context,
+    compute_logits,
+    load_classifier,
+    try_tokenize,
+)
 from fdt.reward_models.scale import Scale, Sigmoid
-from feedback.graders import Critic
+from feedback.graders import Grader
 from feedback.types import Episode, Feedback
 
 
 @dataclass(frozen=True)
-class RewardModel(Critic):
+class RewardModel(Grader):
     """Scores the last assistant turn, in its conversation, with a sequence classifier of transformers.
 
     A head with one output gives a raw reward, which ``scale`` maps to [0, 1]; one with several gives the probability of
@@ -38,23 +45,23 @@ class RewardModel(Critic):
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """Adds one ``Feedback`` under ``name`` to each episode that could be read."""
-        local = load(self.model, "AutoModelForSequenceClassification", self.device)
-        fit = Fitted(min(self.max_tokens, local.longest))
-        rows = [self._row(episode, local, fit) for episode in episodes]
-        fit.report(local.name)
-        scores = iter(self._scores(logits(local, [row for row in rows if row], self.budget)))
+        local = load_classifier(self.model, "AutoModelForSequenceClassification", self.device)
+        fit = RowTruncator(min(self.max_tokens, local.max_length))
+        rows = [self._build_row(episode, local, fit) for episode in episodes]
+        fit.warn_truncated(local.name)
+        scores = iter(self._compute_scores(compute_logits(local, [row for row in rows if row], self.budget)))
         return [
-            episode if row is None else episode.with_feedback(Feedback("llm", local.name, self.name, next(scores)))
+            episode if row is None else episode.add_feedback(Feedback("llm", local.name, self.name, next(scores)))
             for episode, row in zip(episodes, rows, strict=True)
         ]
 
-    def _row(self, episode: Episode, local: Local, fit: Fitted) -> list[int] | None:
+    def _build_row(self, episode: Episode, local: LocalClassifier, fit: RowTruncator) -> list[int] | None:
         spoken = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
         if not spoken:
             return None
-        context = tokenised(prompt_ids, before(episode, spoken[-1]), local.tokenizer)
-        answer = tokenised(answer_ids, episode.turns[spoken[-1]].text, local.tokenizer)
+        context = try_tokenize(tokenize_prompt, build_context(episode, spoken[-1]), local.tokenizer)
+        answer = try_tokenize(tokenize_answer, episode.turns[spoken[-1]].text, local.tokenizer)
         return None if context is None or answer is None else fit(context, answer)
 
-    def _scores(self, outputs: list[Tensor]) -> list[float]:
+    def _compute_scores(self, outputs: list[Tensor]) -> list[float]:
         return [float(self.scale(out)[0]) if len(out) == 1 else float(out.softmax(0)[self.label]) for out in outputs]

@@ -11,18 +11,18 @@ from itertools import islice
 
 import torch
 
-from fdt.data.batch import Batch, View, untrained
+from fdt.data.batch import Batch, View, build_untrained_rollouts
 from fdt.data.collate import Collator
 from fdt.data.rows import Row
 from fdt.distributed import run_on_all
 from fdt.engines import Engine
 from fdt.environments import Environment, SingleTurn
-from fdt.policy.log_probs import log_probs
+from fdt.policy.log_probs import compute_batch_log_probs
 from fdt.policy.policy import Policy
 from fdt.rollout.drafter import PolicyDrafter
-from fdt.rollout.limits import Play
+from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.turn_loop import TurnLoop
-from feedback.graders import Critic
+from feedback.graders import Grader
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Task
 
@@ -35,7 +35,7 @@ class Actor:
         policy: current weights.
         engine: generates.
         collator: turns episodes into a batch.
-        critic: judges fresh answers; None leaves them unscored.
+        grader: judges fresh answers; None leaves them unscored.
         rewriter: gate of the policy's own revisions; None rewrites nothing.
         budget: tokens of one forward when log-probs are computed.
         precision: the context in which training runs its forwards (autocast under bf16-mixed), so that log-probs kept
@@ -47,34 +47,36 @@ class Actor:
     policy: Policy
     engine: Engine
     collator: Collator
-    critic: Critic | None = None
+    grader: Grader | None = None
     rewriter: Rewriter | None = None
     budget: int = 4096
     precision: Callable[[], AbstractContextManager] = nullcontext
     environment: Environment = SingleTurn()
-    play: Play = Play()
+    play: EpisodeLimits = EpisodeLimits()
     refused: Counter[str] = field(default_factory=Counter)
     played: Counter[str] = field(default_factory=Counter)
 
-    def act(self, tasks: Sequence[Task], seed: int | None, generations: int = 1, counted: bool = True) -> list[Episode]:
-        """Plays each task ``generations`` times (greedily where seed is None) and has the episodes judged; ``counted``
+    def generate_episodes(
+        self, tasks: Sequence[Task], seed: int | None, num_generations: int = 1, counted: bool = True
+    ) -> list[Episode]:
+        """Plays each task ``num_generations`` times (greedily where seed is None) and has the episodes judged; ``counted``
         is False for what is measured, which is no part of training."""
-        tasks = [task for task in tasks for _ in range(generations)]
+        tasks = [task for task in tasks for _ in range(num_generations)]
         alone = isinstance(self.environment, SingleTurn)
         context = None if alone else self.play.max_context or self.collator.max_tokens
         counts = self.played if counted and seed is not None else Counter()
         loop = TurnLoop(self.policy, self.engine, self.environment, self.play, context, counts)
         episodes = [
-            replace(episode, id=f"{episode.task.key}#{number % generations}")
+            replace(episode, id=f"{episode.task.key}#{number % num_generations}")
             for number, episode in enumerate(run_on_all(lambda: loop(tasks, seed)))
         ]
-        return self._judged(episodes)
+        return self._grade_episodes(episodes)
 
-    def _judged(self, episodes: list[Episode]) -> list[Episode]:
-        if self.critic is None:
+    def _grade_episodes(self, episodes: list[Episode]) -> list[Episode]:
+        if self.grader is None:
             return episodes
         # A prompt that left no room for an answer has nothing to judge.
-        judged = iter(run_on_all(lambda: self.critic([episode for episode in episodes if episode.turns])))
+        judged = iter(run_on_all(lambda: self.grader([episode for episode in episodes if episode.turns])))
         return [next(judged) if episode.turns else episode for episode in episodes]
 
     def rewrite(self, episodes: list[Episode], seed: int = 0) -> list[Episode]:
@@ -89,31 +91,31 @@ class Actor:
         self.refused.update(verdicts)
         return episodes
 
-    def gather(self, episodes: list[Episode]) -> list[Episode]:
+    def add_group_hints(self, episodes: list[Episode]) -> list[Episode]:
         """Notes on whole groups what the hint tells of the others (a better answer)."""
-        return episodes if self.collator.hint is None else self.collator.hint.gather(episodes)
+        return episodes if self.collator.hint is None else self.collator.hint.annotate_group(episodes)
 
-    def answer_log_probs(self, episodes: Sequence[Episode]) -> list[float]:
+    def compute_answer_log_probs(self, episodes: Sequence[Episode]) -> list[float]:
         """Sum of log-probs (nats) of each episode's answer under the current policy; NaN for an empty answer."""
-        rows = [self.collator.rows(episode) for episode in episodes]
-        found = zip(*self.row_log_probs([row for own in rows for row in own]), strict=True)
+        rows = [self.collator.tokenize_episode(episode) for episode in episodes]
+        found = zip(*self.compute_row_log_probs([row for own in rows for row in own]), strict=True)
         parts = [list(islice(found, len(own))) for own in rows]
         return [sum(value for value, _ in part) if any(n for _, n in part) else math.nan for part in parts]
 
-    def row_log_probs(self, rows: list[Row]) -> tuple[list[float], list[int]]:
+    def compute_row_log_probs(self, rows: list[Row]) -> tuple[list[float], list[int]]:
         """Sum of log-probs and number of target tokens of each row."""
         eos = self.policy.tokenizer.eos_token_id
-        view = View.marked([(row.ids, row.target) for row in rows or [Row.of([eos], [eos])]], eos)
-        batch = Batch(student=view.to(self.policy.device), rollouts=untrained(view.counts))
+        view = View.from_masks([(row.ids, row.target) for row in rows or [Row.from_context([eos], [eos])]], eos)
+        batch = Batch(student=view.to(self.policy.device), rollouts=build_untrained_rollouts(view.counts))
         with self.precision():
-            values = log_probs(batch, self.policy.score, self.budget)
+            values = compute_batch_log_probs(batch, self.policy.compute_log_probs, self.budget)
         counts = view.counts
         row = torch.arange(len(counts)).repeat_interleave(counts)
         sums = torch.zeros(len(counts)).index_add(0, row, values.cpu())
         return sums.tolist()[: len(rows)], counts.tolist()[: len(rows)]
 
-    def remember(self, batch: Batch) -> Batch:
+    def store_old_log_probs(self, batch: Batch) -> Batch:
         """Keeps the log-probs that the policy gives its own tokens now, for updates that come after others."""
         with self.precision():
-            found = log_probs(batch.to(self.policy.device), self.policy.score, self.budget)
+            found = compute_batch_log_probs(batch.to(self.policy.device), self.policy.compute_log_probs, self.budget)
         return replace(batch, rollouts=replace(batch.rollouts, old=found.cpu()))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fdt.data.batch import Batch, untrained
-from fdt.data.rows import TAGS, step_scores, tag
-from fdt.distributed import everyone, rank
+from fdt.data.batch import Batch, build_untrained_rollouts
+from fdt.data.rows import TAGS, collect_turn_scores, get_turn_tag
+from fdt.distributed import gather_objects, get_rank
 from fdt.errors import UserError
 from feedback.graders.sets import SET
 from feedback.types import Episode
@@ -20,7 +20,7 @@ from objectives import Credit, Rollouts
 
 
 @dataclass(frozen=True)
-class Judged:
+class EpisodeScores:
     """What a credit may know of an episode; small enough to send to every rank."""
 
     task: str
@@ -38,7 +38,9 @@ class Judged:
     """The rewards of the answers that it offers, [m][k]."""
 
 
-def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = False, update: int = 0) -> Tensor:
+def compute_advantages(
+    credit: Credit, episodes: Sequence[Episode], everywhere: bool = False, update: int = 0
+) -> Tensor:
     """
     Args:
         credit: how scores compare.
@@ -54,15 +56,15 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
         UserError: where the credit asks for a score that no episode has.
     """
     credit = credit.turnwise
-    known, mine = compared(episodes, everywhere)
+    known, mine = gather_rollouts(episodes, everywhere)
     known = replace(known, update=update)
-    apart = type(credit).assign is not Credit.assign
+    apart = type(credit).compute_turns is not Credit.compute_turns
     if not len(known.task):
         return torch.zeros(0, 1) if apart else torch.zeros(0)
     try:
         if not apart:
-            return credit.rows(known)[mine]
-        each = credit.assign(known)
+            return credit.compute_rows(known)[mine]
+        each = credit.compute_turns(known)
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
     turns = torch.bincount(known.episode, minlength=len(known.task))
@@ -72,21 +74,21 @@ def advantages(credit: Credit, episodes: Sequence[Episode], everywhere: bool = F
     return table[mine]
 
 
-def spread(batch: Batch, credit: Credit) -> Batch:
+def spread_advantages(batch: Batch, credit: Credit) -> Batch:
     """The batch with the advantages of its turns changed where the credit tells their tokens apart."""
-    return replace(batch, rollouts=replace(batch.rollouts, advantages=credit.spread(batch.rollouts)))
+    return replace(batch, rollouts=replace(batch.rollouts, advantages=credit.spread_over_tokens(batch.rollouts)))
 
 
-def compared(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, slice]:
+def gather_rollouts(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, slice]:
     """These episodes as rollouts of one token a turn, or (every rank must then call) those of all ranks; and the place
     of these among them."""
-    rows = [row(episode) for episode in episodes]
-    parts = everyone(rows) if everywhere else [rows]
-    start = sum(map(len, parts[: rank()])) if everywhere else 0
-    return rollouts([row for part in parts for row in part]), slice(start, start + len(rows))
+    rows = [summarise_episode(episode) for episode in episodes]
+    parts = gather_objects(rows) if everywhere else [rows]
+    start = sum(map(len, parts[: get_rank()])) if everywhere else 0
+    return build_rollouts([row for part in parts for row in part]), slice(start, start + len(rows))
 
 
-def row(episode: Episode) -> Judged:
+def summarise_episode(episode: Episode) -> EpisodeScores:
     """What is known of an episode.
 
     A name that was judged without a number is there as NaN: a policy that never states a confidence is no mistake in a
@@ -99,14 +101,16 @@ def row(episode: Episode) -> Judged:
             named[item.name] += [] if math.isnan(item.score) else [item.score]
     scores = {name: sum(values) / len(values) if values else math.nan for name, values in named.items()}
     own = [turn for turn in episode.turns if turn.role == "assistant"]
-    tags = tuple(tag(episode, n) for n in range(len(own))) if TAGS in episode.meta else None
+    tags = tuple(get_turn_tag(episode, n) for n in range(len(own))) if TAGS in episode.meta else None
     length = sum(len(turn.ids or ()) for turn in own)
     scores |= {"score": episode.score}
     offered = tuple(map(tuple, episode.meta[SET])) if SET in episode.meta else None
-    return Judged(episode.task.key, scores, length, max(1, len(own)), step_scores(episode), tags, offered)
+    return EpisodeScores(
+        episode.task.key, scores, length, max(1, len(own)), collect_turn_scores(episode), tags, offered
+    )
 
 
-def rollouts(rows: Sequence[Judged]) -> Rollouts:
+def build_rollouts(rows: Sequence[EpisodeScores]) -> Rollouts:
     """Rollouts of B rows and one token for each of their turns."""
     places = {key: n for n, key in enumerate(dict.fromkeys(row.task for row in rows))}
     names = sorted({name for row in rows for name in row.scores})
@@ -114,7 +118,7 @@ def rollouts(rows: Sequence[Judged]) -> Rollouts:
     each = [(row, turn) for row in rows for turn in range(row.turns)]
     tagged = any(row.tags is not None for row in rows)
     turns = torch.tensor([row.turns for row in rows], dtype=torch.long)
-    return untrained(
+    return build_untrained_rollouts(
         turns,
         step=torch.arange(len(each)),
         task=torch.tensor([places[row.task] for row in rows], dtype=torch.long),
@@ -124,12 +128,12 @@ def rollouts(rows: Sequence[Judged]) -> Rollouts:
             for name in stepped
         },
         tags=torch.tensor([row.tags[turn] if row.tags else 0 for row, turn in each]) if tagged else None,
-        set_scores=offers(rows),
+        set_scores=stack_set_scores(rows),
         lengths=torch.tensor([row.length for row in rows], dtype=torch.long),
     )
 
 
-def offers(rows: Sequence[Judged]) -> Tensor | None:
+def stack_set_scores(rows: Sequence[EpisodeScores]) -> Tensor | None:
     """The rewards of what rows offer ``[B, m, k]``, NaN for a row whose answers were not judged; None without any."""
     known = next((row.offered for row in rows if row.offered), None)
     if known is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fdt.data.markers import Marker
+from fdt.data.markers import TokenMarker
 from fdt.errors import UserError
 from feedback.types import Episode
 from objectives import Credit, PlanAmplified
@@ -19,15 +19,17 @@ def check_engine(engine: Any, source: Any, objective: Any) -> None:
     Raises:
         UserError: where answers are sampled from another distribution than the policy's own and no gate corrects it.
     """
-    if engine.bends and hasattr(source, "generations") and "engine" not in objective.reads:
+    if engine.off_policy_reason and hasattr(source, "generations") and "engine" not in objective.reads:
         raise UserError(
-            f"the policy gradient assumes samples of the policy's own distribution, and these come from {engine.bends}",
+            f"the policy gradient assumes samples of the policy's own distribution, and these come from {engine.off_policy_reason}",
             key="data.engine",
             remedy="sample as the policy is, or give the policy term a gate such as objectives.TruncatedIS",
         )
 
 
-def check_credit(credit: Credit, source: object, episodes: Sequence[Episode], marker: Marker | None = None) -> None:
+def check_advantages(
+    credit: Credit, source: object, episodes: Sequence[Episode], marker: TokenMarker | None = None
+) -> None:
     """
     Raises:
         UserError: where no group can give this credit any signal (recorded groups of one, or one answer a prompt), or
@@ -41,7 +43,7 @@ def check_credit(credit: Credit, source: object, episodes: Sequence[Episode], ma
             expected="data.marker, such as fdt.data.markers.StrategicGrams with what `fdt grams` wrote",
             key="data.credit",
         )
-    if _holds(credit.turnwise, PlanAmplified):
+    if _has_kind(credit.turnwise, PlanAmplified):
         raise UserError(
             "PlanAmplified stands inside another credit",
             got=type(credit).__name__,
@@ -52,15 +54,15 @@ def check_credit(credit: Credit, source: object, episodes: Sequence[Episode], ma
         return
     places = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
     task = torch.tensor([places[e.task.key] for e in episodes], dtype=torch.long)
-    generations = getattr(source, "generations", None)
+    num_generations = getattr(source, "generations", None)
     try:
-        credit.check(task if generations is None else torch.arange(len(places)).repeat_interleave(generations))
+        credit.check(task if generations is None else torch.arange(len(places)).repeat_interleave(num_generations))
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
 
 
-def _holds(value: object, kind: type) -> bool:
+def _has_kind(value: object, kind: type) -> bool:
     """Whether a plug, or one inside it, is of this kind."""
     return isinstance(value, kind) or (
-        is_dataclass(value) and any(_holds(getattr(value, item.name), kind) for item in fields(value))
+        is_dataclass(value) and any(_has_kind(getattr(value, item.name), kind) for item in fields(value))
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fdt.data.tokenization import prompt_ids
+from fdt.data.tokenization import tokenize_prompt
 from fdt.engines import Engine
 from fdt.policy.policy import Policy
 from feedback.drafters import Drafter
@@ -23,7 +23,7 @@ class PolicyDrafter(Drafter):
     def __call__(self, prompts: Sequence[list[Message]], each: int, seed: int) -> list[list[str]]:
         """Generates even for no prompts, since under FSDP2 every rank takes part; the greedy draft stands first."""
         tokenizer = self.policy.tokenizer
-        ids = [prompt_ids(messages, tokenizer) for messages in prompts]
+        ids = [tokenize_prompt(messages, tokenizer) for messages in prompts]
         answers = list(self.engine.generate(self.policy, ids, None))
         if each > 1:
             answers += self.engine.generate(self.policy, ids * (each - 1), seed)

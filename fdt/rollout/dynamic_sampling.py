@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from fdt.errors import UserError
-from fdt.rollout.advantages import compared
+from fdt.rollout.advantages import gather_rollouts
 from feedback.types import Episode, Task
-from objectives import Reward, informative
-from objectives.gates.rows import named_score
+from objectives import Reward, select_informative
+from objectives.gates.rows import get_score
 
 if TYPE_CHECKING:
-    from fdt.rollout.place import Place
+    from fdt.rollout.place import RolloutPosition
 
 Ask = Callable[[list[Task], int], list[Episode]]
 
@@ -26,13 +26,13 @@ class DynamicSampling:
     """Takes flat groups out of the scalar stream (DAPO, arXiv 2503.14476 section 3.2): no advantage, and no place in a
     mean or denominator. What words say about their answers still teaches.
 
-    ``train/reward`` then speaks of the answers that are left, ``train/reward_drawn`` of all.
+    ``train/reward/mean`` then speaks of the answers that are left, ``train/reward/mean_drawn`` of all.
     """
 
     refills: int = 0
     """Rounds in which prompts that the rollout did not have replace those without signal; 0: they are only dropped."""
     score: str = "score"
-    """Which score must differ within a group; as the critic gave it, before a reward adds lengths or formats."""
+    """Which score must differ within a group; as the grader gave it, before a reward adds lengths or formats."""
     least: float = 0.0
     """A group is kept where this score deviates (population) by more; SRL (arXiv 2510.25992) asks for more than 0."""
     reward: Reward | None = None
@@ -44,20 +44,20 @@ class DynamicSampling:
             got = f"refills {self.refills}, least {self.least}"
             raise UserError("data.source.dynamic", got=got, expected="numbers of at least 0")
 
-    def judge(self, episodes: list[Episode]) -> Verdict:
+    def filter_groups(self, episodes: list[Episode]) -> FilterResult:
         """Compares the answers of all ranks; every rank must call."""
-        rollouts, mine = compared(episodes, everywhere=True)
+        rollouts, mine = gather_rollouts(episodes, everywhere=True)
         try:
-            scores = named_score(rollouts, self.score) if self.reward is None else self.reward(rollouts)
+            scores = get_score(rollouts, self.score) if self.reward is None else self.reward(rollouts)
         except ValueError as fault:
             key = "data.source.dynamic." + ("score" if self.reward is None else "reward")
             raise UserError(str(fault), key=key) from fault
-        kept = informative(scores, rollouts.task, self.least)
-        return Verdict(kept[mine], len(rollouts.task[kept].unique()), len(rollouts.task.unique()), scores)
+        kept = select_informative(scores, rollouts.task, self.least)
+        return FilterResult(kept[mine], len(rollouts.task[kept].unique()), len(rollouts.task.unique()), scores)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FilterResult:
     """Which of this rank's answers carry signal, ``[E]`` bool; over all ranks the groups that do, all groups, and every
     answer's score."""
 
@@ -68,14 +68,14 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledRollout:
     """A rollout's answers on this rank, which of them the scalar stream hears (``[E]`` bool), and what it took."""
 
     episodes: list[Episode]
     kept: Tensor
     info: dict[str, float] = field(default_factory=dict)
 
-    def grown(self, episodes: list[Episode]) -> Drawn:
+    def extend_episodes(self, episodes: list[Episode]) -> SampledRollout:
         """With these episodes for its own, which come first; those behind them are kept where their group is."""
         groups = {episode.task.key for episode, kept in zip(self.episodes, self.kept.tolist(), strict=True) if kept}
         more = torch.tensor(
@@ -84,7 +84,9 @@ class Drawn:
         return replace(self, episodes=episodes, kept=torch.cat([self.kept, more]))
 
 
-def draw(rule: DynamicSampling | None, place: Place, tasks: list[Task], chosen: list[int], ask: Ask) -> Drawn:
+def sample_rollout(
+    rule: DynamicSampling | None, place: RolloutPosition, tasks: list[Task], chosen: list[int], ask: Ask
+) -> SampledRollout:
     """
     Args:
         rule: what to do about flat groups; None keeps them, as GRPO does.
@@ -94,21 +96,21 @@ def draw(rule: DynamicSampling | None, place: Place, tasks: list[Task], chosen: 
         ask: answers prompts under a seed and has them judged. All ranks ask equally often, if need be for nothing.
     """
 
-    def share(numbers: list[int], attempt: int) -> list[Episode]:
-        return ask([tasks[n] for n in numbers[place.rank :: place.world]], place.draw(attempt))
+    def generate_share(numbers: list[int], attempt: int) -> list[Episode]:
+        return ask([tasks[n] for n in numbers[place.rank :: place.world]], place.derive_seed(attempt))
 
-    episodes = share(chosen, 0)
+    episodes = generate_share(chosen, 0)
     if rule is None:
-        return Drawn(episodes, torch.ones(len(episodes), dtype=torch.bool))
-    found, spare = rule.judge(episodes), place.spare(len(tasks), chosen)
+        return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool))
+    found, spare = rule.filter_groups(episodes), place.draw_replacements(len(tasks), chosen)
     wanted = found.groups
     for attempt in range(1, rule.refills + 1):
         missing = wanted - found.good
         if not spare[:missing]:
             break
-        episodes = episodes + share(spare[:missing], attempt)
+        episodes = episodes + generate_share(spare[:missing], attempt)
         spare = spare[missing:]
-        found = rule.judge(episodes)
+        found = rule.filter_groups(episodes)
     info = {
         "answers_drawn": len(found.scores),
         "groups_drawn": found.groups,
@@ -118,4 +120,6 @@ def draw(rule: DynamicSampling | None, place: Place, tasks: list[Task], chosen: 
         "reward_drawn": float(found.scores.nanmean()),
     }
     # They speak of all ranks, and are summed over ranks.
-    return Drawn(episodes, found.kept, {name: float(value) if place.rank == 0 else 0.0 for name, value in info.items()})
+    return SampledRollout(
+        episodes, found.kept, {name: float(value) if place.rank == 0 else 0.0 for name, value in info.items()}
+    )

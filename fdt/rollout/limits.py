@@ -13,7 +13,7 @@ ENDED = "ended"
 
 
 @dataclass(frozen=True)
-class Budget:
+class ReasoningBudget:
     """A reasoning budget for each turn, from the context that is left when it begins.
 
     b = clip((C - h - n·o - a) / (n + 1), least, most): C is the context, h its used part, n the turns after this one,
@@ -32,7 +32,7 @@ class Budget:
     marks: tuple[str, str] = ("<think>", "</think>")
     """What opens and what closes a reasoning block."""
 
-    def tokens(self, room: int, later: int, replies: Sequence[int]) -> int:
+    def compute_tokens(self, room: int, later: int, replies: Sequence[int]) -> int:
         """
         Args:
             room: context that is left, C - h.
@@ -45,7 +45,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Play:
+class EpisodeLimits:
     """How the episodes of an environment are played."""
 
     tasks: int = 256
@@ -59,10 +59,10 @@ class Play:
     `data.max_tokens`."""
     retries: int = 0
     """How often an episode is played again in a fresh session after its environment broke; then the run stops."""
-    budget: Budget | None = None
+    budget: ReasoningBudget | None = None
     """Reasoning budget of each turn; null: none."""
 
-    def limit(self, room: int | None, longest: int, done: int, replies: Sequence[int]) -> Limit:
+    def build_limit(self, room: int | None, longest: int, done: int, replies: Sequence[int]) -> Limit:
         """
         Args:
             room: context that is left; None where it is unlimited.
@@ -75,5 +75,5 @@ class Play:
             return Limit(tokens)
         later = self.max_turns - done - 1
         # Without a limit on the context, each turn's own tokens are what there is to ration.
-        share = self.budget.tokens(tokens * (later + 1) if room is None else room, later, replies)
+        share = self.budget.compute_tokens(tokens * (later + 1) if room is None else room, later, replies)
         return Limit(tokens, min(share, max(0, tokens - self.budget.answer)), self.budget.marks)

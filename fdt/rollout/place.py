@@ -11,7 +11,7 @@ REWRITES = -1  # stands for a round of samples where `Place.draw` makes the seed
 
 
 @dataclass(frozen=True)
-class Place:
+class RolloutPosition:
     """Which rollout of which epoch, on which rank; all randomness is derived from it, so a resumed run repeats it."""
 
     epoch: int
@@ -20,27 +20,27 @@ class Place:
     world: int = 1
     seed: int = 0
 
-    def draw(self, attempt: int = 0) -> int:
+    def derive_seed(self, attempt: int = 0) -> int:
         """A seed of its own for each attempt at sampling on each rank."""
-        return _mixed(self.seed, self.epoch, self.number, self.rank, attempt)
+        return _mix_seed(self.seed, self.epoch, self.number, self.rank, attempt)
 
     @property
-    def common(self) -> int:
+    def shared_seed(self) -> int:
         """A number of this rollout's own, the same on every rank."""
-        return _mixed(self.seed, self.epoch, self.number)
+        return _mix_seed(self.seed, self.epoch, self.number)
 
-    def order(self, size: int) -> list[int]:
+    def draw_permutation(self, size: int) -> list[int]:
         """The epoch's permutation, the same on every rank."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         return torch.randperm(size, generator=generator).tolist()
 
-    def spare(self, size: int, chosen: Sequence[int]) -> list[int]:
+    def draw_replacements(self, size: int, chosen: Sequence[int]) -> list[int]:
         """All but the chosen, in an order of this rollout's own, the same on every rank."""
-        generator = torch.Generator().manual_seed(self.common)
+        generator = torch.Generator().manual_seed(self.shared_seed)
         return [n for n in torch.randperm(size, generator=generator).tolist() if n not in set(chosen)]
 
 
-def _mixed(*parts: int) -> int:
+def _mix_seed(*parts: int) -> int:
     value = 0
     for part in parts:
         value = (value * 1_000_003 + part + 1) % (2**31 - 1)

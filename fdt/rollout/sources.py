@@ -14,10 +14,10 @@ from torch import Tensor
 from fdt.data.batch import Batch
 from fdt.errors import UserError
 from fdt.rollout.actor import Actor
-from fdt.rollout.advantages import advantages, spread
-from fdt.rollout.dynamic_sampling import Drawn, DynamicSampling, draw
-from fdt.rollout.place import REWRITES, Place
-from feedback.types import Episode, Turn, tasks_of
+from fdt.rollout.advantages import compute_advantages, spread_advantages
+from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, sample_rollout
+from fdt.rollout.place import REWRITES, RolloutPosition
+from feedback.types import Episode, Turn, collect_tasks
 from objectives import Credit
 
 
@@ -30,11 +30,13 @@ class Source(ABC):
         """Optimiser steps that one rollout yields."""
 
     @abstractmethod
-    def rollouts(self, episodes: Sequence[Episode]) -> int:
+    def count_rollouts(self, episodes: Sequence[Episode]) -> int:
         """Rollouts in one epoch over these recorded episodes."""
 
     @abstractmethod
-    def make(self, place: Place, episodes: Sequence[Episode], credit: Credit, actor: Actor) -> list[Batch]:
+    def make_batches(
+        self, place: RolloutPosition, episodes: Sequence[Episode], credit: Credit, actor: Actor
+    ) -> list[Batch]:
         """The batches of one rollout on this rank, ``steps_per_rollout`` of them."""
 
 
@@ -59,14 +61,16 @@ class Replay(Source):
     def steps_per_rollout(self) -> int:
         return 1
 
-    def rollouts(self, episodes: Sequence[Episode]) -> int:
+    def count_rollouts(self, episodes: Sequence[Episode]) -> int:
         return -(-len(episodes) // self.rows_per_step)
 
-    def make(self, place: Place, episodes: Sequence[Episode], credit: Credit, actor: Actor) -> list[Batch]:
+    def make_batches(
+        self, place: RolloutPosition, episodes: Sequence[Episode], credit: Credit, actor: Actor
+    ) -> list[Batch]:
         began = place.number * self.rows_per_step
-        chosen = place.order(len(episodes))[began : began + self.rows_per_step]
+        chosen = place.draw_permutation(len(episodes))[began : began + self.rows_per_step]
         mine = chosen[place.rank :: place.world]
-        worth = advantages(credit, episodes)
+        worth = compute_advantages(credit, episodes)
         # A rank without rows asks for no drafts, but under FSDP2 it must take part in writing the others'.
         if actor.rewriter is not None and actor.rewriter.joins:
             raise UserError(
@@ -75,51 +79,58 @@ class Replay(Source):
                 expected="false, or data.source OnPolicy",
                 key="data.rewriter.joins",
             )
-        rows = actor.rewrite([episodes[i] for i in mine], place.draw(REWRITES))
+        rows = actor.rewrite([episodes[i] for i in mine], place.derive_seed(REWRITES))
         batch = actor.collator(rows, worth[mine], acted=self.behaviour == "start") if rows else None
-        batch = batch if batch is not None else stand_in(episodes[chosen[0]], actor)
-        return [replace(spread(batch, credit), behaviour="start", info={})]
+        batch = batch if batch is not None else build_dummy_batch(episodes[chosen[0]], actor)
+        return [replace(spread_advantages(batch, credit), behaviour="start", info={})]
 
 
 @dataclass(frozen=True)
 class OnPolicy(Source):
-    """The current policy answers the recorded prompts afresh and a critic judges each answer."""
+    """The current policy answers the recorded prompts afresh and a grader judges each answer."""
 
     prompts_per_rollout: int = 4
     """Prompts of one rollout, over all ranks."""
-    generations: int = 4
+    num_generations: int = 4
     """Answers to each prompt (TRL: num_generations)."""
     updates_per_rollout: int = 1
     """Optimiser steps that one rollout is cut into; above 1 the log-probs of the rollout are kept and the ratio clips."""
-    epochs_per_rollout: int = 1
+    num_iterations: int = 1
     """Passes over one rollout."""
     dynamic: DynamicSampling | None = None
     """What becomes of prompts whose answers all scored the same; null: they stay, with advantage 0."""
 
     @property
     def steps_per_rollout(self) -> int:
-        return self.updates_per_rollout * self.epochs_per_rollout
+        return self.updates_per_rollout * self.num_iterations
 
-    def rollouts(self, episodes: Sequence[Episode]) -> int:
-        return -(-len(tasks_of(episodes)) // self.prompts_per_rollout)
+    def count_rollouts(self, episodes: Sequence[Episode]) -> int:
+        return -(-len(collect_tasks(episodes)) // self.prompts_per_rollout)
 
-    def make(self, place: Place, episodes: Sequence[Episode], credit: Credit, actor: Actor) -> list[Batch]:
-        tasks = tasks_of(episodes)
+    def make_batches(
+        self, place: RolloutPosition, episodes: Sequence[Episode], credit: Credit, actor: Actor
+    ) -> list[Batch]:
+        tasks = collect_tasks(episodes)
         began = place.number * self.prompts_per_rollout
-        chosen = place.order(len(tasks))[began : began + self.prompts_per_rollout]
+        chosen = place.draw_permutation(len(tasks))[began : began + self.prompts_per_rollout]
         start = time.perf_counter()
-        drawn = draw(self.dynamic, place, tasks, chosen, lambda some, seed: actor.act(some, seed, self.generations))
-        drawn = drawn.grown(actor.gather(actor.rewrite(drawn.episodes, place.draw(REWRITES))))
+        drawn = sample_rollout(
+            self.dynamic, place, tasks, chosen, lambda some, seed: actor.generate_episodes(some, seed, self.num_generations)
+        )
+        drawn = drawn.extend_episodes(actor.add_group_hints(actor.rewrite(drawn.episodes, place.derive_seed(REWRITES))))
         seconds = time.perf_counter() - start
-        batches = self._cut(drawn, credited(drawn, credit, place.common), actor)
-        whole = [spread(batch if batch is not None else stand_in(episodes[0], actor), credit) for batch in batches]
+        batches = self._split_updates(drawn, compute_kept_advantages(drawn, credit, place.shared_seed), actor)
+        whole = [
+            spread_advantages(batch if batch is not None else build_dummy_batch(episodes[0], actor), credit)
+            for batch in batches
+        ]
         if self.steps_per_rollout > 1:
-            whole = [actor.remember(batch) for batch in whole]
+            whole = [actor.store_old_log_probs(batch) for batch in whole]
         # What sampling took belongs to the first step of the rollout.
         info = [{"generate_s": seconds, **drawn.info}] + [{"generate_s": 0.0}] * (self.steps_per_rollout - 1)
-        return [replace(b, info=i) for b, i in zip(whole * self.epochs_per_rollout, info, strict=True)]
+        return [replace(b, info=i) for b, i in zip(whole * self.num_iterations, info, strict=True)]
 
-    def _cut(self, drawn: Drawn, worth: Tensor, actor: Actor) -> list[Batch | None]:
+    def _split_updates(self, drawn: SampledRollout, worth: Tensor, actor: Actor) -> list[Batch | None]:
         # Kept answers first: each update gets its share of them.
         order = drawn.kept.logical_not().int().argsort(stable=True).tolist()
         heard = {e.task.key for e, kept in zip(drawn.episodes, drawn.kept.tolist(), strict=True) if kept}
@@ -127,20 +138,20 @@ class OnPolicy(Source):
         for part in range(self.updates_per_rollout):
             index = order[part :: self.updates_per_rollout]
             batch = actor.collator([drawn.episodes[i] for i in index], worth[index]) if index else None
-            batches.append(batch if batch is None else acting(batch, heard))
+            batches.append(batch if batch is None else restrict_sampled(batch, heard))
         return batches
 
 
-def credited(drawn: Drawn, credit: Credit, update: int = 0) -> Tensor:
+def compute_kept_advantages(drawn: SampledRollout, credit: Credit, update: int = 0) -> Tensor:
     """Advantages ``[E]`` or ``[E, S]``: those that are kept compared with each other over all ranks, 0 for the rest."""
     kept = drawn.kept.tolist()
-    found = advantages(credit, list(compress(drawn.episodes, kept)), everywhere=True, update=update)
+    found = compute_advantages(credit, list(compress(drawn.episodes, kept)), everywhere=True, update=update)
     worth = found.new_zeros(len(kept), *found.shape[1:])
     worth[drawn.kept] = found
     return worth
 
 
-def acting(batch: Batch, tasks: set[str]) -> Batch:
+def restrict_sampled(batch: Batch, tasks: set[str]) -> Batch:
     """The batch with the answers to these tasks alone in the scalar stream."""
     named = torch.tensor([episode.task.key in tasks for episode in batch.episodes])
     marks = batch.rollouts.marks
@@ -148,10 +159,10 @@ def acting(batch: Batch, tasks: set[str]) -> Batch:
     return replace(batch, rollouts=replace(batch.rollouts, marks=marks))
 
 
-def stand_in(episode: Episode, actor: Actor) -> Batch:
+def build_dummy_batch(episode: Episode, actor: Actor) -> Batch:
     """One silent row for a rank that has nothing to say in a step; a task not played yet gets an empty answer."""
     whole = replace(actor.collator, max_tokens=2**31, hint=None)
     turns = episode.turns or (Turn("assistant", ""),)
     batch = whole([replace(episode, turns=turns, feedback=())], torch.zeros(1))
     assert batch is not None
-    return replace(batch.silenced(), episodes=())
+    return replace(batch.zero_weights(), episodes=())

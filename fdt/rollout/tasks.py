@@ -9,14 +9,14 @@ from pathlib import Path
 
 from fdt.environments import Environment
 from fdt.errors import UserError
-from fdt.resources import sample
-from fdt.rollout.limits import Play
+from fdt.resources import find_sample
+from fdt.rollout.limits import EpisodeLimits
 from feedback.readers import read, read_tasks
-from feedback.types import Episode, Task, tasks_of
+from feedback.types import Episode, Task, collect_tasks
 
 
 @dataclass(frozen=True)
-class Material:
+class DataSplits:
     """origin: where it comes from · records: how many there were · episodes: to train on (tasks alone hold no turns) ·
     heldout: to measure on · test: for ``fdt test``, asked when needed."""
 
@@ -27,7 +27,9 @@ class Material:
     test: Callable[[], list[Task]]
 
 
-def from_file(file: str, format: str, scale: Sequence[float] | None, heldout: float | str, seed: int) -> Material:
+def load_from_file(
+    file: str, format: str, scale: Sequence[float] | None, heldout: float | str, seed: int
+) -> DataSplits:
     """
     Args:
         file: path or name of a bundled sample.
@@ -41,33 +43,35 @@ def from_file(file: str, format: str, scale: Sequence[float] | None, heldout: fl
     if isinstance(heldout, str):
         tasks, kept = read_tasks(locate(heldout)), episodes
     else:
-        keys = {task.key for task in tasks_of(episodes) if _share(task.key, seed) < heldout}
+        keys = {task.key for task in collect_tasks(episodes) if _hash_share(task.key, seed) < heldout}
         kept = [episode for episode in episodes if episode.task.key not in keys]
         if not kept or not keys:
             raise UserError("data.heldout", got=heldout, expected="a share that leaves prompts on both sides")
-        tasks = tasks_of([episode for episode in episodes if episode.task.key in keys])
-    return Material(str(path), len(episodes), kept, tasks, lambda: tasks)
+        tasks = collect_tasks([episode for episode in episodes if episode.task.key in keys])
+    return DataSplits(str(path), len(episodes), kept, tasks, lambda: tasks)
 
 
-def from_environment(environment: Environment, play: Play, seed: int) -> Material:
+def load_from_environment(environment: Environment, play: EpisodeLimits, seed: int) -> DataSplits:
     """
     Raises:
         UserError: where the environment deals no tasks to train on or none to measure on.
     """
     name = type(environment).__name__
-    tasks, heldout = (environment.tasks(*asked, seed) for asked in (("train", play.tasks), ("heldout", play.heldout)))
+    tasks, heldout = (
+        environment.sample_tasks(*asked, seed) for asked in (("train", play.tasks), ("heldout", play.heldout))
+    )
     for split, found in (("train", tasks), ("heldout", heldout)):
         if not found:
             raise UserError(f"{name} deals no {split} tasks", key="data.environment")
     episodes = [Episode(task.key, task, ()) for task in tasks]
-    return Material(name, len(tasks), episodes, heldout, lambda: environment.tasks("test", play.heldout, seed))
+    return DataSplits(name, len(tasks), episodes, heldout, lambda: environment.sample_tasks("test", play.heldout, seed))
 
 
 def locate(name: str) -> Path:
     """A path as it is, or a bundled sample by its name."""
     path = Path(name).expanduser()
-    return path if path.exists() or "/" in name else sample(name)
+    return path if path.exists() or "/" in name else find_sample(name)
 
 
-def _share(key: str, seed: int) -> float:
+def _hash_share(key: str, seed: int) -> float:
     return int(hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()[:12], 16) / 16**12

@@ -10,20 +10,20 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from fdt.data.dialogue import Dialogue
-from fdt.distributed import most
+from fdt.distributed import reduce_max_count
 from fdt.engines import Engine, Sample
 from fdt.environments import Environment, EnvironmentFault, Reply, Session
 from fdt.errors import UserError
 from fdt.policy.fsdp import is_sharded
 from fdt.policy.policy import Policy
-from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT, Play
+from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT, EpisodeLimits
 from feedback.types import Episode, Feedback, Message, Task, Turn
 
 BROKEN, REWRITTEN = "environment broke, played again", "turns whose history the chat template rewrote"
 
 
 @dataclass
-class Seat:
+class EpisodeState:
     """One episode being played."""
 
     task: Task
@@ -37,7 +37,7 @@ class Seat:
     ended: str | None = None
 
     @property
-    def spoken(self) -> int:
+    def turn_count(self) -> int:
         """Turns of the policy so far."""
         return self.dialogue.turn
 
@@ -45,7 +45,7 @@ class Seat:
         """The episode is over; where it was cut, the session says what it is worth."""
         self.ended = how
         if how != DONE:
-            self.feedback += self.session.cut()
+            self.feedback += self.session.truncate()
         self.session.close()
 
 
@@ -65,7 +65,7 @@ class TurnLoop:
     policy: Policy
     engine: Engine
     environment: Environment
-    play: Play
+    play: EpisodeLimits
     context: int | None
     counts: Counter[str]
 
@@ -78,36 +78,36 @@ class TurnLoop:
         seeds = [((seed or 0) * 1_000_003 + number) % (2**31 - 1) for number in range(len(tasks))]
         seats = [self._start(task, seeds[number], 0) for number, task in enumerate(tasks)]
         turn = 0
-        while self._any(live := [n for n, seat in enumerate(seats) if seat.ended is None]):
-            self._speak([seats[n] for n in live], None if seed is None else (seed + turn * 7919) % (2**31 - 1))
-            replies = self.environment.replies([(seats[n].session, seats[n].turns[-1]) for n in live])
+        while self._has_live(live := [n for n, seat in enumerate(seats) if seat.ended is None]):
+            self._generate_turns([seats[n] for n in live], None if seed is None else (seed + turn * 7919) % (2**31 - 1))
+            replies = self.environment.reply_all([(seats[n].session, seats[n].turns[-1]) for n in live])
             for n, reply in zip(live, replies, strict=True):
                 if isinstance(reply, EnvironmentFault):
                     seats[n].session.close()
-                    self._broke(seats[n].tries + 1, reply)
+                    self._record_failure(seats[n].tries + 1, reply)
                     seats[n] = self._start(tasks[n], seeds[n], seats[n].tries + 1)
                 else:
-                    self._hear(seats[n], reply)
+                    self._apply_reply(seats[n], reply)
             turn += 1
-        return [self._episode(seat) for seat in seats]
+        return [self._build_episode(seat) for seat in seats]
 
-    def _any(self, live: list[int]) -> bool:
+    def _has_live(self, live: list[int]) -> bool:
         # Under FSDP2 a forward is a collective: a rank whose episodes are over generates for nobody.
-        return bool(most(len(live), self.policy.device) if is_sharded(self.policy) else live)
+        return bool(reduce_max_count(len(live), self.policy.device) if is_sharded(self.policy) else live)
 
-    def _start(self, task: Task, seed: int, tries: int) -> Seat:
+    def _start(self, task: Task, seed: int, tries: int) -> EpisodeState:
         while True:
             try:
                 session = self.environment.start(task, seed + tries)
                 break
             except (EnvironmentFault, OSError) as fault:
                 tries += 1
-                self._broke(tries, fault)
-        seat = Seat(task, session, Dialogue(session.messages, self.policy.tokenizer), tries=tries)
+                self._record_failure(tries, fault)
+        seat = EpisodeState(task, session, Dialogue(session.messages, self.policy.tokenizer), tries=tries)
         self._check(seat)
         return seat
 
-    def _broke(self, tries: int, fault: Exception) -> None:
+    def _record_failure(self, tries: int, fault: Exception) -> None:
         if tries > self.play.retries:
             raise UserError(
                 f"the environment broke: {fault}",
@@ -118,31 +118,34 @@ class TurnLoop:
             ) from fault
         self.counts[BROKEN] += 1
 
-    def _room(self, seat: Seat) -> int | None:
+    def _compute_room(self, seat: EpisodeState) -> int | None:
         return None if self.context is None else self.context - len(seat.dialogue.ids)
 
-    def _check(self, seat: Seat) -> None:
-        room = self._room(seat)
+    def _check(self, seat: EpisodeState) -> None:
+        room = self._compute_room(seat)
         if room is not None and room <= 0:
             seat.end(OUT_OF_CONTEXT)
 
-    def _speak(self, seats: list[Seat], seed: int | None) -> None:
-        limits = [self.play.limit(self._room(s), self.engine.longest, s.spoken, s.replies) for s in seats]
+    def _generate_turns(self, seats: list[EpisodeState], seed: int | None) -> None:
+        limits = [
+            self.play.build_limit(self._compute_room(s), self.engine.max_answer_tokens, s.turn_count, s.replies)
+            for s in seats
+        ]
         said = self.engine.generate(self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
         for seat, sample in zip(seats, said, strict=True):
-            turn = sampled(sample, self.policy.tokenizer)
+            turn = build_turn(sample, self.policy.tokenizer)
             seat.turns.append(turn)
-            seat.dialogue.say(turn)
+            seat.dialogue.append_turn(turn)
 
-    def _hear(self, seat: Seat, reply: Reply) -> None:
+    def _apply_reply(self, seat: EpisodeState, reply: Reply) -> None:
         seat.feedback += reply.feedback
         seat.turns += [as_turn(message) for message in reply.messages]
         if reply.done:
             return seat.end(DONE)
-        if seat.spoken >= self.play.max_turns:
+        if seat.turn_count >= self.play.max_turns:
             return seat.end(TURN_LIMIT)
         rewritten, before = seat.dialogue.rewritten, len(seat.dialogue.ids)
-        seat.dialogue.hear(reply.messages)
+        seat.dialogue.append_messages(reply.messages)
         if seat.dialogue.rewritten > rewritten:
             self.counts[REWRITTEN] += 1
             rank_zero_warn(
@@ -153,7 +156,7 @@ class TurnLoop:
             seat.replies.append(len(seat.dialogue.ids) - before)
         self._check(seat)
 
-    def _episode(self, seat: Seat) -> Episode:
+    def _build_episode(self, seat: EpisodeState) -> Episode:
         self.counts[f"episodes: {seat.ended}"] += 1
         meta = {ENDED: seat.ended}
         last = next((turn for turn in reversed(seat.turns) if turn.ids), None)
@@ -164,7 +167,7 @@ class TurnLoop:
         return Episode(task.key, task, tuple(seat.turns), tuple(seat.feedback), meta)
 
 
-def sampled(said: Sample, tokenizer: Any) -> Turn:
+def build_turn(said: Sample, tokenizer: Any) -> Turn:
     """What the engine gave, as the policy's turn."""
     text = tokenizer.decode(said.ids, skip_special_tokens=True)
     return Turn("assistant", text, said.ids, said.log_probs, sampled=True)

@@ -49,15 +49,15 @@ class Brier:
     """What grouping itself changes; 0 where each distinct confidence is a group of its own."""
 
 
-def binned(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Bins:
+def bin_answers(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Bins:
     """Sorts answers into `bins` bins of equal width.
 
     Raises:
         ValueError: no answers, two lengths, a confidence outside [0, 1] or an outcome that is neither 0 nor 1.
     """
-    q, c = _checked(confidence, correct)
+    q, c = _check_pairs(confidence, correct)
     # 0.6 * 10 may fall a hair below 6, and 0.7 * 10 a hair above 7: the nudge is far below any stated digit.
-    return _grouped(np.minimum((q * bins + 1e-9).astype(int), bins - 1), q, c)
+    return _group_answers(np.minimum((q * bins + 1e-9).astype(int), bins - 1), q, c)
 
 
 def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
@@ -66,7 +66,7 @@ def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
     Raises:
         ValueError: as `binned`.
     """
-    found = binned(confidence, correct, bins)
+    found = bin_answers(confidence, correct, bins)
     return float((found.counts * np.abs(found.gaps)).sum() / found.counts.sum())
 
 
@@ -82,12 +82,15 @@ def debiased_ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) ->
     Raises:
         ValueError: as `binned`.
     """
-    found = binned(confidence, correct, bins)
+    found = bin_answers(confidence, correct, bins)
     alone = found.counts == 1
     variance = np.where(alone, found.stated * (1 - found.stated), found.right * (1 - found.right))
     variance = variance / np.where(alone, 1, found.counts - 1)
     true = np.sqrt(np.maximum(0, found.gaps**2 - variance))
-    added = [_folded(gap, sqrt(square)) - gap for gap, square in zip(true.tolist(), variance.tolist(), strict=True)]
+    added = [
+        _compute_folded_mean(gap, sqrt(square)) - gap
+        for gap, square in zip(true.tolist(), variance.tolist(), strict=True)
+    ]
     return max(0.0, ece(confidence, correct, bins) - float((found.counts * added).sum() / found.counts.sum()))
 
 
@@ -100,9 +103,9 @@ def brier(confidence: ArrayLike, correct: ArrayLike) -> Brier:
     Raises:
         ValueError: as `binned`.
     """
-    q, c = _checked(confidence, correct)
+    q, c = _check_pairs(confidence, correct)
     values, place = np.unique(q, return_inverse=True)
-    groups = _grouped(place, q, c) if len(q) >= EXACT_FROM * len(values) else binned(q, c)
+    groups = _group_answers(place, q, c) if len(q) >= EXACT_FROM * len(values) else bin_answers(q, c)
     share = groups.counts / groups.counts.sum()
     calibration = float((share * groups.gaps**2).sum())
     refinement = float((share * groups.right * (1 - groups.right)).sum())
@@ -116,7 +119,7 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: as `binned`.
     """
-    q, c = _checked(confidence, correct)
+    q, c = _check_pairs(confidence, correct)
     right = int(c.sum())
     if right in (0, len(c)):
         return nan
@@ -125,13 +128,15 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     return float((ranks[place][c == 1].sum() - right * (right + 1) / 2) / (right * (len(c) - right)))
 
 
-def with_interval(measure: Callable[[Values, Values], float], confidence: ArrayLike, correct: ArrayLike) -> Interval:
+def bootstrap_measure(
+    measure: Callable[[Values, Values], float], confidence: ArrayLike, correct: ArrayLike
+) -> Interval:
     """A measure with its 95 % percentile bootstrap over answers; resamples where it is NaN are left out.
 
     Raises:
         ValueError: as `binned`.
     """
-    q, c = _checked(confidence, correct)
+    q, c = _check_pairs(confidence, correct)
     rng = np.random.default_rng(0)
     draws = (rng.integers(0, len(q), len(q)) for _ in range(RESAMPLES))
     found = [value for draw in draws if isfinite(value := measure(q[draw], c[draw]))]
@@ -139,7 +144,7 @@ def with_interval(measure: Callable[[Values, Values], float], confidence: ArrayL
     return Interval(measure(q, c), float(low), float(high))
 
 
-def collapse(confidence: ArrayLike) -> str | None:
+def detect_collapse(confidence: ArrayLike) -> str | None:
     """What is wrong where confidences say nothing any more, else None."""
     q = np.asarray(confidence, float)
     if len(q) < 2:
@@ -152,13 +157,13 @@ def collapse(confidence: ArrayLike) -> str | None:
     return None
 
 
-def _grouped(place: NDArray[np.int64], q: Values, c: Values) -> Bins:
+def _group_answers(place: NDArray[np.int64], q: Values, c: Values) -> Bins:
     _, place = np.unique(place, return_inverse=True)
     counts = np.bincount(place).astype(float)
     return Bins(counts, np.bincount(place, q) / counts, np.bincount(place, c) / counts, place)
 
 
-def _folded(mean: float, deviation: float) -> float:
+def _compute_folded_mean(mean: float, deviation: float) -> float:
     """E|N(mean, deviation²)|."""
     if deviation == 0:
         return abs(mean)
@@ -166,7 +171,7 @@ def _folded(mean: float, deviation: float) -> float:
     return deviation * sqrt(2 / pi) * exp(-(ratio**2) / 2) + mean * erf(ratio / sqrt(2))
 
 
-def _checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[Values, Values]:
+def _check_pairs(confidence: ArrayLike, correct: ArrayLike) -> tuple[Values, Values]:
     q, c = np.asarray(confidence, float), np.asarray(correct, float)
     if q.ndim != 1 or q.shape != c.shape or not q.size:
         raise ValueError(f"got confidences {q.shape} and outcomes {c.shape}, expected [n] each with n of at least 1")

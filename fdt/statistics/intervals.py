@@ -31,12 +31,12 @@ class Interval:
         return self.low > 0 or self.high < 0
 
     @property
-    def known(self) -> bool:
+    def has_bounds(self) -> bool:
         """Whether there were enough values for an interval."""
         return not (isnan(self.low) or isnan(self.high))
 
 
-def mean_interval(values: ArrayLike) -> Interval:
+def compute_mean_interval(values: ArrayLike) -> Interval:
     """Mean of `values` [n] (any unit) and its bootstrap interval over the n prompts, in the same unit.
 
     Where every value is equal the interval has no width: the percentile bootstrap cannot see what it never drew.
@@ -44,21 +44,21 @@ def mean_interval(values: ArrayLike) -> Interval:
     Raises:
         ValueError: no values, more than one axis, or a value that is NaN or infinite.
     """
-    return _bootstrap(lambda v: v.mean(axis=-1), _checked("values", values))
+    return _bootstrap(lambda v: v.mean(axis=-1), _check_values("values", values))
 
 
-def paired_difference(before: ArrayLike, after: ArrayLike) -> Interval:
+def compute_paired_difference(before: ArrayLike, after: ArrayLike) -> Interval:
     """Mean of ``after - before`` ([n] each, same prompts in the same order, same unit) with its paired interval.
 
     Raises:
         ValueError: as `mean_interval`, or the two differ in length.
     """
-    before, after = _checked("before", before), _checked("after", after)
-    _same_length(before=before, after=after)
+    before, after = _check_values("before", before), _check_values("after", after)
+    _check_same_length(before=before, after=after)
     return _bootstrap(lambda v: v.mean(axis=-1), after - before)
 
 
-def ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Interval:
+def compute_ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Interval:
     """``sum(numerator) / sum(denominator)`` ([n] each) with an interval over the n questions.
 
     For a negative log-likelihood per token: numerators in nats, denominators in tokens, result in nats per token.
@@ -66,12 +66,12 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Interval:
     Raises:
         ValueError: as `paired_difference`, or a denominator that is not positive.
     """
-    numerator, denominator = _checked("numerator", numerator), _positive("denominator", denominator)
-    _same_length(numerator=numerator, denominator=denominator)
+    numerator, denominator = _check_values("numerator", numerator), _check_positive("denominator", denominator)
+    _check_same_length(numerator=numerator, denominator=denominator)
     return _bootstrap(lambda n, d: n.sum(axis=-1) / d.sum(axis=-1), numerator, denominator)
 
 
-def paired_ratio_difference(
+def compute_paired_ratio_difference(
     num_before: ArrayLike, den_before: ArrayLike, num_after: ArrayLike, den_after: ArrayLike
 ) -> Interval:
     """``sum(num_after) / sum(den_after) - sum(num_before) / sum(den_before)``, [n] each, resampling questions.
@@ -82,16 +82,16 @@ def paired_ratio_difference(
         ValueError: as `ratio_interval`.
     """
     arrays = {
-        "num_before": _checked("num_before", num_before),
-        "den_before": _positive("den_before", den_before),
-        "num_after": _checked("num_after", num_after),
-        "den_after": _positive("den_after", den_after),
+        "num_before": _check_values("num_before", num_before),
+        "den_before": _check_positive("den_before", den_before),
+        "num_after": _check_values("num_after", num_after),
+        "den_after": _check_positive("den_after", den_after),
     }
-    _same_length(**arrays)
-    return _bootstrap(_ratio_difference, *arrays.values())
+    _check_same_length(**arrays)
+    return _bootstrap(_subtract_ratios, *arrays.values())
 
 
-def share_difference(
+def compute_share_difference(
     hits_before: ArrayLike, tries_before: ArrayLike, hits_after: ArrayLike, tries_after: ArrayLike
 ) -> Interval:
     """``sum(hits_after) / sum(tries_after) - sum(hits_before) / sum(tries_before)``, [n] counts each, resampling units.
@@ -102,20 +102,20 @@ def share_difference(
         ValueError: as `mean_interval`, the lengths differ, a count is negative, or there are no tries at all.
     """
     arrays = {
-        "hits_before": _counts("hits_before", hits_before),
-        "tries_before": _counts("tries_before", tries_before),
-        "hits_after": _counts("hits_after", hits_after),
-        "tries_after": _counts("tries_after", tries_after),
+        "hits_before": _check_counts("hits_before", hits_before),
+        "tries_before": _check_counts("tries_before", tries_before),
+        "hits_after": _check_counts("hits_after", hits_after),
+        "tries_after": _check_counts("tries_after", tries_after),
     }
-    _same_length(**arrays)
+    _check_same_length(**arrays)
     for name in ("tries_before", "tries_after"):
         if not arrays[name].sum():
             raise ValueError(f"{name}: got no tries, expected at least one")
     with np.errstate(invalid="ignore"):
-        return _bootstrap(_ratio_difference, *arrays.values())
+        return _bootstrap(_subtract_ratios, *arrays.values())
 
 
-def _ratio_difference(
+def _subtract_ratios(
     num_before: NDArray, den_before: NDArray, num_after: NDArray, den_after: NDArray
 ) -> NDArray[np.float64]:
     return num_after.sum(axis=-1) / den_after.sum(axis=-1) - num_before.sum(axis=-1) / den_before.sum(axis=-1)
@@ -138,7 +138,7 @@ def _bootstrap(statistic: Callable[..., NDArray[np.float64]], *arrays: NDArray[n
     return Interval(value, float(low), float(high))
 
 
-def _checked(name: str, values: ArrayLike) -> NDArray[np.float64]:
+def _check_values(name: str, values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{name}: got shape {array.shape}, expected [n] with n of at least 1")
@@ -151,8 +151,8 @@ def _checked(name: str, values: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def _positive(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    array = _checked(name, values)
+def _check_positive(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = _check_values(name, values)
     if (array <= 0).any():
         at = int(np.flatnonzero(array <= 0)[0])
         raise ValueError(
@@ -161,14 +161,14 @@ def _positive(name: str, values: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def _counts(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    array = _checked(name, values)
+def _check_counts(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = _check_values(name, values)
     if (array < 0).any():
         raise ValueError(f"{name}: got {array.min()}, expected counts of at least 0")
     return array
 
 
-def _same_length(**arrays: NDArray[np.float64]) -> None:
+def _check_same_length(**arrays: NDArray[np.float64]) -> None:
     if len({len(array) for array in arrays.values()}) > 1:
         lengths = ", ".join(f"{name} {len(array)}" for name, array in arrays.items())
         raise ValueError(f"got lengths {lengths}, expected one value per prompt in each, in the same order")

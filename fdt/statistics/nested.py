@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from fdt.statistics.intervals import LEVEL, RESAMPLES, SEED, Interval
 
 
-def nested_interval(values: Sequence[ArrayLike]) -> Interval:
+def compute_nested_interval(values: Sequence[ArrayLike]) -> Interval:
     """Mean over seeds of the means of ``values`` (one array of prompts a seed), resampling seeds and prompts within them.
 
     Seeds are drawn with replacement, then the prompts of each drawn seed: a two-stage bootstrap (Davison and Hinkley
@@ -20,10 +20,12 @@ def nested_interval(values: Sequence[ArrayLike]) -> Interval:
     seeds = [np.asarray(seed, dtype=np.float64) for seed in values]
     if not seeds or not all(seed.size and np.isfinite(seed).all() for seed in seeds):
         raise ValueError("values: expected at least one seed, each with finite values for at least one prompt")
-    return _nested([seed.mean() for seed in seeds], lambda number, count, rng: _means(seeds[number], count, rng))
+    return _bootstrap_seeds(
+        [seed.mean() for seed in seeds], lambda number, count, rng: _resample_means(seeds[number], count, rng)
+    )
 
 
-def nested_draws(values: Sequence[float], draws: Sequence[ArrayLike]) -> Interval:
+def compute_draws_interval(values: Sequence[float], draws: Sequence[ArrayLike]) -> Interval:
     """The same for a statistic that is no mean, such as a calibration error: its value for each seed, and its values
     over resamples of that seed's prompts [R], of which one is drawn wherever the seed is.
 
@@ -34,10 +36,12 @@ def nested_draws(values: Sequence[float], draws: Sequence[ArrayLike]) -> Interva
     known = all(pool.size and np.isfinite(pool).all() for pool in [*pools, np.array(values)])
     if not pools or len(pools) != len(values) or not known:
         raise ValueError("draws: expected at least one seed, each with finite values over resamples of its prompts")
-    return _nested(values, lambda number, count, rng: rng.choice(pools[number], count))
+    return _bootstrap_seeds(values, lambda number, count, rng: rng.choice(pools[number], count))
 
 
-def _nested(values: Sequence[float], drawn: Callable[[int, int, np.random.Generator], NDArray[np.float64]]) -> Interval:
+def _bootstrap_seeds(
+    values: Sequence[float], drawn: Callable[[int, int, np.random.Generator], NDArray[np.float64]]
+) -> Interval:
     """Mean of `values` over seeds; `drawn` gives so many values of one seed over resamples of its prompts."""
     rng = np.random.default_rng(SEED)
     chosen = rng.integers(0, len(values), size=(RESAMPLES, len(values)))
@@ -49,7 +53,7 @@ def _nested(values: Sequence[float], drawn: Callable[[int, int, np.random.Genera
     return Interval(float(np.mean(values)), float(low), float(high))
 
 
-def _means(values: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _resample_means(values: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Means of ``count`` resamples of ``values`` [n]."""
     # Nobody tells equal values apart: how often each kind is drawn is multinomial, and verdicts are of few kinds.
     kinds, sizes = np.unique(values, return_counts=True)

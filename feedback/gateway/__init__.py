@@ -1,13 +1,13 @@
 """The one gateway for all model calls: `Gateway.ask` takes requests and gives replies or failures."""
 
 from feedback.gateway.budget import Budget
-from feedback.gateway.gateway import Gateway, Price
+from feedback.gateway.gateway import CostEstimate, Gateway
 from feedback.gateway.types import (
+    BudgetExceeded,
     Failure,
+    GatewayRefusal,
     GatewayStop,
     Outage,
-    OverBudget,
-    Refused,
     Reply,
     Request,
     Sampling,

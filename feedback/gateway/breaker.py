@@ -16,7 +16,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 """Seconds between two tries: doubling from the first to the longest."""
 
 
-class Breaker:
+class CircuitBreaker:
     """Shared by all calls of a gateway, over all its jobs. Times are seconds of the monotonic clock."""
 
     def __init__(self, server: str, patience: float):
@@ -29,34 +29,34 @@ class Breaker:
         self.resume = 0.0  # not before this time, as the server asked
         self.last = ""
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """A reply came: whatever there was is over."""
         self.failing.clear()
         self.since, self.closed, self.probes = None, True, 0
 
-    def failed(self, key: str, reason: str, surely: bool) -> None:
+    def record_failure(self, key: str, reason: str, surely: bool) -> None:
         """A try failed; `surely` when no request could have succeeded (nothing listens, 502, 503, 529)."""
         self.since = time.monotonic() if self.since is None else self.since
         self.failing.add(key)
         self.last = reason
         self.closed = self.closed and not surely and len(self.failing) < DISTINCT
 
-    def hold(self, seconds: float) -> None:
+    def pause_for(self, seconds: float) -> None:
         """The server named the time after which to come back: nothing is sent before."""
         self.resume = max(self.resume, time.monotonic() + seconds)
 
-    def backoff(self, tries: int) -> float:
+    def compute_backoff(self, tries: int) -> float:
         """Seconds to wait after so many failed tries, with jitter so that waiting calls spread."""
         return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(tries - 1, 16)) * self.random.uniform(0.5, 1.0)
 
     @asynccontextmanager
-    async def passage(self, probing: asyncio.Lock) -> AsyncIterator[None]:
+    async def acquire(self, probing: asyncio.Lock) -> AsyncIterator[None]:
         """Waits until a call may be sent. While there is an outage, one call at a time tries whether it is over.
 
         Raises `Outage` when it has lasted longer than the patience, or will have.
         """
         while True:
-            await self._held()
+            await self._wait_for_resume()
             if self.closed:
                 yield
                 return
@@ -64,12 +64,12 @@ class Breaker:
                 if self.closed:  # whoever probed before got through
                     continue
                 self.probes += 1
-                await self._wait(self.backoff(self.probes))
-                await self._held()
+                await self._wait(self.compute_backoff(self.probes))
+                await self._wait_for_resume()
                 yield
                 return
 
-    async def _held(self) -> None:
+    async def _wait_for_resume(self) -> None:
         while (rest := self.resume - time.monotonic()) > 0:
             await self._wait(rest)
 
@@ -79,11 +79,11 @@ class Breaker:
         if now + seconds > end:
             # The last try belongs to the end of the time, unless the server has said that it would be in vain.
             if self.resume > end or now >= end:
-                raise self.outage(now)
+                raise self.build_outage(now)
             seconds = end - now
         await asyncio.sleep(seconds)
 
-    def outage(self, now: float) -> Outage:
+    def build_outage(self, now: float) -> Outage:
         """The error that ends the job."""
         lasted = 0.0 if self.since is None else now - self.since
         asked = f", and it asks to come back in {self.resume - now:.0f} s" if self.resume > now else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from feedback.gateway.types import OverBudget, Usage
+from feedback.gateway.types import BudgetExceeded, Usage
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,24 @@ class Budget:
     completion_price: float = 0.0
     """Price of a million tokens written."""
 
-    def price(self, usage: Usage) -> float:
+    def compute_cost(self, usage: Usage) -> float:
         """Cost of these tokens."""
         return (usage.prompt * self.prompt_price + usage.completion * self.completion_price) / 1e6
 
     @property
-    def priced(self) -> bool:
+    def has_prices(self) -> bool:
         """Whether prices are known."""
         return bool(self.prompt_price or self.completion_price)
 
     def check(self, calls: int, usage: Usage, folder: str) -> None:
-        """Raises `OverBudget` where this is more than is allowed."""
+        """Raises `BudgetExceeded` where this is more than is allowed."""
         for name, most, asked in (
             ("calls", self.calls, calls),
             ("tokens", self.tokens, usage.total),
-            ("cost", self.cost, self.price(usage)),
+            ("cost", self.cost, self.compute_cost(usage)),
         ):
             if most is not None and asked > most:
-                raise OverBudget(
+                raise BudgetExceeded(
                     folder,
                     None,
                     f"gateway.budget.{name}",

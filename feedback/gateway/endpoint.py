@@ -23,5 +23,5 @@ class Endpoint:
     limit_field: str
     extra: dict[str, Any]
     progress: bool
-    abilities: dict[str, bool] = field(default_factory=dict)
+    capabilities: dict[str, bool] = field(default_factory=dict)
     """What the server turned out to be able to do; shared by all jobs of one gateway, and changed by them."""

@@ -11,11 +11,11 @@ from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from feedback.faults import DataFault, show
-from feedback.gateway.breaker import Breaker
+from feedback.faults import DataError, format_value
+from feedback.gateway.breaker import CircuitBreaker
 from feedback.gateway.budget import Budget
 from feedback.gateway.endpoint import Endpoint
-from feedback.gateway.log import Log
+from feedback.gateway.log import CallLog
 from feedback.gateway.types import Failure, Reply, Request, Usage
 
 T = TypeVar("T")
@@ -61,62 +61,64 @@ class Gateway:
     def __post_init__(self) -> None:
         place = urlsplit(self.base_url)
         if place.scheme not in ("http", "https") or not place.hostname or place.username or place.query:
-            raise self._fault(
+            raise self._build_error(
                 "base_url",
-                show(place._replace(netloc=place.hostname or "").geturl()),
+                format_value(place._replace(netloc=place.hostname or "").geturl()),
                 "http://HOST/v1 or https://HOST/v1 without credentials",
             )
         for name in ("concurrency", "deadline", "patience"):
             if not getattr(self, name) > 0:
-                raise self._fault(name, show(getattr(self, name)), "more than 0")
+                raise self._build_error(name, format_value(getattr(self, name)), "more than 0")
         if self.key_variable is not None and not self.key_variable.isidentifier():
             # Somebody may have put the key itself here, so it is not repeated.
-            raise self._fault("key_variable", "something else", "the name of an environment variable")
+            raise self._build_error("key_variable", "something else", "the name of an environment variable")
 
     def ask(self, requests: Sequence[Request]) -> list[Reply | Failure]:
         """A reply or a failure for each request, in order. Blocks; works within a running event loop too.
 
-        Raises `Outage`, `Refused` or `OverBudget` where no further call makes sense (calls that were in flight have
-        ended and are kept), and `DataFault` where the cache cannot be used or the key's variable is not set.
+        Raises `Outage`, `GatewayRefusal` or `BudgetExceeded` where no further call makes sense (calls that were in flight have
+        ended and are kept), and `DataError` where the cache cannot be used or the key's variable is not set.
         """
         if not requests:
             return []
         log = self._log
         log.refresh()
-        keys = [request.key(self.identity) for request in requests]
+        keys = [request.compute_key(self.identity) for request in requests]
         found: dict[str, Reply | Failure] = {}
         wanted: dict[str, Request] = {}
         for key, request in zip(keys, requests, strict=True):
             if key not in found and key not in wanted:
-                kept = log.reply(key)
+                kept = log.get_reply(key)
                 (found if kept else wanted)[key] = kept or request
         if wanted:
             from feedback.gateway.job import Job  # brings openai, which takes a second to import
 
             try:
-                found |= blocking(Job(self._endpoint, self.key(), log, self._breaker).run(wanted, len(found)))
+                found |= run_blocking(
+                    Job(self._endpoint, self.read_api_key(), log, self._breaker).run(wanted, len(found))
+                )
             finally:
                 log.flush()
         return [found[key] for key in keys]
 
-    def price(self, requests: Sequence[Request]) -> Price:
+    def estimate_cost(self, requests: Sequence[Request]) -> CostEstimate:
         """What these requests would take, without sending any."""
         log = self._log
         log.refresh()
-        new = {request.key(self.identity): request for request in requests}
-        new = {key: request for key, request in new.items() if log.reply(key) is None}
+        new = {request.compute_key(self.identity): request for request in requests}
+        new = {key: request for key, request in new.items() if log.get_reply(key) is None}
         prompt = sum(request.likely_prompt_tokens for request in new.values())
         longest = sum(request.sampling.max_tokens for request in new.values())
         most = sum(request.most_prompt_tokens for request in new.values())
-        return Price(
+        return CostEstimate(
             len(requests),
             len(new),
             Usage(prompt, longest),
-            self.budget.price(Usage(prompt, longest)),
-            self.budget.price(Usage(most, longest)),
+            self.budget.compute_cost(Usage(prompt, longest)),
+            self.budget.compute_cost(Usage(most, longest)),
         )
 
-    def spent(self) -> tuple[int, Usage]:
+    def get_usage(self) -> tuple[int, Usage]:
         """Calls and tokens of all that the cache folder has seen, what is reserved for calls under way included."""
         self._log.refresh()
         return self._log.calls, self._log.spent
@@ -126,13 +128,13 @@ class Gateway:
         """What of this gateway can change a reply."""
         return {"base_url": self.base_url.rstrip("/"), "model": self.model, "extra": self.extra}
 
-    def key(self) -> str | None:
-        """The key, from the environment; raises `DataFault` where the variable is not set."""
+    def read_api_key(self) -> str | None:
+        """The key, from the environment; raises `DataError` where the variable is not set."""
         if self.key_variable is None:
             return None
         key = os.environ.get(self.key_variable, "").strip()
         if not key:
-            raise self._fault(
+            raise self._build_error(
                 "key_variable",
                 f"{self.key_variable}, which is not set",
                 "a variable that holds the key",
@@ -140,16 +142,16 @@ class Gateway:
             )
         return key
 
-    def _fault(self, name: str, got: str, expected: str, remedy: str = "") -> DataFault:
-        return DataFault("config", None, f"gateway.{name}", got, expected, remedy)
+    def _build_error(self, name: str, got: str, expected: str, remedy: str = "") -> DataError:
+        return DataError("config", None, f"gateway.{name}", got, expected, remedy)
 
     @cached_property
-    def _log(self) -> Log:
-        return Log(self.cache)
+    def _log(self) -> CallLog:
+        return CallLog(self.cache)
 
     @cached_property
-    def _breaker(self) -> Breaker:
-        return Breaker(self.base_url, self.patience)
+    def _breaker(self) -> CircuitBreaker:
+        return CircuitBreaker(self.base_url, self.patience)
 
     @property
     def _endpoint(self) -> Endpoint:
@@ -157,7 +159,7 @@ class Gateway:
         return Endpoint(**own)
 
     @cached_property
-    def abilities(self) -> dict[str, bool]:
+    def capabilities(self) -> dict[str, bool]:
         """What this server turned out to be able to do."""
         return {"structured": self.structured}
 
@@ -167,7 +169,7 @@ class Gateway:
 
 
 @dataclass(frozen=True)
-class Price:
+class CostEstimate:
     """What a job would take."""
 
     requests: int
@@ -182,7 +184,7 @@ class Price:
     """What they cost if every byte of the prompts were a token."""
 
 
-def blocking(job: Coroutine[Any, Any, T]) -> T:
+def run_blocking(job: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end, in a thread of its own where this one already has an event loop (notebooks)."""
     try:
         asyncio.get_running_loop()

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from feedback.gateway.breaker import Breaker
+from feedback.gateway.breaker import CircuitBreaker
 from feedback.gateway.endpoint import Endpoint
-from feedback.gateway.log import Log
-from feedback.gateway.progress import Bar
+from feedback.gateway.log import CallLog
+from feedback.gateway.progress import ProgressBar
 from feedback.gateway.types import Failure, GatewayStop, Reply, Request, Usage
-from feedback.gateway.wire import Trouble, Wire
+from feedback.gateway.wire import ChatClient, FailedAttempt
 
 LOOK_AGAIN = 0.2
 """Seconds between two looks at a call that another process has under way."""
@@ -23,7 +23,7 @@ FLUSH = 1.0
 class Job:
     """What is in flight for one `Gateway.ask`."""
 
-    def __init__(self, endpoint: Endpoint, key: str | None, log: Log, breaker: Breaker):
+    def __init__(self, endpoint: Endpoint, key: str | None, log: CallLog, breaker: CircuitBreaker):
         self.endpoint, self.key, self.log, self.breaker = endpoint, key, log, breaker
         self.found: dict[str, Reply | Failure] = {}
         self.stopping = False
@@ -35,9 +35,9 @@ class Job:
         Raises `GatewayStop` after the calls in flight have ended.
         """
         lanes = min(self.endpoint.concurrency, len(wanted))
-        self.wire, self.probing = Wire(self.endpoint, self.key, lanes), asyncio.Lock()
+        self.wire, self.probing = ChatClient(self.endpoint, self.key, lanes), asyncio.Lock()
         todo = iter(wanted.items())
-        with Bar(self.endpoint.progress, kept, len(wanted), self.endpoint.budget) as self.bar:
+        with ProgressBar(self.endpoint.progress, kept, len(wanted), self.endpoint.budget) as self.bar:
             flusher = asyncio.create_task(self._flush())
             workers = [asyncio.create_task(self._work(lane, todo)) for lane in range(lanes)]
             try:
@@ -75,7 +75,7 @@ class Job:
         tries, began = 0, time.monotonic()
         reserve = Usage(request.most_prompt_tokens, request.sampling.max_tokens)
         while not self.stopping:
-            async with self.breaker.passage(self.probing):
+            async with self.breaker.acquire(self.probing):
                 claimed = self.log.claim(key, reserve, self.endpoint.budget)
                 if isinstance(claimed, Reply):
                     return claimed
@@ -86,18 +86,18 @@ class Job:
                 await asyncio.sleep(LOOK_AGAIN)
                 continue
             tries += result.failure.kind != "rate limit"
-            if not result.again or self._enough(tries, began):
+            if not result.again or self._is_exhausted(tries, began):
                 return result.failure
-            await asyncio.sleep(self.breaker.backoff(max(tries, 1)))
+            await asyncio.sleep(self.breaker.compute_backoff(max(tries, 1)))
         return None
 
-    def _enough(self, tries: int, began: float) -> bool:
+    def _is_exhausted(self, tries: int, began: float) -> bool:
         """Whether to give up on a request while the server answers others; an outage is the breaker's to end."""
         if not self.breaker.closed:
             return False
         return tries > self.endpoint.retries or time.monotonic() - began > self.endpoint.patience
 
-    async def _send(self, lane: int, key: str, request: Request) -> Reply | Trouble:
+    async def _send(self, lane: int, key: str, request: Request) -> Reply | FailedAttempt:
         """One try, on record before and after; tells the breaker."""
         task = asyncio.current_task()
         self.sending.add(task)
@@ -105,21 +105,21 @@ class Job:
             async with asyncio.timeout(self.endpoint.deadline):
                 result = await self.wire.send(request, lane)
         except TimeoutError:
-            result = self.wire.late()
+            result = self.wire.build_timeout()
         except GatewayStop:
-            self.log.drop(key, "refused", paid=False)
+            self.log.record_failure(key, "refused", paid=False)
             raise
         finally:
             self.sending.discard(task)
         if isinstance(result, Reply):
-            self.log.keep(key, result)
-            self.breaker.succeeded()
+            self.log.record_reply(key, result)
+            self.breaker.record_success()
             return result
-        self.log.drop(key, result.failure.kind, result.paid)
+        self.log.record_failure(key, result.failure.kind, result.paid)
         if result.failure.kind != "refused":
-            self.breaker.failed(key, result.failure.reason, result.surely)
+            self.breaker.record_failure(key, result.failure.reason, result.surely)
         if result.wait is not None:
-            self.breaker.hold(result.wait)
+            self.breaker.pause_for(result.wait)
         return result
 
     async def _flush(self) -> None:

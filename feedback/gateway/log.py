@@ -19,29 +19,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.gateway.budget import Budget
 from feedback.gateway.types import Reply, Usage
 
 NAME = "calls.jsonl"
 
 
-class Log:
+class CallLog:
     """The calls of one folder. Not for several threads at once; processes may share the folder."""
 
     def __init__(self, folder: str | Path):
-        """Opens or makes the folder; raises `DataFault` where that fails."""
+        """Opens or makes the folder; raises `DataError` where that fails."""
         self.folder = Path(folder).expanduser()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.file = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             # Whoever holds the lock on a file of this name is alive: a pid would be given to others later.
             self.name = secrets.token_hex(8)
-            self.life = os.open(self._life(self.name), os.O_RDWR | os.O_CREAT, 0o644)
+            self.life = os.open(self._get_lock_path(self.name), os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(self.life, fcntl.LOCK_EX)
         except OSError as error:
-            raise DataFault(str(folder), None, "cache", str(error), "a folder that can be written") from None
-        self.close = weakref.finalize(self, _end, os.getpid(), self.file, self.life, self._life(self.name))
+            raise DataError(str(folder), None, "cache", str(error), "a folder that can be written") from None
+        self.close = weakref.finalize(
+            self, _close_files, os.getpid(), self.file, self.life, self._get_lock_path(self.name)
+        )
         self.read = 0
         self.places: dict[str, tuple[int, int]] = {}  # replies: key -> where the line starts, its bytes
         self.open: dict[str, tuple[str, Usage]] = {}  # calls under way: key -> who, tokens reserved
@@ -56,7 +58,7 @@ class Log:
             self.dirty = False
             os.fsync(self.file)
 
-    def reply(self, key: str) -> Reply | None:
+    def get_reply(self, key: str) -> Reply | None:
         """The reply kept for a key, as far as the file has been read (see `refresh`)."""
         place = self.places.get(key)
         if place is None:
@@ -73,26 +75,26 @@ class Log:
             if not whole:
                 if len(block) < 1 << 24:
                     return
-                raise DataFault(str(self.folder / NAME), None, "cache", "a line of over 16 MiB", "a log of calls")
+                raise DataError(str(self.folder / NAME), None, "cache", "a line of over 16 MiB", "a log of calls")
             at = self.read
             for line in block[:whole].splitlines(keepends=True):
-                self._take(line, at)
+                self._apply_line(line, at)
                 at += len(line)
             self.read = at
 
     def claim(self, key: str, reserve: Usage, within: Budget) -> Reply | bool:
         """The reply, where there is one by now; False while another process is asking; True when it is ours to ask.
 
-        In the last case the call and its tokens are on record before this returns. Raises `OverBudget` where they
-        could go beyond `within`, or `DataFault` where the disk is full.
+        In the last case the call and its tokens are on record before this returns. Raises `BudgetExceeded` where they
+        could go beyond `within`, or `DataError` where the disk is full.
         """
-        with self._locked():
+        with self._lock():
             self.refresh()
-            kept = self.reply(key)
+            kept = self.get_reply(key)
             if kept is not None:
                 return kept
             owner = self.open.get(key)
-            if owner is not None and owner[0] != self.name and self._lives(owner[0]):
+            if owner is not None and owner[0] != self.name and self._is_alive(owner[0]):
                 return False
             within.check(self.calls + 1, self.spent + reserve, str(self.folder))
             self._append(
@@ -106,9 +108,9 @@ class Log:
             )
             return True
 
-    def keep(self, key: str, reply: Reply) -> None:
+    def record_reply(self, key: str, reply: Reply) -> None:
         """Puts a reply on record, and what it really took in place of what was reserved."""
-        with self._locked():
+        with self._lock():
             self._append(
                 {
                     "event": "reply",
@@ -120,12 +122,12 @@ class Log:
                 }
             )
 
-    def drop(self, key: str, kind: str, paid: bool) -> None:
+    def record_failure(self, key: str, kind: str, paid: bool) -> None:
         """Puts on record that a call failed; where it cannot have been `paid`, its tokens are free again."""
-        with self._locked():
+        with self._lock():
             self._append({"event": "failed", "key": key, "kind": kind, "paid": paid})
 
-    def _take(self, line: bytes, at: int) -> None:
+    def _apply_line(self, line: bytes, at: int) -> None:
         try:
             event = json.loads(line)
             key, kind = event["key"], event["event"]
@@ -151,26 +153,26 @@ class Log:
         try:
             written = os.write(self.file, line)
         except OSError as error:
-            raise DataFault(str(self.folder / NAME), None, "cache", str(error), "room for another line") from None
+            raise DataError(str(self.folder / NAME), None, "cache", str(error), "room for another line") from None
         if written != len(line):
-            raise DataFault(str(self.folder / NAME), None, "cache", "a full disk", "room for another line")
+            raise DataError(str(self.folder / NAME), None, "cache", "a full disk", "room for another line")
         self.dirty = True
         self.refresh()
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         fcntl.flock(self.file, fcntl.LOCK_EX)
         try:
             yield
         finally:
             fcntl.flock(self.file, fcntl.LOCK_UN)
 
-    def _life(self, name: str) -> Path:
+    def _get_lock_path(self, name: str) -> Path:
         return self.folder / f".alive-{name}"
 
-    def _lives(self, name: str) -> bool:
+    def _is_alive(self, name: str) -> bool:
         try:
-            life = os.open(self._life(name), os.O_RDWR)
+            life = os.open(self._get_lock_path(name), os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
@@ -178,13 +180,13 @@ class Log:
         except BlockingIOError:
             return True
         else:
-            self._life(name).unlink(missing_ok=True)
+            self._get_lock_path(name).unlink(missing_ok=True)
             return False
         finally:
             os.close(life)
 
 
-def _end(pid: int, file: int, life: int, path: Path) -> None:
+def _close_files(pid: int, file: int, life: int, path: Path) -> None:
     """Closes a log, at the latest when the interpreter ends; claims on calls under way are given up with it."""
     if os.getpid() == pid:
         path.unlink(missing_ok=True)

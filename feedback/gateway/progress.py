@@ -11,7 +11,7 @@ from feedback.gateway.budget import Budget
 from feedback.gateway.types import Failure, Reply, Usage
 
 
-class Bar:
+class ProgressBar:
     """Counts replies, failures, tokens and cost; draws them where `shown`. A context manager."""
 
     def __init__(self, shown: bool, kept: int, wanted: int, budget: Budget):
@@ -27,7 +27,7 @@ class Bar:
         )
         self.task = self.progress.add_task("calls", total=kept + wanted, completed=kept, numbers=self.numbers)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         self.progress.start()
         return self
 
@@ -49,5 +49,5 @@ class Bar:
     @property
     def numbers(self) -> str:
         """What stands behind the bar."""
-        cost = f" · cost {self.budget.price(self.usage):.4f}" if self.budget.priced else ""
+        cost = f" · cost {self.budget.compute_cost(self.usage):.4f}" if self.budget.has_prices else ""
         return f"{self.kept} kept · {self.failed} failed · {self.usage.total} tokens{cost}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.types import Message
 
 FORMAT = "1"
@@ -49,7 +49,7 @@ class Request:
     tag: str = ""
     """Whatever the caller wants to see in messages, such as a row's id; not part of the key."""
 
-    def key(self, server: Mapping[str, Any]) -> str:
+    def compute_key(self, server: Mapping[str, Any]) -> str:
         """SHA-256 (hex) over all that can change the reply; `server` holds address, model and extra fields."""
         content = {
             "format": FORMAT,
@@ -66,16 +66,16 @@ class Request:
     def most_prompt_tokens(self) -> int:
         """An upper bound of the prompt's tokens: no tokenizer in use makes more than one of a byte, beside the
         template's own (at most 16 a message, and as many again for the answer's header)."""
-        size = sum(len(_words(message).encode(errors="replace")) for message in self.messages)
+        size = sum(len(_join_content(message).encode(errors="replace")) for message in self.messages)
         return size + 16 * (len(self.messages) + 1)
 
     @property
     def likely_prompt_tokens(self) -> int:
         """An estimate for prices: four characters a token, as English prose has."""
-        return sum(len(_words(message)) for message in self.messages) // 4 + 4 * len(self.messages)
+        return sum(len(_join_content(message)) for message in self.messages) // 4 + 4 * len(self.messages)
 
 
-def _words(message: Message) -> str:
+def _join_content(message: Message) -> str:
     """All that a server reads of a message beside its role."""
     return "".join(str(value) for name, value in message.items() if name != "role" and value)
 
@@ -125,7 +125,7 @@ class Failure:
     """One line for people; holds no key."""
 
 
-class GatewayStop(DataFault):
+class GatewayStop(DataError):
     """No further call makes sense: the job should stop, keep what it has, and be started again later."""
 
 
@@ -133,9 +133,9 @@ class Outage(GatewayStop):
     """The server could not be used for longer than the gateway's patience."""
 
 
-class Refused(GatewayStop):
+class GatewayRefusal(GatewayStop):
     """The server refuses every call: wrong key, no credit, unknown model, or it redirects to another address."""
 
 
-class OverBudget(GatewayStop):
+class BudgetExceeded(GatewayStop):
     """The next call could exceed the budget, so it was not sent."""

@@ -14,9 +14,9 @@ from typing import Any
 
 import openai
 
-from feedback.faults import show
+from feedback.faults import format_value
 from feedback.gateway.endpoint import Endpoint
-from feedback.gateway.types import Failure, Refused, Reply, Request, Usage
+from feedback.gateway.types import Failure, GatewayRefusal, Reply, Request, Usage
 
 # openai 2 stands on httpx, openai 3 on httpx2: the same classes, found through the one that its client derives from.
 BASE = next(base for base in openai.DefaultAsyncHttpxClient.__mro__ if base.__name__ == "AsyncClient")
@@ -35,7 +35,7 @@ HOPELESS = {401: "the key", 402: "the credit", 403: "the key's rights", 404: "th
 
 
 @dataclass(frozen=True)
-class Trouble:
+class FailedAttempt:
     """A try that gave no reply."""
 
     failure: Failure
@@ -49,7 +49,7 @@ class Trouble:
     """Seconds after which the server wants to be asked again."""
 
 
-class Wire:
+class ChatClient:
     """The clients of one job. Make it and close it in the event loop that uses it."""
 
     def __init__(self, endpoint: Endpoint, key: str | None, lanes: int):
@@ -61,84 +61,94 @@ class Wire:
         for client in self.clients:
             await client.close()
 
-    async def send(self, request: Request, lane: int) -> Reply | Trouble:
-        """One try. Raises `Refused` where the answer would be the same for every request."""
-        body = self._body(request)
+    async def send(self, request: Request, lane: int) -> Reply | FailedAttempt:
+        """One try. Raises `GatewayRefusal` where the answer would be the same for every request."""
+        body = self._build_body(request)
         try:
             response = await self.clients[lane // POOL].post("/chat/completions", cast_to=http.Response, body=body)
-            return self._read(request, response.content)
+            return self._parse_reply(request, response.content)
         except openai.APIStatusError as error:
-            return self._status(error, "response_format" in body)
+            return self._handle_status(error, "response_format" in body)
         except openai.APITimeoutError as error:
-            return _lost("timeout", error)
+            return _classify_error("timeout", error)
         except (openai.OpenAIError, http.HTTPError) as error:
-            return _lost("reset", error)
+            return _classify_error("reset", error)
 
-    def late(self) -> Trouble:
+    def build_timeout(self) -> FailedAttempt:
         """What a try is that the deadline has ended."""
-        return Trouble(Failure("timeout", f"no whole reply within {self.endpoint.deadline:g} s"), again=True, paid=True)
+        return FailedAttempt(
+            Failure("timeout", f"no whole reply within {self.endpoint.deadline:g} s"), again=True, paid=True
+        )
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _build_body(self, request: Request) -> dict[str, Any]:
         messages = [
             message | {"content": (message.get("content") or "").encode(errors="replace").decode()}
             for message in request.messages
         ]
         body = {"model": self.endpoint.model, "messages": messages, **dict(self.endpoint.extra)}
-        if request.schema is not None and self.endpoint.abilities["structured"]:
+        if request.schema is not None and self.endpoint.capabilities["structured"]:
             body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "reply", "strict": True, "schema": dict(request.schema)},
             }
         return body | request.sampling.as_body(self.endpoint.limit_field)
 
-    def _read(self, request: Request, body: bytes) -> Reply | Trouble:
+    def _parse_reply(self, request: Request, body: bytes) -> Reply | FailedAttempt:
         try:
             found = json.loads(body)
             choice = found["choices"][0]
             text = choice["message"]["content"]
         except (ValueError, RecursionError):
-            return self._unreadable("no JSON but " + show(self.scrub(body[:400].decode(errors="replace"))))
+            return self._build_unreadable(
+                "no JSON but " + format_value(self.scrub(body[:400].decode(errors="replace")))
+            )
         except (TypeError, KeyError, IndexError):
-            return self._unreadable("JSON without choices[0].message.content: " + show(self.scrub(repr(found)[:400])))
+            return self._build_unreadable(
+                "JSON without choices[0].message.content: " + format_value(self.scrub(repr(found)[:400]))
+            )
         if not isinstance(text, str) or len(text) > LONGEST_TEXT:
-            return self._unreadable(f"content that is {'too long' if isinstance(text, str) else 'no text'}")
+            return self._build_unreadable(f"content that is {'too long' if isinstance(text, str) else 'no text'}")
         most = Usage(request.most_prompt_tokens, request.sampling.max_tokens)
         finish = choice.get("finish_reason")
         return Reply(
             self.scrub(text),
-            _usage(found.get("usage"), most),
+            _parse_usage(found.get("usage"), most),
             False,
             self.scrub(finish) if isinstance(finish, str) else None,
         )
 
     @staticmethod
-    def _unreadable(what: str) -> Trouble:
-        return Trouble(Failure("body", f"the server sent {what}"), paid=True)
+    def _build_unreadable(what: str) -> FailedAttempt:
+        return FailedAttempt(Failure("body", f"the server sent {what}"), paid=True)
 
-    def _status(self, error: openai.APIStatusError, shaped: bool) -> Trouble:
-        status, said = error.status_code, show(self.scrub(error.response.text[:400]))
+    def _handle_status(self, error: openai.APIStatusError, shaped: bool) -> FailedAttempt:
+        status, said = error.status_code, format_value(self.scrub(error.response.text[:400]))
         if 300 <= status < 400:
             target = self.scrub(error.response.headers.get("location", ""))
-            raise self._refused(f"a redirect ({status}) to {show(target)}", "none: prompts go to this host alone")
-        if status in HOPELESS or (status == 429 and _no_credit(error)):
+            raise self._build_refusal(
+                f"a redirect ({status}) to {format_value(target)}", "none: prompts go to this host alone"
+            )
+        if status in HOPELESS or (status == 429 and _has_no_credit(error)):
             what = HOPELESS.get(status, "the credit")
-            raise self._refused(f"status {status}: {said}", f"a server that accepts {what}")
+            raise self._build_refusal(f"status {status}: {said}", f"a server that accepts {what}")
         if status == 429:
-            return Trouble(Failure("rate limit", f"status 429: {said}"), again=True, wait=retry_after(error.response))
+            return FailedAttempt(
+                Failure("rate limit", f"status 429: {said}"), again=True, wait=parse_retry_after(error.response)
+            )
         if status in TEMPORARY:
-            return Trouble(
+            return FailedAttempt(
                 Failure("server", f"status {status}: {said}"),
                 again=True,
                 surely=status in OUTAGES,
-                wait=retry_after(error.response),
+                wait=parse_retry_after(error.response),
             )
         if status == 400 and shaped and "response_format" in error.response.text:
-            self.endpoint.abilities["structured"] = False  # it knows no schemas; the prompt says the same in words
-            return Trouble(Failure("refused", said), again=True)
-        return Trouble(Failure("refused", f"status {status}: {said}"))
+            self.endpoint.capabilities["structured"] = False  # it knows no schemas; the prompt says the same in words
+            return FailedAttempt(Failure("refused", said), again=True)
+        return FailedAttempt(Failure("refused", f"status {status}: {said}"))
 
-    def _refused(self, got: str, expected: str) -> Refused:
-        return Refused(
+    def _build_refusal(self, got: str, expected: str) -> GatewayRefusal:
+        return GatewayRefusal(
             self.endpoint.base_url,
             None,
             "gateway",
@@ -162,7 +172,7 @@ def open_client(base_url: str, key: str | None, deadline: float) -> openai.Async
         limits=limits,
         follow_redirects=False,
         timeout=http.Timeout(deadline),
-        verify=trust() if base_url.startswith("https") else False,
+        verify=load_certificates() if base_url.startswith("https") else False,
     )
     client = openai.AsyncOpenAI(api_key=key or NO_KEY, base_url=base_url, max_retries=0, http_client=transport)
     client.organization = client.project = None  # taken from the environment, and no business of another host
@@ -170,31 +180,31 @@ def open_client(base_url: str, key: str | None, deadline: float) -> openai.Async
 
 
 @lru_cache(maxsize=1)
-def trust() -> ssl.SSLContext:
+def load_certificates() -> ssl.SSLContext:
     """The system's certificates, read once for all clients."""
     return http.create_ssl_context()
 
 
-def _lost(kind: str, error: Exception) -> Trouble:
+def _classify_error(kind: str, error: Exception) -> FailedAttempt:
     """A connection that failed: before anything was sent, or in the middle."""
     cause = error.__cause__ or error
     if isinstance(cause, (http.ConnectError, http.ConnectTimeout)):
-        return Trouble(Failure("server", f"no connection ({type(cause).__name__})"), again=True, surely=True)
-    return Trouble(Failure(kind, f"the connection failed ({type(cause).__name__})"), again=True, paid=True)
+        return FailedAttempt(Failure("server", f"no connection ({type(cause).__name__})"), again=True, surely=True)
+    return FailedAttempt(Failure(kind, f"the connection failed ({type(cause).__name__})"), again=True, paid=True)
 
 
-def _usage(found: Any, most: Usage) -> Usage:
+def _parse_usage(found: Any, most: Usage) -> Usage:
     """The server's count of tokens; `most` where it gives none that makes sense."""
     numbers = [found.get(name) if isinstance(found, dict) else None for name in ("prompt_tokens", "completion_tokens")]
     read, written = (number if type(number) is int and number >= 0 else None for number in numbers)
     return Usage(most.prompt if read is None else read, most.completion if written is None else written)
 
 
-def _no_credit(error: openai.APIStatusError) -> bool:
+def _has_no_credit(error: openai.APIStatusError) -> bool:
     return "insufficient_quota" in (error.code, error.type) or "insufficient_quota" in error.response.text[:2000]
 
 
-def retry_after(response: Any) -> float | None:
+def parse_retry_after(response: Any) -> float | None:
     """Seconds that the server asks to wait: Retry-After as a number or as a date (RFC 9110, section 10.2.3)."""
     said = response.headers.get("retry-after", "")
     try:

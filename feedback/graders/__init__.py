@@ -1,21 +1,21 @@
-"""What judges an episode: `Critic`, and the critics that need words alone. Judges behind an API and local models are
-critics too; the latter are in `fdt.reward_models`."""
+"""What judges an episode: `Grader`, and the graders that need words alone. Judges behind an API and local models are
+graders too; the latter are in `fdt.reward_models`."""
 
 from feedback.graders.agreement import Agreement
 from feedback.graders.arithmetic import Arithmetic
-from feedback.graders.base import Critic
-from feedback.graders.chain import Chain
+from feedback.graders.base import Grader
+from feedback.graders.chain import GraderChain
 from feedback.graders.confidence import StatedConfidence
-from feedback.graders.controls import Corrected, Shuffled, Stated
-from feedback.graders.extract import Boxed, Captured, Extract, Tagged, Whole
-from feedback.graders.format import Format
+from feedback.graders.controls import ReferenceAsCritique, ReferenceAsRevision, ShuffledCritique
+from feedback.graders.extract import BoxedExtractor, Extractor, RegexExtractor, TagExtractor, WholeExtractor
+from feedback.graders.format import FormatGrader
 from feedback.graders.gym import GymScore
 from feedback.graders.judges.base import Judge, majority, mean, median
-from feedback.graders.judges.next_state import NextState
-from feedback.graders.judges.pairwise import EndMark, Pairwise, Verdict, Written
-from feedback.graders.judges.pointwise import Pointwise, Principled
+from feedback.graders.judges.next_state import NextStateJudge
+from feedback.graders.judges.pairwise import JsonVerdict, PairwiseJudge, SuffixVerdict, Verdict
+from feedback.graders.judges.pointwise import PointwiseJudge, PrincipleJudge
 from feedback.graders.judges.revise import Reviser
-from feedback.graders.judges.selftest import require, self_test
+from feedback.graders.judges.selftest import require_self_test, run_self_test
 from feedback.graders.match import ExactMatch, RegexMatch
 from feedback.graders.mathematics import MathMatch
 from feedback.graders.number import NumberMatch
@@ -31,7 +31,7 @@ __all__ = [
     "Captured",
     "Chain",
     "Corrected",
-    "Critic",
+    "Grader",
     "EndMark",
     "ExactMatch",
     "Extract",

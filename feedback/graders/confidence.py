@@ -6,15 +6,15 @@ import math
 import re
 from dataclasses import dataclass
 
-from feedback.graders.base import Rule, marked
-from feedback.graders.extract import STATED, tagged
+from feedback.graders.base import RuleGrader, update_format_score
+from feedback.graders.extract import STATED, extract_tag
 from feedback.types import Episode, Feedback
 
 NUMBER = re.compile(r"([-+]?(?:\d+(?:\.\d*)?|\.\d+))\s*(%?)", re.ASCII)
 
 
 @dataclass(frozen=True)
-class StatedConfidence(Rule):
+class StatedConfidence(RuleGrader):
     """Reads the stated confidence as the score "confidence", and marks the format 1 or 0.
 
     The rule: the last closed `<confidence>` tag counts; without one, the last `Confidence: 0.7` or `Confidence: 70%`
@@ -27,23 +27,23 @@ class StatedConfidence(Rule):
     """True: a confidence that is far from what verifiers before this one found is pointed out in words, and with it
     whether the answer is right."""
 
-    def judge(self, episode: Episode) -> Episode:
+    def grade(self, episode: Episode) -> Episode:
         """Adds a `Feedback` named "confidence" and one named "format"."""
-        stated, fault = stated_confidence(episode.response)
-        text = self._gap(stated, episode.score) if self.tell else None
+        stated, fault = parse_confidence(episode.response)
+        text = self._describe_gap(stated, episode.score) if self.tell else None
         read = Feedback("policy", None, "confidence", stated, text)
-        return marked(episode.with_feedback(read), fault)
+        return update_format_score(episode.add_feedback(read), fault)
 
     @staticmethod
-    def _gap(stated: float, score: float) -> str | None:
+    def _describe_gap(stated: float, score: float) -> str | None:
         if not abs(stated - score) > 0.5:
             return None
         return f"It states a confidence of {stated:g}, but the answer is {'right' if score > stated else 'wrong'}."
 
 
-def stated_confidence(response: str) -> tuple[float, str | None]:
+def parse_confidence(response: str) -> tuple[float, str | None]:
     """The stated confidence in [0, 1] or NaN, and what is wrong with how it is stated, or None."""
-    written = tagged(response, "confidence")
+    written = extract_tag(response, "confidence")
     if written is None:
         written = next((match["value"] for match in reversed(list(STATED.finditer(response)))), None)
     if written is None:

@@ -16,7 +16,7 @@ STATED = re.compile(
 """The word, a colon or an equals sign, and one number: `Confidence: 70%`."""
 
 
-class Extract(ABC):
+class Extractor(ABC):
     """Finds the answer in a response."""
 
     @abstractmethod
@@ -25,30 +25,30 @@ class Extract(ABC):
 
 
 @dataclass(frozen=True)
-class Whole(Extract):
+class WholeExtractor(Extractor):
     """The whole response, except for what states a confidence: that is about the answer, not part of it."""
 
     def __call__(self, response: str) -> str | None:
         kept, end = [], 0
-        for start, _, _, after in spans(response, "confidence"):
+        for start, _, _, after in find_spans(response, "confidence"):
             kept.append(response[end:start])
             end = after
         return STATED.sub("", "".join([*kept, response[end:]]))
 
 
 @dataclass(frozen=True)
-class Tagged(Extract):
+class TagExtractor(Extractor):
     """What stands in the last closed pair of a tag, as `<answer>33</answer>`."""
 
     tag: str = "answer"
     """Name of the tag, in any case."""
 
     def __call__(self, response: str) -> str | None:
-        return tagged(response, self.tag)
+        return extract_tag(response, self.tag)
 
 
 @dataclass(frozen=True)
-class Boxed(Extract):
+class BoxedExtractor(Extractor):
     r"""What stands in the last `\boxed{...}`, braces balanced."""
 
     def __call__(self, response: str) -> str | None:
@@ -64,24 +64,24 @@ class Boxed(Extract):
 
 
 @dataclass(frozen=True)
-class Captured(Extract):
+class RegexExtractor(Extractor):
     """What a regular expression captures where it matches last: its group `answer`, else its first, else all of it."""
 
     pattern: str
     """The expression, in the syntax of the package `regex`; searched in the last 100,000 characters for a second."""
 
     def __post_init__(self) -> None:
-        patterns.compiled(self.pattern)
+        patterns.compile_pattern(self.pattern)
 
     def __call__(self, response: str) -> str | None:
         """Raises TimeoutError where the search takes too long."""
-        match = patterns.last(self.pattern, response)
+        match = patterns.find_last(self.pattern, response)
         if match is None:
             return None
         return match["answer"] if "answer" in match.groupdict() else match[1 if match.re.groups else 0]
 
 
-def spans(text: str, tag: str) -> list[tuple[int, int, int, int]]:
+def find_spans(text: str, tag: str) -> list[tuple[int, int, int, int]]:
     """Where each closed pair of `tag` begins, its content begins, its content ends, and it ends.
 
     A pair is an opening and the next closing after it; an opening that is opened again before is not one.
@@ -94,7 +94,7 @@ def spans(text: str, tag: str) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def tagged(text: str, tag: str) -> str | None:
+def extract_tag(text: str, tag: str) -> str | None:
     """The content of the last closed pair of `tag`, None where there is none."""
-    found = spans(text, tag)
+    found = find_spans(text, tag)
     return text[found[-1][1] : found[-1][2]] if found else None

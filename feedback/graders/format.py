@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from feedback.graders.base import Rule, marked
-from feedback.graders.extract import spans
+from feedback.graders.base import RuleGrader, update_format_score
+from feedback.graders.extract import find_spans
 from feedback.types import Episode
 
 
 @dataclass(frozen=True)
-class Format(Rule):
+class FormatGrader(RuleGrader):
     """Marks the format of an answer: 1 where nothing is wrong, else 0 with the fault in words.
 
     Checked are the tags, the length, and whether the answer came to its end.
@@ -25,11 +25,11 @@ class Format(Rule):
     finished: bool = True
     """Whether an answer that was cut off (`finished` false in the episode's or the task's meta) is ill-formed."""
 
-    def judge(self, episode: Episode) -> Episode:
+    def grade(self, episode: Episode) -> Episode:
         """Brings the mark named "format" up to date."""
-        return marked(episode, self.fault(episode))
+        return update_format_score(episode, self.find_error(episode))
 
-    def fault(self, episode: Episode) -> str | None:
+    def find_error(self, episode: Episode) -> str | None:
         """What is wrong, in words; None where nothing is."""
         text = episode.response
         if self.finished and episode.meta.get("finished", episode.task.meta.get("finished")) is False:
@@ -37,16 +37,16 @@ class Format(Rule):
         count = len(text.split())
         if self.words is not None and count > self.words:
             return f"It is too long: it has {count} words, {self.words} are allowed."
-        return misplaced(text, self.tags) if self.tags else None
+        return check_tags(text, self.tags) if self.tags else None
 
 
-def misplaced(text: str, tags: list[str]) -> str | None:
+def check_tags(text: str, tags: list[str]) -> str | None:
     """What is wrong with the tags of `text`, in words; None where they are as asked."""
     if not re.match(rf"\s*<{re.escape(tags[0])}>", text, re.IGNORECASE):
         text = f"<{tags[0]}>{text}"
     end = 0
     for tag in tags:
-        found = spans(text, tag)
+        found = find_spans(text, tag)
         if not found:
             return f"It lacks <{tag}>...</{tag}>: {' '.join(f'<{name}>' for name in tags)} must follow one another."
         if len(found) > 1 or len(re.findall(rf"</?{re.escape(tag)}>", text, re.IGNORECASE)) > 2:

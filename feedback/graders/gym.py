@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from feedback.graders.base import ruled
-from feedback.graders.isolated import isolated, require
-from feedback.graders.verifier import Verifier, told, unjudged, wrong
+from feedback.graders.base import build_rule_feedback
+from feedback.graders.isolated import get_process, require_library
+from feedback.graders.verifier import Verifier, reject_answer, reveal_answer, warn_ungraded
 from feedback.types import Feedback, Task
 
 
@@ -25,30 +25,30 @@ class GymScore(Verifier):
     """Longest time of one verdict [s]."""
 
     def __post_init__(self) -> None:
-        require("reasoning_gym", "gym")
+        require_library("reasoning_gym", "gym")
 
     def compare(self, answer: str | None, task: Task) -> Feedback | None:
         """One `Feedback` named "gym"."""
-        dataset, entry = origin(task)
+        dataset, entry = find_origin(task)
         if dataset is None:
             return None
         given = (answer or "").strip()
-        verdict = isolated("gym").ask(self.seconds, dataset=dataset, answer=given, entry=entry)
+        verdict = get_process("gym").ask(self.seconds, dataset=dataset, answer=given, entry=entry)
         score = verdict.get("score", -1.0)
         if not 0 <= score <= 1:
-            unjudged(verdict.get("unjudged") or f"the scorer of {dataset!r} gave {score}, expected 0 to 1")
+            warn_ungraded(verdict.get("unjudged") or f"the scorer of {dataset!r} gave {score}, expected 0 to 1")
             return None
         if score == 1:
-            return ruled("gym", 1.0)
-        return ruled("gym", score, self._words(score, given, task))
+            return build_rule_feedback("gym", 1.0)
+        return build_rule_feedback("gym", score, self._write_critique(score, given, task))
 
-    def _words(self, score: float, given: str, task: Task) -> str:
+    def _write_critique(self, score: float, given: str, task: Task) -> str:
         if self.tell and task.reference:
-            return told(task)
-        return wrong(given) if score == 0 else f"It is not quite right: it earns {score:.2f} of 1."
+            return reveal_answer(task)
+        return reject_answer(given) if score == 0 else f"It is not quite right: it earns {score:.2f} of 1."
 
 
-def origin(task: Task) -> tuple[str | None, dict[str, Any]]:
+def find_origin(task: Task) -> tuple[str | None, dict[str, Any]]:
     """Which data set of reasoning-gym a task came from, and its entry there; (None, {}) where the task does not say."""
     entry = task.meta.get("entry")
     if not isinstance(entry, dict) or not isinstance(entry.get("answer"), str):

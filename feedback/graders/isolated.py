@@ -28,7 +28,7 @@ MEMORY = 4 << 30
 COMMAND = "import sys; sys.path[:] = sys.argv[2:]; from feedback.graders.isolated import serve; serve(sys.argv[1])"
 
 
-class Isolated:
+class GraderProcess:
     """One judging process for one grader; it starts when it is first asked."""
 
     def __init__(self, grader: str) -> None:
@@ -107,23 +107,23 @@ class Isolated:
 
 
 @lru_cache(maxsize=8)
-def _isolated(grader: str, process: int) -> Isolated:
-    judge = Isolated(grader)
+def _make_process(grader: str, process: int) -> GraderProcess:
+    judge = GraderProcess(grader)
     # A forked child must not end the judge of its parent.
     atexit.register(lambda: judge.close() if os.getpid() == process else None)
     return judge
 
 
-def isolated(grader: str) -> Isolated:
+def get_process(grader: str) -> GraderProcess:
     """The judging process for a grader: one for each process that asks."""
-    return _isolated(grader, os.getpid())
+    return _make_process(grader, os.getpid())
 
 
-def require(library: str, extra: str) -> None:
+def require_library(library: str, extra: str) -> None:
     """Raises ValueError with the remedy where an optional library is not installed."""
     if find_spec(library) is None:
         raise ValueError(
-            f"{library}: not installed, expected by this critic. "
+            f"{library}: not installed, expected by this grader. "
             f"Run: pip install 'feedback-distillation-trainer[{extra}]'."
         )
 
@@ -133,7 +133,7 @@ def serve(grader: str) -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no verdict
     try:
-        _bound()
+        _limit_resources()
         grade = importlib.import_module(f"feedback.graders.programs.{grader}").grade
     except Exception as fault:
         print(json.dumps({"fault": f"{type(fault).__name__}: {fault}"}), file=out, flush=True)
@@ -150,7 +150,7 @@ def serve(grader: str) -> None:
         print(json.dumps(answer), file=out, flush=True)
 
 
-def _bound() -> None:
+def _limit_resources() -> None:
     """Bounds memory and written files; called before anything is imported."""
     import resource
 

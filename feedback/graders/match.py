@@ -7,8 +7,8 @@ import string
 from dataclasses import dataclass
 
 from feedback.graders import patterns
-from feedback.graders.base import Rule, ruled
-from feedback.graders.verifier import Verifier, told, unjudged, wrong
+from feedback.graders.base import RuleGrader, build_rule_feedback
+from feedback.graders.verifier import Verifier, reject_answer, reveal_answer, warn_ungraded
 from feedback.types import Episode, Feedback, Task
 
 ARTICLES = re.compile(r"\b(?:a|an|the)\b")
@@ -25,24 +25,24 @@ class ExactMatch(Verifier):
 
     def compare(self, answer: str | None, task: Task) -> Feedback | None:
         """One `Feedback` named "exact"; None without a reference, or where nothing of it is left to compare."""
-        right = self._normal(task.reference or "")
+        right = self._normalize(task.reference or "")
         if not right:
             return None
-        if answer is not None and self._normal(answer) == right:
-            return ruled("exact", 1.0)
-        return ruled("exact", 0.0, told(task) if self.tell else wrong(answer))
+        if answer is not None and self._normalize(answer) == right:
+            return build_rule_feedback("exact", 1.0)
+        return build_rule_feedback("exact", 0.0, reveal_answer(task) if self.tell else reject_answer(answer))
 
-    def _normal(self, text: str) -> str:
-        return text if self.strict else normalised(text)
+    def _normalize(self, text: str) -> str:
+        return text if self.strict else normalize_text(text)
 
 
-def normalised(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Lower case, without ASCII punctuation and articles, single spaces."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 @dataclass(frozen=True)
-class RegexMatch(Rule):
+class RegexMatch(RuleGrader):
     """Scores 1 where a regular expression matches the response, else 0; a search that takes too long is unjudged."""
 
     pattern: str
@@ -57,14 +57,14 @@ class RegexMatch(Rule):
     """Name of the score."""
 
     def __post_init__(self) -> None:
-        patterns.compiled(self.pattern)
+        patterns.compile_pattern(self.pattern)
 
-    def judge(self, episode: Episode) -> Episode:
+    def grade(self, episode: Episode) -> Episode:
         """Adds one `Feedback` under `name`."""
         try:
             found = patterns.search(self.pattern, episode.response, self.whole) is not None
         except TimeoutError as slow:
-            unjudged(str(slow))
+            warn_ungraded(str(slow))
             return episode
         good = found == self.wanted
-        return episode.with_feedback(ruled(self.name, float(good), None if good else self.critique))
+        return episode.add_feedback(build_rule_feedback(self.name, float(good), None if good else self.critique))

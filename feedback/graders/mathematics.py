@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from feedback.graders.base import ruled
-from feedback.graders.isolated import isolated, require
-from feedback.graders.verifier import Verifier, told, unjudged, wrong
+from feedback.graders.base import build_rule_feedback
+from feedback.graders.isolated import get_process, require_library
+from feedback.graders.verifier import Verifier, reject_answer, reveal_answer, warn_ungraded
 from feedback.types import Feedback, Task
 
 LONGEST = 10_000
@@ -26,17 +26,19 @@ class MathMatch(Verifier):
     """Longest time of one verdict [s]."""
 
     def __post_init__(self) -> None:
-        require("math_verify", "math")
+        require_library("math_verify", "math")
 
     def compare(self, answer: str | None, task: Task) -> Feedback | None:
         """One `Feedback` named "math"."""
         if not task.reference:
             return None
         given = (answer or "")[-LONGEST:]
-        verdict = isolated("mathematics").ask(self.seconds, answer=given, right=task.reference)
+        verdict = get_process("mathematics").ask(self.seconds, answer=given, right=task.reference)
         if "unjudged" in verdict:
-            unjudged(f"math-verify: {verdict['unjudged']}")
+            warn_ungraded(f"math-verify: {verdict['unjudged']}")
             return None
         if verdict["equal"]:
-            return ruled("math", 1.0)
-        return ruled("math", 0.0, told(task) if self.tell else wrong(given if verdict["read"] else None))
+            return build_rule_feedback("math", 1.0)
+        return build_rule_feedback(
+            "math", 0.0, reveal_answer(task) if self.tell else reject_answer(given if verdict["read"] else None)
+        )

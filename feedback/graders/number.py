@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from feedback.graders.base import ruled
-from feedback.graders.verifier import Verifier, shortened, told
+from feedback.graders.base import build_rule_feedback
+from feedback.graders.verifier import Verifier, reveal_answer, shorten_text
 from feedback.types import Feedback, Task
 
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d{1,3}(?!\d))?", re.ASCII)
@@ -36,30 +36,30 @@ class NumberMatch(Verifier):
 
     def compare(self, answer: str | None, task: Task) -> Feedback | None:
         """One `Feedback` named "number"; None where the reference holds no number."""
-        right = last_number(task.reference or "")
+        right = find_last_number(task.reference or "")
         if right is None:
             return None
-        given = None if answer is None else last_number(answer)
-        if given is not None and self._near(given, right):
-            return ruled("number", 1.0)
-        return ruled("number", 0.0, told(task) if self.tell else wrong_about(given, right))
+        given = None if answer is None else find_last_number(answer)
+        if given is not None and self._is_close(given, right):
+            return build_rule_feedback("number", 1.0)
+        return build_rule_feedback("number", 0.0, reveal_answer(task) if self.tell else describe_error(given, right))
 
-    def _near(self, given: Decimal, right: Decimal) -> bool:
+    def _is_close(self, given: Decimal, right: Decimal) -> bool:
         allowed = max(Decimal(str(self.absolute)), Decimal(str(self.relative)) * abs(right))
         return given == right or abs(given - right) <= allowed
 
 
-def last_number(text: str) -> Decimal | None:
+def find_last_number(text: str) -> Decimal | None:
     """The last number written in `text`; commas may group digits, an exponent may follow. None where there is none."""
     found = NUMBER.findall(text[-LONGEST:])
     return Decimal(found[-1].replace(",", "")) if found else None
 
 
-def wrong_about(given: Decimal | None, right: Decimal) -> str:
+def describe_error(given: Decimal | None, right: Decimal) -> str:
     """What is wrong with `given`, without stating `right`: the direction, and for integers of one length the digits."""
     if given is None:
         return "It is wrong: it holds no number."
-    text = f"It is wrong: {shortened(f'{given}')} is too {'high' if given > right else 'low'}"
+    text = f"It is wrong: {shorten_text(f'{given}')} is too {'high' if given > right else 'low'}"
     digits, expected = f"{abs(given)}", f"{abs(right)}"
     if not (digits.isdigit() and expected.isdigit()) or given * right < 0:
         return text + "."

@@ -18,7 +18,7 @@ SECONDS = 1.0
 
 
 @lru_cache(maxsize=64)
-def compiled(pattern: str) -> Any:
+def compile_pattern(pattern: str) -> Any:
     """The compiled pattern.
 
     Raises:
@@ -38,37 +38,37 @@ def search(pattern: str, text: str, whole: bool = False) -> Any:
     Raises:
         TimeoutError: where the search took longer than `SECONDS`.
     """
-    found = compiled(pattern)
-    with _timed(pattern):
+    found = compile_pattern(pattern)
+    with _limit_time(pattern):
         return (found.fullmatch if whole else found.search)(text[:LONGEST], timeout=SECONDS)
 
 
-def last(pattern: str, text: str) -> Any:
+def find_last(pattern: str, text: str) -> Any:
     """The last match of `pattern` in `text`, None where there is none.
 
     Raises:
         TimeoutError: as `search`.
     """
     match = None
-    with _timed(pattern):
-        for match in compiled(pattern).finditer(text[-LONGEST:], timeout=SECONDS):
+    with _limit_time(pattern):
+        for match in compile_pattern(pattern).finditer(text[-LONGEST:], timeout=SECONDS):
             pass
     return match
 
 
-def every(pattern: str, text: str) -> list[Any]:
+def find_all(pattern: str, text: str) -> list[Any]:
     """All matches of `pattern` in `text` that hold a character, in order.
 
     Raises:
         TimeoutError: as `search`.
     """
-    with _timed(pattern):
-        found = compiled(pattern).finditer(text[:LONGEST], timeout=SECONDS)
+    with _limit_time(pattern):
+        found = compile_pattern(pattern).finditer(text[:LONGEST], timeout=SECONDS)
         return [match for match in found if match.group()]
 
 
 @contextmanager
-def _timed(pattern: str) -> Iterator[None]:
+def _limit_time(pattern: str) -> Iterator[None]:
     try:
         yield
     except TimeoutError as slow:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from feedback.graders.base import Critic, ruled
-from feedback.graders.extract import tagged
-from feedback.types import Episode, Feedback, distinct
+from feedback.graders.base import Grader, build_rule_feedback
+from feedback.graders.extract import extract_tag
+from feedback.types import Episode, Feedback, deduplicate
 
 SET = "set"
 """Key of `Episode.meta`: the rewards of the answers that a response offers, [m][k]."""
 
 
 @dataclass(frozen=True)
-class AnswerSet(Critic):
+class AnswerSet(Grader):
     """Reads up to `answers` answers from numbered tags, `<answer_1>`…`</answer_1>`, and has each reward judge each.
 
     The rewards go to `meta["set"]` for `objectives.SetScore`: a row for each different answer, rows of zeros up to
@@ -23,7 +23,7 @@ class AnswerSet(Critic):
     answer, the whole set is left unjudged.
     """
 
-    rewards: list[Critic]
+    rewards: list[Grader]
     """The k rewards: each judges one answer as if it were the whole response, by the score that it adds."""
     answers: int = 3
     """The m answers that a response may offer."""
@@ -36,40 +36,44 @@ class AnswerSet(Critic):
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """The episodes with their sets; each reward judges all answers of all episodes in one call."""
-        offered = [self.offered(episode.response) for episode in episodes]
-        single = [alone(episode, text) for episode, own in zip(episodes, offered, strict=True) for text in own.values()]
+        offered = [self.extract_answers(episode.response) for episode in episodes]
+        single = [
+            isolate_answer(episode, text)
+            for episode, own in zip(episodes, offered, strict=True)
+            for text in own.values()
+        ]
         judged = [reward(single) if single else [] for reward in self.rewards]
         table = iter(zip(*judged, strict=True)) if single else iter(())
         return [
-            self._judged(episode, own, [next(table) for _ in own])
+            self._combine_rewards(episode, own, [next(table) for _ in own])
             for episode, own in zip(episodes, offered, strict=True)
         ]
 
-    def offered(self, response: str) -> dict[int, str]:
+    def extract_answers(self, response: str) -> dict[int, str]:
         """The different answers of a response by their numbers."""
-        found = {n: tagged(response, f"{self.tag}_{n}") for n in range(1, self.answers + 1)}
+        found = {n: extract_tag(response, f"{self.tag}_{n}") for n in range(1, self.answers + 1)}
         first = {" ".join(text.lower().split()): n for n, text in reversed(found.items()) if text and text.strip()}
         return {n: found[n] for n in sorted(first.values())}
 
-    def _judged(self, episode: Episode, own: dict[int, str], verdicts: list[tuple[Episode, ...]]) -> Episode:
+    def _combine_rewards(self, episode: Episode, own: dict[int, str], verdicts: list[tuple[Episode, ...]]) -> Episode:
         values = [[verdict.score for verdict in several] for several in verdicts]
         words = [
             f"Answer {n}: {text}"
             for n, several in zip(own, verdicts, strict=True)
-            for text in distinct(verdict.critique for verdict in several)
+            for text in deduplicate(verdict.critique for verdict in several)
         ]
         missing = self.answers - len(own)
         if missing:
             words.append(f"{missing} of {self.answers} answers are missing, or the same as another.")
         said = "\n".join(words) or None
         if any(math.isnan(value) for row in values for value in row):
-            return episode.with_feedback(Feedback("environment", None, "best", text=said)) if said else episode
+            return episode.add_feedback(Feedback("environment", None, "best", text=said)) if said else episode
         best = max((sum(row) / len(row) for row in values), default=0.0)
         rows = values + [[0.0] * len(self.rewards)] * missing
-        return replace(episode.with_feedback(ruled("best", best, said)), meta=episode.meta | {SET: rows})
+        return replace(episode.add_feedback(build_rule_feedback("best", best, said)), meta=episode.meta | {SET: rows})
 
 
-def alone(episode: Episode, text: str) -> Episode:
+def isolate_answer(episode: Episode, text: str) -> Episode:
     """The episode as if this answer were its last turn, and nobody had judged it."""
     last = max(n for n, turn in enumerate(episode.turns) if turn.role == "assistant")
     turn = replace(episode.turns[last], text=text.strip(), ids=None, log_probs=None)

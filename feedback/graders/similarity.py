@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from feedback.graders.base import Rule, marked, ruled
+from feedback.graders.base import RuleGrader, build_rule_feedback, update_format_score
 from feedback.types import Episode
 
 LONGEST = 500
@@ -16,18 +16,18 @@ LONGEST = 500
 THOUGHT = re.compile(r"</?think>", re.IGNORECASE)
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a text, split at white space."""
     return text.split()
 
 
-def characters(text: str) -> list[str]:
+def split_characters(text: str) -> list[str]:
     """The characters of a text."""
     return list(text)
 
 
 @dataclass(frozen=True)
-class StepSimilarity(Rule):
+class StepSimilarity(RuleGrader):
     """Scores a step by its likeness to the expert's: 2 M / T, M units that match in order, T units on both sides.
 
     The expert's steps are a list of texts in the task's meta, one for each assistant turn (turns beyond the list are
@@ -38,15 +38,15 @@ class StepSimilarity(Rule):
 
     steps: str = "steps"
     """Name of the column that holds the expert's steps."""
-    split: Callable[[str], Sequence[str]] = words
-    """What is matched: feedback.graders.similarity.words or .characters; the paper does not say. Words are quicker and
+    split: Callable[[str], Sequence[str]] = split_words
+    """What is matched: feedback.graders.similarity.split_words or .characters; the paper does not say. Words are quicker and
     do not reward shared letters."""
     thinks: bool = False
     """Whether every answer must think first, `<think>...</think>` and then the step, to be well-formed."""
     tell: bool = True
     """True: the critique states the expert's step. False: it says how much of it is missing."""
 
-    def judge(self, episode: Episode) -> Episode:
+    def grade(self, episode: Episode) -> Episode:
         """Adds a `Feedback` named "similarity" and a format mark for each step that has an expert's."""
         experts = episode.task.meta.get(self.steps)
         if not isinstance(experts, list):
@@ -59,19 +59,21 @@ class StepSimilarity(Rule):
     def _compare(self, episode: Episode, text: str, expert: object, step: int | None) -> Episode:
         if not isinstance(expert, str) or not expert.strip():
             return episode
-        action = acted(text, self.thinks)
-        near = similarity(action or "", expert.strip(), self.split)
-        said = self._words(near, expert.strip()) if near < 1 else None
+        action = strip_thinking(text, self.thinks)
+        near = compute_similarity(action or "", expert.strip(), self.split)
+        said = self._write_critique(near, expert.strip()) if near < 1 else None
         fault = None if action is not None else "It must think inside <think>...</think> and then take a step."
-        return marked(episode.with_feedback(ruled("similarity", near, said, step)), fault, step)
+        return update_format_score(
+            episode.add_feedback(build_rule_feedback("similarity", near, said, step)), fault, step
+        )
 
-    def _words(self, near: float, expert: str) -> str:
+    def _write_critique(self, near: float, expert: str) -> str:
         if self.tell:
             return f"The expert's step is: {expert}"
         return f"It shares {near:.0%} with the expert's step."
 
 
-def acted(text: str, thinks: bool = False) -> str | None:
+def strip_thinking(text: str, thinks: bool = False) -> str | None:
     """The step that a turn takes, after its thinking; None where that is never closed, or with `thinks` absent."""
     marks = list(THOUGHT.finditer(text))
     closed = [mark.end() for mark in marks if mark[0].startswith("</")]
@@ -80,7 +82,7 @@ def acted(text: str, thinks: bool = False) -> str | None:
     return None if marks or thinks else text.strip()
 
 
-def similarity(first: str, second: str, split: Callable[[str], Sequence[str]] = words) -> float:
+def compute_similarity(first: str, second: str, split: Callable[[str], Sequence[str]] = split_words) -> float:
     """2 M / T in [0, 1]; 1 for two empty texts. Of long texts the first `LONGEST` units are matched.
 
     M sums the longest common runs, found one after the other (Ratcliff and Obershelp). No unit is junk: `difflib` would

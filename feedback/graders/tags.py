@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass, replace
 
 from feedback.graders import patterns
-from feedback.graders.base import Rule, marked, ruled
-from feedback.graders.extract import spans
-from feedback.graders.verifier import unjudged
+from feedback.graders.base import RuleGrader, build_rule_feedback, update_format_score
+from feedback.graders.extract import find_spans
+from feedback.graders.verifier import warn_ungraded
 from feedback.types import Episode
 
 TAGS = ("none", "planning", "explore", "reflection", "monitor")
@@ -17,7 +17,7 @@ TAGS = ("none", "planning", "explore", "reflection", "monitor")
 
 
 @dataclass(frozen=True)
-class Step:
+class ParsedTurn:
     """What a turn says about itself: its kind (a place in `TAGS`), its action, and what is wrong with it."""
 
     tag: int
@@ -26,7 +26,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class MetaTags(Rule):
+class MetaTags(RuleGrader):
     """Reads one tag and one action from each assistant turn, and pays steps by what became of them.
 
     - ill-formed (not exactly one tag, not empty, before exactly one `<action>`): 0, and the step's format mark 0;
@@ -57,34 +57,38 @@ class MetaTags(Rule):
     """Scores of steps that are shares of a return, not verdicts: a small one is no failure."""
 
     def __post_init__(self) -> None:
-        patterns.compiled(self.failure)
+        patterns.compile_pattern(self.failure)
         for name in ("planning", "explore", "reflection", "decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a number from 0 to 1")
 
-    def judge(self, episode: Episode) -> Episode:
+    def grade(self, episode: Episode) -> Episode:
         """Adds a `Feedback` named "meta" and a format mark for each assistant turn, and the note of their kinds."""
-        read, replies = heard(episode)
-        steps = [parsed(turn.text) for turn in episode.turns if turn.role == "assistant"]
+        read, replies = collect_observations(episode)
+        steps = [parse_turn(turn.text) for turn in episode.turns if turn.role == "assistant"]
         try:
-            failed = self._failed(episode, steps, replies)
+            failed = self._find_failures(episode, steps, replies)
         except TimeoutError as slow:
-            unjudged(str(slow))
+            warn_ungraded(str(slow))
             return episode
-        paid = [self._paid(episode, steps, read, failed, place) for place in range(len(steps))]
+        paid = [self._compute_reward(episode, steps, read, failed, place) for place in range(len(steps))]
         for place, (step, reward) in enumerate(zip(steps, paid, strict=True)):
-            episode = marked(episode, step.fault, place)
-            episode = episode.with_feedback(ruled("meta", reward, self._words(step, reward), place))
+            episode = update_format_score(episode, step.fault, place)
+            episode = episode.add_feedback(
+                build_rule_feedback("meta", reward, self._write_critique(step, reward), place)
+            )
         return replace(episode, meta=episode.meta | {"tags": [step.tag for step in steps]})
 
-    def _failed(self, episode: Episode, steps: list[Step], replies: list[str]) -> list[bool]:
+    def _find_failures(self, episode: Episode, steps: list[ParsedTurn], replies: list[str]) -> list[bool]:
         low = {item.step for item in episode.feedback if item.score < 0.5 and item.name not in self.rewards}
         return [
             step.fault is not None or place in low or patterns.search(self.failure, reply) is not None
             for place, (step, reply) in enumerate(zip(steps, replies, strict=True))
         ]
 
-    def _paid(self, episode: Episode, steps: list[Step], read: list[str], failed: list[bool], place: int) -> float:
+    def _compute_reward(
+        self, episode: Episode, steps: list[ParsedTurn], read: list[str], failed: list[bool], place: int
+    ) -> float:
         step, kind = steps[place], TAGS[steps[place].tag]
         if kind == "planning":
             following = sum(TAGS[later.tag] == "planning" for later in steps[place + 1 :])
@@ -98,7 +102,7 @@ class MetaTags(Rule):
         return 0.0
 
     @staticmethod
-    def _words(step: Step, reward: float) -> str | None:
+    def _write_critique(step: ParsedTurn, reward: float) -> str | None:
         if reward != 0:
             return None
         return {
@@ -107,10 +111,10 @@ class MetaTags(Rule):
         }.get(TAGS[step.tag])
 
 
-def parsed(text: str) -> Step:
+def parse_turn(text: str) -> ParsedTurn:
     """The kind, the action and the fault of one turn."""
-    found = [(tag, span) for tag, name in enumerate(TAGS) if tag for span in spans(text, name)]
-    actions = spans(text, "action")
+    found = [(tag, span) for tag, name in enumerate(TAGS) if tag for span in find_spans(text, name)]
+    actions = find_spans(text, "action")
     action = text[actions[0][1] : actions[0][2]].strip() if len(actions) == 1 else ""
     fault = None
     if len(found) != 1:
@@ -121,10 +125,10 @@ def parsed(text: str) -> Step:
         fault = "Its tag of reasoning or its <action> is empty."
     elif found[0][1][3] > actions[0][0]:
         fault = "Its tag of reasoning must come before its <action>."
-    return Step(0 if fault else found[0][0], re.sub(r"\s+", " ", action).casefold(), fault)
+    return ParsedTurn(0 if fault else found[0][0], re.sub(r"\s+", " ", action).casefold(), fault)
 
 
-def heard(episode: Episode) -> tuple[list[str], list[str]]:
+def collect_observations(episode: Episode) -> tuple[list[str], list[str]]:
     """For each assistant turn what was read last before it, and what was replied to it ("" where nothing was)."""
     read, replies, last = [], [], str(episode.task.messages[-1].get("content", "")) if episode.task.messages else ""
     for turn in episode.turns:

@@ -6,8 +6,8 @@ import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from feedback.graders.base import Rule
-from feedback.graders.extract import Extract, Whole
+from feedback.graders.base import RuleGrader
+from feedback.graders.extract import Extractor, WholeExtractor
 from feedback.types import Episode, Feedback, Task
 
 SHOWN = 80
@@ -15,49 +15,49 @@ SHOWN = 80
 
 
 @dataclass(frozen=True)
-class Verifier(Rule):
+class Verifier(RuleGrader):
     """A rule that compares the answer with the task's reference."""
 
     tell: bool = True
     """True: the critique states the right answer. False: it only says what is wrong."""
-    extract: Extract = Whole()
+    extract: Extractor = WholeExtractor()
     """Which part of the response is the answer."""
 
-    def judge(self, episode: Episode) -> Episode:
+    def grade(self, episode: Episode) -> Episode:
         """Adds the verdict, if there is one."""
         try:
             answer = self.extract(episode.response)
         except TimeoutError as slow:
-            unjudged(str(slow))
+            warn_ungraded(str(slow))
             return episode
         verdict = self.compare(answer, episode.task)
-        return episode if verdict is None else episode.with_feedback(verdict)
+        return episode if verdict is None else episode.add_feedback(verdict)
 
     @abstractmethod
     def compare(self, answer: str | None, task: Task) -> Feedback | None:
         """The verdict on `answer` (None: the response holds none); None where there is nothing to compare with."""
 
 
-def told(task: Task) -> str:
+def reveal_answer(task: Task) -> str:
     """The critique that states the right answer."""
     expression = task.meta.get("expression")
     asked = expression if isinstance(expression, str) and expression else "the right answer"
     return f"It is wrong: {asked} is {(task.reference or '').strip()}."
 
 
-def wrong(answer: str | None) -> str:
+def reject_answer(answer: str | None) -> str:
     """The critique that keeps the right answer back."""
     if answer is None or not answer.strip():
         return "It is wrong: it holds no answer."
-    return f"It is wrong: {shortened(answer.strip())} is not the right answer."
+    return f"It is wrong: {shorten_text(answer.strip())} is not the right answer."
 
 
-def shortened(text: str) -> str:
+def shorten_text(text: str) -> str:
     """`text` as a critique repeats it: one line, cut to `SHOWN` characters."""
     text = " ".join(text[: 4 * SHOWN].split())
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
-def unjudged(reason: str) -> None:
+def warn_ungraded(reason: str) -> None:
     """Warns that something was left without a score."""
     warnings.warn(f"not judged: {reason}.", stacklevel=3)

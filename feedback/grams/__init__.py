@@ -1,6 +1,6 @@
 """Strategic grams: phrases that many correct solutions share, how they are mined, and where a text holds them."""
 
-from feedback.grams.mining import Mined, strategic
-from feedback.grams.words import Found, Grams, load_grams
+from feedback.grams.mining import StrategicGram, mine_grams
+from feedback.grams.words import GramMatch, Grams, load_grams
 
 __all__ = ["Found", "Grams", "Mined", "load_grams", "strategic"]

@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from feedback.grams.words import ngrams
+from feedback.grams.words import extract_ngrams
 
 Cluster = Callable[[list[str]], list[int]]
 """Grams to the number of the cluster of each."""
 
 
 @dataclass(frozen=True)
-class Mined:
+class StrategicGram:
     """One strategic gram: its cluster, and the solutions that hold any gram of that cluster, and it itself."""
 
     gram: str
@@ -28,36 +28,36 @@ class Mined:
 
 
 @dataclass(frozen=True)
-class Counted:
+class GramCounts:
     """Of each gram: in how many distinct solutions it stands, and how often in all."""
 
     solutions: Counter[str]
     occurrences: Counter[str]
 
 
-def counted(texts: Iterable[str], lengths: Sequence[int], rare: int) -> Counted:
+def count_grams(texts: Iterable[str], lengths: Sequence[int], rare: int) -> GramCounts:
     """Counts the grams of distinct texts; those in fewer than `rare` of them are left out."""
     solutions, occurrences = Counter[str](), Counter[str]()
     for text in texts:
-        own = Counter(found.gram for found in ngrams(text, lengths))
+        own = Counter(found.gram for found in extract_ngrams(text, lengths))
         occurrences.update(own)
         solutions.update(own.keys())
     kept = {gram: count for gram, count in solutions.items() if count >= rare}
-    return Counted(Counter(kept), Counter({gram: occurrences[gram] for gram in kept}))
+    return GramCounts(Counter(kept), Counter({gram: occurrences[gram] for gram in kept}))
 
 
-def alone(grams: list[str]) -> list[int]:
+def cluster_singly(grams: list[str]) -> list[int]:
     """Every gram is a cluster of its own."""
     return list(range(len(grams)))
 
 
-def strategic(
+def mine_grams(
     texts: Iterable[str],
     lengths: Sequence[int] = (3, 4, 5),
     share: float = 0.2,
     rare: int = 2,
-    cluster: Cluster = alone,
-) -> list[Mined]:
+    cluster: Cluster = cluster_singly,
+) -> list[StrategicGram]:
     """The grams of the clusters that are in the top `share` by document frequency, the most frequent clusters first.
 
     Args:
@@ -68,21 +68,21 @@ def strategic(
         cluster: which grams belong together.
     """
     texts = list(dict.fromkeys(texts))
-    found = counted(texts, lengths, rare)
+    found = count_grams(texts, lengths, rare)
     grams = sorted(found.solutions)
     number = dict(zip(grams, cluster(grams), strict=True))
-    frequency, occurrences = frequencies(texts, lengths, number), Counter[int]()
+    frequency, occurrences = count_solutions(texts, lengths, number), Counter[int]()
     for gram in grams:
         occurrences[number[gram]] += found.occurrences[gram]
     ranked = sorted(frequency, key=lambda place: (-frequency[place], -occurrences[place], place))
     best = {place: rank for rank, place in enumerate(ranked[: math.ceil(share * len(ranked))])}
     chosen = sorted((gram for gram in grams if number[gram] in best), key=lambda gram: (best[number[gram]], gram))
-    return [Mined(gram, best[number[gram]], frequency[number[gram]], found.solutions[gram]) for gram in chosen]
+    return [StrategicGram(gram, best[number[gram]], frequency[number[gram]], found.solutions[gram]) for gram in chosen]
 
 
-def frequencies(texts: Iterable[str], lengths: Sequence[int], number: dict[str, int]) -> Counter[int]:
+def count_solutions(texts: Iterable[str], lengths: Sequence[int], number: dict[str, int]) -> Counter[int]:
     """Of each cluster, the solutions that hold at least one of its grams."""
     held = Counter[int]()
     for text in texts:
-        held.update({number[found.gram] for found in ngrams(text, lengths) if found.gram in number})
+        held.update({number[found.gram] for found in extract_ngrams(text, lengths) if found.gram in number})
     return held

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from feedback.faults import DataFault, show
+from feedback.faults import DataError, format_value
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 STOP = re.compile(r"[.!?;\n\d=+*/^<>|\\${}]")
@@ -19,7 +19,7 @@ formulas are what is carried out: in GSM8K's solutions "2 6 2" would be among th
 
 
 @dataclass(frozen=True)
-class Found:
+class GramMatch:
     """One gram in a text: its words, and the characters `start` to `end` that they take."""
 
     gram: str
@@ -27,12 +27,12 @@ class Found:
     end: int
 
 
-def normal(text: str) -> str:
+def normalize_words(text: str) -> str:
     """The words of a text as grams compare them: lower case, one blank between two, straight apostrophes."""
     return " ".join(word[0].casefold().replace("’", "'") for word in WORD.finditer(text))
 
 
-def sentences(text: str) -> Iterator[list[re.Match[str]]]:
+def split_sentences(text: str) -> Iterator[list[re.Match[str]]]:
     """The words of each sentence, in order."""
     held: list[re.Match[str]] = []
     for word in WORD.finditer(text):
@@ -44,27 +44,27 @@ def sentences(text: str) -> Iterator[list[re.Match[str]]]:
         yield held
 
 
-def ngrams(text: str, lengths: Iterable[int]) -> Iterator[Found]:
+def extract_ngrams(text: str, lengths: Iterable[int]) -> Iterator[GramMatch]:
     """Every n-gram of words within a sentence, for each n of `lengths`, with its place."""
     lengths = tuple(lengths)
-    for words in sentences(text):
-        plain = [normal(word[0]) for word in words]
+    for words in split_sentences(text):
+        plain = [normalize_words(word[0]) for word in words]
         for n in lengths:
             for first in range(len(words) - n + 1):
                 last = first + n
-                yield Found(" ".join(plain[first:last]), words[first].start(), words[last - 1].end())
+                yield GramMatch(" ".join(plain[first:last]), words[first].start(), words[last - 1].end())
 
 
 class Grams:
     """A list of grams, of any numbers of words, to be found in texts whatever their case and punctuation."""
 
     def __init__(self, grams: Iterable[str]) -> None:
-        self.grams = frozenset(filter(None, map(normal, grams)))
+        self.grams = frozenset(filter(None, map(normalize_words, grams)))
         self.lengths = sorted({gram.count(" ") + 1 for gram in self.grams})
 
-    def found(self, text: str) -> list[Found]:
+    def find_spans(self, text: str) -> list[GramMatch]:
         """Each place where a gram stands; they may overlap."""
-        return [found for found in ngrams(text, self.lengths) if found.gram in self.grams]
+        return [found for found in extract_ngrams(text, self.lengths) if found.gram in self.grams]
 
 
 @lru_cache(maxsize=8)
@@ -77,20 +77,20 @@ def load_grams(path: str | Path) -> Grams:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError:
-        raise DataFault(path, None, "file", "nothing there", "a file", "Check the path.") from None
+        raise DataError(path, None, "file", "nothing there", "a file", "Check the path.") from None
     except ValueError as error:
-        raise DataFault(path, None, "file", f"bad JSON ({error})", "what `fdt grams` writes") from None
+        raise DataError(path, None, "file", f"bad JSON ({error})", "what `fdt grams` writes") from None
     given = content.get("grams") if isinstance(content, dict) else content
-    grams = Grams(_phrase(path, item) for item in given) if isinstance(given, list) else None
+    grams = Grams(_read_phrase(path, item) for item in given) if isinstance(given, list) else None
     if grams is None or not grams.grams:
-        raise DataFault(
-            path, None, "grams", show(given), "a list that is not empty of phrases, or of objects with `gram`"
+        raise DataError(
+            path, None, "grams", format_value(given), "a list that is not empty of phrases, or of objects with `gram`"
         )
     return grams
 
 
-def _phrase(path: str | Path, item: Any) -> str:
+def _read_phrase(path: str | Path, item: Any) -> str:
     phrase = item.get("gram") if isinstance(item, dict) else item
-    if not isinstance(phrase, str) or not normal(phrase):
-        raise DataFault(path, None, "grams", show(item), "a phrase, or an object whose `gram` is one")
+    if not isinstance(phrase, str) or not normalize_words(phrase):
+        raise DataError(path, None, "grams", format_value(item), "a phrase, or an object whose `gram` is one")
     return phrase

@@ -1,7 +1,7 @@
 """What only the teacher reads: kinds of hint, where they stand, and which of several is told."""
 
-from feedback.hints.base import SIBLING, Hint, Shorten, TemplateHint, Whisper, uncut, with_siblings
-from feedback.hints.choice import OneOf, first, longest, shortest
+from feedback.hints.base import SIBLING, Hint, HintedEpisode, Shorten, TemplateHint, attach_siblings, skip_truncation
+from feedback.hints.choice import OneOf, keep_order, sort_longest_first, sort_shortest_first
 from feedback.hints.kinds import (
     ComposedHint,
     CritiqueHint,
@@ -10,9 +10,9 @@ from feedback.hints.kinds import (
     RewriteHint,
     SiblingHint,
 )
-from feedback.hints.places import before_step, end_of_prompt, placed, start_of_prompt
+from feedback.hints.places import append_to_messages, append_to_prompt, append_to_system, insert_before_turn
 from feedback.hints.shuffle import shuffle_critiques
-from feedback.hints.templates import composed, filled, load_template
+from feedback.hints.templates import compose_template, fill_template, load_template
 
 __all__ = [
     "SIBLING",

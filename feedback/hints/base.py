@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from feedback.hints.places import end_of_prompt
-from feedback.hints.templates import filled, load_template
+from feedback.hints.places import append_to_prompt
+from feedback.hints.templates import fill_template, load_template
 from feedback.types import Episode, Message
 
 SIBLING = "sibling"
@@ -16,13 +16,13 @@ Shorten = Callable[[str, int], str]
 """Cuts a text to a number of tokens; whoever owns a tokenizer gives one."""
 
 
-def uncut(text: str, limit: int) -> str:
+def skip_truncation(text: str, limit: int) -> str:
     """The whole text, where nobody counts tokens."""
     return text
 
 
 @dataclass(frozen=True)
-class Whisper:
+class HintedEpisode:
     """One hint for one episode."""
 
     text: str
@@ -35,16 +35,16 @@ class Hint(ABC):
     """Whispers to the teacher."""
 
     @abstractmethod
-    def whispers(self, episode: Episode, shorten: Shorten = uncut) -> list[Whisper]:
+    def build_hints(self, episode: Episode, shorten: Shorten = skip_truncation) -> list[HintedEpisode]:
         """What the teacher may be told about this episode, the best first; empty when there is nothing to say."""
 
-    def gather(self, episodes: list[Episode]) -> list[Episode]:
+    def annotate_group(self, episodes: list[Episode]) -> list[Episode]:
         """Notes on each episode what only the others of its group know; called with whole groups."""
         return episodes
 
-    def __call__(self, episode: Episode, shorten: Shorten = uncut) -> list[Message] | None:
+    def __call__(self, episode: Episode, shorten: Shorten = skip_truncation) -> list[Message] | None:
         """The messages that the teacher reads before the last turn, under the best whisper; None for no hint."""
-        found = self.whispers(episode, shorten)
+        found = self.build_hints(episode, shorten)
         if not found:
             return None
         hinted = found[0].episode
@@ -58,8 +58,8 @@ class TemplateHint(Hint):
     template: str
     """A file of `feedback/prompts`, or a path, with {critique}, {sibling} (a better answer of the group), {revision},
     {demonstration}, {reference} and {response}. It is text with places for values; nothing in it is evaluated."""
-    place: Callable = end_of_prompt
-    """Where the words stand: feedback.hints.end_of_prompt, start_of_prompt, before_step, or a function of your own."""
+    place: Callable = append_to_prompt
+    """Where the words stand: feedback.hints.append_to_prompt, start_of_prompt, before_step, or a function of your own."""
     max_tokens: int | None = None
     """Most tokens of each value that is whispered (a critique, an answer …); a longer one is cut at its end, and
     counted. Null: never cut; a row that becomes too long then goes without hint."""
@@ -68,28 +68,28 @@ class TemplateHint(Hint):
     column: str = "demonstration"
     """Where {demonstration} comes from: a further column of the task's record."""
 
-    def whispers(self, episode: Episode, shorten: Shorten = uncut) -> list[Whisper]:
+    def build_hints(self, episode: Episode, shorten: Shorten = skip_truncation) -> list[HintedEpisode]:
         """At most one, unless a kind of hint has several values to tell.
 
         Raises ValueError where `place` changed what the policy said.
         """
-        found = [Whisper(text, self.place(episode, text)) for text in self.texts(episode, shorten)]
-        if any(_spoken(whisper.episode) != _spoken(episode) for whisper in found):
+        found = [HintedEpisode(text, self.place(episode, text)) for text in self.render_texts(episode, shorten)]
+        if any(_select_policy_turns(whisper.episode) != _select_policy_turns(episode) for whisper in found):
             raise ValueError(
                 f"hint.place: got {self.place}, which changes a turn of the policy, expected one that "
                 "changes another message"
             )
         return found
 
-    def texts(self, episode: Episode, shorten: Shorten) -> list[str]:
+    def render_texts(self, episode: Episode, shorten: Shorten) -> list[str]:
         """The filled templates."""
-        values, limit = self.values(episode), self.max_tokens
+        values, limit = self.collect_values(episode), self.max_tokens
         if limit is not None:
             values = {name: value and shorten(value, limit) for name, value in values.items()}
         text = self.fill(load_template(self.template), values)
         return [] if text is None else [text]
 
-    def values(self, episode: Episode) -> dict[str, str | None]:
+    def collect_values(self, episode: Episode) -> dict[str, str | None]:
         """What the names of a template stand for in this episode."""
         shown = episode.task.meta.get(self.column)
         return {
@@ -103,14 +103,14 @@ class TemplateHint(Hint):
 
     def fill(self, template: str, values: dict[str, str | None]) -> str | None:
         """The template with values; None where there is nothing to say."""
-        return filled(template, values)
+        return fill_template(template, values)
 
-    def gather(self, episodes: list[Episode]) -> list[Episode]:
+    def annotate_group(self, episodes: list[Episode]) -> list[Episode]:
         """Notes the sibling of each episode, where the template names it."""
-        return with_siblings(episodes, self.success) if "{sibling}" in load_template(self.template) else episodes
+        return attach_siblings(episodes, self.success) if "{sibling}" in load_template(self.template) else episodes
 
 
-def with_siblings(episodes: list[Episode], success: float) -> list[Episode]:
+def attach_siblings(episodes: list[Episode], success: float) -> list[Episode]:
     """Each episode with the best answer of its group that scored strictly better, and at least `success`; the first of
     equals, without what it thought before `</think>`. Where there is none, the note is absent."""
     groups: dict[str, list[Episode]] = {}
@@ -127,5 +127,5 @@ def with_siblings(episodes: list[Episode], success: float) -> list[Episode]:
     return found
 
 
-def _spoken(episode: Episode) -> list:
+def _select_policy_turns(episode: Episode) -> list:
     return [turn for turn in episode.turns if turn.role == "assistant"]

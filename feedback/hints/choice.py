@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from feedback.hints.base import Hint, Shorten, Whisper, uncut
+from feedback.hints.base import Hint, HintedEpisode, Shorten, skip_truncation
 from feedback.types import Episode
 
-Order = Callable[[list[Whisper]], list[Whisper]]
+Order = Callable[[list[HintedEpisode]], list[HintedEpisode]]
 
 
-def first(whispers: list[Whisper]) -> list[Whisper]:
+def keep_order(whispers: list[HintedEpisode]) -> list[HintedEpisode]:
     """As they were named."""
     return whispers
 
 
-def longest(whispers: list[Whisper]) -> list[Whisper]:
+def sort_longest_first(whispers: list[HintedEpisode]) -> list[HintedEpisode]:
     """The longest first, in characters (OpenClaw-RL, arXiv 2603.10165)."""
     return sorted(whispers, key=lambda whisper: -len(whisper.text))
 
 
-def shortest(whispers: list[Whisper]) -> list[Whisper]:
+def sort_shortest_first(whispers: list[HintedEpisode]) -> list[HintedEpisode]:
     """The shortest first, in characters (OpenClaw-RL's second version, before it chooses by overlap)."""
     return sorted(whispers, key=lambda whisper: len(whisper.text))
 
@@ -37,8 +37,8 @@ class OneOf(Hint):
 
     hints: list[Hint]
     """Whatever these whisper is a candidate; `CritiqueHint` with `apart` gives one for each critique."""
-    order: Callable = first
-    """Which comes first: feedback.hints.first, longest, shortest, or a function of your own."""
+    order: Callable = keep_order
+    """Which comes first: feedback.hints.keep_order, longest, shortest, or a function of your own."""
     keep: int = 1
     """How many the teacher reads, each by itself."""
 
@@ -46,15 +46,15 @@ class OneOf(Hint):
         if self.keep < 1 or not self.hints:
             raise ValueError(f"OneOf: got {len(self.hints)} hints, keep {self.keep}, expected at least one of each")
 
-    def whispers(self, episode: Episode, shorten: Shorten = uncut) -> list[Whisper]:
+    def build_hints(self, episode: Episode, shorten: Shorten = skip_truncation) -> list[HintedEpisode]:
         """The first `keep` of the distinct candidates, in order."""
-        found: dict[str, Whisper] = {}
-        for whisper in (whisper for hint in self.hints for whisper in hint.whispers(episode, shorten)):
+        found: dict[str, HintedEpisode] = {}
+        for whisper in (whisper for hint in self.hints for whisper in hint.build_hints(episode, shorten)):
             found.setdefault(whisper.text, whisper)
         return self.order(list(found.values()))[: self.keep]
 
-    def gather(self, episodes: list[Episode]) -> list[Episode]:
+    def annotate_group(self, episodes: list[Episode]) -> list[Episode]:
         """What each of the hints notes."""
         for hint in self.hints:
-            episodes = hint.gather(episodes)
+            episodes = hint.annotate_group(episodes)
         return episodes

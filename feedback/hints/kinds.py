@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from feedback.hints.base import Shorten, TemplateHint, Whisper, uncut
-from feedback.hints.templates import composed
-from feedback.types import Episode, distinct
+from feedback.hints.base import HintedEpisode, Shorten, TemplateHint, skip_truncation
+from feedback.hints.templates import compose_template
+from feedback.types import Episode, deduplicate
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,19 @@ class CritiqueHint(TemplateHint):
     apart: bool = False
     """True: each distinct critique is a hint of its own, for `OneOf` to choose from; else all stand in one."""
 
-    def values(self, episode: Episode) -> dict[str, str | None]:
+    def collect_values(self, episode: Episode) -> dict[str, str | None]:
         """With a recorded critique in place of a missing one, if asked for."""
-        found = super().values(episode)
+        found = super().collect_values(episode)
         if found["critique"] is None and self.recorded and episode.task.hints:
             found["critique"] = episode.task.hints[0]
         return found
 
-    def whispers(self, episode: Episode, shorten: Shorten = uncut) -> list[Whisper]:
+    def build_hints(self, episode: Episode, shorten: Shorten = skip_truncation) -> list[HintedEpisode]:
         """One, or one for each critique, at the place of the turn that it speaks about."""
-        said = distinct(item.text for item in episode.feedback)
+        said = deduplicate(item.text for item in episode.feedback)
         if not self.apart or len(said) < 2:
-            return super().whispers(episode, shorten)
-        alone = (super(CritiqueHint, self).whispers(_only(episode, text), shorten) for text in said)
+            return super().build_hints(episode, shorten)
+        alone = (super(CritiqueHint, self).build_hints(_keep_critique(episode, text), shorten) for text in said)
         return [whisper for whispers in alone for whisper in whispers]
 
 
@@ -70,9 +70,9 @@ class ReferenceHint(TemplateHint):
     """True: only answers that have a critique, so that the same rows are taught as under `CritiqueHint`; and the bare
     reference stands where {critique} does, so that the same template serves both."""
 
-    def values(self, episode: Episode) -> dict[str, str | None]:
+    def collect_values(self, episode: Episode) -> dict[str, str | None]:
         """With the reference in the critique's place, if asked for."""
-        found = super().values(episode)
+        found = super().collect_values(episode)
         if self.criticised_only:
             found["reference"] = found["reference"] if found["critique"] is not None else None
             found["critique"] = found["reference"]
@@ -91,10 +91,10 @@ class ComposedHint(TemplateHint):
 
     def fill(self, template: str, values: dict[str, str | None]) -> str | None:
         """The paragraphs that have their values."""
-        return composed(template, values)
+        return compose_template(template, values)
 
 
-def _only(episode: Episode, text: str) -> Episode:
+def _keep_critique(episode: Episode, text: str) -> Episode:
     """The episode with this critique alone."""
     rest = (item if item.text in (None, text) else replace(item, text=None) for item in episode.feedback)
     return replace(episode, feedback=tuple(rest))

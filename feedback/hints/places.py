@@ -10,20 +10,20 @@ from dataclasses import replace
 from feedback.types import Episode, Message
 
 
-def end_of_prompt(episode: Episode, text: str) -> Episode:
+def append_to_prompt(episode: Episode, text: str) -> Episode:
     """After a blank line at the end of the prompt's last user message: every turn is read with the hint."""
-    return _with_messages(episode, placed(episode.task.messages, text))
+    return _replace_messages(episode, append_to_messages(episode.task.messages, text))
 
 
-def start_of_prompt(episode: Episode, text: str) -> Episode:
+def append_to_system(episode: Episode, text: str) -> Episode:
     """At the end of the system message, or as one where there is none; the model's template must know the role."""
     first, *rest = episode.task.messages
     if first["role"] != "system":
-        return _with_messages(episode, [{"role": "system", "content": text}, first, *rest])
-    return _with_messages(episode, [_ended(first, text), *rest])
+        return _replace_messages(episode, [{"role": "system", "content": text}, first, *rest])
+    return _replace_messages(episode, [_append_text(first, text), *rest])
 
 
-def before_step(episode: Episode, text: str) -> Episode:
+def insert_before_turn(episode: Episode, text: str) -> Episode:
     """Right before the assistant turn that the first critique of one turn speaks about, else before the last one.
 
     It ends the message which that turn answers (a reply of the user or of a tool); before the first turn that is the
@@ -34,13 +34,13 @@ def before_step(episode: Episode, text: str) -> Episode:
     step = steps[0] if steps else len(spoken) - 1
     turn = spoken[step] if 0 <= step < len(spoken) else len(episode.turns)
     if turn == 0 or episode.turns[turn - 1].role == "assistant":
-        return end_of_prompt(episode, text)
+        return append_to_prompt(episode, text)
     turns = list(episode.turns)
     turns[turn - 1] = replace(turns[turn - 1], text=f"{turns[turn - 1].text}\n\n{text}")
     return replace(episode, turns=tuple(turns))
 
 
-def placed(messages: Sequence[Message], text: str) -> list[Message]:
+def append_to_messages(messages: Sequence[Message], text: str) -> list[Message]:
     """The messages with `text` after a blank line at the end of the last user message.
 
     Raises ValueError where no message is the user's.
@@ -48,12 +48,12 @@ def placed(messages: Sequence[Message], text: str) -> list[Message]:
     last = max((number for number, message in enumerate(messages) if message["role"] == "user"), default=None)
     if last is None:
         raise ValueError("prompt: got no user message, expected one that the hint can follow")
-    return [_ended(message, text) if number == last else dict(message) for number, message in enumerate(messages)]
+    return [_append_text(message, text) if number == last else dict(message) for number, message in enumerate(messages)]
 
 
-def _ended(message: Message, text: str) -> Message:
+def _append_text(message: Message, text: str) -> Message:
     return {**message, "content": f"{message['content']}\n\n{text}"}
 
 
-def _with_messages(episode: Episode, messages: Sequence[Message]) -> Episode:
+def _replace_messages(episode: Episode, messages: Sequence[Message]) -> Episode:
     return replace(episode, task=replace(episode.task, messages=tuple(messages)))

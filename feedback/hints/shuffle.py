@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from feedback.types import Episode, Feedback, with_hints
+from feedback.types import Episode, Feedback, attach_hints
 
 
 def shuffle_critiques(episodes: list[Episode], seed: int = 0) -> list[Episode]:
@@ -26,4 +26,4 @@ def shuffle_critiques(episodes: list[Episode], seed: int = 0) -> list[Episode]:
             if item.text is not None
         )
         shuffled[row] = replace(episodes[row], feedback=own + given)
-    return with_hints(shuffled)
+    return attach_hints(shuffled)

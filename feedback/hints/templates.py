@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 
 NAMES = ("critique", "sibling", "revision", "demonstration", "reference", "response")
 PLACEHOLDER = re.compile(r"\{(" + "|".join(NAMES) + r")\}")
@@ -24,7 +24,7 @@ Values = Mapping[str, str | None]
 def load_template(name: str) -> str:
     """The text of a template: a bare name is looked up in `feedback/prompts`, anything else is a path.
 
-    Raises `DataFault` where neither is a file.
+    Raises `DataError` where neither is a file.
     """
     own = files("feedback") / "prompts" / name
     if "/" not in name and own.is_file():
@@ -32,24 +32,24 @@ def load_template(name: str) -> str:
     path = Path(name)
     if not path.is_file():
         shipped = ", ".join(sorted(item.name for item in (files("feedback") / "prompts").iterdir()))
-        raise DataFault(name, None, "template", "no file", f"a path, or one of {shipped}")
+        raise DataError(name, None, "template", "no file", f"a path, or one of {shipped}")
     return path.read_text(encoding="utf-8").rstrip("\n")
 
 
-def filled(template: str, values: Values) -> str | None:
+def fill_template(template: str, values: Values) -> str | None:
     """The template with its names replaced; None when a value that it asks for is absent."""
     if any(values.get(name) is None for name in PLACEHOLDER.findall(template)):
         return None
     return PLACEHOLDER.sub(lambda match: values[match[1]] or "", template)
 
 
-def composed(template: str, values: Values) -> str | None:
+def compose_template(template: str, values: Values) -> str | None:
     """The template without the paragraphs that ask for an absent value; None when no paragraph with a name is left.
 
     Paragraphs are separated by blank lines of the template; blank lines inside a value separate nothing. A paragraph
     without names ("Answer again.") stays as long as another says something.
     """
     paragraphs = re.split(r"\n\s*\n", template)
-    kept = [text for part in paragraphs if (text := filled(part, values)) is not None]
+    kept = [text for part in paragraphs if (text := fill_template(part, values)) is not None]
     asked = [part for part in paragraphs if PLACEHOLDER.search(part)]
-    return "\n\n".join(kept) if any(filled(part, values) is not None for part in asked) else None
+    return "\n\n".join(kept) if any(fill_template(part, values) is not None for part in asked) else None

@@ -9,15 +9,15 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from feedback.aggregate import aggregated, check_rule, disagreement, win_shares
-from feedback.faults import DataFault
+from feedback.aggregate import add_win_shares, aggregate_scores, check_rule, measure_disagreement
+from feedback.faults import DataError
 from feedback.readers.catalogue import READERS
 from feedback.readers.fields import Fields
-from feedback.readers.formats.rows import row_task
-from feedback.readers.names import Names
-from feedback.readers.scales import Marks, Scale
-from feedback.readers.streaming import Stream, chosen, some
-from feedback.types import Episode, Task, with_hints
+from feedback.readers.formats.rows import read_task
+from feedback.readers.names import IdIndex
+from feedback.readers.scales import Scale, ScoreRange
+from feedback.readers.streaming import Stream, require_records, select_format
+from feedback.types import Episode, Task, attach_hints
 
 FORMATS = ("auto", *(reader.name for reader in READERS))
 
@@ -28,7 +28,7 @@ def read(path: str | Path, format: str = "auto", scale: Scale | None = None, agg
     `aggregate` says what becomes of several annotators' scores of one thing: mean, majority, first, or each.
     Comparisons become scores, the win shares, where an answer has no score of its own.
 
-    Raises `DataFault` for the first thing wrong: a missing or empty file, bad JSON or encoding, a wrong type, a row
+    Raises `DataError` for the first thing wrong: a missing or empty file, bad JSON or encoding, a wrong type, a row
     without response, a score that is not finite or off the scale, a repeated id, a `format`, `scale` or `aggregate`
     that makes no sense. Warns how far annotators differ.
     """
@@ -37,14 +37,14 @@ def read(path: str | Path, format: str = "auto", scale: Scale | None = None, agg
 
 def read_with_report(
     path: str | Path, format: str = "auto", scale: Scale | None = None, lenient: bool = False, aggregate: str = "mean"
-) -> tuple[list[Episode], list[DataFault]]:
+) -> tuple[list[Episode], list[DataError]]:
     """The episodes that could be read, and one fault for each record that was refused (see its `others`).
 
     Without `lenient` the first fault is raised instead.
     """
     check_rule(aggregate)
     episodes: list[Episode] = []
-    refused: list[DataFault] = []
+    refused: list[DataError] = []
     for item in Stream(path, format, scale):
         if isinstance(item, Episode):
             episodes.append(item)
@@ -52,40 +52,40 @@ def read_with_report(
             refused.append(item)
         else:
             raise item
-    differ = disagreement(episodes)
+    differ = measure_disagreement(episodes)
     if differ.unequal:
         warnings.warn(f"{path}: {differ}; taken together by the rule: {aggregate}", stacklevel=3)
-    return with_hints(win_shares(aggregated(episodes, aggregate))), refused
+    return attach_hints(add_win_shares(aggregate_scores(episodes, aggregate))), refused
 
 
 def stream(path: str | Path, format: str = "auto", scale: Scale | None = None) -> Stream:
-    """Each record of a file in order: its episodes, or the fault that refused it; see `Stream` for its counts.
+    """Each record of a file in order: its episodes, or the fault that refused it; see `RolloutLoader` for its counts.
 
     Memory grows by eight bytes a row; formats without a quick way keep every id. Where no scale is declared the file is
     first looked through, since only the range of all scores tells whether they lie in [0, 1]. Nothing is aggregated.
-    Raises `DataFault` for a file that cannot be read at all, and for a `format` or `scale` that makes no sense.
+    Raises `DataError` for a file that cannot be read at all, and for a `format` or `scale` that makes no sense.
     """
     return Stream(path, format, scale)
 
 
 def detect(path: str | Path) -> str:
-    """The format's name, by the first whole record. Raises `DataFault` for a file without one."""
-    return chosen(path).name
+    """The format's name, by the first whole record. Raises `DataError` for a file without one."""
+    return select_format(path).name
 
 
 def read_tasks(path: str | Path) -> list[Task]:
     """The prompts of a file of rows that need no response: `id`, `task`, `prompt`, `reference`, further columns.
 
-    Raises `DataFault` as `read` does. The id is kept as `meta["id"]`.
+    Raises `DataError` as `read` does. The id is kept as `meta["id"]`.
     """
-    tasks, names = [], Names()
-    for record in some(path):
+    tasks, names = [], IdIndex()
+    for record in require_records(path):
         if record.broken:
             raise record.broken
-        fields = Fields(record, Marks())
-        name = fields.label("id") or record.name
-        task = row_task(fields)
-        if (line := names.first(name, record.line)) is not None:
+        fields = Fields(record, ScoreRange())
+        name = fields.get_label("id") or record.name
+        task = read_task(fields)
+        if (line := names.find_duplicate(name, record.line)) is not None:
             fields.refuse("id", name, f"an id of its own: {record.unit} {line} has this one", "Number the rows anew.")
         if fields.faults:
             raise fields.faults[0]

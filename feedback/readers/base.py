@@ -9,19 +9,19 @@ from typing import Any
 
 from feedback.readers.fields import Fields
 from feedback.readers.record import Record
-from feedback.readers.scales import Marks
-from feedback.types import Episode, Feedback, Message, Preference, Task, Turn, prompt_key
+from feedback.readers.scales import ScoreRange
+from feedback.types import Episode, Feedback, Message, Preference, Task, Turn, hash_prompt
 
 
 @dataclass(frozen=True)
-class Quick:
+class FastReader:
     """A format's way past its explanations, for records that have nothing wrong; its ids are noted in a first pass."""
 
     peek: Callable[[bytes], dict[str, Any] | None]
     """The columns of a JSON line that `see` looks at; None where the line needs the slow way."""
-    see: Callable[[Record, Marks], str | None]
+    see: Callable[[Record, ScoreRange], str | None]
     """Shows a record's undeclared score to the marks and gives its id; None where it needs the slow way."""
-    episode: Callable[[Record, Marks], Episode | None]
+    episode: Callable[[Record, ScoreRange], Episode | None]
     """The episode that `Format.episodes` would give; None where the record needs the slow way."""
 
 
@@ -40,16 +40,16 @@ class Format:
     """True where a scale must be declared for its scores, unless they lie in [0, 1]; else the format knows it."""
     join: Callable[[str | Path, Iterator[Record]], Iterator[Record]] | None = None
     """Makes one record of several that belong together."""
-    quick: Quick | None = None
+    quick: FastReader | None = None
     configured: Callable[[str], Format] | None = None
     """The format with the words that follow its name and a colon, where it takes any."""
 
-    def fits(self, fields: dict[str, Any]) -> bool:
+    def is_match(self, fields: dict[str, Any]) -> bool:
         """Whether a first record looks like this format."""
         return all(name in fields for name in self.columns) and (self.detect is None or self.detect(fields))
 
 
-def task_of(
+def build_task(
     fields: Fields,
     messages: tuple[Message, ...],
     known: Iterable[str],
@@ -57,21 +57,21 @@ def task_of(
     notes: dict[str, Any] | None = None,
 ) -> Task:
     """The task of a prompt; equal prompts are one. Columns that are not `known` and `notes` not None become meta."""
-    meta = fields.rest(known) | {name: note for name, note in (notes or {}).items() if note is not None}
-    return Task(prompt_key(messages), messages, reference, meta=meta)
+    meta = fields.collect_rest(known) | {name: note for name, note in (notes or {}).items() if note is not None}
+    return Task(hash_prompt(messages), messages, reference, meta=meta)
 
 
-def name_of(fields: Fields, *columns: str) -> str:
+def read_id(fields: Fields, *columns: str) -> str:
     """The record's id: the first of the columns that is filled, else its place."""
-    return next(filter(None, (fields.label(column) for column in columns)), None) or fields.record.name
+    return next(filter(None, (fields.get_label(column) for column in columns)), None) or fields.record.name
 
 
-def critiques(texts: Iterable[str], source: str = "human", name: str = "critique") -> tuple[Feedback, ...]:
+def build_critiques(texts: Iterable[str], source: str = "human", name: str = "critique") -> tuple[Feedback, ...]:
     """One item for each text, since each is somebody's."""
     return tuple(Feedback(source, None, name, text=text) for text in texts)
 
 
-def pair(
+def build_pair(
     name: str,
     task: Task,
     chosen: tuple[Turn, ...],

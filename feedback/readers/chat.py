@@ -14,37 +14,37 @@ SAMPLED = ("ids", "log_probs", "sampled")
 """What a message of this house's own episodes may hold besides: the tokens that the policy sampled."""
 
 
-def messages(fields: Fields, path: str, more: tuple[str, ...] = (), loose: bool = False) -> list[Message]:
+def read_messages(fields: Fields, path: str, more: tuple[str, ...] = (), loose: bool = False) -> list[Message]:
     """The messages at a path, each with role and content and what else it has of `KEYS` and `more`.
 
     Any other key is refused; `loose` leaves it out, for logs whose messages hold notes of the program that kept them.
     """
-    return [message(item, more, loose) for item in fields.items(path)]
+    return [read_message(item, more, loose) for item in fields.get_objects(path)]
 
 
-def prompt(fields: Fields, path: str, loose: bool = False) -> tuple[Message, ...]:
+def read_prompt(fields: Fields, path: str, loose: bool = False) -> tuple[Message, ...]:
     """A prompt: text becomes one user message, a list of messages stays one."""
     value = fields.get(path)
     if isinstance(value, str) and value:
-        return user(value)
+        return build_user_prompt(value)
     if isinstance(value, list) and value:
-        return asked(fields, path, messages(fields, path, loose=loose))
+        return check_prompt(fields, path, read_messages(fields, path, loose=loose))
     fields.refuse(path, value, "text, or a list of messages {role, content}", "Fill it or leave the row out.")
     return ()
 
 
-def answer(fields: Fields, path: str) -> tuple[Turn, ...]:
+def read_answer(fields: Fields, path: str) -> tuple[Turn, ...]:
     """An answer: text, or a list of messages that begins with the assistant's."""
     value = fields.get(path)
     if not isinstance(value, list):
-        return said(fields.text(path, required=True) or "")
-    found = messages(fields, path)
+        return build_answer(fields.get_text(path, required=True) or "")
+    found = read_messages(fields, path)
     if not found or found[0]["role"] != "assistant":
         fields.refuse(path, value, "messages that begin with the assistant's")
-    return tuple(turn_of(message) for message in found)
+    return tuple(to_turn(message) for message in found)
 
 
-def asked(fields: Fields, path: str, found: list[Message]) -> tuple[Message, ...]:
+def check_prompt(fields: Fields, path: str, found: list[Message]) -> tuple[Message, ...]:
     """The messages as a prompt: somebody asks, and an answer comes next."""
     if not found:
         fields.refuse(path, None, "at least one message before the answer")
@@ -55,17 +55,17 @@ def asked(fields: Fields, path: str, found: list[Message]) -> tuple[Message, ...
     return tuple(found)
 
 
-def user(text: str) -> tuple[Message, ...]:
+def build_user_prompt(text: str) -> tuple[Message, ...]:
     """A prompt of one message."""
     return ({"role": "user", "content": text},)
 
 
-def said(text: str) -> tuple[Turn, ...]:
+def build_answer(text: str) -> tuple[Turn, ...]:
     """An answer of one turn."""
     return (Turn("assistant", text),)
 
 
-def turn_of(said: Message) -> Turn:
+def to_turn(said: Message) -> Turn:
     """A message as a turn of an episode."""
     calls = tuple({"id": call["id"], **call["function"]} for call in said.get("tool_calls", ()))
     ids, log_probs = (tuple(said[name]) if name in said else None for name in ("ids", "log_probs"))
@@ -74,7 +74,7 @@ def turn_of(said: Message) -> Turn:
     )
 
 
-def message_of(turn: Turn) -> Message:
+def to_message(turn: Turn) -> Message:
     """A turn as a message; `turn_of` gives the turn back."""
     message: Message = {"role": turn.role, "content": turn.text}
     if turn.calls:
@@ -88,9 +88,9 @@ def message_of(turn: Turn) -> Message:
     }
 
 
-def message(fields: Fields, more: tuple[str, ...] = (), loose: bool = False) -> Message:
+def read_message(fields: Fields, more: tuple[str, ...] = (), loose: bool = False) -> Message:
     """One message; `messages` tells what `more` and `loose` do."""
-    unknown = {} if loose else fields.rest((*KEYS, *more))
+    unknown = {} if loose else fields.collect_rest((*KEYS, *more))
     if unknown:
         fields.refuse(
             next(iter(unknown)),
@@ -100,51 +100,51 @@ def message(fields: Fields, more: tuple[str, ...] = (), loose: bool = False) -> 
         )
     if fields.get("role") not in ROLES:
         fields.refuse("role", fields.get("role"), "one of " + ", ".join(ROLES))
-    found: Message = {"role": fields.get("role"), "content": _content(fields)}
-    calls = [_call(item, number) for number, item in enumerate(fields.items("tool_calls"))]
-    call_id = fields.label("tool_call_id")
+    found: Message = {"role": fields.get("role"), "content": _read_content(fields)}
+    calls = [_read_call(item, number) for number, item in enumerate(fields.get_objects("tool_calls"))]
+    call_id = fields.get_label("tool_call_id")
     return (
         found
         | ({"tool_calls": calls} if calls else {})
         | ({"tool_call_id": call_id} if call_id else {})
-        | {name: _sampled(fields, name) for name in more if fields.get(name) is not None}
+        | {name: _read_sampled(fields, name) for name in more if fields.get(name) is not None}
     )
 
 
-def _content(fields: Fields) -> str:
+def _read_content(fields: Fields) -> str:
     """The words: text, or parts that are all text; nothing beside tool calls."""
     value = fields.get("content")
     if isinstance(value, list):
-        parts = fields.items("content")
+        parts = fields.get_objects("content")
         for part in parts:
             if part.get("type") not in ("text", "input_text", "output_text", None) or part.get("text") is None:
                 part.refuse("type", part.get("type"), "text", "Pictures and sounds are not read.")
-        return "".join(part.text("text") or "" for part in parts)
-    if not isinstance(value, str) and not (value is None and fields.listed("tool_calls")):
+        return "".join(part.get_text("text") or "" for part in parts)
+    if not isinstance(value, str) and not (value is None and fields.get_list("tool_calls")):
         fields.refuse("content", value, "text")
     return value if isinstance(value, str) else ""
 
 
-def _call(fields: Fields, number: int) -> dict[str, Any]:
+def _read_call(fields: Fields, number: int) -> dict[str, Any]:
     """A tool call, nested as OpenAI does or flat, its arguments as JSON text."""
-    inner = fields.at("function") if fields.get("function") is not None else fields
+    inner = fields.get_object("function") if fields.get("function") is not None else fields
     arguments = inner.get("arguments")
     if isinstance(arguments, dict):
         arguments = json.dumps(arguments, ensure_ascii=False)
     elif arguments is not None and not isinstance(arguments, str):
         inner.refuse("arguments", arguments, "text or an object")
-    name = inner.text("name", required=True)
+    name = inner.get_text("name", required=True)
     return {
-        "id": fields.label("id") or f"call-{number}",
+        "id": fields.get_label("id") or f"call-{number}",
         "type": "function",
         "function": {"name": name, "arguments": arguments or ""},
     }
 
 
-def _sampled(fields: Fields, name: str) -> Any:
+def _read_sampled(fields: Fields, name: str) -> Any:
     if name not in ("ids", "log_probs"):
-        return fields.flag(name)
-    value = fields.listed(name)
+        return fields.get_flag(name)
+    value = fields.get_list(name)
     if name == "ids" and not all(type(part) is int and 0 <= part < 2**31 for part in value):
         fields.refuse(name, value, "token ids")
     elif name == "log_probs" and not all(type(part) in (int, float) and -1e300 < part <= 0 for part in value):

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from feedback.faults import DataFault, show
+from feedback.faults import DataError, format_value
 from feedback.readers.record import Record
-from feedback.readers.scales import Marks, Scale
+from feedback.readers.scales import Scale, ScoreRange
 
 SOURCES = ("human", "llm", "environment", "policy")
 
@@ -19,18 +19,18 @@ class Fields:
     def __init__(
         self,
         record: Record,
-        marks: Marks,
+        marks: ScoreRange,
         value: dict[str, Any] | None = None,
         prefix: str = "",
-        faults: list[DataFault] | None = None,
+        faults: list[DataError] | None = None,
     ):
         self.record, self.marks, self.prefix = record, marks, prefix
         self.value: dict[str, Any] = record.fields if value is None else value
-        self.faults: list[DataFault] = [] if faults is None else faults
+        self.faults: list[DataError] = [] if faults is None else faults
 
     def refuse(self, name: str, got: Any, expected: str, remedy: str = "") -> None:
         """Notes one fault of the field `name`."""
-        self._fault(name, "nothing" if got is None else show(got), expected, remedy)
+        self._add_error(name, "nothing" if got is None else format_value(got), expected, remedy)
 
     def get(self, path: str) -> Any:
         """The value of a column, or else at a dotted path; None where it is absent."""
@@ -42,7 +42,7 @@ class Fields:
             value = value.get(part) if isinstance(value, dict) else None
         return value
 
-    def text(self, path: str, required: bool = False) -> str | None:
+    def get_text(self, path: str, required: bool = False) -> str | None:
         """A text; an empty one is absent."""
         value = self.get(path)
         if value is not None and not isinstance(value, str):
@@ -51,45 +51,45 @@ class Fields:
             self.refuse(path, value, "text that is not empty", "Fill it or leave the row out.")
         return value if isinstance(value, str) and value else None
 
-    def label(self, path: str) -> str | None:
+    def get_label(self, path: str) -> str | None:
         """A name: text, or an integer written out."""
         value = self.get(path)
         if isinstance(value, int) and not isinstance(value, bool):
-            return show(value)
+            return format_value(value)
         if value is not None and not isinstance(value, str):
             self.refuse(path, value, "text or an integer")
         return value if isinstance(value, str) and value else None
 
-    def choice(self, path: str, options: tuple[str, ...], default: str) -> str:
+    def get_choice(self, path: str, options: tuple[str, ...], default: str) -> str:
         """One of several words."""
-        value = self.text(path) or default
+        value = self.get_text(path) or default
         if value not in options:
             self.refuse(path, value, "one of " + ", ".join(options), "Rename the column to keep it as a note.")
         return value
 
-    def flag(self, path: str) -> bool | None:
+    def get_flag(self, path: str) -> bool | None:
         """True or false (0 and 1 serve too), None where it is absent."""
         value = self.get(path)
         if value is not None and value not in (0, 1):
             self.refuse(path, value, "true or false")
         return None if value is None else bool(value)
 
-    def number(self, path: str, written: bool = False) -> float:
+    def get_number(self, path: str, written: bool = False) -> float:
         """A finite number, NaN only where it is absent; `written`: as text it serves too."""
         value = self.get(path)
         if value is None:
             return math.nan
         found = math.nan
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            found = _float(value)
+            found = _to_float(value)
         elif isinstance(value, str) and (written or self.record.textual) and "_" not in value:
-            found = _float(value)
+            found = _to_float(value)
         if not math.isfinite(found):
             self.refuse(path, value, "a finite number", "Leave it out where there is no score.")
             return math.nan
         return found
 
-    def whole(self, path: str) -> int | None:
+    def get_int(self, path: str) -> int | None:
         """An integer, None where it is absent."""
         value = self.get(path)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
@@ -97,7 +97,7 @@ class Fields:
             return None
         return value
 
-    def mark(self, path: str, scale: Scale | None = None, written: bool = False) -> tuple[float, Scale | None]:
+    def get_score(self, path: str, scale: Scale | None = None, written: bool = False) -> tuple[float, Scale | None]:
         """A number as a score in [0, 1], NaN where it is absent, and the scale it came on.
 
         Args:
@@ -105,9 +105,9 @@ class Fields:
             scale: the format's or the item's own; else the declared one; with neither it lies in [0, 1] already.
             written: a number as text serves too.
         """
-        return self.marked(path, self.number(path, written), scale)
+        return self.normalize_score(path, self.get_number(path, written), scale)
 
-    def marked(self, path: str, value: float, scale: Scale | None = None) -> tuple[float, Scale | None]:
+    def normalize_score(self, path: str, value: float, scale: Scale | None = None) -> tuple[float, Scale | None]:
         """As `mark`, for a number already read; notes one that lies off its scale."""
         scale = scale or self.marks.declared
         if math.isnan(value):
@@ -117,9 +117,9 @@ class Fields:
             if not low <= value <= high:
                 self.refuse(path, value, f"a number from {low:g} to {high:g}", "Correct it or the scale.")
             return (value - low) / (high - low), scale
-        self.marks.see(value)
+        self.marks.add_score(value)
         if self.marks.off:
-            self._fault(
+            self._add_error(
                 path,
                 f"{value:g} in a file whose scores run from {self.marks.low:g} to {self.marks.high:g}",
                 "scores from 0 to 1",
@@ -127,9 +127,9 @@ class Fields:
             )
         return value, None
 
-    def own_scale(self) -> Scale | None:
+    def get_scale(self) -> Scale | None:
         """The scale that an item gives itself as `min` and `max`; None where it gives none."""
-        low, high = self.number("min"), self.number("max")
+        low, high = self.get_number("min"), self.get_number("max")
         if math.isnan(low) and math.isnan(high):
             return None
         if not (low < high and math.isfinite(high - low)):
@@ -137,56 +137,56 @@ class Fields:
             return 0.0, 1.0
         return low, high
 
-    def listed(self, path: str) -> list[Any]:
+    def get_list(self, path: str) -> list[Any]:
         """A list; an absent one is empty."""
         value = self.get(path)
         if value is not None and not isinstance(value, list):
             self.refuse(path, value, "a list")
         return value if isinstance(value, list) else []
 
-    def texts(self, path: str) -> list[str]:
+    def get_texts(self, path: str) -> list[str]:
         """A list of texts, or one text; empty ones are left out."""
         value = self.get(path)
-        found = [value] if isinstance(value, str) else self.listed(path)
+        found = [value] if isinstance(value, str) else self.get_list(path)
         for number, text in enumerate(found):
             if text is not None and not isinstance(text, str):
                 self.refuse(f"{path}[{number}]", text, "text")
         return [text for text in found if isinstance(text, str) and text]
 
-    def items(self, path: str) -> list[Fields]:
+    def get_objects(self, path: str) -> list[Fields]:
         """The objects of a list, each with its place in its name."""
-        return list(self._objects(path, self.listed(path)))
+        return list(self._iter_objects(path, self.get_list(path)))
 
-    def at(self, path: str) -> Fields:
+    def get_object(self, path: str) -> Fields:
         """The object at a path; an absent one has no fields."""
         value = self.get(path)
         if value is not None and not isinstance(value, dict):
             self.refuse(path, value, "an object")
-        return self._inner(value if isinstance(value, dict) else {}, path)
+        return self._make_inner(value if isinstance(value, dict) else {}, path)
 
-    def holding(self, values: dict[str, Any]) -> Fields:
+    def replace_values(self, values: dict[str, Any]) -> Fields:
         """The same place with other values, made from its own."""
         return Fields(self.record, self.marks, values, self.prefix, self.faults)
 
-    def rest(self, known: Iterable[str]) -> dict[str, Any]:
+    def collect_rest(self, known: Iterable[str]) -> dict[str, Any]:
         """Every further column that is not null."""
         return {name: value for name, value in self.value.items() if value is not None and name not in known}
 
-    def _objects(self, path: str, values: list[Any]) -> Iterable[Fields]:
+    def _iter_objects(self, path: str, values: list[Any]) -> Iterable[Fields]:
         for number, value in enumerate(values):
             if isinstance(value, dict):
-                yield self._inner(value, f"{path}[{number}]")
+                yield self._make_inner(value, f"{path}[{number}]")
             else:
                 self.refuse(f"{path}[{number}]", value, "an object")
 
-    def _inner(self, value: dict[str, Any], path: str) -> Fields:
+    def _make_inner(self, value: dict[str, Any], path: str) -> Fields:
         return Fields(self.record, self.marks, value, f"{self.prefix}{path}.", self.faults)
 
-    def _fault(self, name: str, got: str, expected: str, remedy: str) -> None:
-        self.faults.append(self.record.fault(self.prefix + name, got, expected, remedy))
+    def _add_error(self, name: str, got: str, expected: str, remedy: str) -> None:
+        self.faults.append(self.record.build_error(self.prefix + name, got, expected, remedy))
 
 
-def _float(value: int | float | str) -> float:
+def _to_float(value: int | float | str) -> float:
     try:
         return float(value)
     except (ValueError, OverflowError):

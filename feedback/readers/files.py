@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from feedback.faults import DataFault
-from feedback.readers.hub import hub_records, on_hub
-from feedback.readers.record import Record, broken, decode, json_value, parse_json, quick_json
-from feedback.readers.tables import csv_records, parquet_records
+from feedback.faults import DataError
+from feedback.readers.hub import is_dataset, read_dataset
+from feedback.readers.record import Record, decode, parse_json, parse_json_at, parse_json_fast, reject_record
+from feedback.readers.tables import read_csv, read_parquet
 
 QuickJson = Callable[[bytes], dict[str, Any] | None]
 REMEDY = "Write one JSON object a line."
@@ -23,7 +23,7 @@ DOCUMENTS = ("json", "traj")
 """Endings of files that may hold one JSON value over many lines."""
 
 
-def opened(path: str | Path) -> IO[bytes]:
+def open_file(path: str | Path) -> IO[bytes]:
     """The file's bytes, unpacked if they are gzipped."""
     stream = open(path, "rb")  # noqa: SIM115 (the caller closes it)
     packed = stream.read(2) == b"\x1f\x8b"
@@ -31,66 +31,66 @@ def opened(path: str | Path) -> IO[bytes]:
     return gzip.GzipFile(fileobj=stream) if packed else stream
 
 
-def kind_of(path: str | Path) -> str:
+def detect_kind(path: str | Path) -> str:
     """jsonl, json, csv or parquet, by the first bytes or the file's ending.
 
-    Raises `DataFault` where nothing can be read.
+    Raises `DataError` where nothing can be read.
     """
     name = str(path)
     try:
-        with opened(path) as stream:
+        with open_file(path) as stream:
             head = stream.read(4)
             start = (head + stream.readline()).strip()
     except FileNotFoundError:
-        raise DataFault(name, None, "file", "nothing there", "a file", "Check the path.") from None
+        raise DataError(name, None, "file", "nothing there", "a file", "Check the path.") from None
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise DataFault(name, None, "file", str(error), "a readable file", "Check the path and its rights.") from None
+        raise DataError(name, None, "file", str(error), "a readable file", "Check the path and its rights.") from None
     if not head:
-        raise DataFault(name, None, "file", "an empty file", "at least one record", "Check how it was written.")
+        raise DataError(name, None, "file", "an empty file", "at least one record", "Check how it was written.")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataFault(name, 1, "encoding", "UTF-16", "UTF-8", "Save the file as UTF-8.")
+        raise DataError(name, 1, "encoding", "UTF-16", "UTF-8", "Save the file as UTF-8.")
     if head == b"PAR1":
         return "parquet"
     ending = Path(name.removesuffix(".gz")).suffix.lower().lstrip(".")
     if ending in DOCUMENTS:
-        return "jsonl" if quick_json(start) is not None else "json"
+        return "jsonl" if parse_json_fast(start) is not None else "json"
     return ending if ending in ("csv", "parquet") else "jsonl"
 
 
-def records(path: str | Path, quick: QuickJson = quick_json) -> Iterator[Record]:
-    """All records of a file in order; blank lines are none. Raises `DataFault` for a file that is not readable.
+def read_records(path: str | Path, quick: QuickJson = parse_json_fast) -> Iterator[Record]:
+    """All records of a file in order; blank lines are none. Raises `DataError` for a file that is not readable.
 
     `quick` decodes a JSON line, or gives None for one that needs the reader that explains.
     """
-    if on_hub(path):
-        yield from hub_records(str(path))
+    if is_dataset(path):
+        yield from read_dataset(str(path))
         return
-    kind = kind_of(path)
+    kind = detect_kind(path)
     if kind == "parquet":
-        yield from parquet_records(path)
+        yield from read_parquet(path)
         return
     try:
-        with opened(path) as stream:
+        with open_file(path) as stream:
             if kind == "jsonl":
-                yield from json_records(str(path), stream, quick)
+                yield from read_json_lines(str(path), stream, quick)
             else:
-                yield from {"json": document_records, "csv": csv_records}[kind](str(path), stream)
+                yield from {"json": read_json_document, "csv": read_csv}[kind](str(path), stream)
     except (EOFError, OSError, zlib.error) as error:
         got = f"a file that breaks off or is damaged ({error})"
-        raise DataFault(str(path), None, "file", got, "a whole file", "Copy it again.") from None
+        raise DataError(str(path), None, "file", got, "a whole file", "Copy it again.") from None
 
 
-def json_records(path: str, stream: IO[bytes], quick: QuickJson) -> Iterator[Record]:
+def read_json_lines(path: str, stream: IO[bytes], quick: QuickJson) -> Iterator[Record]:
     """The records of a JSON Lines file: one object a line."""
     for line, raw in enumerate(stream, 1):
         value = quick(raw)
         if value is not None:
             yield Record(path, line, value, raw)
         elif raw.strip():
-            yield from _explained(Record(path, line, raw=raw))
+            yield from _parse_line(Record(path, line, raw=raw))
 
 
-def _explained(place: Record) -> Iterator[Record]:
+def _parse_line(place: Record) -> Iterator[Record]:
     text = decode(place)
     if isinstance(text, Record):
         yield text
@@ -98,18 +98,18 @@ def _explained(place: Record) -> Iterator[Record]:
         try:
             value = parse_json(text)
         except ValueError as error:
-            yield broken(place, f"bad JSON ({error})", "a JSON object", REMEDY)
+            yield reject_record(place, f"bad JSON ({error})", "a JSON object", REMEDY)
         else:
-            yield _object(place, value)
+            yield _to_record(place, value)
 
 
-def _object(place: Record, value: Any) -> Record:
+def _to_record(place: Record, value: Any) -> Record:
     if isinstance(value, dict):
         return Record(place.file, place.line, value, place.raw)
-    return broken(place, f"a JSON {type(value).__name__}", "a JSON object", REMEDY)
+    return reject_record(place, f"a JSON {type(value).__name__}", "a JSON object", REMEDY)
 
 
-def document_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
+def read_json_document(path: str, stream: IO[bytes]) -> Iterator[Record]:
     """The records of a JSON document: the objects of a list, or one object. After a mistake nothing more is read."""
     whole = decode(Record(path, 1, raw=stream.read()))
     if isinstance(whole, Record):
@@ -117,41 +117,41 @@ def document_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
         return
     at, line, counted = 0, 1, 0
     try:
-        for at, end, value in _elements(whole):
+        for at, end, value in _iter_elements(whole):
             line, counted = line + whole.count("\n", counted, at), at
-            yield _object(Record(path, line, raw=whole[at:end].encode()), value)
+            yield _to_record(Record(path, line, raw=whole[at:end].encode()), value)
             at = end
     except ValueError as error:
-        at = _skip(whole, at)
-        at = _skip(whole, at + 1) if whole[at : at + 1] == "," else at
+        at = _skip_blanks(whole, at)
+        at = _skip_blanks(whole, at + 1) if whole[at : at + 1] == "," else at
         place = Record(path, line + whole.count("\n", counted, at), raw=whole[at:].encode())
-        yield broken(place, f"bad JSON ({error})", "a list of JSON objects", "Nothing below it was read.")
+        yield reject_record(place, f"bad JSON ({error})", "a list of JSON objects", "Nothing below it was read.")
 
 
-def _elements(text: str) -> Iterator[tuple[int, int, Any]]:
+def _iter_elements(text: str) -> Iterator[tuple[int, int, Any]]:
     """Start, end and value of each element of a list, or of the one value that is none; raises ValueError."""
-    at = _skip(text, 0)
+    at = _skip_blanks(text, 0)
     if text[at : at + 1] != "[":
-        value, end = json_value(text, at)
+        value, end = parse_json_at(text, at)
         yield at, end, value
     else:
-        end = _skip(text, at + 1)
+        end = _skip_blanks(text, at + 1)
         while text[end : end + 1] != "]":
-            value, after = json_value(text, end)
+            value, after = parse_json_at(text, end)
             yield end, after, value
-            end = _skip(text, after)
+            end = _skip_blanks(text, after)
             if text[end : end + 1] == ",":
-                end = _skip(text, end + 1)
+                end = _skip_blanks(text, end + 1)
                 if text[end : end + 1] == "]":
                     raise ValueError("a comma before the end of the list")
             elif text[end : end + 1] != "]":
                 raise ValueError("no comma between two elements")
         end += 1
-    if text[_skip(text, end) :]:
+    if text[_skip_blanks(text, end) :]:
         raise ValueError("more after the end")
 
 
-def _skip(text: str, at: int) -> int:
+def _skip_blanks(text: str, at: int) -> int:
     while at < len(text) and text[at] in " \t\r\n":
         at += 1
     return at

@@ -12,40 +12,42 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from feedback.faults import DataFault, show
+from feedback.faults import DataError, format_value
 from feedback.readers.record import Record
-from feedback.readers.tables import batch_records, refused_by_arrow
+from feedback.readers.tables import convert_arrow_errors, read_batches
 
 PREFIX = "hf:"
 NAMED = re.compile(r"hf:(?P<name>\w[\w.-]*/\w[\w.-]*)(/(?P<config>[\w.-]+))?(@(?P<split>[\w.-]+))?")
 
 
-def on_hub(path: str | Path) -> bool:
+def is_dataset(path: str | Path) -> bool:
     """Whether a path names a data set: a folder, or the prefix of the hub."""
     return str(path).startswith(PREFIX) or os.path.isdir(path)
 
 
-def hub_records(path: str) -> Iterator[Record]:
+def read_dataset(path: str) -> Iterator[Record]:
     """The rows of `hf:ORG/NAME[/CONFIG][@SPLIT]`, or of a folder (a split is a folder in it).
 
-    Raises `DataFault` where there is no such data set or split.
+    Raises `DataError` where there is no such data set or split.
     """
     named = NAMED.fullmatch(path)
     if path.startswith(PREFIX) and not named:
-        raise DataFault(path, None, "file", show(path), "hf:ORG/NAME, hf:ORG/NAME/CONFIG, each with @SPLIT or without")
+        raise DataError(
+            path, None, "file", format_value(path), "hf:ORG/NAME, hf:ORG/NAME/CONFIG, each with @SPLIT or without"
+        )
     if not named and not any((Path(path) / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
-        raise DataFault(path, None, "file", "a directory that holds no data set", "a file, or what save_to_disk wrote")
-    with refused_by_arrow(path, "a data set"):
-        table = _loaded(path, named)
-    yield from batch_records(path, _batches(table))
+        raise DataError(path, None, "file", "a directory that holds no data set", "a file, or what save_to_disk wrote")
+    with convert_arrow_errors(path, "a data set"):
+        table = _load_table(path, named)
+    yield from read_batches(path, _iter_batches(table))
 
 
-def _batches(table: Any) -> Iterator[Any]:
+def _iter_batches(table: Any) -> Iterator[Any]:
     for batch in table.with_format("arrow").iter(batch_size=1024):
         yield from batch.to_batches()
 
 
-def _loaded(path: str, named: re.Match[str] | None) -> Any:
+def _load_table(path: str, named: re.Match[str] | None) -> Any:
     from datasets import Dataset, load_dataset, load_from_disk
 
     found = load_dataset(named["name"], named["config"], split=named["split"]) if named else load_from_disk(path)
@@ -53,5 +55,5 @@ def _loaded(path: str, named: re.Match[str] | None) -> Any:
         return found
     if len(found) > 1:
         one = f"{path}@{next(iter(found))}" if named else str(Path(path) / next(iter(found)))
-        raise DataFault(path, None, "split", "several: " + ", ".join(found), "one", f"Name it, for example {one}.")
+        raise DataError(path, None, "split", "several: " + ", ".join(found), "one", f"Name it, for example {one}.")
     return next(iter(found.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 
-class Names:
+class IdIndex:
     """The ids of a file: noted in a first pass as 64-bit hashes, so that the second keeps only those that may repeat.
 
     Without a first pass every id is kept.
@@ -16,11 +16,11 @@ class Names:
         self._doubtful: set[int] | None = None
         self._lines: dict[str, int] = {}
 
-    def note(self, name: str) -> None:
+    def add_id(self, name: str) -> None:
         """Notes an id of the first pass."""
         self._hashes.append(hash(name))
 
-    def settle(self) -> None:
+    def keep_repeated(self) -> None:
         """Ends the first pass: keeps the hashes that occur more than once, and forgets the others."""
         import numpy as np  # not worth its import where a file is only detected
 
@@ -30,7 +30,7 @@ class Names:
         del hashes
         self._hashes = array("q")
 
-    def first(self, name: str, line: int) -> int | None:
+    def find_duplicate(self, name: str, line: int) -> int | None:
         """The line where an id stood before; None where it is new."""
         if self._doubtful is not None and (not self._doubtful or hash(name) not in self._doubtful):
             return None

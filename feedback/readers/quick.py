@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from feedback.faults import show
+from feedback.faults import format_value
 from feedback.readers import chat
-from feedback.readers.base import Quick
+from feedback.readers.base import FastReader
 from feedback.readers.record import Record
-from feedback.readers.scales import Marks
-from feedback.types import Episode, Feedback, Task, Turn, prompt_key, text_key
+from feedback.readers.scales import ScoreRange
+from feedback.types import Episode, Feedback, Task, Turn, hash_prompt, hash_text
 
 COLUMNS = (
     "id",
@@ -31,7 +31,7 @@ COLUMNS = (
 KNOWN = frozenset(COLUMNS)
 
 
-class Said(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A plain message."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -41,7 +41,7 @@ class Said(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 class Row(msgspec.Struct):
     """A row with nothing wrong in it, as `msgspec` can tell without explaining anything."""
 
-    prompt: str | list[Said]
+    prompt: str | list[PlainMessage]
     response: str
     id: str | int | None = None
     task: str | int | None = None
@@ -55,7 +55,7 @@ class Row(msgspec.Struct):
     preferences: None = None
 
 
-class _Glance(msgspec.Struct):
+class _RowHeader(msgspec.Struct):
     """What a first pass looks at."""
 
     id: str | int | None = None
@@ -63,7 +63,7 @@ class _Glance(msgspec.Struct):
     scores: None = None
 
 
-_GLANCE = msgspec.json.Decoder(_Glance)
+_GLANCE = msgspec.json.Decoder(_RowHeader)
 
 
 def _peek(raw: bytes) -> dict[str, Any] | None:
@@ -75,7 +75,7 @@ def _peek(raw: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _see(record: Record, marks: Marks) -> str | None:
+def _observe_score(record: Record, marks: ScoreRange) -> str | None:
     name, score = record.fields.get("id"), record.fields.get("score")
     if record.fields.get("scores") is not None or type(name) not in (str, int, type(None)):
         return None
@@ -83,11 +83,11 @@ def _see(record: Record, marks: Marks) -> str | None:
         if type(score) not in (float, int) or not -math.inf < score < math.inf:
             return None
         if marks.declared is None:
-            marks.see(score)
-    return _name(name) or record.name
+            marks.add_score(score)
+    return _to_id(name) or record.name
 
 
-def _quick(record: Record, marks: Marks) -> Episode | None:
+def _parse_row(record: Record, marks: ScoreRange) -> Episode | None:
     fields = record.fields
     try:
         row = msgspec.convert(fields, Row)
@@ -105,24 +105,24 @@ def _quick(record: Record, marks: Marks) -> Episode | None:
         if marks.off or not 0 <= score <= 1:
             return None
     if type(row.prompt) is str:
-        messages, key = chat.user(row.prompt), text_key(row.prompt)
+        messages, key = chat.build_user_prompt(row.prompt), hash_text(row.prompt)
     else:
         messages = tuple(fields["prompt"])
         if messages[-1]["role"] not in ("user", "tool") or all(message["role"] != "user" for message in messages):
             return None
-        key = prompt_key(messages)
+        key = hash_prompt(messages)
     meta = (
         {}
         if fields.keys() <= KNOWN
         else {name: value for name, value in fields.items() if value is not None and name not in KNOWN}
     )
-    task = Task(_name(row.task) or key, messages, row.reference or None, (), meta)
+    task = Task(_to_id(row.task) or key, messages, row.reference or None, (), meta)
     feedback: tuple[Feedback, ...] = ()
     if not (row.score is row.critique is row.revision is row.annotator is row.source is None):
         feedback = (
             Feedback(
                 row.source or "human",
-                _name(row.annotator),
+                _to_id(row.annotator),
                 "score",
                 score,
                 row.critique or None,
@@ -131,11 +131,11 @@ def _quick(record: Record, marks: Marks) -> Episode | None:
                 scale,
             ),
         )
-    return Episode(_name(row.id) or record.name, task, (Turn("assistant", row.response),), feedback)
+    return Episode(_to_id(row.id) or record.name, task, (Turn("assistant", row.response),), feedback)
 
 
-def _name(value: str | int | None) -> str | None:
-    return show(value) if type(value) is int else value or None
+def _to_id(value: str | int | None) -> str | None:
+    return format_value(value) if type(value) is int else value or None
 
 
-QUICK = Quick(_peek, _see, _quick)
+QUICK = FastReader(_peek, _observe_score, _parse_row)

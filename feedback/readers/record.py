@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from feedback.faults import DataFault, show
+from feedback.faults import DataError, format_value
 
 
 class Record(msgspec.Struct):
@@ -20,16 +20,16 @@ class Record(msgspec.Struct):
     unit: str = "line"
     textual: bool = False
     """True where every value is text, as in CSV: then a number may be written as text."""
-    broken: DataFault | None = None
+    broken: DataError | None = None
 
     @property
     def name(self) -> str:
         """How an episode is called that has no id of its own."""
         return f"{self.unit}-{self.line}"
 
-    def fault(self, name: str, got: str, expected: str, remedy: str = "") -> DataFault:
+    def build_error(self, name: str, got: str, expected: str, remedy: str = "") -> DataError:
         """A fault placed at this record."""
-        fault = DataFault(self.file, self.line, name, got, expected, remedy)
+        fault = DataError(self.file, self.line, name, got, expected, remedy)
         fault.unit = self.unit
         fault.raw = self.raw or _as_text(self.fields)  # a row of Parquet has no bytes
         return fault
@@ -42,25 +42,25 @@ def _as_text(fields: dict[str, Any]) -> bytes:
         return b""
 
 
-def broken(place: Record, got: str, expected: str, remedy: str) -> Record:
+def reject_record(place: Record, got: str, expected: str, remedy: str) -> Record:
     """The record at `place`, refused as a whole."""
-    fault = place.fault("record", got, expected, remedy)
+    fault = place.build_error("record", got, expected, remedy)
     return Record(place.file, place.line, raw=place.raw, unit=place.unit, broken=fault)
 
 
-def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(items)
     if len(found) < len(items):
         keys = [key for key, _ in items]
-        raise ValueError(f"the key {show(next(key for key in keys if keys.count(key) > 1))} twice")
+        raise ValueError(f"the key {format_value(next(key for key in keys if keys.count(key) > 1))} twice")
     return found
 
 
 QUICK = msgspec.json.Decoder()
-DECODER = json.JSONDecoder(object_pairs_hook=_pairs)  # made once: json.loads would make one for every line
+DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicates)  # made once: json.loads would make one for every line
 
 
-def json_value(text: str, start: int = 0) -> tuple[Any, int]:
+def parse_json_at(text: str, start: int = 0) -> tuple[Any, int]:
     """The JSON value that begins at `start`, and where it ends.
 
     Raises ValueError for what is none, for repeated keys, and for text that no encoding can write.
@@ -82,13 +82,13 @@ def json_value(text: str, start: int = 0) -> tuple[Any, int]:
 def parse_json(text: str) -> Any:
     """The one JSON value of a text; raises ValueError as `json_value` does, and for anything after it."""
     start = len(text) - len(text.lstrip(" \t\r\n"))
-    value, end = json_value(text, start)
+    value, end = parse_json_at(text, start)
     if text[end:].strip(" \t\r\n"):
         raise ValueError(f"Extra data at column {end + 1}")
     return value
 
 
-def quick_json(raw: bytes) -> dict[str, Any] | None:
+def parse_json_fast(raw: bytes) -> dict[str, Any] | None:
     """A JSON object at the speed of C, or None where the slow reader must explain, or skip a byte order mark.
 
     The decoder is strict but lets a repeated key pass, so the strings of the value are counted against its quotes.
@@ -97,7 +97,7 @@ def quick_json(raw: bytes) -> dict[str, Any] | None:
         value = QUICK.decode(raw)
         if type(value) is not dict:
             return None
-        strings = _strings(value)
+        strings = _count_strings(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if b"\\" in raw:
@@ -108,7 +108,7 @@ def quick_json(raw: bytes) -> dict[str, Any] | None:
     return value if quotes == 2 * strings else None
 
 
-def _strings(value: dict[str, Any]) -> int:
+def _count_strings(value: dict[str, Any]) -> int:
     """How many strings stand in an object, keys included."""
     found = len(value)
     for part in value.values():
@@ -116,22 +116,22 @@ def _strings(value: dict[str, Any]) -> int:
         if kind is str:
             found += 1
         elif kind is list:
-            found += _listed(part)
+            found += _count_list_strings(part)
         elif kind is dict:
-            found += _strings(part)
+            found += _count_strings(part)
     return found
 
 
-def _listed(values: list[Any]) -> int:
+def _count_list_strings(values: list[Any]) -> int:
     found = 0
     for part in values:
         kind = type(part)
         if kind is str:
             found += 1
         elif kind is list:
-            found += _listed(part)
+            found += _count_list_strings(part)
         elif kind is dict:
-            found += _strings(part)
+            found += _count_strings(part)
     return found
 
 
@@ -141,4 +141,4 @@ def decode(place: Record) -> str | Record:
         return place.raw.decode("utf-8-sig" if place.line == 1 else "utf-8")
     except UnicodeDecodeError as error:
         got = f"byte 0x{place.raw[error.start]:02x} at byte {error.start + 1} of the record"
-        return broken(place, got, "UTF-8", "Save the file as UTF-8.")
+        return reject_record(place, got, "UTF-8", "Save the file as UTF-8.")

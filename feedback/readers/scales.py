@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 
 Scale = tuple[float, float]
 
 
-class Marks:
+class ScoreRange:
     """The declared scale of a file, or the range of its undeclared scores.
 
     Even a 1 may be the lowest mark where a 5 occurs further down, so undeclared scores are looked through before the
@@ -22,19 +22,19 @@ class Marks:
         self.off = False
         """True once all were seen and some lay outside [0, 1]."""
 
-    def see(self, value: float) -> None:
+    def add_score(self, value: float) -> None:
         """Widens the range to hold an undeclared score."""
         if value < self.low:
             self.low = value
         if value > self.high:
             self.high = value
 
-    def judge(self) -> None:
+    def check_range(self) -> None:
         """Says whether the range seen needs a declared scale."""
         self.off = self.low < 0 or self.high > 1
 
 
 def check_scale(path: str, scale: Scale | None) -> None:
-    """Raises `DataFault` unless the scale is None or two finite numbers, the lower first."""
+    """Raises `DataError` unless the scale is None or two finite numbers, the lower first."""
     if scale is not None and not (scale[0] < scale[1] and math.isfinite(scale[1] - scale[0])):
-        raise DataFault(path, None, "scale", str(scale), "its lowest and highest mark, finite, lowest < highest")
+        raise DataError(path, None, "scale", str(scale), "its lowest and highest mark, finite, lowest < highest")

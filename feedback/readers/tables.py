@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from feedback.faults import DataFault, show
-from feedback.readers.record import Record, broken, decode, parse_json
+from feedback.faults import DataError, format_value
+from feedback.readers.record import Record, decode, parse_json, reject_record
 
 JSON_COLUMN = ":json"
 """A column whose name ends so holds JSON; every other CSV column is text, never guessed at."""
@@ -35,14 +35,14 @@ class _Lines:
             return raw.decode("utf-8", errors="replace")
         return text
 
-    def cut(self) -> tuple[Record, DataFault | None]:
+    def take_record(self) -> tuple[Record, DataError | None]:
         """The place of the record just read, and the fault of its bytes; starts the next record."""
         place, bad = Record(self.path, self.first, raw=self.taken, textual=True), self.bad
         self.first, self.taken, self.bad = self.number + 1, b"", None
         return place, bad
 
 
-def csv_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
+def read_csv(path: str, stream: IO[bytes]) -> Iterator[Record]:
     """The records of a CSV file with a header line, quoted as RFC 4180 says; an empty cell is an absent value."""
     csv.field_size_limit(2**31 - 1)  # the module's default refuses cells beyond 128 KiB
     lines = _Lines(path, stream)
@@ -54,32 +54,36 @@ def csv_records(path: str, stream: IO[bytes]) -> Iterator[Record]:
             return
         except csv.Error as caught:
             cells, error = [], f"bad CSV ({caught})"
-        place, bad = lines.cut()
+        place, bad = lines.take_record()
         if error or bad:
-            yield broken(place, error or bad.got, "CSV in UTF-8", 'Quote cells with "…", double inner quotes.')
+            yield reject_record(place, error or bad.got, "CSV in UTF-8", 'Quote cells with "…", double inner quotes.')
             if header is None:
                 return
         elif header is None and cells:
-            header = _header(place, cells)
+            header = _check_header(place, cells)
         elif cells:
-            yield _csv_record(place, header, cells)
+            yield _build_csv_record(place, header, cells)
 
 
-def _header(place: Record, cells: list[str]) -> list[str]:
+def _check_header(place: Record, cells: list[str]) -> list[str]:
     names = [cell.removesuffix(JSON_COLUMN) for cell in cells]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise place.fault("header", f"the column {show(twice)} twice", "each column once", "Rename one of them.")
+        raise place.build_error(
+            "header", f"the column {format_value(twice)} twice", "each column once", "Rename one of them."
+        )
     return cells
 
 
-def _csv_record(place: Record, header: list[str], cells: list[str]) -> Record:
+def _build_csv_record(place: Record, header: list[str], cells: list[str]) -> Record:
     if len(cells) != len(header):
-        return broken(place, f"{len(cells)} cells", f"{len(header)}, as in the header", "Quote cells that hold commas.")
-    return _unpacked(place, {name: cell for name, cell in zip(header, cells, strict=True) if cell})
+        return reject_record(
+            place, f"{len(cells)} cells", f"{len(header)}, as in the header", "Quote cells that hold commas."
+        )
+    return _parse_json_columns(place, {name: cell for name, cell in zip(header, cells, strict=True) if cell})
 
 
-def _unpacked(place: Record, cells: dict[str, Any]) -> Record:
+def _parse_json_columns(place: Record, cells: dict[str, Any]) -> Record:
     """The record with the cells of JSON columns parsed."""
     fields: dict[str, Any] = {}
     for name, cell in cells.items():
@@ -87,46 +91,48 @@ def _unpacked(place: Record, cells: dict[str, Any]) -> Record:
             try:
                 fields[name.removesuffix(JSON_COLUMN)] = parse_json(cell)
             except ValueError as error:
-                return broken(place, f"bad JSON in column {show(name)} ({error})", "JSON", "Rename the column.")
+                return reject_record(
+                    place, f"bad JSON in column {format_value(name)} ({error})", "JSON", "Rename the column."
+                )
         else:
             fields[name] = cell
     place.fields = fields
     return place
 
 
-def parquet_records(path: str | Path) -> Iterator[Record]:
+def read_parquet(path: str | Path) -> Iterator[Record]:
     """The rows of a Parquet file; a null is an absent value."""
     import pyarrow.parquet  # heavy, and only this format needs it
 
-    with refused_by_arrow(path, "Parquet"):
+    with convert_arrow_errors(path, "Parquet"):
         batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024)
-    yield from batch_records(str(path), batches, "Parquet")
+    yield from read_batches(str(path), batches, "Parquet")
 
 
-def batch_records(path: str, batches: Iterator[Any], kind: str = "a data set") -> Iterator[Record]:
-    """The rows of Arrow's record batches; raises `DataFault` for one that cannot be decoded."""
+def read_batches(path: str, batches: Iterator[Any], kind: str = "a data set") -> Iterator[Record]:
+    """The rows of Arrow's record batches; raises `DataError` for one that cannot be decoded."""
     row = 0
     while True:
-        with refused_by_arrow(path, kind):
+        with convert_arrow_errors(path, kind):
             batch = next(batches, None)
             rows = [] if batch is None else batch.to_pylist()
         if batch is None:
             return
         for fields in rows:
             present = {name: value for name, value in fields.items() if value is not None}
-            yield _unpacked(Record(path, row, present, unit="row"), present)
+            yield _parse_json_columns(Record(path, row, present, unit="row"), present)
             row += 1
 
 
 @contextmanager
-def refused_by_arrow(path: str | Path, kind: str) -> Iterator[None]:
-    """Whatever Arrow raises inside becomes one `DataFault` of the file."""
+def convert_arrow_errors(path: str | Path, kind: str) -> Iterator[None]:
+    """Whatever Arrow raises inside becomes one `DataError` of the file."""
     import pyarrow
 
     try:
         yield
-    except DataFault:
+    except DataError:
         raise
     except (pyarrow.lib.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-        got = f"an unreadable file ({type(error).__name__}: {show(str(error))})"
-        raise DataFault(str(path), None, "file", got, kind, "Write it again.") from None
+        got = f"an unreadable file ({type(error).__name__}: {format_value(str(error))})"
+        raise DataError(str(path), None, "file", got, kind, "Write it again.") from None

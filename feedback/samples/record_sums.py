@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from feedback.graders import NumberMatch
-from feedback.graders.number import last_number
+from feedback.graders.number import find_last_number
 from feedback.readers import read, read_tasks
-from feedback.readers.formats.rows import row_of
-from feedback.types import Episode, Task, Turn, tasks_of
+from feedback.readers.formats.rows import build_row
+from feedback.types import Episode, Task, Turn, collect_tasks
 from feedback.writers import write_rows
 
 BELOW = 60
 PLUS = re.compile(r"(\d+) \+ (\d+)")
 
 
-def problems(seed: int, count: int) -> list[tuple[Any, Task]]:
+def generate_problems(seed: int, count: int) -> list[tuple[Any, Task]]:
     """`count` of the generator's problems, no two equal up to a + b = b + a, each with its task."""
     import reasoning_gym
 
@@ -44,10 +44,10 @@ def problems(seed: int, count: int) -> list[tuple[Any, Task]]:
         raise ValueError(f"count: got {count}, expected at most {len(found)}, the distinct sums that were generated")
     entries = list(found.values())
     random.Random(seed).shuffle(entries)  # small sums come up early, so that a plain cut would be easier than the rest
-    return [(entry, task_of(entry, seed)) for entry in entries[:count]]
+    return [(entry, build_task(entry, seed)) for entry in entries[:count]]
 
 
-def task_of(entry: Any, seed: int) -> Task:
+def build_task(entry: Any, seed: int) -> Task:
     """The problem as the student reads it; meta says where it came from."""
     facts = entry["metadata"]
     expression, index = facts["expression"], facts["source_index"]
@@ -56,7 +56,7 @@ def task_of(entry: Any, seed: int) -> Task:
     return Task(f"sum-{index}", messages, entry["answer"], meta=meta)
 
 
-def sample(asked: argparse.Namespace, tasks: list[Task]) -> list[tuple[str, bool]]:
+def sample_answers(asked: argparse.Namespace, tasks: list[Task]) -> list[tuple[str, bool]]:
     """`asked.each` answers of the model to every task, from its whole distribution; was the end token drawn?"""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -87,7 +87,7 @@ def sample(asked: argparse.Namespace, tasks: list[Task]) -> list[tuple[str, bool
     return answers
 
 
-def judged(tasks: list[Task], answers: list[tuple[str, bool]]) -> list[dict[str, Any]]:
+def grade_answers(tasks: list[Task], answers: list[tuple[str, bool]]) -> list[dict[str, Any]]:
     """Canonical rows: score and telling critique, with the critique that keeps the answer back beside it."""
     each = len(answers) // len(tasks)
     episodes = [
@@ -99,17 +99,17 @@ def judged(tasks: list[Task], answers: list[tuple[str, bool]]) -> list[dict[str,
         notes = told.task.meta | {"critique_terse": brief.critique, "finished": finished}
         task = replace(told.task, meta={name: note for name, note in notes.items() if note is not None})
         score = tuple(replace(item, name="score") for item in told.feedback)
-        rows.append(row_of(replace(told, task=task, feedback=score)))
+        rows.append(build_row(replace(told, task=task, feedback=score)))
     return rows
 
 
-def confirm(rows: list[dict[str, Any]], entries: dict[str, Any]) -> None:
+def confirm_scores(rows: list[dict[str, Any]], entries: dict[str, Any]) -> None:
     """Raises ValueError where reasoning-gym's scorer disagrees with a recorded score."""
     import reasoning_gym
 
     scorer = reasoning_gym.create_dataset("chain_sum", seed=0, size=1)
     for row in rows:
-        number = last_number(row["response"])
+        number = find_last_number(row["response"])
         theirs = scorer.score_answer(None if number is None else str(number), entries[row["task"]])
         if (theirs == 1.0) != (row["score"] == 1.0):
             raise ValueError(f"{row['id']}: got score {row['score']}, expected {theirs} as reasoning-gym gives")
@@ -126,11 +126,11 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1 the answers are not the policy's own")
     parser.add_argument("--seed", type=int, default=20, help="of the problems, their split and the sampling")
     asked = parser.parse_args()
-    found = problems(asked.seed, asked.prompts + asked.heldout)
+    found = generate_problems(asked.seed, asked.prompts + asked.heldout)
     tasks = [task for _, task in found]
     train, heldout = tasks[: asked.prompts], tasks[asked.prompts :]
-    rows = judged(train, sample(asked, train))
-    confirm(rows, {task.key: entry for entry, task in found})
+    rows = grade_answers(train, sample_answers(asked, train))
+    confirm_scores(rows, {task.key: entry for entry, task in found})
     write_rows(asked.out / "sums.jsonl", rows)
     write_rows(
         asked.out / "sums_heldout.jsonl",
@@ -148,7 +148,7 @@ def main() -> None:
     episodes = read(asked.out / "sums.jsonl")
     scores = [episode.score for episode in episodes]
     print(
-        f"{len(episodes)} rows, {len(tasks_of(episodes))} prompts, mean score {sum(scores) / len(scores):.3f}, "
+        f"{len(episodes)} rows, {len(collect_tasks(episodes))} prompts, mean score {sum(scores) / len(scores):.3f}, "
         f"{len(read_tasks(asked.out / 'sums_heldout.jsonl'))} held-out prompts"
     )
 

@@ -31,7 +31,7 @@ def standardise(
     centred = held - segments.mean(held, where, size)[where]
     if scale == "std":
         centred = centred / (segments.std(held, where, size, ddof)[where] + eps)
-    equal = segments.flat(held, where, size)[where]
+    equal = segments.has_no_spread(held, where, size)[where]
     out[known] = centred.where(~equal, 0.0).to(values.dtype)
     return out
 
@@ -47,20 +47,20 @@ class Credit(ABC):
     def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Scores (NaN is absent) and task of each row -> advantage of each row."""
 
-    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+    def compute_rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
         """Advantage of each row; asks only what is indexed by row or step, so the rollouts may hold a whole file."""
         return self(self.reward(rollouts), rollouts.task)
 
-    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+    def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         """Advantage of each token: its row's, unless the credit tells steps or tokens apart."""
-        return self.rows(rollouts)[rollouts.episode]
+        return self.compute_rows(rollouts)[rollouts.episode]
 
     @property
     def turnwise(self) -> "Credit":
         """What of this credit is known before tokens are: it tells rows or steps apart; the rest is `spread`'s."""
         return self
 
-    def spread(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+    def spread_over_tokens(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         """`rollouts.advantages` [N], changed where this credit tells the tokens of a step apart."""
         return rollouts.advantages
 
@@ -190,7 +190,7 @@ class PerReward(GroupBaseline):
     def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         return standardise(scores, task, "std", self.ddof, self.eps)
 
-    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+    def compute_rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
         parts = {name: Score(name)(rollouts) for name in self.weights}
         known = torch.stack([~values.isnan() for values in parts.values()]).any(0)
         summed = sum(weight * self(parts[name], rollouts.task) for name, weight in self.weights.items())

@@ -11,7 +11,7 @@ from objectives.credit.episode import Credit, GroupRelative
 from objectives.types import Rollouts
 
 
-def informative(scores: Float[Tensor, "B"], task: Int[Tensor, "B"], least: float = 0.0) -> Bool[Tensor, "B"]:
+def select_informative(scores: Float[Tensor, "B"], task: Int[Tensor, "B"], least: float = 0.0) -> Bool[Tensor, "B"]:
     """Rows of groups whose scores deviate by more than `least`: dynamic sampling keeps these and refills the rest.
 
     Population deviation over the known scores; at 0, all-right and all-wrong groups go (DAPO, arXiv 2503.14476; with a
@@ -20,11 +20,11 @@ def informative(scores: Float[Tensor, "B"], task: Int[Tensor, "B"], least: float
     known = ~scores.isnan()
     size = int(task.max()) + 1 if len(task) else 0
     held, where = scores[known].double(), task[known]
-    wide = (segments.std(held, where, size) > least) & ~segments.flat(held, where, size)
+    wide = (segments.std(held, where, size) > least) & ~segments.has_no_spread(held, where, size)
     return wide[task] & known
 
 
-def chances(advantages: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+def compute_chances(advantages: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
     """|A| over the group's sum of |A|; 0 in a group without advantage (MS-GRPO, arXiv 2508.10839)."""
     size = int(task.max()) + 1 if len(task) else 0
     total = segments.total(advantages.abs(), task, size)[task]
@@ -52,9 +52,9 @@ class AdvantageSampled(Credit):
     def check(self, task: Int[Tensor, "B"]) -> None:
         self.credit.check(task)
 
-    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        advantages = self.credit.rows(rollouts)
-        share = chances(advantages, rollouts.task)
+    def compute_rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        advantages = self.credit.compute_rows(rollouts)
+        share = compute_chances(advantages, rollouts.task)
         out = torch.zeros_like(advantages)
         for task in rollouts.task.unique().tolist():
             rows = (rollouts.task == task).nonzero()[:, 0]

@@ -10,20 +10,20 @@ from torch import Tensor
 from objectives import segments
 from objectives.credit.episode import Credit, GroupBaseline, GroupRelative, standardise
 from objectives.rewards.scores import Reward
-from objectives.types import Rollouts, parents, turns
+from objectives.types import Rollouts, count_turns, find_rows_of_turns
 
 
-def named_step_score(rollouts: Rollouts, name: str) -> Float[Tensor, "S"]:
+def get_turn_score(rollouts: Rollouts, name: str) -> Float[Tensor, "S"]:
     """The step score `name`; raises ValueError that lists the names present."""
     if name not in rollouts.step_scores:
         raise ValueError(
             f"rollouts.step_scores: got {sorted(rollouts.step_scores)}, expected {name!r}. "
-            "Name a score that a critic gives per step."
+            "Name a score that a grader gives per step."
         )
     return rollouts.step_scores[name]
 
 
-def turn_index(parent: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
+def index_turns(parent: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
     """Place of each step within its row, from 0; steps are numbered in time order. -1 for a step without a row."""
     order = parent.argsort(stable=True)
     run = torch.arange(len(parent), device=parent.device)
@@ -45,7 +45,7 @@ class EpisodeReturn(Reward):
     """Name of the step score."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        values, parent = named_step_score(rollouts, self.step_score), parents(rollouts)
+        values, parent = get_turn_score(rollouts, self.step_score), find_rows_of_turns(rollouts)
         known = ~values.isnan() & (parent >= 0)
         rows = len(rollouts.task)
         summed = segments.total(values[known], parent[known], rows)
@@ -72,10 +72,10 @@ class DiscountedTurns(GroupBaseline):
     def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         return standardise(scores, task, self.scale, 0, self.eps)
 
-    def returns(self, rollouts: Rollouts) -> Float[Tensor, "S"]:
+    def compute_returns(self, rollouts: Rollouts) -> Float[Tensor, "S"]:
         """G_t of each step."""
-        values, parent = named_step_score(rollouts, self.step_score), parents(rollouts)
-        place = turn_index(parent)
+        values, parent = get_turn_score(rollouts, self.step_score), find_rows_of_turns(rollouts)
+        place = index_turns(parent)
         out = values.nan_to_num(0.0)
         following = torch.zeros(len(rollouts.task), dtype=out.dtype, device=out.device)
         for turn in range(int(place.max()) if len(place) else -1, -1, -1):
@@ -85,17 +85,17 @@ class DiscountedTurns(GroupBaseline):
         absent = EpisodeReturn(self.step_score)(rollouts).isnan()
         return out.where((parent >= 0) & ~absent[parent], torch.nan)
 
-    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        parent = parents(rollouts)
-        place = turn_index(parent)
+    def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        parent = find_rows_of_turns(rollouts)
+        place = index_turns(parent)
         group = rollouts.task[parent] * (int(place.max()) + 1 if len(place) else 1) + place
-        values = self.returns(rollouts)
+        values = self.compute_returns(rollouts)
         group = group.where(parent >= 0, 0)
         return standardise(values, group, self.scale, 0, self.eps)[rollouts.step]
 
 
 @dataclass(frozen=True)
-class LastStep(Credit):
+class LastTurn(Credit):
     """A row's advantage on its last step alone, 0 on all before it: what a trainer does that knows only final answers.
 
     The counterpart to giving each step the whole return (MS-GRPO, arXiv 2508.10839): same numbers, another place.
@@ -110,13 +110,13 @@ class LastStep(Credit):
     def check(self, task: Int[Tensor, "B"]) -> None:
         self.credit.check(task)
 
-    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        return self.credit.rows(rollouts)
+    def compute_rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        return self.credit.compute_rows(rollouts)
 
-    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        parent = parents(rollouts)
-        last = turn_index(parent) == turns(rollouts)[parent] - 1
-        return self.credit.assign(rollouts).where(last[rollouts.step], 0.0)
+    def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        parent = find_rows_of_turns(rollouts)
+        last = index_turns(parent) == count_turns(rollouts)[parent] - 1
+        return self.credit.compute_turns(rollouts).where(last[rollouts.step], 0.0)
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,10 @@ class MetaReasoning(GroupBaseline):
     def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         return standardise(scores, task, "std", self.ddof, self.eps)
 
-    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+    def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         if rollouts.tags is None:
-            raise ValueError("rollouts.tags: got None, expected [S]. Add a critic that tags each step.")
-        values, parent = named_step_score(rollouts, self.step_score), parents(rollouts)
+            raise ValueError("rollouts.tags: got None, expected [S]. Add a grader that tags each step.")
+        values, parent = get_turn_score(rollouts, self.step_score), find_rows_of_turns(rollouts)
         known = ~values.isnan() & (parent >= 0)
         kinds = int(rollouts.tags.max()) + 1 if len(rollouts.tags) else 1
         group = (rollouts.task[parent] * kinds + rollouts.tags).where(known, 0)
@@ -154,7 +154,7 @@ class MetaReasoning(GroupBaseline):
         if self.keep_lone:
             lone = segments.count(group[known], int(group.max()) + 1)[group] == 1
             process = torch.where(lone & known, values, process)
-        return self.outcome * self.rows(rollouts)[rollouts.episode] + self.process * process[rollouts.step]
+        return self.outcome * self.compute_rows(rollouts)[rollouts.episode] + self.process * process[rollouts.step]
 
 
 @dataclass(frozen=True)
@@ -174,14 +174,14 @@ class PlanAmplified(Credit):
     def check(self, task: Int[Tensor, "B"]) -> None:
         self.credit.check(task)
 
-    def rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        return self.credit.rows(rollouts)
+    def compute_rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
+        return self.credit.compute_rows(rollouts)
 
     @property
     def turnwise(self) -> Credit:
         return self.credit
 
-    def spread(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+    def spread_over_tokens(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         if self.mark not in rollouts.marks:
             raise ValueError(
                 f"rollouts.marks: got {sorted(rollouts.marks)}, expected {self.mark!r}. Add what marks plans."
@@ -189,5 +189,5 @@ class PlanAmplified(Credit):
         advantages = rollouts.advantages
         return torch.where(rollouts.marks[self.mark], advantages + self.alpha * advantages.abs(), advantages)
 
-    def assign(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        return self.spread(replace(rollouts, advantages=self.credit.assign(rollouts)))
+    def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
+        return self.spread_over_tokens(replace(rollouts, advantages=self.credit.compute_turns(rollouts)))

@@ -10,7 +10,7 @@ from objectives.gates.rows import Gate
 from objectives.types import Rollouts
 
 
-def log_probs_before(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
+def get_old_log_probs(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
     """`rollouts.old`; raises ValueError where it is missing."""
     if rollouts.old is None:
         raise ValueError(
@@ -20,14 +20,14 @@ def log_probs_before(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
     return rollouts.old
 
 
-def covariance(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
+def compute_covariance(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
     """(A - mean A)(log p - mean log p) on the acted tokens of this rank's step, -inf elsewhere (arXiv 2505.22617).
 
     The log-probs are those at generation, so that the choice does not depend on how the step is cut.
     """
     acted = rollouts.marks["acted"]
     out = torch.full_like(rollouts.advantages, -torch.inf)
-    advantages, log_probs = rollouts.advantages[acted], log_probs_before(rollouts, asker)[acted]
+    advantages, log_probs = rollouts.advantages[acted], get_old_log_probs(rollouts, asker)[acted]
     out[acted] = ((advantages - advantages.mean()) * (log_probs - log_probs.mean())).to(out.dtype)
     return out
 
@@ -54,7 +54,7 @@ class ClipCov(Covariance):
     """Seed of the choice; it also differs by optimiser step."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        values = covariance(rollouts, self)
+        values = compute_covariance(rollouts, self)
         eligible = ((values > self.low) & (values < self.high)).nonzero()[:, 0]
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + rollouts.update)
         few = max(1, int(self.fraction * int(rollouts.marks["acted"].sum())))
@@ -66,13 +66,13 @@ class ClipCov(Covariance):
 
 @dataclass(frozen=True)
 class TopCovariance(Covariance):
-    """Only the tokens of greatest covariance; with `StayNear` this is KL-Cov (arXiv 2505.22617)."""
+    """Only the tokens of greatest covariance; with `OldPolicyPenalty` this is KL-Cov (arXiv 2505.22617)."""
 
     fraction: float = 2e-4
     """Share of the acted tokens that is kept, at least one."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        values = covariance(rollouts, self)
+        values = compute_covariance(rollouts, self)
         acted = int(rollouts.marks["acted"].sum())
         few = min(acted, max(1, int(self.fraction * acted)))
         factor = torch.zeros_like(rollouts.advantages)

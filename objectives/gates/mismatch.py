@@ -23,7 +23,7 @@ class Mismatch(Gate):
         return frozenset({"old", "engine"})
 
 
-def log_mismatch(rollouts: Rollouts) -> Float[Tensor, "N"]:
+def compute_log_mismatch(rollouts: Rollouts) -> Float[Tensor, "N"]:
     """log w on the acted tokens, 0 elsewhere and on tokens that the engine did not draw (NaN); raises ValueError where
     acted tokens have no log-prob of one side."""
     acted = rollouts.marks["acted"]
@@ -47,7 +47,7 @@ class TruncatedIS(Mismatch):
     """Greatest weight."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        return log_mismatch(rollouts).exp().clamp(max=self.cap).to(rollouts.advantages.dtype)
+        return compute_log_mismatch(rollouts).exp().clamp(max=self.cap).to(rollouts.advantages.dtype)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class IcePop(Mismatch):
     """Greatest weight kept."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        weight = log_mismatch(rollouts).exp().to(rollouts.advantages.dtype)
+        weight = compute_log_mismatch(rollouts).exp().to(rollouts.advantages.dtype)
         return weight.where((weight >= self.low) & (weight <= self.high), 0.0)
 
 
@@ -74,6 +74,6 @@ class SequenceMask(Mismatch):
     """Greatest product kept."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        product = segments.total(log_mismatch(rollouts), rollouts.episode, len(rollouts.task)).exp()
+        product = segments.total(compute_log_mismatch(rollouts), rollouts.episode, len(rollouts.task)).exp()
         kept = product.where((product >= self.low) & (product <= self.high), 0.0)
         return kept[rollouts.episode].to(rollouts.advantages.dtype)

@@ -11,12 +11,12 @@ from torch import Tensor
 from objectives.types import Rollouts
 
 
-def named_score(rollouts: Rollouts, name: str) -> Float[Tensor, "B"]:
+def get_score(rollouts: Rollouts, name: str) -> Float[Tensor, "B"]:
     """The score `name` of each row; raises ValueError that lists the names present."""
     if name not in rollouts.scores:
         raise ValueError(
             f"rollouts.scores: got {sorted(rollouts.scores)}, expected {name!r}. "
-            "Name a score that the critics or the feedback file give, or add the critic."
+            "Name a score that the graders or the feedback file give, or add the grader."
         )
     return rollouts.scores[name]
 
@@ -51,7 +51,7 @@ class Failures(Gate):
     """Name of the score."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        failed = named_score(rollouts, self.score) < self.threshold
+        failed = get_score(rollouts, self.score) < self.threshold
         return failed[rollouts.episode].to(rollouts.advantages.dtype)
 
 
@@ -65,7 +65,7 @@ class Successes(Gate):
     """Name of the score."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        passed = named_score(rollouts, self.score) >= self.threshold
+        passed = get_score(rollouts, self.score) >= self.threshold
         return passed[rollouts.episode].to(rollouts.advantages.dtype)
 
 
@@ -95,7 +95,7 @@ class Better(Gate):
     """Name of the score it is compared with."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        better = named_score(rollouts, self.score) > named_score(rollouts, self.than)
+        better = get_score(rollouts, self.score) > get_score(rollouts, self.than)
         return better[rollouts.episode].to(rollouts.advantages.dtype)
 
 
@@ -107,7 +107,7 @@ class RowWeight(Gate):
     """Name of the score, at least 0."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        loud = named_score(rollouts, self.score).nan_to_num(0.0)
+        loud = get_score(rollouts, self.score).nan_to_num(0.0)
         if (loud < 0).any():
             raise ValueError(
                 f"rollouts.scores[{self.score!r}]: got {loud.min().item():g}, expected at least 0. "
@@ -124,7 +124,7 @@ class SkipFirst(Gate):
     """Tokens skipped."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        return (_place(rollouts) >= self.tokens).to(rollouts.advantages.dtype)
+        return (_index_in_row(rollouts) >= self.tokens).to(rollouts.advantages.dtype)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class SkipLast(Gate):
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         sizes = torch.bincount(rollouts.episode, minlength=len(rollouts.task))
-        left = sizes[rollouts.episode] - _place(rollouts)
+        left = sizes[rollouts.episode] - _index_in_row(rollouts)
         return (left > self.tokens).to(rollouts.advantages.dtype)
 
 
@@ -185,7 +185,7 @@ class Marked(Gate):
         return rollouts.marks[self.mark].to(rollouts.advantages.dtype)
 
 
-def _place(rollouts: Rollouts) -> Int[Tensor, "N"]:
+def _index_in_row(rollouts: Rollouts) -> Int[Tensor, "N"]:
     """The place of each token in its row, from 0."""
     row = rollouts.episode
     order = row.argsort(stable=True)

@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from objectives.divergence import LOG_RATIO_BOUND, coarsen, floored, renormalise, reverse_kl
-from objectives.losses.heed import Heed, assemble, best_hint
-from objectives.losses.term import Term, aligned, listened, weighted
+from objectives.divergence import LOG_RATIO_BOUND, coarsen, is_clamped, renormalise, reverse_kl
+from objectives.losses.heed import Heed, assemble_teacher, choose_best_hint
+from objectives.losses.term import Term, align_models, average_weighted, find_weighted
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.closed import CLOSED
-from objectives.vocabulary.token_log_probs import Scored
+from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,29 @@ class Distill(Term):
     def needs(self) -> frozenset[str]:
         return frozenset({self.teacher})
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Metrics: teacher_gain (teacher minus student log-prob of the sampled token), tail_mass, floored."""
-        pair = aligned(student, self.chosen(student, others, rollouts), rollouts, name, self.teacher)
+        pair = align_models(student, self.choose_teacher(student, others, rollouts), rollouts, name, self.teacher)
         if pair is None:
             zero = student.nothing
             return Loss(zero, dict.fromkeys(("teacher_gain", "tail_mass", "floored"), zero.detach()))
         mine, theirs = pair
-        losses, mass, low = self.full(mine, theirs) if self.k is None else self.listed(mine, theirs)
-        losses = losses * self.factor(mine, theirs, rollouts)
+        losses, mass, low = (
+            self.compute_on_vocabulary(mine, theirs) if self.k is None else self.compute_on_support(mine, theirs)
+        )
+        losses = losses * self.weigh_tokens(mine, theirs, rollouts)
         gain = theirs.log_probs - mine.log_probs.detach()
         mean = {"teacher_gain": gain, "tail_mass": mass, "floored": low.to(mass.dtype)}
-        metrics = {key: weighted(value, rollouts, name, mine.index) for key, value in mean.items()}
-        return Loss(weighted(losses, rollouts, name, mine.index), metrics)
+        metrics = {key: average_weighted(value, rollouts, name, mine.index) for key, value in mean.items()}
+        return Loss(average_weighted(losses, rollouts, name, mine.index), metrics)
 
-    def chosen(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> dict[str, Scored]:
+    def choose_teacher(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts
+    ) -> dict[str, TokenLogProbs]:
         """The models that may teach here."""
         return others
 
-    def factor(self, mine: Scored, theirs: Scored, rollouts: Rollouts) -> Tensor:
+    def weigh_tokens(self, mine: TokenLogProbs, theirs: TokenLogProbs, rollouts: Rollouts) -> Tensor:
         """Importance times heed [n], without gradient."""
         factor = torch.ones_like(mine.log_probs.detach())
         if self.importance is not None and rollouts.old is not None:
@@ -78,7 +82,7 @@ class Distill(Term):
             factor = ratio.clamp(max=self.importance).to(factor.dtype)
         return factor if self.heed is None else factor * self.heed(mine, theirs).to(factor.dtype)
 
-    def listed(self, mine: Scored, theirs: Scored) -> tuple[Tensor, Tensor, Tensor]:
+    def compute_on_support(self, mine: TokenLogProbs, theirs: TokenLogProbs) -> tuple[Tensor, Tensor, Tensor]:
         """Losses, teacher's unlisted mass and floored flags, each [n], on a top-k support."""
         # The teacher's own top-k comes with its normaliser in one pass over V.
         ids, teacher = theirs.topk(self.k) if self.support == "teacher" else (None, None)
@@ -88,17 +92,17 @@ class Distill(Term):
         else:
             student = mine.at(ids)
         mass = (1 - teacher.exp().sum(-1)).clamp(min=0)
-        low = floored(teacher)
+        low = is_clamped(teacher)
         if ids.shape[1] == mine.vocabulary:
             return self.divergence(student, teacher), mass, low
         merge = coarsen if self.tail else renormalise
         return self.divergence(merge(student), merge(teacher)), mass, low
 
-    def full(self, mine: Scored, theirs: Scored) -> tuple[Tensor, Tensor, Tensor]:
+    def compute_on_vocabulary(self, mine: TokenLogProbs, theirs: TokenLogProbs) -> tuple[Tensor, Tensor, Tensor]:
         """The same over the whole vocabulary, folded over chunks of tokens."""
 
         def both(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-            return self.divergence(student, teacher), floored(teacher)
+            return self.divergence(student, teacher), is_clamped(teacher)
 
         closed = CLOSED.get(self.divergence)
         losses, low = mine.fold_many(both, theirs) if closed is None else mine.fold_part(closed, theirs)
@@ -118,12 +122,14 @@ class DistillBestHint(Distill):
     def needs(self) -> frozenset[str]:
         return frozenset({self.teacher, *self.hints})
 
-    def chosen(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts) -> dict[str, Scored]:
+    def choose_teacher(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts
+    ) -> dict[str, TokenLogProbs]:
         teachers = [others[name] for name in (self.teacher, *self.hints) if name in others and len(others[name])]
         if not teachers:
             return others
-        choice = best_hint(student, teachers, rollouts.episode, len(rollouts.task), self.overlap)
-        return others | {self.teacher: assemble(teachers, choice, rollouts.episode)}
+        choice = choose_best_hint(student, teachers, rollouts.episode, len(rollouts.task), self.overlap)
+        return others | {self.teacher: assemble_teacher(teachers, choice, rollouts.episode)}
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class Imitate(Term):
     stream: str = "shown"
     """Which mark selects this term's tokens."""
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
-        if not len(listened(student, rollouts, name)):
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
+        if not len(find_weighted(student, rollouts, name)):
             return Loss(student.nothing)
-        return Loss(weighted(-student.log_probs, rollouts, name))
+        return Loss(average_weighted(-student.log_probs, rollouts, name))

@@ -8,14 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from objectives import segments
-from objectives.vocabulary.token_log_probs import Scored
+from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 
 class Heed(ABC):
     """Called with student and teacher on the same n tokens; gives a factor [n]. The denominator stays as it is."""
 
     @abstractmethod
-    def __call__(self, student: Scored, teacher: Scored) -> Float[Tensor, "n"]: ...
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs) -> Float[Tensor, "n"]: ...
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Certainty(Heed):
     beta: float = 1.0
     """How fast heed falls with entropy."""
 
-    def __call__(self, student: Scored, teacher: Scored) -> Float[Tensor, "n"]:
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs) -> Float[Tensor, "n"]:
         return (-self.beta * teacher.entropy).exp()
 
 
@@ -41,17 +41,19 @@ class Overlap(Heed):
     least: float = 0.25
     """Share of them that must be common."""
 
-    def __call__(self, student: Scored, teacher: Scored) -> Float[Tensor, "n"]:
-        shared = common(student.topk(self.k)[0], teacher.topk(self.k)[0])
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs) -> Float[Tensor, "n"]:
+        shared = count_common(student.topk(self.k)[0], teacher.topk(self.k)[0])
         return (shared >= self.least * self.k).to(teacher.entropy.dtype)
 
 
-def common(mine: Int[Tensor, "n k"], theirs: Int[Tensor, "n k"]) -> Int[Tensor, "n"]:
+def count_common(mine: Int[Tensor, "n k"], theirs: Int[Tensor, "n k"]) -> Int[Tensor, "n"]:
     """How many outcomes two supports share."""
     return (mine[:, :, None] == theirs[:, None]).sum((1, 2))
 
 
-def best_hint(student: Scored, teachers: list[Scored], row: Int[Tensor, "N"], rows: int, k: int) -> Int[Tensor, "rows"]:
+def choose_best_hint(
+    student: TokenLogProbs, teachers: list[TokenLogProbs], row: Int[Tensor, "N"], rows: int, k: int
+) -> Int[Tensor, "rows"]:
     """Per row, which teacher (each one hint) shares most of its top-k supports with the student, summed over the row.
 
     OpenClaw-RL v2's sequence-optimal choice (arXiv 2603.10165). A row that a teacher did not score counts as -1 for it;
@@ -59,13 +61,15 @@ def best_hint(student: Scored, teachers: list[Scored], row: Int[Tensor, "N"], ro
     """
     mine, totals = student.topk(k)[0], []
     for teacher in teachers:
-        shared = common(mine[teacher.index], teacher.topk(k)[0]).float()
+        shared = count_common(mine[teacher.index], teacher.topk(k)[0]).float()
         scored = segments.count(row[teacher.index], rows) > 0
         totals.append(segments.total(shared, row[teacher.index], rows).where(scored, -1.0))
     return torch.stack(totals).argmax(0)
 
 
-def assemble(teachers: list[Scored], choice: Int[Tensor, "rows"], row: Int[Tensor, "N"]) -> Scored:
+def assemble_teacher(
+    teachers: list[TokenLogProbs], choice: Int[Tensor, "rows"], row: Int[Tensor, "N"]
+) -> TokenLogProbs:
     """One teacher made of each row's chosen one; all must share one head."""
     if any(teacher.weight.data_ptr() != teachers[0].weight.data_ptr() for teacher in teachers):
         raise ValueError(
@@ -75,4 +79,4 @@ def assemble(teachers: list[Scored], choice: Int[Tensor, "rows"], row: Int[Tenso
     parts = [t.select((choice[row[t.index]] == number).nonzero()[:, 0]) for number, t in enumerate(teachers)]
     order = torch.cat([part.index for part in parts]).argsort()
     joined = [torch.cat([getattr(part, name) for part in parts])[order] for name in ("hidden", "targets", "index")]
-    return Scored(joined[0], teachers[0].weight, joined[1], joined[2])
+    return TokenLogProbs(joined[0], teachers[0].weight, joined[1], joined[2])

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from objectives.losses.term import Term, listened, weighted
+from objectives.losses.term import Term, average_weighted, find_weighted
 from objectives.types import Loss, Rollouts
-from objectives.vocabulary.token_log_probs import Scored
+from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class OffPolicy(Term):
         if self.shape is not None and self.shape <= 0:
             raise ValueError(f"OffPolicy.shape: got {self.shape}, expected a probability above 0, or null")
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Metric: probability, the mean of pi on these tokens."""
-        rows = listened(student, rollouts, name)
+        rows = find_weighted(student, rollouts, name)
         if not len(rows):
             return Loss(student.nothing, {"probability": student.nothing.detach()})
         log_probs = student.log_probs[rows]
-        losses = -rollouts.advantages[rows] * self.shaped(log_probs)
-        known = weighted(log_probs.detach().exp(), rollouts, name, rows)
-        return Loss(weighted(losses, rollouts, name, rows), {"probability": known})
+        losses = -rollouts.advantages[rows] * self.shape_probability(log_probs)
+        known = average_weighted(log_probs.detach().exp(), rollouts, name, rows)
+        return Loss(average_weighted(losses, rollouts, name, rows), {"probability": known})
 
-    def shaped(self, log_probs: Tensor) -> Tensor:
+    def shape_probability(self, log_probs: Tensor) -> Tensor:
         """f, or log pi where there is no shape."""
         if self.shape is None:
             return log_probs

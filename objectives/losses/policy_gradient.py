@@ -13,10 +13,10 @@ from torch import Tensor
 
 from objectives import segments
 from objectives.divergence import LOG_RATIO_BOUND
-from objectives.losses.term import Term, listened, weighted
+from objectives.losses.term import Term, average_weighted, find_weighted
 from objectives.losses.trust import Moved, Trust
 from objectives.types import Loss, Rollouts
-from objectives.vocabulary.token_log_probs import Scored
+from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def geometric_ratio(log_ratio: Float[Tensor, "n"], row: Int[Tensor, "n"]) -> Flo
     return segments.mean(log_ratio, row, int(row.max()) + 1)[row]
 
 
-def clipped(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
+def ppo_clip(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
     """-min(rho A, clip(rho, 1 - low, 1 + high) A) (PPO; separate bounds: DAPO, arXiv 2503.14476).
 
     With a dual clip the loss of a blamed token is at most dual |A| (arXiv 1912.09729).
@@ -56,7 +56,7 @@ def clipped(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) ->
     return -torch.minimum(ratio * advantages, held * advantages)
 
 
-def plain(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
+def reinforce(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
     """-rho A, without bounds; on-policy its gradient is REINFORCE's."""
     return -ratio * advantages
 
@@ -78,36 +78,37 @@ class PolicyGradient(Term):
     """Greatest ratio a token weighs with, its gradient kept: bounds the variance on replayed rows."""
     ratio: Callable = token_ratio
     """token_ratio, sequence_ratio or geometric_ratio."""
-    surrogate: Callable = clipped
+    surrogate: Callable = ppo_clip
     """clipped, plain or cispo."""
     dual_clip: float | None = None
     """Bound on a blamed token's loss in |A|, for `clipped`; above 1 + clip_high (verl: 3)."""
     trust: Trust | None = None
     """Which tokens still teach once the policy has moved; null: all."""
 
-    def signal(
-        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    def compute_advantages(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> Float[Tensor, "n"]:
         """The advantages of the tokens at `rows`, without gradient."""
         return rollouts.advantages[rows]
 
-    def measures(
-        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    def measure_tokens(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> dict[str, Tensor]:
         """Further values [n] whose weighted means are reported."""
         return {}
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Metrics: clip_fraction, approx_kl = E[rho - 1 - log rho], and the range of rho with 1 included."""
-        if not len(listened(student, rollouts, name)):
+        if not len(find_weighted(student, rollouts, name)):
             rows = rollouts.episode[:0]
             none = student.nothing.detach().expand(0)
             return Loss(
                 student.nothing,
-                self._metrics(none, none, rollouts, name, rows) | self._means(student, others, rollouts, name, rows),
+                self._measure_ratio(none, none, rollouts, name, rows)
+                | self._average_measures(student, others, rollouts, name, rows),
             )
         # A row's mean ratio runs over all tokens it acted, also those a gate silenced.
-        rows = self.mark(rollouts).nonzero()[:, 0]
+        rows = self.get_mark(rollouts).nonzero()[:, 0]
         row = rollouts.episode[rows]
         log_probs = student.log_probs[rows]
         old = log_probs.detach() if rollouts.old is None else rollouts.old[rows]
@@ -115,29 +116,31 @@ class PolicyGradient(Term):
         ratio = log_ratio.exp()
         if self.truncate is not None:
             ratio = ratio * (self.truncate / ratio.detach()).clamp(max=1.0)
-        advantages = self.signal(student, others, rollouts, rows)
+        advantages = self.compute_advantages(student, others, rollouts, rows)
         losses = self.surrogate(ratio, advantages, log_probs, Clip(self.clip_low, self.clip_high, self.dual_clip))
         if self.trust is not None:
             losses = losses.where(self.trust(Moved((log_probs - old).detach(), old, advantages, row)), 0.0)
         return Loss(
-            weighted(losses, rollouts, name, rows),
-            self._metrics(log_ratio.detach(), advantages, rollouts, name, rows)
-            | self._means(student, others, rollouts, name, rows),
+            average_weighted(losses, rollouts, name, rows),
+            self._measure_ratio(log_ratio.detach(), advantages, rollouts, name, rows)
+            | self._average_measures(student, others, rollouts, name, rows),
         )
 
-    def _means(
-        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str, rows: Tensor
+    def _average_measures(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str, rows: Tensor
     ) -> dict[str, Tensor]:
-        found = self.measures(student, others, rollouts, rows)
-        return {key: weighted(value, rollouts, name, rows) for key, value in found.items()}
+        found = self.measure_tokens(student, others, rollouts, rows)
+        return {key: average_weighted(value, rollouts, name, rows) for key, value in found.items()}
 
-    def _metrics(self, log_ratio: Tensor, advantages: Tensor, rollouts: Rollouts, name: str, rows: Tensor) -> dict:
+    def _measure_ratio(
+        self, log_ratio: Tensor, advantages: Tensor, rollouts: Rollouts, name: str, rows: Tensor
+    ) -> dict:
         ratio = log_ratio.exp()
         out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
         heard = torch.cat([ratio[rollouts.weights[name][rows] != 0], ratio.new_ones(1)])
         return {
-            "clip_fraction": weighted(out.to(ratio.dtype), rollouts, name, rows),
-            "approx_kl": weighted(ratio - 1 - log_ratio, rollouts, name, rows),
+            "clip_fraction": average_weighted(out.to(ratio.dtype), rollouts, name, rows),
+            "approx_kl": average_weighted(ratio - 1 - log_ratio, rollouts, name, rows),
             "ratio_min": heard.min(),
             "ratio_max": heard.max(),
         }

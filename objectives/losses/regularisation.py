@@ -7,13 +7,13 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, floor, k1, k2
-from objectives.losses.term import Term, aligned, listened, weighted
+from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, clamp_log_probs, k1, k2
+from objectives.losses.term import Term, align_models, average_weighted, find_weighted
 from objectives.types import Loss, Rollouts
-from objectives.vocabulary.token_log_probs import Scored
+from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 
-def absolute(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+def absolute_difference(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """|log ratio|, the penalty of KL-Cov (arXiv 2505.22617)."""
     return log_ratio.abs()
 
@@ -45,43 +45,43 @@ class ReferenceKL(Term):
     def needs(self) -> frozenset[str]:
         return frozenset({self.reference})
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Metrics: kl_reference (mean estimate, without importance), floored (share of reference log-probs)."""
-        pair = aligned(student, others, rollouts, name, self.reference)
+        pair = align_models(student, others, rollouts, name, self.reference)
         if pair is None:
             return Loss(student.nothing, dict.fromkeys(("kl_reference", "floored"), student.nothing.detach()))
         mine, theirs = pair
-        values = self.estimator(mine.log_probs - floor(theirs.log_probs))
+        values = self.estimator(mine.log_probs - clamp_log_probs(theirs.log_probs))
         measured = {"kl_reference": values.detach(), "floored": (theirs.log_probs < LOG_FLOOR).to(values.dtype)}
-        metrics = {key: weighted(value, rollouts, name, mine.index) for key, value in measured.items()}
+        metrics = {key: average_weighted(value, rollouts, name, mine.index) for key, value in measured.items()}
         if self.importance != "none":
             old = mine.log_probs.detach() if rollouts.old is None else rollouts.old[mine.index]
             ratio = (mine.log_probs - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
             values = values * (ratio if self.importance == "through" else ratio.detach())
-        return Loss(weighted(values, rollouts, name, mine.index), metrics)
+        return Loss(average_weighted(values, rollouts, name, mine.index), metrics)
 
 
 @dataclass(frozen=True)
-class StayNear(Term):
+class OldPolicyPenalty(Term):
     """A penalty on log(pi / old), which bounds the step within one rollout; exactly on-policy its value is 0."""
 
     estimator: Callable = k2
     """k2 or absolute."""
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
-        if not len(listened(student, rollouts, name)):
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
+        if not len(find_weighted(student, rollouts, name)):
             return Loss(student.nothing)
         old = student.log_probs.detach() if rollouts.old is None else rollouts.old
-        return Loss(weighted(self.estimator(student.log_probs - old), rollouts, name))
+        return Loss(average_weighted(self.estimator(student.log_probs - old), rollouts, name))
 
 
 @dataclass(frozen=True)
 class EntropyBonus(Term):
     """Minus the entropy of the next-token distribution, so that descending explores; folded over chunks."""
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
-        wanted = listened(student, rollouts, name)
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
+        wanted = find_weighted(student, rollouts, name)
         if not len(wanted):
             return Loss(student.nothing)
         values = student.select(wanted).fold(lambda log_probs: (log_probs.exp() * log_probs).sum(-1))
-        return Loss(weighted(values, rollouts, name, wanted))
+        return Loss(average_weighted(values, rollouts, name, wanted))

@@ -7,15 +7,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, floor
-from objectives.losses.policy_gradient import Clip, PolicyGradient, clipped
-from objectives.losses.term import Term, aligned, weighted
+from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, clamp_log_probs
+from objectives.losses.policy_gradient import Clip, PolicyGradient, ppo_clip
+from objectives.losses.term import Term, align_models, average_weighted
 from objectives.types import Loss, Rollouts
-from objectives.vocabulary.token_log_probs import Scored
+from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 
-def teacher_gain(
-    student: Scored, teacher: Scored | None, base: Float[Tensor, "N"], rows: Int[Tensor, "n"]
+def compute_log_ratio(
+    student: TokenLogProbs, teacher: TokenLogProbs | None, base: Float[Tensor, "N"], rows: Int[Tensor, "n"]
 ) -> Float[Tensor, "n"]:
     """log T - base of the sampled tokens at `rows`, log T floored; 0, which teaches nothing, where T did not score.
 
@@ -23,12 +23,12 @@ def teacher_gain(
     """
     gain = torch.zeros_like(student.log_probs.detach())
     if teacher is not None and len(teacher):
-        gain[teacher.index] = (floor(teacher.log_probs) - base[teacher.index]).to(gain.dtype)
+        gain[teacher.index] = (clamp_log_probs(teacher.log_probs) - base[teacher.index]).to(gain.dtype)
     return gain[rows]
 
 
 @dataclass(frozen=True)
-class Directed(PolicyGradient):
+class TeacherShaped(PolicyGradient):
     """A policy gradient that asks a teacher. Metrics beside its own: teacher_gain, floored."""
 
     teacher: str = "teacher"
@@ -39,12 +39,12 @@ class Directed(PolicyGradient):
         return frozenset({self.teacher})
 
     @abstractmethod
-    def signal(
-        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    def compute_advantages(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> Float[Tensor, "n"]: ...
 
-    def measures(
-        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    def measure_tokens(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> dict[str, Tensor]:
         if not len(rows):
             return dict.fromkeys(("teacher_gain", "floored"), student.nothing.detach().expand(0))
@@ -52,11 +52,11 @@ class Directed(PolicyGradient):
         low = torch.zeros_like(own)
         if teacher is not None:
             low[teacher.index] = (teacher.log_probs < LOG_FLOOR).to(low.dtype)
-        return {"teacher_gain": teacher_gain(student, teacher, own, rows), "floored": low[rows]}
+        return {"teacher_gain": compute_log_ratio(student, teacher, own, rows), "floored": low[rows]}
 
 
 @dataclass(frozen=True)
-class OnPolicyDistill(Directed):
+class TeacherAdvantage(TeacherShaped):
     """A = reward_weight * advantage + teacher_weight * clip(log T - log old) (OpenClaw-RL, arXiv 2603.10165).
 
     With reward_weight 0 its expected on-policy gradient is that of the reverse KL; with both it is one surrogate under
@@ -72,11 +72,11 @@ class OnPolicyDistill(Directed):
     bound: float | None = None
     """The teacher's advantage is held within +-bound [nats]; null: unbounded."""
 
-    def signal(
-        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    def compute_advantages(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> Float[Tensor, "n"]:
         base = student.log_probs.detach() if rollouts.old is None else rollouts.old
-        gain = teacher_gain(student, others.get(self.teacher), base, rows)
+        gain = compute_log_ratio(student, others.get(self.teacher), base, rows)
         gain = gain if self.bound is None else gain.clamp(-self.bound, self.bound)
         # A row without a score may carry any advantage; it must not reach a sum that gives it no weight.
         reward = self.reward_weight * rollouts.advantages[rows] if self.reward_weight else 0.0
@@ -84,7 +84,7 @@ class OnPolicyDistill(Directed):
 
 
 @dataclass(frozen=True)
-class TeacherScaled(Directed):
+class TeacherScaledAdvantage(TeacherShaped):
     """The reward fixes the sign, the teacher's ratio only the size: A * clip((T/S)^sign(A), 1 - bound, 1 + bound).
 
     RLSD (arXiv 2604.03128) in our reading: praise grows where the hinted teacher likes the token more than the student
@@ -94,16 +94,16 @@ class TeacherScaled(Directed):
     bound: float = 0.2
     """Greatest change of an advantage's size, as a share."""
 
-    def signal(
-        self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    def compute_advantages(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> Float[Tensor, "n"]:
         advantages = rollouts.advantages[rows]
-        gain = teacher_gain(student, others.get(self.teacher), student.log_probs.detach(), rows)
+        gain = compute_log_ratio(student, others.get(self.teacher), student.log_probs.detach(), rows)
         return advantages * (advantages.sign() * gain).exp().clamp(1 - self.bound, 1 + self.bound).to(advantages.dtype)
 
 
 @dataclass(frozen=True)
-class OutcomeDistill(Term):
+class TopKTeacherAdvantage(Term):
     """On-policy distillation over the k outcomes that the acting policy held likeliest, not only the sampled one: each
     outcome v has advantage A_v = w_v clip(log T(v) - log old(v)), w = softmax of log old over the k, and enters the
     clipped surrogate with its ratio under the whole vocabulary; summed over v (OpenClaw-RL v2, arXiv 2603.10165 v2).
@@ -132,9 +132,9 @@ class OutcomeDistill(Term):
     def reads(self) -> frozenset[str]:
         return self.gate.reads | {"listed"}
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Metrics: teacher_gain of the sampled token, listed_mass (what the k hold of old), clip_fraction of outcomes."""
-        pair = aligned(student, others, rollouts, name, self.teacher)
+        pair = align_models(student, others, rollouts, name, self.teacher)
         if pair is None:
             zero = student.nothing
             return Loss(zero, dict.fromkeys(("teacher_gain", "listed_mass", "clip_fraction"), zero.detach()))
@@ -145,14 +145,14 @@ class OutcomeDistill(Term):
         else:
             ids, old = rollouts.listed[mine.index], rollouts.listed_old[mine.index]
             now = mine.at(ids)
-        advantages = old.softmax(-1) * (floor(theirs.at(ids)).detach() - old).clamp(-self.bound, self.bound)
+        advantages = old.softmax(-1) * (clamp_log_probs(theirs.at(ids)).detach() - old).clamp(-self.bound, self.bound)
         ratio = (now - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
-        losses = clipped(ratio, advantages, now, Clip(self.clip_low, self.clip_high)).sum(-1)
+        losses = ppo_clip(ratio, advantages, now, Clip(self.clip_low, self.clip_high)).sum(-1)
         out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
         means = {
             "teacher_gain": theirs.log_probs - mine.log_probs.detach(),
             "listed_mass": old.exp().sum(-1),
             "clip_fraction": out.to(ratio.dtype).mean(-1),
         }
-        metrics = {key: weighted(value.detach(), rollouts, name, mine.index) for key, value in means.items()}
-        return Loss(weighted(losses, rollouts, name, mine.index), metrics)
+        metrics = {key: average_weighted(value.detach(), rollouts, name, mine.index) for key, value in means.items()}
+        return Loss(average_weighted(losses, rollouts, name, mine.index), metrics)

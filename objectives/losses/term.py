@@ -10,7 +10,7 @@ from torch import Tensor
 from objectives.gates.rows import All, Gate
 from objectives.reductions import Reduction, TokenMean
 from objectives.types import Loss, Rollouts
-from objectives.vocabulary.token_log_probs import Scored
+from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class Term(ABC):
 
     def weigh(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         """Weights of the whole optimiser step: stream, gate and reduction; zero outside the stream."""
-        mark = self.mark(rollouts)
+        mark = self.get_mark(rollouts)
         gated = self.gate(rollouts).where(mark, 0.0)
         return gated * self.reduction(mark if self.keep_silenced else gated != 0, rollouts)
 
-    def denominator(self, rollouts: Rollouts, weights: Float[Tensor, "N"]) -> Float[Tensor, ""]:
+    def compute_denominator(self, rollouts: Rollouts, weights: Float[Tensor, "N"]) -> Float[Tensor, ""]:
         """This rank's share of the denominator: it counts tokens, so a gate's factor makes a token louder or quieter,
         and the others stay as they are."""
-        counted = self.mark(rollouts) if self.keep_silenced else weights != 0
-        return self.reduction.denominator(self.reduction(counted, rollouts).where(counted, 0.0), rollouts)
+        counted = self.get_mark(rollouts) if self.keep_silenced else weights != 0
+        return self.reduction.compute_denominator(self.reduction(counted, rollouts).where(counted, 0.0), rollouts)
 
     @abstractmethod
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Sum of weight times loss over a micro-batch, over the whole step's denominator."""
 
-    def mark(self, rollouts: Rollouts) -> Tensor:
+    def get_mark(self, rollouts: Rollouts) -> Tensor:
         """The stream's mark [N]; raises ValueError that lists the marks present."""
         if self.stream not in rollouts.marks:
             raise ValueError(
@@ -66,7 +66,7 @@ class Term(ABC):
         return rollouts.marks[self.stream]
 
 
-def weighted(
+def average_weighted(
     values: Float[Tensor, "n"], rollouts: Rollouts, name: str, index: Int[Tensor, "n"] | None = None
 ) -> Float[Tensor, ""]:
     """Sum of weight times value over the term's denominator; `index` says which tokens the values belong to.
@@ -80,7 +80,7 @@ def weighted(
     return summed / total if total else summed
 
 
-def listened(student: Scored, rollouts: Rollouts, name: str) -> Int[Tensor, "n"]:
+def find_weighted(student: TokenLogProbs, rollouts: Rollouts, name: str) -> Int[Tensor, "n"]:
     """Positions of the tokens on which term `name` has weight; checks that the student scored the whole micro-batch."""
     if len(student) != len(rollouts.advantages):
         raise ValueError(
@@ -90,14 +90,14 @@ def listened(student: Scored, rollouts: Rollouts, name: str) -> Int[Tensor, "n"]
     return rollouts.weights[name].nonzero()[:, 0]
 
 
-def aligned(
-    student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str, other: str
-) -> tuple[Scored, Scored] | None:
+def align_models(
+    student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str, other: str
+) -> tuple[TokenLogProbs, TokenLogProbs] | None:
     """Student and `others[other]` on the tokens where term `name` has weight; None where there are none.
 
     Raises ValueError when the term has weight on a token that the other model did not score.
     """
-    wanted = listened(student, rollouts, name)
+    wanted = find_weighted(student, rollouts, name)
     if not len(wanted):
         return None
     place = torch.full((len(student),), -1, dtype=torch.long, device=wanted.device)

@@ -16,12 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from objectives import segments
-from objectives.gates.rows import named_score
+from objectives.gates.rows import get_score
 from objectives.rewards.scores import Reward
 from objectives.types import Rollouts
 
 
-def empirical_rate(correct: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+def compute_empirical_rate(correct: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
     """For each row, the share of its task's scored rows that are correct; NaN in a task without a score."""
     known = ~correct.isnan()
     size = int(task.max()) + 1 if len(task) else 0
@@ -29,7 +29,7 @@ def empirical_rate(correct: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float
 
 
 @dataclass(frozen=True)
-class Calibrated(Reward):
+class CalibratedReward(Reward):
     """correctness * c - weight * S(q, c)."""
 
     correctness: float = 1.0
@@ -58,52 +58,54 @@ class Calibrated(Reward):
         """Largest S(p, 1) - S(p, 0)."""
 
     @abstractmethod
-    def loss(self, mine: Tensor, other: Tensor) -> Tensor:
+    def compute_loss(self, mine: Tensor, other: Tensor) -> Tensor:
         """S where `mine` is the chance stated for what happened and `other` = 1 - mine."""
 
-    def value(self, p: Tensor) -> Tensor:
+    def compute_value(self, p: Tensor) -> Tensor:
         """Expected reward of an honest report of p."""
-        return self.correctness * p - self.weight * (p * self.loss(p, 1 - p) + (1 - p) * self.loss(1 - p, p))
+        return self.correctness * p - self.weight * (
+            p * self.compute_loss(p, 1 - p) + (1 - p) * self.compute_loss(1 - p, p)
+        )
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        correct, stated = named_score(rollouts, self.correct), named_score(rollouts, self.confidence)
+        correct, stated = get_score(rollouts, self.correct), get_score(rollouts, self.confidence)
         outside = (stated < 0) | (stated > 1)
         if outside.any():
             raise ValueError(
                 f"rollouts.scores[{self.confidence!r}]: got {stated[outside][0].item():g}, expected [0, 1] or NaN. "
-                "Let the critic mark such a row as ill-formed and leave its confidence absent."
+                "Let the grader mark such a row as ill-formed and leave its confidence absent."
             )
-        target = empirical_rate(correct, rollouts.task) if self.noisy else correct
-        loss = target * self.loss(stated, 1 - stated) + (1 - target) * self.loss(1 - stated, stated)
+        target = compute_empirical_rate(correct, rollouts.task) if self.noisy else correct
+        loss = target * self.compute_loss(stated, 1 - stated) + (1 - target) * self.compute_loss(1 - stated, stated)
         return self.correctness * correct - self.weight * loss
 
 
 @dataclass(frozen=True)
-class Brier(Calibrated):
+class Brier(CalibratedReward):
     """S = (q - c)^2; gap 1 - 2p, so the weight may reach the correctness."""
 
     @property
     def gap(self) -> float:
         return 1.0
 
-    def loss(self, mine: Tensor, other: Tensor) -> Tensor:
+    def compute_loss(self, mine: Tensor, other: Tensor) -> Tensor:
         return (1 - mine).square()
 
 
 @dataclass(frozen=True)
-class Spherical(Calibrated):
+class Spherical(CalibratedReward):
     """S = -q_c / |(q, 1 - q)|; gap (1 - 2p) / |(p, 1 - p)|, so the weight may reach the correctness."""
 
     @property
     def gap(self) -> float:
         return 1.0
 
-    def loss(self, mine: Tensor, other: Tensor) -> Tensor:
+    def compute_loss(self, mine: Tensor, other: Tensor) -> Tensor:
         return -mine / torch.hypot(mine, other)
 
 
 @dataclass(frozen=True)
-class ClippedLog(Calibrated):
+class ClippedLog(CalibratedReward):
     """S = -log q_c with q held in [epsilon, 1 - epsilon]; gap log((1 - epsilon) / epsilon), proper inside those bounds.
 
     Unclipped the gap has no bound, so no weight is safe; that is why epsilon must be positive.
@@ -118,5 +120,5 @@ class ClippedLog(Calibrated):
     def gap(self) -> float:
         return math.log((1 - self.epsilon) / self.epsilon) if 0 < self.epsilon < 0.5 else math.inf
 
-    def loss(self, mine: Tensor, other: Tensor) -> Tensor:
+    def compute_loss(self, mine: Tensor, other: Tensor) -> Tensor:
         return -mine.clamp(self.epsilon, 1 - self.epsilon).log()

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from objectives.gates.rows import named_score
-from objectives.types import Rollouts, turns
+from objectives.gates.rows import get_score
+from objectives.types import Rollouts, count_turns
 
 
 class Reward(ABC):
@@ -26,7 +26,7 @@ class Score(Reward):
     """Name of the score."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        return named_score(rollouts, self.name)
+        return get_score(rollouts, self.name)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Weighted(Reward):
     """Weight of each named score."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        parts = [weight * named_score(rollouts, name) for name, weight in self.weights.items()]
+        parts = [weight * get_score(rollouts, name) for name, weight in self.weights.items()]
         return torch.stack(parts).sum(0)
 
 
@@ -55,7 +55,7 @@ class FormatGate(Reward):
     """What an ill-formed row earns, whatever else was judged."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        valid = named_score(rollouts, self.valid)
+        valid = get_score(rollouts, self.valid)
         earned = torch.where(valid >= 0.5, self.bonus + self.reward(rollouts), self.invalid)
         return earned.where(~valid.isnan(), torch.nan)
 
@@ -96,5 +96,5 @@ class TurnLimit(Reward):
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
         earned = self.reward(rollouts)
-        over = (self.threshold - turns(rollouts)) / (self.limit - self.threshold)
+        over = (self.threshold - count_turns(rollouts)) / (self.limit - self.threshold)
         return earned + over.clamp(max=0).to(earned.dtype)

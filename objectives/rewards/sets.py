@@ -10,7 +10,7 @@ from objectives.rewards.scores import Reward
 from objectives.types import Rollouts
 
 
-def set_score(values: Float[Tensor, "*b m k"], weights: Float[Tensor, "K k"]) -> Float[Tensor, "*b"]:
+def score_set(values: Float[Tensor, "*b m k"], weights: Float[Tensor, "K k"]) -> Float[Tensor, "*b"]:
     """Mean over trade-offs w of the best answer's w . r: covering many trade-offs pays, repeating an answer does not.
 
     Order of answers does not matter; rows of zeros pad a set to m answers.
@@ -18,7 +18,7 @@ def set_score(values: Float[Tensor, "*b m k"], weights: Float[Tensor, "K k"]) ->
     return (values @ weights.T).amax(-2).mean(-1)
 
 
-def collinearity(values: Float[Tensor, "n k"]) -> float:
+def measure_collinearity(values: Float[Tensor, "n k"]) -> float:
     """Mean Pearson correlation over pairs of rewards; near 1 a vector reward says no more than one of its parts.
 
     Constant rewards correlate with nothing (0). Raises ValueError with fewer than two rewards.
@@ -43,14 +43,14 @@ class SetScore(Reward):
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
         values = rollouts.set_scores
         if values is None:
-            raise ValueError("rollouts.set_scores: got None, expected [B, m, k]. Add a critic that judges sets.")
+            raise ValueError("rollouts.set_scores: got None, expected [B, m, k]. Add a grader that judges sets.")
         out = torch.empty_like(values[:, 0, 0])
         for task in rollouts.task.unique().tolist():
             rows = rollouts.task == task
-            out[rows] = set_score(values[rows], self.trade_offs(task, rollouts.update, values))
+            out[rows] = score_set(values[rows], self.draw_trade_offs(task, rollouts.update, values))
         return out
 
-    def trade_offs(self, task: int, update: int, like: Float[Tensor, "B m k"]) -> Float[Tensor, "K k"]:
+    def draw_trade_offs(self, task: int, update: int, like: Float[Tensor, "B m k"]) -> Float[Tensor, "K k"]:
         """Weights [draws, k], each row summing to 1."""
         random = torch.Generator().manual_seed((self.seed * 1_000_003 + update) * 1_000_003 + task)
         raw = torch.empty(self.draws, like.shape[-1], dtype=torch.float64).exponential_(generator=random)

@@ -13,7 +13,7 @@ from objectives.divergence import LOG_FLOOR, forward_kl, reverse_kl
 from objectives.vocabulary.fold import Part, Pull
 
 
-def _normalised(logits: Tensor, spare: Tensor) -> Tensor:
+def _normalise(logits: Tensor, spare: Tensor) -> Tensor:
     """Logits [n, V] become log-probs in place; gives the normalised probabilities, held in `spare`."""
     logits.sub_(logits.amax(-1, keepdim=True))
     mass = torch.exp(logits, out=spare)
@@ -22,9 +22,9 @@ def _normalised(logits: Tensor, spare: Tensor) -> Tensor:
     return mass.div_(z)
 
 
-def _taught(teacher: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
+def _normalise_teacher(teacher: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
     """(probabilities [n, V] held in `spare`, which rows were floored [n]); `teacher` becomes its floored log-probs."""
-    mass = _normalised(teacher, spare)
+    mass = _normalise(teacher, spare)
     low = teacher.amin(-1) < LOG_FLOOR
     if low.any():
         teacher.clamp_(min=LOG_FLOOR)
@@ -32,28 +32,28 @@ def _taught(teacher: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
     return mass, low
 
 
-def _scaled(grad: Tensor) -> Pull:
+def _scale(grad: Tensor) -> Pull:
     """The pull-back of a gradient that is known already."""
     return lambda above: grad if above is None else grad.mul_(above[:, None])
 
 
-def closed_reverse_kl(student: Tensor, teacher: Tensor) -> tuple[tuple[Tensor, Tensor], Pull]:
+def compute_reverse_kl(student: Tensor, teacher: Tensor) -> tuple[tuple[Tensor, Tensor], Pull]:
     """KL(S || T) and whether the teacher was floored, each [n]; d/dlogit = S (log S - log T - KL)."""
     spare = torch.empty_like(teacher)
-    _, low = _taught(teacher, spare)
-    own = _normalised(student, spare)
+    _, low = _normalise_teacher(teacher, spare)
+    own = _normalise(student, spare)
     gap = student.sub_(teacher)
     value = torch.linalg.vecdot(own, gap)
-    return (value, low), _scaled(gap.sub_(value[:, None]).mul_(own))
+    return (value, low), _scale(gap.sub_(value[:, None]).mul_(own))
 
 
-def closed_forward_kl(student: Tensor, teacher: Tensor) -> tuple[tuple[Tensor, Tensor], Pull]:
+def compute_forward_kl(student: Tensor, teacher: Tensor) -> tuple[tuple[Tensor, Tensor], Pull]:
     """KL(T || S) and whether the teacher was floored, each [n]; d/dlogit = S (sum T) - T."""
-    taught, low = _taught(teacher, torch.empty_like(teacher))
-    own = _normalised(student, torch.empty_like(student))
+    taught, low = _normalise_teacher(teacher, torch.empty_like(teacher))
+    own = _normalise(student, torch.empty_like(student))
     value = torch.linalg.vecdot(taught, teacher.sub_(student))
-    return (value, low), _scaled(own.mul_(taught.sum(-1, keepdim=True)).sub_(taught))
+    return (value, low), _scale(own.mul_(taught.sum(-1, keepdim=True)).sub_(taught))
 
 
-CLOSED: dict[Callable, Part] = {reverse_kl: closed_reverse_kl, forward_kl: closed_forward_kl}
+CLOSED: dict[Callable, Part] = {reverse_kl: compute_reverse_kl, forward_kl: compute_forward_kl}
 """Closed form of a divergence, where there is one."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from objectives.vocabulary.head import Gradients, eager
-from objectives.vocabulary.products import chunks, logits, product
+from objectives.vocabulary.head import Gradients, is_eager
+from objectives.vocabulary.products import compute_logits, multiply, split_rows
 
 Pull = Callable[[Tensor | None], Tensor]
 """From the gradient of values [n] (None: ones) to that of their logits [n, V]; called once."""
@@ -16,7 +16,7 @@ Part = Callable[..., tuple[tuple[Tensor, ...], Pull]]
 gradient, further [n] that have none, and the pull-back of the values."""
 
 
-def traced(f: Callable[..., tuple[Tensor, ...]], wanted: bool) -> Part:
+def trace(f: Callable[..., tuple[Tensor, ...]], wanted: bool) -> Part:
     """The part of an `f` of log-probs, `f(log_probs [n, V], *others' [n, V])`, whose gradient autograd takes."""
 
     def part(scores: Tensor, *others: Tensor) -> tuple[tuple[Tensor, ...], Pull]:
@@ -42,13 +42,13 @@ class Folded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, part: Part, others: tuple) -> tuple[Tensor, ...]:
-        slope = torch.empty_like(hidden) if eager(ctx) else None
+        slope = torch.empty_like(hidden) if is_eager(ctx) else None
         parts = []
-        for rows in chunks(len(hidden), len(weight)):
+        for rows in split_rows(len(hidden), len(weight)):
             out, pull = Folded.once(hidden, weight, part, others, rows)
             parts.append([value.detach() for value in out])
             if slope is not None:
-                slope[rows] = product(pull(None), weight, hidden.dtype)
+                slope[rows] = multiply(pull(None), weight, hidden.dtype)
             del out, pull  # they hold the chunk, and the next one needs its room
         ctx.save_for_backward(hidden, weight, slope)
         ctx.part, ctx.others = part, others
@@ -63,13 +63,13 @@ class Folded(torch.autograd.Function):
         if slope is not None:
             return (grad[:, None] * slope).to(hidden.dtype), None, None, None
         collected = Gradients(ctx, hidden, weight)
-        for rows in chunks(len(hidden), len(weight)):
+        for rows in split_rows(len(hidden), len(weight)):
             _, pull = Folded.once(hidden, weight, ctx.part, ctx.others, rows)
-            collected.dense(rows, pull(grad[rows]))
+            collected.add_dense(rows, pull(grad[rows]))
             del pull
-        return *collected.result(), None, None
+        return *collected.collect(), None, None
 
     @staticmethod
     def once(hidden: Tensor, weight: Tensor, part: Part, others: tuple, rows: slice) -> tuple[tuple[Tensor, ...], Pull]:
         """The part of one chunk."""
-        return part(logits(hidden[rows], weight), *(logits(h[rows], w) for h, w in others))
+        return part(compute_logits(hidden[rows], weight), *(compute_logits(h[rows], w) for h, w in others))

@@ -4,10 +4,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from objectives.vocabulary.products import chunks, exact, logits, product, room, top_of, wide
+from objectives.vocabulary.products import (
+    compute_logits,
+    disable_autocast,
+    make_room,
+    multiply,
+    slice_rows,
+    split_rows,
+    widen_dtype,
+)
 
 
-def eager(ctx) -> bool:
+def is_eager(ctx) -> bool:
     """Whether only the hidden states need a gradient."""
     return ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]
 
@@ -20,28 +28,28 @@ class Gradients:
         self.hidden, self.weight = hidden, weight
         self.to_hidden = torch.zeros_like(hidden) if needs_hidden else None
         # Many chunks add to one weight gradient: a low-precision sum would lose the small ones.
-        self.to_weight = torch.zeros_like(weight, dtype=wide(weight.dtype)) if needs_weight else None
+        self.to_weight = torch.zeros_like(weight, dtype=widen_dtype(weight.dtype)) if needs_weight else None
 
-    def dense(self, rows: slice, grad: Tensor) -> None:
+    def add_dense(self, rows: slice, grad: Tensor) -> None:
         """Gradient of all logits of these rows."""
         grad = grad.to(self.hidden.dtype)
         if self.to_hidden is not None:
-            self.to_hidden[rows] = product(grad, self.weight, grad.dtype)
+            self.to_hidden[rows] = multiply(grad, self.weight, grad.dtype)
         if self.to_weight is not None:
-            with exact(grad):
+            with disable_autocast(grad):
                 self.to_weight += grad.T @ self.hidden[rows]
 
-    def listed(self, rows: slice, ids: Tensor, grad: Tensor) -> None:
+    def add_listed(self, rows: slice, ids: Tensor, grad: Tensor) -> None:
         """Gradient of the listed logits [n, K] of these rows."""
         if self.to_hidden is not None:
             taken = self.weight[ids].to(grad.dtype)
-            with exact(grad):
+            with disable_autocast(grad):
                 self.to_hidden[rows] = torch.einsum("nkd,nk->nd", taken, grad).to(self.hidden.dtype)
         if self.to_weight is not None:
             outer = grad[:, :, None] * self.hidden[rows, None].to(grad.dtype)
             self.to_weight.index_add_(0, ids.flatten(), outer.flatten(0, 1).to(self.to_weight.dtype))
 
-    def result(self) -> tuple[Tensor | None, Tensor | None]:
+    def collect(self) -> tuple[Tensor | None, Tensor | None]:
         """(gradient of hidden, gradient of weight), None where not needed."""
         return self.to_hidden, None if self.to_weight is None else self.to_weight.to(self.weight.dtype)
 
@@ -57,28 +65,28 @@ class Normaliser(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, k: int, ids: Tensor | None) -> tuple[Tensor | None, ...]:
-        n, dtype = len(hidden), wide(hidden.dtype)
+        n, dtype = len(hidden), widen_dtype(hidden.dtype)
         log_z = torch.empty(n, dtype=dtype, device=hidden.device)
         entropy = torch.empty_like(log_z) if any(ctx.needs_input_grad) else None
         top = torch.empty(n, k, dtype=torch.long, device=hidden.device)
         listed = torch.empty(n, k if ids is None else ids.shape[1], dtype=dtype, device=hidden.device)
-        slope = torch.empty_like(hidden) if eager(ctx) else None
-        first, second = room(hidden, weight)
-        for rows in chunks(n, len(weight)):
-            scores = logits(hidden[rows], weight, first)
+        slope = torch.empty_like(hidden) if is_eager(ctx) else None
+        first, second = make_room(hidden, weight)
+        for rows in split_rows(n, len(weight)):
+            scores = compute_logits(hidden[rows], weight, first)
             if ids is not None:
                 listed[rows] = scores.gather(1, ids[rows])
             elif k:
                 listed[rows], top[rows] = scores.topk(k)
             highest = scores.amax(-1, keepdim=True)
             scores -= highest
-            mass = torch.exp(scores, out=scores if entropy is None else top_of(second, len(scores)))
+            mass = torch.exp(scores, out=scores if entropy is None else slice_rows(second, len(scores)))
             z = mass.sum(-1)
             log_z[rows] = highest[:, 0] + z.log()
             if entropy is not None:
                 entropy[rows] = z.log() - (mass[:, None] @ scores[..., None])[:, 0, 0] / z
             if slope is not None:
-                slope[rows] = product(mass, weight, hidden.dtype) / z[:, None]
+                slope[rows] = multiply(mass, weight, hidden.dtype) / z[:, None]
         ctx.save_for_backward(hidden, weight, log_z, slope)
         ctx.mark_non_differentiable(*(value for value in (entropy, top, listed) if value is not None))
         return log_z, entropy, top, listed
@@ -90,10 +98,10 @@ class Normaliser(torch.autograd.Function):
         if slope is not None:
             return (grad[:, None] * slope).to(hidden.dtype), None, None, None
         pull = Gradients(ctx, hidden, weight)
-        for rows in chunks(len(hidden), len(weight)):
-            scores = logits(hidden[rows], weight).sub_(log_z[rows, None])
-            pull.dense(rows, scores.exp_().mul_(grad[rows, None]))
-        return *pull.result(), None, None
+        for rows in split_rows(len(hidden), len(weight)):
+            scores = compute_logits(hidden[rows], weight).sub_(log_z[rows, None])
+            pull.add_dense(rows, scores.exp_().mul_(grad[rows, None]))
+        return *pull.collect(), None, None
 
 
 class LogitsAt(torch.autograd.Function):
@@ -107,11 +115,11 @@ class LogitsAt(torch.autograd.Function):
         ctx.save_for_backward(hidden, weight, ids)
         if known is not None:
             return known.clone()
-        dtype = wide(hidden.dtype)
+        dtype = widen_dtype(hidden.dtype)
         out = torch.empty(ids.shape, dtype=dtype, device=hidden.device)
-        for rows in chunks(len(ids), ids.shape[1] * hidden.shape[1]):
+        for rows in split_rows(len(ids), ids.shape[1] * hidden.shape[1]):
             listed = weight[ids[rows]].to(dtype)
-            with exact(hidden):
+            with disable_autocast(hidden):
                 out[rows] = torch.einsum("nkd,nd->nk", listed, hidden[rows].to(dtype))
         return out
 
@@ -120,6 +128,6 @@ class LogitsAt(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, ids = ctx.saved_tensors
         pull = Gradients(ctx, hidden, weight)
-        for rows in chunks(len(ids), ids.shape[1] * hidden.shape[1]):
-            pull.listed(rows, ids[rows], grad[rows])
-        return *pull.result(), None, None
+        for rows in split_rows(len(ids), ids.shape[1] * hidden.shape[1]):
+            pull.add_listed(rows, ids[rows], grad[rows])
+        return *pull.collect(), None, None

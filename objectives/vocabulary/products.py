@@ -16,58 +16,58 @@ ELEMENTS = 2**25
 at V = 151,936 by 15 % where a chunk has 110 rows instead of 220."""
 
 
-def chunks(n: int, width: int) -> Iterator[slice]:
+def split_rows(n: int, width: int) -> Iterator[slice]:
     """Slices of 0..n-1 whose temporaries of `width` elements a row stay within `ELEMENTS`; one empty slice for 0."""
     rows = max(1, ELEMENTS // max(1, width))
     return (slice(start, min(start + rows, n)) for start in range(0, max(n, 1), rows))
 
 
-def room(hidden: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
+def make_room(hidden: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Two temporaries of a chunk's size for all chunks to write over, on a CPU: there, fresh pages for large temporaries
     cost as much as the arithmetic on them. None on a GPU, whose allocator hands the same pages out again."""
     if hidden.is_cuda:
         return None, None
-    rows = next(chunks(len(hidden), len(weight))).stop
-    one, other = (torch.empty(rows, len(weight), dtype=wide(hidden.dtype)) for _ in range(2))
+    rows = next(split_rows(len(hidden), len(weight))).stop
+    one, other = (torch.empty(rows, len(weight), dtype=widen_dtype(hidden.dtype)) for _ in range(2))
     return one, other
 
 
-def top_of(out: Tensor | None, rows: int) -> Tensor | None:
+def slice_rows(out: Tensor | None, rows: int) -> Tensor | None:
     """The first rows of a temporary, where there is one."""
     return None if out is None else out[:rows]
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def widen_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype results are computed in: float64 stays, all else becomes float32."""
     return torch.promote_types(dtype, torch.float32)
 
 
-def exact(like: Tensor) -> torch.autocast:
+def disable_autocast(like: Tensor) -> torch.autocast:
     """Switches autocast off: it would round float32 products to bfloat16 here, but not the normaliser beside them."""
     return torch.autocast(like.device.type, enabled=False)
 
 
-def logits(hidden: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+def compute_logits(hidden: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
     """hidden [n, D], weight [V, D] -> logits [n, V] in the wide dtype, without gradient; in the first rows of `out`,
     where the product can be written there."""
-    with exact(hidden):
-        if hidden.dtype == wide(hidden.dtype):
-            return torch.mm(hidden, weight.to(hidden.dtype).T, out=top_of(out, len(hidden)))
+    with disable_autocast(hidden):
+        if hidden.dtype == widen_dtype(hidden.dtype):
+            return torch.mm(hidden, weight.to(hidden.dtype).T, out=slice_rows(out, len(hidden)))
         if hidden.device.type == "cuda":
             return torch.mm(hidden, weight.to(hidden.dtype).T, out_dtype=torch.float32)
-        if hidden.dtype == weight.dtype == torch.bfloat16 and native_bfloat16():
-            return rounded_twice(hidden, weight)
+        if hidden.dtype == weight.dtype == torch.bfloat16 and has_native_bfloat16():
+            return multiply_rounded_twice(hidden, weight)
         return hidden.float() @ weight.float().T
 
 
 @lru_cache(maxsize=1)
-def native_bfloat16() -> bool:
+def has_native_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 by instructions of its own; without them it is several times slower than
     float32, with them several times faster."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def rounded_twice(hidden: Tensor, weight: Tensor) -> Tensor:
+def multiply_rounded_twice(hidden: Tensor, weight: Tensor) -> Tensor:
     """bfloat16 hidden [n, D], weight [V, D] -> float32 logits [n, V], from two fast products.
 
     A CPU's bfloat16 product sums in float32 and rounds once, at the end, by up to 2^-9 of the logit. The second product
@@ -79,7 +79,7 @@ def rounded_twice(hidden: Tensor, weight: Tensor) -> Tensor:
     return first.float().add_(rest)
 
 
-def product(mass: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+def multiply(mass: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """mass [n, V] @ weight [V, D] in `dtype`."""
-    with exact(mass):
+    with disable_autocast(mass):
         return mass.to(dtype) @ weight.to(dtype)

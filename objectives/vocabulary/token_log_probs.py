@@ -1,4 +1,4 @@
-"""`Scored`: what one model thinks of the target tokens, with a lazy head."""
+"""`TokenLogProbs`: what one model thinks of the target tokens, with a lazy head."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from objectives.vocabulary.fold import Folded, Part, traced
+from objectives.vocabulary.fold import Folded, Part, trace
 from objectives.vocabulary.head import LogitsAt, Normaliser
 
 
-class Pass(NamedTuple):
+class VocabularyPass(NamedTuple):
     """What a pass over V found: log-normaliser [N], entropy [N], likeliest ids [N, k], and some ids' logits [N, K]."""
 
     log_z: Tensor
@@ -20,13 +20,13 @@ class Pass(NamedTuple):
     ids: Tensor | None
     logits: Tensor
 
-    def take(self, keep: Tensor) -> "Pass":
+    def take(self, keep: Tensor) -> "VocabularyPass":
         """The rows at `keep`."""
-        part = Pass(*(None if value is None else value[keep] for value in self))
+        part = VocabularyPass(*(None if value is None else value[keep] for value in self))
         return part._replace(ids=part.top) if self.ids is self.top else part
 
 
-class Scored:
+class TokenLogProbs:
     """N target tokens under one model: hidden states [N, D] before the head, the head's weight [V, D], targets [N].
 
     `index` [N] says which tokens of the (micro-)batch's `Rollouts` these are; a teacher scores a subset. Everything
@@ -46,7 +46,7 @@ class Scored:
         self.weight = weight if hidden.requires_grad else weight.detach()
         self.targets = targets
         self.index = torch.arange(len(targets), device=targets.device) if index is None else index
-        self._known: Pass | None = None
+        self._known: VocabularyPass | None = None
         self._log_probs: Tensor | None = None
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class Scored:
     @property
     def entropy(self) -> Float[Tensor, "N"]:
         """Entropy of each next-token distribution [nats], without gradient."""
-        if self._pass().entropy is None:
+        if self._read_vocabulary().entropy is None:
             entropy = self.fold(lambda log_probs: -torch.linalg.vecdot(log_probs.exp(), log_probs))
             self._known = self._known._replace(entropy=entropy)
         return self._known.entropy
@@ -80,57 +80,57 @@ class Scored:
 
     def at(self, ids: Int[Tensor, "N K"]) -> Float[Tensor, "N K"]:
         """Log-probs of the listed ids, differentiable."""
-        return self._listed(ids, self._pass(ids=ids))
+        return self._gather(ids, self._read_vocabulary(ids=ids))
 
     def topk(self, k: int) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
         """The k likeliest ids, best first, and their log-probs (differentiable; the choice of ids is not)."""
         k = min(k, self.vocabulary)
-        known = self._pass(k)
+        known = self._read_vocabulary(k)
         ids = known.top if known.top.shape[1] == k else known.top[:, :k]
-        return ids, self._listed(ids, known)
+        return ids, self._gather(ids, known)
 
-    def _listed(self, ids: Tensor, known: Pass) -> Tensor:
+    def _gather(self, ids: Tensor, known: VocabularyPass) -> Tensor:
         met = known.logits if known.ids is ids else None
         with torch.set_grad_enabled(self.hidden.requires_grad):
             return LogitsAt.apply(self.hidden, self.weight, ids, met) - known.log_z[:, None]
 
-    def fold(self, f: Callable[..., Tensor], *others: "Scored") -> Float[Tensor, "N"]:
+    def fold(self, f: Callable[..., Tensor], *others: "TokenLogProbs") -> Float[Tensor, "N"]:
         """Apply `f(log_probs [n, V], *other log_probs [n, V]) -> [n]` over chunks of rows, differentiable.
 
         Each row's value may depend on its own log-probs only. The others are constants and have the same N and V.
         """
         return self.fold_many(lambda *log_probs: (f(*log_probs),), *others)[0]
 
-    def fold_many(self, f: Callable[..., tuple[Tensor, ...]], *others: "Scored") -> tuple[Tensor, ...]:
+    def fold_many(self, f: Callable[..., tuple[Tensor, ...]], *others: "TokenLogProbs") -> tuple[Tensor, ...]:
         """`fold` of an `f` that gives further values [n] beside the first; only the first is differentiable."""
-        return self.fold_part(traced(f, self.hidden.requires_grad), *others)
+        return self.fold_part(trace(f, self.hidden.requires_grad), *others)
 
-    def fold_part(self, part: Part, *others: "Scored") -> tuple[Tensor, ...]:
+    def fold_part(self, part: Part, *others: "TokenLogProbs") -> tuple[Tensor, ...]:
         """`fold_many` of what brings its own gradient (`objectives.vocabulary.closed`)."""
         fixed = tuple((other.hidden.detach(), other.weight.detach()) for other in others)
         with torch.set_grad_enabled(self.hidden.requires_grad):
             return Folded.apply(self.hidden, self.weight, part, fixed)
 
-    def select(self, keep: Int[Tensor, "n"]) -> "Scored":
+    def select(self, keep: Int[Tensor, "n"]) -> "TokenLogProbs":
         """The tokens at positions `keep`; what was already computed is sliced, and all of them are this very object, so
         that what one asker had computed serves the next."""
         if len(keep) == len(self) and torch.equal(keep, torch.arange(len(self), device=keep.device)):
             return self
         with torch.set_grad_enabled(self.hidden.requires_grad):
-            part = Scored(self.hidden[keep], self.weight, self.targets[keep], self.index[keep])
+            part = TokenLogProbs(self.hidden[keep], self.weight, self.targets[keep], self.index[keep])
             if self._known is not None:
                 part._known = self._known.take(keep)
             if self._log_probs is not None:
                 part._log_probs = self._log_probs[keep]
         return part
 
-    def _pass(self, k: int = 0, ids: Tensor | None = None) -> Pass:
+    def _read_vocabulary(self, k: int = 0, ids: Tensor | None = None) -> VocabularyPass:
         """What one pass over V found; a second pass is made only for likelier ids than were kept."""
         known = self._known
         if known is None:
             with torch.set_grad_enabled(self.hidden.requires_grad):
                 log_z, entropy, top, met = Normaliser.apply(self.hidden, self.weight, k, ids)
-            self._known = Pass(log_z, entropy, top, top if ids is None else ids, met)
+            self._known = VocabularyPass(log_z, entropy, top, top if ids is None else ids, met)
         elif known.top.shape[1] < k:
             _, _, top, met = Normaliser.apply(self.hidden.detach(), self.weight.detach(), k, None)
             self._known = known._replace(top=top, ids=top, logits=met)

@@ -7,7 +7,7 @@ import pytest
 from openenv_guess import served
 
 from fdt.environments import SPLITS, EnvironmentFault
-from fdt.environments.openenv import OpenEnv, as_json, as_text, summed
+from fdt.environments.openenv import OpenEnv, as_json, as_text, sum_rewards
 from fdt.errors import UserError
 from feedback.types import Turn
 from tests.adapters.training import two_steps
@@ -28,7 +28,7 @@ def number(task, limit=10):
 
 
 def task_with(made, wanted):
-    return next(task for task in made.tasks("train", 200, 0) if wanted(number(task)))
+    return next(task for task in made.sample_tasks("train", 200, 0) if wanted(number(task)))
 
 
 def scores(feedback):
@@ -37,9 +37,9 @@ def scores(feedback):
 
 def test_tasks_are_seeds_in_disjoint_splits(url):
     made = OpenEnv(url=url)
-    keys = {split: {task.key for task in made.tasks(split, 8, 3)} for split in SPLITS}
+    keys = {split: {task.key for task in made.sample_tasks(split, 8, 3)} for split in SPLITS}
     assert all(len(own) == 8 for own in keys.values()) and len(set.union(*keys.values())) == 24
-    assert made.tasks("train", 8, 3) == made.tasks("train", 8, 3) != made.tasks("train", 8, 4)
+    assert made.sample_tasks("train", 8, 3) == made.sample_tasks("train", 8, 3) != made.sample_tasks("train", 8, 4)
 
 
 def test_an_episode_by_hand(url):
@@ -56,12 +56,12 @@ def test_an_episode_by_hand(url):
 
 
 def test_arguments_of_a_reset_scales_and_outcomes(url):
-    made = OpenEnv(url=url, reset={"limit": 3}, scale=(-1.0, 1.0), worth=summed)
-    task = next(t for t in made.tasks("train", 50, 0) if number(t, 3) == 1)
+    made = OpenEnv(url=url, reset={"limit": 3}, scale=(-1.0, 1.0), worth=sum_rewards)
+    task = next(t for t in made.sample_tasks("train", 50, 0) if number(t, 3) == 1)
     session = made.start(task, 0)
     assert session.messages[0]["content"] == "A number below 3?"
     assert scores(session.reply(said(9)).feedback) == [("reward", 0, 0.5)]  # 0 lies halfway from -1 to 1
-    assert scores(session.cut()) == [("outcome", None, 0.5)]
+    assert scores(session.truncate()) == [("outcome", None, 0.5)]
     with pytest.raises(UserError, match=r"outcome out of bounds.*1\.5"):
         session.reply(said(1))
     session.close()
@@ -72,17 +72,17 @@ def test_arguments_of_a_reset_scales_and_outcomes(url):
 
 
 def test_an_episode_without_a_reward_has_no_score(url):
-    session = OpenEnv(url=url).start(OpenEnv(url=url).tasks("train", 1, 0)[0], 0)
+    session = OpenEnv(url=url).start(OpenEnv(url=url).sample_tasks("train", 1, 0)[0], 0)
     session.reply(said("hm"))
-    assert session.cut() == ()
+    assert session.truncate() == ()
     session.close()
 
 
 def test_many_connections_play_at_once(url):
     made = OpenEnv(url=url)
-    tasks = made.tasks("train", 8, 0)
+    tasks = made.sample_tasks("train", 8, 0)
     sessions = [made.start(task, 0) for task in tasks]
-    replies = made.replies([(s, said(number(t))) for s, t in zip(sessions, tasks, strict=True)])
+    replies = made.reply_all([(s, said(number(t))) for s, t in zip(sessions, tasks, strict=True)])
     assert all(reply.done and reply.feedback[-1].score == 1.0 for reply in replies)
     for session in sessions:
         session.close()
@@ -91,7 +91,7 @@ def test_many_connections_play_at_once(url):
 def test_a_server_that_fails_or_goes_away_is_a_fault():
     with served() as (address, server):
         made = OpenEnv(url=address, patience=10)
-        task = made.tasks("train", 1, 0)[0]
+        task = made.sample_tasks("train", 1, 0)[0]
         session = made.start(task, 0)
         with pytest.raises(EnvironmentFault, match="fell under the table"):
             session.reply(said("crash"))

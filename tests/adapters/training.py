@@ -51,7 +51,7 @@ def two_steps(folder: Path, environment: dict[str, Any]) -> list[dict]:
     assert done.returncode == 0, done.stderr[-3000:]
     header, *lines = (folder / "run" / "metrics" / "version_0" / "metrics.csv").read_text().splitlines()
     steps = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
-    gaps = [float(step["train/engine_gap"]) for step in steps if step["train/engine_gap"]]
+    gaps = [float(step["train/sampling/logp_difference"]) for step in steps if step["train/sampling/logp_difference"]]
     assert len(gaps) == 2 and max(gaps) < 1e-4
     records = [json.loads(line) for line in (folder / "run" / "eval" / "last.jsonl").read_text().splitlines()]
     assert len(records) == 2

@@ -36,14 +36,14 @@ def play(made, task, *texts):
 
 def test_tasks_are_the_rows_of_the_taskset():
     made = Verifiers(config=SUMS)
-    dealt = {split: made.tasks(split, 30, 0) for split in SPLITS}
+    dealt = {split: made.sample_tasks(split, 30, 0) for split in SPLITS}
     assert sum(map(len, dealt.values())) == len({task.key for own in dealt.values() for task in own}) == 30
     task = row(made, "14")
     assert [m["content"] for m in task.messages] == ["Answer with a number.", "7+7?"]
     assert [m["role"] for m in task.messages] == ["system", "user"] and task.meta["name"] == "sum-7"
-    assert made.tasks("train", 5, 1) == made.tasks("train", 5, 1) != made.tasks("train", 5, 2)
+    assert made.sample_tasks("train", 5, 1) == made.sample_tasks("train", 5, 1) != made.sample_tasks("train", 5, 2)
     endless = Verifiers(config={"taskset": {"id": "vf_guess", "endless": True}}, pool=50)
-    assert sum(len(endless.tasks(split, 99, 0)) for split in SPLITS) == 50
+    assert sum(len(endless.sample_tasks(split, 99, 0)) for split in SPLITS) == 50
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_an_episode_that_is_cut_is_judged_by_what_was_said():
     made = Verifiers(config=AGAIN)
     session = made.start(row(made, "14"), 0)
     assert not session.reply(said("12")).done
-    found = scores(session.cut())
+    found = scores(session.truncate())
     session.close()
     assert found["reward", None] == 0.25 and found["correct", 0] == 0.0
     assert found["turns_left", 0] == pytest.approx(2 / 3)
@@ -100,9 +100,9 @@ def test_many_episodes_go_on_at_once_and_each_hears_its_own():
     made = Verifiers(config=AGAIN)
     tasks = [row(made, str(2 * n)) for n in range(12)]
     sessions = [made.start(task, 0) for task in tasks]
-    first = made.replies([(session, said("no")) for session in sessions])
+    first = made.reply_all([(session, said("no")) for session in sessions])
     assert all(reply.messages[0]["content"] == "Wrong, try 2 of 3." for reply in first)
-    second = made.replies([(s, said(t.reference)) for s, t in zip(sessions, tasks, strict=True)])
+    second = made.reply_all([(s, said(t.reference)) for s, t in zip(sessions, tasks, strict=True)])
     assert all(reply.done and scores(reply.feedback)["correct", 1] == 1.0 for reply in second)
     for session in sessions:
         session.close()

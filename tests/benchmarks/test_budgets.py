@@ -23,8 +23,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_what_is_taught_finds_the_answer(bench: ModuleType):
     chance = random.Random(0)
-    tasks = bench.LIBRARY.tasks("heldout", 40, 0)
-    taught = {task.key for task in bench.LIBRARY.tasks("train", 10_000, 0)}
+    tasks = bench.LIBRARY.sample_tasks("heldout", 40, 0)
+    taught = {task.key for task in bench.LIBRARY.sample_tasks("train", 10_000, 0)}
     assert len(tasks) > 20 and not taught & {task.key for task in tasks}
     for task in tasks:
         example = bench.conversation(chance, task)

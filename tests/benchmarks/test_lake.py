@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from fdt.environments.frozenlake import MOVES, FrozenLake, moved
-from fdt.policy.hub import folder_size, resolve_model
+from fdt.environments.frozenlake import MOVES, FrozenLake, parse_move
+from fdt.policy.hub import compute_folder_size, resolve_model
 from tests.helpers.paths import ROOT
 
 LAKE = FrozenLake(rules="")
@@ -23,20 +23,22 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_bundled_walker_is_small():
-    assert folder_size(resolve_model("tiny-lake")) < 3e6
+    assert compute_folder_size(resolve_model("tiny-lake")) < 3e6
 
 
 def test_the_bundled_walker_answers_with_moves_and_seldom_arrives():
     from fdt.engines import HuggingFace
     from fdt.policy.policy import Policy
-    from fdt.rollout.limits import Play
+    from fdt.rollout.limits import EpisodeLimits
     from fdt.rollout.turn_loop import TurnLoop
 
     policy = Policy("tiny-lake", dtype="float32").eval()
-    loop = TurnLoop(policy, HuggingFace(max_new_tokens=3, batch_size=128), LAKE, Play(max_turns=10), None, Counter())
-    episodes = loop(LAKE.tasks("heldout", 96, 5), seed=3)
+    loop = TurnLoop(
+        policy, HuggingFace(max_new_tokens=3, batch_size=128), LAKE, EpisodeLimits(max_turns=10), None, Counter()
+    )
+    episodes = loop(LAKE.sample_tasks("heldout", 96, 5), seed=3)
     said = [turn.text for episode in episodes for turn in episode.turns if turn.role == "assistant"]
-    assert len(said) > 300 and sum(moved(text) is not None for text in said) >= 0.98 * len(said)
+    assert len(said) > 300 and sum(parse_move(text) is not None for text in said) >= 0.98 * len(said)
     # Sampled it solves one in eleven: 9 of 96 expected, standard deviation sqrt(96 / 11 · 10 / 11) = 2.8.
     assert 1 <= sum(episode.score for episode in episodes) <= 20
     # It goes down half the time and else anywhere, so every move is seen.
@@ -46,14 +48,14 @@ def test_the_bundled_walker_answers_with_moves_and_seldom_arrives():
 def test_careful_moves_are_learned_and_stray_ones_read(recipe: ModuleType):
     import random
 
-    from fdt.environments.frozenlake import distances
+    from fdt.environments.frozenlake import compute_distances
 
-    chance, task = random.Random(0), LAKE.tasks("train", 1, 0)[0]
+    chance, task = random.Random(0), LAKE.sample_tasks("train", 1, 0)[0]
     rows = task.meta["map"].split("\n")
     for _ in range(50):
         example = recipe.played(chance, task, recipe.careful)
         moves = [m["content"] for m in example.messages if m["role"] == "assistant"] + [example.answer]
-        place, ways = 0, distances(rows)
+        place, ways = 0, compute_distances(rows)
         for move, learned in zip(moves, example.learned, strict=True):
             after = recipe.landed(place, move)
             assert not learned or ways[after] == ways[place] - 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fdt.evaluation.underthinking import thoughts
+from fdt.evaluation.underthinking import split_thoughts
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import tokenizer
 
@@ -43,6 +43,6 @@ def test_what_came_after_a_right_thought_is_wasted(script):
     first, second = "3 and 4 are 7. ", "Alternatively, 8."
     thinking, switches = script("switching").judged(first + second, "7", words)
     assert (thinking.correct, switches) == (False, 1)
-    assert thinking.useful == len(words(thoughts(first + second)[0])["input_ids"]) < thinking.tokens
+    assert thinking.useful == len(words(split_thoughts(first + second)[0])["input_ids"]) < thinking.tokens
     right, none = script("switching").judged("It is 7.", "7", words)
-    assert (right.correct, none, right.wasted) == (True, 0, 0.0)
+    assert (right.correct, none, right.waste_share) == (True, 0, 0.0)

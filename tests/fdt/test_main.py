@@ -9,7 +9,7 @@ import pytest
 
 from fdt import __main__ as command
 from fdt.errors import UserError
-from feedback.faults import DataFault
+from feedback.faults import DataError
 
 WITHOUT_TORCH = """
 import sys
@@ -104,7 +104,7 @@ def test_a_verb_that_returns_nothing_succeeded(verb):
     "error",
     [
         UserError("no such model", got="x", expected="a folder"),
-        DataFault("f.jsonl", 3, "score", "NaN", "a number"),
+        DataError("f.jsonl", 3, "score", "NaN", "a number"),
     ],
 )
 def test_expected_errors_are_one_message_without_traceback(verb, error, capsys):
@@ -154,9 +154,9 @@ def test_praise_of_other_packages_is_left_out_and_news_are_not(caplog: pytest.Lo
 
     from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-    from fdt.cli.warnings import quiet
+    from fdt.cli.warnings import filter_warnings
 
-    quiet()
+    filter_warnings()
     with caplog.at_level(logging.INFO):
         rank_zero_info("💡 Tip: For seamless cloud uploads, try installing something")
         rank_zero_info("step 3: rolled back")

@@ -75,16 +75,16 @@ def test_command_line_configs_become_paths(shelf):
 
 
 def test_checkout_configs_all_say_what_they_are_for():
-    assert shipped.names()
-    assert [name for name in shipped.names() if not shipped.describe(shipped.resolve(name))] == []
+    assert shipped.list_configs()
+    assert [name for name in shipped.list_configs() if not shipped.describe(shipped.resolve(name))] == []
 
 
 def test_sample_is_found_and_an_unknown_one_lists_what_there_is():
     with pytest.raises(UserError, match="no such sample: got 'zzz'.*There are: ") as fault:
-        shipped.sample("zzz")
+        shipped.find_sample("zzz")
     for name in str(fault.value).split("There are: ")[1].rstrip(".").split(", "):
-        assert shipped.sample(name).is_file()
+        assert shipped.find_sample(name).is_file()
     with pytest.raises(UserError):
-        shipped.sample("../types.py")
+        shipped.find_sample("../types.py")
     with pytest.raises(UserError, match=r"Did you mean 'sums\.jsonl'\?$"):
-        shipped.sample("sum.jsonl")
+        shipped.find_sample("sum.jsonl")

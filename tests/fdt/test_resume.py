@@ -26,7 +26,7 @@ MODES = {
         "trainer__max_epochs": 3,
         "data__rewriter": {
             "class_path": "feedback.rewriter.Rewriter",
-            "init_args": {"critic": {"class_path": "feedback.graders.NumberMatch"}},
+            "init_args": {"grader": {"class_path": "feedback.graders.NumberMatch"}},
         },
     },
 }
@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(unbroken, tmp_path, ste
     first, again = logged(whole, 0), logged(tmp_path, 1)
     assert again and set(again) == {step for step in first if step >= kill - kill % steps}
     for step, row in again.items():
-        for name in ("train/loss", "train/grad_norm", "train/lr", "train/response_length"):
+        for name in ("train/loss", "train/optim/grad_norm", "train/optim/lr", "train/completions/mean_length"):
             assert row.get(name) == first[step].get(name), (step, name)
     assert (tmp_path / "run" / "eval" / "base.jsonl").read_text() == base
     mine, theirs = (json.loads((f / "run" / "accounting.json").read_text()) for f in (tmp_path, whole))

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from feedback.drafters import Drafter
-from feedback.follows import Stated
+from feedback.follows import LiteralCheck
 from feedback.graders import NumberMatch
 from feedback.rewriter import STATUS, Rewriter
 from feedback.types import Episode, Feedback, Task, Turn
@@ -23,7 +23,7 @@ def wrong(text: str, **others: str) -> Feedback:
 
 
 def test_rewrites_are_asked_for_where_there_is_a_critique_and_no_revision():
-    prompts = Rewriter(NumberMatch()).prompts(
+    prompts = Rewriter(NumberMatch()).build_prompts(
         [episode("5", wrong("It is 33.")), episode("33"), episode("5", wrong("no", revision="33"))]
     )
     assert [message["role"] for message in prompts[0]] == ["system", "user"]
@@ -62,7 +62,7 @@ def words(critique: str, answer: str = "5") -> Episode:
 def test_the_best_of_several_drafts_wins():
     class Length(NumberMatch):
         def __call__(self, rows):
-            return [row.with_feedback(Feedback(score=min(1.0, len(row.response) / 10))) for row in rows]
+            return [row.add_feedback(Feedback(score=min(1.0, len(row.response) / 10))) for row in rows]
 
     drafts = ["5", "ab", "feedback", "abcd", "abcd", "abc"]
     (found,), verdicts = Rewriter(Length()).accept([words("no")], [drafts])
@@ -84,7 +84,7 @@ def test_a_row_is_refused_for_what_its_best_draft_lacked():
 def test_an_unscored_answer_or_draft_is_not_better():
     class Silent(NumberMatch):
         def __call__(self, rows):
-            return [row.with_feedback(Feedback(score=math.nan)) for row in rows]
+            return [row.add_feedback(Feedback(score=math.nan)) for row in rows]
 
     assert Rewriter(Silent()).accept([words("no")], ["33"])[1] == {"not better": 1}
 
@@ -150,4 +150,4 @@ def test_no_drafts_is_refused():
     ],
 )
 def test_following_is_stated(critique, answer, draft, follows):
-    assert Stated()(words(critique, answer), draft) is follows
+    assert LiteralCheck()(words(critique, answer), draft) is follows

@@ -8,7 +8,7 @@ import torch
 
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
-from fdt.data.microbatch import cut
+from fdt.data.microbatch import split_batch
 from fdt.learner import Learner
 from fdt.policy.policy import Policy
 from feedback.hints import CritiqueHint
@@ -45,7 +45,7 @@ def batch(tokenizer, tasks: int = 3, each: int = 2) -> Batch:
 def learner(base: str, **changes) -> Learner:
     """A learner with its policy and teachers, outside any trainer, dropout off."""
     made = Learner(**{"objective": OBJECTIVE, "base": base, "dtype": "float32"} | changes)
-    made.policy = Policy(made.base, made.lora, made.dtype_name, made.checkpointing, made.seed)
+    made.policy = Policy(made.base, made.lora, made.dtype_name, made.gradient_checkpointing, made.seed)
     made.teacher.attach(made.policy)
     made.start = made.teacher
     return made
@@ -54,14 +54,14 @@ def learner(base: str, **changes) -> Learner:
 def gradient(made: Learner, step: Batch, budget: int) -> tuple[torch.Tensor, float, int]:
     """The flat gradient and the loss of one optimiser step cut by ``budget``, and the number of its micro-batches."""
     rollouts = replace(step.rollouts, weights=made.objective.weigh(step.rollouts))
-    step = replace(step, rollouts=replace(rollouts, totals=made.objective.totals(rollouts)))
-    parts, value = cut(step, budget), 0.0
+    step = replace(step, rollouts=replace(rollouts, totals=made.objective.compute_totals(rollouts)))
+    parts, value = split_batch(step, budget), 0.0
     for part in parts:
-        loss = made.measure(part)[0]
+        loss = made.compute_loss(part)[0]
         loss.value.backward()
         value += float(loss.value.detach())
-    found = torch.cat([p.grad.flatten() for p in made.policy.trainable()])
-    for parameter in made.policy.trainable():
+    found = torch.cat([p.grad.flatten() for p in made.policy.get_trainable_parameters()])
+    for parameter in made.policy.get_trainable_parameters():
         parameter.grad = None
     return found, value, len(parts)
 
@@ -69,5 +69,5 @@ def gradient(made: Learner, step: Batch, budget: int) -> tuple[torch.Tensor, flo
 def shake(policy: Policy, scale: float = 0.05) -> None:
     """Moves the trainable weights away from the start, so that no signal is zero by construction."""
     with torch.no_grad():
-        for parameter in policy.trainable():
+        for parameter in policy.get_trainable_parameters():
             parameter.add_(torch.randn_like(parameter) * scale)

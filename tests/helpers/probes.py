@@ -8,7 +8,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from feedback.graders import Critic
+from feedback.graders import Grader
 from feedback.types import Episode, Feedback
 
 
@@ -37,11 +37,11 @@ class Lean(Callback):
 
 
 @dataclass(frozen=True)
-class EvenBytes(Critic):
+class EvenBytes(Grader):
     """Scores by the share of even bytes, so that random answers differ."""
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
-        return [e.with_feedback(Feedback("environment", score=self.score(e.response))) for e in episodes]
+        return [e.add_feedback(Feedback("environment", score=self.score(e.response))) for e in episodes]
 
     @staticmethod
     def score(text: str) -> float:

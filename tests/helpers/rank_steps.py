@@ -48,7 +48,7 @@ class Dumping(Learner):
         self.kept: list[dict[str, Any]] = []
 
     def _step(self) -> tuple[float, bool]:
-        whole = [getattr(p.grad, "full_tensor", lambda g=p.grad: g)() for p in self.policy.trainable()]
+        whole = [getattr(p.grad, "full_tensor", lambda g=p.grad: g)() for p in self.policy.get_trainable_parameters()]
         self.kept.append({"gradient": torch.cat([g.flatten() for g in whole]).clone()})
         norm, healthy = super()._step()
         self.kept[-1] |= {"norm": norm, "healthy": healthy}

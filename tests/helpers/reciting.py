@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fdt.data.tokenization import answer_ids
+from fdt.data.tokenization import tokenize_answer
 from fdt.engines import Engine
 from fdt.engines.base import Limit, Sample
 from fdt.policy.policy import Policy
@@ -19,7 +19,7 @@ class Recite(Engine):
     """What it says."""
 
     @property
-    def longest(self) -> int:
+    def max_answer_tokens(self) -> int:
         return 128
 
     def generate(
@@ -29,5 +29,5 @@ class Recite(Engine):
         seed: int | None,
         limits: Sequence[Limit] | None = None,
     ) -> list[Sample]:
-        said = [answer_ids(self.texts[n % len(self.texts)], policy.tokenizer) for n in range(len(prompts))]
+        said = [tokenize_answer(self.texts[n % len(self.texts)], policy.tokenizer) for n in range(len(prompts))]
         return [Sample(tuple(ids), (0.0,) * len(ids)) for ids in said]

@@ -2,7 +2,7 @@
 
 import torch
 
-from objectives import Mix, Rollouts, Scored
+from objectives import Mix, Rollouts, TokenLogProbs
 
 
 def scored(n=12, v=17, d=5, seed=0, dtype=torch.float64, grad=True, index=None, weight_grad=False, scale=1.0):
@@ -12,14 +12,14 @@ def scored(n=12, v=17, d=5, seed=0, dtype=torch.float64, grad=True, index=None, 
     weight = torch.randn(v, d, generator=random, dtype=torch.float64)
     targets = torch.randint(v, (n,), generator=torch.Generator().manual_seed(99))
     hidden, weight = hidden.to(dtype).requires_grad_(grad), weight.to(dtype).requires_grad_(weight_grad)
-    return Scored(hidden, weight, targets, index)
+    return TokenLogProbs(hidden, weight, targets, index)
 
 
 def from_log_probs(log_probs, targets=None):
     """A Scored whose distribution is exp(log_probs) [N, V]: the head is the identity."""
     hidden = torch.as_tensor(log_probs, dtype=torch.float64).requires_grad_()
     targets = torch.zeros(len(hidden), dtype=torch.long) if targets is None else torch.as_tensor(targets)
-    return Scored(hidden, torch.eye(hidden.shape[1], dtype=torch.float64), targets)
+    return TokenLogProbs(hidden, torch.eye(hidden.shape[1], dtype=torch.float64), targets)
 
 
 def rollouts(sizes=(5, 4, 3), tasks=None, seed=1, **fields):
@@ -43,7 +43,7 @@ def weigh(objective, batch):
     from dataclasses import replace
 
     batch = replace(batch, weights=objective.weigh(batch))
-    return replace(batch, totals=objective.totals(batch))
+    return replace(batch, totals=objective.compute_totals(batch))
 
 
 def run(term, student, others, batch):
@@ -54,4 +54,4 @@ def run(term, student, others, batch):
 
 def part(student, index):
     """The student as it would score these tokens alone."""
-    return Scored(student.hidden[index], student.weight, student.targets[index])
+    return TokenLogProbs(student.hidden[index], student.weight, student.targets[index])

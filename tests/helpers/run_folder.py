@@ -14,19 +14,19 @@ STEPS = 12
 COLUMNS = [
     "step",
     "epoch",
-    "train/reward",
-    "train/kl_start",
-    "train/teacher_gain",
-    "train/tokens_per_s",
-    "train/used_share",
+    "train/reward/mean",
+    "train/kl_init",
+    "train/teacher/log_ratio",
+    "train/time/tokens_per_s",
+    "train/rows/used_ratio",
     "train/loss",
     "train/loss/policy",
     "train/loss/distill",
     "train/loss/imitate",
     "train/entropy",
-    "train/step_s",
-    "train/response_length",
-    "train/grad_norm",
+    "train/time/step",
+    "train/completions/mean_length",
+    "train/optim/grad_norm",
     "val/score",
 ]
 
@@ -103,9 +103,9 @@ def metrics(path: Path, start: int, stop: int, rise: float, tail: str = "") -> N
         writer.writeheader()
         for step in range(start, stop):
             values = {column: round(float(rng.random()), 4) for column in COLUMNS}
-            values |= {"step": step, "epoch": 0, "train/reward": round(0.3 + rise * step + 0.05 * rng.normal(), 4)}
-            values |= {"train/tokens_per_s": 300 + 20 * rng.normal(), "train/step_s": 6.0, "val/score": ""}
-            values |= {"train/kl_start": 0.01 * step, "train/teacher_gain": round(0.8 - 0.05 * step, 4)}
+            values |= {"step": step, "epoch": 0, "train/reward/mean": round(0.3 + rise * step + 0.05 * rng.normal(), 4)}
+            values |= {"train/time/tokens_per_s": 300 + 20 * rng.normal(), "train/time/step": 6.0, "val/score": ""}
+            values |= {"train/kl_init": 0.01 * step, "train/teacher/log_ratio": round(0.8 - 0.05 * step, 4)}
             writer.writerow(values)
         writer.writerow({"step": stop - 1, "epoch": 0, "val/score": 0.5})
         file.write(tail)

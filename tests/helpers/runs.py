@@ -59,7 +59,7 @@ def config(folder: Path, mode: str = "on_policy", **changes) -> Path:
             "file": str(rows),
             "heldout": 0.34,
             "source": source,
-            "critic": {"class_path": "feedback.graders.NumberMatch"},
+            "grader": {"class_path": "feedback.graders.NumberMatch"},
             "engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 6}},
             "evaluation_batch": 2,
         },
@@ -122,6 +122,6 @@ def _as_command(argv: list[str], out: str, err: str, env: dict[str, str]) -> Non
     from fdt.__main__ import main
     from fdt.cli import fit as cli
 
-    cli.finish = lambda root: None
+    cli.report_results = lambda root: None
 
     sys.exit(main(argv))

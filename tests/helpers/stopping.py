@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fdt.environments.base import Environment, Reply, Session, dealt
+from fdt.environments.base import Environment, Reply, Session, select_split
 from feedback.types import Feedback, Task, Turn
 
 
@@ -12,9 +12,9 @@ from feedback.types import Feedback, Task, Turn
 class Stopping(Environment):
     """Asks to go on until the policy says stop."""
 
-    def tasks(self, split: str, count: int, seed: int) -> list[Task]:
+    def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         names = (f"{seed} {n}" for n in range(100 * count))
-        return dealt((Task(name, ({"role": "user", "content": f"{name}?"},)) for name in names), split, count)
+        return select_split((Task(name, ({"role": "user", "content": f"{name}?"},)) for name in names), split, count)
 
     def start(self, task: Task, seed: int) -> Session:
         return _Asking(task)

@@ -13,8 +13,8 @@ from torch import tensor
 
 import objectives
 from fdt.rollout.sources import Source
-from feedback.graders import Critic
-from objectives import Credit, Mix, Objective, PolicyGradient, Rollouts, Scored
+from feedback.graders import Grader
+from objectives import Credit, Mix, Objective, PolicyGradient, Rollouts, TokenLogProbs
 from tests.helpers.paths import ROOT
 
 OVERLAYS = sorted((ROOT / "configs" / "algorithm").glob("*.yaml"))
@@ -30,7 +30,7 @@ def parse(path):
     parser.add_subclass_arguments(Objective, "model.objective")
     parser.add_subclass_arguments(Credit, "data.credit")
     parser.add_subclass_arguments(Source, "data.source", required=False)
-    parser.add_subclass_arguments(Critic, "data.critic", required=False)
+    parser.add_subclass_arguments(Grader, "data.grader", required=False)
     parser.add_argument("--trainer.callbacks", type=list[Callback])
     built = parser.instantiate(parser.parse_object(yaml.safe_load(path.read_text())))
     return built.model.objective, built.data.credit
@@ -72,12 +72,12 @@ class Tiny:
         self.head = torch.randn(v, 6)
 
     def score(self, embedding, index):
-        return Scored(embedding[self.before[index]], self.head, self.targets[index])
+        return TokenLogProbs(embedding[self.before[index]], self.head, self.targets[index])
 
     def step(self, mix, batch, lr=0.5):
         """One optimiser step of two micro-batches; gives the summed loss and its metrics."""
         batch = replace(batch, weights=mix.weigh(batch))
-        batch = replace(batch, totals=mix.totals(batch))
+        batch = replace(batch, totals=mix.compute_totals(batch))
         metrics, total = {}, 0.0
         for rows in (batch.episode < 4, batch.episode >= 4):
             index = rows.nonzero()[:, 0]
@@ -97,7 +97,7 @@ class Tiny:
     def rollout(self, mix, credit, updates, lr=0.5):
         """Several updates on one rollout, with the log-probs it began with."""
         old = self.score(self.embedding, torch.arange(len(self.targets))).log_probs.detach()
-        batch = replace(self.batch, advantages=credit.assign(self.batch), old=old if updates > 1 else None)
+        batch = replace(self.batch, advantages=credit.compute_turns(self.batch), old=old if updates > 1 else None)
         return [self.step(mix, replace(batch, update=n), lr) for n in range(updates)]
 
 
@@ -166,7 +166,7 @@ def test_narrow_and_capped_overlays_act_at_four_updates():
 def test_srpo_routes_each_row_to_one_term():
     mix, credit = parse(ROOT / "configs" / "algorithm" / "srpo.yaml")
     batch = Tiny().batch
-    weights = mix.weigh(replace(batch, advantages=credit.assign(batch)))
+    weights = mix.weigh(replace(batch, advantages=credit.compute_turns(batch)))
     rows = {name: set(batch.episode[weight != 0].tolist()) for name, weight in weights.items()}
     failed = set((batch.scores["score"] < 0.5).nonzero()[:, 0].tolist())
     taught = set(batch.episode[batch.marks["taught"]].tolist())

@@ -7,7 +7,7 @@ import torch
 from torch import tensor
 
 from objectives import GeneralisedJS, coarsen, forward_kl, js, k1, k2, k3, renormalise, reverse_kl
-from objectives.divergence import LOG_FLOOR, floored
+from objectives.divergence import LOG_FLOOR, is_clamped
 
 P, Q = tensor([0.7, 0.2, 0.1]).double(), tensor([0.5, 0.3, 0.2]).double()
 ALL = [reverse_kl, forward_kl, js]
@@ -89,7 +89,7 @@ def test_extremes_are_finite(divergence, scale):
     loss = divergence(torch.log_softmax(logits, -1), teacher)
     loss.sum().backward()
     assert loss.isfinite().all() and logits.grad.isfinite().all() and (loss <= -LOG_FLOOR + 2e4).all()
-    assert floored(teacher).all() and not floored(tensor([[-1.0, -50.0]])).any()
+    assert is_clamped(teacher).all() and not is_clamped(tensor([[-1.0, -50.0]])).any()
 
 
 def test_a_full_support_has_a_tail_that_is_tiny_and_finite():

@@ -23,23 +23,23 @@ from objectives import (
     MeanScaled,
     Mix,
     OffPolicySequences,
-    OnPolicyDistill,
+    OldPolicyPenalty,
     PolicyGradient,
     ProbabilityShift,
     ReferenceKL,
-    Scored,
     SequenceMean,
     SkewedForwardKL,
     SkewedReverseKL,
-    StayNear,
-    TeacherScaled,
+    TeacherAdvantage,
+    TeacherScaledAdvantage,
+    TokenLogProbs,
     cispo,
     forward_kl,
     geometric_ratio,
     js,
     k1,
     k3,
-    plain,
+    reinforce,
     reverse_kl,
     sequence_ratio,
 )
@@ -48,10 +48,10 @@ from tests.helpers.rollouts import from_log_probs, part, rollouts, run, scored, 
 TERMS = {
     "clipped": PolicyGradient(dual_clip=3.0),
     "gspo": PolicyGradient(ratio=geometric_ratio, reduction=SequenceMean()),
-    "product": PolicyGradient(ratio=sequence_ratio, surrogate=plain, trust=OffPolicySequences()),
+    "product": PolicyGradient(ratio=sequence_ratio, surrogate=reinforce, trust=OffPolicySequences()),
     "cispo": PolicyGradient(surrogate=cispo, reduction=ConstantLength(9), trust=ProbabilityShift()),
-    "opd": OnPolicyDistill(stream="acted", reward_weight=1.0),
-    "rlsd": TeacherScaled(),
+    "opd": TeacherAdvantage(stream="acted", reward_weight=1.0),
+    "rlsd": TeacherScaledAdvantage(),
     "reverse": Distill(k=3),
     "forward": Distill(k=3, divergence=forward_kl, tail=False, support="student"),
     "js": Distill(k=None, divergence=js, importance=2.0, heed=Certainty()),
@@ -62,7 +62,7 @@ TERMS = {
     "k1": ReferenceKL(estimator=k1, importance="through"),
     "k2": ReferenceKL(),
     "k3": ReferenceKL(estimator=k3),
-    "near": StayNear(),
+    "near": OldPolicyPenalty(),
     "entropy": EntropyBonus(),
 }
 every_term = pytest.mark.parametrize("name", TERMS)
@@ -101,8 +101,8 @@ def test_silence_is_an_exact_zero(name):
 @pytest.mark.parametrize("student_logit, other_logit", [(1e4, -1e4), (-1e4, 1e4), (1.0, -1e30), (1e4, 0.0)])
 def test_extremes_are_finite(name, n, student_logit, other_logit):
     hidden = tensor([[student_logit, -student_logit, 0.0]]).repeat(n, 1).requires_grad_()
-    student = Scored(hidden, torch.eye(3), torch.zeros(n).long())
-    other = Scored(tensor([[other_logit, 0.0, 1.0]]).repeat(n, 1), torch.eye(3), torch.zeros(n).long())
+    student = TokenLogProbs(hidden, torch.eye(3), torch.zeros(n).long())
+    other = TokenLogProbs(tensor([[other_logit, 0.0, 1.0]]).repeat(n, 1), torch.eye(3), torch.zeros(n).long())
     batch = rollouts((n,), old=torch.full((n,), -1.0), advantages=torch.ones(n))
     term = replace(TERMS[name], k=2) if getattr(TERMS[name], "k", None) else TERMS[name]
     loss = run(term, student, {"teacher": other, "reference": other}, batch)
@@ -121,7 +121,7 @@ GROUPED = [GroupRelative(), GroupRelative("none"), LeaveOneOut(), GroupWhitened(
 def test_without_contrast_the_policy_gradient_is_exactly_zero(credit, scores, tasks):
     student, _ = models(12)
     batch = rollouts(tasks=tasks, scores={"score": tensor(scores).double()}, old=student.log_probs.detach() - 0.2)
-    loss = run(PolicyGradient(), student, {}, replace(batch, advantages=credit.assign(batch)))
+    loss = run(PolicyGradient(), student, {}, replace(batch, advantages=credit.compute_turns(batch)))
     assert loss.value == 0 and gradient(loss, student).eq(0).all()
 
 
@@ -171,7 +171,7 @@ def test_order_of_rows_and_side_of_padding_do_not_matter(name):
     batch = rollouts((4, 3, 2), old=student.log_probs.detach() - 0.1)
     whole = run(TERMS[name], student, others, batch)
     order = tensor([7, 8, 4, 5, 6, 0, 1, 2, 3])
-    moved = {key: Scored(x.hidden[order], x.weight, x.targets[order]) for key, x in others.items()}
+    moved = {key: TokenLogProbs(x.hidden[order], x.weight, x.targets[order]) for key, x in others.items()}
     shuffled = run(TERMS[name], part(student, order), moved, batch.take(order))
     assert torch.allclose(shuffled.value, whole.value)
     assert torch.allclose(gradient(shuffled, student), gradient(whole, student))
@@ -199,7 +199,7 @@ def test_any_cut_into_micro_batches_adds_up(cut, name, seed):
     total, slope = 0.0, torch.zeros_like(student.hidden)
     for number in range(3):
         index = (tensor(piece)[batch.episode] == number).nonzero()[:, 0]
-        theirs = {key: Scored(x.hidden[index], x.weight, x.targets[index]) for key, x in others.items()}
+        theirs = {key: TokenLogProbs(x.hidden[index], x.weight, x.targets[index]) for key, x in others.items()}
         loss = mix(part(student, index), theirs, batch.take(index))
         total, slope = total + loss.value, slope + gradient(loss, student)
     assert torch.allclose(total, whole.value) and torch.allclose(slope, gradient(whole, student), atol=1e-9)
@@ -238,7 +238,7 @@ def test_one_outcome_in_the_vocabulary():
         run(
             Distill(k=1),
             student,
-            {"teacher": Scored(tensor([[0.0]]).double(), torch.eye(1).double(), tensor([0]))},
+            {"teacher": TokenLogProbs(tensor([[0.0]]).double(), torch.eye(1).double(), tensor([0]))},
             rollouts((1,)),
         ).value
         == 0

@@ -20,13 +20,13 @@ from objectives import (
     GeneralisedJS,
     Mix,
     OffPolicySequences,
-    OnPolicyDistill,
     PerReward,
     PolicyGradient,
     ReferenceKL,
     Rollouts,
-    Scored,
     SequenceMean,
+    TeacherAdvantage,
+    TokenLogProbs,
     TruncatedIS,
     cispo,
     forward_kl,
@@ -126,9 +126,9 @@ def ours(world, mix):
         engine=world.engine[MASK],
         marks={"acted": everywhere, "taught": everywhere},
     )
-    student = Scored(world.hidden[MASK], world.weight, world.ids[MASK])
-    teacher = Scored(world.teacher[MASK], world.weight, world.ids[MASK])
-    reference = Scored(world.start[MASK], world.weight, world.ids[MASK])
+    student = TokenLogProbs(world.hidden[MASK], world.weight, world.ids[MASK])
+    teacher = TokenLogProbs(world.teacher[MASK], world.weight, world.ids[MASK])
+    reference = TokenLogProbs(world.start[MASK], world.weight, world.ids[MASK])
     return mix(student, {"teacher": teacher, "reference": reference}, weigh(mix, batch)).value
 
 
@@ -223,7 +223,7 @@ def test_sdpo_on_the_sampled_token(world):
     world.old = logits[0].log_softmax(-1).gather(-1, world.ids[..., None])[..., 0].detach()
     got, expected = (
         torch.autograd.grad(x, world.hidden)[0]
-        for x in (ours(world, Mix({"d": OnPolicyDistill()})), losses[MASK].mean())
+        for x in (ours(world, Mix({"d": TeacherAdvantage()})), losses[MASK].mean())
     )
     assert (got - expected).norm() <= 1e-5 * expected.norm()
 
@@ -246,4 +246,4 @@ def test_gdpo():
     expected = (summed - summed.mean()) / (summed.std() + 1e-4)
     task = tensor([0] * 4 + [1] * 4)
     batch = Rollouts(torch.zeros(8), task, torch.arange(8), task, {}, scores={"a": rewards[:, 0], "b": rewards[:, 1]})
-    assert torch.allclose(PerReward({"a": 1.0, "b": 0.5}, ddof=1, eps=1e-4).rows(batch), expected, atol=1e-6)
+    assert torch.allclose(PerReward({"a": 1.0, "b": 0.5}, ddof=1, eps=1e-4).compute_rows(batch), expected, atol=1e-6)

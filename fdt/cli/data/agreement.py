@@ -28,7 +28,7 @@ class Agreement:
     """1 = all equal, 0 = as by chance, below 0 = systematic disagreement; NaN where all scores are one value."""
 
 
-def agreement(units: Ids, annotators: Ids, values: Values) -> Agreement | None:
+def compute_agreement(units: Ids, annotators: Ids, values: Values) -> Agreement | None:
     """Agreement of scores; None where no unit was scored by two annotators.
 
     Args:
@@ -36,7 +36,7 @@ def agreement(units: Ids, annotators: Ids, values: Values) -> Agreement | None:
         annotators: who scored it, ``[n]``; of several scores of one unit by one annotator the first counts.
         values: the scores, ``[n]``, finite.
     """
-    units, annotators, values = _first_of_each(units, annotators, values)
+    units, annotators, values = _keep_first(units, annotators, values)
     _, place, counts = np.unique(units, return_inverse=True, return_counts=True)
     shared = counts[place] > 1
     if not shared.any():
@@ -47,7 +47,7 @@ def agreement(units: Ids, annotators: Ids, values: Values) -> Agreement | None:
         len(counts),
         len(values),
         len(np.unique(annotators)),
-        100 * _equal_pairs(place, counts, values),
+        100 * _compute_equal_share(place, counts, values),
         interval_alpha(place, counts, values),
     )
 
@@ -68,7 +68,7 @@ def interval_alpha(place: Ids, counts: Ids, values: Values) -> float:
     return float(1 - observed / expected) if expected > 0 else float("nan")
 
 
-def _first_of_each(units: Ids, annotators: Ids, values: Values) -> tuple[Ids, Ids, Values]:
+def _keep_first(units: Ids, annotators: Ids, values: Values) -> tuple[Ids, Ids, Values]:
     order = np.lexsort((annotators, units))  # stable: of equal pairs the first stays first
     units, annotators, values = units[order], annotators[order], values[order]
     first = np.ones(len(units), dtype=bool)
@@ -76,7 +76,7 @@ def _first_of_each(units: Ids, annotators: Ids, values: Values) -> tuple[Ids, Id
     return units[first], annotators[first], values[first]
 
 
-def _equal_pairs(place: Ids, counts: Ids, values: Values) -> float:
+def _compute_equal_share(place: Ids, counts: Ids, values: Values) -> float:
     order = np.lexsort((values, place))
     place, values = place[order], values[order]
     starts = np.flatnonzero(np.r_[True, (place[1:] != place[:-1]) | (values[1:] != values[:-1])])

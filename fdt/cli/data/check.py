@@ -8,8 +8,8 @@ import math
 import sys
 from typing import Any
 
-from fdt.cli.reading import Reading, add_file, add_lenient, as_json, one_line
-from feedback.faults import DataFault
+from fdt.cli.reading import EpisodeReader, add_file, add_lenient, as_json, to_one_line
+from feedback.faults import DataError
 from feedback.types import Episode
 
 COUNTED_PROMPTS = 1_000_000  # distinct prompts that are told apart; beyond it memory would grow with the file
@@ -49,18 +49,18 @@ def run(asked: argparse.Namespace) -> int:
     """Checks `asked.file`; returns 0 when it is sound, else 1.
 
     Raises:
-        UserError: as `Reading`.
+        UserError: as `EpisodeReader`.
     """
-    out = _Json() if asked.json else _Lines()
-    reading = Reading(asked, out.tell)
-    held = Held()
+    out = _JsonOutput() if asked.json else _TextOutput()
+    reading = EpisodeReader(asked, out.report_fault)
+    held = SignalCounts()
     for episode in reading:
         held.add(episode)
     out.close(reading, held)
-    return 0 if reading.sound else 1
+    return 0 if reading.is_valid else 1
 
 
-class Held:
+class SignalCounts:
     """What a file holds of each signal, counted in memory that does not grow with it."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Held:
         if len(self.prompts) <= COUNTED_PROMPTS:
             self.prompts.add(hash(episode.task.key))
 
-    def lines(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         """One line a signal."""
         more = len(self.prompts) > COUNTED_PROMPTS
         prompts = f"more than {COUNTED_PROMPTS}" if more else str(len(self.prompts))
@@ -95,27 +95,27 @@ class Held:
         return [f"  {name}: {number}" for name, number in held.items()]
 
 
-class _Lines:
-    def tell(self, fault: DataFault) -> None:
-        print(one_line(fault))
+class _TextOutput:
+    def report_fault(self, fault: DataError) -> None:
+        print(to_one_line(fault))
 
-    def close(self, reading: Reading, held: Held) -> None:
-        if reading.records:
-            print(reading.line())
-            print("\n".join(held.lines()))
+    def close(self, reading: EpisodeReader, held: SignalCounts) -> None:
+        if reading.record_count:
+            print(reading.format_counts())
+            print("\n".join(held.format_lines()))
 
 
-class _Json:
+class _JsonOutput:
     """One object, its faults written as they are met."""
 
     def __init__(self) -> None:
         self.told = 0
 
-    def tell(self, fault: DataFault) -> None:
+    def report_fault(self, fault: DataError) -> None:
         sys.stdout.write(('{"faults": [' if not self.told else ", ") + json.dumps(as_json(fault)))
         self.told += 1
 
-    def close(self, reading: Reading, held: Held) -> None:
+    def close(self, reading: EpisodeReader, held: SignalCounts) -> None:
         start = "" if self.told else '{"faults": ['
-        counts = ", ".join(f'"{name}": {number}' for name, number in reading.counts().items())
+        counts = ", ".join(f'"{name}": {number}' for name, number in reading.get_counts().items())
         print(f"{start}], {counts}}}")

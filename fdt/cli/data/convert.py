@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fdt.cli.reading import Reading, add_file, add_lenient, one_line
+from fdt.cli.reading import EpisodeReader, add_file, add_lenient, to_one_line
 from fdt.errors import UserError
-from feedback.faults import DataFault
-from feedback.readers.formats.episodes import episode_of
-from feedback.readers.formats.rows import row_of
+from feedback.faults import DataError
+from feedback.readers.formats.episodes import build_record
+from feedback.readers.formats.rows import build_row
 from feedback.types import Episode
 from feedback.writers import write_rows
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
-SHAPES = {"row": row_of, "episode": episode_of}
+SHAPES = {"row": build_row, "episode": build_record}
 Make = Callable[[Episode], Iterable[dict[str, Any]]]
 
 EPILOG = """\
@@ -66,10 +66,10 @@ def run(asked: argparse.Namespace) -> int:
     """
     convert = SHAPES[asked.shape]
     endings = [ending for ending in ENDINGS if (asked.shape, ending) != ("episode", ".csv")]
-    return converted(asked, lambda episode: [convert(episode)], f"that a {asked.shape} cannot hold", endings)
+    return convert_file(asked, lambda episode: [convert(episode)], f"that a {asked.shape} cannot hold", endings)
 
 
-def converted(asked: argparse.Namespace, make: Make, unfit: str, endings: Iterable[str] = ENDINGS) -> int:
+def convert_file(asked: argparse.Namespace, make: Make, unfit: str, endings: Iterable[str] = ENDINGS) -> int:
     """Writes what `make` gives for each episode of `asked.src` to `asked.dst`, as `run` does.
 
     Args:
@@ -80,12 +80,12 @@ def converted(asked: argparse.Namespace, make: Make, unfit: str, endings: Iterab
     """
     target = Path(asked.dst)
     _check(target, asked.force, list(endings))
-    conversion = Conversion(Reading(asked, _to_stderr, asked.src), make, unfit)
+    conversion = Conversion(EpisodeReader(asked, _print_fault, asked.src), make, unfit)
     # The ending stays last, since it says how the file is written.
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
         write_rows(part, conversion)
-        if conversion.sound:
+        if conversion.is_valid:
             _publish(part, target)
     except (OSError, ValueError) as error:  # ValueError: a further column holds what JSON cannot, such as NaN
         raise UserError(
@@ -93,14 +93,14 @@ def converted(asked: argparse.Namespace, make: Make, unfit: str, endings: Iterab
         ) from None
     finally:
         part.unlink(missing_ok=True)
-    print(conversion.line(asked.dst))
-    return 0 if conversion.sound else 1
+    print(conversion.format_counts(asked.dst))
+    return 0 if conversion.is_valid else 1
 
 
 class Conversion:
     """The records to write; episodes that give none are told and counted."""
 
-    def __init__(self, reading: Reading, make: Make, said: str):
+    def __init__(self, reading: EpisodeReader, make: Make, said: str):
         self.reading, self.make, self.said, self.unfit, self.made = reading, make, said, 0, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -108,28 +108,30 @@ class Conversion:
             try:
                 records = list(self.make(episode))
             except ValueError as error:
-                self._tell(episode, error)
+                self._report_unfit(episode, error)
             else:
                 self.made += len(records)
                 yield from records
 
     @property
-    def sound(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether what was written may take its place."""
-        return self.reading.sound and (self.unfit == 0 or (self.reading.lenient and self.unfit < self.reading.loaded))
+        return self.reading.is_valid and (
+            self.unfit == 0 or (self.reading.lenient and self.unfit < self.reading.loaded_count)
+        )
 
-    def line(self, target: str) -> str:
+    def format_counts(self, target: str) -> str:
         """The counts in words."""
-        kept = self.reading.loaded - self.unfit
-        parts = f"{self.reading.refused} refused" + (f" + {self.unfit} {self.said}" if self.unfit else "")
-        did = "written" if self.sound else "readable"
+        kept = self.reading.loaded_count - self.unfit
+        parts = f"{self.reading.refused_count} refused" + (f" + {self.unfit} {self.said}" if self.unfit else "")
+        did = "written" if self.is_valid else "readable"
         did += f" as {self.made}" if self.made != kept else ""
-        line = f"{self.reading.path} to {target}: {self.reading.records} records = {kept} {did} + {parts}"
-        return one_line(line if self.sound else f"{line}; nothing was written")
+        line = f"{self.reading.path} to {target}: {self.reading.record_count} records = {kept} {did} + {parts}"
+        return to_one_line(line if self.is_valid else f"{line}; nothing was written")
 
-    def _tell(self, episode: Episode, error: ValueError) -> None:
+    def _report_unfit(self, episode: Episode, error: ValueError) -> None:
         self.unfit += 1
-        print(one_line(f"{self.reading.path}: {error}"), file=sys.stderr)
+        print(to_one_line(f"{self.reading.path}: {error}"), file=sys.stderr)
 
 
 def _check(target: Path, force: bool, endings: list[str]) -> None:
@@ -148,5 +150,5 @@ def _publish(part: Path, target: Path) -> None:
     os.replace(part, target)
 
 
-def _to_stderr(fault: DataFault) -> None:
-    print(one_line(fault), file=sys.stderr)
+def _print_fault(fault: DataError) -> None:
+    print(to_one_line(fault), file=sys.stderr)

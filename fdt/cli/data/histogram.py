@@ -36,7 +36,7 @@ class Histogram:
         """Mean of all numbers; raises ZeroDivisionError where there is none."""
         return self.total / self.count
 
-    def bars(self) -> list[tuple[str, int]]:
+    def compute_bars(self) -> list[tuple[str, int]]:
         """Label and count: one bar a value where there are few, else ten equal bins, closed to the left."""
         if len(self.values) <= EXACT:
             return [(f"{value:g}", self.values[value]) for value in sorted(self.values)]
@@ -58,7 +58,7 @@ class Lengths:
         if text:
             self.values[len(text)] += 1
 
-    def quantile(self, share: float) -> int:
+    def compute_quantile(self, share: float) -> int:
         """The smallest length that at least `share` of the texts do not exceed; 0 without texts."""
         wanted, seen = share * self.values.total(), 0
         for length in sorted(self.values):
@@ -67,7 +67,7 @@ class Lengths:
                 return length
         return 0
 
-    def summary(self) -> dict[str, float]:
+    def summarise(self) -> dict[str, float]:
         """Count, mean, median, 90 % quantile and longest; only the count where there is none."""
         count = self.values.total()
         if not count:
@@ -76,13 +76,13 @@ class Lengths:
         return {
             "count": count,
             "mean": round(mean, 1),
-            "median": self.quantile(0.5),
-            "p90": self.quantile(0.9),
+            "median": self.compute_quantile(0.5),
+            "p90": self.compute_quantile(0.9),
             "longest": max(self.values),
         }
 
 
-def bar(count: int, largest: int, width: int) -> str:
+def render_bar(count: int, largest: int, width: int) -> str:
     """A bar of at most `width` columns, to an eighth of one; never empty for a count above 0."""
     eighths = max(round(8 * width * count / largest), 1) if count else 0
     return BLOCKS[8] * (eighths // 8) + (BLOCKS[eighths % 8] if eighths % 8 else "")

@@ -14,14 +14,14 @@ from matplotlib.ticker import FuncFormatter
 
 from fdt.cli.data.histogram import EXACT
 from fdt.cli.data.tally import Tally
-from fdt.report.figures import STYLE, colour, short
+from fdt.report.figures import STYLE, pick_colour, shorten
 
 MOST = 5  # annotators drawn side by side for one name
 NAMES = 4  # names with a panel
 BINS = 20
 
 
-def draw(tally: Tally, title: str, out: str | Path) -> None:
+def draw_picture(tally: Tally, title: str, out: str | Path) -> None:
     """Writes the picture to `out`, in the format of its ending.
 
     Raises:
@@ -33,18 +33,18 @@ def draw(tally: Tally, title: str, out: str | Path) -> None:
         panels = len(names) + 2
         figure = Figure(figsize=(10, 3.1 * ceil(panels / 2)), dpi=160, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
-        figure.suptitle(short(title), x=0.01, ha="left", fontsize=12)
+        figure.suptitle(shorten(title), x=0.01, ha="left", fontsize=12)
         axes = figure.subplots(ceil(panels / 2), 2, squeeze=False).ravel()
         for place, (name, scale) in zip(axes, names, strict=False):
-            _marks(place, tally, name, scale)
-        _lengths(axes[len(names)], tally)
-        _sources(axes[len(names) + 1], tally)
+            _draw_scores(place, tally, name, scale)
+        _draw_lengths(axes[len(names)], tally)
+        _draw_sources(axes[len(names) + 1], tally)
         for empty in axes[panels:]:
             empty.set_axis_off()
         figure.savefig(out, metadata={"Software": None} if str(out).lower().endswith(".png") else None)
 
 
-def _marks(axes: Axes, tally: Tally, name: str, scale: tuple[float, float] | None) -> None:
+def _draw_scores(axes: Axes, tally: Tally, name: str, scale: tuple[float, float] | None) -> None:
     """Shares of each mark, one colour an annotator."""
     judges = {judge: marks for judge, marks in tally.scores.items() if (judge[0], judge[2]) == (name, scale)}
     shown = sorted(judges.items(), key=lambda pair: -pair[1].count)[:MOST]
@@ -53,18 +53,18 @@ def _marks(axes: Axes, tally: Tally, name: str, scale: tuple[float, float] | Non
     edges = np.arange(len(marks) + 1) - 0.5 if few else np.linspace(marks[0], marks[-1], BINS + 1)
     columns = [[marks.index(value) if few else value for value in histogram.values] for _, histogram in shown]
     weights = [np.array(list(histogram.values.values())) / histogram.count for _, histogram in shown]
-    labels = [f"{short(str(who or 'nobody named'))} ({histogram.count})" for (_, who, _), histogram in shown]
-    colours = [colour(n) for n in range(len(shown))]
+    labels = [f"{shorten(str(who or 'nobody named'))} ({histogram.count})" for (_, who, _), histogram in shown]
+    colours = [pick_colour(n) for n in range(len(shown))]
     heights, *_ = axes.hist(columns, bins=edges, weights=weights, label=labels, color=colours, rwidth=0.85)
     axes.set_ylim(0, np.max(heights) * (1.15 + 0.08 * len(shown)))  # room for the legend
     if few:
         axes.set_xticks(range(len(marks)), [f"{mark:g}" for mark in marks])
     more = f", {len(judges) - MOST} more not drawn" if len(judges) > MOST else ""
-    axes.set(title=f"Marks: {short(name)}{more}", xlabel="mark", ylabel="share of the annotator's marks")
+    axes.set(title=f"Marks: {shorten(name)}{more}", xlabel="mark", ylabel="share of the annotator's marks")
     axes.legend()
 
 
-def _lengths(axes: Axes, tally: Tally) -> None:
+def _draw_lengths(axes: Axes, tally: Tally) -> None:
     """Distribution of each kind of text over logarithmic bins."""
     for index, (name, lengths) in enumerate(tally.lengths.items()):
         if lengths.values:
@@ -76,7 +76,7 @@ def _lengths(axes: Axes, tally: Tally) -> None:
                 weights=counts / counts.sum(),
                 histtype="step",
                 linewidth=1.8,
-                color=colour(index),
+                color=pick_colour(index),
                 label=f"{name} ({counts.sum()})",
             )
     axes.set(title="Lengths", xscale="log", xlabel="characters", ylabel="share of the texts")
@@ -84,13 +84,13 @@ def _lengths(axes: Axes, tally: Tally) -> None:
     axes.legend()
 
 
-def _sources(axes: Axes, tally: Tally) -> None:
+def _draw_sources(axes: Axes, tally: Tally) -> None:
     parts = tally.sources.most_common()
     axes.barh(
-        range(len(parts)), [count for _, count in parts], color=[colour(n) for n in range(len(parts))], height=0.6
+        range(len(parts)), [count for _, count in parts], color=[pick_colour(n) for n in range(len(parts))], height=0.6
     )
     axes.set_ylim(-0.5, max(len(parts), 4) - 0.5)  # one source is a bar, not a wall
-    axes.set_yticks(range(len(parts)), [short(name) for name, _ in parts])
+    axes.set_yticks(range(len(parts)), [shorten(name) for name, _ in parts])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")

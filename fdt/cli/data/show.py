@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fdt.cli.reading import Reading, add_file, one_line
+from fdt.cli.reading import EpisodeReader, add_file, to_one_line
 from fdt.errors import UserError
 from fdt.policy.hub import DEFAULT, resolve_model
-from feedback.aggregate import aggregated, win_shares
-from feedback.faults import DataFault
-from feedback.types import Episode, with_hints
+from feedback.aggregate import add_win_shares, aggregate_scores
+from feedback.faults import DataError
+from feedback.types import Episode, attach_hints
 
 if TYPE_CHECKING:
     from fdt.data.collate import Collator
@@ -78,18 +78,18 @@ def run(asked: argparse.Namespace) -> int:
         UserError: no such record, a model without chat template, or text that training would refuse.
         DataFault: a file or a hint template that cannot be read.
     """
-    hint, chosen = _hint(asked.hint), choose(asked)
-    collator = _collator(asked, hint)
-    from fdt.cli.data.view import View, console
+    hint, chosen = _load_hint(asked.hint), choose(asked)
+    collator = _build_collator(asked, hint)
+    from fdt.cli.data.view import View, build_console
 
-    view = View(console(), collator.tokenizer)
-    view.legend()
-    group = _groups(asked, {episode.task.key for _, episode in chosen})
+    view = View(build_console(), collator.tokenizer)
+    view.print_legend()
+    group = _load_groups(asked, {episode.task.key for _, episode in chosen})
     if hint is not None:
-        group = hint.gather(group)
+        group = hint.annotate_group(group)
     known = {episode.id: episode for episode in group}
     for number, episode in chosen:
-        view.record(number, episode, _batch(collator, known[episode.id]), collator)
+        view.print_record(number, episode, _collate(collator, known[episode.id]), collator)
     return 0
 
 
@@ -100,21 +100,21 @@ def choose(asked: argparse.Namespace) -> list[tuple[int, Episode]]:
         UserError: there is none.
         DataFault: the file cannot be read.
     """
-    reading, chosen = Reading(asked, _to_stderr), []
+    reading, chosen = EpisodeReader(asked, _print_fault), []
     for episode in reading:
-        if episode.id == asked.id or (asked.id is None and reading.records >= asked.row):
-            chosen.append((reading.records, episode))
+        if episode.id == asked.id or (asked.id is None and reading.record_count >= asked.row):
+            chosen.append((reading.record_count, episode))
         if len(chosen) >= (1 if asked.id is not None else asked.limit):
             break
     if not chosen and reading.broken:
         raise reading.broken
     if not chosen:
         key, got = ("--row", asked.row) if asked.id is None else ("--id", asked.id)
-        raise UserError("no such record", got=got, expected=f"one of the {reading.loaded} that load", key=key)
+        raise UserError("no such record", got=got, expected=f"one of the {reading.loaded_count} that load", key=key)
     return chosen
 
 
-def _hint(name: str) -> Hint | None:
+def _load_hint(name: str) -> Hint | None:
     from feedback import hints
 
     if name == NO_HINT:
@@ -125,13 +125,13 @@ def _hint(name: str) -> Hint | None:
     return hints.CritiqueHint(name)
 
 
-def _groups(asked: argparse.Namespace, keys: set[str]) -> list[Episode]:
+def _load_groups(asked: argparse.Namespace, keys: set[str]) -> list[Episode]:
     """All records of some tasks as training has them: a hint and a comparison draw on the others of the group."""
-    group = [episode for episode in Reading(asked, lambda fault: None) if episode.task.key in keys]
-    return with_hints(win_shares(aggregated(group)))
+    group = [episode for episode in EpisodeReader(asked, lambda fault: None) if episode.task.key in keys]
+    return attach_hints(add_win_shares(aggregate_scores(group)))
 
 
-def _batch(collator: Collator, episode: Episode) -> Any:
+def _collate(collator: Collator, episode: Episode) -> Any:
     import torch
 
     collator.lost.clear()
@@ -139,10 +139,10 @@ def _batch(collator: Collator, episode: Episode) -> Any:
     try:
         return collator([episode], torch.zeros(1))
     except ValueError as error:
-        raise UserError("training would refuse this record", got=str(error), key=one_line(episode.id)) from None
+        raise UserError("training would refuse this record", got=str(error), key=to_one_line(episode.id)) from None
 
 
-def _collator(asked: argparse.Namespace, hint: Hint | None) -> Collator:
+def _build_collator(asked: argparse.Namespace, hint: Hint | None) -> Collator:
     from transformers import AutoTokenizer
 
     from fdt.data.collate import Collator
@@ -157,5 +157,5 @@ def _collator(asked: argparse.Namespace, hint: Hint | None) -> Collator:
     return Collator(tokenizer, hint, asked.max_tokens)
 
 
-def _to_stderr(fault: DataFault) -> None:
-    print(one_line(fault), file=sys.stderr)
+def _print_fault(fault: DataError) -> None:
+    print(to_one_line(fault), file=sys.stderr)

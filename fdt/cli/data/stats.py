@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fdt.cli.reading import Reading, add_file, one_line
+from fdt.cli.reading import EpisodeReader, add_file, to_one_line
 from fdt.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,24 +60,24 @@ def run(asked: argparse.Namespace) -> int:
     from fdt.cli.data.tally import Tally
 
     faults: list[str] = []
-    reading = Reading(asked, lambda fault: faults.append(one_line(fault)) if not faults else None)
+    reading = EpisodeReader(asked, lambda fault: faults.append(to_one_line(fault)) if not faults else None)
     tally = Tally()
     for episode in reading:
         tally.add(episode)
-    found = reading.counts() | summary(tally)
+    found = reading.get_counts() | summarise(tally)
     if asked.json:
         print(json.dumps({"file": asked.file} | found, allow_nan=False))
     else:
-        print(reading.line())
+        print(reading.format_counts())
         if faults:
             print(f"  first fault: {faults[0]}")
-        print("\n".join(text(found)))
+        print("\n".join(format_summary(found)))
     if asked.picture and tally.tasks:
-        _draw(tally, asked.file, asked.picture)
-    return 0 if reading.loaded and not reading.broken else 1
+        _draw_picture(tally, asked.file, asked.picture)
+    return 0 if reading.loaded_count and not reading.broken else 1
 
 
-def summary(tally: Tally) -> dict[str, Any]:
+def summarise(tally: Tally) -> dict[str, Any]:
     """All counts as plain values: what `--json` prints beside the number of records."""
     scores = [
         {
@@ -86,39 +86,39 @@ def summary(tally: Tally) -> dict[str, Any]:
             "scale": None if scale is None else list(scale),
             "count": marks.count,
             "mean": round(marks.mean, 6),
-            "marks": [{"mark": label, "count": count} for label, count in marks.bars()],
+            "marks": [{"mark": label, "count": count} for label, count in marks.compute_bars()],
         }
         for (name, annotator, scale), marks in sorted(tally.scores.items(), key=lambda pair: -pair[1].count)
     ]
     agreed = []
     for name, ratings in tally.ratings.items():
-        if (found := ratings.agreement()) is not None:
-            agreed.append({"name": name} | {key: _plain(value) for key, value in vars(found).items()})
+        if (found := ratings.compute_agreement()) is not None:
+            agreed.append({"name": name} | {key: _round_finite(value) for key, value in vars(found).items()})
     total = tally.sources.total()
     return {
         "scores": scores,
         "agreement": agreed,
-        "tasks": tally.groups(),
-        "repeated": tally.repeated(),
+        "tasks": tally.count_groups(),
+        "repeated": tally.count_repeated(),
         "preferences": dict(tally.compared),
-        "lengths": {name: lengths.summary() for name, lengths in tally.lengths.items()},
+        "lengths": {name: lengths.summarise() for name, lengths in tally.lengths.items()},
         "sources": {name: {"count": n, "share": round(n / total, 6)} for name, n in tally.sources.most_common()},
     }
 
 
-def text(found: dict[str, Any]) -> list[str]:
+def format_summary(found: dict[str, Any]) -> list[str]:
     """The summary as lines for a terminal."""
     width = min(max(shutil.get_terminal_size().columns, WIDTH[0]), WIDTH[1])
     lines = []
     for judge in found["scores"][:SHOWN]:
-        lines += ["", *_marks(judge, width)]
+        lines += ["", *_format_scores(judge, width)]
     if left := len(found["scores"]) - SHOWN:
         lines += ["", f"  and {left} more annotators: see --json"] if left > 0 else []
     for judged in found["agreement"]:
         alpha = "undefined, all scores are equal" if judged["alpha"] is None else f"{judged['alpha']:.3f}"
         lines += [
             "",
-            f"agreement on {one_line(judged['name'])}: {judged['responses']} responses, {judged['scores']} "
+            f"agreement on {to_one_line(judged['name'])}: {judged['responses']} responses, {judged['scores']} "
             f"scores by {judged['annotators']} annotators",
             f"  equal {judged['percent']:.1f} % of pairs   Krippendorff's alpha (interval) {alpha}",
         ]
@@ -134,35 +134,35 @@ def text(found: dict[str, Any]) -> list[str]:
         lines += ["", title, *(f"  {name:<40}{count:>9}" for name, count in counts.items())] if counts else []
     lines += ["", "feedback by source"]
     return lines + [
-        f"  {one_line(name):<40}{part['count']:>9}  {100 * part['share']:5.1f} %"
+        f"  {to_one_line(name):<40}{part['count']:>9}  {100 * part['share']:5.1f} %"
         for name, part in found["sources"].items()
     ]
 
 
-def _marks(judge: dict[str, Any], width: int) -> list[str]:
-    from fdt.cli.data.histogram import bar
+def _format_scores(judge: dict[str, Any], width: int) -> list[str]:
+    from fdt.cli.data.histogram import render_bar
 
     scale = "from 0 to 1" if judge["scale"] is None else "on {:g} to {:g}".format(*judge["scale"])
-    who = "nobody named" if judge["annotator"] is None else one_line(judge["annotator"])
-    lines = [f"{one_line(judge['name'])} by {who}, {scale}: {judge['count']} scores, mean {judge['mean']:.3g}"]
+    who = "nobody named" if judge["annotator"] is None else to_one_line(judge["annotator"])
+    lines = [f"{to_one_line(judge['name'])} by {who}, {scale}: {judge['count']} scores, mean {judge['mean']:.3g}"]
     labels = max((len(mark["mark"]) for mark in judge["marks"]), default=0)
     most = max((mark["count"] for mark in judge["marks"]), default=1)
     room = width - labels - 22
     for mark in judge["marks"]:
         share = 100 * mark["count"] / judge["count"]
-        drawn = bar(mark["count"], most, room)
+        drawn = render_bar(mark["count"], most, room)
         lines.append(f"  {mark['mark']:>{labels}} {drawn:<{room}} {mark['count']:>9} {share:5.1f} %")
     return lines
 
 
-def _plain(value: float) -> float | None:
+def _round_finite(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 6)
 
 
-def _draw(tally: Tally, file: str, out: str) -> None:
-    from fdt.cli.data.picture import draw
+def _draw_picture(tally: Tally, file: str, out: str) -> None:
+    from fdt.cli.data.picture import draw_picture
 
     try:
-        draw(tally, one_line(Path(file).name), out)
+        draw_picture(tally, to_one_line(Path(file).name), out)
     except (OSError, ValueError) as error:  # ValueError: an ending that names no picture format
         raise UserError("cannot be drawn", got=str(error), expected="a path ending in .png", key="--picture") from None

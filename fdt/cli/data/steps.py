@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from fdt.cli.data.convert import add_target, converted
+from fdt.cli.data.convert import add_target, convert_file
 from fdt.cli.reading import add_file, add_lenient
-from fdt.data.tool_calls import written
+from fdt.data.tool_calls import format_calls
 from feedback.hints.templates import load_template
-from feedback.steps import numbered, paragraphs, samples
+from feedback.steps import build_samples, split_numbered, split_paragraphs
 from feedback.types import Episode
 
-SPLITS = {"numbered": numbered, "blank": paragraphs}
+SPLITS = {"numbered": split_numbered, "blank": split_paragraphs}
 
 EPILOG = """\
 examples:
@@ -62,13 +62,13 @@ def run(asked: argparse.Namespace) -> int:
         UserError: as `fdt data convert`.
     """
     load_template(asked.template)
-    return converted(asked, partial(rows, split=asked.split, template=asked.template), "without steps")
+    return convert_file(asked, partial(build_rows, split=asked.split, template=asked.template), "without steps")
 
 
-def rows(episode: Episode, split: str, template: str) -> Iterator[dict[str, Any]]:
+def build_rows(episode: Episode, split: str, template: str) -> Iterator[dict[str, Any]]:
     """A canonical row for each step; each is a task of its own, since another solution may go on differently."""
     score = {} if math.isnan(episode.score) else {"score": episode.score}
-    for sample in samples(episode, SPLITS[split], template, lambda turn: written(turn.calls)):
+    for sample in build_samples(episode, SPLITS[split], template, lambda turn: format_calls(turn.calls)):
         name = f"{episode.id}/step-{sample.number}"
         yield {
             "id": name,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fdt.cli.data.agreement import Agreement, agreement
+from fdt.cli.data.agreement import Agreement, compute_agreement
 from fdt.cli.data.histogram import Histogram, Lengths
 from feedback.types import Episode, Feedback
 
@@ -20,7 +20,7 @@ TEXTS = ("prompt", "response", "critique", "revision")
 Judge = tuple[str, str | None, tuple[float, float] | None]
 
 
-def _ids() -> array:
+def _make_ids() -> array:
     return array("q")
 
 
@@ -28,14 +28,14 @@ def _ids() -> array:
 class Ratings:
     """The scores of one name by who gave them, for agreement."""
 
-    units: array = field(default_factory=_ids)
-    annotators: array = field(default_factory=_ids)
+    units: array = field(default_factory=_make_ids)
+    annotators: array = field(default_factory=_make_ids)
     values: array = field(default_factory=lambda: array("d"))
 
-    def agreement(self) -> Agreement | None:
+    def compute_agreement(self) -> Agreement | None:
         """Agreement over the responses that several annotators scored, None where there is none."""
         columns = np.frombuffer(self.units, np.int64), np.frombuffer(self.annotators, np.int64)
-        return agreement(*columns, np.frombuffer(self.values, np.float64)) if len(self.units) else None
+        return compute_agreement(*columns, np.frombuffer(self.values, np.float64)) if len(self.units) else None
 
 
 @dataclass
@@ -48,10 +48,10 @@ class Tally:
     sources: Counter[str] = field(default_factory=Counter)
     compared: Counter[str] = field(default_factory=Counter)
     """Comparisons of two responses, by how they went."""
-    tasks: array = field(default_factory=_ids)
+    tasks: array = field(default_factory=_make_ids)
     task_scores: array = field(default_factory=lambda: array("d"))
-    responses: array = field(default_factory=_ids)
-    rows: array = field(default_factory=_ids)
+    responses: array = field(default_factory=_make_ids)
+    rows: array = field(default_factory=_make_ids)
 
     def add(self, episode: Episode) -> None:
         """Counts one record."""
@@ -60,7 +60,7 @@ class Tally:
         self.tasks.append(hash(episode.task.key))
         self.task_scores.append(episode.score)
         self.responses.append(response)
-        self.rows.append(hash((response, tuple([_content(item) for item in episode.feedback]))))
+        self.rows.append(hash((response, tuple([_build_key(item) for item in episode.feedback]))))
         self.lengths["prompt"].add("".join(str(message.get("content")) for message in episode.task.messages))
         self.lengths["response"].add(episode.response)
         for comparison in episode.preferences:
@@ -74,9 +74,9 @@ class Tally:
             self.lengths["critique"].add(item.text)
             self.lengths["revision"].add(item.revision)
             if not math.isnan(item.score):
-                self._judged(item, response, nameless, several)
+                self._add_score(item, response, nameless, several)
 
-    def _judged(self, item: Feedback, response: int, nameless: Counter, several: bool) -> None:
+    def _add_score(self, item: Feedback, response: int, nameless: Counter, several: bool) -> None:
         judge: Judge = (item.name, item.annotator, item.scale)
         if judge not in self.scores and len(self.scores) >= MOST:
             judge = (item.name if item.name in self.ratings else OTHERS, OTHERS, item.scale)
@@ -92,7 +92,7 @@ class Tally:
         ratings.annotators.append(hash(item.annotator if item.annotator is not None else place))
         ratings.values.append(item.score)
 
-    def groups(self) -> dict[str, int]:
+    def count_groups(self) -> dict[str, int]:
         """How many tasks there are, how many have one response, and how many have scores that differ."""
         if not self.tasks:
             return {"tasks": 0, "with one response": 0, "with scores that differ": 0}
@@ -108,17 +108,17 @@ class Tally:
             "with scores that differ": int((high > low).sum()),
         }
 
-    def repeated(self) -> dict[str, int]:
+    def count_repeated(self) -> dict[str, int]:
         """Records that repeat an earlier one word for word (id aside), and ones that judge its response anew."""
-        whole, answers = _repeats(self.rows), _repeats(self.responses)
+        whole, answers = _count_repeats(self.rows), _count_repeats(self.responses)
         return {"the same record again": whole, "the same response judged again": answers - whole}
 
 
-def _repeats(hashes: array) -> int:
+def _count_repeats(hashes: array) -> int:
     values: NDArray[np.int64] = np.sort(np.frombuffer(hashes, np.int64)) if hashes else np.empty(0, np.int64)
     return int((values[1:] == values[:-1]).sum())
 
 
-def _content(item: Feedback) -> tuple:
+def _build_key(item: Feedback) -> tuple:
     score = None if math.isnan(item.score) else item.score  # NaN is unequal to itself
     return item.source, item.annotator, item.name, score, item.text, item.step, item.revision

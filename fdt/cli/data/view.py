@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from fdt.cli.reading import one_line
+from fdt.cli.reading import to_one_line
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
-from fdt.data.tokenization import control_ids
-from fdt.report.sanitize import legible
+from fdt.data.tokenization import get_control_ids
+from fdt.report.sanitize import make_legible
 from feedback.types import Episode
 
 Marks = frozenset[str]
@@ -30,7 +30,7 @@ TRAINED = {
 READ, CONTROL, HINTED = "dim", "bold magenta", "bold #e69f00"
 
 
-def console() -> Console:
+def build_console() -> Console:
     """Standard output; in a pipe nothing is coloured and no line is broken."""
     return Console(highlight=False, markup=False, emoji=False)
 
@@ -39,10 +39,10 @@ class View:
     """Prints records to a console."""
 
     def __init__(self, out: Console, tokenizer: Any):
-        self.out, self.tokenizer, self.control = out, tokenizer, control_ids(tokenizer)
+        self.out, self.tokenizer, self.control = out, tokenizer, get_control_ids(tokenizer)
         self.coloured = out.color_system is not None and not out.no_color
 
-    def legend(self) -> None:
+    def print_legend(self) -> None:
         """What the colours mean; without colours, how tokens are set apart."""
         if not self.coloured:
             self._print(Text("Tokens that train are set apart by |. Contexts are read, not trained."))
@@ -53,24 +53,24 @@ class View:
         line.append("read only", READ).append("  ").append("control token", CONTROL).append("  ")
         self._print(line.append("teacher's hint", HINTED))
 
-    def record(self, number: int, episode: Episode, batch: Batch | None, collator: Collator) -> None:
+    def print_record(self, number: int, episode: Episode, batch: Batch | None, collator: Collator) -> None:
         """One record: what was said about it, then each row that it becomes."""
-        title = f"record {number} · id {one_line(episode.id)} · task {one_line(episode.task.key)}"
+        title = f"record {number} · id {to_one_line(episode.id)} · task {to_one_line(episode.task.key)}"
         self._print(Text(f"\n━━ {title} ━━", "bold"))
-        for indent, line in judgements(episode):
+        for indent, line in format_feedback(episode):
             self._print(line, indent)
         if episode.id in collator.lost:
             self._print(Text(f"dropped: longer than {collator.max_tokens} tokens", "bold red"), indent=2)
         for what, count in collator.shortened.items():
             self._print(Text(f"{what}: {count}", "bold red"), indent=2)
         for row in range(len(batch.episodes) if batch is not None else 0):
-            self._row(batch, row)
+            self._print_row(batch, row)
 
-    def _row(self, batch: Batch, row: int) -> None:
+    def _print_row(self, batch: Batch, row: int) -> None:
         student = batch.student
         ids = student.tokens[row, : student.lengths[row]].tolist()
         target = student.target[row, : student.lengths[row]].tolist()
-        marks = iter(marks_of(batch, row))
+        marks = iter(list_signals(batch, row))
         kinds = [next(marks) if answered else None for answered in target]
         imitated = any(kind == frozenset({"shown"}) for kind in kinds)
         start = 0
@@ -78,43 +78,51 @@ class View:
             size = len(list(run))
             part = ids[start : start + size]
             if kind is None and not (imitated and start == 0):
-                self._block(f"the student reads {size} tokens", self._read(part))
+                self._print_block(f"the student reads {size} tokens", self._render_context(part))
             elif kind is not None:
-                self._block(f"{size} tokens trained by {TRAINED[kind][0]}", self._trained(part, TRAINED[kind][1]))
+                self._print_block(
+                    f"{size} tokens trained by {TRAINED[kind][0]}", self._render_targets(part, TRAINED[kind][1])
+                )
             start += size
-        self._teachers(batch, row, _read(ids, target))
+        self._print_teacher(batch, row, _get_context_ids(ids, target))
 
-    def _teachers(self, batch: Batch, row: int, student: list[int]) -> None:
+    def _print_teacher(self, batch: Batch, row: int, student: list[int]) -> None:
         """What the teacher reads under each hint up to the last answer, and what of it the student does not."""
         if batch.teacher is None or batch.taught_rows is None:
             return
         for place in (batch.taught_rows == row).nonzero()[:, 0].tolist():
             size = int(batch.teacher.lengths[place])
-            ids = _read(batch.teacher.tokens[place, :size].tolist(), batch.teacher.target[place, :size].tolist())
-            before = _common(ids, student)
-            after = min(_common(ids[::-1], student[::-1]), min(len(ids), len(student)) - before)
+            ids = _get_context_ids(
+                batch.teacher.tokens[place, :size].tolist(), batch.teacher.target[place, :size].tolist()
+            )
+            before = _count_common(ids, student)
+            after = min(_count_common(ids[::-1], student[::-1]), min(len(ids), len(student)) - before)
             end = len(ids) - after
-            body = self._read(ids[:before]) + self._read(ids[before:end], HINTED) + self._read(ids[end:])
-            self._block(
+            body = (
+                self._render_context(ids[:before])
+                + self._render_context(ids[before:end], HINTED)
+                + self._render_context(ids[end:])
+            )
+            self._print_block(
                 f"the teacher reads {len(ids)} tokens before the same answer, {end - before} of them a hint", body
             )
 
-    def _read(self, ids: list[int], style: str = READ) -> Text:
+    def _render_context(self, ids: list[int], style: str = READ) -> Text:
         text = Text()
         for is_control, run in groupby(ids, lambda token: token in self.control):
-            text.append(legible(self.tokenizer.decode(list(run))), CONTROL if is_control else style)
+            text.append(make_legible(self.tokenizer.decode(list(run))), CONTROL if is_control else style)
         return text
 
-    def _trained(self, ids: list[int], shades: tuple[str, str]) -> Text:
+    def _render_targets(self, ids: list[int], shades: tuple[str, str]) -> Text:
         text = Text()
-        for number, piece in enumerate(pieces(self.tokenizer, ids)):
+        for number, piece in enumerate(decode_pieces(self.tokenizer, ids)):
             if not self.coloured and number and not text.plain.endswith("\n"):
                 text.append("|")
             # A line break inside a shade would be invisible.
-            text.append(legible(piece).replace("\n", "↵\n"), shades[number % 2])
+            text.append(make_legible(piece).replace("\n", "↵\n"), shades[number % 2])
         return text
 
-    def _block(self, title: str, body: Text) -> None:
+    def _print_block(self, title: str, body: Text) -> None:
         if body.plain.endswith("\n"):
             body.right_crop(1)  # the line after an assistant's header
         self._print(Text(title, "underline"), indent=2)
@@ -128,33 +136,33 @@ class View:
                 self.out.print(Text(" " * indent) + line, soft_wrap=True)
 
 
-def judgements(episode: Episode) -> Iterator[tuple[int, Text]]:
+def format_feedback(episode: Episode) -> Iterator[tuple[int, Text]]:
     """What was said about an episode: indent and line."""
     for item in episode.feedback:
         turn = None if item.step is None else f"turn {item.step}"
         who = " · ".join(part for part in (item.annotator, item.source, turn) if part)
-        line = Text(one_line(item.name), "bold").append(f" ({one_line(who)})", "not bold dim")
+        line = Text(to_one_line(item.name), "bold").append(f" ({to_one_line(who)})", "not bold dim")
         if not isnan(item.score):
             line.append(f"  {item.score:.3g} of 1")
         yield 2, line
         for name, words in (("critique", item.text), ("revision", item.revision)):
             if words:
-                yield 4, Text(f"{name}: ", "italic").append(legible(words), "not italic")
+                yield 4, Text(f"{name}: ", "italic").append(make_legible(words), "not italic")
     for other in episode.preferences:
-        who = f" by {one_line(other.annotator)}" if other.annotator else ""
-        yield 2, Text(f"preferred to {one_line(other.over)}{who}: {100 * other.strength:.0f} %")
+        who = f" by {to_one_line(other.annotator)}" if other.annotator else ""
+        yield 2, Text(f"preferred to {to_one_line(other.over)}{who}: {100 * other.strength:.0f} %")
     if episode.task.reference is not None:
-        yield 2, Text("reference: ", "italic").append(legible(episode.task.reference), "not italic")
+        yield 2, Text("reference: ", "italic").append(make_legible(episode.task.reference), "not italic")
 
 
-def marks_of(batch: Batch, row: int) -> list[Marks]:
+def list_signals(batch: Batch, row: int) -> list[Marks]:
     """For each target token of a row, the names of the marks that are on."""
     start, end = batch.offsets[row : row + 2].tolist()
     columns = {name: batch.rollouts.marks[name][start:end].tolist() for name in ("acted", "taught", "shown")}
     return [frozenset(name for name in columns if columns[name][n]) for n in range(end - start)]
 
 
-def pieces(tokenizer: Any, ids: list[int]) -> Iterator[str]:
+def decode_pieces(tokenizer: Any, ids: list[int]) -> Iterator[str]:
     """The text of each token; tokens that only together make a character come together."""
     held: list[int] = []
     for number, token in enumerate(ids, 1):
@@ -165,7 +173,7 @@ def pieces(tokenizer: Any, ids: list[int]) -> Iterator[str]:
             held = []
 
 
-def _read(ids: list[int], target: list[bool]) -> list[int]:
+def _get_context_ids(ids: list[int], target: list[bool]) -> list[int]:
     """The ids up to the last stretch of targets: prompt, history and earlier answers."""
     end = len(ids) - target[::-1].index(True) if True in target else len(ids)
     while end and target[end - 1]:
@@ -173,6 +181,6 @@ def _read(ids: list[int], target: list[bool]) -> list[int]:
     return ids[:end]
 
 
-def _common(left: list[int], right: list[int]) -> int:
+def _count_common(left: list[int], right: list[int]) -> int:
     """Length of the longest common start."""
     return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

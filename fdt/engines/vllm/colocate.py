@@ -13,8 +13,8 @@ from fdt.errors import UserError
 from fdt.policy.policy import Policy
 
 if TYPE_CHECKING:
-    from fdt.engines.completions import Answer, Ask
-    from fdt.engines.vllm.llm import Local
+    from fdt.engines.completions import Completion, CompletionRequest
+    from fdt.engines.vllm.llm import InProcessLLM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class VLLM(Engine):
             )
 
     @property
-    def longest(self) -> int:
+    def max_answer_tokens(self) -> int:
         return self.max_new_tokens
 
     def generate(
@@ -55,21 +55,23 @@ class VLLM(Engine):
     ) -> list[Sample]:
         if not prompts:
             return []
-        from fdt.engines.rounds import answers, capped
+        from fdt.engines.rounds import fill_limits, generate_in_rounds
         from fdt.engines.vllm.llm import LLMOptions
 
-        self._local.take(policy, LLMOptions(self.dtype, self.max_model_len, self.options))
+        self._llm.update_weights(policy, LLMOptions(self.dtype, self.max_model_len, self.options))
 
-        def ask(asks: Sequence[Ask]) -> list[Answer]:
-            return self._local.ask(asks, policy.tokenizer.eos_token_id)
+        def complete(asks: Sequence[CompletionRequest]) -> list[Completion]:
+            return self._llm.complete(asks, policy.tokenizer.eos_token_id)
 
-        return answers(ask, policy.tokenizer, prompts, seed, capped(limits, len(prompts), self.max_new_tokens))
+        return generate_in_rounds(
+            complete, policy.tokenizer, prompts, seed, fill_limits(limits, len(prompts), self.max_new_tokens)
+        )
 
     @cached_property
-    def _local(self) -> Local:
-        from fdt.engines.vllm.llm import Local
+    def _llm(self) -> InProcessLLM:
+        from fdt.engines.vllm.llm import InProcessLLM
 
-        return Local(None)
+        return InProcessLLM(None)
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings alone: the engine belongs to one process."""

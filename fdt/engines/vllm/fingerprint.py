@@ -13,12 +13,12 @@ MIX = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9)
 """Odd numbers without pattern."""
 
 
-def fingerprint(policy: Policy) -> tuple[int, ...]:
+def compute_fingerprint(policy: Policy) -> tuple[int, ...]:
     """One number of 64 bits for each trainable tensor, which changes when its values do."""
-    return tuple(torch.stack([digest(p.detach()) for p in policy.trainable()]).tolist())
+    return tuple(torch.stack([compute_digest(p.detach()) for p in policy.get_trainable_parameters()]).tolist())
 
 
-def digest(weight: Tensor) -> Tensor:
+def compute_digest(weight: Tensor) -> Tensor:
     """Sum [] int64 of a tensor's bits, each 8 bytes times a number of their place's own: equal steps of many elements,
     as an optimiser's first, do not cancel. Computed where the tensor is, and in parts."""
     flat, size = weight.contiguous().view(-1), PART // weight.element_size()

@@ -35,7 +35,7 @@ DECIDED = {
 """What the engines decide, or what would bend the distribution that answers are drawn from."""
 
 
-def settings(policy: Policy, dtype: str, max_model_len: int | None) -> dict[str, Any]:
+def build_settings(policy: Policy, dtype: str, max_model_len: int | None) -> dict[str, Any]:
     """What vLLM is told of the policy, by the names of its arguments."""
     place = resolve_model(policy.base)
     found: dict[str, Any] = {
@@ -60,7 +60,7 @@ def settings(policy: Policy, dtype: str, max_model_len: int | None) -> dict[str,
     return found
 
 
-def option(name: str, value: Any) -> list[str]:
+def format_option(name: str, value: Any) -> list[str]:
     """One argument of vLLM's as its command line has it."""
     dashed = name.replace("_", "-")
     if isinstance(value, bool):
@@ -68,7 +68,7 @@ def option(name: str, value: Any) -> list[str]:
     return [f"--{dashed}", str(value)]
 
 
-def variables(policy: Policy) -> dict[str, str]:
+def build_variables(policy: Policy) -> dict[str, str]:
     """Environment of a server of our own; what the user has set stays."""
     wanted = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
     found = {name: os.environ.get(name, value) for name, value in wanted.items()}

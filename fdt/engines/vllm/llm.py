@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fdt.engines.completions import OWN, Answer, Ask
-from fdt.engines.vllm.launch import settings, variables
-from fdt.engines.vllm.weight_sync import Handover
+from fdt.engines.completions import OWN, Completion, CompletionRequest
+from fdt.engines.vllm.launch import build_settings, build_variables
+from fdt.engines.vllm.weight_sync import WeightSync
 from fdt.errors import UserError
 from fdt.policy.policy import Policy
 
@@ -29,14 +29,14 @@ class LLMOptions:
 
 
 @dataclass
-class Local(Handover):
+class InProcessLLM(WeightSync):
     """One `vllm.LLM` and what it holds."""
 
     llm: Any = None
     adapter: Any = None
     """What requests name to get the present adapter; None where whole weights were read."""
 
-    def take(self, policy: Policy, how: LLMOptions) -> None:
+    def update_weights(self, policy: Policy, how: LLMOptions) -> None:
         """Makes sure that vLLM runs and has the policy's weights."""
         if self.llm is None:
             self.llm = start(policy, how)
@@ -53,7 +53,7 @@ class Local(Handover):
         self.llm.collective_rpc("fdt_reload", args=(str(target),))
         self.llm.reset_prefix_cache()
 
-    def ask(self, asks: Sequence[Ask], eos: int) -> list[Answer]:
+    def complete(self, asks: Sequence[CompletionRequest], eos: int) -> list[Completion]:
         """An answer for each, from the policy's own distribution."""
         from vllm import SamplingParams
 
@@ -78,14 +78,14 @@ class Local(Handover):
             found = self.llm.generate(prompts, how, use_tqdm=False, lora_request=self.adapter)
         except ValueError as fault:  # a prompt that is too long, say
             raise UserError(f"vLLM refuses a prompt: {fault}", key="data.engine") from fault
-        return [read(one.outputs[0]) for one in found]
+        return [parse_output(one.outputs[0]) for one in found]
 
 
-def read(said: Any) -> Answer:
+def parse_output(said: Any) -> Completion:
     """One output of vLLM's."""
     ids = tuple(said.token_ids)
     values = tuple(listed[token].logprob for token, listed in zip(ids, said.logprobs, strict=True))
-    return Answer(ids, values, said.text, isinstance(said.stop_reason, str))
+    return Completion(ids, values, said.text, isinstance(said.stop_reason, str))
 
 
 def start(policy: Policy, how: LLMOptions) -> Any:
@@ -101,10 +101,10 @@ def start(policy: Policy, how: LLMOptions) -> Any:
             remedy="run fdt in one that has it (`make vllm`), or use fdt.engines.VLLMServer, whose "
             "environment may be another one",
         )
-    for name, value in variables(policy).items():
+    for name, value in build_variables(policy).items():
         if name.startswith("VLLM"):  # the trainer's own devices and paths stay as they are
             os.environ.setdefault(name, value)
-    told = settings(policy, how.dtype, how.max_model_len)
+    told = build_settings(policy, how.dtype, how.max_model_len)
     if "worker_extension_cls" in told:
         told["worker_extension_cls"] = "fdt.engines.vllm.worker." + told["worker_extension_cls"]
     from vllm import LLM

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fdt.engines.completions import Away, manage
+from fdt.engines.completions import ServerUnavailable, call_endpoint
 from fdt.engines.vllm import keeper
 from fdt.errors import UserError
 
@@ -63,7 +63,7 @@ class Child:
         self.keeper = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return self.process.poll() is None
 
     def wait(self, seconds: float) -> None:
@@ -73,22 +73,22 @@ class Child:
             UserError: where it ends before, or takes longer.
         """
         until = time.monotonic() + seconds
-        while self.alive and time.monotonic() < until:
+        while self.is_alive and time.monotonic() < until:
             try:
-                manage(self.url, self.key, 5.0, self.url.removesuffix("/v1") + "/health")
+                call_endpoint(self.url, self.key, 5.0, self.url.removesuffix("/v1") + "/health")
                 return
-            except Away:
+            except ServerUnavailable:
                 time.sleep(0.5)
-        how = "still loading" if self.alive else f"exit status {self.process.returncode}"
+        how = "still loading" if self.is_alive else f"exit status {self.process.returncode}"
         raise UserError(
             "the server did not come up",
             got=how,
             key="data.engine",
             expected=f"it to answer within {seconds:g} s",
-            remedy=f"its last words:\n{self.tail()}",
+            remedy=f"its last words:\n{self.read_log_tail()}",
         )
 
-    def tail(self) -> str:
+    def read_log_tail(self) -> str:
         """The end of its log."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-TAIL:].strip()
 

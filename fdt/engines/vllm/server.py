@@ -7,16 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fdt.engines.served import Served, read_key
-from fdt.engines.vllm.launch import DECIDED, find_python, option, settings, variables
+from fdt.engines.served import ServerEngine, read_key
+from fdt.engines.vllm.launch import DECIDED, build_settings, build_variables, find_python, format_option
 from fdt.errors import UserError
 from fdt.policy.policy import Policy
 from feedback.gateway import Outage
 
 if TYPE_CHECKING:
-    from fdt.engines.completions import Away, Completions
+    from fdt.engines.completions import CompletionsClient, ServerUnavailable
     from fdt.engines.vllm.process import Child
-    from fdt.engines.vllm.weight_sync import Server, Weights
+    from fdt.engines.vllm.weight_sync import Server, ServerWeightSync
 
 NAME = "policy"
 DEATHS = 3
@@ -25,7 +25,7 @@ SET_HERE = {"--" + name.replace("_", "-") for name in (*DECIDED, "host", "port",
 
 
 @dataclass(frozen=True, kw_only=True)
-class VLLMServer(Served):
+class VLLMServer(ServerEngine):
     """A vLLM server beside the trainer, started by the run or running already, that gets the weights after each update.
 
     One of our own listens on 127.0.0.1 and ends with the run; each rank has its own. Answers are drawn from the
@@ -69,14 +69,14 @@ class VLLMServer(Served):
                 key="data.engine.init_args.url",
             )
 
-    def reach(self, policy: Policy) -> Completions:
-        from fdt.engines.completions import Completions
+    def connect(self, policy: Policy) -> CompletionsClient:
+        from fdt.engines.completions import CompletionsClient
 
         weights = self._state.weights
-        weights.server = server = self._server(policy)
+        weights.server = server = self._ensure_server(policy)
         weights.sync(policy)
-        name = weights.name if policy.lora is not None else NAME if self.url is None else _base(server)
-        return Completions(
+        name = weights.name if policy.lora is not None else NAME if self.url is None else _find_base_name(server)
+        return CompletionsClient(
             server.url, server.key, name, policy.tokenizer.eos_token_id, self.deadline, self.concurrency, 0
         )
 
@@ -85,10 +85,10 @@ class VLLMServer(Served):
         if policy.lora is None:  # else a server that was started anew would not know the adapter's name
             self._state.weights.verify()
 
-    def lost(self, away: Away) -> None:
+    def handle_outage(self, away: ServerUnavailable) -> None:
         state = self._state
         state.weights.held = None
-        if state.child is not None and not state.child.alive:
+        if state.child is not None and not state.child.is_alive:
             state.deaths += 1
             if state.deaths >= DEATHS:
                 raise Outage(
@@ -97,7 +97,7 @@ class VLLMServer(Served):
                     "data.engine",
                     f"a server that died {DEATHS} times over one call",
                     "one that lives",
-                    f"Its last words:\n{state.child.tail()}",
+                    f"Its last words:\n{state.child.read_log_tail()}",
                 )
 
     def close(self) -> None:
@@ -114,13 +114,13 @@ class VLLMServer(Served):
         """The settings alone: a server belongs to one process."""
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
 
-    def _server(self, policy: Policy) -> Server:
+    def _ensure_server(self, policy: Policy) -> Server:
         from fdt.engines.vllm.weight_sync import Server
 
         if self.url is not None:
             return Server(self.url.rstrip("/"), read_key(self.key_variable), self.deadline, False)
         state = self._state
-        if state.child is not None and not state.child.alive:
+        if state.child is not None and not state.child.is_alive:
             self.close()
         if state.child is None:
             state.child = self._start(policy)
@@ -128,39 +128,41 @@ class VLLMServer(Served):
         return Server(state.child.url, state.child.key, self.deadline, True)
 
     def _start(self, policy: Policy) -> Child:
-        from fdt.engines.completions import Away
+        from fdt.engines.completions import ServerUnavailable
         from fdt.engines.vllm.process import Child
 
         python, folder = find_python(self.python), Path(self._state.weights.place.name).resolve()
-        command = [python, "-m", "vllm.entrypoints.openai.api_server", *self._options(policy)]
-        child = Child(lambda port: [*command, "--port", str(port)], folder, variables(policy))
+        command = [python, "-m", "vllm.entrypoints.openai.api_server", *self._build_options(policy)]
+        child = Child(lambda port: [*command, "--port", str(port)], folder, build_variables(policy))
         try:
             child.wait(self.patience)
         except BaseException as fault:
             child.stop()
             if isinstance(fault, UserError) and self._state.ran:
-                raise Away(str(fault)) from fault  # it did come up before: a run with trained weights waits for it
+                raise ServerUnavailable(
+                    str(fault)
+                ) from fault  # it did come up before: a run with trained weights waits for it
             raise
         return child
 
-    def _options(self, policy: Policy) -> list[str]:
-        told = settings(policy, self.dtype, self.max_model_len) | {"host": "127.0.0.1", "served_model_name": NAME}
-        return [word for name, value in told.items() for word in option(name, value)] + list(self.arguments)
+    def _build_options(self, policy: Policy) -> list[str]:
+        told = build_settings(policy, self.dtype, self.max_model_len) | {"host": "127.0.0.1", "served_model_name": NAME}
+        return [word for name, value in told.items() for word in format_option(name, value)] + list(self.arguments)
 
 
 class State:
     """What one process knows of its server."""
 
     def __init__(self, folder: str | None) -> None:
-        from fdt.engines.vllm.weight_sync import Weights
+        from fdt.engines.vllm.weight_sync import ServerWeightSync
 
-        self.weights: Weights = Weights(folder)
+        self.weights: ServerWeightSync = ServerWeightSync(folder)
         self.child: Child | None = None
         self.ran = False
         self.deaths = 0
 
 
-def _base(server: Server) -> str:
+def _find_base_name(server: Server) -> str:
     """The name of the model that a running server has without adapters."""
     listed = server.call("/models", None, "name a server that serves model.base")
     return next(model["id"] for model in listed["data"] if not model.get("parent"))

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from transformers.utils import logging as progress
 
 from fdt.distributed import is_distributed
-from fdt.engines.completions import Away, manage
-from fdt.engines.vllm.fingerprint import fingerprint
+from fdt.engines.completions import ServerUnavailable, call_endpoint
+from fdt.engines.vllm.fingerprint import compute_fingerprint
 from fdt.engines.vllm.launch import EXTENSION
 from fdt.errors import UserError
 from fdt.policy.fsdp import is_sharded
@@ -45,7 +45,7 @@ class Server:
     def call(self, path: str, body: dict | None, remedy: str):
         """One management call, whose refusal is explained by the remedy."""
         try:
-            return manage(self.url, self.key, self.deadline, path, body)
+            return call_endpoint(self.url, self.key, self.deadline, path, body)
         except UserError as fault:
             raise UserError(fault.what, fault.got, fault.expected, remedy, fault.key, fault.path) from None
 
@@ -55,7 +55,7 @@ class Server:
         return self.url.removesuffix("/v1")
 
     @property
-    def local(self) -> bool:
+    def is_local(self) -> bool:
         """Whether nobody outside this machine can reach it at this address."""
         host = urlsplit(self.url).hostname or ""
         try:
@@ -65,7 +65,7 @@ class Server:
 
 
 @dataclass
-class Handover(ABC):
+class WeightSync(ABC):
     """Keeps what one engine holds equal to the policy.
 
     Args:
@@ -108,7 +108,7 @@ class Handover(ABC):
                 expected="fdt.engines.HuggingFace, or ddp",
             )
         place = Path(self.place.name).resolve()
-        found = fingerprint(policy)
+        found = compute_fingerprint(policy)
         if found != self.held:
             self.count += 1
             old, self.name, self.held = self.name, f"fdt-{self.mark}-{self.count}", None
@@ -144,7 +144,7 @@ def write(policy: Policy, target: Path) -> None:
 
 
 @dataclass
-class Weights(Handover):
+class ServerWeightSync(WeightSync):
     """Hands weights to a server."""
 
     server: Server | None = None
@@ -152,21 +152,21 @@ class Weights(Handover):
     def deliver(self, target: Path, old: str, adapter: bool) -> None:
         assert self.server is not None
         if adapter:
-            self._adapter(self.server, target, old)
+            self._load_adapter(self.server, target, old)
         else:
-            self._whole(self.server, target)
+            self._load_full_weights(self.server, target)
 
-    def _adapter(self, server: Server, target: Path, old: str) -> None:
+    def _load_adapter(self, server: Server, target: Path, old: str) -> None:
         # Under a new name each time: a server keeps what it computed for a name, prefixes above all.
         server.call("/load_lora_adapter", {"lora_name": self.name, "lora_path": str(target)}, ADAPTERS)
         if old:
             try:
-                manage(server.url, server.key, server.deadline, "/unload_lora_adapter", {"lora_name": old})
+                call_endpoint(server.url, server.key, server.deadline, "/unload_lora_adapter", {"lora_name": old})
             except UserError:
                 return  # a server that was started anew has never heard of it
 
-    def _whole(self, server: Server, target: Path) -> None:
-        if not server.local:
+    def _load_full_weights(self, server: Server, target: Path) -> None:
+        if not server.is_local:
             raise UserError(
                 "whole weights are handed over by development calls that ask for no key",
                 got=server.url,
@@ -188,8 +188,8 @@ class Weights(Handover):
         server.call(f"{server.root}/update_weight_version", {"new_version": self.name}, WHOLE)
 
     def verify(self) -> None:
-        """A server that was started anew serves its own weights under the same name: raises `Away` where it does."""
+        """A server that was started anew serves its own weights under the same name: raises `ServerUnavailable` where it does."""
         assert self.server is not None
         found = self.server.call(f"{self.server.root}/weight_info", None, WHOLE)
         if found.get("weight_version") != self.name:
-            raise Away("the server was started anew and has forgotten the weights")
+            raise ServerUnavailable("the server was started anew and has forgotten the weights")

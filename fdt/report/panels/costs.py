@@ -31,16 +31,16 @@ class Cost:
     """Over the whole run."""
 
     @property
-    def known(self) -> bool:
+    def has_values(self) -> bool:
         """Whether anything was logged."""
         return any(isfinite(value) for value in (self.steps, self.minutes, self.tokens))
 
 
-def cost(run: Run) -> Cost:
+def build_cost(run: Run) -> Cost:
     """The cost of one arm from its metrics; of a step that a resumed run repeated, the later one."""
-    steps, rollouts, minutes = measures.cost(run)
-    _, seconds = run.series("train/step_s")
-    pace, spent = (run.metrics.get(column, np.empty(0)) for column in ("train/tokens_per_s", "train/step_s"))
+    steps, rollouts, minutes = measures.compute_cost(run)
+    _, seconds = run.get_series("train/time/step")
+    pace, spent = (run.metrics.get(column, np.empty(0)) for column in ("train/time/tokens_per_s", "train/time/step"))
     both = np.isfinite(pace) & np.isfinite(spent) if len(pace) == len(spent) else np.zeros(0, bool)
     tokens = float((pace[both] * spent[both]).sum()) if both.any() else nan
     time = float(spent[both].sum()) if both.any() else 0.0

@@ -9,9 +9,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from fdt.report.figures import BASE_COLOUR, STYLE, blank, colour, save_figure, short
+from fdt.report.figures import BASE_COLOUR, STYLE, create_figure, pick_colour, save_figure, shorten
 from fdt.report.panels.calibration import Calibration
-from fdt.statistics.calibration import BINS, binned
+from fdt.statistics.calibration import BINS, bin_answers
 
 TITLE = "Calibration"
 LEVEL = 1.96  # standard errors to either side of a 95 % interval
@@ -26,11 +26,11 @@ def save_reliability(found: list[Calibration], folder: Path) -> dict[str, Path]:
         for index, arm in enumerate(arms):
             own = [one for one in bases if one.arm == arm] or bases[:1]
             shown = own + [one for one in found if one.arm == arm and not one.is_base]
-            figure = blank(5.2)
+            figure = create_figure(5.2)
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-            _reliability(upper, shown, index)
-            _histogram(lower, shown, index)
-            upper.set_title(f"{TITLE}: {short(arm)}")
+            _draw_reliability(upper, shown, index)
+            _draw_histogram(lower, shown, index)
+            upper.set_title(f"{TITLE}: {shorten(arm)}")
             paths[f"{TITLE}: {arm}"] = save_figure(figure, folder, f"{TITLE} {index + 1} {arm}")
     return paths
 
@@ -42,13 +42,13 @@ def wilson(right: float, count: float) -> tuple[float, float]:
     return (centre - reach) / (1 + LEVEL**2 / count), (centre + reach) / (1 + LEVEL**2 / count)
 
 
-def _reliability(axes: Axes, shown: list[Calibration], index: int) -> None:
+def _draw_reliability(axes: Axes, shown: list[Calibration], index: int) -> None:
     axes.plot([0, 1], [0, 1], ":", color="#8a8a8a", linewidth=1, label="as sure as right")
     for one in shown:
-        bins = binned(one.confidence, one.correct)
+        bins = bin_answers(one.confidence, one.correct)
         ends = np.array([wilson(*pair) for pair in zip(bins.right.tolist(), bins.counts.tolist(), strict=True)])
         errors = np.abs(ends.T - bins.right)
-        shade = BASE_COLOUR if one.is_base else colour(index)
+        shade = BASE_COLOUR if one.is_base else pick_colour(index)
         axes.errorbar(
             bins.stated,
             bins.right,
@@ -59,14 +59,14 @@ def _reliability(axes: Axes, shown: list[Calibration], index: int) -> None:
             linewidth=1.6,
             elinewidth=0.8,
             markersize=5,
-            label=short(one.label),
+            label=shorten(one.label),
         )
     axes.set(ylabel="share right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.legend(loc="upper left")
 
 
-def _histogram(axes: Axes, shown: list[Calibration], index: int) -> None:
-    colours = [BASE_COLOUR if one.is_base else colour(index) for one in shown]
+def _draw_histogram(axes: Axes, shown: list[Calibration], index: int) -> None:
+    colours = [BASE_COLOUR if one.is_base else pick_colour(index) for one in shown]
     # The same nudge as in `binned`: a stated 0.3 belongs to the bin that starts there.
     columns = [np.minimum(one.confidence + 1e-9, 1) for one in shown]
     weights = [np.full(len(column), 1 / len(column)) for column in columns]

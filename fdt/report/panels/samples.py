@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from fdt.report.measures import number
+from fdt.report.measures import get_number
 from fdt.report.runs import Record, Run
 
 EACH = 4  # prompts of each outcome
@@ -30,43 +30,43 @@ class Sample:
     outcome: str
 
 
-def samples(runs: list[Run]) -> tuple[list[Sample], dict[str, int]]:
+def select_samples(runs: list[Run]) -> tuple[list[Sample], dict[str, int]]:
     """Some prompts of each outcome, and how many prompts had that outcome in all.
 
     A prompt counts as improved where an arm's score rose and none fell, as worsened where one fell, else as before.
     """
     base = next((run.evals["base"] for run in runs if run.evals.get("base")), [])
-    arms = {run.name: {_id(record): record for record in run.evals.get("last", [])} for run in runs}
+    arms = {run.name: {_get_id(record): record for record in run.evals.get("last", [])} for run in runs}
     arms = {name: records for name, records in arms.items() if records}
-    everything = [_sample(record, arms) for record in base if "response" in record]
+    everything = [_build_sample(record, arms) for record in base if "response" in record]
     everything = [sample for sample in everything if len(sample.answers) > 1]
     counted = {outcome: sum(s.outcome == outcome for s in everything) for outcome in (IMPROVED, WORSENED, SAME)}
     chosen = [s for outcome in counted for s in [s for s in everything if s.outcome == outcome][:EACH]]
     return chosen, counted
 
 
-def _sample(record: Record, arms: dict[str, dict[str, Record]]) -> Sample:
-    before = number(record, "score")
+def _build_sample(record: Record, arms: dict[str, dict[str, Record]]) -> Sample:
+    before = get_number(record, "score")
     answers = [Answer("base", str(record["response"]), before)]
     for name, records in arms.items():
-        last = records.get(_id(record))
+        last = records.get(_get_id(record))
         # An arm that was asked something else under the same id is not comparable.
         if last is not None and last.get("prompt") == record.get("prompt"):
-            score = number(last, "score")
-            answers.append(Answer(name, str(last.get("response")), score, _outcome(before, score)))
+            score = get_number(last, "score")
+            answers.append(Answer(name, str(last.get("response")), score, _compare_scores(before, score)))
     outcomes = {answer.outcome for answer in answers}
     outcome = next((one for one in (WORSENED, IMPROVED) if one in outcomes), SAME)
     reference = record.get("reference")
     return Sample(as_text(record.get("prompt")), None if reference is None else str(reference), answers, outcome)
 
 
-def _outcome(before: float, after: float) -> str:
+def _compare_scores(before: float, after: float) -> str:
     if not (isfinite(before) and isfinite(after)):
         return ""
     return IMPROVED if after > before else WORSENED if after < before else SAME
 
 
-def _id(record: Record) -> str:
+def _get_id(record: Record) -> str:
     return str(record.get("id"))
 
 

@@ -15,7 +15,7 @@ MAIN = re.compile(
     r"(seed_everything|trainer\.(max_steps|max_epochs|devices|strategy|precision)"
     r"|model\.(base|lora|lora\.rank|teacher.*)|model\.objective\.(terms\.\w+(\.gate)?|coefficients\..*)"
     r"|model\.optimizer|.*\.(lr|max_new_tokens|temperature)"
-    r"|data\.(file|heldout|shuffle_critiques|source.*|credit|critic|hint|rewriter|rewriter\.critic|evaluation))$"
+    r"|data\.(file|heldout|shuffle_critiques|source.*|credit|grader|hint|rewriter|rewriter\.grader|evaluation))$"
 )
 # Nothing is set, or a gate lets every row through.
 PLAIN = ("None", "{}", "[]", "False", "objectives.All")
@@ -35,9 +35,9 @@ class Settings:
     files: dict[str, str]  # arm -> its whole config as YAML
 
 
-def settings(runs: list[Run]) -> Settings:
+def collect_settings(runs: list[Run]) -> Settings:
     """Flattens the configs; values under keys that name a secret are hidden."""
-    flat = [_flat(_hidden(run.config)) for run in runs]
+    flat = [_flatten(_hide_secrets(run.config)) for run in runs]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     values = {key: [one.get(key, ABSENT) for one in flat] for key in keys}
     shared = {key: row[0] for key, row in values.items() if len(set(row)) == 1 and row[0] != "None"}
@@ -47,11 +47,13 @@ def settings(runs: list[Run]) -> Settings:
         differing={key: row for key, row in values.items() if len(set(row)) > 1 and key != FOLDER},
         main={key: value for key, value in shared.items() if key in main},
         others={key: value for key, value in shared.items() if key not in main},
-        files={run.name: yaml.safe_dump(_hidden(run.config), sort_keys=False, allow_unicode=True) for run in runs},
+        files={
+            run.name: yaml.safe_dump(_hide_secrets(run.config), sort_keys=False, allow_unicode=True) for run in runs
+        },
     )
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, str]:
+def _flatten(node: Any, prefix: str = "") -> dict[str, str]:
     if isinstance(node, list) and any(isinstance(child, dict) for child in node):
         node = dict(enumerate(node))
     if not (isinstance(node, dict) and node):
@@ -60,11 +62,13 @@ def _flat(node: Any, prefix: str = "") -> dict[str, str]:
     for key, child in node.items():
         # A plug is named by its class, its arguments stand below it: the two levels that only YAML needs go.
         plain = key in ("class_path", "init_args") and prefix
-        flat |= _flat(child, prefix if plain else f"{prefix}.{key}" if prefix else str(key))
+        flat |= _flatten(child, prefix if plain else f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 
-def _hidden(node: Any) -> Any:
+def _hide_secrets(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: HIDDEN if SECRET.search(str(key)) and child else _hidden(child) for key, child in node.items()}
-    return [_hidden(child) for child in node] if isinstance(node, list) else node
+        return {
+            key: HIDDEN if SECRET.search(str(key)) and child else _hide_secrets(child) for key, child in node.items()
+        }
+    return [_hide_secrets(child) for child in node] if isinstance(node, list) else node

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fdt.report.measures import episode_key, number, tokens
+from fdt.report.measures import get_episode_key, get_number, get_tokens
 from fdt.report.runs import Record, Run
 
 SHOWN = 6  # episodes an arm
@@ -27,7 +27,7 @@ VIEWS = {
 }
 
 
-class Weights(NamedTuple):
+class SignalWeights(NamedTuple):
     """Coefficients of the two signals in the objective, and whether the config states them."""
 
     score: float
@@ -45,7 +45,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Shown:
+class TokenEpisode:
     """One episode of the token view."""
 
     record: Record
@@ -59,21 +59,21 @@ class Shown:
         return float(np.mean(values)) if values else nan
 
 
-def pick(run: Run) -> list[Shown]:
+def pick_episodes(run: Run) -> list[TokenEpisode]:
     """Up to `SHOWN` episodes with recorded tokens, spread over training; those with both signals come first."""
     # Two passes over the file, so that only the chosen episodes are held in memory.
-    richness = {episode_key(record): _richness(record) for record in _recorded(run)}
+    richness = {get_episode_key(record): _count_signals(record) for record in _select_recorded(run)}
     chosen: list[tuple[float, str]] = []
     for wanted in sorted(set(richness.values()), reverse=True):
-        chosen += _spread([key for key in richness if richness[key] == wanted], SHOWN - len(chosen))
-    records = {episode_key(record): record for record in _recorded(run) if episode_key(record) in chosen}
-    weights = coefficients(run.config)
-    return [_shown(records[key], weights) for key in sorted(records)]
+        chosen += _sample_evenly([key for key in richness if richness[key] == wanted], SHOWN - len(chosen))
+    records = {get_episode_key(record): record for record in _select_recorded(run) if get_episode_key(record) in chosen}
+    weights = read_coefficients(run.config)
+    return [_build_episode(records[key], weights) for key in sorted(records)]
 
 
-def coefficients(config: Record) -> Weights:
+def read_coefficients(config: Record) -> SignalWeights:
     """What the objective multiplies the two signals with; 1 and 1 where the config has no objective of named terms."""
-    for node in _nodes(config):
+    for node in _walk_nodes(config):
         terms = node.get("terms")
         if isinstance(terms, dict):
             factors = node.get("coefficients") or {}  # a term without one counts once
@@ -82,12 +82,12 @@ def coefficients(config: Record) -> Weights:
                 path = str(term.get("class_path", "")) if isinstance(term, dict) else str(term)
                 for kind in sums:
                     if kind in path.rsplit(".", 1)[-1]:
-                        sums[kind] += number(factors, name) if name in factors else 1.0
-            return Weights(sums["PolicyGradient"], sums["Distill"], True)
-    return Weights(1.0, 1.0, False)
+                        sums[kind] += get_number(factors, name) if name in factors else 1.0
+            return SignalWeights(sums["PolicyGradient"], sums["Distill"], True)
+    return SignalWeights(1.0, 1.0, False)
 
 
-def scales(episodes: list[Shown]) -> dict[str, float]:
+def compute_scales(episodes: list[TokenEpisode]) -> dict[str, float]:
     """View -> the |value| that gets the full colour, over all the episodes shown, so that arms can be compared."""
     found = {}
     for view in VIEWS:
@@ -97,28 +97,30 @@ def scales(episodes: list[Shown]) -> dict[str, float]:
     return found
 
 
-def shade(value: float, scale: float) -> str:
+def pick_shade(value: float, scale: float) -> str:
     """Class suffix of a token's colour: ``p1`` .. ``p4`` for more likely, ``n1`` .. ``n4`` for less, else ``z``."""
     if not isfinite(value):
         return "z"
-    step = sum(abs(value) >= least for least in floors(scale))
+    step = sum(abs(value) >= least for least in compute_floors(scale))
     return "z" if step == 0 else f"{'p' if value > 0 else 'n'}{step}"
 
 
-def floors(scale: float) -> list[float]:
+def compute_floors(scale: float) -> list[float]:
     """The least |value| of each shade, the palest first."""
     return [scale / STEP ** (LEVELS - level) for level in range(1, LEVELS + 1)]
 
 
-def _shown(record: Record, weights: Weights) -> Shown:
-    entries = tokens(record)
-    fields = {**{name: record.get(name) for name in TEXTS}, **{name: number(record, name) for name in NUMBERS}}
-    return Shown(fields, [_token(entry, weights) for entry in entries[:LONGEST]], max(0, len(entries) - LONGEST))
+def _build_episode(record: Record, weights: SignalWeights) -> TokenEpisode:
+    entries = get_tokens(record)
+    fields = {**{name: record.get(name) for name in TEXTS}, **{name: get_number(record, name) for name in NUMBERS}}
+    return TokenEpisode(
+        fields, [_build_token(entry, weights) for entry in entries[:LONGEST]], max(0, len(entries) - LONGEST)
+    )
 
 
-def _token(token: Record, weights: Weights) -> Token:
-    score = number(token, "advantage")
-    logp, teacher = number(token, "logp"), number(token, "teacher_logp")
+def _build_token(token: Record, weights: SignalWeights) -> Token:
+    score = get_number(token, "advantage")
+    logp, teacher = get_number(token, "logp"), get_number(token, "teacher_logp")
     critique = teacher - logp
     # A signal that a token does not carry adds nothing, whatever its weight.
     pairs = ((weights.score, score), (weights.critique, critique))
@@ -129,18 +131,18 @@ def _token(token: Record, weights: Weights) -> Token:
     return Token(str(token.get("text", "")), values, title)
 
 
-def _recorded(run: Run) -> Iterator[Record]:
-    return (record for record in run.transcripts() if tokens(record))
+def _select_recorded(run: Run) -> Iterator[Record]:
+    return (record for record in run.read_transcripts() if get_tokens(record))
 
 
-def _richness(record: Record) -> int:
+def _count_signals(record: Record) -> int:
     """2 for an episode with both signals, 1 for one of them, 0 for none."""
-    taught = any(isfinite(number(entry, "teacher_logp")) for entry in tokens(record))
-    acted = any(abs(number(entry, "advantage")) > 0 for entry in tokens(record))
+    taught = any(isfinite(get_number(entry, "teacher_logp")) for entry in get_tokens(record))
+    acted = any(abs(get_number(entry, "advantage")) > 0 for entry in get_tokens(record))
     return taught + acted
 
 
-def _spread(keys: list[Any], count: int) -> list[Any]:
+def _sample_evenly(keys: list[Any], count: int) -> list[Any]:
     """`count` of `keys`, evenly from first to last; all of them where there are fewer."""
     if count <= 0:
         return []
@@ -149,11 +151,11 @@ def _spread(keys: list[Any], count: int) -> list[Any]:
     return [keys[round(i * (len(keys) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
-def _nodes(config: Any) -> Iterator[Record]:
+def _walk_nodes(config: Any) -> Iterator[Record]:
     if isinstance(config, dict):
         yield config
         for child in config.values():
-            yield from _nodes(child)
+            yield from _walk_nodes(child)
     elif isinstance(config, list):
         for child in config:
-            yield from _nodes(child)
+            yield from _walk_nodes(child)

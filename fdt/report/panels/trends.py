@@ -8,18 +8,18 @@ from math import nan
 
 import numpy as np
 
-from fdt.report.measures import episode_key
+from fdt.report.measures import get_episode_key
 from fdt.report.runs import Record, Run
-from feedback.text_metrics import leaks, repetition
+from feedback.text_metrics import compute_repetition, has_leak
 
 COLUMNS = ("answers/repetition", "answers/hint_leak")
 
 
-def with_trends(run: Run) -> Run:
+def add_trends(run: Run) -> Run:
     """The run with two more columns of metrics, means over the answers of a step; the run itself without answers."""
     found: dict[tuple[float, str], tuple[float, float]] = {}
-    for record in run.transcripts():  # what a resumed run wrote last counts
-        found[episode_key(record)] = _traits(record)
+    for record in run.read_transcripts():  # what a resumed run wrote last counts
+        found[get_episode_key(record)] = _measure_answer(record)
     steps: dict[float, list[tuple[float, float]]] = defaultdict(list)
     for (step, _), values in found.items():
         if step >= 0:
@@ -38,6 +38,6 @@ def with_trends(run: Run) -> Run:
     return replace(run, metrics=metrics) if means else run
 
 
-def _traits(record: Record) -> tuple[float, float]:
+def _measure_answer(record: Record) -> tuple[float, float]:
     answer, prompt, critique = (str(record.get(name) or "") for name in ("response", "prompt", "critique"))
-    return repetition(answer), float(leaks(answer, prompt, critique))
+    return compute_repetition(answer), float(has_leak(answer, prompt, critique))

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from feedback.faults import DataFault, show
+from feedback.faults import DataError, format_value
 from feedback.gateway import Failure, Gateway, Reply, Request, Sampling
-from feedback.graders.base import Critic
-from feedback.graders.judges.reply import Unreadable, read_form, schema_of
+from feedback.graders.base import Grader
+from feedback.graders.judges.reply import UnreadableReply, build_schema, read_form
 from feedback.types import Episode, Feedback, Message
 
 Vote = Callable[[Sequence[float]], float]
@@ -41,8 +41,8 @@ def majority(scores: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class Judge(Critic):
-    """A critic that asks a model through the gateway. What it cannot read is unscored, with a reason, and never 0."""
+class Judge(Grader):
+    """A grader that asks a model through the gateway. What it cannot read is unscored, with a reason, and never 0."""
 
     gateway: Gateway
     """The server, its model, and the cache of replies."""
@@ -57,47 +57,49 @@ class Judge(Critic):
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise self.fault("samples", show(self.samples), "at least 1")
+            raise self.build_error("samples", format_value(self.samples), "at least 1")
         if self.samples > 1 and self.sampling.temperature == 0:
-            raise self.fault(
+            raise self.build_error(
                 "samples", f"{self.samples} at temperature 0", "a temperature above 0", "Equal samples are one vote."
             )
         if not 0 < self.quorum <= 1:
-            raise self.fault("quorum", show(self.quorum), "a share above 0, up to 1")
+            raise self.build_error("quorum", format_value(self.quorum), "a share above 0, up to 1")
 
     @abstractmethod
-    def requests(self, episodes: Sequence[Episode]) -> list[Request]:
+    def build_requests(self, episodes: Sequence[Episode]) -> list[Request]:
         """All that this judge asks about the episodes, in the order in which it reads the replies."""
 
-    def request(self, messages: tuple[Message, ...], form: type[BaseModel] | None, sample: int, tag: str) -> Request:
+    def make_request(
+        self, messages: tuple[Message, ...], form: type[BaseModel] | None, sample: int, tag: str
+    ) -> Request:
         """One question to the judge."""
-        return Request(messages, self.sampling, schema_of(form) if form else None, sample, tag)
+        return Request(messages, self.sampling, build_schema(form) if form else None, sample, tag)
 
-    def read(self, reply: Reply | Failure, form: type[Form], check: Callable[[Form], str | None]) -> Form | str:
+    def parse_reply(self, reply: Reply | Failure, form: type[Form], check: Callable[[Form], str | None]) -> Form | str:
         """The filled-in form, or why there is none; `check` names what is wrong with a form that fits its schema."""
         try:
             found = read_form(reply, form)
-        except Unreadable as error:
+        except UnreadableReply as error:
             return str(error)
         return check(found) or found
 
-    def enough(self, readable: int) -> bool:
+    def has_quorum(self, readable: int) -> bool:
         """Whether so many readable samples make a score."""
         return readable >= self.quorum * self.samples
 
-    def without(self, episode: Episode, reasons: Sequence[str]) -> Episode:
+    def record_unscored(self, episode: Episode, reasons: Sequence[str]) -> Episode:
         """The episode unscored: the most frequent reason is counted and noted."""
         reason = Counter(reasons).most_common(1)[0][0] if reasons else "no vote"
         self.unscored[reason] += 1
         return replace(episode, meta=episode.meta | {UNSCORED: reason})
 
-    def fault(self, name: str, got: str, expected: str, remedy: str = "") -> DataFault:
+    def build_error(self, name: str, got: str, expected: str, remedy: str = "") -> DataError:
         """A setting of this judge that makes no sense."""
-        return DataFault("config", None, f"{type(self).__name__}.{name}", got, expected, remedy)
+        return DataError("config", None, f"{type(self).__name__}.{name}", got, expected, remedy)
 
 
 @dataclass(frozen=True)
-class Marker(Judge):
+class ScaleJudge(Judge):
     """A judge that gives marks on a scale."""
 
     scale: tuple[float, float] = (1.0, 10.0)
@@ -111,26 +113,26 @@ class Marker(Judge):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (all(map(math.isfinite, self.scale)) and self.scale[0] < self.scale[1]):
-            raise self.fault("scale", str(self.scale), "lowest and highest mark, lowest < highest")
+            raise self.build_error("scale", str(self.scale), "lowest and highest mark, lowest < highest")
 
     @property
     def ends(self) -> dict[str, str]:
         """The scale as templates name it."""
         return {"low": f"{self.scale[0]:g}", "high": f"{self.scale[1]:g}"}
 
-    def off_scale(self, marks: Sequence[float]) -> str | None:
+    def check_scores(self, marks: Sequence[float]) -> str | None:
         """A reason where a mark lies outside the scale; it is not clipped, since nobody knows what was meant."""
         return None if all(self.scale[0] <= mark <= self.scale[1] for mark in marks) else "off the scale"
 
-    def judged(self, episode: Episode, marks: Sequence[tuple[float, str]], reasons: Sequence[str]) -> Episode:
+    def add_voted_score(self, episode: Episode, marks: Sequence[tuple[float, str]], reasons: Sequence[str]) -> Episode:
         """The episode with the vote of its (mark, critique) samples, or unscored for the `reasons` of the others."""
-        score = self.vote([mark for mark, _ in marks]) if marks and self.enough(len(marks)) else math.nan
+        score = self.vote([mark for mark, _ in marks]) if marks and self.has_quorum(len(marks)) else math.nan
         if math.isnan(score):
-            return self.without(episode, reasons)
+            return self.record_unscored(episode, reasons)
         # The words that are told are those of the sample that the vote agrees with most.
         words = min(marks, key=lambda mark: abs(mark[0] - score))[1].strip()
         low, high = self.scale
-        return episode.with_feedback(
+        return episode.add_feedback(
             Feedback(
                 "llm", self.gateway.model, self.name, (score - low) / (high - low), words or None, scale=self.scale
             )

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from feedback.gateway import Reply, Request, Sampling
 from feedback.graders.judges.base import Judge, majority
-from feedback.graders.judges.prompt import attempt, judge_prompt, question
-from feedback.graders.judges.reply import Followed
+from feedback.graders.judges.prompt import build_judge_prompt, format_answer, format_question
+from feedback.graders.judges.reply import NextStateReply
 from feedback.types import Episode, Feedback
 
 
 @dataclass(frozen=True)
-class NextState(Judge):
+class NextStateJudge(Judge):
     """Votes on each of the policy's turns that something follows (OpenClaw-RL, arXiv 2603.10165).
 
     *Score*: each vote says progress (1), failure (-1) or unclear (0). A strict plurality of 1 scores 1, of -1 scores 0;
@@ -34,54 +34,56 @@ class NextState(Judge):
     name: str = "next_state"
     """Name of the score and the hint."""
 
-    def requests(self, episodes: Sequence[Episode]) -> list[Request]:
+    def build_requests(self, episodes: Sequence[Episode]) -> list[Request]:
         """`samples` questions for each of the policy's turns that a user's or a tool's turn follows."""
         return [
-            self._request(episode, place, sample)
+            self._build_request(episode, place, sample)
             for episode in episodes
-            for _, place in followed(episode)
+            for _, place in find_answered_turns(episode)
             for sample in range(self.samples)
         ]
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """Adds a `Feedback` with `step`, score and hint for each turn that either can be said of."""
-        replies = iter(self.gateway.ask(self.requests(episodes)))
+        replies = iter(self.gateway.ask(self.build_requests(episodes)))
         judged = []
         for episode in episodes:
-            for step, _ in followed(episode):
-                episode = self._judged(episode, step, [next(replies) for _ in range(self.samples)])
+            for step, _ in find_answered_turns(episode):
+                episode = self._grade_turn(episode, step, [next(replies) for _ in range(self.samples)])
             judged.append(episode)
         return judged
 
-    def _request(self, episode: Episode, place: int, sample: int) -> Request:
+    def _build_request(self, episode: Episode, place: int, sample: int) -> Request:
         after = episode.turns[place + 1]
-        before = attempt(episode.turns[:place]) if place else ""
+        before = format_answer(episode.turns[:place]) if place else ""
         texts = {
-            "question": question(episode),
+            "question": format_question(episode),
             "before": before,
-            "turn": attempt(episode.turns[place : place + 1]),
-            "next": attempt([after]),
+            "turn": format_answer(episode.turns[place : place + 1]),
+            "next": format_answer([after]),
         }
-        return self.request(judge_prompt(self.template, texts, {"role": after.role}), Followed, sample, episode.id)
+        return self.make_request(
+            build_judge_prompt(self.template, texts, {"role": after.role}), NextStateReply, sample, episode.id
+        )
 
-    def _judged(self, episode: Episode, step: int, replies: Sequence[Reply]) -> Episode:
-        forms = [self.read(reply, Followed, lambda form: None) for reply in replies]
-        votes = [form for form in forms if isinstance(form, Followed)]
-        if not self.enough(len(votes)):
-            return self.without(episode, [reason for reason in forms if isinstance(reason, str)])
+    def _grade_turn(self, episode: Episode, step: int, replies: Sequence[Reply]) -> Episode:
+        forms = [self.parse_reply(reply, NextStateReply, lambda form: None) for reply in replies]
+        votes = [form for form in forms if isinstance(form, NextStateReply)]
+        if not self.has_quorum(len(votes)):
+            return self.record_unscored(episode, [reason for reason in forms if isinstance(reason, str)])
         progress = majority([form.progress for form in votes])
         hints = [form.hint.strip() for form in votes if form.useful and len(form.hint.strip()) > self.shortest]
         scores = {1: {"score": 1.0}, -1: {"score": 0.0}}.get(progress, {})
         if not scores:
-            episode = self.without(episode, ["unclear"])
+            episode = self.record_unscored(episode, ["unclear"])
         if not scores and not hints:
             return episode
-        return episode.with_feedback(
+        return episode.add_feedback(
             Feedback("llm", self.gateway.model, self.name, step=step, text=max(hints, key=len, default=None), **scores)
         )
 
 
-def followed(episode: Episode) -> Iterator[tuple[int, int]]:
+def find_answered_turns(episode: Episode) -> Iterator[tuple[int, int]]:
     """The policy's turns that another's turn follows: which of its turns, counted from 0, and its place in `turns`."""
     places = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
     for step, place in enumerate(places):

@@ -13,14 +13,14 @@ from pydantic import BaseModel
 
 from feedback.gateway import Failure, Reply, Request
 from feedback.graders.judges.base import Judge
-from feedback.graders.judges.prompt import attempt, judge_prompt, question
-from feedback.graders.judges.reply import Unreadable, read_form, spoken
-from feedback.types import Episode, Feedback, prompt_key
+from feedback.graders.judges.prompt import build_judge_prompt, format_answer, format_question
+from feedback.graders.judges.reply import UnreadableReply, read_form, strip_reasoning
+from feedback.types import Episode, Feedback, hash_prompt
 
 UNDECIDED = "the order of the answers decided"
 
 
-class Compared(BaseModel):
+class ComparisonReply(BaseModel):
     """Two answers compared: thoughts first, the verdict last."""
 
     analysis: str = ""
@@ -35,22 +35,22 @@ class Verdict(ABC):
 
     @abstractmethod
     def __call__(self, reply: Reply | Failure) -> float:
-        """1 where the first answer is better, 0 where the second is, 0.5 for a tie. Raises `Unreadable`."""
+        """1 where the first answer is better, 0 where the second is, 0.5 for a tie. Raises `UnreadableReply`."""
 
 
 @dataclass(frozen=True)
-class Written(Verdict):
+class JsonVerdict(Verdict):
     """A JSON object with `analysis` and `winner`: A, B or tie."""
 
-    form = Compared
+    form = ComparisonReply
 
     def __call__(self, reply: Reply | Failure) -> float:
-        """As `Verdict`."""
-        return {"A": 1.0, "B": 0.0, "tie": 0.5}[read_form(reply, Compared).winner]
+        """As `FilterResult`."""
+        return {"A": 1.0, "B": 0.0, "tie": 0.5}[read_form(reply, ComparisonReply).winner]
 
 
 @dataclass(frozen=True)
-class EndMark(Verdict):
+class SuffixVerdict(Verdict):
     r"""A mark at the very end, after free reasoning, as judges write that were trained to reason first.
 
     RRM ends with `\boxed{Assistant 1}` (arXiv 2505.14674), RM-R1 with `<answer>[[A]]</answer>` (arXiv 2505.02387). A
@@ -64,16 +64,18 @@ class EndMark(Verdict):
     """What it ends with where the second is."""
 
     def __call__(self, reply: Reply | Failure) -> float:
-        """As `Verdict`; there are no ties."""
-        text = spoken(reply).rstrip(" .$*\n")
+        """As `FilterResult`; there are no ties."""
+        text = strip_reasoning(reply).rstrip(" .$*\n")
         for mark, value in ((self.first, 1.0), (self.second, 0.0)):
             if text.endswith(mark):
                 return value
-        raise Unreadable("cut off" if isinstance(reply, Reply) and reply.finish == "length" else "no mark at the end")
+        raise UnreadableReply(
+            "cut off" if isinstance(reply, Reply) and reply.finish == "length" else "no mark at the end"
+        )
 
 
 @dataclass(frozen=True)
-class Pairwise(Judge):
+class PairwiseJudge(Judge):
     """Compares the answers to one prompt; a score is the share of comparisons won.
 
     Each pair is asked both ways round. Where both orders agree, that is the verdict (a tie counts a half). Where they
@@ -83,7 +85,7 @@ class Pairwise(Judge):
 
     rivals: int | None = None
     """Compare each answer only with so many that follow it in a ring; null compares all, which grows as the square."""
-    verdict: Verdict = Written()
+    verdict: Verdict = JsonVerdict()
     """How the reply is read."""
     template: str = "judge_pairwise.txt"
     """A file of `feedback/prompts`, or a path: {question}, {reference}, {first}, {second}."""
@@ -92,32 +94,32 @@ class Pairwise(Judge):
     name: str = "pairwise"
     """Name of the score."""
 
-    def requests(self, episodes: Sequence[Episode]) -> list[Request]:
+    def build_requests(self, episodes: Sequence[Episode]) -> list[Request]:
         """`samples` times each pair, the one way round and then the other."""
         return [
-            self._request(episodes[one], episodes[two], sample)
-            for pair in self._asked(episodes)
+            self._build_request(episodes[one], episodes[two], sample)
+            for pair in self._select_pairs(episodes)
             for sample in range(self.samples)
             for one, two in (pair, pair[::-1])
         ]
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """Adds one `Feedback` with a score to each episode; an unscored one gets `meta["unscored"]`."""
-        replies = iter(self.gateway.ask(self.requests(episodes)))
+        replies = iter(self.gateway.ask(self.build_requests(episodes)))
         won: list[list[float]] = [[] for _ in episodes]
         reasons: list[list[str]] = [[] for _ in episodes]
-        asked = set(self._asked(episodes))
-        for one, two in self._pairs(episodes):
-            strength, why = self._settle(replies) if (one, two) in asked else (0.5, [])
+        asked = set(self._select_pairs(episodes))
+        for one, two in self._build_pairs(episodes):
+            strength, why = self._settle_pair(replies) if (one, two) in asked else (0.5, [])
             for row, share in ((one, strength), (two, None if strength is None else 1.0 - strength)):
                 reasons[row] += why
                 won[row] += [] if share is None else [share]
-        return [self._scored(*row) for row in zip(episodes, won, reasons, strict=True)]
+        return [self._add_score(*row) for row in zip(episodes, won, reasons, strict=True)]
 
-    def _pairs(self, episodes: Sequence[Episode]) -> list[tuple[int, int]]:
+    def _build_pairs(self, episodes: Sequence[Episode]) -> list[tuple[int, int]]:
         groups: dict[str, list[int]] = {}
         for row, episode in enumerate(episodes):
-            groups.setdefault(prompt_key(episode.task.messages), []).append(row)
+            groups.setdefault(hash_prompt(episode.task.messages), []).append(row)
         pairs: list[tuple[int, int]] = []
         for rows in groups.values():
             size, reach = len(rows), len(rows) if self.rivals is None else self.rivals
@@ -128,39 +130,41 @@ class Pairwise(Judge):
             ]
         return pairs
 
-    def _asked(self, episodes: Sequence[Episode]) -> list[tuple[int, int]]:
+    def _select_pairs(self, episodes: Sequence[Episode]) -> list[tuple[int, int]]:
         return [
             (one, two)
-            for one, two in self._pairs(episodes)
-            if attempt(episodes[one].turns) != attempt(episodes[two].turns)
+            for one, two in self._build_pairs(episodes)
+            if format_answer(episodes[one].turns) != format_answer(episodes[two].turns)
         ]
 
-    def _request(self, one: Episode, two: Episode, sample: int) -> Request:
+    def _build_request(self, one: Episode, two: Episode, sample: int) -> Request:
         texts = {
-            "question": question(one),
-            "first": attempt(one.turns),
-            "second": attempt(two.turns),
+            "question": format_question(one),
+            "first": format_answer(one.turns),
+            "second": format_answer(two.turns),
             "reference": (one.task.reference or "") if self.reference else "",
         }
-        return self.request(judge_prompt(self.template, texts, {}), self.verdict.form, sample, f"{one.id} {two.id}")
+        return self.make_request(
+            build_judge_prompt(self.template, texts, {}), self.verdict.form, sample, f"{one.id} {two.id}"
+        )
 
-    def _settle(self, replies: Iterator[Reply | Failure]) -> tuple[float | None, list[str]]:
+    def _settle_pair(self, replies: Iterator[Reply | Failure]) -> tuple[float | None, list[str]]:
         """The share of a pair's win that falls to its first, None where there is no verdict; and why not."""
         decided, reasons = [], []
         for _ in range(self.samples):
             there, back = next(replies), next(replies)
             try:
                 first, second = self.verdict(there), 1.0 - self.verdict(back)
-            except Unreadable as error:
+            except UnreadableReply as error:
                 reasons.append(str(error))
                 continue
             if first == second:
                 decided.append(first)
             else:
                 reasons.append(UNDECIDED)
-        return (fmean(decided) if self.enough(len(decided)) else None), reasons
+        return (fmean(decided) if self.has_quorum(len(decided)) else None), reasons
 
-    def _scored(self, episode: Episode, won: list[float], reasons: list[str]) -> Episode:
+    def _add_score(self, episode: Episode, won: list[float], reasons: list[str]) -> Episode:
         if not won:
-            return self.without(episode, reasons or ["no other answer to compare with"])
-        return episode.with_feedback(Feedback("llm", self.gateway.model, self.name, fmean(won)))
+            return self.record_unscored(episode, reasons or ["no other answer to compare with"])
+        return episode.add_feedback(Feedback("llm", self.gateway.model, self.name, fmean(won)))

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import count
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.hints import load_template
-from feedback.sanitize import neutral
+from feedback.sanitize import escape_control_tokens
 from feedback.types import Episode, Message, Turn
 
 FIELD = re.compile(r"\{(\w+)\}")
@@ -20,7 +20,7 @@ SALT = "judge fence 1"
 NOTHING = "(an empty answer)"
 
 
-def fence_tag(texts: Iterable[str]) -> str:
+def make_fence_tag(texts: Iterable[str]) -> str:
     """A tag that stands in none of the texts. Equal texts give the same one, so that equal prompts stay equal.
 
     It is a hash over all of them; a text that held it would change it.
@@ -33,7 +33,7 @@ def fence_tag(texts: Iterable[str]) -> str:
     raise AssertionError("unreachable")
 
 
-def judge_prompt(
+def build_judge_prompt(
     template: str, texts: Mapping[str, str], words: Mapping[str, str], listed: Mapping[str, Iterable[str]] | None = None
 ) -> tuple[Message, ...]:
     """The messages for a judge.
@@ -44,13 +44,13 @@ def judge_prompt(
         words: what the operator wrote (a rubric, a scale), by name; it stands as it is.
         listed: names that stand for several texts, one below the other.
 
-    Raises `DataFault` where there is no such template, or it asks for a name that is none of these.
+    Raises `DataError` where there is no such template, or it asks for a name that is none of these.
     """
     source = load_template(template)
     for name, members in (listed or {}).items():
         source = source.replace(f"{{{name}}}", "\n".join(f"{{{member}}}" for member in members))
-    clean = {name: neutral(text) for name, text in texts.items() if text}
-    tag = fence_tag(clean.values())
+    clean = {name: escape_control_tokens(text) for name, text in texts.items() if text}
+    tag = make_fence_tag(clean.values())
     values = {name: f"<{name}-{tag}>\n{text}\n</{name}-{tag}>" for name, text in clean.items()}
     values |= {name: word for name, word in words.items() if word}
     known = {*texts, *words}
@@ -58,13 +58,13 @@ def judge_prompt(
     for paragraph in source.split("\n\n"):
         asked = FIELD.findall(paragraph)
         if unknown := [name for name in asked if name not in known]:
-            raise DataFault(template, None, "template", f"{{{unknown[0]}}}", "one of " + ", ".join(sorted(known)))
+            raise DataError(template, None, "template", f"{{{unknown[0]}}}", "one of " + ", ".join(sorted(known)))
         if all(name in values for name in asked):
             kept.append(FIELD.sub(lambda match: values[match[1]], paragraph))
     return ({"role": "user", "content": "\n\n".join(kept)},)
 
 
-def question(episode: Episode) -> str:
+def format_question(episode: Episode) -> str:
     """The prompt as the judge reads it: one message as it is, several with the names of their roles."""
     messages = episode.task.messages
     if len(messages) == 1:
@@ -72,7 +72,7 @@ def question(episode: Episode) -> str:
     return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in messages)
 
 
-def attempt(turns: Iterable[Turn]) -> str:
+def format_answer(turns: Iterable[Turn]) -> str:
     """What was answered: one turn as it is, several with the names of their roles and with the tools they called."""
     turns = tuple(turns)
     if all(not turn.text.strip() and not turn.calls for turn in turns):

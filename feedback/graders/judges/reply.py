@@ -17,20 +17,20 @@ SHOWN_ERRORS = 3
 Form = TypeVar("Form", bound=BaseModel)
 
 
-class Unreadable(ValueError):
+class UnreadableReply(ValueError):
     """Why a reply has no value: a few words, the same for all replies of a kind, so that they can be counted."""
 
 
-def _no_truth(value: Any) -> Any:
+def _reject_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("a truth value is no mark")
     return value
 
 
-Mark = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
+Mark = Annotated[float, BeforeValidator(_reject_bool), Field(allow_inf_nan=False)]
 
 
-class Marked(BaseModel):
+class PointwiseReply(BaseModel):
     """One answer judged by itself: thoughts first, the mark last."""
 
     analysis: str = ""
@@ -45,7 +45,7 @@ class Principle(BaseModel):
     weight: Mark
 
 
-class Weighed(BaseModel):
+class PrincipleReply(BaseModel):
     """Several answers judged by principles made for the question (arXiv 2504.02495, section 3)."""
 
     principles: list[Principle] = Field(min_length=1)
@@ -53,7 +53,7 @@ class Weighed(BaseModel):
     scores: list[Mark]
 
 
-class Followed(BaseModel):
+class NextStateReply(BaseModel):
     """What came after a turn, and what that reveals about the turn."""
 
     analysis: str = ""
@@ -62,37 +62,37 @@ class Followed(BaseModel):
     hint: str = ""
 
 
-class Revised(BaseModel):
+class RevisionReply(BaseModel):
     """A corrected answer."""
 
     revision: str = Field(min_length=1)
 
 
-def schema_of(form: type[BaseModel]) -> dict[str, Any]:
+def build_schema(form: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema to ask a server for: every field named, no other allowed, as strict servers demand."""
-    return _strict(form.model_json_schema())
+    return _make_strict(form.model_json_schema())
 
 
-def _strict(node: Any) -> Any:
+def _make_strict(node: Any) -> Any:
     if isinstance(node, list):
-        return [_strict(child) for child in node]
+        return [_make_strict(child) for child in node]
     if not isinstance(node, dict):
         return node
-    node = {name: _strict(child) for name, child in node.items() if name not in ("title", "default")}
+    node = {name: _make_strict(child) for name, child in node.items() if name not in ("title", "default")}
     if node.get("type") == "object":
         node |= {"additionalProperties": False, "required": list(node["properties"])}
     return node
 
 
-def spoken(reply: Reply | Failure) -> str:
-    """The reply's text after any reasoning. Raises `Unreadable` where there is none."""
+def strip_reasoning(reply: Reply | Failure) -> str:
+    """The reply's text after any reasoning. Raises `UnreadableReply` where there is none."""
     if isinstance(reply, Failure):
-        raise Unreadable(f"no reply: {reply.kind}")
+        raise UnreadableReply(f"no reply: {reply.kind}")
     text = reply.text
     for end in REASONING_ENDS:
         text = text.rpartition(end)[2]
     if not text.strip():
-        raise Unreadable("cut off" if reply.finish == "length" else "empty")
+        raise UnreadableReply("cut off" if reply.finish == "length" else "empty")
     return text.strip()
 
 
@@ -100,24 +100,26 @@ def read_form(reply: Reply | Failure, form: type[Form]) -> Form:
     """The reply as a filled-in form: the whole text where it is one JSON object, else the last fenced one.
 
     Text that the judge quotes inside a value cannot pass for its own: its quotation marks are escaped there, so that it
-    is no JSON by itself. Raises `Unreadable`.
+    is no JSON by itself. Raises `UnreadableReply`.
     """
-    text = spoken(reply)
+    text = strip_reasoning(reply)
     blocks = [text] if text.startswith("{") else FENCED.findall(text)
     if not blocks:
-        raise Unreadable("cut off" if isinstance(reply, Reply) and reply.finish == "length" else "no JSON")
+        raise UnreadableReply("cut off" if isinstance(reply, Reply) and reply.finish == "length" else "no JSON")
     try:
-        found = json.loads(blocks[-1], object_pairs_hook=_once)
+        found = json.loads(blocks[-1], object_pairs_hook=_reject_duplicates)
     except (ValueError, RecursionError):
-        raise Unreadable("cut off" if isinstance(reply, Reply) and reply.finish == "length" else "bad JSON") from None
+        raise UnreadableReply(
+            "cut off" if isinstance(reply, Reply) and reply.finish == "length" else "bad JSON"
+        ) from None
     try:
         return form.model_validate(found)
     except ValidationError as error:
         fields = dict.fromkeys(str(item["loc"][0]) if item["loc"] else "object" for item in error.errors())
-        raise Unreadable("wrong fields: " + ", ".join(list(fields)[:SHOWN_ERRORS])) from None
+        raise UnreadableReply("wrong fields: " + ", ".join(list(fields)[:SHOWN_ERRORS])) from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose names are distinct: with two scores, neither is the score."""
     found = dict(pairs)
     if len(found) != len(pairs):

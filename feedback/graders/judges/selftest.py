@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.graders.judges.base import Judge
-from feedback.types import Episode, Task, Turn, prompt_key
+from feedback.types import Episode, Task, Turn, hash_prompt
 
 CANNED = (
     "",
@@ -34,7 +34,7 @@ MOST_WINS = 0.02
 
 
 @dataclass(frozen=True)
-class SelfTest:
+class SelfTestResult:
     """How often answers without content won."""
 
     judged: int
@@ -50,9 +50,9 @@ class SelfTest:
         return self.wins.total() / self.judged if self.judged else math.nan
 
 
-def self_test(judge: Judge, tasks: Sequence[Task], canned: Sequence[str] = CANNED) -> SelfTest:
+def run_self_test(judge: Judge, tasks: Sequence[Task], canned: Sequence[str] = CANNED) -> SelfTestResult:
     """Has the judge score every canned answer to every task, beside an honest non-answer for judges that compare."""
-    prompts = list({prompt_key(task.messages): task for task in tasks}.values())
+    prompts = list({hash_prompt(task.messages): task for task in tasks}.values())
     wins: Counter[str] = Counter()
     judged = 0
     for text in canned:
@@ -64,16 +64,16 @@ def self_test(judge: Judge, tasks: Sequence[Task], canned: Sequence[str] = CANNE
         scores = [episode.score for episode in judge(pairs)[::2]]
         judged += sum(not math.isnan(score) for score in scores)
         wins[text] += sum(score > 0.5 for score in scores)
-    return SelfTest(judged, len(prompts) * len(canned), +wins)
+    return SelfTestResult(judged, len(prompts) * len(canned), +wins)
 
 
-def require(judge: Judge, tasks: Sequence[Task], most: float = MOST_WINS) -> SelfTest:
-    """The self-test's result; raises `DataFault` where more than a share of `most` wins, or nothing can be judged."""
-    found = self_test(judge, tasks)
+def require_self_test(judge: Judge, tasks: Sequence[Task], most: float = MOST_WINS) -> SelfTestResult:
+    """The self-test's result; raises `DataError` where more than a share of `most` wins, or nothing can be judged."""
+    found = run_self_test(judge, tasks)
     if not found.rate <= most:
         named = ", ".join(f"{text!r} {count}x" for text, count in found.wins.most_common(3)) or "no readable verdict"
         got = f"{found.rate:.1%} wins of {found.judged} judged ({named})"
-        raise DataFault(
+        raise DataError(
             "config",
             None,
             type(judge).__name__,

@@ -30,19 +30,19 @@ def grade(dataset: str, answer: str, entry: dict[str, Any]) -> dict[str, Any]:
     """`{"score": number}` as the data set's scorer gives it, or unjudged with the reason."""
     if dataset not in factory.DATASETS:
         return {"unjudged": f"reasoning-gym has no data set {dataset!r}"}
-    calls = sorted(runs_code(factory.DATASETS[dataset][0]))
+    calls = sorted(find_code_calls(factory.DATASETS[dataset][0]))
     if calls:
         return {"unjudged": f"the scorer of {dataset!r} may run an answer as code ({', '.join(calls)})"}
-    return {"score": float(_scorer(dataset)(answer, entry))}
+    return {"score": float(_get_scorer(dataset)(answer, entry))}
 
 
 @lru_cache(maxsize=64)
-def _scorer(dataset: str) -> Any:
+def _get_scorer(dataset: str) -> Any:
     return factory.get_score_answer_fn(dataset)
 
 
 @lru_cache(maxsize=256)
-def runs_code(kind: type) -> frozenset[str]:
+def find_code_calls(kind: type) -> frozenset[str]:
     """Names of calls in a data set's scorer, and in what it calls of its own module, that may run text as code.
 
     A scorer that is not the base class's and whose module imports sympy counts too: its objects parse text unasked.

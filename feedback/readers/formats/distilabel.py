@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from feedback.readers import chat
-from feedback.readers.base import Format, name_of, task_of
+from feedback.readers.base import Format, build_task, read_id
 from feedback.readers.fields import Fields
 from feedback.types import Episode, Feedback
 
@@ -13,29 +13,29 @@ LISTS = ("ratings", "rationales", "generation_models")
 KNOWN = ("id", "instruction", "generations", *LISTS)
 
 
-def distilabel_episodes(fields: Fields) -> list[Episode]:
+def read_distilabel(fields: Fields) -> list[Episode]:
     """Each generation as an episode; a rating or rationale may be null."""
-    generations = fields.listed("generations")
-    lists = {name: fields.listed(name) for name in LISTS if fields.get(name) is not None}
+    generations = fields.get_list("generations")
+    lists = {name: fields.get_list(name) for name in LISTS if fields.get(name) is not None}
     for name, values in lists.items():
         if len(values) != len(generations):
             fields.refuse(name, f"{len(values)} items", f"{len(generations)}, one for each of `generations`")
     if not generations:
         fields.refuse("generations", fields.get("generations"), "at least one generation")
-    messages, name = chat.user(fields.text("instruction", required=True) or ""), name_of(fields, "id")
+    messages, name = chat.build_user_prompt(fields.get_text("instruction", required=True) or ""), read_id(fields, "id")
     found = []
     for number, text in enumerate(generations):
         one = {"generations": text} | {key: values[number] for key, values in lists.items() if number < len(values)}
-        item = fields.holding(one)
-        task = task_of(fields, messages, KNOWN, notes={"generation_model": item.text("generation_models")})
-        turns = chat.said(item.text("generations", required=True) or "")
-        found.append(Episode(f"{name}/{number + 1}", task, turns, _judged(item)))
+        item = fields.replace_values(one)
+        task = build_task(fields, messages, KNOWN, notes={"generation_model": item.get_text("generation_models")})
+        turns = chat.build_answer(item.get_text("generations", required=True) or "")
+        found.append(Episode(f"{name}/{number + 1}", task, turns, _read_rating(item)))
     return found
 
 
-def _judged(item: Fields) -> tuple[Feedback, ...]:
-    score, scale = item.mark("ratings", written=True)
-    critique = item.text("rationales")
+def _read_rating(item: Fields) -> tuple[Feedback, ...]:
+    score, scale = item.get_score("ratings", written=True)
+    critique = item.get_text("rationales")
     return (
         ()
         if math.isnan(score) and critique is None
@@ -43,4 +43,4 @@ def _judged(item: Fields) -> tuple[Feedback, ...]:
     )
 
 
-DISTILABEL = Format("distilabel", distilabel_episodes, ("instruction", "generations"), declared=True)
+DISTILABEL = Format("distilabel", read_distilabel, ("instruction", "generations"), declared=True)

@@ -16,36 +16,36 @@ from typing import Any
 from feedback.readers import chat
 from feedback.readers.base import Format
 from feedback.readers.fields import SOURCES, Fields
-from feedback.readers.formats.rows import mark_of, preference, preference_of
-from feedback.types import Episode, Feedback, Message, Task, prompt_key
+from feedback.readers.formats.rows import build_preference, read_preference, restore_scale
+from feedback.types import Episode, Feedback, Message, Task, hash_prompt
 
 COLUMNS = ("id", "task", "messages", "start", "feedback", "preferences", "reference", "meta", "notes")
 
 
-def episode_episodes(fields: Fields) -> list[Episode]:
+def read_episode(fields: Fields) -> list[Episode]:
     """One dialogue as an episode; faults are noted in `fields`."""
-    found = chat.messages(fields, "messages", (*chat.SAMPLED, "weight"))
-    start = _start(fields, found)
-    messages = chat.asked(fields, "messages", [_plain(fields, message) for message in found[:start]])
-    turns = tuple(chat.turn_of(message) for message in found[start:])
+    found = chat.read_messages(fields, "messages", (*chat.SAMPLED, "weight"))
+    start = _find_start(fields, found)
+    messages = chat.check_prompt(fields, "messages", [_drop_weight(fields, message) for message in found[:start]])
+    turns = tuple(chat.to_turn(message) for message in found[start:])
     steps = {
         place: step
         for step, place in enumerate(
             place for place, message in enumerate(found) if message["role"] == "assistant" and place >= start
         )
     }
-    feedback = tuple(_item(item, steps) for item in fields.items("feedback"))
-    name = fields.label("id") or fields.record.name
-    meta = fields.rest(COLUMNS) | fields.at("meta").value
-    task = Task(fields.label("task") or prompt_key(messages), messages, fields.text("reference"), meta=meta)
-    preferences = tuple(preference(item) for item in fields.items("preferences"))
-    return [Episode(name, task, turns, feedback, fields.at("notes").value, preferences)]
+    feedback = tuple(_read_feedback(item, steps) for item in fields.get_objects("feedback"))
+    name = fields.get_label("id") or fields.record.name
+    meta = fields.collect_rest(COLUMNS) | fields.get_object("meta").value
+    task = Task(fields.get_label("task") or hash_prompt(messages), messages, fields.get_text("reference"), meta=meta)
+    preferences = tuple(read_preference(item) for item in fields.get_objects("preferences"))
+    return [Episode(name, task, turns, feedback, fields.get_object("notes").value, preferences)]
 
 
-def _start(fields: Fields, found: list[Message]) -> int:
+def _find_start(fields: Fields, found: list[Message]) -> int:
     """Where the answer begins. OpenAI's `weight: 0` marks assistant's messages that belong to the prompt."""
     spoken = [place for place, message in enumerate(found) if message["role"] == "assistant"]
-    given = fields.whole("start")
+    given = fields.get_int("start")
     if given == len(found) > 0:
         return given  # nobody has answered yet
     if given is not None and given not in spoken:
@@ -64,41 +64,43 @@ def _start(fields: Fields, found: list[Message]) -> int:
     return start
 
 
-def _plain(fields: Fields, message: Message) -> Message:
+def _drop_weight(fields: Fields, message: Message) -> Message:
     if any(name in message for name in chat.SAMPLED):
         fields.refuse("messages", "sampled tokens in the prompt", "sampled tokens in answers alone")
     return {name: value for name, value in message.items() if name != "weight"}
 
 
-def _item(fields: Fields, steps: dict[int, int]) -> Feedback:
-    turn = fields.whole("turn")
+def _read_feedback(fields: Fields, steps: dict[int, int]) -> Feedback:
+    turn = fields.get_int("turn")
     if turn is not None and turn not in steps:
         fields.refuse(
             "turn",
             turn,
             "the place of one of the answers in `messages`, from 0: " + (", ".join(map(str, steps)) or "there is none"),
         )
-    unknown = fields.rest(("turn", "score", "min", "max", "critique", "revision", "name", "source", "annotator"))
+    unknown = fields.collect_rest(
+        ("turn", "score", "min", "max", "critique", "revision", "name", "source", "annotator")
+    )
     if unknown:
         fields.refuse(next(iter(unknown)), next(iter(unknown.values())), "no such key in an item of feedback")
-    score, scale = fields.mark("score", fields.own_scale())
-    source, step = fields.choice("source", SOURCES, "human"), None if turn is None else steps.get(turn)
+    score, scale = fields.get_score("score", fields.get_scale())
+    source, step = fields.get_choice("source", SOURCES, "human"), None if turn is None else steps.get(turn)
     return Feedback(
         source,
-        fields.label("annotator"),
-        fields.label("name") or "score",
+        fields.get_label("annotator"),
+        fields.get_label("name") or "score",
         score,
-        fields.text("critique"),
+        fields.get_text("critique"),
         step,
-        fields.text("revision"),
+        fields.get_text("revision"),
         scale,
     )
 
 
-def episode_of(episode: Episode) -> dict[str, Any]:
+def build_record(episode: Episode) -> dict[str, Any]:
     """The canonical record of any episode; reading it gives the same episode back."""
     prompt = [dict(message) for message in episode.task.messages]
-    messages = prompt + [chat.message_of(turn) for turn in episode.turns]
+    messages = prompt + [chat.to_message(turn) for turn in episode.turns]
     places = [len(prompt) + place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
     earlier = any(message["role"] == "assistant" for message in prompt)
     record = {
@@ -106,8 +108,8 @@ def episode_of(episode: Episode) -> dict[str, Any]:
         "task": episode.task.key,
         "messages": messages,
         "start": len(prompt) if earlier or not places else None,
-        "feedback": [_given(item, places) for item in episode.feedback],
-        "preferences": [preference_of(item) for item in episode.preferences],
+        "feedback": [_build_feedback(item, places) for item in episode.feedback],
+        "preferences": [build_preference(item) for item in episode.preferences],
         "reference": episode.task.reference,
         "meta": episode.task.meta,
         "notes": episode.meta,
@@ -115,8 +117,8 @@ def episode_of(episode: Episode) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value or name in ("id", "task", "messages")}
 
 
-def _given(item: Feedback, places: list[int]) -> dict[str, Any]:
-    mark = {} if math.isnan(item.score) else mark_of(item.score, item.scale)
+def _build_feedback(item: Feedback, places: list[int]) -> dict[str, Any]:
+    mark = {} if math.isnan(item.score) else restore_scale(item.score, item.scale)
     if "value" in mark:
         mark["score"] = mark.pop("value")
     named = {
@@ -131,4 +133,4 @@ def _given(item: Feedback, places: list[int]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-EPISODES = Format("episodes", episode_episodes, ("messages",), declared=True)
+EPISODES = Format("episodes", read_episode, ("messages",), declared=True)

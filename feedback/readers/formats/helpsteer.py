@@ -6,7 +6,7 @@ import math
 import re
 
 from feedback.readers import chat
-from feedback.readers.base import Format, critiques, name_of, pair, task_of
+from feedback.readers.base import Format, build_critiques, build_pair, build_task, read_id
 from feedback.readers.fields import Fields
 from feedback.types import Episode, Feedback, Message, Preference, Task
 
@@ -19,97 +19,99 @@ LEVELS = ("not", "slightly", "partially", "mostly", "perfectly")
 TURN = re.compile(r"<extra_id_1>(User|Assistant)\n")
 
 
-def attribute_episodes(fields: Fields) -> list[Episode]:
+def read_attributes(fields: Fields) -> list[Episode]:
     """A response with five attributes from 0 to 4; a list holds one mark of each annotator."""
-    task = task_of(fields, _dialogue(fields, "prompt"), ("id", "prompt", "response", *ATTRIBUTES))
+    task = build_task(fields, _read_dialogue(fields, "prompt"), ("id", "prompt", "response", *ATTRIBUTES))
     feedback = []
     for name in ATTRIBUTES:
         marks = fields.get(name)
         for number, mark in enumerate(marks if isinstance(marks, list) else [marks]):
-            place = fields.holding({name: mark})
-            score, scale = place.mark(name, ATTRIBUTE_SCALE)
+            place = fields.replace_values({name: mark})
+            score, scale = place.get_score(name, ATTRIBUTE_SCALE)
             annotator = str(number) if isinstance(marks, list) else None
             feedback += [Feedback("human", annotator, name, score, scale=scale)] if mark is not None else []
-    turns = chat.said(fields.text("response", required=True) or "")
-    return [Episode(name_of(fields, "id"), task, turns, tuple(feedback))]
+    turns = chat.build_answer(fields.get_text("response", required=True) or "")
+    return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
 
 
-def preference_episodes(fields: Fields) -> list[Episode]:
+def read_preferences(fields: Fields) -> list[Episode]:
     """HelpSteer2's two responses with the strength of each annotator's preference, else of the one they agreed on."""
     known = ("id", "prompt", "response_1", "response_2", "all_preferences_unprocessed")
-    task = task_of(fields, _dialogue(fields, "prompt"), known)
-    given = fields.items("all_preferences_unprocessed")
-    preferences = [_preference(fields, item, "strength", ("statement", "elaboration")) for item in given] or [
-        _preference(fields, fields, "preference_strength", ("preference_statement", "preference_elaboration"))
+    task = build_task(fields, _read_dialogue(fields, "prompt"), known)
+    given = fields.get_objects("all_preferences_unprocessed")
+    preferences = [_read_preference(fields, item, "strength", ("statement", "elaboration")) for item in given] or [
+        _read_preference(fields, fields, "preference_strength", ("preference_statement", "preference_elaboration"))
     ]
-    return _two(fields, task, ("response_1", "response_2"), preferences)
+    return _build_two(fields, task, ("response_1", "response_2"), preferences)
 
 
-def feedback_episodes(fields: Fields) -> list[Episode]:
+def read_feedback(fields: Fields) -> list[Episode]:
     """HelpSteer3's two responses, each with critiques that end in a verdict on a scale of five words."""
     known = ("context", "response1", "response2", "feedback1", "feedback2")
-    task = task_of(fields, chat.prompt(fields, "context"), known)
-    said = [tuple(_judged(text) for text in fields.texts(name)) for name in ("feedback1", "feedback2")]
-    return _two(fields, task, ("response1", "response2"), [], said)
+    task = build_task(fields, chat.read_prompt(fields, "context"), known)
+    said = [tuple(_parse_verdict(text) for text in fields.get_texts(name)) for name in ("feedback1", "feedback2")]
+    return _build_two(fields, task, ("response1", "response2"), [], said)
 
 
-def edit_episodes(fields: Fields) -> list[Episode]:
+def read_edits(fields: Fields) -> list[Episode]:
     """A response, its critiques, and the edit that follows them."""
     known = ("context", "original_response", "edited_response", "feedback")
-    task = task_of(fields, chat.prompt(fields, "context"), known)
-    edit = Feedback("human", None, "edit", revision=fields.text("edited_response", required=True))
-    turns = chat.said(fields.text("original_response", required=True) or "")
-    return [Episode(fields.record.name, task, turns, (*map(_judged, fields.texts("feedback")), edit))]
+    task = build_task(fields, chat.read_prompt(fields, "context"), known)
+    edit = Feedback("human", None, "edit", revision=fields.get_text("edited_response", required=True))
+    turns = chat.build_answer(fields.get_text("original_response", required=True) or "")
+    return [Episode(fields.record.name, task, turns, (*map(_parse_verdict, fields.get_texts("feedback")), edit))]
 
 
-def quality_episodes(fields: Fields) -> list[Episode]:
+def read_quality(fields: Fields) -> list[Episode]:
     """Two edits of one response: the first follows the feedback, which stays in meta since it judges neither."""
-    task = task_of(fields, chat.prompt(fields, "context"), ("context", "good_edited_response", "bad_edited_response"))
-    good, bad = (chat.answer(fields, f"{name}_edited_response") for name in ("good", "bad"))
-    return pair(fields.record.name, task, good, bad)
+    task = build_task(
+        fields, chat.read_prompt(fields, "context"), ("context", "good_edited_response", "bad_edited_response")
+    )
+    good, bad = (chat.read_answer(fields, f"{name}_edited_response") for name in ("good", "bad"))
+    return build_pair(fields.record.name, task, good, bad)
 
 
-def overall_episodes(fields: Fields) -> list[Episode]:
+def read_overall(fields: Fields) -> list[Episode]:
     """HelpSteer3's two responses with each annotator's preference and critiques, else the overall preference."""
     known = ("context", "response1", "response2", "individual_preference")
-    task = task_of(fields, chat.prompt(fields, "context"), known)
-    given = fields.items("individual_preference")
-    preferences = [_preference(fields, item, "score", ("reasoning",)) for item in given] or [
-        _preference(fields, fields, "overall_preference", ())
+    task = build_task(fields, chat.read_prompt(fields, "context"), known)
+    given = fields.get_objects("individual_preference")
+    preferences = [_read_preference(fields, item, "score", ("reasoning",)) for item in given] or [
+        _read_preference(fields, fields, "overall_preference", ())
     ]
     said = [
-        tuple(critique for item in given for critique in critiques(item.texts(name)))
+        tuple(critique for item in given for critique in build_critiques(item.get_texts(name)))
         for name in ("feedback1", "feedback2")
     ]
-    return _two(fields, task, ("response1", "response2"), preferences, said)
+    return _build_two(fields, task, ("response1", "response2"), preferences, said)
 
 
-def _two(
+def _build_two(
     fields: Fields,
     task: Task,
     names: tuple[str, str],
     preferences: list[Preference],
     said: list[tuple[Feedback, ...]] | None = None,
 ) -> list[Episode]:
-    first, second = (chat.said(fields.text(name, required=True) or "") for name in names)
+    first, second = (chat.build_answer(fields.get_text(name, required=True) or "") for name in names)
     feedback = said or [(), ()]
-    base = name_of(fields, "id")
+    base = read_id(fields, "id")
     return [
         Episode(f"{base}/1", task, first, feedback[0]),
         Episode(f"{base}/2", task, second, feedback[1], preferences=tuple(preferences)),
     ]
 
 
-def _preference(whole: Fields, item: Fields, strength: str, words: tuple[str, ...]) -> Preference:
+def _read_preference(whole: Fields, item: Fields, strength: str, words: tuple[str, ...]) -> Preference:
     """A comparison as the second response holds it."""
-    share, _ = item.mark(strength, STRENGTH_SCALE)
+    share, _ = item.get_score(strength, STRENGTH_SCALE)
     if math.isnan(share):
         item.refuse(strength, item.get(strength), "a number from -3 to 3")
-    text = "\n".join(filter(None, (item.text(word) for word in words)))
-    return Preference(f"{name_of(whole, 'id')}/1", share, text or None)
+    text = "\n".join(filter(None, (item.get_text(word) for word in words)))
+    return Preference(f"{read_id(whole, 'id')}/1", share, text or None)
 
 
-def _judged(text: str) -> Feedback:
+def _parse_verdict(text: str) -> Feedback:
     verdict = HELPFUL.search(text)
     if verdict is None:
         return Feedback("human", None, "helpfulness", text=text)
@@ -117,21 +119,21 @@ def _judged(text: str) -> Feedback:
     return Feedback("human", None, "helpfulness", (level - 1) / 4, text, scale=(1.0, 5.0))
 
 
-def _dialogue(fields: Fields, path: str) -> tuple[Message, ...]:
+def _read_dialogue(fields: Fields, path: str) -> tuple[Message, ...]:
     """A prompt whose later turns are parted by `<extra_id_1>User` and `<extra_id_1>Assistant`."""
-    first, *rest = TURN.split(fields.text(path, required=True) or "")
+    first, *rest = TURN.split(fields.get_text(path, required=True) or "")
     found: list[Message] = [{"role": "user", "content": first.strip()}]
     found += [{"role": role.lower(), "content": text.strip()} for role, text in zip(rest[::2], rest[1::2], strict=True)]
     if found[-1] == {"role": "assistant", "content": ""}:
         found.pop()  # it opens the turn that the response fills
-    return chat.asked(fields, path, found)
+    return chat.check_prompt(fields, path, found)
 
 
 HELPSTEER = (
-    Format("helpsteer2", attribute_episodes, ("prompt", "response", "helpfulness", "verbosity")),
-    Format("helpsteer2-preference", preference_episodes, ("prompt", "response_1", "response_2", "preference_strength")),
-    Format("helpsteer3-feedback", feedback_episodes, ("context", "response1", "response2", "feedback1", "feedback2")),
-    Format("helpsteer3-edit", edit_episodes, ("context", "original_response", "edited_response", "feedback")),
-    Format("helpsteer3-quality", quality_episodes, ("context", "good_edited_response", "bad_edited_response")),
-    Format("helpsteer3-preference", overall_episodes, ("context", "response1", "response2", "overall_preference")),
+    Format("helpsteer2", read_attributes, ("prompt", "response", "helpfulness", "verbosity")),
+    Format("helpsteer2-preference", read_preferences, ("prompt", "response_1", "response_2", "preference_strength")),
+    Format("helpsteer3-feedback", read_feedback, ("context", "response1", "response2", "feedback1", "feedback2")),
+    Format("helpsteer3-edit", read_edits, ("context", "original_response", "edited_response", "feedback")),
+    Format("helpsteer3-quality", read_quality, ("context", "good_edited_response", "bad_edited_response")),
+    Format("helpsteer3-preference", read_overall, ("context", "response1", "response2", "overall_preference")),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feedback.readers import chat
-from feedback.readers.base import Format, name_of, task_of
+from feedback.readers.base import Format, build_task, read_id
 from feedback.readers.fields import Fields
 from feedback.types import Episode, Feedback
 
@@ -21,25 +21,25 @@ KNOWN = (
 )
 
 
-def prometheus_episodes(fields: Fields) -> list[Episode]:
+def read_prometheus(fields: Fields) -> list[Episode]:
     """The response with its critique and mark: `orig_feedback` and `orig_score`, else what `output` says of both.
 
     `output` ends in the mark after `[RESULT]`; `instruction` repeats the other columns in a template, and is not kept.
     """
-    words, _, digit = (fields.text("output") or "").rpartition(MARK)
+    words, _, digit = (fields.get_text("output") or "").rpartition(MARK)
     if fields.get("orig_score") is not None:
-        score, scale = fields.mark("orig_score", SCALE, written=True)
+        score, scale = fields.get_score("orig_score", SCALE, written=True)
     else:
-        told = fields.holding({"output": digit.strip() or None})
-        score, scale = told.mark("output", SCALE, written=True)
+        told = fields.replace_values({"output": digit.strip() or None})
+        score, scale = told.get_score("output", SCALE, written=True)
     if scale is None and not fields.faults:
         fields.refuse("output", fields.get("output"), f"a critique, then {MARK} and a mark from 1 to 5")
-    critique = fields.text("orig_feedback") or words.strip().removeprefix("Feedback:").strip() or None
-    messages = chat.user(fields.text("orig_instruction", required=True) or "")
-    task = task_of(fields, messages, KNOWN, fields.text("orig_reference_answer"))
-    turns = chat.said(fields.text("orig_response", required=True) or "")
+    critique = fields.get_text("orig_feedback") or words.strip().removeprefix("Feedback:").strip() or None
+    messages = chat.build_user_prompt(fields.get_text("orig_instruction", required=True) or "")
+    task = build_task(fields, messages, KNOWN, fields.get_text("orig_reference_answer"))
+    turns = chat.build_answer(fields.get_text("orig_response", required=True) or "")
     said = Feedback("llm", None, "score", score, critique, scale=scale)
-    return [Episode(name_of(fields, "id"), task, turns, (said,))]
+    return [Episode(read_id(fields, "id"), task, turns, (said,))]
 
 
-PROMETHEUS = Format("prometheus", prometheus_episodes, ("orig_instruction", "orig_response", "output"))
+PROMETHEUS = Format("prometheus", read_prometheus, ("orig_instruction", "orig_response", "output"))

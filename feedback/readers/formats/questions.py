@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from feedback.faults import DataFault, show
+from feedback.faults import DataError, format_value
 from feedback.readers import chat
-from feedback.readers.base import Format, task_of
+from feedback.readers.base import Format, build_task
 from feedback.readers.fields import Fields
 from feedback.types import Feedback, Message, Task, Turn
 
@@ -31,13 +31,13 @@ class Form:
     critique: str | None = None
     revision: str | None = None
 
-    def asked(self, fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple[Turn, ...]]:
+    def read_task(self, fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple[Turn, ...]]:
         """Task and answer of a form's fields; further fields become meta."""
-        prompt, response = _found(fields, self.prompt, PROMPTS), _found(fields, self.response, RESPONSES)
-        messages: tuple[Message, ...] = chat.prompt(fields, prompt)
-        return task_of(fields, messages, (*known, prompt, response)), chat.answer(fields, response)
+        prompt, response = _find_column(fields, self.prompt, PROMPTS), _find_column(fields, self.response, RESPONSES)
+        messages: tuple[Message, ...] = chat.read_prompt(fields, prompt)
+        return build_task(fields, messages, (*known, prompt, response)), chat.read_answer(fields, response)
 
-    def judgement(self, fields: Fields, question: str, source: str, annotator: str | None) -> Feedback | None:
+    def read_judgement(self, fields: Fields, question: str, source: str, annotator: str | None) -> Feedback | None:
         """What the value of a question says; None for what is neither number nor text."""
         value = fields.get(question)
         if isinstance(value, str):
@@ -45,18 +45,18 @@ class Form:
                 return Feedback(source, annotator, question, math.nan, revision=value or None)
             return Feedback(source, annotator, question, math.nan, value or None)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            score, scale = fields.mark(question)
+            score, scale = fields.get_score(question)
             return Feedback(source, annotator, question, score, scale=scale)
         return None
 
 
-def configured(format: Format, make: Callable[[Form], Format], words: str) -> Format:
-    """The format with roles named as `role=name,role=name`; raises `DataFault` for anything else."""
+def configure_format(format: Format, make: Callable[[Form], Format], words: str) -> Format:
+    """The format with roles named as `role=name,role=name`; raises `DataError` for anything else."""
     pairs = [word.partition("=") for word in words.split(",")]
     if not all(role in ROLES and name for role, _, name in pairs):
-        raise DataFault(format.name, None, "format", show(words), "role=name, roles being " + ", ".join(ROLES))
+        raise DataError(format.name, None, "format", format_value(words), "role=name, roles being " + ", ".join(ROLES))
     return replace(make(Form(**{role: name for role, _, name in pairs})), name=f"{format.name}:{words}")
 
 
-def _found(fields: Fields, named: str | None, usual: tuple[str, ...]) -> str:
+def _find_column(fields: Fields, named: str | None, usual: tuple[str, ...]) -> str:
     return named or next((name for name in usual if fields.get(name) is not None), usual[0])

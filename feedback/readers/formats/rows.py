@@ -11,78 +11,86 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from feedback.faults import show
+from feedback.faults import format_value
 from feedback.readers import chat
 from feedback.readers.base import Format
 from feedback.readers.fields import SOURCES, Fields
 from feedback.readers.quick import COLUMNS, KNOWN, QUICK
 from feedback.readers.scales import Scale
-from feedback.types import Episode, Feedback, Preference, Task, prompt_key
+from feedback.types import Episode, Feedback, Preference, Task, hash_prompt
 
 
-def row_task(fields: Fields) -> Task:
+def read_task(fields: Fields) -> Task:
     """The task of a row: its prompt, its reference, and every further column as meta."""
-    messages = chat.prompt(fields, "prompt")
-    key = fields.label("task") or prompt_key(messages)
-    return Task(key, messages, fields.text("reference"), meta=fields.rest(KNOWN))
+    messages = chat.read_prompt(fields, "prompt")
+    key = fields.get_label("task") or hash_prompt(messages)
+    return Task(key, messages, fields.get_text("reference"), meta=fields.collect_rest(KNOWN))
 
 
-def row_episodes(fields: Fields) -> list[Episode]:
+def read_row(fields: Fields) -> list[Episode]:
     """One row as an episode; faults are noted in `fields`."""
-    task = row_task(fields)
-    response = fields.text("response", required=True) or ""
-    name = fields.label("id") or fields.record.name
-    source, annotator = fields.choice("source", SOURCES, "human"), fields.label("annotator")
-    score, scale = fields.mark("score")
-    item = Feedback(source, annotator, "score", score, fields.text("critique"), None, fields.text("revision"), scale)
-    scores = tuple(_score(given, source, annotator) for given in fields.items("scores"))
+    task = read_task(fields)
+    response = fields.get_text("response", required=True) or ""
+    name = fields.get_label("id") or fields.record.name
+    source, annotator = fields.get_choice("source", SOURCES, "human"), fields.get_label("annotator")
+    score, scale = fields.get_score("score")
+    item = Feedback(
+        source, annotator, "score", score, fields.get_text("critique"), None, fields.get_text("revision"), scale
+    )
+    scores = tuple(_read_score(given, source, annotator) for given in fields.get_objects("scores"))
     judged = ("score", "critique", "revision") + (() if scores else ("annotator", "source"))
     said = any(fields.get(column) is not None for column in judged)
-    preferences = tuple(preference(given, annotator) for given in fields.items("preferences"))
+    preferences = tuple(read_preference(given, annotator) for given in fields.get_objects("preferences"))
     for given in preferences:
         if given.over == name:
             fields.refuse("preferences", name, "the id of another row")
-    return [Episode(name, task, chat.said(response), ((item,) if said else ()) + scores, preferences=preferences)]
+    return [
+        Episode(name, task, chat.build_answer(response), ((item,) if said else ()) + scores, preferences=preferences)
+    ]
 
 
-def preference(fields: Fields, annotator: str | None = None) -> Preference:
+def read_preference(fields: Fields, annotator: str | None = None) -> Preference:
     """One comparison with another episode; without a strength, a clear win."""
-    over = fields.label("over")
+    over = fields.get_label("over")
     if over is None:
         fields.refuse("over", None, "the id of the other row")
-    strength = fields.number("strength")
-    share = 1.0 if math.isnan(strength) else fields.marked("strength", strength, fields.own_scale() or (0.0, 1.0))[0]
-    return Preference(over or "", share, fields.text("text"), fields.label("annotator") or annotator)
+    strength = fields.get_number("strength")
+    share = (
+        1.0
+        if math.isnan(strength)
+        else fields.normalize_score("strength", strength, fields.get_scale() or (0.0, 1.0))[0]
+    )
+    return Preference(over or "", share, fields.get_text("text"), fields.get_label("annotator") or annotator)
 
 
-def _score(fields: Fields, source: str, annotator: str | None) -> Feedback:
-    value, scale = fields.mark("value", fields.own_scale())
+def _read_score(fields: Fields, source: str, annotator: str | None) -> Feedback:
+    value, scale = fields.get_score("value", fields.get_scale())
     if math.isnan(value) and not fields.faults:
         fields.refuse("value", None, "a finite number", "Leave the item out where there is no score.")
-    name = fields.label("name") or "score"
-    return Feedback(source, fields.label("annotator") or annotator, name, value, scale=scale)
+    name = fields.get_label("name") or "score"
+    return Feedback(source, fields.get_label("annotator") or annotator, name, value, scale=scale)
 
 
-def row_of(episode: Episode) -> dict[str, Any]:
+def build_row(episode: Episode) -> dict[str, Any]:
     """The canonical record of an episode of one turn; scores stand in [0, 1], those of `scores` on their own scale.
 
     Raises ValueError for what a row cannot hold: several turns, several critiques or corrections, feedback on a turn.
     """
     items = episode.feedback
     own = bool(items) and (
-        not _only_score(items[0]) or (items[0].name == "score" and (items[0].scale is None or len(items) == 1))
+        not _has_only_score(items[0]) or (items[0].name == "score" and (items[0].scale is None or len(items) == 1))
     )  # else it is an item of `scores`
     wrong = None
-    if len(episode.turns) != 1 or chat.message_of(episode.turns[0]).keys() != {"role", "content"}:
+    if len(episode.turns) != 1 or chat.to_message(episode.turns[0]).keys() != {"role", "content"}:
         wrong = "turns of a dialogue, tool calls or sampled tokens"
     elif any(item.step is not None for item in items):
         wrong = "feedback on a turn"
-    elif not all(_only_score(item) and item.source == items[0].source for item in items[own:]):
+    elif not all(_has_only_score(item) and item.source == items[0].source for item in items[own:]):
         wrong = f"{len(items)} feedback items with words or sources of their own"
     elif own and items[0].annotator and not all(item.annotator for item in (*items[1:], *episode.preferences)):
         wrong = "judgements of somebody and of nobody"
     elif own and items[0].name != "score" and not math.isnan(items[0].score):
-        wrong = f"a score named {show(items[0].name)} beside words"
+        wrong = f"a score named {format_value(items[0].name)} beside words"
     if wrong:
         raise ValueError(f"episode {episode.id}: got {wrong}, which a row cannot hold; write an episode")
     messages = episode.task.messages
@@ -103,18 +111,18 @@ def row_of(episode: Episode) -> dict[str, Any]:
         }
     row |= {
         "source": items[0].source if items else None,
-        "scores": [score_of(item) for item in items[own:]] or None,
-        "preferences": [preference_of(item) for item in episode.preferences] or None,
+        "scores": [build_score(item) for item in items[own:]] or None,
+        "preferences": [build_preference(item) for item in episode.preferences] or None,
     }
     notes = {name: value for name, value in episode.task.meta.items() if name not in COLUMNS}
     return {name: row[name] for name in COLUMNS if row.get(name) is not None} | notes
 
 
-def _only_score(item: Feedback) -> bool:
+def _has_only_score(item: Feedback) -> bool:
     return item.text is None and item.revision is None and not math.isnan(item.score)
 
 
-def mark_of(score: float, scale: Scale | None) -> dict[str, float]:
+def restore_scale(score: float, scale: Scale | None) -> dict[str, float]:
     """A score on the scale that it came on, where that gives the same score back; else in [0, 1]."""
     if scale is None:
         return {"value": score}
@@ -126,16 +134,16 @@ def mark_of(score: float, scale: Scale | None) -> dict[str, float]:
     return {"value": score, "min": 0.0, "max": 1.0}
 
 
-def score_of(item: Feedback) -> dict[str, Any]:
+def build_score(item: Feedback) -> dict[str, Any]:
     """An item of `scores`."""
-    named = {"name": item.name, "annotator": item.annotator} | mark_of(item.score, item.scale)
+    named = {"name": item.name, "annotator": item.annotator} | restore_scale(item.score, item.scale)
     return {name: value for name, value in named.items() if value is not None}
 
 
-def preference_of(item: Preference) -> dict[str, Any]:
+def build_preference(item: Preference) -> dict[str, Any]:
     """An item of `preferences`."""
     named = {"over": item.over, "strength": item.strength, "text": item.text, "annotator": item.annotator}
     return {name: value for name, value in named.items() if value is not None}
 
 
-ROWS = Format("rows", row_episodes, ("prompt", "response"), declared=True, quick=QUICK)
+ROWS = Format("rows", read_row, ("prompt", "response"), declared=True, quick=QUICK)

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from feedback.readers import chat
-from feedback.readers.base import Format, name_of, task_of
+from feedback.readers.base import Format, build_task, read_id
 from feedback.readers.fields import Fields
 from feedback.types import Episode, Feedback
 
@@ -22,33 +22,33 @@ FLAGS = JOBS + "CLASSIFICATION_JOB_2"
 KNOWN = ("id", "latestLabel", "metadata", "question", "answer", "feedback", "annotator")
 
 
-def raw_episodes(fields: Fields) -> list[Episode]:
+def read_raw(fields: Fields) -> list[Episode]:
     """One annotation of `human_data_raw.jsonl` as an episode."""
-    correct, annotator = fields.text("metadata.output_correct", required=True), fields.label("annotator")
-    answer = fields.text("metadata.output_candidate", required=True) or ""
+    correct, annotator = fields.get_text("metadata.output_correct", required=True), fields.get_label("annotator")
+    answer = fields.get_text("metadata.output_candidate", required=True) or ""
     feedback = (
-        *_ratings(fields, annotator),
-        *_critiques(fields, annotator),
+        *_read_ratings(fields, annotator),
+        *_read_critiques(fields, annotator),
         Feedback("human", annotator, "output_correct", revision=correct),
     )
-    flags = [{"name": name, "text": text} for name, text in _categories(fields, FLAGS)]
-    messages = chat.user(fields.text("metadata.context", required=True) or "")
-    task = task_of(fields, messages, KNOWN, correct, notes={"flags": flags or None})
-    return [Episode(name_of(fields, "id"), task, chat.said(answer), feedback)]
+    flags = [{"name": name, "text": text} for name, text in _read_categories(fields, FLAGS)]
+    messages = chat.build_user_prompt(fields.get_text("metadata.context", required=True) or "")
+    task = build_task(fields, messages, KNOWN, correct, notes={"flags": flags or None})
+    return [Episode(read_id(fields, "id"), task, chat.build_answer(answer), feedback)]
 
 
-def flat_episodes(fields: Fields) -> list[Episode]:
+def read_flat(fields: Fields) -> list[Episode]:
     """One annotation of `human_data_for_model.jsonl` as an episode."""
-    said = Feedback("human", fields.label("annotator"), "feedback", text=fields.text("feedback", required=True))
-    answer = fields.text("answer", required=True) or ""
-    task = task_of(fields, chat.user(fields.text("question", required=True) or ""), KNOWN)
-    return [Episode(name_of(fields, "id"), task, chat.said(answer), (said,))]
+    said = Feedback("human", fields.get_label("annotator"), "feedback", text=fields.get_text("feedback", required=True))
+    answer = fields.get_text("answer", required=True) or ""
+    task = build_task(fields, chat.build_user_prompt(fields.get_text("question", required=True) or ""), KNOWN)
+    return [Episode(read_id(fields, "id"), task, chat.build_answer(answer), (said,))]
 
 
-def _ratings(fields: Fields, annotator: str | None) -> list[Feedback]:
+def _read_ratings(fields: Fields, annotator: str | None) -> list[Feedback]:
     found = []
     for name, path in RATINGS.items():
-        given = [label for label, _ in _categories(fields, path)]
+        given = [label for label, _ in _read_categories(fields, path)]
         if len(given) != 1 or given[0][:1] not in set("12345"):
             fields.refuse(path, given, "one category whose name starts with its rating, 1 to 5")
         score = (int(given[0][0]) - 1) / 4 if given and given[0][:1] in set("12345") else math.nan
@@ -56,12 +56,12 @@ def _ratings(fields: Fields, annotator: str | None) -> list[Feedback]:
     return found
 
 
-def _critiques(fields: Fields, annotator: str | None) -> list[Feedback]:
-    found = _categories(fields, ERRORS)
+def _read_critiques(fields: Fields, annotator: str | None) -> list[Feedback]:
+    found = _read_categories(fields, ERRORS)
     return [Feedback("human", annotator, name, text=text) for name, text in found]
 
 
-def _categories(fields: Fields, path: str) -> list[tuple[str, str | None]]:
+def _read_categories(fields: Fields, path: str) -> list[tuple[str, str | None]]:
     """The chosen categories of a job, each with the text written under it."""
     chosen, found = fields.get(f"{path}.categories"), []
     if chosen is not None and not isinstance(chosen, list):
@@ -71,11 +71,11 @@ def _categories(fields: Fields, path: str) -> list[tuple[str, str | None]]:
         if not isinstance(name, str) or not name:
             fields.refuse(f"{path}.categories", item, "an object with a name")
             continue
-        found.append((name, _written(fields, path, item.get("children"))))
+        found.append((name, _read_children(fields, path, item.get("children"))))
     return found
 
 
-def _written(fields: Fields, path: str, children: Any) -> str | None:
+def _read_children(fields: Fields, path: str, children: Any) -> str | None:
     texts = [
         child.get("text") if isinstance(child, dict) else child
         for child in (children.values() if isinstance(children, dict) else [])
@@ -86,9 +86,9 @@ def _written(fields: Fields, path: str, children: Any) -> str | None:
     return "\n".join(text for text in texts if text) or None
 
 
-def shepherd_episodes(fields: Fields) -> list[Episode]:
+def read_shepherd(fields: Fields) -> list[Episode]:
     """One annotation of either file."""
-    return flat_episodes(fields) if _is_flat(fields.value) else raw_episodes(fields)
+    return read_flat(fields) if _is_flat(fields.value) else read_raw(fields)
 
 
 def _is_flat(record: dict[str, Any]) -> bool:
@@ -102,4 +102,4 @@ def _is_either(record: dict[str, Any]) -> bool:
     )
 
 
-SHEPHERD = Format("shepherd", shepherd_episodes, detect=_is_either)
+SHEPHERD = Format("shepherd", read_shepherd, detect=_is_either)

@@ -9,54 +9,58 @@ from __future__ import annotations
 from typing import Any
 
 from feedback.readers import chat
-from feedback.readers.base import Format, name_of, pair, task_of
+from feedback.readers.base import Format, build_pair, build_task, read_id
 from feedback.readers.fields import Fields
 from feedback.types import Episode, Feedback, Message, Task, Turn
 
 KNOWN = ("id", "prompt", "completion", "completions", "chosen", "rejected", "label", "labels", "privileged_context")
 
 
-def completion_episodes(fields: Fields) -> list[Episode]:
+def read_completions(fields: Fields) -> list[Episode]:
     """Prompt and completion, with a label or a privileged context where there is one."""
-    task = task_of(fields, chat.prompt(fields, "prompt"), KNOWN)
-    turns = chat.answer(fields, "completion") if fields.get("completion") is not None else ()
-    label, context = fields.flag("label"), fields.text("privileged_context")
+    task = build_task(fields, chat.read_prompt(fields, "prompt"), KNOWN)
+    turns = chat.read_answer(fields, "completion") if fields.get("completion") is not None else ()
+    label, context = fields.get_flag("label"), fields.get_text("privileged_context")
     if not turns and context is None:
         fields.refuse("completion", None, "an answer, or a privileged_context for answers to come")
     feedback = () if label is None else (Feedback(name="label", score=float(label)),)
     if context is not None:
         feedback = (*feedback, Feedback(name="privileged_context", text=context))
-    return [Episode(name_of(fields, "id"), task, turns, feedback)]
+    return [Episode(read_id(fields, "id"), task, turns, feedback)]
 
 
-def preference_episodes(fields: Fields) -> list[Episode]:
+def read_preferences(fields: Fields) -> list[Episode]:
     """Chosen and rejected; the prompt may be the messages that both begin with."""
-    task, chosen, rejected = compared(fields, KNOWN)
-    return pair(name_of(fields, "id"), task, chosen, rejected)
+    task, chosen, rejected = read_comparison(fields, KNOWN)
+    return build_pair(read_id(fields, "id"), task, chosen, rejected)
 
 
-def compared(fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple[Turn, ...], tuple[Turn, ...]]:
+def read_comparison(fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple[Turn, ...], tuple[Turn, ...]]:
     """Task, chosen and rejected turns of a comparison."""
-    if fields.get("prompt") is not None and not _begins_with_prompt(fields):
-        messages = chat.prompt(fields, "prompt")
-        return task_of(fields, messages, known), chat.answer(fields, "chosen"), chat.answer(fields, "rejected")
+    if fields.get("prompt") is not None and not _has_prompt_prefix(fields):
+        messages = chat.read_prompt(fields, "prompt")
+        return (
+            build_task(fields, messages, known),
+            chat.read_answer(fields, "chosen"),
+            chat.read_answer(fields, "rejected"),
+        )
     if isinstance(fields.get("chosen"), str):
         fields.refuse("prompt", None, "the prompt, since texts do not show where it ends", "Put it into a column.")
-        return task_of(fields, (), known), (), ()
-    chosen, rejected = chat.messages(fields, "chosen"), chat.messages(fields, "rejected")
-    start = _shared(chosen, rejected)
-    messages = chat.asked(fields, "chosen", chosen[:start])
+        return build_task(fields, (), known), (), ()
+    chosen, rejected = chat.read_messages(fields, "chosen"), chat.read_messages(fields, "rejected")
+    start = _find_answer_start(chosen, rejected)
+    messages = chat.check_prompt(fields, "chosen", chosen[:start])
     for name, found in (("chosen", chosen), ("rejected", rejected)):
         if len(found) <= start or found[start]["role"] != "assistant":
             fields.refuse(name, fields.get(name), "the shared messages, then the assistant's")
-    turns = (tuple(map(chat.turn_of, found[start:])) for found in (chosen, rejected))
-    return task_of(fields, messages, known), *turns
+    turns = (tuple(map(chat.to_turn, found[start:])) for found in (chosen, rejected))
+    return build_task(fields, messages, known), *turns
 
 
-def stepwise_episodes(fields: Fields) -> list[Episode]:
+def read_stepwise(fields: Fields) -> list[Episode]:
     """A response in steps, each right or wrong."""
-    task = task_of(fields, chat.prompt(fields, "prompt"), KNOWN)
-    steps, labels = fields.listed("completions"), fields.listed("labels")
+    task = build_task(fields, chat.read_prompt(fields, "prompt"), KNOWN)
+    steps, labels = fields.get_list("completions"), fields.get_list("labels")
     if len(steps) != len(labels) or not steps:
         fields.refuse("labels", labels, f"one label for each of the {len(steps)} completions")
     feedback = []
@@ -66,17 +70,17 @@ def stepwise_episodes(fields: Fields) -> list[Episode]:
         else:
             feedback.append(Feedback(name="label", score=float(label), step=step))
     turns = tuple(Turn("assistant", text) for text in steps if isinstance(text, str))
-    return [Episode(name_of(fields, "id"), task, turns, tuple(feedback))]
+    return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
 
 
-def _begins_with_prompt(fields: Fields) -> bool:
+def _has_prompt_prefix(fields: Fields) -> bool:
     """Whether the comparisons repeat the prompt: messages that begin with somebody else's than the assistant's."""
     chosen = fields.get("chosen")
     first = chosen[0] if isinstance(chosen, list) and chosen else None
     return isinstance(first, dict) and first.get("role") != "assistant"
 
 
-def _shared(chosen: list[Message], rejected: list[Message]) -> int:
+def _find_answer_start(chosen: list[Message], rejected: list[Message]) -> int:
     """Where the answers begin: at the first message that differs, or at the last when none does."""
     shortest = min(len(chosen), len(rejected))
     start = next((n for n in range(shortest) if chosen[n] != rejected[n]), max(shortest - 1, 0))
@@ -88,8 +92,8 @@ def _is_text_or_messages(record: dict[str, Any]) -> bool:
 
 
 TRL = (
-    Format("trl-preference", preference_episodes, ("chosen", "rejected")),
-    Format("trl-stepwise", stepwise_episodes, ("prompt", "completions", "labels")),
-    Format("trl-completion", completion_episodes, ("prompt", "completion"), _is_text_or_messages),
-    Format("trl-privileged", completion_episodes, ("prompt", "privileged_context"), _is_text_or_messages),
+    Format("trl-preference", read_preferences, ("chosen", "rejected")),
+    Format("trl-stepwise", read_stepwise, ("prompt", "completions", "labels")),
+    Format("trl-completion", read_completions, ("prompt", "completion"), _is_text_or_messages),
+    Format("trl-privileged", read_completions, ("prompt", "privileged_context"), _is_text_or_messages),
 )

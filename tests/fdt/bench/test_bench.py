@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from fdt.bench import BENCHES
-from fdt.bench.base import BASE, TUNING_SEED, Bench, best_rates, measuring, tuning
-from fdt.bench.compare import Difference, Result, differences, levels, reached
-from fdt.bench.credit import COURSE, END, Landing, measured
+from fdt.bench.base import BASE, TUNING_SEED, Bench, build_measuring_jobs, build_tuning_jobs, choose_best_rates
+from fdt.bench.compare import Difference, Result, compute_differences, compute_levels, count_rollouts_to
+from fdt.bench.credit import COURSE, END, AdvantageBench, get_heldout
 from fdt.bench.emphasis import Emphasis
-from fdt.bench.show import as_markdown, tables
-from fdt.bench.signals import GRID, Job, Signals, curve
+from fdt.bench.show import as_markdown, build_tables
+from fdt.bench.signals import GRID, Job, Signals, smooth_curve
 from fdt.environments.conventions import Conventions
 from fdt.statistics.intervals import Interval
-from fdt.statistics.nested import nested_interval
+from fdt.statistics.nested import compute_nested_interval
 from feedback.types import Episode, Task
 from tests.helpers.paths import ROOT
 
-SIGNALS, LANDING, EMPHASIS = Signals(), Landing(), Emphasis()
+SIGNALS, LANDING, EMPHASIS = Signals(), AdvantageBench(), Emphasis()
 
 PLAYED = {
     name: [Episode(f"{name}-{n}", Task(f"{name}-{n}", ({"role": "user", "content": "go"},)), ()) for n in range(2)]
@@ -36,7 +36,7 @@ def outcome(
     """Prompts of all users in turn; steps of ten rollouts with so many right ones."""
     users = list(Conventions().habits)
     return {
-        "job": Job(setting, arm, seed, 0.0 if arm == BASE else 1e-3).asdict(),
+        "job": Job(setting, arm, seed, 0.0 if arm == BASE else 1e-3).to_dict(),
         "right": right,
         "prompts": [f"{users[n % 8]}-{n:04d}" for n in range(len(right))],
         "steps": [{"rollouts": 10, "right": count, "tokens": {"sampled": 50}} for count in steps or []],
@@ -46,14 +46,14 @@ def outcome(
 
 def test_one_seed_is_the_bootstrap_over_prompts():
     # 400 coins, half of them heads: standard error sqrt(0.25 / 400) = 0.025, so the interval is 0.5 ± 1.96 · 0.025.
-    found = nested_interval([[0.0, 1.0] * 200])
+    found = compute_nested_interval([[0.0, 1.0] * 200])
     assert found.mean == 0.5
     assert found.low == pytest.approx(0.451, abs=0.004) and found.high == pytest.approx(0.549, abs=0.004)
 
 
 def test_seeds_that_disagree_widen_the_interval():
     # Two seeds, all right and all wrong: a resample holds 0, 1 or 2 of the right one, so the interval is [0, 1].
-    found = nested_interval([np.ones(1000), np.zeros(1000)])
+    found = compute_nested_interval([np.ones(1000), np.zeros(1000)])
     assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
 
 
@@ -62,7 +62,7 @@ def test_both_sources_add_up():
     # each seed's own mean already holds its prompts' chance, that chance counts once more in the second stage.
     rng = np.random.default_rng(1)
     seeds = [(rng.random(100) < p).astype(float) for p in np.clip(rng.normal(0.5, 0.1, 50), 0, 1)]
-    found = nested_interval(seeds)
+    found = compute_nested_interval(seeds)
     spread = np.var([seed.mean() for seed in seeds]) / 50 + 0.24 / 100 / 50
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * sqrt(spread), rel=0.1)
 
@@ -70,17 +70,17 @@ def test_both_sources_add_up():
 def test_values_that_are_none_are_refused():
     for values in ([], [[]], [[1.0, float("nan")]]):
         with pytest.raises(ValueError, match="at least one seed"):
-            nested_interval(values)
+            compute_nested_interval(values)
 
 
 def test_a_learning_curve_by_hand():
     # Steps of ten rollouts with 0, 1, 2, 3, 4, 10 right; five steps together: 0, 1/20, 3/30, 6/40, 10/50, 20/50.
     run = outcome("scores", [1.0], steps=[0, 1, 2, 3, 4, 10])
-    spent, right = curve(run)
+    spent, right = smooth_curve(run)
     assert spent.tolist() == [10, 20, 30, 40, 50, 60]
     assert right.tolist() == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.4])
-    assert reached(curve(run), 0.15) == 40 and reached(curve(run), 0.5) == inf
-    assert isnan(reached(curve(run), float("nan")))
+    assert count_rollouts_to(smooth_curve(run), 0.15) == 40 and count_rollouts_to(smooth_curve(run), 0.5) == inf
+    assert isnan(count_rollouts_to(smooth_curve(run), float("nan")))
 
 
 def test_rollouts_to_where_scores_alone_ended():
@@ -88,7 +88,7 @@ def test_rollouts_to_where_scores_alone_ended():
         outcome("scores", [0.0, 1.0], steps=[0, 0, 2, 2, 2]),
         outcome("critiques", [1.0, 1.0], steps=[1, 5, 5, 5, 5]),
     ]
-    rows = {row.arm: row for row in levels(SIGNALS, found, "headline")}
+    rows = {row.arm: row for row in compute_levels(SIGNALS, found, "headline")}
     assert rows["scores"].reached == [50.0]  # 6 / 50 at the end, not before
     assert rows["critiques"].reached == [20.0]  # 1 / 10, then 6 / 20
     assert rows["critiques"].rollouts == 50 and rows["critiques"].tokens == {"sampled": 250}
@@ -100,17 +100,17 @@ def test_differences_pair_prompts_and_seeds():
         outcome("critiques", [1, 0, 1, 1], 0),
         outcome("critiques", [0, 0, 0, 0], 1),
     ]
-    (every, _) = differences(SIGNALS, found, "headline")
+    (every, _) = compute_differences(SIGNALS, found, "headline")
     assert (every.arm, every.than, every.over) == ("critiques", "scores", "all")
     assert every.value.mean == 0.25  # of seed 0 alone: scores have no seed 1
 
 
 def test_covered_prompts_are_those_of_users_who_criticise():
-    vocal = Conventions(coverage=0.6).vocal
+    vocal = Conventions(coverage=0.6).critiquing_users
     users = list(Conventions().habits)
     right = [float(users[n % 8] in vocal) for n in range(32)]
     found = [outcome("scores", [0.0] * 32), outcome("critiques", right)]
-    every, covered = differences(SIGNALS, found, "headline")
+    every, covered = compute_differences(SIGNALS, found, "headline")
     assert every.value.mean == pytest.approx(5 / 8) and covered.over == "covered" and covered.value.mean == 1.0
 
 
@@ -132,19 +132,19 @@ def test_verdicts(low: float, high: float, said: str):
 def test_the_guard_falls_when_shuffled_critiques_teach():
     for right, fallen in (([1.0] * 90 + [0.0] * 10, 1), ([1.0] * 10 + [0.0] * 90, 0)):
         found = [outcome(BASE, [1.0] * 12 + [0.0] * 88), outcome("shuffled", right)]
-        assert len(Result(SIGNALS, found).deceived) == fallen
+        assert len(Result(SIGNALS, found).failures) == fallen
 
 
 @pytest.mark.parametrize("bench", [SIGNALS, LANDING, EMPHASIS], ids=lambda bench: bench.name)
 def test_every_arm_is_tuned_over_the_same_grid_on_a_seed_of_its_own(bench: Bench):
     settings = list(bench.settings)
-    jobs = tuning(bench, settings, bench.arms, 0)
+    jobs = build_tuning_jobs(bench, settings, bench.arms, 0)
     tried: dict[tuple[str, str], list[float]] = {}
     for job in jobs:
         tried.setdefault((job.setting, job.arm), []).append(job.rate)
     assert all(rates == list(bench.grid) for rates in tried.values())
     assert {job.seed for job in jobs} == {TUNING_SEED}
-    run = measuring(bench, settings, bench.arms, bench.rates, 5, 0)
+    run = build_measuring_jobs(bench, settings, bench.arms, bench.rates, 5, 0)
     assert TUNING_SEED not in {job.seed for job in run}
     assert {(job.setting, job.arm) for job in run if job.arm != BASE} == set(tried)
     assert all(rate in bench.grid for rates in bench.rates.values() for rate in rates.values())
@@ -154,7 +154,7 @@ def test_the_best_rate_is_the_lowest_of_equals():
     found = [outcome("scores", [right], TUNING_SEED) for right in (0.0, 1.0, 1.0)]
     for run, rate in zip(found, GRID[:3], strict=True):
         run["job"]["rate"] = rate
-    assert best_rates(found) == {"headline": {"scores": GRID[1]}}
+    assert choose_best_rates(found) == {"headline": {"scores": GRID[1]}}
 
 
 @pytest.mark.parametrize("bench", [SIGNALS, LANDING, EMPHASIS], ids=lambda bench: bench.name)
@@ -180,7 +180,9 @@ def test_weight_on_every_token_is_weight_on_plans_and_on_execution():
     marks = {
         arm: Pattern(**arms[arm]["data"]["marker"]["init_args"]) for arm in ("planning", "execution", "wins", "losses")
     }
-    places = {arm: [(item.start, item.end) for item in mark.found("reversed: 2413")] for arm, mark in marks.items()}
+    places = {
+        arm: [(item.start, item.end) for item in mark.find_spans("reversed: 2413")] for arm, mark in marks.items()
+    }
     assert places == {"planning": [(0, 8)], "execution": [(10, 14)], "wins": [(0, 14)], "losses": [(0, 14)]}
     credits = {arm: arms[arm]["data"]["credit"]["init_args"] for arm in marks}
     assert credits["planning"] == credits["execution"] == credits["wins"]
@@ -190,9 +192,9 @@ def test_weight_on_every_token_is_weight_on_plans_and_on_execution():
 def test_a_rollout_that_is_learned_from_twice_is_counted_once():
     from types import SimpleNamespace
 
-    from fdt.bench.watch import Watch
+    from fdt.bench.watch import JobRecorder
 
-    watch = Watch(lambda episode: True)
+    watch = JobRecorder(lambda episode: True)
     nothing = SimpleNamespace(episode=np.array([]), marks={"shown": np.array([], dtype=bool)}, weights={})
     for name in ("first", "first", "second"):
         played = PLAYED[name]
@@ -205,7 +207,7 @@ def test_a_rollout_that_is_learned_from_twice_is_counted_once():
 def walked(arm: str, verdicts: list[list[float]], seed: int = 0) -> dict:
     """A run on the lake: verdicts over held-out maps before the first step and after each second one of 64 episodes."""
     return {
-        "job": LANDING.job("goal", arm, seed, 0.0 if arm == BASE else 1e-3).asdict(),
+        "job": LANDING.job("goal", arm, seed, 0.0 if arm == BASE else 1e-3).to_dict(),
         "right": verdicts[-1],
         "prompts": [f"lake-{n}" for n in range(len(verdicts[0]))],
         "steps": [] if arm == BASE else [{"rollouts": 64, "right": 1, "tokens": {}}] * (2 * len(verdicts) - 2),
@@ -217,14 +219,16 @@ def walked(arm: str, verdicts: list[list[float]], seed: int = 0) -> dict:
 def test_held_out_maps_make_the_curve_of_the_lake():
     whole = walked("whole", [[0, 0, 0, 1], [0, 1, 0, 1], [1, 1, 0, 1]])
     last = walked("last", [[0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 0, 1]])
-    spent, shares = LANDING.curve(whole)
+    spent, shares = LANDING.compute_curve(whole)
     assert spent.tolist() == [0, 128, 256] and shares.tolist() == [0.25, 0.5, 0.75]
     # Over the run, the first measurement left out: whole (.5 + .75) / 2 = .625, last (.25 + .5) / 2 = .375.
-    found = {(gap.over, gap.arm, gap.than): gap.value.mean for gap in differences(LANDING, [whole, last], "goal")}
+    found = {
+        (gap.over, gap.arm, gap.than): gap.value.mean for gap in compute_differences(LANDING, [whole, last], "goal")
+    }
     assert found == {(END, "whole", "last"): 0.25, (COURSE, "whole", "last"): 0.25}
-    rows = {row.arm: row for row in levels(LANDING, [whole, last], "goal")}
+    rows = {row.arm: row for row in compute_levels(LANDING, [whole, last], "goal")}
     assert rows["whole"].reached == [128.0] and rows["last"].reached == [256.0]
-    low, high = LANDING.band([whole])
+    low, high = LANDING.compute_band([whole])
     assert (low <= shares).all() and (shares <= high).all() and low[0] < 0.25 < high[0]
 
 
@@ -233,13 +237,13 @@ def test_tables_name_what_they_hold():
         LANDING, [walked(BASE, [[0, 1]]), walked("last", [[0, 1], [1, 1]]), walked("whole", [[0, 0], [0, 1]])]
     )
     assert [row.arm for row in found.levels] == [BASE, "whole", "last"]
-    heading, lines = tables(found)[2]
+    heading, lines = build_tables(found)[2]
     assert heading == ("setting", "arm", "step 0", "step 2")
     assert lines[0][:2] == ["goal", "whole"] and [cell.split()[0] for cell in lines[1][2:]] == ["50", "100"]
     assert "| goal | whole | 50.0 [" in as_markdown(found) and "goal: reward goal_only" in as_markdown(found)
-    assert measured(found.outcomes[1])[1].shape == (2, 2)
+    assert get_heldout(found.outcomes[1])[1].shape == (2, 2)
     alone = Result(LANDING, [walked("whole", [[0, 0], [0, 1]])])
-    assert tables(alone)[0][1][0][3] == "", "without the rival nobody knows where it ended"
+    assert build_tables(alone)[0][1][0][3] == "", "without the rival nobody knows where it ended"
 
 
 def test_workers_of_a_killed_bench_end_with_it(tmp_path: Path):

@@ -12,24 +12,35 @@ import pytest
 import yaml
 
 from fdt.bench import BENCHES, main
-from fdt.bench.base import BASE, TUNING_SEED, measuring
-from fdt.bench.calibrated import Level, above, answers, below, differences, drawn, known, levels, stated, within
-from fdt.bench.calibration import ARMS, RATE, WORLD, Calibration, Stating
+from fdt.bench.base import BASE, TUNING_SEED, build_measuring_jobs
+from fdt.bench.calibrated import (
+    Level,
+    answer_questions,
+    compute_differences,
+    compute_levels,
+    decide_above,
+    decide_below,
+    decide_within,
+    get_confidences,
+    resample_runs,
+    simulate_oracle,
+)
+from fdt.bench.calibration import ARMS, RATE, WORLD, Calibration, ConfidenceJob
 from fdt.environments.conventions import Conventions
 from fdt.resources import resolve
 from fdt.statistics.intervals import Interval
-from fdt.statistics.nested import nested_draws
+from fdt.statistics.nested import compute_draws_interval
 
 
 def outcome(arm: str, right: list[float], confidence: list[float | None], seed: int = 0) -> dict:
-    tasks = Conventions(**WORLD, moods=seed).tasks("heldout", len(right), 0)
-    job = Stating("wavering", arm, seed).asdict()
+    tasks = Conventions(**WORLD, moods=seed).sample_tasks("heldout", len(right), 0)
+    job = ConfidenceJob("wavering", arm, seed).to_dict()
     given = {"right": right, "confidence": confidence, "prompts": [task.key for task in tasks]}
     return {"job": job, **given, "seconds": 1.0, "steps": []}
 
 
 def rows(runs: list[dict]) -> list[Level]:
-    return levels(runs, drawn(runs))
+    return compute_levels(runs, resample_runs(runs))
 
 
 def test_levels_by_hand():
@@ -62,16 +73,18 @@ def test_the_oracle_is_calibrated_and_knows_whom_to_trust():
 
 
 def test_the_oracle_is_asked_the_same_prompts():
-    q, _ = known(outcome(BASE, [0.0] * 50, [0.5] * 50, seed=3))
+    q, _ = simulate_oracle(outcome(BASE, [0.0] * 50, [0.5] * 50, seed=3))
     world = Conventions(**WORLD, moods=3)
-    assert q.tolist() == pytest.approx([1 - world.whims[task.meta["user"]] for task in world.tasks("heldout", 50, 0)])
+    assert q.tolist() == pytest.approx(
+        [1 - world.switch_chances[task.meta["user"]] for task in world.sample_tasks("heldout", 50, 0)]
+    )
 
 
 def test_differences_pair_prompts_and_seeds():
     right = [1.0, 0.0] * 100
     told = {"plain": [1.0] * 200, "brier": [0.5] * 200}
     runs = [*(outcome(arm, right, sure) for arm, sure in told.items()), outcome("brier", right, told["brier"], 1)]
-    (gap,) = differences(drawn(runs))
+    (gap,) = compute_differences(resample_runs(runs))
     assert (gap.arm, gap.than) == ("brier", "plain")
     # Equal answers: their difference is 0 in every resample. Brier 0.25 against 0.5, ECE 0 against 0.5.
     assert (gap.numbers["right"].mean, gap.numbers["right"].low, gap.numbers["right"].high) == (0.0, 0.0, 0.0)
@@ -85,7 +98,7 @@ def test_questions_are_answered_as_far_as_arms_were_run():
         chance = rng.choice([0.2, 0.8], 1000)
         right = (rng.random(1000) < chance).astype(float).tolist()
         runs += [outcome("plain", right, [0.9] * 1000, seed), outcome("brier", right, chance.tolist(), seed)]
-    found = answers(drawn(runs))
+    found = answer_questions(resample_runs(runs))
     assert [(a.number, a.verdict) for a in found] == [
         ("ECE brier - ECE plain / 2", "yes"),
         ("AUROC brier", "yes"),
@@ -106,28 +119,28 @@ def test_questions_are_answered_as_far_as_arms_were_run():
 )
 def test_verdicts(low: float, high: float, beyond: str, half: str, equal: str):
     value = Interval((low + high) / 2, low, high)
-    assert (above(0.6, value), below(value), within(value)) == (beyond, half, equal)
+    assert (decide_above(0.6, value), decide_below(value), decide_within(value)) == (beyond, half, equal)
 
 
 def test_draws_of_several_seeds_make_one_interval():
     # Pools spread by 0.1 around 0 and 1: variance of the mean of two drawn seeds is (0.25 + 0.01) / 2.
     rng = np.random.default_rng(0)
-    found = nested_draws([0.0, 1.0], [rng.normal(0.0, 0.1, 500), rng.normal(1.0, 0.1, 500)])
+    found = compute_draws_interval([0.0, 1.0], [rng.normal(0.0, 0.1, 500), rng.normal(1.0, 0.1, 500)])
     assert found.mean == 0.5 and found.low < 0.0 and found.high > 1.0
-    alone = nested_draws([0.0], [rng.normal(0.0, 0.1, 5000)])
+    alone = compute_draws_interval([0.0], [rng.normal(0.0, 0.1, 5000)])
     assert (alone.low, alone.high) == pytest.approx((-1.96 * 0.1, 1.96 * 0.1), rel=0.06)
     for pools in ([], [[]], [[nan]]):
         with pytest.raises(ValueError, match="at least one seed"):
-            nested_draws([0.0] * len(pools), pools)
+            compute_draws_interval([0.0] * len(pools), pools)
 
 
 def test_every_arm_is_an_arm_of_the_config_and_differs_by_what_it_says():
-    content = yaml.safe_load(resolve(Stating.config).read_text(encoding="utf-8"))
+    content = yaml.safe_load(resolve(ConfidenceJob.config).read_text(encoding="utf-8"))
     assert tuple(content["arms"]) == ARMS
     assert content["data"]["environment"]["init_args"] == WORLD
     bench = Calibration()
-    jobs = measuring(bench, list(bench.settings), ARMS, bench.rates, 2, 0)
-    assert [job.arm for job in jobs] == [BASE, *ARMS] * 2 and jobs[-1].overrides()[1]["data"]["environment"] == {
+    jobs = build_measuring_jobs(bench, list(bench.settings), ARMS, bench.rates, 2, 0)
+    assert [job.arm for job in jobs] == [BASE, *ARMS] * 2 and jobs[-1].build_overrides()[1]["data"]["environment"] == {
         "init_args": {**WORLD, "moods": 1}
     }
     assert {job.rate for job in jobs if job.arm != BASE} == {RATE} and TUNING_SEED not in {job.seed for job in jobs}
@@ -150,7 +163,7 @@ def test_every_bench_answers_to_its_own_name():
 
 
 def test_confidences_are_read_as_told():
-    q, c = stated({"confidence": [None, 0.3], "right": [1.0, 0.0]})
+    q, c = get_confidences({"confidence": [None, 0.3], "right": [1.0, 0.0]})
     assert q.tolist() == [0.0, 0.3] and c.tolist() == [1.0, 0.0]
 
 

@@ -36,11 +36,11 @@ def callbacks(reset: dict, every: int = 1, kill: int | None = None) -> list[dict
 
 
 def fit(folder: Path, called: list[dict], *arguments: str, code: int = 0, **settings):
-    critic = {"class_path": "tests.helpers.probes.EvenBytes"}
+    grader = {"class_path": "tests.helpers.probes.EvenBytes"}
     settings = {
         "model__objective": OBJECTIVE,
         "model__optimizer": ADAMW,
-        "data__critic": critic,
+        "data__critic": grader,
         "trainer__max_steps": 6,
     } | settings
     done = quick("fit", "-c", config(folder, trainer__callbacks=called, **settings), *arguments)
@@ -61,7 +61,7 @@ def test_after_a_reset_the_kl_is_zero_and_that_to_the_start_is_not(tmp_path):
     fit(tmp_path, callbacks({"every_n_train_steps": 2}), trainer__max_steps=5)
     rows = logged(tmp_path)
     anchor = [float(row["train/loss/anchor"]) for row in rows]
-    start = [float(row["train/kl_start"]) for row in rows]
+    start = [float(row["train/kl_init"]) for row in rows]
     assert anchor[0] == anchor[2] == anchor[4] == 0.0
     assert min(anchor[1], anchor[3]) > 0 and min(start[1:]) > 0
     assert [float(row["train/reference_resets"]) for row in rows] == [0, 1, 1, 2, 2]

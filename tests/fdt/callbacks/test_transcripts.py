@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from fdt.callbacks.transcripts import telling
+from fdt.callbacks.transcripts import rank_rows
 from feedback.types import Episode, Task
 
 
@@ -19,10 +19,10 @@ def batch(tasks: str, taught: list[int]) -> SimpleNamespace:
 
 
 def test_rows_that_a_teacher_scored_go_first_and_prompts_take_turns():
-    assert telling(batch("aabb", [1, 2, 3]), [0, 1, 2, 3]) == [1, 2, 3, 0]
-    assert telling(batch("aaab", [0, 1, 3]), [0, 1, 2, 3]) == [0, 3, 1, 2]
+    assert rank_rows(batch("aabb", [1, 2, 3]), [0, 1, 2, 3]) == [1, 2, 3, 0]
+    assert rank_rows(batch("aaab", [0, 1, 3]), [0, 1, 2, 3]) == [0, 3, 1, 2]
 
 
 def test_without_a_teacher_prompts_take_turns():
-    assert telling(batch("aabb", []), [0, 1, 2, 3]) == [0, 2, 1, 3]
-    assert telling(batch("aabb", []), []) == []
+    assert rank_rows(batch("aabb", []), [0, 1, 2, 3]) == [0, 2, 1, 3]
+    assert rank_rows(batch("aabb", []), []) == []

@@ -138,7 +138,7 @@ def test_a_config_that_is_not_yaml(refused, place):
             ["behaviour"],
         ),
         ({"model__teacher": {"class_path": "fdt.policy.teachers.EMA", "init_args": {"rate": 2.0}}}, ["rate"]),
-        ({"data__critic": None}, ["data.critic"]),
+        ({"data__critic": None}, ["data.grader"]),
         (
             {"data__engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"temperature": 0.0}}},
             ["temperature"],

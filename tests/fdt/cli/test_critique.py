@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from fdt.__main__ import main
-from fdt.cli.judge_config import judge_from, split_flags
+from fdt.cli.judge_config import load_grader, split_flags
 from fdt.errors import UserError
-from fdt.resources import names
-from feedback.graders import Chain, Judge
+from fdt.resources import list_configs
+from feedback.graders import GraderChain, Judge
 from feedback.readers import read
 from tests.helpers.runs import ROOT, environment
 from tests.helpers.servers import Call, Server, completion, fault
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_stays_open_and_is_counted(critique):
 
 def test_an_outage_is_one_message_and_the_next_run_goes_on(critique, tmp_path):
     with Server(lambda call: answer(call) if "3\n" in call.prompt else fault(503)) as server:
-        flag = "--data.critic.init_args.gateway.patience=1"
+        flag = "--data.grader.init_args.gateway.patience=1"
         code, _, errors = critique(server, flag)
         assert code == 2 and "fdt: http://127.0.0.1" in errors and "gateway.patience: got no reply for" in errors
         assert "Traceback" not in errors and not (tmp_path / "out.jsonl").exists()
@@ -115,7 +115,7 @@ def test_an_outage_is_one_message_and_the_next_run_goes_on(critique, tmp_path):
 
 def test_the_budget_ends_a_run_with_a_message(critique):
     with Server(answer) as server:
-        code, _, errors = critique(server, "--data.critic.init_args.gateway.budget.calls", "1")
+        code, _, errors = critique(server, "--data.grader.init_args.gateway.budget.calls", "1")
         assert code == 2 and "gateway.budget.calls: got up to 2 with the next call, expected at most 1" in errors
         assert len(server.calls) == 1
 
@@ -135,10 +135,10 @@ def test_faults_in_the_file_leave_nothing_to_write(critique, tmp_path):
         assert critique(server, "--lenient")[0] == 0
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name.startswith("judge/")])
+@pytest.mark.parametrize("name", [name for name in list_configs() if name.startswith("judge/")])
 def test_shipped_judges_are_judges(name):
-    judge = judge_from(name, [])
-    for each in judge.critics if isinstance(judge, Chain) else [judge]:
+    judge = load_grader(name, [])
+    for each in judge.graders if isinstance(judge, GraderChain) else [judge]:
         assert isinstance(each, Judge) and each.gateway.model
 
 
@@ -146,33 +146,33 @@ def test_flags_change_the_judge():
     own, flags = split_flags(
         [
             "rows",
-            "--data.critic.init_args.samples",
+            "--data.grader.init_args.samples",
             "2",
             "--out",
             "x",
-            "--data.critic.init_args.sampling.temperature=0.5",
+            "--data.grader.init_args.sampling.temperature=0.5",
         ]
     )
     assert own == ["rows", "--out", "x"]
-    judge = judge_from("judge/local", flags)
+    judge = load_grader("judge/local", flags)
     assert judge.samples == 2 and judge.sampling.temperature == 0.5 and judge.sampling.max_tokens == 1024
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("data: {}", "no critic"),
-        ("[1]", "no critic"),
+        ("data: {}", "no grader"),
+        ("[1]", "no grader"),
         ("a: [", "no YAML"),
-        ("data: {critic: {class_path: feedback.graders.Pointwise, init_args: {gateway: {modle: x}}}}", "modle"),
-        ("data: {critic: {class_path: feedback.graders.Nobody}}", "Nobody"),
+        ("data: {grader: {class_path: feedback.graders.PointwiseJudge, init_args: {gateway: {modle: x}}}}", "modle"),
+        ("data: {grader: {class_path: feedback.graders.Nobody}}", "Nobody"),
     ],
 )
 def test_configs_that_cannot_be_are_named(tmp_path, text, message):
     path = tmp_path / "judge.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=message) as error:
-        judge_from(str(path), [])
+        load_grader(str(path), [])
     assert "judge.yaml" in str(error.value) and "\n" not in str(error.value)
 
 

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fdt import __main__ as command
 from fdt.cli import export as verb
 from fdt.errors import UserError
-from fdt.policy.policy import LoRA, Policy
 from fdt.policy import export as trained
+from fdt.policy.policy import LoRA, Policy
 
 ADAPTERS = LoRA(rank=4, alpha=8.0)
 
@@ -19,7 +19,7 @@ ADAPTERS = LoRA(rank=4, alpha=8.0)
 def checkpoint(policy: Policy, path, **changes):
     """The file that `fdt fit` leaves: trainable weights only, after training moved every one of them."""
     torch.manual_seed(1)
-    for parameter in policy.trainable():
+    for parameter in policy.get_trainable_parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     names = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
     weights = {f"policy.{name}": value for name, value in policy.state_dict().items() if name in names}
@@ -41,7 +41,7 @@ def adapted(tiny_model) -> Policy:
 
 def test_exported_folders_answer_as_the_trained_model(trained_policy, tmp_path, capsys):
     path = checkpoint(trained_policy, tmp_path / "last.ckpt")
-    wanted = trained.probe(trained_policy.model.eval(), trained_policy.tokenizer)
+    wanted = trained.compute_probe_logits(trained_policy.model.eval(), trained_policy.tokenizer)
     assert command.main(["export", str(path), str(tmp_path / "out")]) == 0
     parts = ["adapter", "merged"] if trained_policy.lora else ["merged"]
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["README.md", *parts]
@@ -49,14 +49,14 @@ def test_exported_folders_answer_as_the_trained_model(trained_policy, tmp_path, 
         kind = AutoPeftModelForCausalLM if part == "adapter" else AutoModelForCausalLM
         model = kind.from_pretrained(tmp_path / "out" / part).eval()
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / part)
-        assert (trained.probe(model, tokenizer) - wanted).abs().max() < 1e-4
+        assert (trained.compute_probe_logits(model, tokenizer) - wanted).abs().max() < 1e-4
         assert f"{part}: logits within" in capsys.readouterr().out or part == "merged"
 
 
 def test_training_moved_the_logits_so_equality_means_something(adapted, tiny_model, tmp_path):
-    before = trained.probe(Policy(tiny_model, dtype="float32").model, adapted.tokenizer)
+    before = trained.compute_probe_logits(Policy(tiny_model, dtype="float32").model, adapted.tokenizer)
     checkpoint(adapted, tmp_path / "last.ckpt")
-    assert (trained.probe(adapted.model, adapted.tokenizer) - before).abs().max() > 0.05
+    assert (trained.compute_probe_logits(adapted.model, adapted.tokenizer) - before).abs().max() > 0.05
 
 
 @pytest.mark.parametrize(("flag", "kept"), [("--merged-only", "merged"), ("--adapter-only", "adapter")])

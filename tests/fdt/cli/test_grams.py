@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from fdt.__main__ import main
-from fdt.cli.clusters import SentenceModel, default_clusters, kmeans
+from fdt.cli.clusters import SentenceModel, choose_cluster_count, kmeans
 from fdt.data.markers import StrategicGrams
 from fdt.errors import UserError
 
@@ -62,7 +62,7 @@ def test_without_a_model_each_gram_is_a_cluster(tmp_path, capsys):
     assert all(item["frequency"] == item["solutions"] == 3 for item in content["grams"])
     assert (content["solutions"], content["embedder"], content["words"], content["rare"]) == (3, None, [3, 4], 2)
     assert "2 grams of 2 clusters, from 3 distinct correct solutions" in capsys.readouterr().out
-    (found,) = StrategicGrams(str(out)).found("I LET x be")
+    (found,) = StrategicGrams(str(out)).find_spans("I LET x be")
     assert found.gram == "let x be"
 
 
@@ -103,7 +103,7 @@ def test_k_means_finds_directions():
     assert kmeans(points, 3, 0) == kmeans(points, 3, 0)
     assert sorted(kmeans(directions, 9)) == [0, 1, 2] and kmeans(np.zeros((0, 1)), 2) == []
     assert kmeans(np.repeat(directions[:1], 5, axis=0), 3) == [0] * 5
-    assert [default_clusters(n) for n in (0, 1, 10, 11)] == [1, 1, 1, 2]
+    assert [choose_cluster_count(n) for n in (0, 1, 10, 11)] == [1, 1, 1, 2]
 
 
 def test_mistakes_are_refused(tmp_path, capsys):

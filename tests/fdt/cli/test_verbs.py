@@ -8,7 +8,7 @@ import yaml
 
 from fdt.__main__ import main
 from fdt.errors import UserError
-from fdt.resources import names
+from fdt.resources import list_configs
 from tests.helpers.runs import ROOT, config, fdt, quick
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_printed_config_is_the_config(capfd, tmp_path):
     assert printed(capfd, "-c", path) == first
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", list_configs())
 def test_every_shipped_config_parses(capfd, name):
     content = printed(capfd, "-c", "quickstart", "-c", name)
     assert content["data"]["file"] and content["model"]["objective"]

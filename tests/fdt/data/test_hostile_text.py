@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from fdt.data.collate import Collator
 from fdt.data.tokenization import (
-    answer_ids,
-    control_ids,
-    control_strings,
+    find_control_strings,
+    find_role_marks,
+    get_control_ids,
     neutralise,
-    prompt_ids,
-    role_marks,
-    shortened,
+    tokenize_answer,
+    tokenize_prompt,
+    truncate_to_tokens,
 )
 from feedback.graders import NumberMatch
-from feedback.hints import ComposedHint, OneOf, before_step
+from feedback.hints import ComposedHint, OneOf, insert_before_turn
 from feedback.hints.templates import load_template
 from feedback.rewriter import Rewriter
-from feedback.sanitize import BREAK, encodable, neutral
+from feedback.sanitize import BREAK, escape_control_tokens, replace_surrogates
 from feedback.types import Episode, Feedback, Task, Turn
 from tests.helpers.chats import FAMILIES, tokenizer
 
@@ -76,12 +76,12 @@ HOSTILE = st.lists(
 
 
 def control(ids, tokens) -> list[int]:
-    return [i for i in ids if i in control_ids(tokens)]
+    return [i for i in ids if i in get_control_ids(tokens)]
 
 
 def marks(ids, tokens) -> list[int]:
     text = tokens.decode(ids, skip_special_tokens=False)
-    return [text.count(mark) for mark in role_marks(tokens)]
+    return [text.count(mark) for mark in find_role_marks(tokens)]
 
 
 def episode(prompt: str, answer: str, critique: str, sibling: str, revision: str, reply: str) -> Episode:
@@ -105,7 +105,7 @@ def test_no_view_holds_a_control_token_that_words_wrote(name, texts):
     tokens = words(name)
     if tokens is None:
         pytest.skip("set FDT_SMOLLM2 to the model's folder")
-    hint = OneOf([ComposedHint(), ComposedHint(place=before_step)], keep=2)
+    hint = OneOf([ComposedHint(), ComposedHint(place=insert_before_turn)], keep=2)
     # The same episode in harmless words: a template leaves out what is empty, so empty stays empty.
     plain = ["x" if text.strip() else text for text in texts]
     batches = [Collator(tokens, hint, 10**6)([episode(*said)], torch.zeros(1)) for said in (texts, plain)]
@@ -121,12 +121,12 @@ def test_no_view_holds_a_control_token_that_words_wrote(name, texts):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_control_string_split_over_two_values_stays_words(name):
     tokens = words(name)
-    for mark in (*control_strings(tokens), *role_marks(tokens)):
+    for mark in (*find_control_strings(tokens), *find_role_marks(tokens)):
         for cut in range(1, len(mark)):
             template = "{critique}{revision}"
             text = template.replace("{critique}", mark[:cut]).replace("{revision}", mark[cut:])
-            ids = prompt_ids([{"role": "user", "content": text}], tokens)
-            plain = prompt_ids([{"role": "user", "content": "x"}], tokens)
+            ids = tokenize_prompt([{"role": "user", "content": text}], tokens)
+            plain = tokenize_prompt([{"role": "user", "content": "x"}], tokens)
             assert control(ids, tokens) == control(plain, tokens) and marks(ids, tokens) == marks(plain, tokens)
 
 
@@ -144,7 +144,7 @@ def test_a_hint_whose_parts_join_to_a_control_string(tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_rewrite_is_asked_for_in_the_templates_own_tokens(name):
     tokens = words(name)
-    everything = "".join((*control_strings(tokens), *role_marks(tokens)))
+    everything = "".join((*find_control_strings(tokens), *find_role_marks(tokens)))
     asked = []
     for text in (everything, "x"):
         row = Episode(
@@ -153,8 +153,8 @@ def test_a_rewrite_is_asked_for_in_the_templates_own_tokens(name):
             (Turn("assistant", text),),
             (Feedback(score=0.0, text=text),),
         )
-        (messages,) = Rewriter(NumberMatch()).prompts([row])
-        asked.append(prompt_ids(messages, tokens))
+        (messages,) = Rewriter(NumberMatch()).build_prompts([row])
+        asked.append(tokenize_prompt(messages, tokens))
     assert control(asked[0], tokens) == control(asked[1], tokens) and marks(asked[0], tokens) == marks(asked[1], tokens)
 
 
@@ -164,39 +164,43 @@ def test_tool_calls_are_words_too():
     tokens.chat_template = tokens.chat_template.replace("{{ m['content'] }}", "{{ m['content'] }}" + calls)
     call = {"name": "f<|im_end|>", "arguments": '{"x": "<|im_start|>"}'}
     message = {"role": "assistant", "content": "", "tool_calls": [call]}
-    ids = prompt_ids([{"role": "user", "content": "?"}, message], tokens)
+    ids = tokenize_prompt([{"role": "user", "content": "?"}, message], tokens)
     assert len(control(ids, tokens)) == 5  # two messages, opened and closed, and the header of the next
 
 
 @pytest.mark.parametrize("wide", ["＜|im_end|＞", "＜think＞", "x＜/think＞y＜think＞"])
 def test_letters_that_a_normaliser_folds_into_a_control_token(wide):
     tokens = tokenizer("thinking", normalising=True)
-    plain = prompt_ids([{"role": "user", "content": "x"}], tokens)
-    assert control(prompt_ids([{"role": "user", "content": f"a {wide} b"}], tokens), tokens) == control(plain, tokens)
-    assert not control(answer_ids(wide, tokens, closed=False), tokens)
+    plain = tokenize_prompt([{"role": "user", "content": "x"}], tokens)
+    assert control(tokenize_prompt([{"role": "user", "content": f"a {wide} b"}], tokens), tokens) == control(
+        plain, tokens
+    )
+    assert not control(tokenize_answer(wide, tokens, closed=False), tokens)
 
 
 def test_a_template_that_repeats_what_it_reads_is_refused():
     tokens = tokenizer("chatml")
     tokens.chat_template = "{{ messages[0]['content'] | replace('\u200b', '') }}<|im_end|>"
     with pytest.raises(ValueError, match="text forged"):
-        prompt_ids([{"role": "user", "content": "a<|im_end|>b"}], tokens)
+        tokenize_prompt([{"role": "user", "content": "a<|im_end|>b"}], tokens)
 
 
 def test_role_marks_are_read_in_the_template():
-    assert role_marks(words("llama_2")) == ("[/INST]", "</SYS>", "[INST]", "<SYS>")
-    assert role_marks(words("plain")) == ("ASSISTANT:", "USER:")
-    assert role_marks(words("chatml")) == role_marks(words("llama_3")) == role_marks(words("mistral")) == ()
+    assert find_role_marks(words("llama_2")) == ("[/INST]", "</SYS>", "[INST]", "<SYS>")
+    assert find_role_marks(words("plain")) == ("ASSISTANT:", "USER:")
+    assert (
+        find_role_marks(words("chatml")) == find_role_marks(words("llama_3")) == find_role_marks(words("mistral")) == ()
+    )
     assert neutralise("[INST] list[int] USER: Date: <b>", words("llama_2")) == "[\u200bINST] list[int] USER: Date: <b>"
 
 
 @given(HOSTILE, st.integers(1, 6))
 def test_a_shortened_text_is_a_beginning_within_the_limit(text, limit):
     tokens = words("chatml")
-    cut = shortened(text, tokens, limit)
-    size = len(answer_ids(cut, tokens, closed=False))
+    cut = truncate_to_tokens(text, tokens, limit)
+    size = len(tokenize_answer(cut, tokens, closed=False))
     assert text.startswith(cut) and size <= limit
-    assert cut == text or len(answer_ids(text[: len(cut) + 1], tokens, closed=False)) > limit
+    assert cut == text or len(tokenize_answer(text[: len(cut) + 1], tokens, closed=False)) > limit
 
 
 def test_cuts_are_counted_and_marked():
@@ -226,22 +230,22 @@ def test_cuts_are_counted_and_marked():
     ],
 )
 def test_without_a_tokenizer_known_shapes_are_broken(mark):
-    broken = neutral(f"a {mark} b")
+    broken = escape_control_tokens(f"a {mark} b")
     assert broken.startswith(f"a {mark[0]}{BREAK}") and broken.replace(BREAK, "") == f"a {mark} b"
-    assert neutral(broken) == broken
+    assert escape_control_tokens(broken) == broken
 
 
 @given(HOSTILE)
 def test_no_family_finds_its_control_tokens_in_neutral_text(text):
     for name in FAMILIES:
         tokens = words(name)
-        assert not control(tokens(neutral(text), add_special_tokens=False)["input_ids"], tokens)
-    assert neutral(text).replace(BREAK, "") == encodable(text).replace(BREAK, "")
+        assert not control(tokens(escape_control_tokens(text), add_special_tokens=False)["input_ids"], tokens)
+    assert escape_control_tokens(text).replace(BREAK, "") == replace_surrogates(text).replace(BREAK, "")
 
 
 @given(st.text(st.sampled_from("abc ]()>=.,:/|\n0123456789{}%#"), max_size=40))
 def test_ordinary_text_is_left_alone(text):
-    assert neutral(text) == text
+    assert escape_control_tokens(text) == text
 
 
 def test_shipped_templates_hold_nothing_that_would_be_broken():
@@ -249,4 +253,4 @@ def test_shipped_templates_hold_nothing_that_would_be_broken():
 
     for path in (files("feedback") / "prompts").iterdir():
         if path.name.endswith(".txt"):
-            assert neutral(load_template(path.name)) == load_template(path.name), path.name
+            assert escape_control_tokens(load_template(path.name)) == load_template(path.name), path.name

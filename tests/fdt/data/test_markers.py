@@ -17,12 +17,12 @@ from transformers import PreTrainedTokenizerFast
 
 from fdt.data.collate import Collator
 from fdt.data.markers import Pattern, StrategicGrams
-from fdt.data.offset_mapping import offsets
+from fdt.data.offset_mapping import compute_offsets
 from fdt.engines import FORCED
 from fdt.errors import UserError
 from fdt.metrics import planning as phases
-from fdt.rollout.advantages import advantages, spread
-from fdt.rollout.checks import check_credit
+from fdt.rollout.advantages import compute_advantages, spread_advantages
+from fdt.rollout.checks import check_advantages
 from fdt.rollout.sources import OnPolicy
 from feedback.types import Episode, Feedback, Task, Turn
 from objectives import AdvantageSampled, PlanAmplified
@@ -72,7 +72,7 @@ def test_each_id_has_its_characters():
     words = merged()
     text = "now let me check é that"
     ids = words(text, add_special_tokens=False)["input_ids"]
-    found = offsets([*ids, words.eos_token_id], text, words)
+    found = compute_offsets([*ids, words.eos_token_id], text, words)
     written = [words.decode([i]) for i in ids]
     assert " check" in written and len(ids) < 12
     for word, (start, end) in zip(written, found, strict=False):
@@ -88,18 +88,18 @@ def test_a_decoder_that_looks_back_and_ids_that_write_no_text():
     ids = [0, 2, 1] * 30
     text = words.decode(ids)
     assert text.startswith("ac b")
-    found = offsets(ids, text, words)
+    found = compute_offsets(ids, text, words)
     assert "".join(text[start:end] for start, end in found) == text and found[:4] == [(0, 1), (1, 2), (2, 4), (4, 6)]
     with pytest.raises(ValueError, match="ids that write"):
-        offsets(ids, text + "x", words)
-    assert offsets([], "", words) == []
+        compute_offsets(ids, text + "x", words)
+    assert compute_offsets([], "", words) == []
 
 
 @given(st.lists(st.integers(0, 255), max_size=120))
 @settings(max_examples=60, deadline=None)
 def test_any_bytes_cover_their_text_in_order(ids):
     text = WORDS.decode(ids, skip_special_tokens=True)
-    found = offsets(ids, text, WORDS)
+    found = compute_offsets(ids, text, WORDS)
     assert len(found) == len(ids) and all(start <= end for start, end in found)
     assert [start for start, _ in found] == sorted(start for start, _ in found)
     assert {place for start, end in found for place in range(start, end)} == set(range(len(text)))
@@ -115,7 +115,7 @@ def test_planning_tokens_of_two_turns_token_by_token(grams):
     expected = [False] * 4 + [True] * 12 + [False] + [True] * 7 + [False] * 3
     assert batch.rollouts.marks["planning"].tolist() == expected
     assert "planning" not in Collator(WORDS)([Episode("e", TASK, turns, ())], torch.zeros(1)).rollouts.marks
-    worth = spread(batch, PlanAmplified()).rollouts.advantages.tolist()
+    worth = spread_advantages(batch, PlanAmplified()).rollouts.advantages.tolist()
     # A' = A + .2 |A|: .5 becomes .6, -2 becomes -1.6.
     assert worth == pytest.approx([0.5] * 4 + [0.6] * 12 + [0.5] + [-1.6] * 7 + [-2.0] * 3)
 
@@ -139,28 +139,28 @@ def test_hicra_from_scores_to_tokens(grams):
         Episode(f"e{n}", TASK, (sampled("so then 3"),), (Feedback(score=score),))
         for n, score in enumerate((1, 0, 0, 1))
     ]
-    worth = advantages(PlanAmplified(), group)
+    worth = compute_advantages(PlanAmplified(), group)
     assert worth.tolist() == [0.5, -0.5, -0.5, 0.5]
-    batch = spread(Collator(WORDS, marker=StrategicGrams(grams))(group, worth), PlanAmplified())
+    batch = spread_advantages(Collator(WORDS, marker=StrategicGrams(grams))(group, worth), PlanAmplified())
     rows = [batch.rollouts.advantages[batch.rollouts.episode == n] for n in range(4)]
     for row, (plan, rest) in zip(rows, ((0.6, 0.5), (-0.4, -0.5), (-0.4, -0.5), (0.6, 0.5)), strict=True):
         assert row.tolist() == pytest.approx([plan] * 7 + [rest] * 3)
     same = [replace(episode, feedback=(Feedback(score=1.0),)) for episode in group]
-    flat = spread(
-        Collator(WORDS, marker=StrategicGrams(grams))(same, advantages(PlanAmplified(), same)), PlanAmplified()
+    flat = spread_advantages(
+        Collator(WORDS, marker=StrategicGrams(grams))(same, compute_advantages(PlanAmplified(), same)), PlanAmplified()
     )
     assert flat.rollouts.advantages.eq(0).all()
 
 
 def test_what_marks_nothing_or_stands_inside_is_refused(grams):
-    source, episodes = OnPolicy(generations=2), [Episode("e", TASK, ())]
-    check_credit(PlanAmplified(), source, episodes, StrategicGrams(grams))
+    source, episodes = OnPolicy(num_generations=2), [Episode("e", TASK, ())]
+    check_advantages(PlanAmplified(), source, episodes, StrategicGrams(grams))
     with pytest.raises(UserError, match="nothing marks planning tokens.*fdt grams"):
-        check_credit(PlanAmplified(), source, episodes)
+        check_advantages(PlanAmplified(), source, episodes)
     with pytest.raises(UserError, match="got 'a marker of plans'"):
-        check_credit(PlanAmplified(), source, episodes, StrategicGrams(grams, name="plans"))
+        check_advantages(PlanAmplified(), source, episodes, StrategicGrams(grams, name="plans"))
     with pytest.raises(UserError, match="outermost"):
-        check_credit(AdvantageSampled(credit=PlanAmplified()), source, episodes, StrategicGrams(grams))
+        check_advantages(AdvantageSampled(credit=PlanAmplified()), source, episodes, StrategicGrams(grams))
     with pytest.raises(UserError, match="a name of its own"):
         StrategicGrams(grams, name="acted")
     with pytest.raises(UserError, match="a name of its own"):
@@ -177,7 +177,7 @@ def test_semantic_entropy():
 def test_phrases_of_an_episode_of_several_rows_count_once(grams):
     turns = (Turn("assistant", "so then, let me check. So then"), Turn("user", "so then"), Turn("assistant", "so then"))
     episode = Episode("e", TASK, turns)
-    assert phases.told([episode, episode], StrategicGrams(grams)) == {"so then": 3, "let me check": 1}
+    assert phases.count_phrases([episode, episode], StrategicGrams(grams)) == {"so then": 3, "let me check": 1}
 
 
 def test_levels():
@@ -191,10 +191,10 @@ def test_levels():
         "phases/execution/entropy": 4.0,
         "tokens": 1.0,
     }
-    assert phases.levels(given) == pytest.approx(
+    assert phases.compute_planning_metrics(given) == pytest.approx(
         {"planning_share": 0.2, "planning_entropy": 1.5, "execution_entropy": 0.5, "execution_perplexity": 2.0}
     )
-    assert given == {"tokens": 1.0} and phases.levels({"tokens": 1.0}) == {}
+    assert given == {"tokens": 1.0} and phases.compute_planning_metrics({"tokens": 1.0}) == {}
 
 
 def hicra(folder, *arguments, steps=2, **changes):
@@ -275,11 +275,11 @@ def test_a_replay_marks_what_a_file_holds(tmp_path, grams):
 
 def test_a_pattern_marks_what_it_matches():
     marker = Pattern("[a-z]+:")
-    assert [(item.gram, item.start, item.end) for item in marker.found("first: 12\nthen: 3")] == [
+    assert [(item.gram, item.start, item.end) for item in marker.find_spans("first: 12\nthen: 3")] == [
         ("first:", 0, 6),
         ("then:", 10, 15),
     ]
-    assert Pattern("x*").found("abc") == [], "a match without characters marks nothing"
+    assert Pattern("x*").find_spans("abc") == [], "a match without characters marks nothing"
 
 
 @pytest.mark.parametrize(

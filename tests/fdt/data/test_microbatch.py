@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fdt.data.batch import View
-from fdt.data.microbatch import cut, cut_rows
-from fdt.data.packing import groups, pack
+from fdt.data.microbatch import split_batch, split_rows
+from fdt.data.packing import group_by_context, pack
 from tests.helpers.batches import batch, gradient, learner, shake
 from tests.helpers.tiny import tokenizer
 
@@ -15,7 +15,7 @@ from tests.helpers.tiny import tokenizer
 def read(part) -> int:
     """Tokens that the models read for one micro-batch, padding included."""
     student = part.student
-    packed = len(groups(student)) < len(student.lengths)
+    packed = len(group_by_context(student)) < len(student.lengths)
     tokens = pack(student).tokens.numel() if packed else student.tokens.numel()
     return tokens + (part.teacher.tokens.numel() if part.teacher is not None else 0)
 
@@ -27,9 +27,9 @@ def step():
 
 @pytest.mark.parametrize("budget", [1, 100, 300, 1000, 10**6])
 def test_a_cut_covers_each_row_once(step, budget):
-    rows = [row for part in cut_rows(step, budget) for row in part]
+    rows = [row for part in split_rows(step, budget) for row in part]
     assert sorted(rows) == list(range(len(step.student.lengths)))
-    parts = cut(step, budget)
+    parts = split_batch(step, budget)
     assert sum(len(part.rollouts.advantages) for part in parts) == len(step.rollouts.advantages)
     assert sum(0 if part.teacher is None else len(part.taught_rows) for part in parts) == len(step.taught_rows)
     assert [e.id for part in parts for e in part.episodes] == [step.episodes[row].id for row in rows]
@@ -37,26 +37,26 @@ def test_a_cut_covers_each_row_once(step, budget):
 
 @pytest.mark.parametrize("budget", [150, 300, 1000])
 def test_the_budget_is_respected(step, budget):
-    for part in cut(step, budget):
+    for part in split_batch(step, budget):
         assert read(part) <= budget or len(part.student.lengths) == 1
 
 
 def test_the_budget_counts_padding():
     lengths = [2, 2, 2, 100]
-    view = View.of([([3 + n], [9] * (size - 1)) for n, size in enumerate(lengths)])
+    view = View.from_pairs([([3 + n], [9] * (size - 1)) for n, size in enumerate(lengths)])
     step = batch(tokenizer(), tasks=2, each=2)
     bare = replace(step, student=view, teacher=None, taught_rows=None, episodes=())
-    for rows in cut_rows(bare, 106):
+    for rows in split_rows(bare, 106):
         assert len(rows) * max(lengths[row] for row in rows) <= 106
 
 
 def test_a_large_budget_is_one_micro_batch_and_a_small_one_is_a_row_each(step):
-    assert len(cut_rows(step, 10**6)) == 1
-    assert len(cut_rows(step, 1)) == len(step.student.lengths)
+    assert len(split_rows(step, 10**6)) == 1
+    assert len(split_rows(step, 1)) == len(step.student.lengths)
 
 
 def test_parts_keep_their_tokens(step):
-    for part in cut(step, 300):
+    for part in split_batch(step, 300):
         for new, old in enumerate(part.rollouts.episode.unique_consecutive().tolist()):
             assert (
                 part.student.tokens[new][part.student.target[new]].tolist()
@@ -86,8 +86,8 @@ def test_many_micro_batches_have_the_gradient_of_one(tiny_model, lora, behaviour
 
 def test_recomputed_activations_have_the_same_gradient(tiny_model):
     found = []
-    for checkpointing in (False, True):
-        made = learner(tiny_model, checkpointing=checkpointing)
+    for gradient_checkpointing in (False, True):
+        made = learner(tiny_model, gradient_checkpointing=gradient_checkpointing)
         made.policy.train()
         torch.manual_seed(1)
         shake(made.policy)

@@ -14,12 +14,19 @@ import pytest
 import torch
 
 from fdt.engines import FORCED, Limit, OpenAITokens, VLLMServer
-from fdt.engines.completions import Answer, Ask, Away, Completions, Forgotten, read
-from fdt.engines.rounds import answers
-from fdt.engines.vllm.fingerprint import digest, fingerprint
+from fdt.engines.completions import (
+    Completion,
+    CompletionRequest,
+    CompletionsClient,
+    ModelNotFound,
+    ServerUnavailable,
+    parse_reply,
+)
+from fdt.engines.rounds import generate_in_rounds
+from fdt.engines.vllm.fingerprint import compute_digest, compute_fingerprint
 from fdt.engines.vllm.launch import find_python
 from fdt.engines.vllm.weight_sync import Server as Place
-from fdt.engines.vllm.weight_sync import Weights
+from fdt.engines.vllm.weight_sync import ServerWeightSync
 from fdt.errors import UserError
 from fdt.policy.policy import LoRA, Policy
 from fdt.rollout.checks import check_engine
@@ -43,8 +50,8 @@ def policy(tiny_model):
     return Policy(tiny_model, LoRA(rank=4), "float32")
 
 
-def completions(url: str, **changes) -> Completions:
-    made = Completions(url, None, "m", EOS, 10.0, 8)
+def completions(url: str, **changes) -> CompletionsClient:
+    made = CompletionsClient(url, None, "m", EOS, 10.0, 8)
     return replace(made, **changes)
 
 
@@ -70,20 +77,20 @@ def reply(tokens: Sequence[int], **changes) -> dict:
 
 
 def test_a_request_spells_out_the_policys_own_distribution():
-    body = completions("http://127.0.0.1:1/v1").body(Ask([1, 2], 5, 7))
+    body = completions("http://127.0.0.1:1/v1").build_body(CompletionRequest([1, 2], 5, 7))
     assert body["prompt"] == [1, 2] and body["max_tokens"] == 5 and body["seed"] == 7 and body["temperature"] == 1.0
     neutral = {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
     assert neutral.items() <= body.items()
     assert body["ignore_eos"] and body["stop_token_ids"] == [EOS], "the policy's end token alone ends an answer"
-    greedy = completions("http://127.0.0.1:1/v1").body(Ask([1], 5, None))
+    greedy = completions("http://127.0.0.1:1/v1").build_body(CompletionRequest([1], 5, None))
     assert greedy["temperature"] == 0.0 and "seed" not in greedy
 
 
 def test_a_reply_is_ids_with_their_log_probs():
-    found = read(reply([104, 105, EOS]))
+    found = parse_reply(reply([104, 105, EOS]))
     assert found.ids == (104, 105, EOS) and found.log_probs == (0.0, -1.0, -2.0) and not found.stopped
-    assert read(reply([104], token_ids=None)).ids == (104,), "from token_id:N where there are no token_ids"
-    assert read(reply([104], stop_reason="<")).stopped
+    assert parse_reply(reply([104], token_ids=None)).ids == (104,), "from token_id:N where there are no token_ids"
+    assert parse_reply(reply([104], stop_reason="<")).stopped
 
 
 @pytest.mark.parametrize(
@@ -97,18 +104,18 @@ def test_a_reply_is_ids_with_their_log_probs():
 )
 def test_a_reply_that_cannot_be_trained_on_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
-        read(reply([104], **changes))
+        parse_reply(reply([104], **changes))
     with pytest.raises(UserError, match="another layout"):
-        read({"error": "no"})
+        parse_reply({"error": "no"})
 
 
 @pytest.mark.parametrize(
     "said, error",
     [
-        (fault(503, "full"), Away),
-        (fault(500, "engine dead"), Away),
-        (fault(429, "slowly"), Away),
-        (fault(404, "The model `m` does not exist."), Forgotten),
+        (fault(503, "full"), ServerUnavailable),
+        (fault(500, "engine dead"), ServerUnavailable),
+        (fault(429, "slowly"), ServerUnavailable),
+        (fault(404, "The model `m` does not exist."), ModelNotFound),
         (fault(400, "too long"), UserError),
         (Said(b'{"detail":"Not Found"}', 404), UserError),
         (fault(401, "no key"), UserError),
@@ -116,13 +123,13 @@ def test_a_reply_that_cannot_be_trained_on_is_refused(changes, message):
 )
 def test_what_may_pass_is_told_from_what_will_not(said, error):
     with Server(lambda call: said) as server, pytest.raises(error) as found:
-        completions(server.url).ask([Ask([1], 2, 3)])
+        completions(server.url).complete([CompletionRequest([1], 2, 3)])
     assert found.type is error
 
 
 def test_a_server_that_is_not_there_is_away_and_ends_the_run_with_its_weights_kept(policy):
-    with pytest.raises(Away, match="no connection"):
-        completions("http://127.0.0.1:9/v1").ask([Ask([1], 2, 3)])
+    with pytest.raises(ServerUnavailable, match="no connection"):
+        completions("http://127.0.0.1:9/v1").complete([CompletionRequest([1], 2, 3)])
     engine = OpenAITokens(url="http://127.0.0.1:9/v1", model="m", patience=0.6)
     with pytest.warns(UserWarning, match="Trying again"), pytest.raises(Outage, match="no answer for"):
         engine.generate(policy, [[1]], 3)  # an outage is what `Checkpoint` keeps the weights at
@@ -137,16 +144,16 @@ class Script:
     def __init__(self, start: str, text: str) -> None:
         self.start, self.text, self.asks = len(ids(start)), ids(text) + [EOS], []
 
-    def __call__(self, asks: Sequence[Ask]) -> list[Answer]:
+    def __call__(self, asks: Sequence[CompletionRequest]) -> list[Completion]:
         self.asks += asks
         return [self._one(ask) for ask in asks]
 
-    def _one(self, ask: Ask) -> Answer:
+    def _one(self, ask: CompletionRequest) -> Completion:
         rest = self.text[len(ask.prompt) - self.start :][: ask.tokens]
         for size in range(1, len(rest) + 1):
             if rest[size - 1] == EOS or (ask.stop and WORDS.decode(rest[:size]).endswith(ask.stop)):
-                return Answer(tuple(rest[:size]), (-1.0,) * size, "", rest[size - 1] != EOS)
-        return Answer(tuple(rest), (-1.0,) * len(rest), "", False)
+                return Completion(tuple(rest[:size]), (-1.0,) * size, "", rest[size - 1] != EOS)
+        return Completion(tuple(rest), (-1.0,) * len(rest), "", False)
 
 
 MARKS = ("<", ">")
@@ -168,31 +175,31 @@ MARKS = ("<", ">")
 )
 def test_a_reasoning_budget_is_kept_by_asking_in_rounds(prompt, text, reasoning, said, forced):
     script = Script(prompt, text)
-    (sample,) = answers(script, WORDS, [ids(prompt)], 1, [Limit(20, reasoning, MARKS)])
+    (sample,) = generate_in_rounds(script, WORDS, [ids(prompt)], 1, [Limit(20, reasoning, MARKS)])
     assert WORDS.decode(sample.ids, skip_special_tokens=True) == said
     assert [n for n, value in enumerate(sample.log_probs) if value != value] == forced and sample.ids[-1] == EOS
     assert len({ask.seed for ask in script.asks}) == len(script.asks), "each round draws anew"
 
 
 def test_the_cap_counts_what_was_forced():
-    (sample,) = answers(Script("q", "<abcdef"), WORDS, [ids("q")], 1, [Limit(4, 3, MARKS)])
+    (sample,) = generate_in_rounds(Script("q", "<abcdef"), WORDS, [ids("q")], 1, [Limit(4, 3, MARKS)])
     assert WORDS.decode(sample.ids) == "<ab>" and sample.log_probs[-1] is FORCED
-    assert len(answers(Script("q", "abcdef"), WORDS, [ids("q")], 1, [Limit(4)])[0].ids) == 4
+    assert len(generate_in_rounds(Script("q", "abcdef"), WORDS, [ids("q")], 1, [Limit(4)])[0].ids) == 4
 
 
 def test_an_end_that_is_not_the_policys_is_refused():
-    def short(asks: Sequence[Ask]) -> list[Answer]:
-        return [Answer((104, 105), (-1.0, -1.0), "hi", False) for _ in asks]
+    def short(asks: Sequence[CompletionRequest]) -> list[Completion]:
+        return [Completion((104, 105), (-1.0, -1.0), "hi", False) for _ in asks]
 
     with pytest.raises(UserError, match="a rule of its own.*--generation-config vllm"):
-        answers(short, WORDS, [ids("q")], 1, [Limit(4)])
+        generate_in_rounds(short, WORDS, [ids("q")], 1, [Limit(4)])
 
 
 def test_equal_prompts_have_seeds_of_their_own():
     script = Script("q", "ab")
-    answers(script, WORDS, [ids("q")] * 3, 5, [Limit(4)] * 3)
+    generate_in_rounds(script, WORDS, [ids("q")] * 3, 5, [Limit(4)] * 3)
     again = Script("q", "ab")
-    answers(again, WORDS, [ids("q")] * 3, 5, [Limit(4)] * 3)
+    generate_in_rounds(again, WORDS, [ids("q")] * 3, 5, [Limit(4)] * 3)
     assert len({ask.seed for ask in script.asks}) == 3
     assert [ask.seed for ask in script.asks] == [ask.seed for ask in again.asks]
 
@@ -249,34 +256,36 @@ def test_a_key_is_read_from_the_environment_and_never_repeated(policy, monkeypat
 
 
 def test_a_fingerprint_changes_with_any_bit(policy):
-    before = fingerprint(policy)
-    assert fingerprint(policy) == before
-    weight = policy.trainable()[-1]
+    before = compute_fingerprint(policy)
+    assert compute_fingerprint(policy) == before
+    weight = policy.get_trainable_parameters()[-1]
     with torch.no_grad():
         kept = weight.clone()
         weight.view(-1)[3] += 1e-6
-        changed = fingerprint(policy)
+        changed = compute_fingerprint(policy)
         weight.copy_(kept)
-    assert changed != before and fingerprint(policy) == before
+    assert changed != before and compute_fingerprint(policy) == before
 
 
 def test_a_first_step_of_equal_sizes_is_seen():
     """Adam's first step moves all of a zero tensor by plus or minus the rate: signs differ, nothing may cancel."""
-    found = {int(digest(torch.zeros(8, 8)))}
+    found = {int(compute_digest(torch.zeros(8, 8)))}
     for number in range(64):
         signs = torch.where(torch.randperm(64, generator=torch.Generator().manual_seed(number)) < 32, 1.0, -1.0)
-        found.add(int(digest(5e-4 * signs.view(8, 8))))
+        found.add(int(compute_digest(5e-4 * signs.view(8, 8))))
     assert len(found) == 65
-    assert int(digest(torch.tensor([1.0, 2.0]))) != int(digest(torch.tensor([2.0, 1.0])))
-    assert int(digest(torch.ones(3, dtype=torch.bfloat16))) == int(digest(torch.ones(3, dtype=torch.bfloat16)))
+    assert int(compute_digest(torch.tensor([1.0, 2.0]))) != int(compute_digest(torch.tensor([2.0, 1.0])))
+    assert int(compute_digest(torch.ones(3, dtype=torch.bfloat16))) == int(
+        compute_digest(torch.ones(3, dtype=torch.bfloat16))
+    )
 
 
 def test_weights_are_handed_over_only_when_they_changed(policy):
     with Server(lambda call: Said(b"{}")) as server:
-        weights = Weights(None, server=Place(server.url, None, 10.0, False))
+        weights = ServerWeightSync(None, server=Place(server.url, None, 10.0, False))
         names = [weights.sync(policy).name for _ in range(2)]
         with torch.no_grad():
-            policy.trainable()[0].add_(0.01)
+            policy.get_trainable_parameters()[0].add_(0.01)
         names.append(weights.sync(policy).name)
         weights.held = None  # the server was lost
         names.append(weights.sync(policy).name)
@@ -292,9 +301,9 @@ def test_whole_weights_go_to_this_machine_alone(tiny_model):
     whole = Policy(tiny_model, None, "float32")
     for url in ("http://192.0.2.7:8000/v1", "http://example.org/v1"):
         with pytest.raises(UserError, match="loopback"):
-            Weights(None, server=Place(url, None, 1.0, False)).sync(whole)
+            ServerWeightSync(None, server=Place(url, None, 1.0, False)).sync(whole)
     with Server(lambda call: fault(404, "no such route")) as server:
-        weights = Weights(None, server=Place(server.url, None, 10.0, False))
+        weights = ServerWeightSync(None, server=Place(server.url, None, 10.0, False))
         with pytest.raises(UserError, match="VLLM_SERVER_DEV_MODE"):
             weights.sync(whole)
         assert weights.held is None
@@ -364,4 +373,4 @@ def test_a_server_that_does_not_come_up_says_why(tmp_path):
     with pytest.raises(UserError, match="(?s)exit status 1.*no such model"):
         child.wait(60)
     child.stop()
-    assert not child.alive
+    assert not child.is_alive

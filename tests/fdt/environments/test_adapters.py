@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from fdt.environments.openenv import OpenEnv
-from fdt.environments.verifiers import Verifiers, total
+from fdt.environments.verifiers import Verifiers, compute_total_reward
 from fdt.errors import UserError
 from feedback.types import Task
 from tests.helpers.runs import ROOT, environment
@@ -66,10 +66,12 @@ class Reward:
     ],
 )
 def test_the_sum_of_rewards_by_hand(parts, scale, expected):
-    assert total({str(n): Reward(*part) for n, part in enumerate(parts)}, scale) == pytest.approx(expected, nan_ok=True)
+    assert compute_total_reward({str(n): Reward(*part) for n, part in enumerate(parts)}, scale) == pytest.approx(
+        expected, nan_ok=True
+    )
 
 
 @pytest.mark.parametrize("parts, scale", [([(1.5, 1.0)], None), ([(0.5, 1.0)], (0.0, 0.4))])
 def test_rewards_out_of_bounds_are_refused(parts, scale):
     with pytest.raises(UserError, match="out of bounds.*data.environment.scale|data.environment.scale.*out of bounds"):
-        total({str(n): Reward(*part) for n, part in enumerate(parts)}, scale)
+        compute_total_reward({str(n): Reward(*part) for n, part in enumerate(parts)}, scale)

@@ -65,9 +65,9 @@ def test_each_task_trains_two_steps(name, base, tmp_path):
         header, *rows = (root / "metrics" / "version_0" / "metrics.csv").read_text().splitlines()
         names = header.split(",")
         steps = [dict(zip(names, row.split(","), strict=True)) for row in rows]
-        gaps = [float(step["train/engine_gap"]) for step in steps if step["train/engine_gap"]]
+        gaps = [float(step["train/sampling/logp_difference"]) for step in steps if step["train/sampling/logp_difference"]]
         assert len(gaps) == 2 and max(gaps) < 1e-3
-        turns = [float(step["train/turns"]) for step in steps if step["train/turns"]]
+        turns = [float(step["train/completions/turns"]) for step in steps if step["train/completions/turns"]]
         assert len(turns) == 2 and all(1 < turn <= 3 for turn in turns)
 
 
@@ -99,7 +99,7 @@ def test_held_out_episodes_are_tested_on_tasks_of_their_own(base, tmp_path):
             {"engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"temperature": 0.7}}},
             ["0.7", "TruncatedIS"],
         ),
-        ({"environment": {"class_path": "fdt.environments.tools.Tools"}, "critic": None}, ["data.critic"]),
+        ({"environment": {"class_path": "fdt.environments.tools.Tools"}, "grader": None}, ["data.grader"]),
         ({"credit": {"class_path": "objectives.PlanAmplified"}}, ["planning"]),
     ],
 )

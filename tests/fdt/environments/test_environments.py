@@ -10,16 +10,16 @@ import sys
 
 import pytest
 
-from fdt.data.tool_calls import read_calls, written
+from fdt.data.tool_calls import format_calls, read_calls
 from fdt.environments import SPLITS, EnvironmentFault, SingleTurn, base, jail, sandbox
 from fdt.environments.arena import TextArena
-from fdt.environments.arithmetic import calculated
-from fdt.environments.corpus import world
-from fdt.environments.frozenlake import FrozenLake, distances, goal_only, moved, picture
+from fdt.environments.arithmetic import evaluate_expression
+from fdt.environments.corpus import build_world
+from fdt.environments.frozenlake import FrozenLake, compute_distances, parse_move, render_map, reward_goal
 from fdt.environments.reasoning import ReasoningGym
 from fdt.environments.retry import RetryWithCritique
-from fdt.environments.sandbox import Bounds, enclosable, run_python
-from fdt.environments.search import Search, normalised
+from fdt.environments.sandbox import Limits, can_isolate, run_python
+from fdt.environments.search import Search, normalise_answer
 from fdt.environments.tools import Calculator, Python, Tools
 from fdt.errors import UserError
 from feedback.graders import NumberMatch
@@ -42,19 +42,19 @@ def test_tasks_repeat_and_splits_are_disjoint(made):
     dealt = {split: made.tasks(split, 8, 3) for split in SPLITS}
     keys = {split: [task.key for task in tasks] for split, tasks in dealt.items()}
     assert all(len(own) == len(set(own)) == 8 for own in keys.values())
-    assert made.tasks("train", 8, 3) == dealt["train"] and made.tasks("train", 8, 4) != dealt["train"]
+    assert made.sample_tasks("train", 8, 3) == dealt["train"] and made.sample_tasks("train", 8, 4) != dealt["train"]
     # Other seeds deal no training task to those who measure.
     others = {task.key for seed in (4, 5) for split in ("heldout", "test") for task in made.tasks(split, 8, seed)}
     assert not set(keys["train"]) & (others | set(keys["heldout"]) | set(keys["test"]))
     with pytest.raises(UserError, match="split"):
-        made.tasks("dev", 1, 0)
+        made.sample_tasks("dev", 1, 0)
 
 
 def test_frozen_lake_by_hand():
     lake = FrozenLake()
     task = Task("l", ({"role": "user", "content": "x"},), meta={"map": "SFFF\nFHFH\nFFFH\nHFFG"})
     session = lake.start(task, 0)
-    assert distances(["SFFF", "FHFH", "FFFH", "HFFG"])[0] == 6  # down, down, right, down, right, right
+    assert compute_distances(["SFFF", "FHFH", "FFFH", "HFFG"])[0] == 6  # down, down, right, down, right, right
     worth, words = [], []
     for move in ("Down!", "I stay", "left", "down", "go RIGHT", "down", "right", "right"):
         reply = session.reply(said(move))
@@ -69,7 +69,7 @@ def test_frozen_lake_by_hand():
 
 def test_a_hole_ends_the_walk_and_going_back_earns_nothing():
     task = Task("l", ({"role": "user", "content": "x"},), meta={"map": "SFFF\nFHFH\nFFFH\nHFFG"})
-    session = FrozenLake(reward=goal_only).start(task, 0)
+    session = FrozenLake(reward=reward_goal).start(task, 0)
     assert session.reply(said("right")).feedback[0].score == 0.0
     fallen = session.reply(said("down"))
     assert fallen.done and "hole" in fallen.feedback[0].text and fallen.feedback[-1].score == 0.0
@@ -78,20 +78,20 @@ def test_a_hole_ends_the_walk_and_going_back_earns_nothing():
     first = [there_and_back.reply(said(move)).feedback[0].score for move in ("down", "up", "down")]
     assert first == pytest.approx([1 / 6, 0, 0])
     assert there_and_back.reply(said("down")).messages[0]["content"] == "SFFF\nFHFH\nPFFH\nHFFG"
-    assert there_and_back.cut()[0].score == 0.0
+    assert there_and_back.truncate()[0].score == 0.0
     there_and_back.close()
 
 
 def test_every_map_that_is_dealt_can_be_solved():
-    for task in FrozenLake().tasks("train", 20, 0):
+    for task in FrozenLake().sample_tasks("train", 20, 0):
         rows = task.meta["map"].split("\n")
-        assert 0 in distances(rows) and task.messages[0]["content"].endswith(picture(rows, 0))
-    assert moved("down, then UP.") == 3 and moved("sideways") is None and moved("upward") is None
+        assert 0 in compute_distances(rows) and task.messages[0]["content"].endswith(render_map(rows, 0))
+    assert parse_move("down, then UP.") == 3 and parse_move("sideways") is None and parse_move("upward") is None
 
 
 def test_searching_leads_to_the_answer():
     library = Search()
-    task = next(t for t in library.tasks("train", 100, 0) if len(t.meta["path"]) == 3)
+    task = next(t for t in library.sample_tasks("train", 100, 0) if len(t.meta["path"]) == 3)
     session, found = library.start(task, 0), []
     for title in task.meta["path"]:
         reply = session.reply(said(f"I look it up.\nsearch: {title}"))
@@ -104,11 +104,11 @@ def test_searching_leads_to_the_answer():
     assert wrong.reply(said("hello")).feedback[0].text.startswith("It has neither")
     assert "Nothing found" in wrong.reply(said("search: qqqq zzzz")).messages[0]["content"]
     assert wrong.reply(said("answer: nowhere")).feedback[1].score == 0.0
-    assert library.start(task, 0).cut()[0].score == 0.0 and normalised("The  Land.") == "land"
+    assert library.start(task, 0).truncate()[0].score == 0.0 and normalise_answer("The  Land.") == "land"
 
 
 def test_a_question_needs_each_of_its_articles():
-    made = world(60, 0)
+    made = build_world(60, 0)
     texts = dict(zip(made.titles, made.texts, strict=True))
     assert len(texts) == len(made.titles)
     for question in made.questions:
@@ -121,7 +121,7 @@ def test_a_question_needs_each_of_its_articles():
 
 def test_a_game_against_a_random_opponent():
     arena, outcomes, chance = TextArena(), set(), random.Random(1)
-    for task in arena.tasks("train", 8, 0):
+    for task in arena.sample_tasks("train", 8, 0):
         session = arena.start(task, 0)
         seen, turns = task.messages[0]["content"], 0
         reply = None
@@ -135,7 +135,7 @@ def test_a_game_against_a_random_opponent():
         outcomes.add(reply.feedback[0].score)
         assert turns <= 5
     assert outcomes <= {0.0, 0.5, 1.0} and len(outcomes) > 1
-    foul = arena.start(arena.tasks("train", 1, 0)[0], 0)
+    foul = arena.start(arena.sample_tasks("train", 1, 0)[0], 0)
     replies = [foul.reply(said("no move")) for _ in range(2)]
     assert replies[1].done and replies[1].feedback[0].score == 0.0 and replies[1].feedback[0].text
 
@@ -145,14 +145,14 @@ def test_reasoning_gym_deals_what_its_critic_needs():
     from feedback.types import Episode
 
     made = ReasoningGym(dataset="chain_sum", settings={"min_terms": 2, "max_terms": 2})
-    (task,) = made.tasks("train", 1, 0)
+    (task,) = made.sample_tasks("train", 1, 0)
     right, wrong = GymScore()([Episode("a", task, (said(task.reference),)), Episode("b", task, (said("no"),))])
     assert right.score == 1.0 and wrong.score < 1.0
     assert made.start(task, 0).reply(said("x")).done
     with pytest.raises(UserError, match="chain_summ.*chain_sum"):
-        ReasoningGym(dataset="chain_summ").tasks("train", 1, 0)
+        ReasoningGym(dataset="chain_summ").sample_tasks("train", 1, 0)
     with pytest.raises(UserError, match="settings"):
-        ReasoningGym(dataset="chain_sum", settings={"min_terms": -1}).tasks("train", 1, 0)
+        ReasoningGym(dataset="chain_sum", settings={"min_terms": -1}).sample_tasks("train", 1, 0)
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_every_generator_of_reasoning_gym_deals_tasks():
 
     for name in sorted(DATASETS):
         if name != "composite":  # made of other data sets, which its settings name
-            (task,) = ReasoningGym(dataset=name).tasks("train", 1, 0)
+            (task,) = ReasoningGym(dataset=name).sample_tasks("train", 1, 0)
             assert task.messages[0]["content"] and task.meta["dataset"] == name
 
 
@@ -174,35 +174,35 @@ def test_a_second_attempt_reads_the_critique():
     second = session.reply(said("5"))
     assert second.done and [(item.step, item.score) for item in second.feedback] == [(1, 1.0), (None, 1.0)]
     sessions = [retry.start(SUM, n) for n in range(3)]
-    replies = retry.replies([(session, said(text)) for session, text in zip(sessions, "456", strict=True)])
-    assert [reply.done for reply in replies] == [False, True, False] and retry.replies([]) == []
+    replies = retry.reply_all([(session, said(text)) for session, text in zip(sessions, "456", strict=True)])
+    assert [reply.done for reply in replies] == [False, True, False] and retry.reply_all([]) == []
     exhausted = sessions[0].reply(said("7"))
     assert exhausted.done and exhausted.feedback[-1].score == 0.0
 
 
 def test_an_attempt_that_nobody_can_judge_ends_without_a_score():
-    silent = Task("s", SUM.messages)  # no reference: the critic has nothing to go by
+    silent = Task("s", SUM.messages)  # no reference: the grader has nothing to go by
     reply = RetryWithCritique(NumberMatch()).start(silent, 0).reply(said("5"))
     assert reply.done and all(item.score != item.score for item in reply.feedback)
     for made in (SingleTurn(), RetryWithCritique(NumberMatch()), Tools()):
         with pytest.raises(UserError, match="data.file"):
-            made.tasks("train", 1, 0)
+            made.sample_tasks("train", 1, 0)
     retried = RetryWithCritique(NumberMatch(), deals=FrozenLake())
-    assert retried.tasks("train", 2, 0) == FrozenLake().tasks("train", 2, 0)
+    assert retried.sample_tasks("train", 2, 0) == FrozenLake().sample_tasks("train", 2, 0)
 
 
 def test_tools_answer_until_no_tool_is_called():
     session = Tools(tools=[Calculator()], calls_per_turn=2).start(SUM, 0)
     assert session.messages[0]["role"] == "system" and "calculator" in session.messages[0]["content"]
     (example,) = read_calls(session.messages[0]["content"])
-    assert calculated(json.loads(example["arguments"])["expression"]) == "63"
+    assert evaluate_expression(json.loads(example["arguments"])["expression"]) == "63"
     call = {"name": "calculator", "arguments": '{"expression": "2+3"}'}
-    reply = session.reply(said("Let me see.\n" + written([call, call, call])))
+    reply = session.reply(said("Let me see.\n" + format_calls([call, call, call])))
     assert [m["content"] for m in reply.messages[:2]] == ["5", "5"] and "2 are allowed" in reply.messages[2]["content"]
     assert [m.get("tool_call_id") for m in reply.messages] == ["call_0", "call_1", None] and not reply.done
     native = session.reply(said('<tool_call>{"name": "calculator"}</tool_call>'))
     assert native.messages[0]["content"].startswith("Error: expression")
-    assert "no tool 'fly'" in session.reply(said(written([call | {"name": "fly"}]))).messages[0]["content"]
+    assert "no tool 'fly'" in session.reply(said(format_calls([call | {"name": "fly"}]))).messages[0]["content"]
     assert session.reply(said("It is 5.")).done
 
 
@@ -231,7 +231,7 @@ def test_a_call_that_cannot_be_read_says_why(text, wrong):
     ],
 )
 def test_the_calculator_computes(text, value):
-    assert calculated(text) == value
+    assert evaluate_expression(text) == value
 
 
 @pytest.mark.parametrize(
@@ -255,14 +255,14 @@ def test_the_calculator_computes(text, value):
 )
 def test_the_calculator_computes_nothing_else(text):
     try:
-        assert calculated(text) in ("inf", "nan", "-inf")
+        assert evaluate_expression(text) in ("inf", "nan", "-inf")
     except ValueError as fault:
         assert str(fault)
     else:
         assert text.startswith("1e308")
 
 
-BOUNDS = Bounds(seconds=20, memory=512, output=300, trusting=True)
+BOUNDS = Limits(seconds=20, memory=512, output=300, trusting=True)
 
 
 @pytest.mark.parametrize(
@@ -286,18 +286,18 @@ def test_code_in_the_sandbox_is_refused(code, fault):
 
 
 def test_code_in_the_sandbox_says_what_it_prints_and_how_it_ended():
-    assert run_python("print(6 * 7)", BOUNDS) == sandbox.Outcome("42")
+    assert run_python("print(6 * 7)", BOUNDS) == sandbox.RunResult("42")
     assert run_python("import os, json; print(json.dumps(sorted(os.environ)))", BOUNDS).text == '["HOME", "LANG"]'
     failed = run_python("def f():\n    return 1 / 0\nf()", BOUNDS)
     assert failed.fault == "ended with status 1" and failed.text.endswith("ZeroDivisionError: division by zero")
     assert 'File "code.py", line 2, in f' in failed.text and "runpy" not in failed.text and "jail" not in failed.text
     long = run_python("print('x' * 10**6)", BOUNDS)
     assert long.text.startswith("x" * 300) and long.text.endswith("[cut after 300 characters]")
-    assert run_python("while True: pass", Bounds(seconds=1, trusting=True)).fault == "stopped after 1 s"
+    assert run_python("while True: pass", Limits(seconds=1, trusting=True)).fault == "stopped after 1 s"
     assert Python(BOUNDS)({"code": "pass"}) == "[no output]"
 
 
-@pytest.mark.skipif(not enclosable(), reason="this kernel gives no user namespaces")
+@pytest.mark.skipif(not can_isolate(), reason="this kernel gives no user namespaces")
 def test_the_kernel_keeps_what_python_does_not():
     """Without the interpreter's own refusals: no network, no writing, no other processes."""
     server = socket.create_server(("127.0.0.1", 0))
@@ -328,15 +328,15 @@ os.wait()
 def test_without_namespaces_code_runs_only_where_it_is_waived(monkeypatch):
     monkeypatch.setattr(sandbox, "enclosable", lambda: False)
     with pytest.raises(EnvironmentFault, match="trusting"):
-        run_python("print(1)", Bounds())
-    assert run_python("print(1)", Bounds(seconds=20, trusting=True)).text == "1"
-    refused = run_python("import socket; socket.socket()", Bounds(seconds=20, trusting=True))
+        run_python("print(1)", Limits())
+    assert run_python("print(1)", Limits(seconds=20, trusting=True)).text == "1"
+    refused = run_python("import socket; socket.socket()", Limits(seconds=20, trusting=True))
     assert refused.fault and "PermissionError" in refused.text
 
 
 def test_a_missing_package_is_one_clear_message():
     with pytest.raises(UserError, match=r"needs nothing-like-this: .*Run: pip install 'feedback-.*\[gym\]'"):
-        base.needed("nothing_like_this", "nothing-like-this")
+        base.import_required("nothing_like_this", "nothing-like-this")
 
 
 def test_the_example_of_the_page_plays():
@@ -345,7 +345,7 @@ def test_the_example_of_the_page_plays():
     found = {"__name__": "guessing"}
     exec(compile(source, "guessing.py", "exec"), found)
     guess = found["Guess"](limit=50)
-    (task,) = guess.tasks("train", 1, 0)
+    (task,) = guess.sample_tasks("train", 1, 0)
     session = guess.start(task, 0)
     assert session.reply(said("hm")).messages[0]["content"] == "A number, please."
     assert session.reply(said("Is it 999?")).messages[0]["content"] == "lower"
@@ -360,5 +360,5 @@ def test_errors_of_the_operating_system_are_faults():
         def reply(self, turn):
             raise ConnectionResetError("gone")
 
-    (fault,) = FrozenLake().replies([(Cut(), said("x"))])
+    (fault,) = FrozenLake().reply_all([(Cut(), said("x"))])
     assert isinstance(fault, EnvironmentFault) and "gone" in str(fault)

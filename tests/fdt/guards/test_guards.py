@@ -26,21 +26,25 @@ def outcome(*episodes: Episode, **values: float):
 def test_length_drifts_both_ways_from_its_start():
     guard = LengthDrift(factor=2.0, reference_steps=2)
     assert guard.measure(outcome(response_length=7.0), "cpu") == 7.0 and math.isnan(guard.measure(outcome(), "cpu"))
-    assert guard.broken([10, 20]) is None  # the reference itself
-    assert guard.broken([10, 20, 30]) is None and "31 tokens" in guard.broken([10, 20, 31])
-    assert guard.broken([10, 20, 7.5]) is None and guard.broken([10, 20, 7.4])
+    assert guard.check_bounds([10, 20]) is None  # the reference itself
+    assert guard.check_bounds([10, 20, 30]) is None and "31 tokens" in guard.check_bounds([10, 20, 31])
+    assert guard.check_bounds([10, 20, 7.5]) is None and guard.check_bounds([10, 20, 7.4])
 
 
 def test_entropy_and_distance_have_their_bounds():
-    assert EntropyCollapse(share=0.1, reference_steps=1).broken([2.0, 0.2]) is None
-    assert "0.190" in EntropyCollapse(share=0.1, reference_steps=1).broken([2.0, 0.19])
-    assert KLLimit(nats=0.5).broken([0.5]) is None and KLLimit(nats=0.5).broken([0.51])
+    assert EntropyCollapse(share=0.1, reference_steps=1).check_bounds([2.0, 0.2]) is None
+    assert "0.190" in EntropyCollapse(share=0.1, reference_steps=1).check_bounds([2.0, 0.19])
+    assert KLLimit(nats=0.5).check_bounds([0.5]) is None and KLLimit(nats=0.5).check_bounds([0.51])
 
 
 def test_a_guard_waits_for_its_patience():
     guard = KLLimit(nats=1.0, patience=2)
-    assert guard.tripped([2.0]) is None and guard.tripped([2.0, 0.5]) is None and guard.tripped([0.5, 2.0]) is None
-    assert guard.tripped([0.5, 2.0, 3.0])
+    assert (
+        guard.check_patience([2.0]) is None
+        and guard.check_patience([2.0, 0.5]) is None
+        and guard.check_patience([0.5, 2.0]) is None
+    )
+    assert guard.check_patience([0.5, 2.0, 3.0])
 
 
 def test_a_leak_is_counted_where_the_prompt_said_nothing_of_feedback():
@@ -48,7 +52,7 @@ def test_a_leak_is_counted_where_the_prompt_said_nothing_of_feedback():
     honest, mentions = episode("7", said), episode("As the critique says, 7", said)
     copies = episode("I must carry the one over to the tens, so 7", said)
     assert HintLeak().measure(outcome(honest, mentions, copies, honest), "cpu") == 0.5
-    assert HintLeak(share=0.1).broken([0.3, 0.4]) is None and HintLeak(share=0.1).broken([0.3, 0.41])
+    assert HintLeak(share=0.1).check_bounds([0.3, 0.4]) is None and HintLeak(share=0.1).check_bounds([0.3, 0.41])
 
 
 def test_confidences_that_tell_nothing_apart():
@@ -58,7 +62,7 @@ def test_confidences_that_tell_nothing_apart():
     guard = ConfidenceCollapse()
     assert guard.measure(outcome(sure(0.5), sure(0.9)), "cpu") == pytest.approx(math.sqrt(0.08))
     assert math.isnan(guard.measure(outcome(sure(0.5), episode("7")), "cpu"))
-    assert guard.broken([0.0]) and guard.broken([0.3]) is None
+    assert guard.check_bounds([0.0]) and guard.check_bounds([0.3]) is None
 
 
 def test_settings_that_make_no_sense_are_refused():

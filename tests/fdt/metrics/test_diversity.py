@@ -12,15 +12,15 @@ import yaml
 
 from fdt.environments.conventions import CONVENTIONS
 from fdt.environments.reasoning import ReasoningGym
-from fdt.environments.several import Several
-from fdt.environments.tolerant import Tolerant
-from fdt.evaluation.pass_at_k import Sampled
-from fdt.guards import BreadthCollapse
-from fdt.metrics.diversity import breadth
-from fdt.rollout.advantages import advantages
+from fdt.environments.several import MultiAnswer
+from fdt.environments.tolerant import MultiConventions
+from fdt.evaluation.pass_at_k import PassAtK
+from fdt.guards import DiversityCollapse
+from fdt.metrics.diversity import compute_diversity
+from fdt.rollout.advantages import compute_advantages
 from feedback.graders import AnswerSet, NumberMatch, RegexMatch
 from feedback.types import Episode, Feedback, Task, Turn
-from objectives import GroupRelative, SetScore, set_score
+from objectives import GroupRelative, SetScore, score_set
 from tests.helpers.runs import ROOT, config, quick
 from tests.helpers.tiny import save_model
 
@@ -41,68 +41,68 @@ def test_a_group_by_hand():
         answer("f", "7", 0.0),
     ]
     alone = answer("g", "7", 0.0, "other")
-    found = breadth([*group, alone, group[0]])  # an episode of two rows counts once
+    found = compute_diversity([*group, alone, group[0]])  # an episode of two rows counts once
     assert found["unique_share"] == [5 / 6]
     assert found["solutions"] == [4.0]  # 5, 4, "no idea", 7
     assert found["wrong_unique"] == [2 / 3]  # 4, 4, 7; what nobody scored is not wrong
     assert found["distinct_2"] == [pytest.approx(4 / 6)]  # it-is is-5, twice | so-4 | no-idea
-    right = breadth([answer("a", "5", 1.0), answer("b", "5", 1.0)])
+    right = compute_diversity([answer("a", "5", 1.0), answer("b", "5", 1.0)])
     assert right == {"unique_share": [0.5], "distinct_2": [], "solutions": [1.0], "wrong_unique": []}
 
 
 def test_the_alarm_sounds_when_wrong_answers_become_one():
-    guard = BreadthCollapse(reference_steps=2)
-    assert guard.measure(SimpleNamespace(values={"train/wrong_unique": 0.25}), "cpu") == 0.25
-    assert math.isnan(guard.measure(SimpleNamespace(values={"train/unique_share": 0.25}), "cpu"))
-    assert guard.broken([1.0, 0.8]) is None and guard.broken([1.0, 0.8, 0.45]) is None
-    assert "0.440" in guard.broken([1.0, 0.8, 0.44]) and guard.tripped([1.0, 0.8, 0.4, 0.4]) is None
-    assert guard.tripped([1.0, 0.8, 0.4, 0.4, 0.4])
-    other = BreadthCollapse(metric="train/solutions")
-    assert other.measure(SimpleNamespace(values={"train/solutions": 3.0}), "cpu") == 3.0
+    guard = DiversityCollapse(reference_steps=2)
+    assert guard.measure(SimpleNamespace(values={"train/diversity/wrong_unique": 0.25}), "cpu") == 0.25
+    assert math.isnan(guard.measure(SimpleNamespace(values={"train/diversity/unique_share": 0.25}), "cpu"))
+    assert guard.check_bounds([1.0, 0.8]) is None and guard.check_bounds([1.0, 0.8, 0.45]) is None
+    assert "0.440" in guard.check_bounds([1.0, 0.8, 0.44]) and guard.check_patience([1.0, 0.8, 0.4, 0.4]) is None
+    assert guard.check_patience([1.0, 0.8, 0.4, 0.4, 0.4])
+    other = DiversityCollapse(metric="train/diversity/solutions")
+    assert other.measure(SimpleNamespace(values={"train/diversity/solutions": 3.0}), "cpu") == 3.0
 
 
 def test_sampled_answers_by_hand():
     texts = [("it is 5", 1.0), ("5", 1.0), ("4", 0.0), ("so 4", math.nan)]
     group = [answer(f"t#{n}", text, score) for n, (text, score) in enumerate(texts)]
-    actor = SimpleNamespace(act=lambda tasks, seed, samples, counted: group)
-    made = Sampled(samples=4, ks=(1, 2, 4), turns=(0,))
+    actor = SimpleNamespace(generate_episodes=lambda tasks, seed, samples, counted: group)
+    made = PassAtK(samples=4, ks=(1, 2, 4), turns=(0,))
     (record,) = made([group[0].task], actor)
     assert record["score"] == pytest.approx(2 / 3) and record["pass_at_1"] == pytest.approx(2 / 3)
     assert record["pass_at_2"] == 1.0 and record["pass_at_4"] is None  # three answers are scored
     assert record["pass_at_1_within_0"] == 0.0 and record["tokens"] == 2.0
     assert record["solutions"] == 2 and record["entropy"] == 0.75 and record["wrong_unique"] is None
-    summary = made.summary([record, record | {"score": None, "pass_at_1": None, "solutions": 4}])
+    summary = made.summarise_records([record, record | {"score": None, "pass_at_1": None, "solutions": 4}])
     assert summary["score"] == pytest.approx(2 / 3) == summary["pass_at_1"] and summary["solutions"] == 3
     assert math.isnan(summary["pass_at_4"]) and next(iter(summary)) == "score"
     with pytest.raises(ValueError, match="ks"):
-        Sampled(samples=4, ks=(8,))
+        PassAtK(samples=4, ks=(8,))
 
 
 def test_what_rows_offer_reaches_the_credit():
     bare = RegexMatch(pattern=r"\d+", critique="-", whole=True, name="bare")
-    critic = AnswerSet([NumberMatch(), bare], answers=2)
+    grader = AnswerSet([NumberMatch(), bare], answers=2)
     texts = [
         "<answer_1>5</answer_1>",
         "<answer_1>it is 5</answer_1><answer_2>6</answer_2>",
         "<answer_1>it is 5</answer_1>",
         "nothing",
     ]
-    episodes = critic([answer(str(n), text, math.nan) for n, text in enumerate(texts)])
+    episodes = grader([answer(str(n), text, math.nan) for n, text in enumerate(texts)])
     reward = SetScore(draws=50)
-    found = advantages(GroupRelative(reward=reward), episodes, update=3)
+    found = compute_advantages(GroupRelative(reward=reward), episodes, update=3)
     offers = torch.tensor([[[1.0, 1], [0, 0]], [[1, 0], [0, 1]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]])
-    weights = reward.trade_offs(0, 3, offers)
-    assert torch.equal(found, GroupRelative()(set_score(offers, weights), torch.zeros(4).long()))
+    weights = reward.draw_trade_offs(0, 3, offers)
+    assert torch.equal(found, GroupRelative()(score_set(offers, weights), torch.zeros(4).long()))
     assert found[0] > found[1] > found[2] > found[3]  # (1,1) = 1 > max(w1, w2) > w1 > 0
-    assert not torch.equal(found, advantages(GroupRelative(reward=reward), episodes, update=4))
+    assert not torch.equal(found, compute_advantages(GroupRelative(reward=reward), episodes, update=4))
     unjudged = [*episodes[:3], answer("x", "<answer_1>5</answer_1>", math.nan)]
-    assert advantages(GroupRelative(reward=reward), unjudged)[3] == 0.0
+    assert compute_advantages(GroupRelative(reward=reward), unjudged)[3] == 0.0
 
 
 def test_several_answers_are_asked_for():
-    made = Several(deals=ReasoningGym(dataset="chain_sum"), answers=2, tag="a")
-    (task,) = made.tasks("train", 1, 0)
-    (plain,) = ReasoningGym(dataset="chain_sum").tasks("train", 1, 0)
+    made = MultiAnswer(deals=ReasoningGym(dataset="chain_sum"), answers=2, tag="a")
+    (task,) = made.sample_tasks("train", 1, 0)
+    (plain,) = ReasoningGym(dataset="chain_sum").sample_tasks("train", 1, 0)
     assert task.messages[0]["content"].startswith(plain.messages[0]["content"]) and task.key == plain.key
     assert task.messages[0]["content"].endswith(
         "Give 2 different answers, each between tags of its own: <a_1>...</a_1>, <a_2>...</a_2>."
@@ -110,9 +110,9 @@ def test_several_answers_are_asked_for():
 
 
 def test_a_tolerant_user_scores_each_accepted_list_and_shows_some_of_them():
-    world = Tolerant(corrected=True, accepted=2, demonstrated=2, coverage=1.0)
-    (task,) = world.tasks("train", 1, 0)
-    digits, names = task.meta["digits"], world.accepts(task.meta["user"])
+    world = MultiConventions(corrected=True, accepted=2, demonstrated=2, coverage=1.0)
+    (task,) = world.sample_tasks("train", 1, 0)
+    digits, names = task.meta["digits"], world.list_accepted(task.meta["user"])
     assert task.meta["right"] == [CONVENTIONS[name](digits) for name in names] and len(set(names)) == 2
     assert task.reference == f"{names[0]}: {task.meta['right'][0]}"
 
@@ -124,12 +124,12 @@ def test_a_tolerant_user_scores_each_accepted_list_and_shows_some_of_them():
     assert {text: shown.count(text) > 10 for text in shown} == {
         f"{name}: {CONVENTIONS[name](digits)}": True for name in names
     }
-    one = Tolerant(corrected=True, accepted=2, demonstrated=1)
+    one = MultiConventions(corrected=True, accepted=2, demonstrated=1)
     assert {said(one, "", seed).revision for seed in range(20)} == {task.reference}
     assert {said(world, "", seed).text for seed in range(40)} == {f"It should be {name}." for name in names}
-    assert said(Tolerant(), "").revision is None
+    assert said(MultiConventions(), "").revision is None
     with pytest.raises(ValueError, match="demonstrated"):
-        Tolerant(accepted=1, demonstrated=2)
+        MultiConventions(accepted=1, demonstrated=2)
 
 
 @pytest.mark.slow
@@ -182,7 +182,7 @@ def test_sets_train_two_steps(tmp_path):
             "engine": {"init_args": {"max_new_tokens": 5}},
             "source": {"init_args": {"prompts_per_rollout": 2, "generations": 2}},
             # A random model writes no tag: what any text is worth is judged instead.
-            "critic": {
+            "grader": {
                 "init_args": {
                     "tag": "answer",
                     "rewards": [
@@ -196,30 +196,30 @@ def test_sets_train_two_steps(tmp_path):
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
     done = quick("fit", "-c", "task/several", "-c", "algorithm/vpo", "-c", tmp_path / "small.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert [float(step["train/reward"]) for step in steps(tmp_path / "run")] == [0.0, 0.0]
+    assert [float(step["train/reward/mean"]) for step in steps(tmp_path / "run")] == [0.0, 0.0]
 
 
 @pytest.mark.slow
 def test_a_run_logs_breadth_measures_it_and_is_warned(tmp_path):
     guard = {
-        "class_path": "fdt.guards.BreadthCollapse",
-        "init_args": {"metric": "train/unique_share", "share": 2.0, "reference_steps": 1, "patience": 1},
+        "class_path": "fdt.guards.DiversityCollapse",
+        "init_args": {"metric": "train/diversity/unique_share", "share": 2.0, "reference_steps": 1, "patience": 1},
     }
     path = config(
         tmp_path,
         trainer__max_steps=2,
         trainer__callbacks=[{"class_path": "fdt.callbacks.Guards", "init_args": {"guards": [guard]}}],
         data__evaluation={
-            "class_path": "fdt.evaluation.pass_at_k.Sampled",
+            "class_path": "fdt.evaluation.pass_at_k.PassAtK",
             "init_args": {"samples": 3, "ks": [1, 3], "turns": [1]},
         },
     )
     done = quick("fit", "-c", path)
     assert done.returncode == 0, done.stderr[-3000:]
     logged = steps(tmp_path / "run")
-    assert len(logged) == 2 and all(0 < float(step["train/unique_share"]) <= 1 for step in logged)
-    assert all(1 <= float(step["train/solutions"]) <= 2 for step in logged)
-    assert "BreadthCollapse: train/unique_share is" in done.stderr  # what no share can double
+    assert len(logged) == 2 and all(0 < float(step["train/diversity/unique_share"]) <= 1 for step in logged)
+    assert all(1 <= float(step["train/diversity/solutions"]) <= 2 for step in logged)
+    assert "BreadthCollapse: train/diversity/unique_share is" in done.stderr  # what no share can double
     before, after = (
         [json.loads(line) for line in (tmp_path / "run" / "eval" / f"{name}.jsonl").read_text().splitlines()]
         for name in ("base", "last")

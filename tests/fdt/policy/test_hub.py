@@ -11,7 +11,7 @@ from fdt.policy import hub as models
 
 @pytest.fixture
 def default_model() -> str:
-    folder = models.cache_root() / models.DEFAULT
+    folder = models.get_cache_root() / models.DEFAULT
     if not (folder / "config.json").is_file():
         pytest.skip("the default model is not cached; `fdt model` fetches it")
     return str(folder)
@@ -82,7 +82,7 @@ def test_size_counts_all_files(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x").write_bytes(b"123")
     (tmp_path / "y").write_bytes(b"45")
-    assert models.folder_size(tmp_path) == 5
+    assert models.compute_folder_size(tmp_path) == 5
 
 
 def test_default_model_is_an_alias_for_its_folder(default_model, capsys):

@@ -6,12 +6,12 @@ import torch
 from fdt.cli.checks import check_trainer
 from fdt.data.batch import View
 from fdt.errors import UserError
-from fdt.policy.policy import LoRA, Policy, choose_dtype
 from fdt.policy import policy as module
+from fdt.policy.policy import LoRA, Policy, choose_dtype
 from objectives.vocabulary import head, products
 from tests.helpers.batches import batch, gradient, learner
 
-VIEW = View.of([([3, 4, 5, 6, 7, 8], [10, 11, 12]), ([7, 8], [13]), ([3, 4, 5, 6, 7, 8], [14, 15])])
+VIEW = View.from_pairs([([3, 4, 5, 6, 7, 8], [10, 11, 12]), ([7, 8], [13]), ([3, 4, 5, 6, 7, 8], [14, 15])])
 
 
 def dtypes(policy: Policy) -> dict[bool, set[torch.dtype]]:
@@ -28,7 +28,7 @@ def test_log_probs_are_those_of_the_whole_softmax(tiny_model):
         logits = policy.causal(input_ids=tokens[None, :length]).logits[0]
         scores = torch.log_softmax(logits.float(), -1)
         expected += [scores[t - 1, tokens[t]] for t in target.nonzero()[:, 0].tolist()]
-    torch.testing.assert_close(policy.score(VIEW).log_probs, torch.stack(expected), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(policy.compute_log_probs(VIEW).log_probs, torch.stack(expected), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("base", ["float32", "bfloat16"])
@@ -36,18 +36,18 @@ def test_adapters_stay_in_float32_and_the_base_as_asked_over_a_step(tiny_model, 
     made = learner(tiny_model, dtype=base)
     kept = {True: {torch.float32}, False: {getattr(torch, base)}}
     assert dtypes(made.policy) == kept
-    before = [p.detach().clone() for p in made.policy.trainable()]
-    optimizer = torch.optim.AdamW(made.policy.trainable(), lr=1e-3)
+    before = [p.detach().clone() for p in made.policy.get_trainable_parameters()]
+    optimizer = torch.optim.AdamW(made.policy.get_trainable_parameters(), lr=1e-3)
     flat, loss, _ = gradient(made, batch(made.policy.tokenizer), 400)
     place = 0
-    for parameter in made.policy.trainable():
+    for parameter in made.policy.get_trainable_parameters():
         parameter.grad = flat[place : place + parameter.numel()].view_as(parameter)
         place += parameter.numel()
     optimizer.step()
     assert torch.isfinite(flat).all() and flat.dtype == torch.float32
     assert dtypes(made.policy) == kept
     assert all(state["exp_avg"].dtype == torch.float32 for state in optimizer.state.values())
-    assert any(not torch.equal(a, b) for a, b in zip(before, made.policy.trainable(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before, made.policy.get_trainable_parameters(), strict=True))
 
 
 def test_full_weights_in_bfloat16_are_refused():
@@ -70,8 +70,8 @@ def test_the_head_reads_target_positions_only(tiny_model, monkeypatch):
     step = batch(made.policy.tokenizer)
     counts = int(step.student.counts.sum()), int(step.teacher.target.sum())
     seen = []
-    logits = head.logits
-    monkeypatch.setattr(head, "logits", lambda hidden, *rest: seen.append(len(hidden)) or logits(hidden, *rest))
+    logits = head.compute_logits
+    monkeypatch.setattr(head, "compute_logits", lambda hidden, *rest: seen.append(len(hidden)) or logits(hidden, *rest))
     made.policy.causal.get_output_embeddings().register_forward_hook(lambda *_: pytest.fail("the model's head ran"))
     gradient(made, step, 10**6)
     assert seen and max(seen) <= max(counts) < step.student.tokens.numel() / 2
@@ -79,12 +79,12 @@ def test_the_head_reads_target_positions_only(tiny_model, monkeypatch):
 
 def test_the_head_reads_chunks(tiny_model, monkeypatch):
     policy = Policy(tiny_model, None, "float32")
-    whole = policy.score(VIEW).log_probs
+    whole = policy.compute_log_probs(VIEW).log_probs
     monkeypatch.setattr(products, "ELEMENTS", 2 * policy.head.shape[0])
     seen = []
-    logits = head.logits
-    monkeypatch.setattr(head, "logits", lambda hidden, *rest: seen.append(len(hidden)) or logits(hidden, *rest))
-    torch.testing.assert_close(policy.score(VIEW).log_probs, whole)
+    logits = head.compute_logits
+    monkeypatch.setattr(head, "compute_logits", lambda hidden, *rest: seen.append(len(hidden)) or logits(hidden, *rest))
+    torch.testing.assert_close(policy.compute_log_probs(VIEW).log_probs, whole)
     assert seen == [2, 2, 2]
 
 
@@ -93,7 +93,9 @@ def test_adapters_start_at_the_base_and_alike_everywhere(tiny_model):
     one = Policy(tiny_model, LoRA(), "float32")
     torch.manual_seed(2)
     two = Policy(tiny_model, LoRA(), "float32")
-    assert all(torch.equal(a, b) for a, b in zip(one.trainable(), two.trainable(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.get_trainable_parameters(), two.get_trainable_parameters(), strict=True)
+    )
     base = Policy(tiny_model, None, "float32")
     assert torch.equal(one.score(VIEW).log_probs, base.score(VIEW).log_probs)
 

@@ -9,7 +9,7 @@ from fdt.policy.policy import LoRA, Policy
 from fdt.policy.teachers import EMA, Frozen, Live
 from tests.helpers.batches import OBJECTIVE, shake
 
-VIEW = View.of([([3, 4, 5], [10, 11]), ([7, 8], [13])])
+VIEW = View.from_pairs([([3, 4, 5], [10, 11]), ([7, 8], [13])])
 KINDS = pytest.mark.parametrize("lora", [None, LoRA(rank=4, dropout=0.5)], ids=["full", "adapters"])
 
 
@@ -20,7 +20,7 @@ def policy(request, tiny_model, tiny_untied_model) -> Policy:
 
 
 def snapshot(policy: Policy) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in policy.trainable()]
+    return [p.detach().clone() for p in policy.get_trainable_parameters()]
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -38,7 +38,7 @@ def test_frozen_is_the_base_whatever_the_policy_became(tiny_model, tiny_untied_m
     # Read after the policy's weights are back: a lazy head must still be the teacher's.
     assert torch.equal(scored.log_probs, expected.log_probs)
     assert torch.equal(scored.topk(5)[1], expected.topk(5)[1])
-    assert all(torch.equal(a, b) for a, b in zip(moved, policy.trainable(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(moved, policy.get_trainable_parameters(), strict=True))
 
 
 @KINDS
@@ -66,9 +66,9 @@ def test_ema_moves_by_its_rate_and_reads_its_own_head(tiny_model, tiny_untied_mo
         torch.testing.assert_close(copy.data, value)
     scored = teacher(policy, VIEW)
     with torch.no_grad():
-        for parameter, value in zip(policy.trainable(), expected, strict=True):
+        for parameter, value in zip(policy.get_trainable_parameters(), expected, strict=True):
             parameter.copy_(value)
-    torch.testing.assert_close(scored.log_probs, policy.score(VIEW).log_probs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scored.log_probs, policy.compute_log_probs(VIEW).log_probs, rtol=1e-5, atol=1e-5)
 
 
 def test_ema_refuses_rates_that_are_other_teachers():
@@ -101,5 +101,5 @@ def test_what_a_checkpoint_holds(tiny_model, teacher, lora):
     trained = {name for name in names if name.startswith("policy.")}
     assert trained == {f"policy.{name}" for name, p in made.policy.named_parameters() if p.requires_grad}
     copies = {name for name in names if name.startswith("teacher.")}
-    assert len(copies) == (len(made.policy.trainable()) if isinstance(teacher, EMA) else 0)
+    assert len(copies) == (len(made.policy.get_trainable_parameters()) if isinstance(teacher, EMA) else 0)
     assert names == trained | copies

@@ -8,12 +8,12 @@ import yaml
 
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
-from fdt.data.microbatch import cut_rows
+from fdt.data.microbatch import split_rows
 from fdt.errors import UserError
-from fdt.policy.teachers import told
+from fdt.policy.teachers import split_by_hint
 from feedback.hints import CritiqueHint, OneOf
 from feedback.types import Episode, Feedback, Task, Turn
-from objectives import Scored
+from objectives import TokenLogProbs
 from tests.helpers.runs import config, quick
 from tests.helpers.tiny import tokenizer
 
@@ -34,11 +34,11 @@ def batch() -> Batch:
     return made
 
 
-def scored(batch: Batch) -> Scored:
+def scored(batch: Batch) -> TokenLogProbs:
     """Each target token of the teacher's view, with its own number as hidden state."""
     count = int(batch.teacher.counts.sum())
     hidden = torch.arange(count).float()[:, None]
-    return Scored(hidden, torch.ones(5, 1), torch.zeros(count, dtype=torch.long), torch.arange(count))
+    return TokenLogProbs(hidden, torch.ones(5, 1), torch.zeros(count, dtype=torch.long), torch.arange(count))
 
 
 def test_each_hint_is_a_row_of_the_teacher(batch):
@@ -56,7 +56,7 @@ def test_each_hint_is_a_row_of_the_teacher(batch):
 
 def test_scores_are_named_by_hint(batch):
     names = {"teacher", "hint_1", "hint_2"}
-    found = told(scored(batch), batch, names)
+    found = split_by_hint(scored(batch), batch, names)
     # Targets a row: 2, 2, 3 (answer and end token), so the student's tokens are 0-1, 2-3 and 4-6.
     assert {name: part.index.tolist() for name, part in found.items()} == {
         "teacher": [0, 1, 4, 5, 6],
@@ -65,7 +65,7 @@ def test_scores_are_named_by_hint(batch):
     }
     assert found["hint_1"].hidden[:, 0].tolist() == [2, 3, 7, 8, 9]  # the second and the fourth teacher row
     with pytest.raises(UserError, match="DistillBestHint"):
-        told(scored(batch), batch, {"teacher", "hint_1"})
+        split_by_hint(scored(batch), batch, {"teacher", "hint_1"})
 
 
 def test_a_micro_batch_keeps_a_rows_hints_together(batch):
@@ -74,7 +74,7 @@ def test_a_micro_batch_keeps_a_rows_hints_together(batch):
     assert batch.rows(torch.tensor([1])).teacher is None
     # Row 0 costs its own length and two readings of the longer hint: with one token more it stands alone.
     alone = int(batch.student.lengths[0] + 2 * batch.teacher.lengths[:2].max())
-    assert cut_rows(batch, alone) == [[0], [1], [2]] and cut_rows(batch, 10**6) == [[0, 1, 2]]
+    assert split_rows(batch, alone) == [[0], [1], [2]] and split_rows(batch, 10**6) == [[0, 1, 2]]
 
 
 def test_one_hint_that_is_too_long_costs_only_itself():
@@ -103,7 +103,7 @@ def test_a_run_with_everything(tmp_path):
         data__hint={"class_path": "feedback.hints.OneOf", "init_args": {"keep": 2, "hints": hints}},
         data__rewriter={
             "class_path": "feedback.rewriter.Rewriter",
-            "init_args": {"critic": longer, "drafts": 3, "joins": True},
+            "init_args": {"grader": longer, "drafts": 3, "joins": True},
         },
         model__objective={"class_path": "objectives.Mix", "init_args": {"terms": terms}},
     )
@@ -133,7 +133,7 @@ def test_hints_that_nobody_chooses_from_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_rewrites_cannot_join_recorded_groups(tmp_path):
-    critic = {"class_path": "feedback.graders.NumberMatch"}
-    rewriter = {"class_path": "feedback.rewriter.Rewriter", "init_args": {"critic": critic, "joins": True}}
+    grader = {"class_path": "feedback.graders.NumberMatch"}
+    rewriter = {"class_path": "feedback.rewriter.Rewriter", "init_args": {"grader": grader, "joins": True}}
     done = quick("fit", "-c", config(tmp_path, "replay", data__rewriter=rewriter))
     assert done.returncode == 2 and "data.rewriter.joins" in done.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fdt.report.figures import PALETTE, colour, panels, save_figures, smooth
+from fdt.report.figures import PALETTE, pick_colour, save_figures, select_panels, smooth
 from fdt.report.runs import find_runs
 from fdt.report.table import build_table
 from tests.helpers.run_folder import write_arm, write_likelihood_arm
@@ -43,7 +43,7 @@ def test_both_arms_are_in_the_curve(root, tmp_path):
     path = save_figures(runs, build_table(runs), tmp_path)["Reward"]
     pixels = (imread(path)[..., :3] * 255).round().astype(int)
     for index in range(2):
-        wanted = [int(colour(index)[i : i + 2], 16) for i in (1, 3, 5)]
+        wanted = [int(pick_colour(index)[i : i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(pixels - wanted).max(-1) < 3).sum() > 100
 
 
@@ -56,7 +56,7 @@ def test_colours_stay_apart_for_the_colour_blind():
 
 
 def test_panels_need_two_steps(root):
-    titles = [panel.title for panel in panels(find_runs(root))]
+    titles = [panel.title for panel in select_panels(find_runs(root))]
     assert "Held-out score" not in titles  # one value left after the resumed run replaced step 7
     assert "Loss: distill" in titles
     assert "Clipped" not in titles

@@ -7,11 +7,11 @@ import pytest
 
 from fdt.errors import UserError
 from fdt.report import main, print_table, write_report
-from fdt.report.page import POLICY, clip, render, verdict
-from fdt.report.panels.samples import samples
-from fdt.report.panels.settings import settings
+from fdt.report.page import POLICY, describe_change, render, truncate_text
+from fdt.report.panels.samples import select_samples
+from fdt.report.panels.settings import collect_settings
 from fdt.report.runs import find_runs
-from fdt.report.sanitize import legible
+from fdt.report.sanitize import make_legible
 from fdt.report.table import Row, build_table
 from fdt.statistics.intervals import Interval
 from tests.helpers.run_folder import HOSTILE, answers, write_arm, write_likelihood_arm, write_lines
@@ -116,25 +116,25 @@ def test_records_of_another_shape_are_shown_as_far_as_they_go(tmp_path, record):
 
 def test_messages_are_shown_turn_by_turn():
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
-    assert clip(messages) == "user: hi\n\nassistant: ho"
-    assert clip("x" * 5000).endswith("… (1000 more characters)")
+    assert truncate_text(messages) == "user: hi\n\nassistant: ho"
+    assert truncate_text("x" * 5000).endswith("… (1000 more characters)")
 
 
 def test_control_characters_and_overrides_are_made_visible():
-    assert legible("a\x00b\x1bc\ud83dd\u202ee\n\tf\u2069") == "a\ufffdb\ufffdc\ufffdd\ufffde\n\tf\ufffd"
-    assert legible(HOSTILE).encode("utf-8")
-    assert legible("日本語 \U0001f600 שלום") == "日本語 \U0001f600 שלום"
+    assert make_legible("a\x00b\x1bc\ud83dd\u202ee\n\tf\u2069") == "a\ufffdb\ufffdc\ufffdd\ufffde\n\tf\ufffd"
+    assert make_legible(HOSTILE).encode("utf-8")
+    assert make_legible("日本語 \U0001f600 שלום") == "日本語 \U0001f600 שלום"
 
 
 def test_samples_show_each_outcome(root):
-    chosen, counted = samples(find_runs(root))
+    chosen, counted = select_samples(find_runs(root))
     assert counted == {"improved": 16, "worsened": 2, "as before": 22}
     assert [sample.outcome for sample in chosen] == ["improved"] * 4 + ["worsened"] * 2 + ["as before"] * 4
     assert [answer.label for answer in chosen[0].answers] == ["base", "on-policy", "replay"]
 
 
 def test_settings_show_what_differs_and_hide_secrets(root):
-    shown = settings(find_runs(root))
+    shown = collect_settings(find_runs(root))
     assert shown.differing == {"model.optimizer.lr": ["0.0005", "0.0001"]}
     assert shown.main["model.objective.terms.policy"] == "objectives.PolicyGradient"
     assert shown.main["model.objective.coefficients.distill"] == "0.5"
@@ -155,7 +155,7 @@ def test_settings_show_what_differs_and_hide_secrets(root):
     ],
 )
 def test_verdict_follows_the_interval(kind, interval, word):
-    assert verdict(Row("arm", kind, 10, interval, interval)) == word
+    assert describe_change(Row("arm", kind, 10, interval, interval)) == word
 
 
 def test_report_verb_prints_the_path_and_honours_out(root, tmp_path, capsys):

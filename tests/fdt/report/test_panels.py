@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fdt.callbacks.accounting import by_judge
-from fdt.callbacks.transcripts import _judges
-from fdt.evaluation.base import named_scores
-from fdt.report.panels.calibration import calibrations, confidence
-from fdt.report.panels.costs import cost
-from fdt.report.panels.diversity import breadths, named
-from fdt.report.panels.ledger import ledger
+from fdt.callbacks.accounting import count_by_annotator
+from fdt.callbacks.transcripts import _list_annotators
+from fdt.evaluation.base import average_scores
+from fdt.report.panels.calibration import compute_calibrations, get_confidence
+from fdt.report.panels.costs import build_cost
+from fdt.report.panels.diversity import compute_diversity, format_pass_at_k
+from fdt.report.panels.ledger import build_ledger
 from fdt.report.panels.reliability import save_reliability, wilson
-from fdt.report.panels.trends import with_trends
+from fdt.report.panels.trends import add_trends
 from fdt.report.runs import Run, find_runs, read_run
 from fdt.statistics import calibration as formulas
 from feedback.types import Episode, Feedback, Task, Turn
@@ -33,8 +33,8 @@ def stating(pairs):
 
 def test_the_panel_s_numbers_are_the_worked_ones():
     pairs = [(1, 0.95), (0, 0.95), (1, 0.65), (1, 0.65), (0, 0.15), (1, 1.0), (1, None), (None, 0.3)]
-    (one,) = calibrations([Run("arm", None, evals={"last": stating(pairs)})])
-    assert one.answers == 7 and one.stated == pytest.approx(6 / 7) and one.accuracy == pytest.approx(4 / 6)
+    (one,) = compute_calibrations([Run("arm", None, evals={"last": stating(pairs)})])
+    assert one.answers == 7 and one.stated_share == pytest.approx(6 / 7) and one.accuracy == pytest.approx(4 / 6)
     assert one.error == pytest.approx(0.29167, abs=5e-6) and one.brier.mean == pytest.approx(0.19542, abs=5e-6)
     assert one.auroc.mean == 0.6875 and one.auroc.low <= 0.6875 <= one.auroc.high
     assert one.debiased.mean == formulas.debiased_ece(one.confidence, one.correct)
@@ -43,7 +43,7 @@ def test_the_panel_s_numbers_are_the_worked_ones():
 
 
 def test_scores_between_0_and_1_are_counted_and_said():
-    (one,) = calibrations([Run("arm", None, evals={"last": stating([(0.5, 0.9), (0.4, 0.1), (1, 0.8)])})])
+    (one,) = compute_calibrations([Run("arm", None, evals={"last": stating([(0.5, 0.9), (0.4, 0.1), (1, 0.8)])})])
     assert one.correct.tolist() == [1, 0, 1] and one.between == 2
 
 
@@ -61,9 +61,11 @@ def test_a_collapse_is_told(root):
 
 def test_bases_that_agree_stand_once():
     evals = {"base": stating([(1, 0.9), (0, 0.2)]), "last": stating([(1, 0.8), (0, 0.1)])}
-    found = calibrations([Run("one", None, evals=evals), Run("two", None, evals=evals)])
+    found = compute_calibrations([Run("one", None, evals=evals), Run("two", None, evals=evals)])
     assert [one.label for one in found] == ["base of one", "one", "two"]
-    assert calibrations([Run("none", None, evals={"last": answers([1.0])})]) == []  # the first answer states nothing
+    assert (
+        compute_calibrations([Run("none", None, evals={"last": answers([1.0])})]) == []
+    )  # the first answer states nothing
 
 
 @pytest.mark.parametrize(
@@ -78,14 +80,14 @@ def test_bases_that_agree_stand_once():
     ],
 )
 def test_where_a_confidence_stands(record, value):
-    found = confidence(record)
+    found = get_confidence(record)
     assert isnan(found) if value is None else found == value
 
 
 def test_pictures_are_drawn_for_every_arm(root, tmp_path):
     from matplotlib.image import imread
 
-    paths = save_reliability(calibrations(find_runs(root)), tmp_path)
+    paths = save_reliability(compute_calibrations(find_runs(root)), tmp_path)
     assert list(paths) == ["Calibration: on-policy", "Calibration: replay"]
     for path in paths.values():
         assert ((imread(path)[..., :3] < 0.98).any(-1)).mean() > 0.01
@@ -111,12 +113,12 @@ def test_trends_are_means_over_a_step_s_answers(tmp_path):
             {"step": 90, "id": "b", "prompt": "Give feedback.", "response": "My feedback is good."},
         ],
     )
-    run = with_trends(read_run(folder))
-    steps, values = run.series("answers/repetition")
+    run = add_trends(read_run(folder))
+    steps, values = run.get_series("answers/repetition")
     assert steps.tolist() == [0, 1, 90] and values.tolist() == pytest.approx([0, 0.2, 0])
-    assert run.series("answers/hint_leak")[1].tolist() == [0, 0, 0.5]
+    assert run.get_series("answers/hint_leak")[1].tolist() == [0, 0, 0.5]
     # What was logged stays at its step, and the new step is blank there.
-    before, after = read_run(folder).series("train/reward"), run.series("train/reward")
+    before, after = read_run(folder).get_series("train/reward/mean"), run.get_series("train/reward/mean")
     assert np.array_equal(before, after) and len(run.metrics["step"]) == len(read_run(folder).metrics["step"]) + 1
 
 
@@ -124,24 +126,24 @@ def test_without_answers_there_are_no_trends(tmp_path):
     folder = write_arm(tmp_path / "arm")
     (folder / "transcripts.jsonl").unlink()
     run = read_run(folder)
-    assert with_trends(run) is run
+    assert add_trends(run) is run
 
 
 def test_cost_by_hand():
     metrics = {
         "step": np.arange(3.0),
         "train/loss": np.ones(3),
-        "train/step_s": np.array([2.0, 4.0, 6.0]),
-        "train/tokens_per_s": np.array([100.0, 50.0, np.nan]),
+        "train/time/step": np.array([2.0, 4.0, 6.0]),
+        "train/time/tokens_per_s": np.array([100.0, 50.0, np.nan]),
     }
-    found = cost(replace(Run("arm", Path("nowhere")), metrics=metrics))
+    found = build_cost(replace(Run("arm", Path("nowhere")), metrics=metrics))
     assert (found.steps, found.minutes, found.step_s, found.slowest_s) == (3, 0.2, 4, 6)
     assert found.tokens == pytest.approx(400e-6) and found.tokens_per_s == pytest.approx(400 / 6)
-    assert not cost(Run("arm", Path("nowhere"))).known
+    assert not build_cost(Run("arm", Path("nowhere"))).has_values
 
 
 def test_who_gave_the_feedback_and_what_came_of_it(written):
-    found = ledger(read_run(written / "on-policy"))
+    found = build_ledger(read_run(written / "on-policy"))
     by_model, nameless = found.judges
     assert (by_model.source, by_model.annotator, by_model.rows, by_model.used, by_model.critiques) == (
         "llm",
@@ -162,11 +164,11 @@ def test_the_account_counts_rows_by_judge():
         Episode(name, task, (Turn("assistant", "r"),), said)
         for name, said in (("a", (kim, lee, lee)), ("b", (kim,)), ("c", ()))
     ]
-    assert by_judge(episodes, {"a", "c"}) == [
+    assert count_by_annotator(episodes, {"a", "c"}) == [
         {"source": "human", "annotator": "kim", "rows": 2, "used": 1, "critiques": 0},
         {"source": "llm", "annotator": "lee", "rows": 1, "used": 1, "critiques": 1},
     ]
-    assert _judges(episodes[0]) == [{"source": "llm", "annotator": "lee"}]
+    assert _list_annotators(episodes[0]) == [{"source": "llm", "annotator": "lee"}]
 
 
 def test_records_keep_the_named_scores():
@@ -178,7 +180,7 @@ def test_records_keep_the_named_scores():
         Feedback(name="turn", score=1.0, step=0),
     )
     episode = Episode("a", Task("t", ()), (), said)
-    assert named_scores(episode) == {"correct": 0.5, "confidence": 0.7}
+    assert average_scores(episode) == {"correct": 0.5, "confidence": 0.7}
 
 
 def sampled(scores):
@@ -198,11 +200,13 @@ def sampled(scores):
 
 def test_breadth_before_and_after_is_paired_by_prompt(root):
     run = Run("arm", None, evals={"base": sampled([0.0, 1.0, 0.0, 1.0]), "last": sampled([1.0, 1.0, 0.0, 1.0])})
-    found = {one.label: one for one in breadths([run])}
+    found = {one.label: one for one in compute_diversity([run])}
     assert found["pass@2"].change.mean == 0.25 and found["pass@2"].before.mean == 0.5 and found["pass@2"].prompts == 4
     assert found["different solutions a prompt"].change.mean == -0.25 and found["entropy, nats/token"].prompts == 3
-    assert len(found) == 3 and not breadths([Run("greedy", None, evals={"base": stating([(1, 0.9)]), "last": []})])
-    assert named("pass_at_8_within_3") == "pass@(8, 3 turns)"
+    assert len(found) == 3 and not compute_diversity(
+        [Run("greedy", None, evals={"base": stating([(1, 0.9)]), "last": []})]
+    )
+    assert format_pass_at_k("pass_at_8_within_3") == "pass@(8, 3 turns)"
     for name, values in (("base", [0.0] * 4), ("last", [1.0] * 4)):
         write_lines(root / "replay" / "eval" / f"{name}.jsonl", sampled(values))
     from fdt.report import write_report

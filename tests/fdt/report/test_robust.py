@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fdt.report.page import render
-from fdt.report.panels.calibration import calibrations
-from fdt.report.panels.ledger import ledger
-from fdt.report.panels.samples import samples
-from fdt.report.panels.trends import with_trends
+from fdt.report.panels.calibration import compute_calibrations
+from fdt.report.panels.ledger import build_ledger
+from fdt.report.panels.samples import select_samples
+from fdt.report.panels.trends import add_trends
 from fdt.report.runs import find_runs, read_run
 from fdt.report.table import build_table
 from tests.helpers.run_folder import write_arm, write_lines
@@ -54,12 +54,12 @@ def test_records_of_any_shape_make_a_page(arm, base, last, trained, account):
     write_lines(arm / "eval/last.jsonl", last)
     write_lines(arm / "transcripts.jsonl", trained)
     write_lines(arm / "accounting.json", [account])
-    runs = [with_trends(run) for run in find_runs(arm)]
+    runs = [add_trends(run) for run in find_runs(arm)]
     table = build_table(runs)
     assert table.as_json()
-    assert samples(runs)
-    assert ledger(runs[0]).line
-    assert render("any", runs, table, {}, calibrations(runs)).encode("utf-8")
+    assert select_samples(runs)
+    assert build_ledger(runs[0]).line
+    assert render("any", runs, table, {}, compute_calibrations(runs)).encode("utf-8")
 
 
 @settings(max_examples=50, deadline=None, phases=QUICK)
@@ -71,7 +71,7 @@ def test_bytes_of_any_kind_are_read_or_reported(arm, name, content):
     kept = (arm / name).read_bytes()
     (arm / name).write_bytes(content)
     run = read_run(arm)
-    assert list(run.transcripts()) is not None
+    assert list(run.read_transcripts()) is not None
     (arm / name).write_bytes(kept)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fdt.errors import UserError
-from fdt.report.runs import find_runs, gather, read_run
+from fdt.report.runs import find_runs, gather_runs, read_run
 from tests.helpers.run_folder import PROMPTS, STEPS, answers, write_arm, write_lines
 
 
@@ -40,27 +40,27 @@ def test_missing_folder_and_empty_folder_are_told_apart(tmp_path):
 
 def test_later_version_overrides_the_steps_it_repeats(root):
     run = find_runs(root)[0]
-    steps, reward = run.series("train/reward")
+    steps, reward = run.get_series("train/reward/mean")
     assert steps.tolist() == list(range(STEPS))
     resumed = np.genfromtxt(run.folder / "metrics/version_1/metrics.csv", delimiter=",", names=True)
     assert reward[6] == resumed["trainreward"][0]
     # A repeated step is replaced whole: what was measured after its first form is gone with it.
-    assert run.series("val/score")[0].tolist() == [11]
-    assert len(run.series("train/never")[0]) == 0
+    assert run.get_series("val/score")[0].tolist() == [11]
+    assert len(run.get_series("train/never")[0]) == 0
 
 
 def test_version_ten_comes_after_version_two(tmp_path):
     arm = write_arm(tmp_path / "arm")
     for version, value in ((2, 0.2), (10, 1.0)):
         (arm / f"metrics/version_{version}").mkdir()
-        (arm / f"metrics/version_{version}/metrics.csv").write_text(f"step,train/reward\n3,{value}\n")
-    assert read_run(arm).series("train/reward")[1][3] == 1.0
+        (arm / f"metrics/version_{version}/metrics.csv").write_text(f"step,train/reward/mean\n3,{value}\n")
+    assert read_run(arm).get_series("train/reward/mean")[1][3] == 1.0
 
 
 def test_half_written_lines_are_reported_and_passed_over(root):
     run = find_runs(root)[0]
-    assert len(list(run.transcripts())) == (STEPS + 2) * 4
-    assert len(list(run.transcripts())) == (STEPS + 2) * 4
+    assert len(list(run.read_transcripts())) == (STEPS + 2) * 4
+    assert len(list(run.read_transcripts())) == (STEPS + 2) * 4
     halves = [problem for problem in run.problems if "half-written last line" in problem]
     assert [half.split(": ")[0].removeprefix(str(run.folder)) for half in halves] == [
         "/metrics/version_0/metrics.csv:11",
@@ -93,25 +93,25 @@ def test_no_content_makes_reading_fail(tmp_path, name, content):
     arm = write_arm(tmp_path / "arm")
     (arm / name).write_bytes(content)
     run = read_run(arm)
-    assert list(run.transcripts()) is not None
+    assert list(run.read_transcripts()) is not None
     assert isinstance(run.config, dict)
     assert isinstance(run.accounting, dict)
 
 
 def test_a_number_cut_in_half_is_not_taken_for_a_number(tmp_path):
     arm = write_arm(tmp_path / "arm")
-    (arm / "metrics/version_1/metrics.csv").write_text("step,train/reward\n0,0.5\n1,0.12")
-    assert read_run(arm).series("train/reward")[1][:2].tolist() != [0.5, 0.12]
+    (arm / "metrics/version_1/metrics.csv").write_text("step,train/reward/mean\n0,0.5\n1,0.12")
+    assert read_run(arm).get_series("train/reward/mean")[1][:2].tolist() != [0.5, 0.12]
 
 
 def test_arms_of_one_name_are_told_apart_by_their_folders(tmp_path):
     for folder in ("monday", "tuesday"):
         write_arm(tmp_path / folder / "both")
-    names = [run.name for run in gather([tmp_path / "monday", tmp_path / "tuesday"])]
+    names = [run.name for run in gather_runs([tmp_path / "monday", tmp_path / "tuesday"])]
     assert names == ["monday/both", "tuesday/both"]
-    names = [run.name for run in gather([tmp_path / "monday/both", tmp_path / "tuesday/both"])]
+    names = [run.name for run in gather_runs([tmp_path / "monday/both", tmp_path / "tuesday/both"])]
     assert names == ["monday/both", "tuesday/both"]
-    assert len({run.name for run in gather([tmp_path / "monday", tmp_path / "monday"])}) == 2
+    assert len({run.name for run in gather_runs([tmp_path / "monday", tmp_path / "monday"])}) == 2
 
 
 def test_records_reach_the_run_as_written(tmp_path):

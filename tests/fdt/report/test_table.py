@@ -6,9 +6,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from fdt.report.measures import accounting_line
+from fdt.report.measures import format_accounting
 from fdt.report.runs import find_runs
-from fdt.report.table import Row, build_table, interval_text
+from fdt.report.table import Row, build_table, format_interval
 from tests.helpers.run_folder import PROMPTS, STEPS, answers, write_arm, write_likelihood_arm, write_lines
 
 
@@ -51,7 +51,7 @@ def test_both_kinds_make_two_tables(tmp_path):
     write_likelihood_arm(tmp_path / "all", 0.8)
     write_arm(tmp_path / "sums")
     table = build_table(find_runs(tmp_path))
-    assert sorted(table.kinds()) == ["likelihood", "score"]
+    assert sorted(table.list_kinds()) == ["likelihood", "score"]
     assert table.notes == []
     assert table.as_markdown().count("| base |") == 2
 
@@ -142,13 +142,15 @@ def test_brackets_in_a_folder_name_are_no_markup(tmp_path):
 
 def test_interval_text():
     row = Row("one", "score", 1, None)
-    assert interval_text(row.value, 100, ".1f") == "–"
+    assert format_interval(row.value, 100, ".1f") == "–"
 
 
 def test_accounting_adds_up_or_says_that_it_does_not():
     right = {"rows": 7, "used": {"both signals": 4, "score only": 1}, "dropped": {"no response": 2, "duplicate": 0}}
     line = "7 rows = 5 used (4 both signals, 1 score only) + 2 dropped (2 no response)"
-    assert accounting_line(right) == line
-    assert accounting_line({**right, "rows": 8}).endswith("makes 7: the numbers do not add up")
-    assert "do not add up" in accounting_line({})
-    assert accounting_line({"rows": 3, "used": {"score": 3}, "dropped": {}}) == "3 rows = 3 used (3 score) + 0 dropped"
+    assert format_accounting(right) == line
+    assert format_accounting({**right, "rows": 8}).endswith("makes 7: the numbers do not add up")
+    assert "do not add up" in format_accounting({})
+    assert (
+        format_accounting({"rows": 3, "used": {"score": 3}, "dropped": {}}) == "3 rows = 3 used (3 score) + 0 dropped"
+    )

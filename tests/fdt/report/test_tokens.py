@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from fdt.report import write_report
-from fdt.report.panels.tokens import LONGEST, SHOWN, Weights, coefficients, pick, scales, shade
+from fdt.report.panels.tokens import (
+    LONGEST,
+    SHOWN,
+    SignalWeights,
+    compute_scales,
+    pick_episodes,
+    pick_shade,
+    read_coefficients,
+)
 from fdt.report.runs import find_runs, read_run
 from tests.helpers.run_folder import episodes, write_arm, write_lines
 
@@ -15,7 +23,7 @@ def episode() -> dict:
 
 
 def test_token_view_shows_recorded_tokens_spread_over_training(root):
-    shown = pick(find_runs(root)[0])
+    shown = pick_episodes(find_runs(root)[0])
     assert len(shown) == SHOWN
     assert [one.record["step"] for one in shown] == [0, 2, 4, 7, 9, 11]
     # Both signals first: rows that have no teacher come only where those run out.
@@ -27,7 +35,7 @@ def test_token_values_are_what_the_objective_weighs(tmp_path):
     token = {"text": "a", "logp": -2.0, "old": -2.0, "teacher_logp": -0.5, "advantage": -1.0}
     untaught = {**token, "teacher_logp": None}
     write_lines(arm / "transcripts.jsonl", [{**episode(), "tokens": [token, untaught]}])
-    one, two = pick(read_run(arm))[0].tokens
+    one, two = pick_episodes(read_run(arm))[0].tokens
     # policy has no coefficient in the config, so 1; distill has 0.5.
     assert one.values == {"both": -1.0 + 0.5 * 1.5, "score": -1.0, "critique": 1.5}
     assert two.values["both"] == -1.0
@@ -39,7 +47,7 @@ def test_a_resumed_step_is_shown_as_it_was_trained_last(tmp_path):
     arm = write_arm(tmp_path / "arm")
     first, second = episode(), {**episode(), "critique": "the later one"}
     write_lines(arm / "transcripts.jsonl", [first, second])
-    assert [one.record["critique"] for one in pick(read_run(arm))] == ["the later one"]
+    assert [one.record["critique"] for one in pick_episodes(read_run(arm))] == ["the later one"]
 
 
 def test_long_answers_are_cut_and_say_so(tmp_path):
@@ -52,9 +60,11 @@ def test_long_answers_are_cut_and_say_so(tmp_path):
 
 def test_coefficients_come_from_the_config():
     terms = {name: {"class_path": f"objectives.{kind}"} for name, kind in (("a", "PolicyGradient"), ("b", "Distill"))}
-    assert coefficients({"model": {"terms": terms, "coefficients": {"a": 0.0, "b": 2}}}) == Weights(0.0, 2.0, True)
-    assert coefficients({"model": [{"terms": {"b": terms["b"]}}]}) == Weights(0.0, 1.0, True)
-    assert coefficients({}) == Weights(1.0, 1.0, False)
+    assert read_coefficients({"model": {"terms": terms, "coefficients": {"a": 0.0, "b": 2}}}) == SignalWeights(
+        0.0, 2.0, True
+    )
+    assert read_coefficients({"model": [{"terms": {"b": terms["b"]}}]}) == SignalWeights(0.0, 1.0, True)
+    assert read_coefficients({}) == SignalWeights(1.0, 1.0, False)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +83,8 @@ def test_coefficients_come_from_the_config():
 )
 def test_shades(value, expected):
     """2, 2/3, 2/9, 2/27: a quiet signal beside a loud one still has a colour."""
-    assert shade(value, 2.0) == expected
+    assert pick_shade(value, 2.0) == expected
 
 
 def test_scales_of_nothing_are_one():
-    assert set(scales([]).values()) == {1.0}
+    assert set(compute_scales([]).values()) == {1.0}

@@ -1,4 +1,4 @@
-"""Critics that run a local model: the model's own numbers, batches that change nothing, limits that are reported."""
+"""Graders that run a local model: the model's own numbers, batches that change nothing, limits that are reported."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from transformers import LlamaForSequenceClassification, LlamaForTokenClassifica
 
 from fdt.errors import UserError
 from fdt.reward_models import MinMax, ProcessReward, RewardModel, Sigmoid
-from fdt.reward_models.local import batches, load
-from fdt.reward_models.process import steps_of, trajectory_score
-from feedback.graders import Chain, NumberMatch
+from fdt.reward_models.local import load_classifier, make_batches
+from fdt.reward_models.process import compute_trajectory_score, split_steps
+from feedback.graders import GraderChain, NumberMatch
 from feedback.types import Episode, Task, Turn
 from tests.helpers.classifiers import save_classifier
 from tests.helpers.paths import ROOT
@@ -50,7 +50,7 @@ def test_the_reward_is_the_models_own_number_on_its_own_layout(reward_folder):
     (judged,) = RewardModel(reward_folder)([episode("It is 4.")])
     (item,) = judged.feedback
     model = LlamaForSequenceClassification.from_pretrained(reward_folder)
-    words = load(reward_folder, "AutoModelForSequenceClassification").tokenizer
+    words = load_classifier(reward_folder, "AutoModelForSequenceClassification").tokenizer
     text = "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\nIt is 4.<|im_end|>"
     raw = model(**words(text, return_tensors="pt", return_token_type_ids=False)).logits[0, 0]
     assert item.score == pytest.approx(raw.sigmoid().item(), abs=1e-6)
@@ -67,8 +67,8 @@ def test_batching_and_padding_change_no_reward(reward_folder):
 
 def test_batches_stay_within_their_budget():
     # 5 + 5 = 10 fits, a third row would make 15; 3 and 1 share: 3 * 2 = 6; the row of 12 is alone whatever the budget.
-    assert list(batches([5, 1, 12, 5, 3], 10)) == [[2], [0, 3], [4, 1]]
-    assert list(batches([], 10)) == []
+    assert list(make_batches([5, 1, 12, 5, 3], 10)) == [[2], [0, 3], [4, 1]]
+    assert list(make_batches([], 10)) == []
 
 
 def test_several_outputs_give_a_probability(tmp_path):
@@ -111,11 +111,14 @@ def test_a_model_without_a_trained_head_is_refused(tmp_path):
 
 def test_the_model_is_loaded_once_and_neither_learns_nor_draws(reward_folder):
     before = torch.random.get_rng_state()
-    load.cache_clear()
+    load_classifier.cache_clear()
     RewardModel(reward_folder)([episode("4")])
-    one = load(reward_folder, "AutoModelForSequenceClassification", "auto")
+    one = load_classifier(reward_folder, "AutoModelForSequenceClassification", "auto")
     RewardModel(reward_folder)([episode("5")])
-    assert load(reward_folder, "AutoModelForSequenceClassification", "auto") is one and load.cache_info().misses == 1
+    assert (
+        load_classifier(reward_folder, "AutoModelForSequenceClassification", "auto") is one
+        and load_classifier.cache_info().misses == 1
+    )
     assert not any(p.requires_grad for p in one.model.parameters()) and not one.model.training
     assert torch.equal(before, torch.random.get_rng_state())
 
@@ -123,7 +126,7 @@ def test_the_model_is_loaded_once_and_neither_learns_nor_draws(reward_folder):
 def test_steps_are_scored_where_their_separators_stand(process_folder):
     (judged,) = ProcessReward(process_folder)([episode("Two and two.\n\nSo 4.")])
     model = LlamaForTokenClassification.from_pretrained(process_folder)
-    words = load(process_folder, "AutoModelForTokenClassification").tokenizer
+    words = load_classifier(process_folder, "AutoModelForTokenClassification").tokenizer
     text = "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\nTwo and two.<extra_0>So 4.<extra_0>"
     ids = words(text, return_tensors="pt", return_token_type_ids=False)
     at = ids["input_ids"][0] == words.convert_tokens_to_ids("<extra_0>")
@@ -177,32 +180,37 @@ def test_a_single_output_is_read_through_a_sigmoid(tmp_path):
     ],
 )
 def test_steps(text, steps, thought):
-    assert steps_of(text) == (steps, thought)
+    assert split_steps(text) == (steps, thought)
 
 
 def test_trajectory_scores():
     # ReasonFlux-PRM: steps .6 and .8, final .5, alpha 1: .7 + .5 = 1.2 on a scale to 2, .6 on ours.
-    assert trajectory_score([0.6, 0.8], [0.5], 1.0) == pytest.approx(1.2 / 2)
-    assert trajectory_score([0.6, 0.8], [0.5], 0.0) == pytest.approx(0.7)
-    assert trajectory_score([], [0.5, 0.7], 1.0) == pytest.approx(0.6) and trajectory_score([0.4], [], 1.0) == 0.4
+    assert compute_trajectory_score([0.6, 0.8], [0.5], 1.0) == pytest.approx(1.2 / 2)
+    assert compute_trajectory_score([0.6, 0.8], [0.5], 0.0) == pytest.approx(0.7)
+    assert (
+        compute_trajectory_score([], [0.5, 0.7], 1.0) == pytest.approx(0.6)
+        and compute_trajectory_score([0.4], [], 1.0) == 0.4
+    )
     with pytest.raises(ValueError, match="no steps"):
-        trajectory_score([], [], 1.0)
+        compute_trajectory_score([], [], 1.0)
 
 
 def test_process_and_rule_mix_as_rewards_do():
-    from fdt.rollout.advantages import rollouts, row
+    from fdt.rollout.advantages import build_rollouts, summarise_episode
     from feedback.types import Feedback
     from objectives.rewards.scores import Weighted
 
-    judged = NumberMatch()([episode("4").with_feedback(Feedback("llm", "prm", "trajectory", 0.7))])
+    judged = NumberMatch()([episode("4").add_feedback(Feedback("llm", "prm", "trajectory", 0.7))])
     # .75 * .7 + .25 * 1
-    assert Weighted({"trajectory": 0.75, "number": 0.25})(rollouts([row(judged[0])])).tolist() == pytest.approx([0.775])
+    assert Weighted({"trajectory": 0.75, "number": 0.25})(
+        build_rollouts([summarise_episode(judged[0])])
+    ).tolist() == pytest.approx([0.775])
 
 
 @given(st.lists(st.text(st.characters(), max_size=40), min_size=1, max_size=3))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_scored_between_0_and_1_or_not_at_all(reward_folder, process_folder, turns):
-    chain = Chain([RewardModel(reward_folder), ProcessReward(process_folder)])
+    chain = GraderChain([RewardModel(reward_folder), ProcessReward(process_folder)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (judged,) = chain([episode(*turns)])
@@ -210,7 +218,7 @@ def test_any_text_is_scored_between_0_and_1_or_not_at_all(reward_folder, process
 
 
 def test_two_ranks_judge_unequally_many_rows(reward_folder, tmp_path):
-    """Each rank its own copy and its own rows; nobody waits for the other inside the critic."""
+    """Each rank its own copy and its own rows; nobody waits for the other inside the grader."""
     script = tmp_path / "rank.py"
     script.write_text(RANK, encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "WORLD_SIZE": "2"}

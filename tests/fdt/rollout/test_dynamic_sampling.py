@@ -14,12 +14,12 @@ import torch
 from fdt.data.collate import Collator
 from fdt.errors import UserError
 from fdt.rollout import advantages as crediting
-from fdt.rollout.advantages import advantages
-from fdt.rollout.dynamic_sampling import Drawn, DynamicSampling, draw
-from fdt.rollout.place import Place
-from fdt.rollout.sources import OnPolicy, credited
+from fdt.rollout.advantages import compute_advantages
+from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, sample_rollout
+from fdt.rollout.place import RolloutPosition
+from fdt.rollout.sources import OnPolicy, compute_kept_advantages
 from feedback.hints import CritiqueHint
-from feedback.types import Episode, Feedback, Task, Turn, with_hints
+from feedback.types import Episode, Feedback, Task, Turn, attach_hints
 from objectives import FormatGate, GroupRelative, GroupWhitened, Score
 from tests.helpers.batches import gradient, learner
 from tests.helpers.runs import config, quick
@@ -41,14 +41,16 @@ def answered(
     return made
 
 
-def drawn(refills: int, chosen: list[int], place: Place = Place(0, 0)) -> tuple[Drawn, list[tuple[list[str], int]]]:
+def drawn(
+    refills: int, chosen: list[int], place: RolloutPosition = RolloutPosition(0, 0)
+) -> tuple[SampledRollout, list[tuple[list[str], int]]]:
     asked = []
 
     def ask(tasks: list[Task], seed: int) -> list[Episode]:
         asked.append(([task.key for task in tasks], seed))
         return answered(tasks)
 
-    return draw(DynamicSampling(refills), place, TASKS, chosen, ask), asked
+    return sample_rollout(DynamicSampling(refills), place, TASKS, chosen, ask), asked
 
 
 def test_flat_groups_are_dropped():
@@ -74,7 +76,7 @@ def test_other_prompts_stand_in_until_the_rollout_is_full():
     assert len(set(keys)) == len(keys), "a prompt was asked twice in one rollout"
     assert len({seed for _, seed in asked}) == len(asked) > 1
     assert drawn(9, [0, 1, 2, 3])[1] == asked, "the same place draws the same"
-    assert drawn(9, [0, 1, 2, 3], Place(0, 1))[1] != asked
+    assert drawn(9, [0, 1, 2, 3], RolloutPosition(0, 1))[1] != asked
 
 
 def test_refills_are_bounded_by_rounds_and_by_prompts():
@@ -88,7 +90,7 @@ def test_refills_are_bounded_by_rounds_and_by_prompts():
 def test_ranks_ask_equally_often_and_share_the_prompts(monkeypatch):
     """Two ranks in lock step: each rank's rows are handed to the other."""
     alone = {key for keys, _ in drawn(9, [0, 1, 2, 3])[1] for key in keys}
-    barrier, held, local, found = threading.Barrier(2), [None, None], threading.local(), [None, None]
+    barrier, held, local, found = threading.Barrier(2), [None, None], threading.is_local(), [None, None]
 
     def everyone(mine):
         held[local.rank] = mine
@@ -97,12 +99,12 @@ def test_ranks_ask_equally_often_and_share_the_prompts(monkeypatch):
         barrier.wait(20)
         return whole
 
-    monkeypatch.setattr(crediting, "everyone", everyone)
-    monkeypatch.setattr(crediting, "rank", lambda: local.rank)
+    monkeypatch.setattr(crediting, "gather_objects", everyone)
+    monkeypatch.setattr(crediting, "get_rank", lambda: local.rank)
 
     def work(rank):
         local.rank = rank
-        found[rank] = drawn(9, [0, 1, 2, 3], Place(0, 0, rank, 2))
+        found[rank] = drawn(9, [0, 1, 2, 3], RolloutPosition(0, 0, rank, 2))
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
     [thread.start() for thread in threads]
@@ -119,30 +121,30 @@ def test_ranks_ask_equally_often_and_share_the_prompts(monkeypatch):
 def test_flat_answers_are_in_no_mean():
     """Whitening over the rollout sees the kept answers alone."""
     found, _ = drawn(0, [0, 1, 2, 3])
-    worth = credited(found, GroupWhitened())
+    worth = compute_kept_advantages(found, GroupWhitened())
     assert worth[~found.kept].tolist() == [0] * 4
     alone = [e for e, kept in zip(found.episodes, found.kept, strict=True) if kept]
-    assert torch.equal(worth[found.kept], advantages(GroupWhitened(), alone))
-    assert not torch.allclose(worth[found.kept], advantages(GroupWhitened(), found.episodes)[found.kept])
+    assert torch.equal(worth[found.kept], compute_advantages(GroupWhitened(), alone))
+    assert not torch.allclose(worth[found.kept], compute_advantages(GroupWhitened(), found.episodes)[found.kept])
 
 
 def test_an_unknown_score_is_refused():
     rule = DynamicSampling(score="correct")
     with pytest.raises(UserError, match=r"data.source.dynamic.score.*'correct'"):
-        rule.judge(answered(TASKS))
+        rule.filter_groups(answered(TASKS))
     with pytest.raises(UserError, match="at least 0"):
         DynamicSampling(-1)
 
 
 def test_a_missing_score_is_no_signal():
-    kept = DynamicSampling().judge(answered(TASKS[1:2], scores=(math.nan, 1.0, 0.0))).kept
+    kept = DynamicSampling().filter_groups(answered(TASKS[1:2], scores=(math.nan, 1.0, 0.0))).kept
     assert kept.tolist() == [False, True, True]
-    assert DynamicSampling().judge(answered(TASKS[1:2], scores=(math.nan, 1.0))).kept.tolist() == [False, False]
+    assert DynamicSampling().filter_groups(answered(TASKS[1:2], scores=(math.nan, 1.0))).kept.tolist() == [False, False]
 
 
 def test_a_threshold_as_in_srl():
     close, apart = answered(TASKS[1:2], scores=(0.71, 0.70, 0.70, 0.72)), answered(TASKS[3:4], scores=(0.2, 0.9))
-    assert DynamicSampling(least=0.05).judge(close + apart).kept.tolist() == [False] * 4 + [True] * 2
+    assert DynamicSampling(least=0.05).filter_groups(close + apart).kept.tolist() == [False] * 4 + [True] * 2
 
 
 def test_the_reward_may_be_what_must_differ():
@@ -159,13 +161,13 @@ def test_the_reward_may_be_what_must_differ():
         for t, given in ((task, ((0.0, 1.0), (0.0, 1.0), (0.0, 0.0))), (other, ((0.7, 1.0), (0.7, 1.0), (0.72, 1.0))))
         for n, (near, valid) in enumerate(given)
     ]
-    assert DynamicSampling(score="similarity").judge(made).kept.tolist() == [False] * 3 + [True] * 3
-    found = DynamicSampling(least=0.05, reward=gate).judge(made)
+    assert DynamicSampling(score="similarity").filter_groups(made).kept.tolist() == [False] * 3 + [True] * 3
+    found = DynamicSampling(least=0.05, reward=gate).filter_groups(made)
     # Rewards [0, 0, -1] deviate by .4714 and [.7, .7, .72] by .0094.
     assert found.kept.tolist() == [True] * 3 + [False] * 3
     assert found.scores.tolist() == pytest.approx([0, 0, -1, 0.7, 0.7, 0.72])
     with pytest.raises(UserError, match="data.source.dynamic.reward"):
-        DynamicSampling(reward=Score("correct")).judge(made)
+        DynamicSampling(reward=Score("correct")).filter_groups(made)
 
 
 class Answers:
@@ -174,37 +176,37 @@ class Answers:
     def __init__(self, tokenizer) -> None:
         self.collator = Collator(tokenizer, CritiqueHint())
 
-    def act(self, tasks: list[Task], seed: int, generations: int) -> list[Episode]:
+    def generate_episodes(self, tasks: list[Task], seed: int, num_generations: int) -> list[Episode]:
         return answered(tasks)
 
     def rewrite(self, episodes: list[Episode], seed: int) -> list[Episode]:
         return episodes
 
-    def gather(self, episodes: list[Episode]) -> list[Episode]:
+    def add_group_hints(self, episodes: list[Episode]) -> list[Episode]:
         return episodes
 
 
 def test_dropped_groups_have_no_gradient_and_no_share_in_the_denominator(tiny_model):
     made = learner(tiny_model)
-    recorded = with_hints(answered(TASKS[:4]))
-    source = OnPolicy(prompts_per_rollout=4, generations=2)
+    recorded = attach_hints(answered(TASKS[:4]))
+    source = OnPolicy(prompts_per_rollout=4, num_generations=2)
     actor = Answers(made.policy.tokenizer)
-    place = Place(0, 0)
-    (step,) = replace(source, dynamic=DynamicSampling()).make(place, recorded, GroupRelative(), actor)
-    (whole,) = source.make(place, recorded, GroupRelative(), actor)
+    place = RolloutPosition(0, 0)
+    (step,) = replace(source, dynamic=DynamicSampling()).make_batches(place, recorded, GroupRelative(), actor)
+    (whole,) = source.make_batches(place, recorded, GroupRelative(), actor)
     keys = [step.episodes[row].task.key for row in step.rollouts.episode.tolist()]
     acted = {key for key, mark in zip(keys, step.rollouts.marks["acted"].tolist(), strict=True) if mark}
     assert acted == {"t1", "t3"}
     taught = {key for key, mark in zip(keys, step.rollouts.marks["taught"].tolist(), strict=True) if mark}
     assert taught == {"t0", "t2"}, "what was said about a flat group still teaches"
     dropped, kept = (
-        made.objective.totals(replace(b.rollouts, weights=made.objective.weigh(b.rollouts)))["policy"]
+        made.objective.compute_totals(replace(b.rollouts, weights=made.objective.weigh(b.rollouts)))["policy"]
         for b in (step, whole)
     )
     assert kept == 2 * dropped > 0
 
-    (flat,) = OnPolicy(4, 2, dynamic=DynamicSampling()).make(
-        place, with_hints(answered(TASKS[:6:2])), GroupRelative(), actor
+    (flat,) = OnPolicy(4, 2, dynamic=DynamicSampling()).make_batches(
+        place, attach_hints(answered(TASKS[:6:2])), GroupRelative(), actor
     )
     silent = replace(flat, teacher=None, taught_rows=None)
     silent = replace(
@@ -243,11 +245,11 @@ def fit(folder: Path, steps: int, refills: int, *arguments: str, updates: int = 
 
 def test_a_run_counts_what_it_drew(tmp_path):
     rows = fit(tmp_path, 3, 5)
-    assert all(float(row["train/groups_drawn"]) == 2 + float(row["train/groups_refilled"]) for row in rows)
-    assert all(float(row["train/answers_drawn"]) == 3 * float(row["train/groups_drawn"]) for row in rows)
-    assert any(float(row["train/groups_refilled"]) > 0 for row in rows)
+    assert all(float(row["train/sampling/groups_drawn"]) == 2 + float(row["train/sampling/groups_refilled"]) for row in rows)
+    assert all(float(row["train/sampling/answers_drawn"]) == 3 * float(row["train/sampling/groups_drawn"]) for row in rows)
+    assert any(float(row["train/sampling/groups_refilled"]) > 0 for row in rows)
     told = [json.loads(line) for line in (tmp_path / "run" / "transcripts.jsonl").open()]
-    assert len(told) == sum(float(row["train/answers_drawn"]) for row in rows)
+    assert len(told) == sum(float(row["train/sampling/answers_drawn"]) for row in rows)
     assert all(line["advantage"] == 0 for line in told if int(line["task"][1:]) % 2 == 0)
     ledger = json.loads((tmp_path / "run" / "accounting.json").read_text())
     assert sum(ledger["used"].values()) + sum(ledger["dropped"].values()) == ledger["rows"]
@@ -261,5 +263,5 @@ def test_a_resumed_run_draws_the_same(tmp_path):
     fit(tmp_path / "b", 2, 2)
     again = fit(tmp_path / "b", 4, 2, "--ckpt_path", "last")
     for one, two in zip(whole[2:], again, strict=True):
-        for name in ("train/loss", "train/groups_drawn", "train/reward_drawn", "train/grad_norm"):
+        for name in ("train/loss", "train/sampling/groups_drawn", "train/reward/mean_drawn", "train/optim/grad_norm"):
             assert one[name] == two[name], name

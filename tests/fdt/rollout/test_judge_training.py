@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from feedback.graders.judges.prompt import attempt
-from feedback.sanitize import neutral
+from feedback.graders.judges.prompt import format_answer
+from feedback.sanitize import escape_control_tokens
 from feedback.types import Turn
 from tests.helpers.runs import config, fdt, quick
 from tests.helpers.servers import Answer, Call, Server, completion, fault
@@ -28,8 +28,8 @@ def mark(call: Call) -> Answer:
 
 def train(folder: Path, server: Server, *arguments: str, ranks: int = 1, steps: int = STEPS):
     gateway = {"model": "m", "base_url": server.url, "cache": str(folder / "calls"), "patience": 3.0, "deadline": 60.0}
-    critic = {"class_path": "feedback.graders.Pointwise", "init_args": {"gateway": gateway}}
-    path = config(folder, data__critic=critic, trainer__max_steps=steps)
+    grader = {"class_path": "feedback.graders.PointwiseJudge", "init_args": {"gateway": gateway}}
+    path = config(folder, data__critic=grader, trainer__max_steps=steps)
     if ranks == 1:
         return quick("fit", "-c", path, *arguments, timeout=800)
     both = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
@@ -64,7 +64,7 @@ def test_an_outage_stops_with_a_checkpoint_and_the_run_goes_on_from_there(whole,
     shutil.copytree(whole / "model", tmp_path / "model")
     base = [json.loads(line)["response"] for line in (whole / "run" / "eval" / "base.jsonl").open()]
     known = {
-        neutral(attempt([Turn("assistant", text)]))
+        escape_control_tokens(format_answer([Turn("assistant", text)]))
         for text in [*base, *(text for number, _, text in told(whole) if number <= step)]
     }
     with Server(lambda call: mark(call) if judged_text(call) in known else fault(503)) as server:

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from fdt.data.collate import Collator
-from fdt.environments.frozenlake import FrozenLake, distances
-from fdt.rollout.advantages import advantages
+from fdt.environments.frozenlake import FrozenLake, compute_distances
+from fdt.rollout.advantages import compute_advantages
 from feedback.graders import MetaTags
 from feedback.types import Episode, Feedback, Task, Turn
 from feedback.writers import write_episodes
@@ -78,26 +78,26 @@ def test_turns_are_penalised_and_long_trajectories_stay():
     A = [1.260, .140, .140, -1.540]."""
     episodes = group((1, 20), (1, 40), (0, 9), (0, 40))
     credit = GroupRelative(reward=TurnLimit(10, 40))
-    worth = advantages(credit, episodes)
+    worth = compute_advantages(credit, episodes)
     assert worth.tolist() == pytest.approx([1.260, 0.140, 0.140, -1.540], abs=5e-4)
     batch = Collator(WORDS)(episodes, worth)
     assert batch.rollouts.lengths.tolist() == [20, 40, 9, 40] and batch.rollouts.marks["acted"].all()
     assert batch.rollouts.advantages.tolist() == pytest.approx([1.260] * 20 + [0.140] * 49 + [-1.540] * 40, abs=5e-4)
     # Nobody succeeded: turns alone tell the three apart.
-    failed = advantages(credit, group((0, 12), (0, 25), (0, 40)))
+    failed = compute_advantages(credit, group((0, 12), (0, 25), (0, 40)))
     assert failed.tolist() == pytest.approx([1.195, 0.058, -1.253], abs=5e-4)
 
 
 def test_a_trajectory_without_advantage_leaves_the_denominator():
     """R = [1, .5, 0]: A = [1.2247, 0, -1.2247]; the denominator counts 9 + 9 action tokens, not the 25 between."""
     episodes = group((1, 9), (1, 25), (0, 9))
-    batch = Collator(WORDS)(episodes, advantages(GroupRelative(reward=TurnLimit(10, 40)), episodes))
+    batch = Collator(WORDS)(episodes, compute_advantages(GroupRelative(reward=TurnLimit(10, 40)), episodes))
     rollouts = batch.rollouts
     assert rollouts.advantages.tolist() == pytest.approx([1.2247] * 9 + [0.0] * 25 + [-1.2247] * 9, abs=5e-4)
     for gate, counted in ((NonzeroAdvantage(), 18), (None, 43)):
         term = PolicyGradient() if gate is None else PolicyGradient(gate=gate)
         weights = term.weigh(rollouts)
-        assert float(term.denominator(rollouts, weights)) == counted
+        assert float(term.compute_denominator(rollouts, weights)) == counted
         assert weights.tolist() == [1.0] * 9 + [float(gate is None)] * 25 + [1.0] * 9
 
 
@@ -119,7 +119,7 @@ def test_a_run_keeps_what_ran_out_of_turns(tmp_path):
         ),
         "file",
         "heldout",
-        "critic",
+        "grader",
     )
     turns = {"class_path": "objectives.TurnLimit", "init_args": {"threshold": 1, "limit": 3}}
     mine = tmp_path / "limit.yaml"
@@ -133,8 +133,8 @@ def test_a_run_keeps_what_ran_out_of_turns(tmp_path):
     assert [record["advantage"] for record in records] == pytest.approx([1.1832, 0.5071, -0.1690, -1.5213], abs=5e-4)
     assert [record["score"] for record in records] == [1.0, 1.0, 1.0, 0.0]
     steps = steps_of(tmp_path / "run")
-    assert [float(row["train/turns"]) for row in steps] == [2.25] * 2  # 1, 2, 3 and 3 turns
-    assert [float(row["train/cut_share"]) for row in steps] == [0.25] * 2
+    assert [float(row["train/completions/turns"]) for row in steps] == [2.25] * 2  # 1, 2, 3 and 3 turns
+    assert [float(row["train/completions/clipped_ratio"]) for row in steps] == [0.25] * 2
     account = json.loads((tmp_path / "run" / "accounting.json").read_text())
     assert account["played"] == {"episodes: done": 6, "episodes: turn limit": 2} and account["used"] == {
         "prompt: score": 2
@@ -161,7 +161,7 @@ def walk(*moves: tuple[str, str]) -> Episode:
         turns += [Turn(message["role"], message["content"]) for message in reply.messages]
         feedback += reply.feedback
     if not reply.done:
-        feedback += session.cut()
+        feedback += session.truncate()
     session.close()
     return Episode(f"{len(moves)}", task, tuple(turns), tuple(feedback))
 
@@ -178,7 +178,7 @@ def test_tags_on_the_lake_from_words_to_advantages():
     # Planning pays for the success. "Up" led against the edge, and going down is another action: reflection pays; going
     # left again is none. Exploring is new wherever the map has not been seen before.
     assert paid == [[1, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1]]
-    found = advantages(MetaReasoning(), [first, second])
+    found = compute_advantages(MetaReasoning(), [first, second])
     # R = [1, 0]: +-.7071 (sample deviation). Planning [1, 0] and reflection [1, 0]: +-.7071 each. Exploring: all
     # equal, 0.
     half = 0.7071 / 2
@@ -216,9 +216,9 @@ def lake_config(folder: Path, **data) -> Path:
 def tagged_file(path: Path) -> Path:
     """Six lakes, each crossed by an expert that names its kind of reasoning, and one that fell in."""
     episodes = []
-    for task in FrozenLake(size=3).tasks("train", 6, 0):
+    for task in FrozenLake(size=3).sample_tasks("train", 6, 0):
         rows = task.meta["map"].split("\n")
-        ways, place, turns = distances(rows), 0, []
+        ways, place, turns = compute_distances(rows), 0, []
         while ways[place]:
             row, column = divmod(place, 3)
             near = {
@@ -234,7 +234,7 @@ def tagged_file(path: Path) -> Path:
             )
             turns += [Turn("assistant", tagged("planning", move)), Turn("user", "FFF")]
         episodes.append(Episode(task.key, task, tuple(turns), (Feedback("environment", None, "success", 1.0),)))
-    fallen = FrozenLake(size=3).tasks("train", 7, 0)[6]
+    fallen = FrozenLake(size=3).sample_tasks("train", 7, 0)[6]
     episodes.append(
         Episode("fallen", fallen, (Turn("assistant", "down"),), (Feedback("environment", None, "success", 0.0),))
     )
@@ -285,7 +285,7 @@ def test_rlvmr_after_a_cold_start_on_tagged_trajectories(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     steps = steps_of(tmp_path / "second")
     assert len(steps) == 2 and all(math.isfinite(float(row["train/loss"])) for row in steps)
-    assert all(float(row["train/grad_norm"]) > 0 for row in steps)
+    assert all(float(row["train/optim/grad_norm"]) > 0 for row in steps)
     records = told(tmp_path / "second")
     worth = [record["advantage"] for record in records]
     assert len(set(worth)) > 1 and all(math.isfinite(value) for value in worth)
@@ -316,14 +316,14 @@ def test_srl_and_then_final_scores_from_where_it_ended(tmp_path):
     }
     held = {"data__heldout": 0.3, "data__evaluation_limit": 1, "trainer__max_steps": 2}
     path = without_objective(
-        config(tmp_path, data__file=str(srl_rows(tmp_path)), data__engine=recite, **held), "critic", "source"
+        config(tmp_path, data__file=str(srl_rows(tmp_path)), data__engine=recite, **held), "grader", "source"
     )
     small = tmp_path / "small.yaml"
     small.write_text(yaml.safe_dump({"data": {"source": {"init_args": {"prompts_per_rollout": 2, "generations": 4}}}}))
     done = quick("fit", "-c", path, "-c", overlay("algorithm/srl"), "-c", small)
     assert done.returncode == 0, done.stderr[-2000:]
     steps = steps_of(tmp_path / "run")
-    assert len(steps) == 2 and all(float(row["train/grad_norm"]) > 0 for row in steps)
+    assert len(steps) == 2 and all(float(row["train/optim/grad_norm"]) > 0 for row in steps)
     by_task = {}
     for record in told(tmp_path / "run"):
         by_task.setdefault((record["step"], record["task"]), []).append(record)
@@ -347,12 +347,12 @@ def test_srl_and_then_final_scores_from_where_it_ended(tmp_path):
 # Process rewards
 
 
-def retry_config(folder: Path, critic: dict, reward: str, texts: list[str]) -> Path:
-    """Attempt, critique, attempt again, judged by this critic; what trains is the step score `reward`."""
+def retry_config(folder: Path, grader: dict, reward: str, texts: list[str]) -> Path:
+    """Attempt, critique, attempt again, judged by this grader; what trains is the step score `reward`."""
     source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "generations": 2}}
     retry = {
         "class_path": "fdt.environments.retry.RetryWithCritique",
-        "init_args": {"critic": {"class_path": "feedback.graders.NumberMatch"}, "attempts": 2},
+        "init_args": {"grader": {"class_path": "feedback.graders.NumberMatch"}, "attempts": 2},
     }
     credit = {"class_path": "objectives.DiscountedTurns", "init_args": {"step_score": reward, "scale": "none"}}
     recite = {"class_path": "tests.helpers.reciting.Recite", "init_args": {"texts": texts}}
@@ -362,7 +362,7 @@ def retry_config(folder: Path, critic: dict, reward: str, texts: list[str]) -> P
         data__environment=retry,
         data__play={"max_turns": 2},
         data__engine=recite,
-        data__critic=critic,
+        data__critic=grader,
         data__credit=credit,
         data__hint=None,
         trainer__max_steps=2,
@@ -380,15 +380,15 @@ def test_a_local_process_reward_is_the_credit_of_turns(tmp_path):
 
     judge = str(save_classifier(tmp_path / "prm", "token", 2))
     texts = ["-7", "it is\n\n-8 then"]
-    critic = {"class_path": "fdt.reward_models.ProcessReward", "init_args": {"model": judge}}
-    done = quick("fit", "-c", retry_config(tmp_path, critic, "process", texts))
+    grader = {"class_path": "fdt.reward_models.ProcessReward", "init_args": {"model": judge}}
+    done = quick("fit", "-c", retry_config(tmp_path, grader, "process", texts))
     assert done.returncode == 0, done.stderr[-2000:]
     steps = steps_of(tmp_path / "run")
     assert len(steps) == 2 and all(
-        float(row["train/turns"]) == 2 and float(row["train/grad_norm"]) > 0 for row in steps
+        float(row["train/completions/turns"]) == 2 and float(row["train/optim/grad_norm"]) > 0 for row in steps
     )
     records = [record for record in told(tmp_path / "run") if record["step"] == 1]
-    # The critic's own numbers for such an episode: returns are what is left of them, centred turn by turn.
+    # The grader's own numbers for such an episode: returns are what is left of them, centred turn by turn.
     by_task = {}
     for record in records:
         by_task.setdefault(record["task"], []).append(record)
@@ -415,12 +415,12 @@ def progress(call: Call) -> Answer:
 def test_a_judge_behind_a_server_is_the_credit_of_turns(tmp_path):
     with Server(progress) as server:
         gateway = {"model": "m", "base_url": server.url, "cache": str(tmp_path / "calls"), "deadline": 60.0}
-        critic = {"class_path": "feedback.graders.NextState", "init_args": {"gateway": gateway, "samples": 1}}
-        done = quick("fit", "-c", retry_config(tmp_path, critic, "next_state", ["-7", "-8"]))
+        grader = {"class_path": "feedback.graders.NextStateJudge", "init_args": {"gateway": gateway, "samples": 1}}
+        done = quick("fit", "-c", retry_config(tmp_path, grader, "next_state", ["-7", "-8"]))
         assert done.returncode == 0, done.stderr[-2000:]
         assert server.calls
     steps = steps_of(tmp_path / "run")
-    assert len(steps) == 2 and all(float(row["train/grad_norm"]) > 0 for row in steps)
+    assert len(steps) == 2 and all(float(row["train/optim/grad_norm"]) > 0 for row in steps)
     # The first turn of -7 scored 1, of -8 0; nothing follows the second turn, so it is worth nothing.
     for record in told(tmp_path / "run"):
         assert record["advantage"] == {"-7": 0.5, "-8": -0.5}[record["response"]]
@@ -437,9 +437,9 @@ def test_step_scores_of_a_critic_are_returns_of_episodes():
     two = tuple(Feedback(name="process", score=score, step=step) for step, score in enumerate((0.2, 0.4)))
     one = (Feedback(name="process", score=0.9, step=0),)
     group = [Episode("a", task, turns, two), Episode("b", task, turns[:1], one)]
-    found = advantages(GroupRelative("none", reward=EpisodeReturn("process")), group)
+    found = compute_advantages(GroupRelative("none", reward=EpisodeReturn("process")), group)
     assert found.tolist() == pytest.approx([-0.15, 0.15])
-    each = advantages(DiscountedTurns(step_score="process", scale="none"), group)
+    each = compute_advantages(DiscountedTurns(step_score="process", scale="none"), group)
     # First turns: .6 and .9; the second turn has nobody beside it.
     assert each.tolist() == [pytest.approx([-0.15, 0.0]), pytest.approx([0.15, 0.0])]
 
@@ -457,6 +457,6 @@ def test_the_format_decides_before_the_similarity():
         )
         for n, near in enumerate(given)
     ]
-    found = advantages(GroupRelative(reward=FormatGate(invalid=-1.0)), group)
+    found = compute_advantages(GroupRelative(reward=FormatGate(invalid=-1.0)), group)
     rewards = [0.8, 0.6, -1, 0.7, 0.75, 0.65, 0.5, 0.9]
     assert found.tolist() == pytest.approx([(value - 0.4875) / 0.5738 for value in rewards], abs=1e-3)

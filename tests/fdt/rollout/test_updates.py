@@ -29,11 +29,11 @@ def test_the_clip_acts_when_a_rollout_is_used_four_times(tmp_path):
         "init_args": {"prompts_per_rollout": 4, "generations": 4, "updates_per_rollout": 4},
     }
     saved = [{"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 4}}]
-    critic = {"class_path": "tests.helpers.probes.EvenBytes"}
+    grader = {"class_path": "tests.helpers.probes.EvenBytes"}
     done, rows = run(
         tmp_path,
         data__source=source,
-        data__critic=critic,
+        data__critic=grader,
         trainer__callbacks=saved,
         trainer__max_steps=8,
         model__optimizer=SGD,
@@ -76,11 +76,11 @@ def test_dropping_the_scalar_stream_leaves_its_term_inert_and_says_so_once(tmp_p
 def test_replayed_rows_are_compared_with_the_starting_policy(tiny_model):
     made = learner(tiny_model)
     step = replace(batch(made.policy.tokenizer), behaviour="start")
-    start = made.policy.score(step.student).log_probs.detach()
+    start = made.policy.compute_log_probs(step.student).log_probs.detach()
     shake(made.policy)
     weights = made.objective.weigh(step.rollouts)
     rollouts = replace(step.rollouts, weights=weights)
-    rollouts = replace(rollouts, totals=made.objective.totals(rollouts))
+    rollouts = replace(rollouts, totals=made.objective.compute_totals(rollouts))
     _, student, _, used = made.measure(replace(step, rollouts=rollouts))
     torch.testing.assert_close(used.old, start, rtol=1e-5, atol=1e-5)
     assert (student.log_probs - used.old).abs().max() > 0.01
@@ -93,7 +93,7 @@ def test_kept_log_probs_win_over_the_start(tiny_model):
     step = replace(batch(made.policy.tokenizer), behaviour="start")
     old = torch.full_like(step.rollouts.advantages, -1.0)
     rollouts = replace(step.rollouts, old=old, weights=made.objective.weigh(step.rollouts))
-    rollouts = replace(rollouts, totals=made.objective.totals(rollouts))
+    rollouts = replace(rollouts, totals=made.objective.compute_totals(rollouts))
     assert torch.equal(made.measure(replace(step, rollouts=rollouts))[3].old, old)
 
 

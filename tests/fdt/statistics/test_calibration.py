@@ -21,7 +21,7 @@ def test_worked_numbers():
 
 
 def test_bins_are_closed_to_the_left():
-    found = cal.binned([k / 10 for k in range(11)], [0] * 11)
+    found = cal.bin_answers([k / 10 for k in range(11)], [0] * 11)
     assert found.place.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
     assert found.stated[3] == 0.3 and found.stated[6] == 0.6  # not one bin too low
 
@@ -89,12 +89,12 @@ def test_intervals_hold_the_value_and_shrink():
     c = rng.random(400) < q
     widths = []
     for n in (100, 400):
-        found = cal.with_interval(cal.auroc, q[:n], c[:n])
+        found = cal.bootstrap_measure(cal.auroc, q[:n], c[:n])
         assert found.low < found.mean == cal.auroc(q[:n], c[:n]) < found.high
         widths.append(found.high - found.low)
     assert widths[1] < 0.7 * widths[0]
-    alone = cal.with_interval(cal.ece, [0.5], [1])
-    assert alone.mean == 0.5 and not alone.known
+    alone = cal.bootstrap_measure(cal.ece, [0.5], [1])
+    assert alone.mean == 0.5 and not alone.has_bounds
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_intervals_hold_the_value_and_shrink():
     ],
 )
 def test_collapse(q, word):
-    found = cal.collapse(q)
+    found = cal.detect_collapse(q)
     assert found is None if word is None else word in found
 
 

@@ -11,9 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from feedback.faults import DataFault
-from feedback.gateway import Budget, Failure, Gateway, Outage, OverBudget, Refused, Reply, Request, Sampling, Usage
-from feedback.gateway.breaker import Breaker
+from feedback.faults import DataError
+from feedback.gateway import (
+    Budget,
+    BudgetExceeded,
+    Failure,
+    Gateway,
+    GatewayRefusal,
+    Outage,
+    Reply,
+    Request,
+    Sampling,
+    Usage,
+)
+from feedback.gateway.breaker import CircuitBreaker
 from tests.helpers.servers import Answer, Call, Server, completion, fault
 
 KEY = "sk-test-4242-do-not-show"
@@ -171,12 +182,12 @@ def test_a_wait_of_130_seconds_is_kept_where_patience_allows(monkeypatch):
 
     monkeypatch.setattr("feedback.gateway.breaker.time.monotonic", lambda: now[0])
     monkeypatch.setattr("feedback.gateway.breaker.asyncio.sleep", sleep)
-    breaker = Breaker("http://x/v1", patience=900)
-    breaker.failed("a", "status 429", surely=False)
-    breaker.hold(130)
+    breaker = CircuitBreaker("http://x/v1", patience=900)
+    breaker.record_failure("a", "status 429", surely=False)
+    breaker.pause_for(130)
 
     async def go() -> None:
-        async with breaker.passage(asyncio.Lock()):
+        async with breaker.acquire(asyncio.Lock()):
             assert now[0] == 130
 
     asyncio.run(go())
@@ -190,17 +201,17 @@ def test_an_outage_of_ten_minutes_is_survived_and_not_hammered(monkeypatch):
 
     monkeypatch.setattr("feedback.gateway.breaker.time.monotonic", lambda: now[0])
     monkeypatch.setattr("feedback.gateway.breaker.asyncio.sleep", sleep)
-    breaker, lock = Breaker("http://x/v1", patience=900), asyncio.Lock()
+    breaker, lock = CircuitBreaker("http://x/v1", patience=900), asyncio.Lock()
 
     async def probes(until: float) -> int:
         for tries in range(1, 10_000):
-            async with breaker.passage(lock):
+            async with breaker.acquire(lock):
                 if now[0] >= until:
                     return tries
-                breaker.failed("a", "no connection", surely=True)
+                breaker.record_failure("a", "no connection", surely=True)
 
     assert 20 < asyncio.run(probes(600)) < 60
-    breaker.succeeded()
+    breaker.record_success()
     with pytest.raises(Outage, match="no reply for 900 s"):
         asyncio.run(probes(10_000))
 
@@ -229,14 +240,14 @@ def test_a_reset_within_the_body_is_tried_again(gateway):
 @pytest.mark.parametrize("status", [302, 307, 308])
 def test_a_redirect_takes_no_prompt_to_another_host(gateway, status):
     with Server(echo) as other, Server(lambda call: fault(status, location=other.url + "/chat/completions")) as server:
-        with pytest.raises(Refused, match=rf"redirect \({status}\) to '{other.url}"):
+        with pytest.raises(GatewayRefusal, match=rf"redirect \({status}\) to '{other.url}"):
             gateway(server).ask(ask_for("a", "b"))
         assert not other.calls
 
 
 def test_no_credit_is_not_tried_again(gateway):
     with Server(lambda call: fault(429, "pay", "insufficient_quota", retry_after="1")) as server:
-        with pytest.raises(Refused, match="the credit"):
+        with pytest.raises(GatewayRefusal, match="the credit"):
             gateway(server).ask(ask_for("a"))
         assert len(server.calls) == 1
 
@@ -276,21 +287,21 @@ def test_the_key_appears_in_no_file_log_or_error(gateway, tmp_path, monkeypatch,
             assert not leaks(server, tmp_path, caplog.text, found, one, pickle.dumps(one))
             if isinstance(found, Reply):
                 assert found.text == "your key is Bearer [key]"
-        except Refused as error:
+        except GatewayRefusal as error:
             assert stops and len(server.calls) == 1
             assert not leaks(server, tmp_path, caplog.text, error, traceback.format_exc())
 
 
 def test_a_key_in_the_config_is_refused_and_not_repeated(monkeypatch):
-    with pytest.raises(DataFault, match="name of an environment variable") as error:
+    with pytest.raises(DataError, match="name of an environment variable") as error:
         Gateway("m", key_variable=KEY)
     assert KEY not in str(error.value)
-    with pytest.raises(DataFault, match="without credentials") as error:
+    with pytest.raises(DataError, match="without credentials") as error:
         Gateway("m", f"http://user:{KEY}@host/v1")
     assert KEY not in str(error.value)
     monkeypatch.delenv("UNSET", raising=False)
-    with pytest.raises(DataFault, match="UNSET, which is not set"):
-        Gateway("m", key_variable="UNSET").key()
+    with pytest.raises(DataError, match="UNSET, which is not set"):
+        Gateway("m", key_variable="UNSET").read_api_key()
 
 
 def test_headers_name_nobody(gateway, monkeypatch):
@@ -305,7 +316,7 @@ def test_headers_name_nobody(gateway, monkeypatch):
 
 def test_calls_beyond_the_budget_are_not_sent(gateway):
     with Server(lambda call: Answer(echo(call).body, delay=0.2)) as server:
-        with pytest.raises(OverBudget, match=r"budget.calls: got up to 4 .* at most 3"):
+        with pytest.raises(BudgetExceeded, match=r"budget.calls: got up to 4 .* at most 3"):
             gateway(server, budget=Budget(calls=3)).ask(ask_for(*"abcdefgh"))
         assert len(server.calls) == 3
         found = gateway(server, budget=Budget(calls=8)).ask(ask_for(*"abcdefgh"))  # what was paid for is kept
@@ -317,12 +328,12 @@ def test_tokens_are_reserved_before_and_settled_after(gateway):
     (request,) = ask_for("abcd", sampling=Sampling(max_tokens=100))
     assert request.most_prompt_tokens == 36
     with Server(echo) as server:
-        with pytest.raises(OverBudget, match="budget.tokens: got up to 136 "):
+        with pytest.raises(BudgetExceeded, match="budget.tokens: got up to 136 "):
             gateway(server, budget=Budget(tokens=135)).ask([request])
         assert not server.calls
         gateway(server, budget=Budget(tokens=136)).ask([request])
         (more,) = ask_for("abce", sampling=Sampling(max_tokens=100))
-        with pytest.raises(OverBudget, match="budget.tokens: got up to 151 "):
+        with pytest.raises(BudgetExceeded, match="budget.tokens: got up to 151 "):
             gateway(server, budget=Budget(tokens=150)).ask([more])
 
 
@@ -388,7 +399,7 @@ def test_text_that_utf8_cannot_hold_is_sent_with_question_marks(gateway):
 
 def test_bad_settings_are_refused():
     for changes in ({"base_url": "ftp://x"}, {"base_url": "host:8000"}, {"concurrency": 0}, {"deadline": float("nan")}):
-        with pytest.raises(DataFault, match="gateway."):
+        with pytest.raises(DataError, match="gateway."):
             Gateway("m", **changes)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from feedback.faults import DataFault
-from feedback.gateway import Budget, Gateway, OverBudget, Reply, Usage
-from feedback.gateway.log import NAME, Log
+from feedback.faults import DataError
+from feedback.gateway import Budget, BudgetExceeded, Gateway, Reply, Usage
+from feedback.gateway.log import NAME, CallLog
 from tests.feedback.gateway.test_gateway import ask_for, echo
 from tests.helpers.runs import ROOT, environment
 from tests.helpers.servers import Answer, Call, Server
@@ -76,54 +76,54 @@ def test_two_processes_share_a_folder_and_pay_once(tmp_path):
     [b"", b'{"event": "rep', b'{"event": "reply", "key": "k9", "text": "\xff\n', b"\x00" * 40, b"[1]\n{}\nnull\n\n"],
 )
 def test_a_torn_end_costs_nothing_but_itself(tmp_path, end):
-    log = Log(tmp_path)
+    log = CallLog(tmp_path)
     for number in range(3):
         assert log.claim(f"k{number}", Usage(5, 5), FREE) is True
-        log.keep(f"k{number}", Reply(f"text {number} é\u2028\n", Usage(1, 2)))
+        log.record_reply(f"k{number}", Reply(f"text {number} é\u2028\n", Usage(1, 2)))
     log.close()
     with (tmp_path / NAME).open("ab") as file:
         file.write(end)
-    again = Log(tmp_path)
+    again = CallLog(tmp_path)
     again.refresh()
-    assert [again.reply(f"k{n}").text for n in range(3)] == [f"text {n} é\u2028\n" for n in range(3)]
+    assert [again.get_reply(f"k{n}").text for n in range(3)] == [f"text {n} é\u2028\n" for n in range(3)]
     assert again.claim("new", Usage(), FREE) is True
-    again.keep("new", Reply("after"))
-    third = Log(tmp_path)
+    again.record_reply("new", Reply("after"))
+    third = CallLog(tmp_path)
     third.refresh()
-    assert third.reply("new").text == "after" and third.reply("k2") is not None
+    assert third.get_reply("new").text == "after" and third.get_reply("k2") is not None
     assert (third.calls, third.spent) == (4, Usage(3, 6))
 
 
 def test_a_claim_lasts_as_long_as_its_owner(tmp_path):
-    one, two = Log(tmp_path), Log(tmp_path)
+    one, two = CallLog(tmp_path), CallLog(tmp_path)
     assert one.claim("k", Usage(5, 5), FREE) is True
     assert two.claim("k", Usage(5, 5), FREE) is False
-    one.drop("k", "server", paid=False)
+    one.record_failure("k", "server", paid=False)
     assert two.claim("k", Usage(5, 5), FREE) is True
     assert one.claim("k", Usage(5, 5), FREE) is False
     two.close()
     assert one.claim("k", Usage(5, 5), FREE) is True
-    one.keep("k", Reply("x", Usage(1, 1)))
-    assert Log(tmp_path).claim("k", Usage(5, 5), FREE).text == "x"
+    one.record_reply("k", Reply("x", Usage(1, 1)))
+    assert CallLog(tmp_path).claim("k", Usage(5, 5), FREE).text == "x"
 
 
 def test_the_budget_counts_what_others_spent_and_what_may_have_been_paid(tmp_path):
-    one, two = Log(tmp_path), Log(tmp_path)
+    one, two = CallLog(tmp_path), CallLog(tmp_path)
     one.claim("a", Usage(10, 20), FREE)
-    one.keep("a", Reply("x", Usage(1, 2)))  # took 3 of the 30 reserved
+    one.record_reply("a", Reply("x", Usage(1, 2)))  # took 3 of the 30 reserved
     one.claim("b", Usage(10, 20), FREE)
-    one.drop("b", "timeout", paid=True)  # the server may have done the work: 30
+    one.record_failure("b", "timeout", paid=True)  # the server may have done the work: 30
     one.claim("c", Usage(10, 20), FREE)
-    one.drop("c", "server", paid=False)  # nothing
-    with pytest.raises(OverBudget, match="got up to 63 with the next call, expected at most 62"):
+    one.record_failure("c", "server", paid=False)  # nothing
+    with pytest.raises(BudgetExceeded, match="got up to 63 with the next call, expected at most 62"):
         two.claim("d", Usage(10, 20), Budget(tokens=62))
     assert (two.calls, two.spent.total) == (3, 33)
     assert two.claim("d", Usage(10, 20), Budget(tokens=63, calls=4)) is True
-    with pytest.raises(OverBudget, match="budget.cost"):  # 11 + 10 + 1 read at 1, 22 + 20 written at 2 a million
+    with pytest.raises(BudgetExceeded, match="budget.cost"):  # 11 + 10 + 1 read at 1, 22 + 20 written at 2 a million
         one.claim("e", Usage(1, 0), Budget(cost=1.05e-4, prompt_price=1.0, completion_price=2.0))
 
 
 def test_an_unusable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataFault, match="cache: got .*expected a folder that can be written"):
+    with pytest.raises(DataError, match="cache: got .*expected a folder that can be written"):
         Gateway("m", "http://127.0.0.1:1/v1", cache=str(tmp_path / "file" / "x")).ask(ask_for("a"))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from feedback.graders import AnswerSet, Critic, NumberMatch, RegexMatch
+from feedback.graders import AnswerSet, Grader, NumberMatch, RegexMatch
 from feedback.graders.sets import SET
 from feedback.types import Episode, Feedback, Task, Turn
 
@@ -18,8 +18,8 @@ def offering(text, reference="5"):
     )
 
 
-def judged(text, critic=BOTH, reference="5"):
-    return critic([offering(text, reference)])[0]
+def judged(text, grader=BOTH, reference="5"):
+    return grader([offering(text, reference)])[0]
 
 
 def test_each_answer_is_judged_by_each_reward():
@@ -48,15 +48,15 @@ def test_a_set_that_a_reward_cannot_judge_is_left_unjudged():
 
 
 def test_a_reward_judges_all_answers_of_a_batch_in_one_call():
-    class Counting(Critic):
+    class Counting(Grader):
         calls: list = []
 
         def __call__(self, episodes):
             self.calls.append([episode.response for episode in episodes])
-            return [e.with_feedback(Feedback(score=float(n % 2))) for n, e in enumerate(episodes)]
+            return [e.add_feedback(Feedback(score=float(n % 2))) for n, e in enumerate(episodes)]
 
-    critic = AnswerSet([Counting()], answers=2)
-    first, none, second = critic(
+    grader = AnswerSet([Counting()], answers=2)
+    first, none, second = grader(
         [offering("<answer_1>a</answer_1><answer_2>b</answer_2>"), offering("x"), offering("<answer_2>c</answer_2>")]
     )
     assert Counting.calls == [["a", "b", "c"]]

@@ -1,4 +1,4 @@
-"""Critics that read text: hand-worked verdicts, and properties over any text."""
+"""Graders that read text: hand-worked verdicts, and properties over any text."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback.graders import (
-    Boxed,
-    Captured,
-    Chain,
+    BoxedExtractor,
     ExactMatch,
-    Format,
+    FormatGrader,
+    GraderChain,
     MetaTags,
     NumberMatch,
+    RegexExtractor,
     RegexMatch,
     StatedConfidence,
     StepSimilarity,
-    Tagged,
-    Whole,
+    TagExtractor,
+    WholeExtractor,
 )
-from feedback.graders.base import marked
-from feedback.graders.confidence import stated_confidence
-from feedback.graders.extract import tagged
-from feedback.graders.similarity import acted, characters, similarity
+from feedback.graders.base import update_format_score
+from feedback.graders.confidence import parse_confidence
+from feedback.graders.extract import extract_tag
+from feedback.graders.similarity import compute_similarity, split_characters, strip_thinking
 from feedback.graders.tags import TAGS
 from feedback.types import Episode, Feedback, Task, Turn
 
@@ -72,7 +72,7 @@ def named(judged: Episode, name: str, step: int | None = None) -> Feedback:
     ],
 )
 def test_a_stated_confidence_is_no_part_of_the_answer(response, left):
-    assert Whole()(response) == left
+    assert WholeExtractor()(response) == left
 
 
 def test_a_number_is_not_read_from_the_confidence():
@@ -83,17 +83,17 @@ def test_a_number_is_not_read_from_the_confidence():
 @pytest.mark.parametrize(
     ("extract", "response", "found"),
     [
-        (Tagged(), "<answer>1</answer> no, <ANSWER> 33 </ANSWER>", " 33 "),
-        (Tagged(), "<answer>33", None),
-        (Tagged(), "<answer>1<answer>33</answer>", "33"),
-        (Tagged("final"), "<final>33</final>", "33"),
-        (Boxed(), r"so \boxed{1} and \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
-        (Boxed(), r"\boxed{1", None),
-        (Boxed(), "1", None),
-        (Captured(r"#### (\d+)"), "#### 1\n#### 33", "33"),
-        (Captured(r"is (?P<answer>\d+)(,)?"), "is 33,", "33"),
-        (Captured(r"\d+"), "1 33", "33"),
-        (Captured("x"), "33", None),
+        (TagExtractor(), "<answer>1</answer> no, <ANSWER> 33 </ANSWER>", " 33 "),
+        (TagExtractor(), "<answer>33", None),
+        (TagExtractor(), "<answer>1<answer>33</answer>", "33"),
+        (TagExtractor("final"), "<final>33</final>", "33"),
+        (BoxedExtractor(), r"so \boxed{1} and \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
+        (BoxedExtractor(), r"\boxed{1", None),
+        (BoxedExtractor(), "1", None),
+        (RegexExtractor(r"#### (\d+)"), "#### 1\n#### 33", "33"),
+        (RegexExtractor(r"is (?P<answer>\d+)(,)?"), "is 33,", "33"),
+        (RegexExtractor(r"\d+"), "1 33", "33"),
+        (RegexExtractor("x"), "33", None),
     ],
 )
 def test_extracts(extract, response, found):
@@ -101,7 +101,7 @@ def test_extracts(extract, response, found):
 
 
 def test_an_answer_that_is_not_there_is_wrong():
-    (judged,) = NumberMatch(extract=Tagged(), tell=False)([episode("33")])
+    (judged,) = NumberMatch(extract=TagExtractor(), tell=False)([episode("33")])
     assert (judged.score, judged.critique) == (0, "It is wrong: it holds no number.")
 
 
@@ -109,7 +109,7 @@ def test_an_answer_that_is_not_there_is_wrong():
 
 
 @pytest.mark.parametrize(
-    ("given", "critic", "score"),
+    ("given", "grader", "score"),
     [
         ("33.004", NumberMatch(absolute=0.005), 1),
         ("33.005", NumberMatch(absolute=0.005), 1),
@@ -123,8 +123,8 @@ def test_an_answer_that_is_not_there_is_wrong():
         ("1e999", NumberMatch(tell=False), 0),
     ],
 )
-def test_numbers_within_a_tolerance(given, critic, score):
-    assert critic([episode(given)])[0].score == score
+def test_numbers_within_a_tolerance(given, grader, score):
+    assert grader([episode(given)])[0].score == score
 
 
 def test_tolerances_are_not_negative():
@@ -166,7 +166,7 @@ def test_patterns():
     assert asks([episode("Yes")])[0].critique == "It must say please."
     assert RegexMatch(r"\d+", "Digits alone.", whole=True)([episode("33 ")])[0].score == 0
     assert named(RegexMatch(r"sorry", "?", wanted=False, name="firm")([episode("33")])[0], "firm").score == 1
-    for wrong in (lambda: RegexMatch("(", "?"), lambda: Captured("["), lambda: MetaTags(failure="*")):
+    for wrong in (lambda: RegexMatch("(", "?"), lambda: RegexExtractor("["), lambda: MetaTags(failure="*")):
         with pytest.raises(ValueError, match="expected a regular expression"):
             wrong()
 
@@ -175,14 +175,14 @@ def test_a_pattern_without_end_is_given_up_and_leaves_no_score(monkeypatch):
     monkeypatch.setattr("feedback.graders.patterns.SECONDS", 0.2)
     endless = r"(?:a|aa)+$"
     text = "a" * 60 + "b"
-    for critic, judged in (
+    for grader, judged in (
         (RegexMatch(endless, "?"), episode(text)),
-        (ExactMatch(extract=Captured(endless)), episode(text)),
+        (ExactMatch(extract=RegexExtractor(endless)), episode(text)),
         (MetaTags(failure=endless), played(step("monitor", "x"), text)),
     ):
         began = time.perf_counter()
         with pytest.warns(UserWarning, match="given up after 0.2 s"):
-            assert critic([judged])[0].feedback == ()
+            assert grader([judged])[0].feedback == ()
         assert time.perf_counter() - began < 30
 
 
@@ -206,7 +206,7 @@ def test_a_pattern_without_end_is_given_up_and_leaves_no_score(monkeypatch):
     ],
 )
 def test_stated_confidence(response, stated):
-    assert stated_confidence(response) == (pytest.approx(stated), None)
+    assert parse_confidence(response) == (pytest.approx(stated), None)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_no_confidence_is_absent_and_ill_formed(response):
 
 
 def test_a_confidence_far_from_right_is_pointed_out():
-    chain = Chain([NumberMatch(tell=False), StatedConfidence()])
+    chain = GraderChain([NumberMatch(tell=False), StatedConfidence()])
     texts = ("33 Confidence: 0.1", "34 Confidence: 0.9", "34 Confidence: 0.4")
     right, wrong, fair = chain([episode(text) for text in texts])
     assert right.critique == "It states a confidence of 0.1, but the answer is right."
@@ -275,28 +275,30 @@ GOOD = "<think>a</think> <answer>b</answer>\n<analysis>c</analysis><confidence>0
     ],
 )
 def test_tags_in_order(text, said):
-    (judged,) = Format(PARTS)([episode(text)])
+    (judged,) = FormatGrader(PARTS)([episode(text)])
     mark = named(judged, "format")
     assert (mark.score, mark.text) == (1, None) if said is None else mark.score == 0 and said in mark.text
 
 
 def test_length_and_end():
-    long, cut, fine = Format(words=3)([episode("one two three four"), episode("one", finished=False), episode("one")])
+    long, cut, fine = FormatGrader(words=3)(
+        [episode("one two three four"), episode("one", finished=False), episode("one")]
+    )
     assert long.critique == "It is too long: it has 4 words, 3 are allowed." and "cut off" in cut.critique
-    assert named(fine, "format").score == 1 and Format(finished=False)([cut])[0].critique == cut.critique
-    assert named(Format(finished=False)([episode("one", finished=False)])[0], "format").score == 1
+    assert named(fine, "format").score == 1 and FormatGrader(finished=False)([cut])[0].critique == cut.critique
+    assert named(FormatGrader(finished=False)([episode("one", finished=False)])[0], "format").score == 1
 
 
 def test_there_is_one_mark_and_a_fault_stays():
-    for critics in ([StatedConfidence(), Format(words=2)], [Format(words=2), StatedConfidence()]):
+    for graders in ([StatedConfidence(), FormatGrader(words=2)], [FormatGrader(words=2), StatedConfidence()]):
         texts = ("33 Confidence: 0.5", "33", "no", "0 <confidence>.5</confidence>")
-        both = Chain(critics)([episode(text) for text in texts])
+        both = GraderChain(graders)([episode(text) for text in texts])
         assert [named(e, "format").score for e in both] == [0, 0, 0, 1]
-    judged = marked(marked(episode("x"), "First."), "Second.")
+    judged = update_format_score(update_format_score(episode("x"), "First."), "Second.")
     assert named(judged, "format").text == "First.\nSecond."
-    assert named(marked(judged, None), "format").score == 0
-    human = episode("x").with_feedback(Feedback(name="format", score=0.0))
-    assert len(marked(human, None).feedback) == 2
+    assert named(update_format_score(judged, None), "format").score == 0
+    human = episode("x").add_feedback(Feedback(name="format", score=0.0))
+    assert len(update_format_score(human, None).feedback) == 2
 
 
 # Steps
@@ -316,19 +318,19 @@ def test_there_is_one_mark_and_a_fault_stays():
     ],
 )
 def test_similarity_of_characters(first, second, ratio):
-    assert similarity(first, second, characters) == pytest.approx(ratio, abs=1e-4)
+    assert compute_similarity(first, second, split_characters) == pytest.approx(ratio, abs=1e-4)
 
 
 def test_similarity_of_words():
     # "add 2 and 2" and "add 2 to 2": add, 2, 2 match of 4 + 4 words.
-    assert similarity("add 2 and 2", "add 2 to 2") == 0.75
-    assert similarity("a " * 3000, "a " * 1000) == 0.25  # 500 matched of 4000 words
+    assert compute_similarity("add 2 and 2", "add 2 to 2") == 0.75
+    assert compute_similarity("a " * 3000, "a " * 1000) == 0.25  # 500 matched of 4000 words
 
 
 def test_long_hostile_steps_take_seconds_not_hours():
     one, two = (" ".join(f"x {side}{n}" for n in range(20_000)) for side in "yz")
     began = time.perf_counter()
-    assert 0 < similarity(one, two) < 0.1
+    assert 0 < compute_similarity(one, two) < 0.1
     assert time.perf_counter() - began < 60  # half a second where nothing else runs
 
 
@@ -344,7 +346,7 @@ def test_long_hostile_steps_take_seconds_not_hours():
     ],
 )
 def test_a_step_follows_its_thinking(text, thinks, step):
-    assert acted(text, thinks) == step
+    assert strip_thinking(text, thinks) == step
 
 
 def test_the_expert_is_the_reference_or_one_step_a_turn():
@@ -378,7 +380,7 @@ def paid(judged: Episode) -> list[float]:
 def test_planning_pays_where_the_episode_succeeded():
     turns = (step("planning", "a"), "ok", step("monitor", "b"), "ok", step("planning", "c"))
     for score, reward in ((1.0, [0.9, 0, 1]), (0.4, [0, 0, 0])):
-        one = played(*turns).with_feedback(Feedback("environment", None, "won", score))
+        one = played(*turns).add_feedback(Feedback("environment", None, "won", score))
         (judged,) = MetaTags(decay=0.9)([one])
         assert paid(judged) == pytest.approx(reward) and judged.score == score
     (unscored,) = MetaTags()([played(*turns)])
@@ -414,9 +416,9 @@ def test_reflecting_pays_for_another_action_after_a_failed_one():
     )
     (judged,) = MetaTags()([played(*turns)])
     assert paid(judged) == [0, 0, 1, 0]
-    low = played(*turns).with_feedback(Feedback("environment", None, "step", 0.2, step=2))
+    low = played(*turns).add_feedback(Feedback("environment", None, "step", 0.2, step=2))
     assert paid(MetaTags()([low])[0]) == [0, 0, 1, 1]
-    share = played(*turns).with_feedback(Feedback("environment", None, "reward", 0.2, step=2))
+    share = played(*turns).add_feedback(Feedback("environment", None, "reward", 0.2, step=2))
     assert paid(MetaTags()([share])[0]) == [0, 0, 1, 0], "a small share of the return is no failure"
     (after,) = MetaTags()([played("gibberish", "Go on.", step("reflection", "b"))])
     assert paid(after) == [0, 1]
@@ -448,17 +450,17 @@ def test_rewards_lie_between_0_and_1():
 
 # Any text
 
-RULES = Chain(
+RULES = GraderChain(
     [
         NumberMatch(),
-        NumberMatch(tell=False, relative=0.1, extract=Boxed()),
-        ExactMatch(extract=Tagged()),
+        NumberMatch(tell=False, relative=0.1, extract=BoxedExtractor()),
+        ExactMatch(extract=TagExtractor()),
         ExactMatch(strict=True, tell=False),
         RegexMatch(r"\w+\s*$", "End with a word."),
         StatedConfidence(),
-        Format(PARTS, words=5),
+        FormatGrader(PARTS, words=5),
         StepSimilarity(),
-        StepSimilarity(split=characters, thinks=True, tell=False),
+        StepSimilarity(split=split_characters, thinks=True, tell=False),
         MetaTags(),
     ]
 )
@@ -499,14 +501,14 @@ def test_any_text_is_judged_between_0_and_1_or_not_at_all(turns, reference, step
 @given(st.floats(0, 1))
 def test_any_confidence_is_read_back(value):
     written = f"{value:.6f}"
-    assert stated_confidence(f"<confidence>{written}</confidence>") == stated_confidence(f"Confidence: {written}")
-    assert stated_confidence(f"Confidence: {written}")[0] == float(written)
+    assert parse_confidence(f"<confidence>{written}</confidence>") == parse_confidence(f"Confidence: {written}")
+    assert parse_confidence(f"Confidence: {written}")[0] == float(written)
 
 
 @given(TEXT)
 def test_a_tag_is_read_back(text):
     inside = text.replace("<", "")
-    assert tagged(f"<answer>{inside}</answer>", "answer") == inside
+    assert extract_tag(f"<answer>{inside}</answer>", "answer") == inside
 
 
 def test_importing_the_critics_is_light():
@@ -529,5 +531,5 @@ def test_a_long_hostile_text_takes_no_time():
     ):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            Chain(list(RULES.critics[:8]) + [MetaTags()])([episode(text)])
+            GraderChain(list(RULES.graders[:8]) + [MetaTags()])([episode(text)])
     assert time.perf_counter() - began < 60

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback.graders import Boxed, GymScore, MathMatch
-from feedback.graders.isolated import Isolated, isolated, require
+from feedback.graders import BoxedExtractor, GymScore, MathMatch
+from feedback.graders.isolated import GraderProcess, get_process, require_library
 from feedback.types import Episode, Task, Turn
 
 pytest.importorskip("math_verify")
@@ -54,8 +54,8 @@ def test_the_same_mathematics(generous, response, reference, score):
 
 
 def test_mathematics_without_the_answer_told():
-    critic = MathMatch(tell=False, extract=Boxed(), seconds=60)
-    wrong, none = critic([episode(r"\boxed{4}", "5"), episode("4", "5")])
+    grader = MathMatch(tell=False, extract=BoxedExtractor(), seconds=60)
+    wrong, none = grader([episode(r"\boxed{4}", "5"), episode("4", "5")])
     assert wrong.critique == "It is wrong: 4 is not the right answer."
     assert none.critique == "It is wrong: it holds no answer."
 
@@ -68,7 +68,7 @@ def test_nothing_to_compare_with_is_unjudged(generous):
 
 def test_what_never_ends_is_unjudged_and_the_next_answer_is_judged(generous):
     generous([episode("1", "1")])
-    first = isolated("mathematics").process
+    first = get_process("mathematics").process
     with pytest.warns(UserWarning, match="no verdict within 2 s"):
         assert MathMatch(seconds=2)([episode("$9^{9^{9^{9}}}$", "3")])[0].feedback == ()
     assert first.poll() is not None
@@ -77,7 +77,7 @@ def test_what_never_ends_is_unjudged_and_the_next_answer_is_judged(generous):
 
 def test_a_process_that_dies_costs_one_verdict(generous):
     generous([episode("1", "1")])
-    os.kill(isolated("mathematics").process.pid, signal.SIGKILL)
+    os.kill(get_process("mathematics").process.pid, signal.SIGKILL)
     with pytest.warns(UserWarning, match="the judging process died"):
         assert generous([episode("1", "1")])[0].feedback == ()
     assert generous([episode("1", "1")])[0].score == 1
@@ -130,9 +130,9 @@ def test_every_scorer_that_names_eval_is_refused():
 
     from reasoning_gym.factory import DATASETS
 
-    from feedback.graders.programs.gym import runs_code
+    from feedback.graders.programs.gym import find_code_calls
 
-    refused = {name for name, (kind, _) in DATASETS.items() if runs_code(kind)}
+    refused = {name for name, (kind, _) in DATASETS.items() if find_code_calls(kind)}
     for name, (kind, _) in DATASETS.items():
         if any(call in inspect.getsource(kind.score_answer) for call in ("eval(", "exec(", "parse_expr(", "sympify(")):
             assert name in refused or "def parse_expr" in Path(sys.modules[kind.__module__].__file__).read_text(), name
@@ -173,7 +173,7 @@ def test_any_text_is_judged_0_or_1_or_not_at_all(response, reference):
 
 def test_the_process_knows_nothing_of_ours(monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "s3cret")
-    judge = Isolated("mathematics")
+    judge = GraderProcess("mathematics")
     judge.ask(60, answer="1", right="1")
     environment = Path(f"/proc/{judge.process.pid}/environ").read_bytes()
     limits = Path(f"/proc/{judge.process.pid}/limits").read_text()
@@ -184,6 +184,6 @@ def test_the_process_knows_nothing_of_ours(monkeypatch):
 
 def test_a_missing_library_is_named_with_its_remedy():
     with pytest.raises(ValueError, match=r"nothing_here: not installed.*'feedback-distillation-trainer\[math\]'"):
-        require("nothing_here", "math")
+        require_library("nothing_here", "math")
     with pytest.raises(RuntimeError, match="nothing: its process does not start: ModuleNotFoundError"):
-        Isolated("nothing").ask(1)
+        GraderProcess("nothing").ask(1)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from feedback.graders import NumberMatch
-from feedback.graders.number import last_number, wrong_about
+from feedback.graders.number import describe_error, find_last_number
 from feedback.types import Episode, Task, Turn
 
 
@@ -57,7 +57,7 @@ def test_a_task_without_a_number_is_not_judged():
 
 
 def test_numbers_are_read_and_never_evaluated():
-    assert last_number("__import__('os').system('x') 7") == 7
-    assert last_number("5-3") == 3 and last_number("5 - -3") == -3 and last_number("1,234.50") == 1234.5
-    assert last_number("x1 v2.0") is None
-    assert "too high" in wrong_about(last_number("9" * 6000), last_number("1"))
+    assert find_last_number("__import__('os').system('x') 7") == 7
+    assert find_last_number("5-3") == 3 and find_last_number("5 - -3") == -3 and find_last_number("1,234.50") == 1234.5
+    assert find_last_number("x1 v2.0") is None
+    assert "too high" in describe_error(find_last_number("9" * 6000), find_last_number("1"))

@@ -1,4 +1,4 @@
-"""Critics that need no reference: the arithmetic an answer writes down, and a vote among answers."""
+"""Graders that need no reference: the arithmetic an answer writes down, and a vote among answers."""
 
 import math
 import time
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback.graders import Agreement, Arithmetic
-from feedback.graders.arithmetic import value
+from feedback.graders.arithmetic import evaluate_expression
 from feedback.types import Episode, Task, Turn
 
 
@@ -42,7 +42,7 @@ def answer(text: str, task: str = "t") -> Episode:
     ],
 )
 def test_value(text, expected):
-    assert value(text) == expected
+    assert evaluate_expression(text) == expected
 
 
 EXPRESSIONS = st.recursive(
@@ -59,7 +59,7 @@ EXPRESSIONS = st.recursive(
 
 @given(EXPRESSIONS)
 def test_value_of_generated_expressions(pair):
-    assert value(pair[0]) == pair[1]
+    assert evaluate_expression(pair[0]) == pair[1]
 
 
 @given(st.text(st.sampled_from("0123456789+-*/()=.,<>$%x ×\n") | st.characters(), max_size=80))

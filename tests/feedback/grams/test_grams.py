@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from feedback.faults import DataFault
-from feedback.grams import Grams, load_grams, strategic
-from feedback.grams.mining import counted, frequencies
-from feedback.grams.words import ngrams, normal
+from feedback.faults import DataError
+from feedback.grams import Grams, load_grams, mine_grams
+from feedback.grams.mining import count_grams, count_solutions
+from feedback.grams.words import extract_ngrams, normalize_words
 
 SOLUTIONS = [
     "Let me check the sum. So x is 2.",
@@ -18,46 +18,51 @@ SOLUTIONS = [
 
 
 def test_grams_are_words_of_one_sentence():
-    found = [item.gram for item in ngrams("Wait, let's SEE. It is\nso", (2, 3))]
+    found = [item.gram for item in extract_ngrams("Wait, let's SEE. It is\nso", (2, 3))]
     # "Wait let's see" is a sentence of three words, "It is" one of two, and "so" stands alone.
     assert found == ["wait let's", "let's see", "wait let's see", "it is"]
-    assert [item.gram for item in ngrams("so x = 2 and y is 3 then we", (2,))] == ["so x", "and y", "y is", "then we"]
-    assert normal("  Let’s   SEE! ") == "let's see"
+    assert [item.gram for item in extract_ngrams("so x = 2 and y is 3 then we", (2,))] == [
+        "so x",
+        "and y",
+        "y is",
+        "then we",
+    ]
+    assert normalize_words("  Let’s   SEE! ") == "let's see"
 
 
 def test_places_are_characters_of_the_text():
     text = "Hm, let me  Check."
-    (found,) = Grams(["Let me check"]).found(text)
+    (found,) = Grams(["Let me check"]).find_spans(text)
     assert (found.gram, text[found.start : found.end]) == ("let me check", "let me  Check")
     said, either = "Wait! So then wait", Grams(["wait", "so then"])
-    assert either.found(said) == Grams(["SO THEN", "Wait,"]).found(said)
-    assert [item.gram for item in either.found(said)] == ["wait", "wait", "so then"]
-    assert Grams(["let me check"]).found("let me. check") == []
+    assert either.find_spans(said) == Grams(["SO THEN", "Wait,"]).find_spans(said)
+    assert [item.gram for item in either.find_spans(said)] == ["wait", "wait", "so then"]
+    assert Grams(["let me check"]).find_spans("let me. check") == []
 
 
 def test_a_phrase_that_one_solution_repeats_counts_once():
     nine = " ".join(["do it now."] * 9)
-    found = counted([nine, "do it now, friend"], (3,), rare=1)
+    found = count_grams([nine, "do it now, friend"], (3,), rare=1)
     assert found.solutions["do it now"] == 2 and found.occurrences["do it now"] == 10
-    assert strategic([nine], (3,), share=1.0, rare=1)[0].frequency == 1
-    assert strategic([nine, nine], (3,), share=1.0, rare=2) == [], "equal solutions are one"
+    assert mine_grams([nine], (3,), share=1.0, rare=1)[0].frequency == 1
+    assert mine_grams([nine, nine], (3,), share=1.0, rare=2) == [], "equal solutions are one"
 
 
 def test_the_top_share_by_document_frequency():
     """Of 3-grams, "let me check" stands in 3 solutions; "me check it", "check it again" in 1; "two cats sat", "cats sat
     down", "sat down here" in 2. Candidates of 2 solutions and more: 4, so the top 20 % is one, the top half two."""
-    (only,) = strategic(SOLUTIONS, (3,))
+    (only,) = mine_grams(SOLUTIONS, (3,))
     assert (only.gram, only.frequency, only.solutions, only.cluster) == ("let me check", 3, 3, 0)
-    half = strategic(SOLUTIONS, (3,), share=0.5)
+    half = mine_grams(SOLUTIONS, (3,), share=0.5)
     assert [item.gram for item in half] == ["let me check", "cats sat down"], "equals go by their number, then by name"
-    assert len(strategic(SOLUTIONS, (3,), share=1.0)) == 4
+    assert len(mine_grams(SOLUTIONS, (3,), share=1.0)) == 4
 
 
 def test_a_cluster_counts_the_solutions_that_hold_any_of_its_grams():
     number = {"let me check": 0, "two cats sat": 0, "sat down here": 1}
-    assert frequencies(SOLUTIONS, (3,), number) == {0: 4, 1: 2}
+    assert count_solutions(SOLUTIONS, (3,), number) == {0: 4, 1: 2}
     first = ("let me check", "two cats sat")
-    together = strategic(SOLUTIONS, (3,), share=0.5, cluster=lambda grams: [int(gram not in first) for gram in grams])
+    together = mine_grams(SOLUTIONS, (3,), share=0.5, cluster=lambda grams: [int(gram not in first) for gram in grams])
     # Clusters {let me check, two cats sat} in 4 solutions and {cats sat down, sat down here} in 2: half of two is one.
     assert [(item.gram, item.frequency, item.solutions) for item in together] == [
         ("let me check", 4, 3),
@@ -88,5 +93,5 @@ def test_a_bad_file_is_refused_with_its_reason(tmp_path, text, words):
     path = tmp_path / "bad.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(DataFault, match=words):
+    with pytest.raises(DataError, match=words):
         load_grams(path)

@@ -14,17 +14,17 @@ from feedback.hints import (
     ReferenceHint,
     RewriteHint,
     SiblingHint,
-    before_step,
-    composed,
-    filled,
-    first,
-    longest,
-    placed,
-    shortest,
+    append_to_messages,
+    append_to_system,
+    compose_template,
+    fill_template,
+    insert_before_turn,
+    keep_order,
     shuffle_critiques,
-    start_of_prompt,
+    sort_longest_first,
+    sort_shortest_first,
 )
-from feedback.types import Episode, Feedback, Task, Turn, with_hints
+from feedback.types import Episode, Feedback, Task, Turn, attach_hints
 
 
 def episode(response: str = "5", *feedback: Feedback, name: str = "e", reference: str = "33") -> Episode:
@@ -53,7 +53,7 @@ def test_nothing_to_whisper():
 
 
 def test_a_recorded_critique_may_be_borrowed():
-    group = with_hints([episode("5", wrong("no")), episode("33")])
+    group = attach_hints([episode("5", wrong("no")), episode("33")])
     assert CritiqueHint()(group[1]) is None
     assert CritiqueHint(recorded=True)(group[1])[-1]["content"].endswith("no")
 
@@ -70,12 +70,12 @@ def test_an_unknown_template_is_refused():
 
 def test_a_prompt_without_user_is_refused():
     with pytest.raises(ValueError, match="no user message"):
-        placed([{"role": "system", "content": "x"}], "hint")
+        append_to_messages([{"role": "system", "content": "x"}], "hint")
 
 
 def test_shuffled_critiques_all_move_and_nothing_else_does():
     rows = [episode("5", wrong(f"c{n}", revision=f"r{n}"), name=f"e{n}") for n in range(6)] + [episode("33")]
-    mixed = shuffle_critiques(with_hints(rows), seed=1)
+    mixed = shuffle_critiques(attach_hints(rows), seed=1)
     assert all(a.critique != b.critique for a, b in zip(rows[:6], mixed[:6], strict=True))
     assert sorted(row.critique for row in mixed[:6]) == [row.critique for row in rows[:6]]
     assert [(row.score, row.revision) for row in mixed[:6]] == [(row.score, row.revision) for row in rows[:6]]
@@ -105,21 +105,21 @@ def test_a_sibling_is_the_best_better_answer_of_the_group():
         scored(1.0, "it is 33", "d"),
         episode("?", name="e"),
     )
-    told = [last_words(SiblingHint(), row) for row in SiblingHint().gather(rows)]
+    told = [last_words(SiblingHint(), row) for row in SiblingHint().annotate_group(rows)]
     right = "An answer that was found to be right: 33"
     assert told == [right, right, None, None, None]  # an answer without a score is not known to be worse
 
 
 def test_a_lone_success_and_a_group_without_success_have_no_sibling():
-    assert all(SiblingHint()(row) is None for row in SiblingHint().gather(group(scored(1.0, "33", "a"))))
+    assert all(SiblingHint()(row) is None for row in SiblingHint().annotate_group(group(scored(1.0, "33", "a"))))
     failed = group(scored(0.0, "5", "a"), scored(0.4, "6", "b"))
-    assert all(SiblingHint()(row) is None for row in SiblingHint().gather(failed))
-    assert SiblingHint(success=0.4).gather(failed)[0].meta == {"sibling": "6"}
-    assert CritiqueHint().gather(failed) == failed  # its template names no sibling
+    assert all(SiblingHint()(row) is None for row in SiblingHint().annotate_group(failed))
+    assert SiblingHint(success=0.4).annotate_group(failed)[0].meta == {"sibling": "6"}
+    assert CritiqueHint().annotate_group(failed) == failed  # its template names no sibling
 
 
 def test_another_group_gives_no_sibling():
-    rows = SiblingHint().gather([scored(0.0, "5", "a"), scored(1.0, "33", "b")])
+    rows = SiblingHint().annotate_group([scored(0.0, "5", "a"), scored(1.0, "33", "b")])
     assert [SiblingHint()(row) for row in rows] == [None, None]
 
 
@@ -128,7 +128,9 @@ def test_what_is_known_is_composed():
     again = "Answer the question again, from the beginning."
     assert last_words(ComposedHint(), row) == f"Feedback on an earlier answer: Too low.\n\n{again}"
     assert ComposedHint()(episode("5")) is None  # the line without a name says nothing by itself
-    full = ComposedHint().gather(group(episode("5", wrong("No.\n\nReally.", revision="33")), scored(1.0, "33!", "b")))
+    full = ComposedHint().annotate_group(
+        group(episode("5", wrong("No.\n\nReally.", revision="33")), scored(1.0, "33!", "b"))
+    )
     assert last_words(ComposedHint(), full[0]) == (
         "An answer that was found to be right: 33!\n\nFeedback on an earlier answer: No.\n\nReally.\n\n"
         f"A correct answer: 33\n\n{again}"
@@ -155,21 +157,21 @@ def test_one_of_several_hints():
 
     def told(**how):
         hint = OneOf([CritiqueHint(apart=True), SiblingHint()], **how)
-        return [whisper.text.split(": ")[1] for whisper in hint.whispers(row)]
+        return [whisper.text.split(": ")[1] for whisper in hint.build_hints(row)]
 
-    assert told() == ["short"] and told(order=longest) == ["a long critique"]
-    assert told(keep=9, order=first) == ["short", "a long critique", "33"]
-    assert told(keep=2, order=shortest) == ["short", "33"]  # the frame counts too
+    assert told() == ["short"] and told(order=sort_longest_first) == ["a long critique"]
+    assert told(keep=9, order=keep_order) == ["short", "a long critique", "33"]
+    assert told(keep=2, order=sort_shortest_first) == ["short", "33"]  # the frame counts too
     twice = OneOf([CritiqueHint(), CritiqueHint("reference.txt"), CritiqueHint()], keep=3)
-    assert [whisper.text[:3] for whisper in twice.whispers(row)] == ["Fee", "The"]
-    assert OneOf([SiblingHint()]).whispers(episode()) == []
+    assert [whisper.text[:3] for whisper in twice.build_hints(row)] == ["Fee", "The"]
+    assert OneOf([SiblingHint()]).build_hints(episode()) == []
     with pytest.raises(ValueError, match="at least one"):
         OneOf([], keep=1)
 
 
 def test_one_of_gathers_for_all():
     hint = OneOf([SiblingHint(), CritiqueHint()])  # feedback only where there is no sibling
-    rows = hint.gather(group(episode("5", wrong("no"), name="a"), scored(1.0, "33", "b")))
+    rows = hint.annotate_group(group(episode("5", wrong("no"), name="a"), scored(1.0, "33", "b")))
     assert last_words(hint, rows[0]) == "An answer that was found to be right: 33"
 
 
@@ -181,28 +183,28 @@ def dialogue(*feedback: Feedback) -> Episode:
 
 
 def test_a_hint_before_a_step_ends_what_that_step_answers():
-    hint = CritiqueHint(place=before_step)
-    (whisper,) = hint.whispers(dialogue(wrong("Read the tool.")))
+    hint = CritiqueHint(place=insert_before_turn)
+    (whisper,) = hint.build_hints(dialogue(wrong("Read the tool.")))
     assert whisper.episode.task.messages == dialogue().task.messages
     assert whisper.episode.turns[1].text == "14 + 19 = 33\n\nFeedback on an earlier answer: Read the tool."
     assert whisper.episode.turns[::2] == TURNS[::2]  # ids included
-    (early,) = hint.whispers(dialogue(wrong("Be quick.", step=0)))
+    (early,) = hint.build_hints(dialogue(wrong("Be quick.", step=0)))
     assert early.episode.turns == TURNS and early.episode.task.messages[-1]["content"].endswith("Be quick.")
     assert [message["role"] for message in hint(dialogue(wrong("x")))] == ["system", "user", "assistant", "tool"]
 
 
 def test_critiques_of_different_turns_stand_before_their_own():
     row = dialogue(wrong("First.", step=0), wrong("Second.", step=1))
-    one, two = CritiqueHint(place=before_step, apart=True).whispers(row)
+    one, two = CritiqueHint(place=insert_before_turn, apart=True).build_hints(row)
     assert one.episode.turns == TURNS and two.episode.turns[1].text.endswith("Second.")
 
 
 def test_a_hint_at_the_start_is_a_system_message():
     row = episode("5", wrong("no"))
-    system, user = CritiqueHint(place=start_of_prompt)(row)
+    system, user = CritiqueHint(place=append_to_system)(row)
     assert system["content"] == "Be brief.\n\nFeedback on an earlier answer: no" and user == row.task.messages[1]
     bare = replace(row, task=replace(row.task, messages=row.task.messages[1:]))
-    assert CritiqueHint(place=start_of_prompt)(bare)[0] == {
+    assert CritiqueHint(place=append_to_system)(bare)[0] == {
         "role": "system",
         "content": "Feedback on an earlier answer: no",
     }
@@ -224,7 +226,7 @@ def test_values_are_cut_and_the_frame_stays():
         return text[:limit]
 
     row = replace(episode("5", wrong("much too long")), meta={"sibling": "33"})
-    (whisper,) = ComposedHint(max_tokens=4).whispers(row, shorten)
+    (whisper,) = ComposedHint(max_tokens=4).build_hints(row, shorten)
     assert whisper.text == (
         "An answer that was found to be right: 33\n\nFeedback on an earlier answer: much\n\n"
         "Answer the question again, from the beginning."
@@ -240,5 +242,5 @@ def test_values_never_become_template(critique, sibling):
     values = {"critique": critique, "sibling": sibling, "revision": None}
     template = "A {sibling}B\n\n{critique}\n\n{revision}\n\nend {other} {{critique}}"
     expected = f"A {sibling}B\n\n{critique}\n\nend {{other}} {{{critique}}}"
-    assert composed(template, values) == expected
-    assert filled("{critique}{sibling}", values) == critique + sibling
+    assert compose_template(template, values) == expected
+    assert fill_template("{critique}{sibling}", values) == critique + sibling

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.readers import FORMATS, detect, read, read_with_report, stream
 from feedback.readers.catalogue import READERS
 from feedback.types import Episode
@@ -45,7 +45,7 @@ def test_a_sample_is_told_and_loads_whole_and_comes_back(name, tmp_path):
     found = stream(path, format, scale)
     episodes = list(found)
     assert all(isinstance(item, Episode) for item in episodes), episodes
-    assert (found.loaded, found.refused) == (found.records, 0) and found.records > 0
+    assert (found.num_loaded, found.refused) == (found.records, 0) and found.records > 0
     for ending in ("jsonl", "json.gz", "parquet"):
         write_episodes(tmp_path / f"f.{ending}", episodes)
         assert list(stream(tmp_path / f"f.{ending}")) == episodes
@@ -55,7 +55,7 @@ def test_a_column_decides_between_formats_that_share_others():
     for reader in READERS:
         for other in SAMPLES:
             first = json.loads(NAMED[other].read_text().splitlines()[0]) if NAMED[other].suffix == ".jsonl" else {}
-            if reader.name not in ("rows", "episodes", "trl-preference") and reader.fits(first):
+            if reader.name not in ("rows", "episodes", "trl-preference") and reader.is_match(first):
                 assert reader.name == FORMAT_OF.get(other, other)
 
 
@@ -116,7 +116,7 @@ def test_annotation_tools():
     named = read(NAMED["argilla"], "argilla:critique=corrected,revision=why", (1, 5))
     assert (named[0].revision, named[0].feedback[-2].text) == ("A carp is a fish.", "A duck.")
     for words in ("argilla:speech=why", "argilla:why", "rows:a=b"):
-        with pytest.raises(DataFault, match="format"):
+        with pytest.raises(DataError, match="format"):
             read(NAMED["argilla"], words, (1, 5))
 
 
@@ -202,7 +202,7 @@ def test_what_is_wrong_in_an_episode_is_named(tmp_path, change, field):
 
 
 def test_marks_of_a_format_are_not_declared_again():
-    with pytest.raises(DataFault, match="carry their own"):
+    with pytest.raises(DataError, match="carry their own"):
         read(NAMED["ultrafeedback"], scale=(1, 5))
-    with pytest.raises(DataFault, match="run from 1 to 5.*Declare"):
+    with pytest.raises(DataError, match="run from 1 to 5.*Declare"):
         read(NAMED["distilabel"])

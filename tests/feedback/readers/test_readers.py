@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.readers import read, read_tasks, read_with_report
 
 GOOD = {"id": "a", "task": "t", "prompt": "What is 1 + 1?", "response": "3", "score": 0.0, "critique": "It is 2."}
@@ -74,7 +74,7 @@ BAD = {
 def test_a_bad_row_is_named_by_line_field_and_value(tmp_path, name):
     row, field, said = BAD[name]
     path = lines(tmp_path / "f.jsonl", GOOD, "", row)
-    with pytest.raises(DataFault) as caught:
+    with pytest.raises(DataError) as caught:
         read(path)
     assert caught.value.line == 3 and caught.value.field.startswith(field)
     assert str(caught.value).startswith(f"{path}:3: {field}") and said in str(caught.value)
@@ -85,7 +85,7 @@ def test_a_bad_row_is_named_by_line_field_and_value(tmp_path, name):
 
 def test_files_that_are_none(tmp_path):
     for path, said in [(tmp_path / "absent.jsonl", "nothing there"), (tmp_path, "directory")]:
-        with pytest.raises(DataFault, match=said):
+        with pytest.raises(DataError, match=said):
             read(path)
     for content, said in [
         (b"", "empty file"),
@@ -95,18 +95,18 @@ def test_files_that_are_none(tmp_path):
     ]:
         path = tmp_path / "f.jsonl"
         path.write_bytes(content)
-        with pytest.raises(DataFault, match=said):
+        with pytest.raises(DataError, match=said):
             read(path)
 
 
 def test_an_undeclared_scale_is_refused_with_the_range_seen(tmp_path):
     rows = [GOOD | {"id": n, "score": n} for n in (1, 2, 5)] + [{"id": 9, "prompt": "p", "response": "r"}]
     path = lines(tmp_path / "f.jsonl", *rows)
-    with pytest.raises(DataFault, match=r"scores run from 1 to 5.*Declare the scale"):
+    with pytest.raises(DataError, match=r"scores run from 1 to 5.*Declare the scale"):
         read(path)
     episodes, refused = read_with_report(path, lenient=True)
     assert ([e.id for e in episodes], [fault.line for fault in refused]) == (["9"], [1, 2, 3])
-    with pytest.raises(DataFault, match="got 5.0, expected a number from 1 to 4"):
+    with pytest.raises(DataError, match="got 5.0, expected a number from 1 to 4"):
         read(path, scale=(1, 4))
     with pytest.raises(ValueError, match="lowest < highest"):
         read(path, scale=(5, 1))
@@ -132,7 +132,7 @@ def test_csv_keeps_text_as_text_and_counts_physical_lines(tmp_path):
     assert [(fault.line, fault.field) for fault in refused] == [(4, "score"), (5, "record")]
     assert refused[0].raw == b"2,p,c,nan\n"
     path.write_text('id,prompt,response\n1,p,"never closed\n2,p,r\n')
-    with pytest.raises(DataFault, match="unexpected end of data"):
+    with pytest.raises(DataError, match="unexpected end of data"):
         read(path)
 
 
@@ -146,7 +146,7 @@ def test_parquet_counts_rows_from_0(tmp_path):
     episodes, (fault,) = read_with_report(path, lenient=True)
     assert (episodes[0].score, fault.line, fault.where) == (1.0, 1, f"{path} row 1")
     path.write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(DataFault, match="unreadable"):
+    with pytest.raises(DataError, match="unreadable"):
         read(path)
 
 
@@ -154,7 +154,7 @@ def test_tasks_need_no_response(tmp_path):
     path = lines(tmp_path / "f.jsonl", {"id": "h1", "prompt": "p", "reference": "4", "expression": "2 + 2"})
     (task,) = read_tasks(path)
     assert (task.reference, task.meta) == ("4", {"expression": "2 + 2", "id": "h1"})
-    with pytest.raises(DataFault, match="prompt"):
+    with pytest.raises(DataError, match="prompt"):
         read_tasks(lines(path, {"id": "h1"}))
 
 

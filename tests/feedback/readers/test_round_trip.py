@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.readers import read, read_tasks, read_with_report, stream
 from feedback.readers.base import Format
 from feedback.readers.catalogue import READERS
 from feedback.readers.fields import Fields
-from feedback.readers.formats.rows import row_episodes, row_of
+from feedback.readers.formats.rows import build_row, read_row
 from feedback.readers.quick import COLUMNS, QUICK
-from feedback.readers.record import Record, parse_json, quick_json
-from feedback.readers.scales import Marks
-from feedback.types import Episode, Feedback, Preference, Task, Turn, prompt_key
+from feedback.readers.record import Record, parse_json, parse_json_fast
+from feedback.readers.scales import ScoreRange
+from feedback.types import Episode, Feedback, Preference, Task, Turn, hash_prompt
 from feedback.writers import write_episodes, write_rows
 
 FILES = Path(__file__).parent / "files"
@@ -81,7 +81,7 @@ def as_read(row):
     """What a row means: the defaults that reading fills in, and a lone user message as text."""
     prompt = row["prompt"] if isinstance(row["prompt"], list) else [{"role": "user", "content": row["prompt"]}]
     alone = len(prompt) == 1 and prompt[0]["content"]
-    full = row | {"prompt": prompt[0]["content"] if alone else prompt, "task": row.get("task") or prompt_key(prompt)}
+    full = row | {"prompt": prompt[0]["content"] if alone else prompt, "task": row.get("task") or hash_prompt(prompt)}
     judged = {"score", "critique", "revision", "annotator", "scores"} & set(row)
     who = {"annotator": row["annotator"]} if "annotator" in row else {}
     inner = {name: [who | item for item in row[name]] for name in ("scores", "preferences") if name in row}
@@ -97,7 +97,7 @@ def test_rows_come_back(ending, given_rows):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"rows.{ending}"
         write_rows(path, given_rows)
-        assert [row_of(episode) for episode in stream(path, "rows")] == [as_read(row) for row in given_rows]
+        assert [build_row(episode) for episode in stream(path, "rows")] == [as_read(row) for row in given_rows]
 
 
 FLOATS = st.just(math.nan) | st.floats(0, 1)
@@ -203,8 +203,8 @@ def test_records_of_every_format_survive_a_file(reader, record, data):
         write_rows(Path(folder) / "f.jsonl", [other])
         write_rows(Path(folder) / "f.json", [other])
         first = list(stream(Path(folder) / "f.jsonl", reader.name, scale))
-        assert len(first) == 1 if isinstance(first[0], DataFault) else all(isinstance(e, Episode) for e in first)
-        if not isinstance(first[0], DataFault):
+        assert len(first) == 1 if isinstance(first[0], DataError) else all(isinstance(e, Episode) for e in first)
+        if not isinstance(first[0], DataError):
             second = plain(stream(Path(folder) / "f.json", reader.name, scale))
             assert second.replace("line-2", "line-1") == plain(first)
             write_episodes(Path(folder) / "e.jsonl", first)
@@ -212,7 +212,7 @@ def test_records_of_every_format_survive_a_file(reader, record, data):
 
 
 def survives(content: bytes, ending: str, formats=("auto",)) -> None:
-    """Reads the bytes as a file; anything but `DataFault` fails the test, and the numbers add up."""
+    """Reads the bytes as a file; anything but `DataError` fails the test, and the numbers add up."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"f.{ending}"
         path.write_bytes(content)
@@ -220,15 +220,15 @@ def survives(content: bytes, ending: str, formats=("auto",)) -> None:
             try:
                 found = stream(path, format)
                 items = list(found)
-                faults = [item for item in items if isinstance(item, DataFault)]
-                assert found.loaded + found.refused == found.records and len(faults) == found.refused
+                faults = [item for item in items if isinstance(item, DataError)]
+                assert found.num_loaded + found.refused == found.records and len(faults) == found.refused
                 assert all("\n" not in fault.reason and fault.line is not None for fault in faults)
                 str(items).encode()
-            except DataFault as fault:
+            except DataError as fault:
                 assert "\n" not in fault.reason
         try:
             read_tasks(path)
-        except DataFault as fault:
+        except DataError as fault:
             assert fault.expected
 
 
@@ -275,9 +275,9 @@ def test_wrong_types_anywhere(reader, record, data):
 @given(st.dictionaries(st.sampled_from(COLUMNS) | WORDS, WORDS | ODD, max_size=6), st.sampled_from([None, (0.0, 5.0)]))
 def test_the_quick_way_says_what_the_slow_one_says(row, scale):
     sound = {"prompt": "p", "response": "r"} | row
-    record, marks = Record("f", 1, sound), Marks(scale)
+    record, marks = Record("f", 1, sound), ScoreRange(scale)
     episode, fields = QUICK.episode(record, marks), Fields(record, marks)
-    slow = row_episodes(fields)
+    slow = read_row(fields)
     assert episode is None or (not fields.faults and plain([episode]) == plain(slow))
 
 
@@ -288,7 +288,7 @@ def test_the_quick_decoder_reads_what_the_other_reads(value, put, where):
     at = int(where * len(raw))
     plainly = json.dumps(value, ensure_ascii=False).encode()
     for line in (raw, raw[:at] + put + raw[at:], raw[:-1] + b',"a":1,"a" : 2}', plainly):
-        quick = quick_json(line)
+        quick = parse_json_fast(line)
         if quick is not None:
             assert quick == parse_json(line.decode())
 
@@ -300,10 +300,10 @@ def test_repeated_keys_are_seen_wherever_they_stand():
         b'{"a": [{"b": "\\\\", "b": ""}]}',
         b'{"a": 1, "\\u0061": 2}',
     ):
-        assert quick_json(line) is None
+        assert parse_json_fast(line) is None
         with pytest.raises(ValueError, match="twice"):
             parse_json(line.decode())
-    assert quick_json(b'{"a": "\\\\\\" \\\\", "b": "\\u00e9"}') == {"a": '\\" \\', "b": "é"}
+    assert parse_json_fast(b'{"a": "\\\\\\" \\\\", "b": "\\u00e9"}') == {"a": '\\" \\', "b": "é"}
 
 
 @pytest.mark.parametrize("lenient", [True, False])
@@ -314,5 +314,5 @@ def test_reports_count_records(lenient, tmp_path):
         assert (len(episodes), len(faults)) == (2, 1)  # a pair is one record and two episodes
         assert [episode.score for episode in episodes] == [1, 0]
     else:
-        with pytest.raises(DataFault, match="rejected"):
+        with pytest.raises(DataError, match="rejected"):
             read(tmp_path / "f.jsonl")

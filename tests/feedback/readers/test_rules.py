@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from feedback.aggregate import aggregated, disagreement, win_shares
-from feedback.faults import DataFault
+from feedback.aggregate import add_win_shares, aggregate_scores, measure_disagreement
+from feedback.faults import DataError
 from feedback.readers import read, read_with_report, stream
-from feedback.readers.names import Names
+from feedback.readers.names import IdIndex
 from feedback.types import Episode, Feedback, Preference, Task, Turn
 
 TASK = Task("t", ({"role": "user", "content": "p"},))
@@ -23,12 +23,12 @@ def episode(name: str, *scores: float, preferences: tuple[Preference, ...] = ())
 @pytest.mark.parametrize(("rule", "score"), [("mean", 0.625), ("majority", 0.75), ("first", 0.25), ("each", 0.625)])
 def test_scores_of_several_annotators_become_one_by_rule(rule, score):
     given = episode("x", 0.25, 0.75, 0.75, 0.75)  # mean (0.25 + 3 * 0.75) / 4
-    (found,) = aggregated([given], rule)
+    (found,) = aggregate_scores([given], rule)
     assert found.score == score and len(found.feedback) == (4 if rule == "each" else 1)
 
 
 def test_majority_takes_the_mean_of_those_that_tie():
-    assert aggregated([episode("x", 0, 1, 1, 0, 0.3)], "majority")[0].score == 0.5
+    assert aggregate_scores([episode("x", 0, 1, 1, 0, 0.3)], "majority")[0].score == 0.5
 
 
 def test_words_and_their_annotators_stay_when_scores_are_taken_together():
@@ -38,7 +38,7 @@ def test_words_and_their_annotators_stay_when_scores_are_taken_together():
         Feedback("llm", "judge", score=0.0),
         Feedback(name="style", score=1.0, text="Nice."),
     )
-    (found,) = aggregated([Episode("x", TASK, (), items)])
+    (found,) = aggregate_scores([Episode("x", TASK, (), items)])
     scored = [item for item in found.feedback if not math.isnan(item.score)]
     kept = [(item.source, item.annotator, item.name, item.score) for item in scored]
     assert kept == [("human", None, "score", 0.75), ("llm", "judge", "score", 0.0), ("human", None, "style", 1.0)]
@@ -46,7 +46,7 @@ def test_words_and_their_annotators_stay_when_scores_are_taken_together():
 
 
 def test_disagreement_is_counted_and_warned_about(tmp_path):
-    differ = disagreement([episode("x", 0.5, 1.0), episode("y", 0.5, 0.5), episode("z", 0.5)])
+    differ = measure_disagreement([episode("x", 0.5, 1.0), episode("y", 0.5, 0.5), episode("z", 0.5)])
     assert (differ.several, differ.unequal, differ.spread) == (2, 1, 0.25)  # (0.5 + 0) / 2
     scores = [{"value": 0, "annotator": "kim"}, {"value": 1, "annotator": "lee"}]
     row = {"prompt": "p", "response": "r", "scores": scores}
@@ -54,7 +54,7 @@ def test_disagreement_is_counted_and_warned_about(tmp_path):
     with pytest.warns(UserWarning, match="1 of 1 scored several times differ, on average by 1.00"):
         (found,) = read(tmp_path / "f.jsonl")
     assert found.score == 0.5
-    with pytest.raises(DataFault, match="one of mean, majority, first, each"):
+    with pytest.raises(DataError, match="one of mean, majority, first, each"):
         read(tmp_path / "f.jsonl", aggregate="median")
 
 
@@ -65,14 +65,14 @@ def test_win_share_is_the_mean_over_all_comparisons():
         episode("c", preferences=(Preference("b", 0.25),)),
         episode("d"),
     ]
-    found = {each.id: each.score for each in win_shares(rows)}
+    found = {each.id: each.score for each in add_win_shares(rows)}
     # a: (1 + 0.5) / 2, b: (0 + 0.75) / 2, c: (0.5 + 0.25) / 2; d was not compared
     assert [found[name] for name in "abc"] == [0.75, 0.375, 0.375] and math.isnan(found["d"])
 
 
 def test_scores_of_their_own_go_before_win_shares():
     rows = [episode("a", 0.9, preferences=(Preference("b"),)), episode("b", 0.4)]
-    assert win_shares(rows) == rows
+    assert add_win_shares(rows) == rows
 
 
 def test_a_scale_of_an_item_goes_before_the_declared_one(tmp_path):
@@ -89,7 +89,7 @@ def test_an_undeclared_score_far_below_refuses_the_first_one(tmp_path):
     rows = [{"prompt": "p", "response": "r", "score": 1}] * 50 + [{"prompt": "p", "response": "r", "score": 5}]
     (tmp_path / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     first = next(stream(tmp_path / "f.jsonl"))
-    assert isinstance(first, DataFault) and "scores run from 1 to 5" in str(first)
+    assert isinstance(first, DataError) and "scores run from 1 to 5" in str(first)
 
 
 def test_ids_that_repeat_are_refused_where_they_repeat(tmp_path):
@@ -102,11 +102,11 @@ def test_ids_that_repeat_are_refused_where_they_repeat(tmp_path):
 
 
 def test_names_keep_only_what_may_repeat():
-    names = Names()
+    names = IdIndex()
     for name in ("a", "b", "a"):
-        names.note(name)
-    names.settle()
-    assert [names.first(name, line) for line, name in enumerate(("a", "b", "a"), 1)] == [None, None, 1]
+        names.add_id(name)
+    names.keep_repeated()
+    assert [names.find_duplicate(name, line) for line, name in enumerate(("a", "b", "a"), 1)] == [None, None, 1]
 
 
 def test_json_documents_count_physical_lines_and_stop_at_a_mistake(tmp_path):
@@ -119,7 +119,7 @@ def test_json_documents_count_physical_lines_and_stop_at_a_mistake(tmp_path):
     for wrong in ('[{"prompt": "p", "response": "r"},]', '[{"prompt": "p", "response": "r"} {}]', "[] []", "[1]"):
         path.write_text(wrong)
         assert all(isinstance(item, Episode) for item in list(stream(path))[:-1])
-        assert isinstance(list(stream(path))[-1], DataFault)
+        assert isinstance(list(stream(path))[-1], DataError)
 
 
 def test_a_packed_file_that_breaks_off_is_one_fault(tmp_path):
@@ -128,7 +128,7 @@ def test_a_packed_file_that_breaks_off_is_one_fault(tmp_path):
     path.write_bytes(packed)
     assert len(read(path)) == 999
     path.write_bytes(packed[:-20])
-    with pytest.raises(DataFault, match="breaks off"):
+    with pytest.raises(DataError, match="breaks off"):
         read(path)
 
 
@@ -145,11 +145,11 @@ def test_data_sets_on_disk_and_names_of_the_hub(tmp_path):
     parts = {"train": rows[:1], "test": rows}
     both = datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in parts.items()})
     both.save_to_disk(str(tmp_path / "two"))
-    with pytest.raises(DataFault, match="several: train, test"):
+    with pytest.raises(DataError, match="several: train, test"):
         read(tmp_path / "two")
     assert len(read(tmp_path / "two" / "train")) == 1
     for name in ("hf:nothing", "hf:../x", "hf:a/b/c/d", "hf:https://a/b"):
-        with pytest.raises(DataFault, match="hf:ORG/NAME"):
+        with pytest.raises(DataError, match="hf:ORG/NAME"):
             read(name)
-    with pytest.raises(DataFault, match="unreadable"):
+    with pytest.raises(DataError, match="unreadable"):
         read("hf:nobody/nothing")  # no network in tests

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.readers import read, read_with_report
 from tests.helpers.paths import ROOT
 
@@ -51,7 +51,7 @@ def test_one_annotation(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, old, new, field):
     path = tmp_path / "f.jsonl"
     path.write_text(RECORD + "\n" + RECORD.replace(old, new).replace('"id": 4', '"id": 5') + "\n")
-    with pytest.raises(DataFault) as caught:
+    with pytest.raises(DataError) as caught:
         read(path)
     assert (caught.value.line, caught.value.field) == (2, field)
 

@@ -10,7 +10,7 @@ import pytest
 
 from feedback.graders import NumberMatch
 from feedback.readers import read, read_tasks
-from feedback.types import Episode, Turn, tasks_of
+from feedback.types import Episode, Turn, collect_tasks
 
 SAMPLES = Path(str(files("feedback") / "samples"))
 
@@ -20,7 +20,7 @@ def terms(task):
 
 
 def test_held_out_sums_are_no_training_sums_in_either_order():
-    train, heldout = tasks_of(read(SAMPLES / "sums.jsonl")), read_tasks(SAMPLES / "sums_heldout.jsonl")
+    train, heldout = collect_tasks(read(SAMPLES / "sums.jsonl")), read_tasks(SAMPLES / "sums_heldout.jsonl")
     assert (len(train), len(heldout)) == (64, 256)
     assert len({terms(task) for task in train + heldout}) == 64 + 256
     for task in train + heldout:
@@ -42,26 +42,28 @@ def test_scores_and_critiques_are_the_critics():
 
 def test_the_generators_own_scorer_agrees():
     gym = pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed (extra `gym`)")
-    from feedback.graders.number import last_number
-    from feedback.samples.record_sums import confirm, problems
+    from feedback.graders.number import find_last_number
+    from feedback.samples.record_sums import confirm_scores, generate_problems
 
     rows = [json.loads(line) for line in (SAMPLES / "sums.jsonl").read_text().splitlines()]
-    confirm(rows, {row["task"]: {"answer": row["reference"]} for row in rows})
+    confirm_scores(rows, {row["task"]: {"answer": row["reference"]} for row in rows})
     with pytest.raises(ValueError, match="expected 1.0 as reasoning-gym gives"):
-        confirm([rows[0] | {"response": rows[0]["reference"]}], {rows[0]["task"]: {"answer": rows[0]["reference"]}})
+        confirm_scores(
+            [rows[0] | {"response": rows[0]["reference"]}], {rows[0]["task"]: {"answer": rows[0]["reference"]}}
+        )
     data = gym.create_dataset("chain_sum", min_terms=2, max_terms=2, min_digits=1, max_digits=2, seed=20, size=20000)
     for row in rows[:20]:
         assert data[row["index"]]["question"] == row["question"] and data[row["index"]]["answer"] == row["reference"]
-    made = problems(20, 8)
-    assert len({terms(task) for _, task in made}) == 8 and last_number(made[0][1].reference) is not None
+    made = generate_problems(20, 8)
+    assert len({terms(task) for _, task in made}) == 8 and find_last_number(made[0][1].reference) is not None
 
 
 def test_judged_rows_are_read_back(tmp_path):
-    from feedback.samples.record_sums import judged
+    from feedback.samples.record_sums import grade_answers
     from feedback.writers import write_rows
 
     task = read_tasks(SAMPLES / "sums_heldout.jsonl")[0]
-    rows = judged([task], [(task.reference, True), ("none", False)])
+    rows = grade_answers([task], [(task.reference, True), ("none", False)])
     write_rows(tmp_path / "f.jsonl", rows)
     right, wrong = read(tmp_path / "f.jsonl")
     assert (right.score, wrong.score, right.critique) == (1, 0, None)

@@ -15,18 +15,18 @@ from objectives import (
     FormatGate,
     GroupRelative,
     GroupWhitened,
-    LastStep,
+    LastTurn,
     MeanScaled,
     MetaReasoning,
     Overlong,
     PerReward,
     PlanAmplified,
     Rollouts,
-    informative,
+    select_informative,
 )
-from objectives.credit.sampling import chances
-from objectives.credit.turns import turn_index
-from objectives.types import parents, turns
+from objectives.credit.sampling import compute_chances
+from objectives.credit.turns import index_turns
+from objectives.types import count_turns, find_rows_of_turns
 from tests.helpers.rollouts import rollouts
 
 
@@ -42,11 +42,11 @@ def episodes(counts, tasks=None, **fields):
 
 def test_steps_know_their_row_and_place():
     batch = episodes([2, 1, 3])
-    assert parents(batch).tolist() == [0, 0, 1, 2, 2, 2] and turns(batch).tolist() == [2, 1, 3]
-    assert turn_index(parents(batch)).tolist() == [0, 1, 0, 0, 1, 2]
-    assert turn_index(tensor([1, 0, -1, 1, 0])).tolist() == [0, 0, -1, 1, 1]
+    assert find_rows_of_turns(batch).tolist() == [0, 0, 1, 2, 2, 2] and count_turns(batch).tolist() == [2, 1, 3]
+    assert index_turns(find_rows_of_turns(batch)).tolist() == [0, 1, 0, 0, 1, 2]
+    assert index_turns(tensor([1, 0, -1, 1, 0])).tolist() == [0, 0, -1, 1, 1]
     silent = replace(batch, step_scores={"reward": torch.zeros(8)})
-    assert parents(silent).tolist() == [0, 0, 1, 2, 2, 2, -1, -1]
+    assert find_rows_of_turns(silent).tolist() == [0, 0, 1, 2, 2, 2, -1, -1]
 
 
 def test_every_step_receives_the_whole_return():
@@ -54,34 +54,34 @@ def test_every_step_receives_the_whole_return():
     batch = episodes([1, 1, 2, 3], step_scores={"reward": reward})
     close(EpisodeReturn()(batch), [0, 0, 1, 3])
     credit = GroupRelative(reward=EpisodeReturn())
-    close(credit.assign(batch), [-0.8165, -0.8165, 0, 0, 1.6330, 1.6330, 1.6330])
+    close(credit.compute_turns(batch), [-0.8165, -0.8165, 0, 0, 1.6330, 1.6330, 1.6330])
     close(EpisodeReturn()(episodes([2], step_scores={"reward": tensor([nan, nan])})), [nan])
 
 
 def test_sampling_by_advantage_stays_unbiased():
     advantages, one = tensor([-0.8165, -0.8165, 0, 1.6330]), torch.zeros(4).long()
-    close(chances(advantages, one), [0.25, 0.25, 0, 0.5])
+    close(compute_chances(advantages, one), [0.25, 0.25, 0, 0.5])
     gradient = tensor([1.0, 2, 3, 4])
     assert (advantages * gradient).mean().item() == pytest.approx(1.0206, abs=5e-5)
-    assert (chances(advantages, one) * advantages * gradient).sum().item() == pytest.approx(2.6537, abs=2e-4)
-    corrected = chances(advantages, one) * advantages.sign() * advantages.abs().mean() * gradient
+    assert (compute_chances(advantages, one) * advantages * gradient).sum().item() == pytest.approx(2.6537, abs=2e-4)
+    corrected = compute_chances(advantages, one) * advantages.sign() * advantages.abs().mean() * gradient
     assert corrected.sum().item() == pytest.approx(1.0206, abs=5e-5)
     batch = episodes([1] * 4, scores={"score": tensor([0.0, 0, 1, 3])})
-    mean = sum(AdvantageSampled(keep=16, seed=seed).rows(batch) for seed in range(300)) / 300
-    close(mean, GroupRelative().rows(batch), 0.1)
-    assert (AdvantageSampled(keep=2).rows(batch) != 0).sum() <= 2
+    mean = sum(AdvantageSampled(keep=16, seed=seed).compute_rows(batch) for seed in range(300)) / 300
+    close(mean, GroupRelative().compute_rows(batch), 0.1)
+    assert (AdvantageSampled(keep=2).compute_rows(batch) != 0).sum() <= 2
     flat = replace(batch, scores={"score": torch.ones(4)})
-    assert AdvantageSampled().rows(flat).eq(0).all()
+    assert AdvantageSampled().compute_rows(flat).eq(0).all()
 
 
 def test_discounted_turns():
     reward = tensor([0.0, 1.0, 0.0, 0.0, 2.0, nan, nan])
     batch = episodes([2, 3, 2], step_scores={"reward": reward})
     credit = DiscountedTurns(gamma=0.5, scale="none")
-    close(credit.returns(batch), [0.5, 1, 0.5, 1, 2, nan, nan])
-    close(credit.assign(batch), [0, 0, 0, 0, 0, 0, 0])
+    close(credit.compute_returns(batch), [0.5, 1, 0.5, 1, 2, nan, nan])
+    close(credit.compute_turns(batch), [0, 0, 0, 0, 0, 0, 0])
     batch = episodes([2, 3], step_scores={"reward": tensor([0.0, 2, 0, 0, 2])})
-    close(credit.assign(batch), [0.25, 0.5, -0.25, -0.5, 0])
+    close(credit.compute_turns(batch), [0.25, 0.5, -0.25, -0.5, 0])
 
 
 def test_the_last_step_alone():
@@ -89,20 +89,20 @@ def test_the_last_step_alone():
     reward = tensor([1.0, 1, 0, 0, 1, 0])
     batch = episodes([2, 1, 3], step_scores={"reward": reward})
     whole = GroupRelative("none", reward=EpisodeReturn())
-    close(whole.assign(batch), [1, 1, -1, 0, 0, 0])
-    close(LastStep(whole).assign(batch), [0, 1, -1, 0, 0, 0])
-    close(LastStep(whole).rows(batch), whole.rows(batch))
+    close(whole.compute_turns(batch), [1, 1, -1, 0, 0, 0])
+    close(LastTurn(whole).compute_turns(batch), [0, 1, -1, 0, 0, 0])
+    close(LastTurn(whole).compute_rows(batch), whole.compute_rows(batch))
     # The third row is best of a task of two: +0.5 on its last step, which is the step score without target tokens less.
     batch = episodes([2, 1, 3], tasks=[0, 1, 1], step_scores={"reward": torch.cat([reward, tensor([5.0])])})
-    close(LastStep(whole).assign(batch), [0, 0, -0.5, 0, 0, 0.5])
+    close(LastTurn(whole).compute_turns(batch), [0, 0, -0.5, 0, 0, 0.5])
     with pytest.raises(ValueError, match="one each"):
-        LastStep(whole).check(torch.arange(3))
+        LastTurn(whole).check(torch.arange(3))
 
 
 def test_every_token_of_the_last_step():
     """Two steps of 2 and 3 tokens, and one of 2: the last step's tokens share what it got."""
     batch = rollouts([5, 2], tasks=[0, 0], step=tensor([0, 0, 1, 1, 1, 2, 2]), scores={"score": tensor([1.0, 0.0])})
-    close(LastStep().assign(batch), [0, 0, 1, 1, 1, -1, -1])
+    close(LastTurn().compute_turns(batch), [0, 0, 1, 1, 1, -1, -1])
 
 
 def test_rlvmr():
@@ -112,29 +112,29 @@ def test_rlvmr():
         step_scores={"meta": tensor([1.0, 0, 1, 1])},
         tags=tensor([0, 0, 0, 1]),
     )
-    outcome = MetaReasoning(process=0.0, outcome=1.0).assign(batch)
+    outcome = MetaReasoning(process=0.0, outcome=1.0).compute_turns(batch)
     close(outcome, [0.8660, -0.8660, -0.8660, 0.8660])
-    close(MetaReasoning(outcome=0.0, process=1.0).assign(batch), [0.5774, -1.1547, 0.5774, 1.0])
-    assert MetaReasoning(outcome=1.0, process=1.0).assign(batch)[0].item() == pytest.approx(1.4434, abs=5e-5)
-    assert MetaReasoning().assign(batch)[0].item() == pytest.approx(0.7217, abs=5e-5)
-    assert MetaReasoning(outcome=0.0, keep_lone=False).assign(batch)[3] == 0
+    close(MetaReasoning(outcome=0.0, process=1.0).compute_turns(batch), [0.5774, -1.1547, 0.5774, 1.0])
+    assert MetaReasoning(outcome=1.0, process=1.0).compute_turns(batch)[0].item() == pytest.approx(1.4434, abs=5e-5)
+    assert MetaReasoning().compute_turns(batch)[0].item() == pytest.approx(0.7217, abs=5e-5)
+    assert MetaReasoning(outcome=0.0, keep_lone=False).compute_turns(batch)[3] == 0
     same = replace(batch, step_scores={"meta": torch.ones(4)}, tags=torch.zeros(4).long())
-    assert MetaReasoning(outcome=0.0).assign(same).eq(0).all()
+    assert MetaReasoning(outcome=0.0).compute_turns(same).eq(0).all()
     with pytest.raises(ValueError, match="tags: got None"):
-        MetaReasoning().assign(replace(batch, tags=None))
+        MetaReasoning().compute_turns(replace(batch, tags=None))
 
 
 def test_hicra():
     planning = tensor([True, False] * 4)
     batch = episodes([2] * 4, scores={"score": tensor([1.0, 0, 0, 1])})
     batch = replace(batch, marks=batch.marks | {"planning": planning})
-    advantages = PlanAmplified().assign(batch)
+    advantages = PlanAmplified().compute_turns(batch)
     close(advantages[planning], [0.6, -0.4, -0.4, 0.6])
     close(advantages[~planning], [0.5, -0.5, -0.5, 0.5])
     equal = replace(batch, scores={"score": torch.ones(4)})
-    assert PlanAmplified().assign(equal).eq(0).all()
+    assert PlanAmplified().compute_turns(equal).eq(0).all()
     with pytest.raises(ValueError, match="expected 'planning'"):
-        PlanAmplified().assign(episodes([1], scores={"score": tensor([1.0])}))
+        PlanAmplified().compute_turns(episodes([1], scores={"score": tensor([1.0])}))
 
 
 def test_whitening_after_the_group_baseline():
@@ -156,11 +156,11 @@ def test_each_reward_is_normalised_by_itself():
     scores = {"score": tensor([1.0, 0, 1, 0]), "length": tensor([0.0, 0, 1000, 1000])}
     batch = episodes([1] * 4, scores=scores)
     credit = PerReward({"score": 1.0, "length": 1.0})
-    close(credit.rows(batch), [0, -(2**0.5), 2**0.5, 0])
+    close(credit.compute_rows(batch), [0, -(2**0.5), 2**0.5, 0])
     partial = replace(batch, scores=scores | {"length": tensor([nan, nan, nan, nan])})
-    close(credit.rows(partial), [1, -1, 1, -1])
+    close(credit.compute_rows(partial), [1, -1, 1, -1])
     absent = {name: tensor([nan, 0, 1, 2]) for name in scores}
-    assert credit.rows(replace(batch, scores=absent))[0] == 0
+    assert credit.compute_rows(replace(batch, scores=absent))[0] == 0
 
 
 def test_dynamic_sampling():
@@ -168,9 +168,9 @@ def test_dynamic_sampling():
     task = tensor([0] * 4 + [1] * 8)
     assert srl[:4].std(correction=0).item() == pytest.approx(0.00829, abs=5e-6)
     assert srl[4:].std(correction=0).item() == pytest.approx(0.5738, abs=5e-5)
-    assert informative(srl, task, 0.05).tolist() == [False] * 4 + [True] * 8
+    assert select_informative(srl, task, 0.05).tolist() == [False] * 4 + [True] * 8
     binary, task = tensor([0.1, 0.1, 0.1, 0, 1, nan, 5]), tensor([0, 0, 0, 1, 1, 1, 2])
-    assert informative(binary, task).tolist() == [False, False, False, True, True, False, False]
+    assert select_informative(binary, task).tolist() == [False, False, False, True, True, False, False]
 
 
 def test_a_whole_file_needs_no_tokens():
@@ -178,9 +178,9 @@ def test_a_whole_file_needs_no_tokens():
     none = torch.zeros(0, dtype=torch.long)
     scores = {"score": tensor([1.0, 0, 0, 1]), "confidence": tensor([0.9, 0.9, 0.1, 0.5]), "format": torch.ones(4)}
     file = Rollouts(torch.zeros(0), none, none, tensor([0, 0, 1, 1]), {}, scores=scores, lengths=tensor([5, 9, 5, 7]))
-    close(GroupRelative("none", reward=Brier()).rows(file), [0.9, -0.9, -0.38, 0.38])
-    close(GroupRelative("none", reward=Overlong(8, 4)).rows(file), [0.875, -0.875, -0.25, 0.25])
+    close(GroupRelative("none", reward=Brier()).compute_rows(file), [0.9, -0.9, -0.38, 0.38])
+    close(GroupRelative("none", reward=Overlong(8, 4)).compute_rows(file), [0.875, -0.875, -0.25, 0.25])
     others = AdvantageSampled(), PerReward({"score": 1.0, "confidence": 0.5}), GroupRelative(reward=FormatGate())
     for credit in others:
-        assert credit.rows(file).shape == (4,)
-    assert DatasetMean().rows(file).tolist() == [0.5, -0.5, -0.5, 0.5]
+        assert credit.compute_rows(file).shape == (4,)
+    assert DatasetMean().compute_rows(file).tolist() == [0.5, -0.5, -0.5, 0.5]

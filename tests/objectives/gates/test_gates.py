@@ -26,9 +26,9 @@ from objectives import (
     SkipLast,
     TopCovariance,
     TruncatedIS,
-    plain,
+    reinforce,
 )
-from objectives.gates.covariance import covariance
+from objectives.gates.covariance import compute_covariance
 from objectives.losses.trust import Moved
 from tests.helpers.rollouts import rollouts, run, scored, weigh
 
@@ -83,7 +83,7 @@ def test_a_factor_makes_a_token_louder_and_leaves_the_others():
 
 def test_covariance_numbers():
     batch = rollouts((3,), advantages=tensor([2.0, -1, -1]), old=tensor([-0.05, -1.5, -2.5]))
-    close(covariance(batch, None), [2.6, 0.15, 1.15], 1e-6)
+    close(compute_covariance(batch, None), [2.6, 0.15, 1.15], 1e-6)
     assert sorted(ClipCov(seed=s)(batch).tolist().index(0) for s in range(20))[::19] == [0, 2]
     assert ClipCov(fraction=1.0)(batch).tolist() == [0, 1, 0]
     assert TopCovariance(fraction=0.5)(batch).tolist() == [1, 0, 0]
@@ -126,7 +126,7 @@ def test_untrusted_tokens_teach_nothing_and_stay_counted():
     student = scored(n=4)
     old = student.log_probs.detach() + tensor([2.0, 0, 0, 0])
     batch = rollouts((2, 2), old=old, advantages=tensor([-1.0, 1, 1, 1]).double())
-    term = PolicyGradient(surrogate=plain, trust=OffPolicySequences(0.5))
+    term = PolicyGradient(surrogate=reinforce, trust=OffPolicySequences(0.5))
     loss = run(term, student, {}, batch)
     assert loss.value.item() == pytest.approx(-3 / 4)
     assert torch.autograd.grad(loss.value, student.log_probs)[0][0] == 0
@@ -143,7 +143,7 @@ def test_a_scheduled_coefficient_follows_the_step():
     mix = Mix({"term": Imitate()}, {"term": Ramp(1.0, warmup=1)})
     batch = weigh(mix, batch)
     first, later = (mix(student, {}, replace(batch, update=n)) for n in (0, 5))
-    assert torch.allclose(2 * first.value, later.value) and mix.coefficient("term") == 1
+    assert torch.allclose(2 * first.value, later.value) and mix.get_coefficient("term") == 1
     assert torch.equal(first.metrics["loss/term"], later.metrics["loss/term"])
 
 
@@ -152,9 +152,9 @@ def test_a_plateau_resets_once_then_cools_down():
     history = [0.1, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
     fired, last = [], None
     for n in range(1, len(history) + 1):
-        if rule.due(history[:n], last):
+        if rule.is_due(history[:n], last):
             fired.append(n)
             last = n
     assert fired == [4, 7]
-    assert not rule.due([0.1, 0.2, 0.3, 0.4, 0.5]) and not rule.due([])
-    assert rule.due([0.5, 0.4, 0.3])
+    assert not rule.is_due([0.1, 0.2, 0.3, 0.4, 0.5]) and not rule.is_due([])
+    assert rule.is_due([0.5, 0.4, 0.3])

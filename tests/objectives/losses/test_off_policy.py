@@ -15,14 +15,14 @@ WORKED = [(0.1, 0.5, 0.25), (0.9, 0.9, 0.09), (0.02, 1 / 6, 5 / 36)]
 @pytest.mark.parametrize(("probability", "value", "slope"), WORKED)
 def test_worked(probability, value, slope):
     log_p = torch.tensor([math.log(probability)], dtype=torch.float64, requires_grad=True)
-    shaped = OffPolicy().shaped(log_p)
+    shaped = OffPolicy().shape_probability(log_p)
     shaped.sum().backward()
     assert shaped.item() == pytest.approx(value) and log_p.grad.item() == pytest.approx(slope)
 
 
 def test_without_shape_it_is_the_log():
     log_p = torch.tensor([-2.0])
-    assert OffPolicy(shape=None).shaped(log_p) is log_p
+    assert OffPolicy(shape=None).shape_probability(log_p) is log_p
     with pytest.raises(ValueError, match="above 0, or null"):
         OffPolicy(shape=0.0)
 

@@ -17,17 +17,17 @@ from objectives import (
     PolicyGradient,
     PositiveAdvantage,
     ReferenceKL,
-    Scored,
     SequenceMean,
-    StepMean,
     Successes,
+    TokenLogProbs,
     TokenMean,
+    TurnMean,
     cispo,
     forward_kl,
     geometric_ratio,
     js,
     k3,
-    plain,
+    reinforce,
     reverse_kl,
     sequence_ratio,
 )
@@ -37,7 +37,7 @@ TERMS = {
     "pg": PolicyGradient(),
     "gspo": PolicyGradient(ratio=geometric_ratio, reduction=SequenceMean(), clip_low=3e-4, clip_high=4e-4),
     "cispo": PolicyGradient(surrogate=cispo, clip_high=4.0, reduction=ConstantLength(20)),
-    "truncated": PolicyGradient(surrogate=plain, truncate=1.1),
+    "truncated": PolicyGradient(surrogate=reinforce, truncate=1.1),
     "distill": Distill(k=4),
     "full": Distill(k=None, divergence=js),
     "student": Distill(k=4, support="student", tail=False, divergence=forward_kl),
@@ -84,7 +84,7 @@ def test_clip_numbers():
             assert -loss.value.item() == pytest.approx(value, abs=5e-4)
     _, loss = pg(ratios, torch.ones(3), PolicyGradient(ratio=geometric_ratio))
     assert -loss.value.item() == pytest.approx(1.1052, abs=5e-5)
-    _, loss = pg(ratios, torch.ones(3), PolicyGradient(ratio=sequence_ratio, surrogate=plain))
+    _, loss = pg(ratios, torch.ones(3), PolicyGradient(ratio=sequence_ratio, surrogate=reinforce))
     assert -loss.value.item() == pytest.approx(math.exp(0.3))
 
 
@@ -110,10 +110,10 @@ def test_reductions():
 def test_every_step_weighs_the_same():
     student, _, batch = world(old=None)
     batch = replace(batch, step=tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3]), advantages=torch.ones(12).double())
-    weights = PolicyGradient(reduction=StepMean()).weigh(batch)
+    weights = PolicyGradient(reduction=TurnMean()).weigh(batch)
     sums = torch.zeros(4).double().index_add(0, batch.step, weights)
     assert sums.tolist() == pytest.approx([1, 1, 1, 1]) and weights[8] == 0
-    loss = run(PolicyGradient(reduction=StepMean(), surrogate=plain), student, {}, batch)
+    loss = run(PolicyGradient(reduction=TurnMean(), surrogate=reinforce), student, {}, batch)
     assert loss.value.item() == pytest.approx(-1)
 
 
@@ -157,7 +157,7 @@ def test_gradcheck(name):
     ids = student.topk(4)[0]
 
     def value(hidden):
-        changed = Scored(hidden, student.weight, student.targets)
+        changed = TokenLogProbs(hidden, student.weight, student.targets)
         assert torch.equal(changed.topk(4)[0], ids)
         return mix(changed, others, batch).value
 

@@ -17,9 +17,9 @@ from objectives import (
     Spherical,
     TurnLimit,
     Weighted,
-    collinearity,
-    empirical_rate,
-    set_score,
+    compute_empirical_rate,
+    measure_collinearity,
+    score_set,
 )
 from tests.helpers.rollouts import rollouts
 
@@ -65,8 +65,8 @@ def test_turn_penalty():
     batch = turn_batch([20, 40, 9, 40], [1.0, 1.0, 0.0, 0.0])
     credit = GroupRelative(reward=TurnLimit(10, 40))
     close(credit.reward(batch), [0.6667, 0, 0, -1])
-    close(credit.rows(batch), [1.260, 0.140, 0.140, -1.540], 5e-4)
-    close(credit.rows(turn_batch([12, 25, 40], [0.0] * 3)), [1.195, 0.058, -1.253], 5e-4)
+    close(credit.compute_rows(batch), [1.260, 0.140, 0.140, -1.540], 5e-4)
+    close(credit.compute_rows(turn_batch([12, 25, 40], [0.0] * 3)), [1.195, 0.058, -1.253], 5e-4)
 
 
 def test_brier_reward():
@@ -74,7 +74,7 @@ def test_brier_reward():
     close(Brier()(batch), [0.99, -0.81, 0, 0])
     group = rows(score=[1.0, 1, 0, 0], confidence=[0.9, 0.5, 0.9, 0.1])
     close(Brier()(group), [0.99, 0.75, -0.81, -0.01])
-    close(GroupRelative("none", reward=Brier()).assign(group), [0.76, 0.52, -1.04, -0.24])
+    close(GroupRelative("none", reward=Brier()).compute_turns(group), [0.76, 0.52, -1.04, -0.24])
 
 
 def test_the_published_form_with_its_format_gate():
@@ -94,7 +94,7 @@ def test_confidence_must_be_a_chance_or_absent():
 def test_noisy_outcomes_are_scored_against_the_rate():
     batch = rows(score=[1.0, 1, 0, nan], confidence=[0.5, 0.7, 2 / 3, 0.1])
     rate = 2 / 3
-    close(empirical_rate(batch.scores["score"], batch.task), [rate] * 4)
+    close(compute_empirical_rate(batch.scores["score"], batch.task), [rate] * 4)
     expected = [c - (q - rate) ** 2 - rate * (1 - rate) for c, q in ((1, 0.5), (1, 0.7), (0, 2 / 3))]
     close(Brier(noisy=True)(batch), [*expected, nan])
 
@@ -118,7 +118,9 @@ def test_rules_are_proper_and_reward_the_likelier_answer(rule):
     p = torch.linspace(0.02, 0.98, 49).double()
     honest = rule.value(p)
     for q in torch.linspace(0.02, 0.98, 25).double():
-        stated = rule.correctness * p - rule.weight * (p * rule.loss(q, 1 - q) + (1 - p) * rule.loss(1 - q, q))
+        stated = rule.correctness * p - rule.weight * (
+            p * rule.compute_loss(q, 1 - q) + (1 - p) * rule.compute_loss(1 - q, q)
+        )
         assert (stated <= honest + 1e-12).all()
     assert (honest.diff() > 0).all()
 
@@ -127,11 +129,11 @@ def test_rules_are_proper_and_reward_the_likelier_answer(rule):
 def test_the_gap_is_the_slope_of_the_honest_value(rule):
     p = torch.linspace(0.02, 0.98, 49).double().requires_grad_()
     slope = torch.autograd.grad(rule.value(p).sum(), p)[0]
-    gap = rule.loss(p, 1 - p) - rule.loss(1 - p, p)
+    gap = rule.compute_loss(p, 1 - p) - rule.compute_loss(1 - p, p)
     assert torch.allclose(slope, rule.correctness - rule.weight * gap)
     assert gap.max() <= rule.gap
     low = tensor(1e-9).double()
-    assert (rule.loss(low, 1 - low) - rule.loss(1 - low, low)).item() == pytest.approx(rule.gap)
+    assert (rule.compute_loss(low, 1 - low) - rule.compute_loss(1 - low, low)).item() == pytest.approx(rule.gap)
 
 
 def test_weights_that_break_the_joint_guarantee_are_refused():
@@ -166,12 +168,12 @@ W = tensor([[0.1, 0.9], [0.4, 0.6], [0.5, 0.5], [0.8, 0.2]])
 
 def test_set_scores():
     offers = tensor([[[1.0, 0], [0, 1]], [[1, 0], [0, 0]], [[0.6, 0.6], [0, 0]], [[0, 0], [0, 0]]])
-    values = set_score(offers, W)
+    values = score_set(offers, W)
     close(values, [0.70, 0.45, 0.60, 0])
     close(GroupRelative()(values, torch.zeros(4).long()), [0.980, 0.047, 0.607, -1.634], 5e-4)
-    assert torch.equal(set_score(offers.flip(1), W), values)
+    assert torch.equal(score_set(offers.flip(1), W), values)
     uniform = torch.linspace(0, 1, 10001)
-    close(set_score(offers[:2], torch.stack([uniform, 1 - uniform], -1)), [0.75, 0.5], 1e-4)
+    close(score_set(offers[:2], torch.stack([uniform, 1 - uniform], -1)), [0.75, 0.5], 1e-4)
 
 
 def test_trade_offs_are_shared_in_a_task_and_repeat():
@@ -180,7 +182,7 @@ def test_trade_offs_are_shared_in_a_task_and_repeat():
     score = SetScore()(batch)
     assert score[0] == score[1] != score[3] and torch.equal(score, SetScore()(batch))
     assert not torch.equal(score, SetScore(seed=1)(batch))
-    weights = SetScore(draws=20000).trade_offs(0, 0, offers)
+    weights = SetScore(draws=20000).draw_trade_offs(0, 0, offers)
     assert torch.allclose(weights.sum(-1), torch.ones(20000).double())
     assert weights.mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.01)
     with pytest.raises(ValueError, match="set_scores: got None"):
@@ -189,10 +191,10 @@ def test_trade_offs_are_shared_in_a_task_and_repeat():
 
 def test_collinearity():
     a = torch.randn(200)
-    assert collinearity(torch.stack([a, 2 * a + 1], -1)) == pytest.approx(1, abs=1e-5)
-    assert collinearity(torch.stack([a, -a, torch.ones(200)], -1)) == pytest.approx(-1 / 3, abs=1e-5)
+    assert measure_collinearity(torch.stack([a, 2 * a + 1], -1)) == pytest.approx(1, abs=1e-5)
+    assert measure_collinearity(torch.stack([a, -a, torch.ones(200)], -1)) == pytest.approx(-1 / 3, abs=1e-5)
     with pytest.raises(ValueError, match="at least 2"):
-        collinearity(a[:, None])
+        measure_collinearity(a[:, None])
 
 
 def test_nothing_is_nan_but_what_is_absent():

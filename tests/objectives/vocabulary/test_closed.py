@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import tensor
 
-from objectives import Scored, forward_kl, js, reverse_kl
+from objectives import TokenLogProbs, forward_kl, js, reverse_kl
 from objectives.divergence import LOG_FLOOR
 from objectives.losses.distillation import Distill
 from objectives.vocabulary.closed import CLOSED
-from objectives.vocabulary.products import rounded_twice
+from objectives.vocabulary.products import multiply_rounded_twice
 
 
 def pair(dtype=torch.float64, floored=False):
@@ -19,7 +19,7 @@ def pair(dtype=torch.float64, floored=False):
     if floored:
         other[2] *= 400.0
     targets = torch.arange(7)
-    return hidden, weight, Scored(other, taught, targets)
+    return hidden, weight, TokenLogProbs(other, taught, targets)
 
 
 @pytest.mark.parametrize("floored", [False, True])
@@ -31,7 +31,7 @@ def test_closed_forms_agree_with_autograd(divergence, head_trains, floored):
         hidden, weight, teacher = pair(floored=floored)
         hidden.requires_grad_()
         weight.requires_grad_(head_trains)
-        student = Scored(hidden, weight, torch.arange(7))
+        student = TokenLogProbs(hidden, weight, torch.arange(7))
 
         def both(mine, theirs):
             return divergence(mine, theirs), theirs.amin(-1) < LOG_FLOOR
@@ -50,11 +50,11 @@ def test_distillation_takes_the_closed_form_where_there_is_one():
         return tensor([p]).log()
 
     heads = torch.eye(3)
-    student = Scored(log(0.7, 0.2, 0.1).requires_grad_(), heads, tensor([0]))
-    teacher = Scored(log(0.5, 0.3, 0.2), heads, tensor([0]))
+    student = TokenLogProbs(log(0.7, 0.2, 0.1).requires_grad_(), heads, tensor([0]))
+    teacher = TokenLogProbs(log(0.5, 0.3, 0.2), heads, tensor([0]))
     assert reverse_kl in CLOSED and forward_kl in CLOSED and js not in CLOSED
-    assert Distill(k=None).full(student, teacher)[0].item() == pytest.approx(0.08512, abs=5e-6)
-    assert Distill(k=None, divergence=js).full(student, teacher)[0].item() == pytest.approx(
+    assert Distill(k=None).compute_on_vocabulary(student, teacher)[0].item() == pytest.approx(0.08512, abs=5e-6)
+    assert Distill(k=None, divergence=js).compute_on_vocabulary(student, teacher)[0].item() == pytest.approx(
         js(student.hidden, teacher.hidden).item(), abs=1e-6
     )
 
@@ -64,7 +64,7 @@ def test_two_rounded_products_are_a_float32_one():
     hidden, weight = (torch.randn(40, 64) * 2).bfloat16(), torch.randn(500, 64).bfloat16()
     exact = hidden.double() @ weight.double().T
     once = (hidden @ weight.T).double()
-    twice = rounded_twice(hidden, weight)
+    twice = multiply_rounded_twice(hidden, weight)
     assert twice.dtype == torch.float32
     scale = exact.abs().max()
     assert (once - exact).abs().max() > 1e-3 * scale  # what a single rounding costs

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from objectives import Scored
+from objectives import TokenLogProbs
 from objectives.vocabulary import products
 from tests.helpers.rollouts import scored
 
@@ -41,7 +41,7 @@ def test_gradients_match_finite_differences(chunk):
 
     def check(f):
         assert torch.autograd.gradcheck(
-            lambda h, w: f(Scored(h, w, base.targets)), (base.hidden, base.weight), eps=1e-6, atol=1e-7
+            lambda h, w: f(TokenLogProbs(h, w, base.targets)), (base.hidden, base.weight), eps=1e-6, atol=1e-7
         )
 
     check(lambda s: s.log_probs)
@@ -65,7 +65,7 @@ def test_a_selection_equals_scoring_it_alone():
 
 def test_a_constant_gives_no_gradient_to_a_shared_head():
     student = scored(weight_grad=True)
-    teacher = Scored(student.hidden.detach(), student.weight, student.targets)
+    teacher = TokenLogProbs(student.hidden.detach(), student.weight, student.targets)
     assert not teacher.log_probs.requires_grad and not teacher.topk(2)[1].requires_grad
     student.fold(lambda a, b: (a * b).sum(-1), teacher).sum().backward()
     assert student.weight.grad is not None
@@ -111,7 +111,7 @@ def slope(question, s):
 
 
 def test_extreme_logits_stay_finite():
-    s = Scored(torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True), torch.eye(3), torch.tensor([1]))
+    s = TokenLogProbs(torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True), torch.eye(3), torch.tensor([1]))
     s.log_probs.sum().backward()
     assert s.log_probs.item() == -2e4 and s.entropy.item() == 0 and s.hidden.grad.tolist() == [[-1.0, 1.0, 0.0]]
 
@@ -119,7 +119,7 @@ def test_extreme_logits_stay_finite():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_keeps_float32_log_probs(dtype):
     low = scored(n=64, v=301, d=32, dtype=dtype, scale=0.5)
-    exact = Scored(low.hidden.double(), low.weight.double(), low.targets)
+    exact = TokenLogProbs(low.hidden.double(), low.weight.double(), low.targets)
     assert low.log_probs.dtype == torch.float32 and (low.log_probs <= 0).all()
     assert torch.allclose(low.log_probs.double(), exact.log_probs, atol=1e-4)
     low.log_probs.sum().backward()

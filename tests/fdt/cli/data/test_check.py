@@ -192,4 +192,4 @@ def test_the_number_of_records_is_estimated(tmp_path):
     rows = [{"prompt": "p", "response": "r" * 100}] * 300
     for name in ("f.jsonl", "f.parquet"):
         write_rows(tmp_path / name, rows)
-        assert progress.estimated_records(tmp_path / name) == 300
+        assert progress.estimate_records(tmp_path / name) == 300

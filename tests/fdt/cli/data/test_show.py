@@ -12,7 +12,7 @@ from fdt.cli.data import view
 from fdt.cli.data.main import main
 from fdt.data.collate import Collator
 from fdt.errors import UserError
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.hints import CritiqueHint
 from feedback.readers import read
 from tests.helpers import tiny
@@ -68,7 +68,7 @@ def test_which_records(shown, rows, tiny_model):
     for wrong in (["--id", "nobody"], ["--row", "9"]):
         with pytest.raises(UserError, match="no such record: got .*, expected one of the 4 that load"):
             main(["show", rows, "--model", tiny_model, *wrong])
-    with pytest.raises(DataFault, match="nothing there"):
+    with pytest.raises(DataError, match="nothing there"):
         main(["show", rows + "x", "--model", tiny_model])
 
 
@@ -96,7 +96,7 @@ def test_the_hint(shown, rows, tiny_model, tmp_path):
     assert "the teacher reads" not in shown("--hint", "none")
     sibling = shown("--id", "both", "--hint", "sibling")  # the other answer to the task, which is right
     assert "right: 2<|im_end|>" in sibling[sibling.index("the teacher reads") :]
-    with pytest.raises(DataFault, match="template"):
+    with pytest.raises(DataError, match="template"):
         main(["show", rows, "--model", tiny_model, "--hint", "nowhere.txt"])
 
 
@@ -168,7 +168,7 @@ def test_colours_and_widths(shown, monkeypatch, width):
 def test_the_marks_are_the_batch_s(rows):
     episodes = read(rows)
     batch = Collator(tiny.tokenizer(), CritiqueHint())(episodes, torch.zeros(4))
-    kinds = [set(view.marks_of(batch, row)) for row in range(len(batch.episodes))]
+    kinds = [set(view.list_signals(batch, row)) for row in range(len(batch.episodes))]
     assert [set.union(*map(set, kind)) for kind in kinds] == [
         {"acted", "taught"},
         {"acted"},
@@ -176,4 +176,4 @@ def test_the_marks_are_the_batch_s(rows):
         set(),
         {"shown"},
     ]
-    assert sum(len(view.marks_of(batch, row)) for row in range(5)) == int(batch.student.target.sum())
+    assert sum(len(view.list_signals(batch, row)) for row in range(5)) == int(batch.student.target.sum())

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fdt.cli.data.agreement import agreement, interval_alpha
-from fdt.cli.data.histogram import KEPT, Histogram, Lengths, bar
+from fdt.cli.data.agreement import compute_agreement, interval_alpha
+from fdt.cli.data.histogram import KEPT, Histogram, Lengths, render_bar
 from fdt.cli.data.main import main
 from fdt.cli.data.tally import MOST, Tally
 from fdt.errors import UserError
@@ -40,7 +40,7 @@ def episode(number: int, response: str, *feedback: Feedback, prompt: str = "p") 
 
 
 def test_alpha_is_the_published_one():
-    found = agreement(*triples(OBSERVERS))
+    found = compute_agreement(*triples(OBSERVERS))
     assert round(found.alpha, 3) == 0.849  # interval metric
     assert (found.responses, found.scores, found.annotators) == (11, 40, 4)  # unit 12 has one score and is not paired
 
@@ -48,19 +48,19 @@ def test_alpha_is_the_published_one():
 def test_agreement_by_hand():
     # Two units: (0, 1) and (1, 1). Observed: mean of squared differences within units = (2·1/1 + 0) / 4 = 0.5.
     # Expected: pairs among 0, 1, 1, 1: 6 of 12 ordered pairs differ by 1 = 0.5. So alpha = 0.
-    found = agreement(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([0.0, 1, 1, 1]))
+    found = compute_agreement(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([0.0, 1, 1, 1]))
     assert found.alpha == pytest.approx(0) and found.percent == 50
 
 
 def test_alpha_of_all_equal_and_of_opposite_scores():
     units, who = np.repeat(np.arange(4), 2), np.tile([0, 1], 4)
-    assert agreement(units, who, np.array([0.0, 0, 1, 1, 0, 0, 1, 1])).alpha == 1
-    assert agreement(units, who, np.array([0.0, 1, 1, 0, 0, 1, 1, 0])).alpha < -0.5
-    assert math.isnan(agreement(units, who, np.ones(8)).alpha)
+    assert compute_agreement(units, who, np.array([0.0, 0, 1, 1, 0, 0, 1, 1])).alpha == 1
+    assert compute_agreement(units, who, np.array([0.0, 1, 1, 0, 0, 1, 1, 0])).alpha < -0.5
+    assert math.isnan(compute_agreement(units, who, np.ones(8)).alpha)
 
 
 def test_one_annotator_twice_is_no_agreement():
-    assert agreement(np.zeros(2, int), np.zeros(2, int), np.array([1.0, 0])) is None
+    assert compute_agreement(np.zeros(2, int), np.zeros(2, int), np.array([1.0, 0])) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=40))
@@ -70,7 +70,7 @@ def test_alpha_equals_its_definition_over_pairs(cells):
         first.setdefault((unit, who), mark / 4)
     units = {unit: [mark for (u, _), mark in first.items() if u == unit] for unit, _ in first}
     units = {unit: marks for unit, marks in units.items() if len(marks) > 1}
-    found = agreement(*(np.array(column) for column in zip(*[(u, w, m / 4) for u, w, m in cells], strict=True)))
+    found = compute_agreement(*(np.array(column) for column in zip(*[(u, w, m / 4) for u, w, m in cells], strict=True)))
     if not units:
         assert found is None
         return
@@ -94,12 +94,12 @@ def test_a_histogram_holds_few_values_and_loses_none():
     marks = Histogram()
     for number in range(10_000):
         marks.add(number / 9_999)
-    assert len(marks.values) <= KEPT and sum(count for _, count in marks.bars()) == 10_000
-    assert marks.mean == pytest.approx(0.5) and len(marks.bars()) == 10
+    assert len(marks.values) <= KEPT and sum(count for _, count in marks.compute_bars()) == 10_000
+    assert marks.mean == pytest.approx(0.5) and len(marks.compute_bars()) == 10
     few = Histogram()
     for mark in (0.1 + 0.2, 0.3, 5):
         few.add(mark)
-    assert few.bars() == [("0.3", 2), ("5", 1)]
+    assert few.compute_bars() == [("0.3", 2), ("5", 1)]
 
 
 def test_lengths():
@@ -107,13 +107,13 @@ def test_lengths():
     for text in ("a" * n for n in (1, 2, 3, 4, 100)):
         lengths.add(text)
     lengths.add(None)
-    assert lengths.summary() == {"count": 5, "mean": 22.0, "median": 3, "p90": 100, "longest": 100}
-    assert Lengths().summary() == {"count": 0}
+    assert lengths.summarise() == {"count": 5, "mean": 22.0, "median": 3, "p90": 100, "longest": 100}
+    assert Lengths().summarise() == {"count": 0}
 
 
 def test_bars():
-    assert bar(0, 10, 8) == "" and bar(10, 10, 8) == "█" * 8 and bar(5, 10, 1) == "▌"
-    assert bar(1, 10**6, 8) == "▏"  # little is not nothing
+    assert render_bar(0, 10, 8) == "" and render_bar(10, 10, 8) == "█" * 8 and render_bar(5, 10, 1) == "▌"
+    assert render_bar(1, 10**6, 8) == "▏"  # little is not nothing
 
 
 def test_repeated_and_judged_again():
@@ -122,18 +122,18 @@ def test_repeated_and_judged_again():
     for number, (response, item) in enumerate([("r", one), ("r", one), ("r", other), ("s", one)]):
         tally.add(episode(number, response, item))
     tally.add(episode(9, "r", one, prompt="another"))
-    assert tally.repeated() == {"the same record again": 1, "the same response judged again": 1}
+    assert tally.count_repeated() == {"the same record again": 1, "the same response judged again": 1}
     unscored = Tally()
     for number in range(2):
         unscored.add(episode(number, "r", Feedback(text="no")))
-    assert unscored.repeated()["the same record again"] == 1
+    assert unscored.count_repeated()["the same record again"] == 1
 
 
 def test_groups_that_a_baseline_learns_from():
     tally = Tally()
     for number, (task, score) in enumerate([("a", 1), ("a", 0), ("b", 1), ("b", 1), ("c", 0), ("d", _), ("d", 1)]):
         tally.add(episode(number, str(number), Feedback(score=float(score)), prompt=task))
-    assert tally.groups() == {"tasks": 4, "with one response": 1, "with scores that differ": 1}
+    assert tally.count_groups() == {"tasks": 4, "with one response": 1, "with scores that differ": 1}
 
 
 def test_comparisons():
@@ -152,7 +152,7 @@ def test_nameless_scores_agree_within_a_record_alone():
     tally = Tally()
     tally.add(episode(0, "r", Feedback(score=1.0), Feedback(score=0.0)))
     tally.add(episode(1, "r", Feedback(score=1.0)))
-    found = tally.ratings["score"].agreement()
+    found = tally.ratings["score"].compute_agreement()
     assert (found.responses, found.scores) == (1, 2)
 
 
@@ -162,7 +162,7 @@ def test_many_annotators_are_pooled():
         tally.add(episode(number, "r", Feedback(annotator=f"w{number}", score=0.5)))
     assert len(tally.scores) == MOST + 1
     assert sum(marks.count for marks in tally.scores.values()) == MOST + 50
-    assert tally.ratings["score"].agreement().annotators == MOST + 50
+    assert tally.ratings["score"].compute_agreement().annotators == MOST + 50
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from fdt.cli.data.main import main
 from feedback.readers import read
-from feedback.steps import numbered, paragraphs
+from feedback.steps import split_numbered, split_paragraphs
 
 SOLUTION = "Here we go.\n1. Add 2 and 3,\nwhich is 5.\n2. Double it: 1. five, 7. ten.\n\n3) The answer is 10."
 
@@ -40,11 +40,11 @@ def cut(folder, *records, arguments=()):
     ],
 )
 def test_numbered_steps(text, steps):
-    assert numbered(text) == steps
+    assert split_numbered(text) == steps
 
 
 def test_steps_between_blank_lines():
-    assert paragraphs("a\nb\n \nc\n\n\nd\n") == ["a\nb", "c", "d"] and paragraphs(" \n\n") == []
+    assert split_paragraphs("a\nb\n \nc\n\n\nd\n") == ["a\nb", "c", "d"] and split_paragraphs(" \n\n") == []
 
 
 def test_three_steps_become_two_rows(tmp_path, capsys):

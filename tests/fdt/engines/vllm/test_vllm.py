@@ -18,7 +18,7 @@ import torch
 
 from fdt.data.batch import View
 from fdt.engines import HuggingFace, Limit, OpenAITokens, VLLMServer
-from fdt.engines.completions import Away, manage
+from fdt.engines.completions import ServerUnavailable, call_endpoint
 from fdt.engines.vllm.launch import EXTENSION
 from fdt.errors import UserError
 from fdt.policy.policy import LoRA, Policy
@@ -113,9 +113,9 @@ def engine(foreign: Foreign, **changes) -> VLLMServer:
 
 def own(policy: Policy, prompt: list[int], ids: tuple[int, ...]) -> torch.Tensor:
     """What the trainer gives each id."""
-    view = View.marked([([*prompt, *ids], [False] * len(prompt) + [True] * len(ids))], 0)
+    view = View.from_masks([([*prompt, *ids], [False] * len(prompt) + [True] * len(ids))], 0)
     with torch.no_grad():
-        return policy.score(view).log_probs
+        return policy.compute_log_probs(view).log_probs
 
 
 def gap(policy: Policy, found, prompts=PROMPTS) -> float:
@@ -127,7 +127,7 @@ def gap(policy: Policy, found, prompts=PROMPTS) -> float:
 
 def move(policy: Policy) -> None:
     with torch.no_grad():
-        for weight in policy.trainable():
+        for weight in policy.get_trainable_parameters():
             weight.add_(0.05 * torch.randn_like(weight))
 
 
@@ -198,8 +198,8 @@ def test_a_server_that_was_started_anew_gets_the_weights_again(foreign, adapters
     before = patient.generate(adapters, PROMPTS, 3)
     served.generate(whole, PROMPTS, 3)
     foreign.kill()
-    with pytest.raises(Away):
-        manage(foreign.url, None, 5.0, "/models")
+    with pytest.raises(ServerUnavailable):
+        call_endpoint(foreign.url, None, 5.0, "/models")
     later = threading.Timer(1.0, foreign.start)
     later.start()
     with pytest.warns(UserWarning, match="Trying again"):
@@ -218,10 +218,10 @@ class Probed(VLLMServer):
     notes: str = ""
     """File that the notes are added to."""
 
-    def reach(self, policy):
-        made, state = super().reach(policy), self._state
+    def connect(self, policy):
+        made, state = super().connect(policy), self._state
         asked = {"model": made.model, "prompt": PROBE, "max_tokens": 1, "prompt_logprobs": 0}
-        told = manage(made.url, made.key, 60.0, "/completions", asked)["choices"][0]["prompt_logprobs"][1:]
+        told = call_endpoint(made.url, made.key, 60.0, "/completions", asked)["choices"][0]["prompt_logprobs"][1:]
         sums = sum(next(iter(token.values()))["logprob"] for token in told)
         note = {
             "weights": state.weights.count,
@@ -274,7 +274,7 @@ def test_a_run_with_a_server_of_its_own_that_is_killed(tmp_path, wide_model):
 
 def gaps(folder: Path) -> list[float]:
     with (folder / "run" / "metrics" / "version_0" / "metrics.csv").open() as file:
-        return [float(row["train/engine_gap"]) for row in csv.DictReader(file) if row.get("train/engine_gap")]
+        return [float(row["train/sampling/logp_difference"]) for row in csv.DictReader(file) if row.get("train/sampling/logp_difference")]
 
 
 @pytest.mark.parametrize("lora", [{"rank": 4}, None], ids=["adapters", "whole"])

@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.faults import DataFault
+from feedback.faults import DataError
 from feedback.gateway import Failure, Gateway, Reply, Sampling
 from feedback.graders import (
-    EndMark,
-    NextState,
-    Pairwise,
-    Pointwise,
-    Principled,
+    NextStateJudge,
+    PairwiseJudge,
+    PointwiseJudge,
+    PrincipleJudge,
     Reviser,
+    SuffixVerdict,
     majority,
     median,
-    require,
-    self_test,
+    require_self_test,
+    run_self_test,
 )
 from feedback.graders.judges.base import UNSCORED
-from feedback.graders.judges.prompt import fence_tag, judge_prompt
-from feedback.graders.judges.reply import Marked, Unreadable, read_form, schema_of
+from feedback.graders.judges.prompt import build_judge_prompt, make_fence_tag
+from feedback.graders.judges.reply import PointwiseReply, UnreadableReply, build_schema, read_form
 from feedback.graders.judges.selftest import CANNED, HONEST
 from feedback.types import Episode, Feedback, Task, Turn
 from tests.helpers.servers import Call, Server, completion, fault
@@ -63,7 +63,7 @@ def judged(tmp_path):
 
 def test_a_mark_is_mapped_from_its_scale_and_keeps_it(judged):
     """7 on 1 to 10 is 6/9."""
-    (found,), judge, calls = judged(Pointwise, answers("2"), lambda call: completion(marked(7)))
+    (found,), judge, calls = judged(PointwiseJudge, answers("2"), lambda call: completion(marked(7)))
     assert found.feedback == (Feedback("llm", "m", "score", 6 / 9, "be brief", scale=(1.0, 10.0)),)
     assert found.score == 6 / 9 and found.critique == "be brief" and not judge.unscored
     assert fenced(calls[0], "question") == "1 + 1?" and fenced(calls[0], "answer") == "2"
@@ -73,13 +73,13 @@ def test_a_mark_is_mapped_from_its_scale_and_keeps_it(judged):
 
 def test_the_reference_is_shown_unless_it_is_withheld(judged):
     episode = Episode("a", task(reference="two"), (Turn("assistant", "2"),))
-    assert fenced(judged(Pointwise, [episode], lambda call: completion(marked(7)))[2][0], "reference") == "two"
-    _, _, calls = judged(Pointwise, [episode], lambda call: completion(marked(7)), reference=False)
+    assert fenced(judged(PointwiseJudge, [episode], lambda call: completion(marked(7)))[2][0], "reference") == "two"
+    _, _, calls = judged(PointwiseJudge, [episode], lambda call: completion(marked(7)), reference=False)
     assert "two" not in calls[0].prompt
 
 
 def test_an_empty_critique_is_none(judged):
-    (found,), *_ = judged(Pointwise, answers("2"), lambda call: completion(marked(10, " ")))
+    (found,), *_ = judged(PointwiseJudge, answers("2"), lambda call: completion(marked(10, " ")))
     assert found.score == 1.0 and found.critique is None
 
 
@@ -108,7 +108,7 @@ def test_an_empty_critique_is_none(judged):
     ],
 )
 def test_what_cannot_be_read_is_unscored_with_a_reason(judged, text, reason):
-    (found,), judge, _ = judged(Pointwise, answers("2"), lambda call: completion(text))
+    (found,), judge, _ = judged(PointwiseJudge, answers("2"), lambda call: completion(text))
     assert math.isnan(found.score) and found.feedback == ()
     assert judge.unscored == {reason: 1} and found.meta[UNSCORED] == reason
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_unscored_with_a_reason(judged, text, reason):
     ],
 )
 def test_a_failed_call_is_unscored(judged, answer, reason):
-    found, judge, _ = judged(Pointwise, answers("2", "3"), lambda call: answer)
+    found, judge, _ = judged(PointwiseJudge, answers("2", "3"), lambda call: answer)
     assert all(math.isnan(episode.score) and not episode.feedback for episode in found)
     assert judge.unscored == {reason: 2}
 
@@ -140,16 +140,18 @@ def test_a_failed_call_is_unscored(judged, answer, reason):
     ],
 )
 def test_replies_are_read_by_schema(text):
-    assert read_form(Reply(text), Marked).score == 8
+    assert read_form(Reply(text), PointwiseReply).score == 8
 
 
 def test_a_verdict_quoted_inside_a_value_is_not_read():
     """The block within the critique is the last one in the text, but inside a string its quotes are escaped."""
     inner = "```json\n" + marked(10) + "\n```"
     text = "```json\n" + json.dumps({"critique": inner, "score": 2}).replace("\\n", "\n") + "\n```"
-    with pytest.raises(Unreadable):
-        read_form(Reply(text), Marked)
-    assert read_form(Reply("```json\n" + json.dumps({"critique": inner, "score": 2}) + "\n```"), Marked).score == 2
+    with pytest.raises(UnreadableReply):
+        read_form(Reply(text), PointwiseReply)
+    assert (
+        read_form(Reply("```json\n" + json.dumps({"critique": inner, "score": 2}) + "\n```"), PointwiseReply).score == 2
+    )
 
 
 @given(
@@ -161,15 +163,15 @@ def test_a_verdict_quoted_inside_a_value_is_not_read():
 )
 def test_any_text_is_a_form_or_unreadable(text):
     try:
-        assert math.isfinite(read_form(Reply(text), Marked).score)
-    except Unreadable as error:
+        assert math.isfinite(read_form(Reply(text), PointwiseReply).score)
+    except UnreadableReply as error:
         assert str(error)
 
 
 def test_schemas_are_strict_everywhere():
-    from feedback.graders.judges.reply import Weighed
+    from feedback.graders.judges.reply import PrincipleReply
 
-    schema = schema_of(Weighed)
+    schema = build_schema(PrincipleReply)
     objects = [node for node in (schema, *schema["$defs"].values()) if node.get("type") == "object"]
     assert [node["required"] for node in objects] == [["principles", "critiques", "scores"], ["name", "weight"]]
     assert all(node["additionalProperties"] is False for node in objects)
@@ -181,11 +183,11 @@ def test_samples_vote_and_the_nearest_speaks(judged):
     def behave(call: Call):
         return completion(marked([2, 6, 7][call.nth - 1], f"words {call.nth}"))
 
-    (found,), _, calls = judged(Pointwise, answers("2"), behave, samples=3, sampling=WARM)
+    (found,), _, calls = judged(PointwiseJudge, answers("2"), behave, samples=3, sampling=WARM)
     assert len(calls) == 3 and found.score == pytest.approx(4 / 9) and found.critique == "words 2"
-    (found,), _, calls = judged(Pointwise, answers("2"), behave, samples=3, sampling=WARM, vote=median)
+    (found,), _, calls = judged(PointwiseJudge, answers("2"), behave, samples=3, sampling=WARM, vote=median)
     assert found.score == pytest.approx(5 / 9) and found.critique == "words 2"
-    (found,), judge, _ = judged(Pointwise, answers("2"), behave, samples=3, sampling=WARM, vote=majority)
+    (found,), judge, _ = judged(PointwiseJudge, answers("2"), behave, samples=3, sampling=WARM, vote=majority)
     assert math.isnan(found.score) and judge.unscored == {"no vote": 1}
 
 
@@ -193,9 +195,9 @@ def test_a_score_needs_a_quorum(judged):
     def behave(call: Call):
         return completion(marked(10) if call.nth == 1 else "?")
 
-    (found,), judge, _ = judged(Pointwise, answers("2"), behave, samples=3, sampling=WARM)
+    (found,), judge, _ = judged(PointwiseJudge, answers("2"), behave, samples=3, sampling=WARM)
     assert math.isnan(found.score) and judge.unscored == {"no JSON": 1}
-    (found,), *_ = judged(Pointwise, answers("2"), behave, samples=3, sampling=WARM, quorum=0.3)
+    (found,), *_ = judged(PointwiseJudge, answers("2"), behave, samples=3, sampling=WARM, quorum=0.3)
     assert found.score == 1.0
 
 
@@ -218,7 +220,7 @@ def test_principled_marks_are_summed_over_samples_in_any_order(judged):
             )
         )
 
-    found, _, calls = judged(Principled, answers("first", "second"), behave, samples=4, sampling=WARM)
+    found, _, calls = judged(PrincipleJudge, answers("first", "second"), behave, samples=4, sampling=WARM)
     assert len(calls) == 4 and len({tuple(order) for order in orders}) == 2
     assert [episode.score for episode in found] == pytest.approx([3.25 / 9, 5.25 / 9])
     assert [episode.critique for episode in found] == ["of first", "of second"]
@@ -228,7 +230,7 @@ def test_a_list_of_another_length_is_dropped_not_filled(judged):
     def behave(call: Call):
         return completion(json.dumps({"principles": [{"name": "x", "weight": 1}], "critiques": ["a"], "scores": [9]}))
 
-    found, judge, _ = judged(Principled, answers("first", "second"), behave)
+    found, judge, _ = judged(PrincipleJudge, answers("first", "second"), behave)
     assert all(math.isnan(episode.score) for episode in found)
     assert judge.unscored == {"another number of marks than of answers": 2}
 
@@ -241,7 +243,7 @@ def test_answers_to_other_prompts_are_not_put_together(judged):
         )
 
     rows = [*answers("a", "b", "c"), *answers("a", prompt="2 + 2?")]
-    found, _, calls = judged(Principled, rows, behave, together=2)
+    found, _, calls = judged(PrincipleJudge, rows, behave, together=2)
     assert sorted(call.prompt.count("</answer") for call in calls) == [1, 1, 2]
     assert [episode.score for episode in found] == [1.0] * 4
 
@@ -257,13 +259,15 @@ def choose(better) -> callable:
 
 def test_the_share_of_comparisons_won_is_the_score(judged):
     """Three answers, longer is better: the longest wins 2 of 2, the next 1 of 2, the shortest none."""
-    found, _, calls = judged(Pairwise, answers("a", "aaa", "aa"), choose(lambda x, y: "A" if len(x) > len(y) else "B"))
+    found, _, calls = judged(
+        PairwiseJudge, answers("a", "aaa", "aa"), choose(lambda x, y: "A" if len(x) > len(y) else "B")
+    )
     assert [episode.score for episode in found] == [0.0, 1.0, 0.5]
     assert len(calls) == 6  # each pair both ways round
 
 
 def test_where_the_order_decides_nobody_is_scored(judged):
-    found, judge, _ = judged(Pairwise, answers("a", "b"), choose(lambda x, y: "A"))
+    found, judge, _ = judged(PairwiseJudge, answers("a", "b"), choose(lambda x, y: "A"))
     assert all(math.isnan(episode.score) and not episode.feedback for episode in found)
     assert judge.unscored == {"the order of the answers decided": 2}
 
@@ -274,35 +278,38 @@ def test_an_undecided_comparison_leaves_the_others(judged):
     def better(x: str, y: str) -> str:
         return "A" if {x, y} == {"a", "c"} or x < y else "B"
 
-    found, *_ = judged(Pairwise, answers("a", "b", "c"), choose(better))
+    found, *_ = judged(PairwiseJudge, answers("a", "b", "c"), choose(better))
     assert [episode.score for episode in found] == [1.0, 0.5, 0.0]
 
 
 def test_ties_and_equal_answers_count_a_half(judged):
-    found, _, calls = judged(Pairwise, answers("a", "b"), choose(lambda x, y: "tie"))
+    found, _, calls = judged(PairwiseJudge, answers("a", "b"), choose(lambda x, y: "tie"))
     assert [episode.score for episode in found] == [0.5, 0.5] and len(calls) == 2
-    found, _, calls = judged(Pairwise, answers("z", "z"), choose(lambda x, y: "A"))
+    found, _, calls = judged(PairwiseJudge, answers("z", "z"), choose(lambda x, y: "A"))
     assert [episode.score for episode in found] == [0.5, 0.5] and not calls
 
 
 def test_a_lone_answer_is_unscored(judged):
-    (found,), judge, calls = judged(Pairwise, answers("a"), choose(lambda x, y: "A"))
+    (found,), judge, calls = judged(PairwiseJudge, answers("a"), choose(lambda x, y: "A"))
     assert math.isnan(found.score) and not calls
     assert judge.unscored == {"no other answer to compare with": 1}
 
 
 def test_rivals_keep_the_number_of_comparisons_linear(judged):
     """Six answers in a ring, each compared with its two neighbours: 6 pairs instead of 15."""
-    _, _, calls = judged(Pairwise, answers(*"abcdef"), choose(lambda x, y: "tie"), rivals=1)
+    _, _, calls = judged(PairwiseJudge, answers(*"abcdef"), choose(lambda x, y: "tie"), rivals=1)
     assert len(calls) == 12
 
 
 @pytest.mark.parametrize(
     "verdict, texts",
     [
-        (EndMark(), {"A": r"<think>\boxed{Assistant 2}</think> So \boxed{Assistant 1}.", "B": r"\boxed{Assistant 2}"}),
         (
-            EndMark("<answer>[[A]]</answer>", "<answer>[[B]]</answer>"),
+            SuffixVerdict(),
+            {"A": r"<think>\boxed{Assistant 2}</think> So \boxed{Assistant 1}.", "B": r"\boxed{Assistant 2}"},
+        ),
+        (
+            SuffixVerdict("<answer>[[A]]</answer>", "<answer>[[B]]</answer>"),
             {"A": "<type>Chat</type> <answer>[[A]]</answer>\n", "B": "x <answer>[[B]]</answer>"},
         ),
     ],
@@ -313,13 +320,13 @@ def test_judges_that_reason_first_are_read_by_their_last_mark(judged, verdict, t
         assert "response_format" not in call.body
         return completion(texts["A" if len(fenced(call, "first")) > len(fenced(call, "second")) else "B"])
 
-    found, *_ = judged(Pairwise, answers("a", "aaa"), behave, verdict=verdict)
+    found, *_ = judged(PairwiseJudge, answers("a", "aaa"), behave, verdict=verdict)
     assert [episode.score for episode in found] == [0.0, 1.0]
 
 
 def test_a_mark_that_the_judge_quotes_is_no_verdict(judged):
     said = r"It says \boxed{Assistant 1}, I am not sure"
-    found, judge, _ = judged(Pairwise, answers("a", "b"), lambda call: completion(said), verdict=EndMark())
+    found, judge, _ = judged(PairwiseJudge, answers("a", "b"), lambda call: completion(said), verdict=SuffixVerdict())
     assert math.isnan(found[0].score) and judge.unscored == {"no mark at the end": 2}
 
 
@@ -350,7 +357,7 @@ def test_next_states_are_voted_on(judged, votes, score):
         return completion("?" if vote is None else followed(vote))
 
     episode = talk(("assistant", "done"), ("user", "thanks"), ("assistant", "bye"))
-    (found,), judge, calls = judged(NextState, [episode], behave)
+    (found,), judge, calls = judged(NextStateJudge, [episode], behave)
     assert len(calls) == 3 and fenced(calls[0], "next") == "thanks" and "from the user" in calls[0].prompt
     assert [(item.step, item.score) for item in found.feedback] == ([] if score is None else [(0, score)])
     assert judge.unscored.total() == (score is None)
@@ -364,23 +371,23 @@ def test_the_longest_useful_hint_is_kept(judged):
         return completion(followed(-1, hint, useful))
 
     episode = talk(("assistant", "ok"), ("assistant", "done"), ("tool", "error"), ("assistant", "oh"))
-    (found,), _, calls = judged(NextState, [episode], behave)
+    (found,), _, calls = judged(NextStateJudge, [episode], behave)
     assert [(item.step, item.score, item.text) for item in found.feedback] == [(1, 0.0, said[1][0])]
     assert fenced(calls[0], "before") == "ok" and "from the tool" in calls[0].prompt
 
 
 def test_hints_of_ten_characters_or_fewer_are_dropped(judged):
     episode, said = talk(("assistant", "done"), ("user", "no")), ["0123456789", "01234567890"]
-    (found,), *_ = judged(NextState, [episode], lambda call: completion(followed(0, said[0])))
+    (found,), *_ = judged(NextStateJudge, [episode], lambda call: completion(followed(0, said[0])))
     assert not found.feedback
-    (found,), *_ = judged(NextState, [episode], lambda call: completion(followed(0, said[1])))
+    (found,), *_ = judged(NextStateJudge, [episode], lambda call: completion(followed(0, said[1])))
     assert math.isnan(found.feedback[0].score) and found.feedback[0].text == said[1]
 
 
 def test_a_critique_becomes_a_revision(judged):
     rows = answers("3", "4", "2")
-    rows[0] = rows[0].with_feedback(Feedback(text="too high"))
-    rows[1] = rows[1].with_feedback(Feedback(text="wrong"), Feedback(revision="2"))
+    rows[0] = rows[0].add_feedback(Feedback(text="too high"))
+    rows[1] = rows[1].add_feedback(Feedback(text="wrong"), Feedback(revision="2"))
     found, _, calls = judged(Reviser, rows, lambda call: completion(json.dumps({"revision": " 2 "})))
     assert [episode.revision for episode in found] == ["2", "2", None] and len(calls) == 1
     assert fenced(calls[0], "critique") == "too high" and found[0].feedback[1].annotator == "m"
@@ -409,7 +416,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_in_its_fence_and_writes_no_control_token(judged, text):
-    (_,), _, calls = judged(Pointwise, answers(text), lambda call: completion(marked(5)))
+    (_,), _, calls = judged(PointwiseJudge, answers(text), lambda call: completion(marked(5)))
     prompt = calls[0].prompt
     tag = re.search(r"<answer-(\w{12})>", prompt)[1]
     assert prompt.count(tag) == 4  # question and answer, opened and closed once
@@ -433,33 +440,33 @@ def test_hostile_text_stays_in_its_fence_and_writes_no_control_token(judged, tex
 
 @given(st.lists(st.text(alphabet=st.characters(exclude_categories=[])), min_size=1, max_size=4))
 def test_a_tag_stands_in_none_of_the_texts_and_is_stable(texts):
-    assert not any(fence_tag(texts) in text for text in texts)
-    assert fence_tag(texts) == fence_tag(list(texts))
+    assert not any(make_fence_tag(texts) in text for text in texts)
+    assert make_fence_tag(texts) == make_fence_tag(list(texts))
 
 
 def test_a_text_that_names_its_tag_gets_another():
     """Knowing the rule does not help: the text with the tag in it has another tag."""
-    first = fence_tag(["abc"])
-    assert fence_tag([f"abc</answer-{first}>"]) != first
+    first = make_fence_tag(["abc"])
+    assert make_fence_tag([f"abc</answer-{first}>"]) != first
 
 
 def test_a_template_that_asks_for_something_else_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("Judge {answer} by {mood}.")
-    with pytest.raises(DataFault, match=r"mine.txt: template: got \{mood\}, expected one of answer, rubric"):
-        judge_prompt(str(tmp_path / "mine.txt"), {"answer": "x"}, {"rubric": "y"})
+    with pytest.raises(DataError, match=r"mine.txt: template: got \{mood\}, expected one of answer, rubric"):
+        build_judge_prompt(str(tmp_path / "mine.txt"), {"answer": "x"}, {"rubric": "y"})
 
 
 def test_settings_that_make_no_sense_are_refused():
     gateway = Gateway("m")
     for kind, settings in (
-        (Pointwise, {"samples": 3}),
-        (Pointwise, {"samples": 0}),
-        (Pointwise, {"quorum": 0.0}),
-        (Pointwise, {"scale": (5.0, 1.0)}),
-        (Principled, {"together": 0}),
+        (PointwiseJudge, {"samples": 3}),
+        (PointwiseJudge, {"samples": 0}),
+        (PointwiseJudge, {"quorum": 0.0}),
+        (PointwiseJudge, {"scale": (5.0, 1.0)}),
+        (PrincipleJudge, {"together": 0}),
         (Reviser, {"samples": 2, "sampling": WARM}),
     ):
-        with pytest.raises(DataFault, match=f"config: {kind.__name__}"):
+        with pytest.raises(DataError, match=f"config: {kind.__name__}"):
             kind(gateway, **settings)
 
 
@@ -470,13 +477,13 @@ def test_a_judge_that_falls_for_nothing_is_refused(judged, tmp_path):
         return completion(marked(9 if fenced(call, "answer") in (":", HONEST) else 2))
 
     with Server(behave) as server:
-        judge = Pointwise(Gateway("m", server.url, cache=str(tmp_path)))
+        judge = PointwiseJudge(Gateway("m", server.url, cache=str(tmp_path)))
         tasks = [task("1 + 1?"), task("2 + 2?"), task("2 + 2?")]
-        found = self_test(judge, tasks)
+        found = run_self_test(judge, tasks)
         assert (found.judged, found.asked, dict(found.wins)) == (2 * len(CANNED), 2 * len(CANNED), {":": 2})
-        with pytest.raises(DataFault, match=r"Pointwise: got 7.7% wins of 26 judged \(':' 2x\), expected at most 2%"):
-            require(judge, tasks)
-        assert require(judge, tasks, most=0.08).rate == pytest.approx(1 / 13)
+        with pytest.raises(DataError, match=r"Pointwise: got 7.7% wins of 26 judged \(':' 2x\), expected at most 2%"):
+            require_self_test(judge, tasks)
+        assert require_self_test(judge, tasks, most=0.08).rate == pytest.approx(1 / 13)
 
 
 def test_a_judge_that_compares_is_tested_against_an_honest_answer(judged, tmp_path):
@@ -484,15 +491,15 @@ def test_a_judge_that_compares_is_tested_against_an_honest_answer(judged, tmp_pa
         return "A" if x == "Solution" or (y != "Solution" and x == HONEST) else "B"
 
     with Server(choose(better)) as server:
-        found = self_test(Pairwise(Gateway("m", server.url, cache=str(tmp_path))), [task()])
+        found = run_self_test(PairwiseJudge(Gateway("m", server.url, cache=str(tmp_path))), [task()])
         assert dict(found.wins) == {"Solution": 1} and found.judged == len(CANNED)
 
 
 def test_a_judge_that_says_nothing_readable_is_refused(tmp_path):
-    with Server(lambda call: completion("?")) as server, pytest.raises(DataFault, match="no readable verdict"):
-        require(Pointwise(Gateway("m", server.url, cache=str(tmp_path))), [task()])
+    with Server(lambda call: completion("?")) as server, pytest.raises(DataError, match="no readable verdict"):
+        require_self_test(PointwiseJudge(Gateway("m", server.url, cache=str(tmp_path))), [task()])
 
 
 def test_a_failure_is_never_a_number():
-    with pytest.raises(Unreadable, match="no reply: timeout"):
-        read_form(Failure("timeout", "1"), Marked)
+    with pytest.raises(UnreadableReply, match="no reply: timeout"):
+        read_form(Failure("timeout", "1"), PointwiseReply)

@@ -51,7 +51,7 @@ def served(tmp_path_factory) -> Iterator[tuple[str, str]]:
         for _ in range(600):
             assert process.poll() is None, Path(log.name).read_text()[-2000:]
             try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).read()
+                urllib.make_request.urlopen(f"{address}/health", timeout=5).read()
                 break
             except OSError:
                 time.sleep(1)
@@ -71,7 +71,7 @@ def judge(served: tuple[str, str], folder: Path) -> dict:
         "deadline": 600.0,
     }
     return {
-        "class_path": "feedback.graders.Pointwise",
+        "class_path": "feedback.graders.PointwiseJudge",
         "init_args": {"template": str(folder / "judge.txt"), "sampling": {"max_tokens": 20}, "gateway": gateway},
     }
 
@@ -82,7 +82,7 @@ def calls(folder: Path, event: str) -> int:
 
 def test_a_file_is_judged_and_paid_for_once(served, tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    (tmp_path / "judge.yaml").write_text(json.dumps({"data": {"critic": judge(served, tmp_path)}}))
+    (tmp_path / "judge.yaml").write_text(json.dumps({"data": {"grader": judge(served, tmp_path)}}))
     command = ("critique", str(tmp_path / "rows.jsonl"), "--judge", str(tmp_path / "judge.yaml"), "--out")
     done = fdt(*command, str(tmp_path / "out.jsonl"), timeout=800)
     assert done.returncode == 0, done.stderr[-3000:]
