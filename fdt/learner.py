@@ -141,8 +141,8 @@ class Learner(LightningModule):
             others["start"] = self.start(self.policy, part.student)
         if anchored:
             others["reference"] = self.reference(self.policy, part.student) if self.reference else others["start"]
-        if replayed and rollouts.old is None:
-            rollouts = replace(rollouts, old=others["start"].log_probs.detach())
+        if replayed and rollouts.old_log_probs is None:
+            rollouts = replace(rollouts, old_log_probs=others["start"].log_probs.detach())
         student = self.policy.compute_log_probs(part.student)
         return self.objective(student, others, rollouts), student, others, rollouts
 
@@ -202,4 +202,4 @@ class Learner(LightningModule):
 
 def uses_ratio(term: Term) -> bool:
     """Whether a term compares the policy with whoever acted."""
-    return term.stream == "acted" or bool(getattr(term, "importance", None))
+    return term.mask == "sampled" or bool(getattr(term, "importance", None))

@@ -16,7 +16,7 @@ from feedback.types import Episode, Feedback, Message, Turn
 
 STATUS = "revision_status"
 """Key of `Episode.meta` under which the gate leaves its verdict."""
-JOINED = "joined"
+JOINED = "off_policy"
 """Key of `Episode.meta` that marks a rewrite which joined its group as an answer of its own."""
 ORDER = (
     "no draft",

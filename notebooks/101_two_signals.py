@@ -88,8 +88,8 @@ def rollouts_of(said: torch.Tensor, advantage: torch.Tensor, score: torch.Tensor
     """Rows of four spoken words, one task, all of them criticised."""
     row = torch.arange(len(said)).repeat_interleave(4)
     everything = torch.ones(len(row), dtype=torch.bool)
-    return Rollouts(advantages=advantage[row], step=row, episode=row, task=torch.zeros(len(said), dtype=torch.long),
-                    marks={"acted": everything, "taught": everything}, scores={"score": score})
+    return Rollouts(advantages=advantage[row], turn=row, episode=row, task=torch.zeros(len(said), dtype=torch.long),
+                    masks={"sampled": everything, "distilled": everything}, scores={"score": score})
 
 
 def gradient(mix: Mix, student: torch.Tensor, teacher: torch.Tensor, said: torch.Tensor, rollouts: Rollouts):
@@ -248,7 +248,7 @@ def distill_loss(rows: int) -> float:
     """Loss of the distillation term where one row is criticised and the others only scored."""
     answers = said.repeat(rows, 1)
     rollouts = rollouts_of(answers, -torch.ones(rows), torch.zeros(rows))
-    rollouts.marks["taught"] = rollouts.episode == 0
+    rollouts.masks["distilled"] = rollouts.episode == 0
     mix = ARMS["both"]
     rollouts.weights.update(mix.weigh(rollouts))
     rollouts.totals.update(mix.compute_totals(rollouts))

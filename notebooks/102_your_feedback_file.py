@@ -109,9 +109,9 @@ episodes = read(fixed, scale=(1, 5))
 collate = Collator(tokenizer, CritiqueHint())
 for episode in episodes:
     batch = collate([episode], torch.ones(1))
-    marks = batch.rollouts.marks
+    marks = batch.rollouts.masks
     told = ", ".join(f"{count} tokens by {name}" for name, mark in
-                     (("score", marks["acted"]), ("critique", marks["taught"]), ("revision", marks["shown"]))
+                     (("score", marks["sampled"]), ("critique", marks["distilled"]), ("revision", marks["imitated"]))
                      if (count := int(mark.sum())))
     print(f"{episode.id}  {episode.score:4.2f}  {episode.response:<18} {told}")
 

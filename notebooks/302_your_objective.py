@@ -63,7 +63,7 @@ from objectives.losses.term import aligned, weighted
 class Doubt(Term):
     """Makes unlikely what the teacher, having read the critique, no longer believes; says nothing about what instead."""
 
-    stream: str = "taught"
+    mask: str = "distilled"
     least: float = 0.0
     """Doubts (differences of probability) up to this size are ignored."""
 
@@ -108,9 +108,9 @@ WORDS, SAID = ["it", "was", "Ada", "Bob", "maybe", "."], torch.tensor([0, 1, 3, 
 def rollouts(count: int) -> Rollouts:
     """Four words of one answer that scored badly, all of them seen by the teacher."""
     everything = torch.ones(count, dtype=torch.bool)
-    return Rollouts(advantages=-torch.ones(count), step=torch.zeros(count, dtype=torch.long),
+    return Rollouts(advantages=-torch.ones(count), turn=torch.zeros(count, dtype=torch.long),
                     episode=torch.zeros(count, dtype=torch.long), task=torch.zeros(1, dtype=torch.long),
-                    marks={"acted": everything, "taught": everything}, scores={"score": torch.zeros(1)})
+                    masks={"sampled": everything, "distilled": everything}, scores={"score": torch.zeros(1)})
 
 
 def loss(mix: Mix, table: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

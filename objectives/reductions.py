@@ -45,9 +45,9 @@ class TurnMean(Reduction):
     """Every step weighs the same, so episodes of many steps weigh more (MS-GRPO, arXiv 2508.10839, per chosen step)."""
 
     def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
-        size = int(rollouts.step.max()) + 1 if len(rollouts.step) else 0
-        members = segments.count(rollouts.step[heard], size).clamp(min=1)
-        return (1.0 / members).to(rollouts.advantages.dtype)[rollouts.step]
+        size = int(rollouts.turn.max()) + 1 if len(rollouts.turn) else 0
+        members = segments.count(rollouts.turn[heard], size).clamp(min=1)
+        return (1.0 / members).to(rollouts.advantages.dtype)[rollouts.turn]
 
 
 @dataclass(frozen=True)

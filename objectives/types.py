@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-TOKEN_FIELDS = ("advantages", "step", "episode", "old", "engine", "listed", "listed_old")
-TOKEN_DICTS = ("marks", "weights")
+TOKEN_FIELDS = ("advantages", "turn", "episode", "old_log_probs", "engine_log_probs", "top_k_ids", "top_k_log_probs")
+TOKEN_DICTS = ("masks", "weights")
 
 
 @dataclass(frozen=True)
@@ -19,25 +19,25 @@ class Rollouts:
     """
 
     advantages: Float[Tensor, "N"]
-    step: Int[Tensor, "N"]
+    turn: Int[Tensor, "N"]
     """Index of the policy turn, 0..S-1."""
     episode: Int[Tensor, "N"]
     """Index of the row, 0..B-1."""
     task: Int[Tensor, "B"]
-    marks: dict[str, Bool[Tensor, "N"]]
+    masks: dict[str, Bool[Tensor, "N"]]
     """`acted`: policy-gradient tokens; `taught`: a teacher view exists; `shown`: imitation targets."""
-    old: Float[Tensor, "N"] | None = None
+    old_log_probs: Float[Tensor, "N"] | None = None
     """Behaviour log-probs [nats]; None: exactly on-policy."""
-    engine: Float[Tensor, "N"] | None = None
+    engine_log_probs: Float[Tensor, "N"] | None = None
     """Log-probs that the generating engine reported at the old weights [nats]."""
-    listed: Int[Tensor, "N k"] | None = None
+    top_k_ids: Int[Tensor, "N k"] | None = None
     """Outcomes that the acting policy held likeliest; None: ask the student."""
-    listed_old: Float[Tensor, "N k"] | None = None
+    top_k_log_probs: Float[Tensor, "N k"] | None = None
     """Their log-probs then [nats]."""
     scores: dict[str, Float[Tensor, "B"]] = field(default_factory=dict)
     """Named scores per row; NaN is absent."""
-    step_scores: dict[str, Float[Tensor, "S"]] = field(default_factory=dict)
-    tags: Int[Tensor, "S"] | None = None
+    turn_scores: dict[str, Float[Tensor, "S"]] = field(default_factory=dict)
+    turn_tags: Int[Tensor, "S"] | None = None
     """Kind of each step, numbered from 0."""
     set_scores: Float[Tensor, "B m k"] | None = None
     """Rewards of the m answers that a row offers, padded with zeros."""
@@ -90,11 +90,11 @@ class Loss:
 
 def find_rows_of_turns(rollouts: Rollouts) -> Int[Tensor, "S"]:
     """The row of each step, -1 for a step without target tokens; S is the length of what is indexed by step."""
-    counts = [len(values) for values in rollouts.step_scores.values()]
-    counts += [] if rollouts.tags is None else [len(rollouts.tags)]
-    counts += [] if counts or not len(rollouts.step) else [int(rollouts.step.max()) + 1]
-    out = rollouts.step.new_full((max(counts, default=0),), -1)
-    out[rollouts.step] = rollouts.episode
+    counts = [len(values) for values in rollouts.turn_scores.values()]
+    counts += [] if rollouts.turn_tags is None else [len(rollouts.turn_tags)]
+    counts += [] if counts or not len(rollouts.turn) else [int(rollouts.turn.max()) + 1]
+    out = rollouts.turn.new_full((max(counts, default=0),), -1)
+    out[rollouts.turn] = rollouts.episode
     return out
 
 

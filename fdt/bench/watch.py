@@ -34,7 +34,7 @@ class JobRecorder(Callback):
     ) -> None:
         whole = outputs["outcome"].batch
         rollouts = whole.rollouts
-        imitated = set(rollouts.episode[rollouts.marks["shown"]].tolist())
+        imitated = set(rollouts.episode[rollouts.masks["imitated"]].tolist())
         # A rollout that is learned from twice was played once.
         known = {id(episode) for episode in self.before}
         fresh = [e for row, e in enumerate(whole.episodes) if row not in imitated and id(e) not in known]

@@ -18,7 +18,7 @@ from feedback.types import Episode
 
 JUDGES = 200
 Judge = tuple[str, str | None]
-LABELS = {"acted": "score", "taught": "critique", "shown": "revision"}
+LABELS = {"sampled": "score", "distilled": "critique", "imitated": "revision"}
 
 
 class Accounting(Callback):
@@ -52,7 +52,7 @@ class Accounting(Callback):
         self.lost |= actor.collator.lost
         self.refused, self.played = actor.refused + actor.collator.shortened, Counter(actor.played)
         fresh = hasattr(trainer.datamodule.source, "generations")
-        streams = {name: LABELS.get(term.stream, term.stream) for name, term in outcome.terms.items()}
+        streams = {name: LABELS.get(term.mask, term.mask) for name, term in outcome.terms.items()}
         for row, episode in enumerate(outcome.batch.episodes):
             key = episode.task.key if fresh else episode.id
             self.seen.add(key)

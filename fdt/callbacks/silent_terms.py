@@ -12,9 +12,9 @@ from fdt.distributed import reduce_sum
 from objectives import PolicyGradient
 
 REASONS = {
-    "acted": "every advantage is zero (all scores of each group are equal, or missing)",
-    "taught": "no row has a critique that the teacher could read",
-    "shown": "no row has a revision",
+    "sampled": "every advantage is zero (all scores of each group are equal, or missing)",
+    "distilled": "no row has a critique that the teacher could read",
+    "imitated": "no row has a revision",
 }
 
 

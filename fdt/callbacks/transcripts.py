@@ -62,7 +62,7 @@ class Transcripts(Callback):
 
     def _is_imitated(self, batch: Any, row: int) -> bool:
         rows = batch.rollouts.episode == row
-        return bool(batch.rollouts.marks["shown"][rows].any())
+        return bool(batch.rollouts.masks["imitated"][rows].any())
 
     def _build_record(self, trainer: Trainer, episode: Any, place: int) -> dict[str, Any]:
         data = trainer.datamodule
@@ -86,7 +86,7 @@ class Transcripts(Callback):
 
 def rank_rows(batch: Any, rows: list[int]) -> list[int]:
     """The rows of a batch in the order in which their tokens are worth showing."""
-    taught = set(batch.rollouts.episode[batch.rollouts.marks["taught"]].tolist())
+    taught = set(batch.rollouts.episode[batch.rollouts.masks["distilled"]].tolist())
     told: Counter[tuple[bool, str]] = Counter()
     ranked = []
     for row in rows:

@@ -126,7 +126,7 @@ class Batch:
             self,
             rollouts=replace(
                 rollouts,
-                marks={name: torch.zeros_like(mark) for name, mark in rollouts.marks.items()},
+                masks={name: torch.zeros_like(mark) for name, mark in rollouts.masks.items()},
                 weights={name: torch.zeros_like(weight) for name, weight in rollouts.weights.items()},
             ),
         )
@@ -148,7 +148,7 @@ def build_untrained_rollouts(counts: Tensor, **known: Any) -> Rollouts:
     ``known`` replaces fields.
     """
     row = torch.arange(len(counts)).repeat_interleave(counts)
-    nothing = {"advantages": torch.zeros(len(row)), "step": row, "episode": row, "marks": {}, "lengths": counts}
+    nothing = {"advantages": torch.zeros(len(row)), "turn": row, "episode": row, "masks": {}, "lengths": counts}
     return Rollouts(**nothing | {"task": torch.arange(len(counts))} | known)
 
 

@@ -14,7 +14,7 @@ from fdt.errors import UserError
 from feedback.graders import patterns
 from feedback.grams import GramMatch, load_grams
 
-TAKEN = ("acted", "taught", "shown", "joined")
+TAKEN = ("sampled", "distilled", "imitated", "off_policy")
 """Marks that every batch has."""
 EXECUTION = "execution"
 """What metrics call the tokens that a marker leaves out."""

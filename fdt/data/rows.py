@@ -104,10 +104,10 @@ def _build_rollouts(lines: Sequence[TrainingRow]) -> Rollouts:
     turns = [(place, turn) for place, line in enumerate(lines) for turn in sorted(set(line.row.steps))]
     number = {place_and_turn: step for step, place_and_turn in enumerate(turns)}
     flags = {
-        "acted": [line.acted for line in lines],
-        "taught": [bool(line.hints) for line in lines],
-        "shown": [line.shown for line in lines],
-        "joined": [line.joined for line in lines],
+        "sampled": [line.acted for line in lines],
+        "distilled": [bool(line.hints) for line in lines],
+        "imitated": [line.shown for line in lines],
+        "off_policy": [line.joined for line in lines],
     }
     each = [(place, step) for place, line in enumerate(lines) for step in line.row.steps]
     further = {
@@ -116,14 +116,14 @@ def _build_rollouts(lines: Sequence[TrainingRow]) -> Rollouts:
     }
     return Rollouts(
         advantages=torch.tensor([lines[place].get_advantage(step) for place, step in each], dtype=torch.float32),
-        step=torch.tensor([number[place, step] for place, step in each], dtype=torch.long),
+        turn=torch.tensor([number[place, step] for place, step in each], dtype=torch.long),
         episode=row,
         task=torch.tensor([line.task for line in lines]),
-        marks={name: torch.tensor(values)[row] for name, values in flags.items()} | further,
-        engine=_stack_engine_log_probs(lines),
+        masks={name: torch.tensor(values)[row] for name, values in flags.items()} | further,
+        engine_log_probs=_stack_engine_log_probs(lines),
         scores={"score": torch.tensor([line.episode.score for line in lines])},
-        step_scores=_stack_turn_scores(lines, turns),
-        tags=_stack_tags(lines, turns),
+        turn_scores=_stack_turn_scores(lines, turns),
+        turn_tags=_stack_tags(lines, turns),
         lengths=counts,
     )
 

@@ -23,9 +23,9 @@ def sum_planning_tokens(student: TokenLogProbs, rollouts: Rollouts) -> dict[str,
     """Tokens, negative log-likelihood [nats] and entropy [nats] of the acted tokens that carry a marker's mark, and of
     the others; nothing where no marker marks."""
     found: dict[str, Tensor] = {}
-    acted = rollouts.marks["acted"]
-    for name in sorted(set(rollouts.marks) - set(TAKEN)):
-        mark = rollouts.marks[name]
+    acted = rollouts.masks["sampled"]
+    for name in sorted(set(rollouts.masks) - set(TAKEN)):
+        mark = rollouts.masks[name]
         for part, tokens in ((name, acted & mark), (EXECUTION, acted & ~mark)):
             found[f"{PREFIX}{part}/tokens"] = tokens.sum()
             found[f"{PREFIX}{part}/nll"] = -student.log_probs[tokens].sum()

@@ -45,9 +45,9 @@ class StepMetrics:
             else:
                 self._accumulate(name, value)
         scored = {"logp": student.log_probs.detach(), "advantage": rollouts.advantages}
-        if rollouts.old is not None:
-            scored["old"] = rollouts.old
-        acted = rollouts.marks["acted"]
+        if rollouts.old_log_probs is not None:
+            scored["old"] = rollouts.old_log_probs
+        acted = rollouts.masks["sampled"]
         self._accumulate("tokens", torch.tensor(float(part.student.lengths.sum())))
         self._accumulate("entropy/sum", student.entropy[acted].sum())
         for name, value in planning.sum_planning_tokens(student, rollouts).items():
@@ -56,7 +56,7 @@ class StepMetrics:
             teacher = torch.full_like(scored["logp"], math.nan)
             teacher[others["teacher"].index] = others["teacher"].log_probs.to(teacher.dtype)
             scored["teacher_logp"] = teacher
-            taught = rollouts.marks["taught"]
+            taught = rollouts.masks["distilled"]
             self._accumulate("gain/sum", (teacher - scored["logp"])[taught].sum())
             self._accumulate("gain/tokens", taught.sum())
         if "start" in others:
@@ -64,9 +64,9 @@ class StepMetrics:
             gap = others["start"].log_probs.to(scored["logp"].dtype)[acted] - scored["logp"][acted]
             self._accumulate("kl/sum", (gap.exp() - 1 - gap).sum())
         # Before the first update after sampling, the policy's log-probs are the old ones.
-        old = rollouts.old if rollouts.old is not None or part.behaviour != "policy" else scored["logp"]
-        known = rollouts.engine is not None and old is not None
-        gap = (old - rollouts.engine)[acted] if known else scored["logp"][:0]
+        old = rollouts.old_log_probs if rollouts.old_log_probs is not None or part.behaviour != "policy" else scored["logp"]
+        known = rollouts.engine_log_probs is not None and old is not None
+        gap = (old - rollouts.engine_log_probs)[acted] if known else scored["logp"][:0]
         self._accumulate("gap/sum", gap.abs().nansum())
         self._accumulate("gap/tokens", (~gap.isnan()).sum())
         self._accumulate("acted/tokens", acted.sum())
@@ -107,7 +107,7 @@ class StepMetrics:
     def _add_row_sums(self) -> None:
         """Row-level sums: scores of the acted rows, rows that any term listens to."""
         batch, rollouts = self.batch, self.batch.rollouts
-        acted = self._flag_rows(rollouts.marks["acted"])
+        acted = self._flag_rows(rollouts.masks["sampled"])
         heard = list(self.find_weighted_rows().values())
         used = torch.stack(heard).any(0) if heard else torch.zeros_like(acted)
         score = rollouts.scores["score"].cpu()[acted]
@@ -120,7 +120,7 @@ class StepMetrics:
         for name, value in batch.info.items():
             self._accumulate(f"info/{name}", torch.tensor(value))
         # A stand-in for a rank without rows has a row and no episode.
-        other = self._flag_rows(rollouts.marks["shown"] | rollouts.marks["joined"]).tolist()
+        other = self._flag_rows(rollouts.masks["imitated"] | rollouts.masks["off_policy"]).tolist()
         for name, values in compute_diversity(
             [e for e, no in zip(batch.episodes, other, strict=False) if not no]
         ).items():
@@ -137,7 +137,7 @@ class StepMetrics:
         """The rows that each term hears, ``{term: [B] bool}``: weight, and for acted tokens an advantage, not zero."""
         rollouts = self.batch.rollouts
         return {
-            name: self._flag_rows((weight != 0) & (rollouts.advantages != 0) if term.stream == "acted" else weight != 0)
+            name: self._flag_rows((weight != 0) & (rollouts.advantages != 0) if term.mask == "sampled" else weight != 0)
             for name, term in self.terms.items()
             if (weight := rollouts.weights.get(name)) is not None
         }

@@ -39,24 +39,24 @@ def add_old_log_probs(batch: Batch, reads: frozenset[str], policy: Policy, start
             likeliest before other updates.
     """
     rollouts = batch.rollouts
-    acted = rollouts.marks["acted"]
-    drawn = rollouts.engine is not None and not rollouts.engine[acted].isnan().all()
-    if "engine" in reads and acted.any() and not drawn:
+    acted = rollouts.masks["sampled"]
+    drawn = rollouts.engine_log_probs is not None and not rollouts.engine_log_probs[acted].isnan().all()
+    if "engine_log_probs" in reads and acted.any() and not drawn:
         raise UserError(
             "a gate weighs trainer against engine, and no answer has the engine's log-probs",
             key="model.objective",
             expected="answers of an engine that returns them (data.source OnPolicy)",
             remedy="remove TruncatedIS, IcePop or SequenceMask",
         )
-    if "listed" in reads and rollouts.old is not None:
+    if "top_k_ids" in reads and rollouts.old_log_probs is not None:
         raise UserError(
             "outcomes are not kept from one update to the next",
             key="data.source",
             got="several updates",
             expected="1 update and 1 epoch per rollout with OutcomeDistill",
         )
-    if "old" not in reads or rollouts.old is not None:
+    if "old_log_probs" not in reads or rollouts.old_log_probs is not None:
         return batch
     score = policy.compute_log_probs if batch.behaviour == "policy" else partial(start, policy)
     with disable_dropout(policy):
-        return replace(batch, rollouts=replace(rollouts, old=compute_batch_log_probs(batch, score, budget)))
+        return replace(batch, rollouts=replace(rollouts, old_log_probs=compute_batch_log_probs(batch, score, budget)))

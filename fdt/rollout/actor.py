@@ -118,4 +118,4 @@ class Actor:
         """Keeps the log-probs that the policy gives its own tokens now, for updates that come after others."""
         with self.precision():
             found = compute_batch_log_probs(batch.to(self.policy.device), self.policy.compute_log_probs, self.budget)
-        return replace(batch, rollouts=replace(batch.rollouts, old=found.cpu()))
+        return replace(batch, rollouts=replace(batch.rollouts, old_log_probs=found.cpu()))

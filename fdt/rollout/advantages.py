@@ -120,14 +120,14 @@ def build_rollouts(rows: Sequence[EpisodeScores]) -> Rollouts:
     turns = torch.tensor([row.turns for row in rows], dtype=torch.long)
     return build_untrained_rollouts(
         turns,
-        step=torch.arange(len(each)),
+        turn=torch.arange(len(each)),
         task=torch.tensor([places[row.task] for row in rows], dtype=torch.long),
         scores={name: torch.tensor([row.scores.get(name, math.nan) for row in rows]) for name in names},
-        step_scores={
+        turn_scores={
             name: torch.tensor([(row.step_scores or {}).get(name, {}).get(turn, math.nan) for row, turn in each])
             for name in stepped
         },
-        tags=torch.tensor([row.tags[turn] if row.tags else 0 for row, turn in each]) if tagged else None,
+        turn_tags=torch.tensor([row.tags[turn] if row.tags else 0 for row, turn in each]) if tagged else None,
         set_scores=stack_set_scores(rows),
         lengths=torch.tensor([row.length for row in rows], dtype=torch.long),
     )

@@ -19,7 +19,7 @@ def check_engine(engine: Any, source: Any, objective: Any) -> None:
     Raises:
         UserError: where answers are sampled from another distribution than the policy's own and no gate corrects it.
     """
-    if engine.off_policy_reason and hasattr(source, "generations") and "engine" not in objective.reads:
+    if engine.off_policy_reason and hasattr(source, "generations") and "engine_log_probs" not in objective.reads:
         raise UserError(
             f"the policy gradient assumes samples of the policy's own distribution, and these come from {engine.off_policy_reason}",
             key="data.engine",

@@ -154,9 +154,9 @@ def compute_kept_advantages(drawn: SampledRollout, credit: Credit, update: int =
 def restrict_sampled(batch: Batch, tasks: set[str]) -> Batch:
     """The batch with the answers to these tasks alone in the scalar stream."""
     named = torch.tensor([episode.task.key in tasks for episode in batch.episodes])
-    marks = batch.rollouts.marks
-    marks = marks | {"acted": marks["acted"] & named[batch.rollouts.episode]}
-    return replace(batch, rollouts=replace(batch.rollouts, marks=marks))
+    marks = batch.rollouts.masks
+    marks = marks | {"sampled": marks["sampled"] & named[batch.rollouts.episode]}
+    return replace(batch, rollouts=replace(batch.rollouts, masks=marks))
 
 
 def build_dummy_batch(episode: Episode, actor: Actor) -> Batch:

@@ -15,12 +15,12 @@ from objectives.types import Rollouts, count_turns, find_rows_of_turns
 
 def get_turn_score(rollouts: Rollouts, name: str) -> Float[Tensor, "S"]:
     """The step score `name`; raises ValueError that lists the names present."""
-    if name not in rollouts.step_scores:
+    if name not in rollouts.turn_scores:
         raise ValueError(
-            f"rollouts.step_scores: got {sorted(rollouts.step_scores)}, expected {name!r}. "
+            f"rollouts.turn_scores: got {sorted(rollouts.turn_scores)}, expected {name!r}. "
             "Name a score that a grader gives per step."
         )
-    return rollouts.step_scores[name]
+    return rollouts.turn_scores[name]
 
 
 def index_turns(parent: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
@@ -91,7 +91,7 @@ class DiscountedTurns(GroupBaseline):
         group = rollouts.task[parent] * (int(place.max()) + 1 if len(place) else 1) + place
         values = self.compute_returns(rollouts)
         group = group.where(parent >= 0, 0)
-        return standardise(values, group, self.scale, 0, self.eps)[rollouts.step]
+        return standardise(values, group, self.scale, 0, self.eps)[rollouts.turn]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class LastTurn(Credit):
     def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         parent = find_rows_of_turns(rollouts)
         last = index_turns(parent) == count_turns(rollouts)[parent] - 1
-        return self.credit.compute_turns(rollouts).where(last[rollouts.step], 0.0)
+        return self.credit.compute_turns(rollouts).where(last[rollouts.turn], 0.0)
 
 
 @dataclass(frozen=True)
@@ -144,17 +144,17 @@ class MetaReasoning(GroupBaseline):
         return standardise(scores, task, "std", self.ddof, self.eps)
 
     def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        if rollouts.tags is None:
-            raise ValueError("rollouts.tags: got None, expected [S]. Add a grader that tags each step.")
+        if rollouts.turn_tags is None:
+            raise ValueError("rollouts.turn_tags: got None, expected [S]. Add a grader that tags each step.")
         values, parent = get_turn_score(rollouts, self.step_score), find_rows_of_turns(rollouts)
         known = ~values.isnan() & (parent >= 0)
-        kinds = int(rollouts.tags.max()) + 1 if len(rollouts.tags) else 1
-        group = (rollouts.task[parent] * kinds + rollouts.tags).where(known, 0)
+        kinds = int(rollouts.turn_tags.max()) + 1 if len(rollouts.turn_tags) else 1
+        group = (rollouts.task[parent] * kinds + rollouts.turn_tags).where(known, 0)
         process = standardise(values.where(known, torch.nan), group, "std", self.ddof, self.eps)
         if self.keep_lone:
             lone = segments.count(group[known], int(group.max()) + 1)[group] == 1
             process = torch.where(lone & known, values, process)
-        return self.outcome * self.compute_rows(rollouts)[rollouts.episode] + self.process * process[rollouts.step]
+        return self.outcome * self.compute_rows(rollouts)[rollouts.episode] + self.process * process[rollouts.turn]
 
 
 @dataclass(frozen=True)
@@ -182,12 +182,12 @@ class PlanAmplified(Credit):
         return self.credit
 
     def spread_over_tokens(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        if self.mark not in rollouts.marks:
+        if self.mark not in rollouts.masks:
             raise ValueError(
-                f"rollouts.marks: got {sorted(rollouts.marks)}, expected {self.mark!r}. Add what marks plans."
+                f"rollouts.masks: got {sorted(rollouts.masks)}, expected {self.mark!r}. Add what marks plans."
             )
         advantages = rollouts.advantages
-        return torch.where(rollouts.marks[self.mark], advantages + self.alpha * advantages.abs(), advantages)
+        return torch.where(rollouts.masks[self.mark], advantages + self.alpha * advantages.abs(), advantages)
 
     def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         return self.spread_over_tokens(replace(rollouts, advantages=self.credit.compute_turns(rollouts)))

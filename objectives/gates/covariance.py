@@ -11,13 +11,13 @@ from objectives.types import Rollouts
 
 
 def get_old_log_probs(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
-    """`rollouts.old`; raises ValueError where it is missing."""
-    if rollouts.old is None:
+    """`rollouts.old_log_probs`; raises ValueError where it is missing."""
+    if rollouts.old_log_probs is None:
         raise ValueError(
-            f"rollouts.old: got None, expected [N] log-probs; {type(asker).__name__} reads them before the forward "
+            f"rollouts.old_log_probs: got None, expected [N] log-probs; {type(asker).__name__} reads them before the forward "
             "pass. Keep the rollout's log-probs (several updates per rollout do)."
         )
-    return rollouts.old
+    return rollouts.old_log_probs
 
 
 def compute_covariance(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
@@ -25,7 +25,7 @@ def compute_covariance(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
 
     The log-probs are those at generation, so that the choice does not depend on how the step is cut.
     """
-    acted = rollouts.marks["acted"]
+    acted = rollouts.masks["sampled"]
     out = torch.full_like(rollouts.advantages, -torch.inf)
     advantages, log_probs = rollouts.advantages[acted], get_old_log_probs(rollouts, asker)[acted]
     out[acted] = ((advantages - advantages.mean()) * (log_probs - log_probs.mean())).to(out.dtype)
@@ -37,7 +37,7 @@ class Covariance(Gate):
 
     @property
     def reads(self) -> frozenset[str]:
-        return frozenset({"old"})
+        return frozenset({"old_log_probs"})
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ClipCov(Covariance):
         values = compute_covariance(rollouts, self)
         eligible = ((values > self.low) & (values < self.high)).nonzero()[:, 0]
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + rollouts.update)
-        few = max(1, int(self.fraction * int(rollouts.marks["acted"].sum())))
+        few = max(1, int(self.fraction * int(rollouts.masks["sampled"].sum())))
         chosen = eligible[torch.randperm(len(eligible), generator=random)[:few].to(eligible.device)]
         factor = torch.ones_like(rollouts.advantages)
         factor[chosen] = 0.0
@@ -73,7 +73,7 @@ class TopCovariance(Covariance):
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         values = compute_covariance(rollouts, self)
-        acted = int(rollouts.marks["acted"].sum())
+        acted = int(rollouts.masks["sampled"].sum())
         few = min(acted, max(1, int(self.fraction * acted)))
         factor = torch.zeros_like(rollouts.advantages)
         factor[values.topk(few).indices] = 1.0

@@ -1,6 +1,6 @@
 """Gates for the mismatch between trainer and generating engine: w = exp(old - engine), both at the old weights.
 
-They need `rollouts.old` (the trainer's log-probs at generation) and `rollouts.engine`. A masked token stays in the
+They need `rollouts.old_log_probs` (the trainer's log-probs at generation) and `rollouts.engine_log_probs`. A masked token stays in the
 denominator where the term says `keep_silenced` (as in TRL) and leaves it otherwise (as in verl).
 """
 
@@ -20,23 +20,23 @@ class Mismatch(Gate):
 
     @property
     def reads(self) -> frozenset[str]:
-        return frozenset({"old", "engine"})
+        return frozenset({"old_log_probs", "engine_log_probs"})
 
 
 def compute_log_mismatch(rollouts: Rollouts) -> Float[Tensor, "N"]:
     """log w on the acted tokens, 0 elsewhere and on tokens that the engine did not draw (NaN); raises ValueError where
     acted tokens have no log-prob of one side."""
-    acted = rollouts.marks["acted"]
+    acted = rollouts.masks["sampled"]
     if not acted.any():
         return torch.zeros_like(rollouts.advantages)
-    for name in ("old", "engine"):
+    for name in ("old_log_probs", "engine_log_probs"):
         values = getattr(rollouts, name)
         if values is None or values[acted].isnan().all():
             raise ValueError(
                 f"rollouts.{name}: got {None if values is None else 'NaN alone'}, expected [N] log-probs. Keep the trainer's and the engine's log-probs of "
                 "the rollout, or remove the mismatch gate: recorded answers were drawn by no engine."
             )
-    return (rollouts.old - rollouts.engine).nan_to_num(0.0).where(acted, 0.0)
+    return (rollouts.old_log_probs - rollouts.engine_log_probs).nan_to_num(0.0).where(acted, 0.0)
 
 
 @dataclass(frozen=True)

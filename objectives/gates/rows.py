@@ -178,11 +178,11 @@ class Not(Gate):
 class Marked(Gate):
     """Tokens that carry another mark too, as those a teacher can teach."""
 
-    mark: str = "taught"
+    mask: str = "distilled"
     """Name of the mark."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        return rollouts.marks[self.mark].to(rollouts.advantages.dtype)
+        return rollouts.masks[self.mask].to(rollouts.advantages.dtype)
 
 
 def _index_in_row(rollouts: Rollouts) -> Int[Tensor, "N"]:

@@ -23,7 +23,7 @@ class Distill(Term):
     2601.20802; OpenClaw-RL, arXiv 2603.10165).
     """
 
-    stream: str = "taught"
+    mask: str = "distilled"
     """Which mark selects this term's tokens."""
     divergence: Callable = reverse_kl
     """reverse_kl, forward_kl, js, or any function of (student, teacher) log-probs [n, K] -> [n]."""
@@ -77,8 +77,8 @@ class Distill(Term):
     def weigh_tokens(self, mine: TokenLogProbs, theirs: TokenLogProbs, rollouts: Rollouts) -> Tensor:
         """Importance times heed [n], without gradient."""
         factor = torch.ones_like(mine.log_probs.detach())
-        if self.importance is not None and rollouts.old is not None:
-            ratio = (mine.log_probs.detach() - rollouts.old[mine.index]).clamp(max=LOG_RATIO_BOUND).exp()
+        if self.importance is not None and rollouts.old_log_probs is not None:
+            ratio = (mine.log_probs.detach() - rollouts.old_log_probs[mine.index]).clamp(max=LOG_RATIO_BOUND).exp()
             factor = ratio.clamp(max=self.importance).to(factor.dtype)
         return factor if self.heed is None else factor * self.heed(mine, theirs).to(factor.dtype)
 
@@ -136,7 +136,7 @@ class DistillBestHint(Distill):
 class Imitate(Term):
     """-log pi of shown tokens: cross-entropy on revisions, with the weights of their rows."""
 
-    stream: str = "shown"
+    mask: str = "imitated"
     """Which mark selects this term's tokens."""
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:

@@ -21,7 +21,7 @@ class OffPolicy(Term):
     (the rewrite as if on-policy: RLTF, arXiv 2602.02482).
     """
 
-    stream: str = "joined"
+    mask: str = "off_policy"
     """Which mark selects this term's tokens."""
     shape: float | None = 0.1
     """Probability at which a token teaches most (LUFFY: 0.1); null: -A log pi."""

@@ -111,7 +111,7 @@ class PolicyGradient(Term):
         rows = self.get_mark(rollouts).nonzero()[:, 0]
         row = rollouts.episode[rows]
         log_probs = student.log_probs[rows]
-        old = log_probs.detach() if rollouts.old is None else rollouts.old[rows]
+        old = log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs[rows]
         log_ratio = self.ratio(log_probs - old, row).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
         ratio = log_ratio.exp()
         if self.truncate is not None:

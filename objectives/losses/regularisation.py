@@ -55,7 +55,7 @@ class ReferenceKL(Term):
         measured = {"kl_reference": values.detach(), "floored": (theirs.log_probs < LOG_FLOOR).to(values.dtype)}
         metrics = {key: average_weighted(value, rollouts, name, mine.index) for key, value in measured.items()}
         if self.importance != "none":
-            old = mine.log_probs.detach() if rollouts.old is None else rollouts.old[mine.index]
+            old = mine.log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs[mine.index]
             ratio = (mine.log_probs - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
             values = values * (ratio if self.importance == "through" else ratio.detach())
         return Loss(average_weighted(values, rollouts, name, mine.index), metrics)
@@ -71,7 +71,7 @@ class OldPolicyPenalty(Term):
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         if not len(find_weighted(student, rollouts, name)):
             return Loss(student.nothing)
-        old = student.log_probs.detach() if rollouts.old is None else rollouts.old
+        old = student.log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs
         return Loss(average_weighted(self.estimator(student.log_probs - old), rollouts, name))
 
 

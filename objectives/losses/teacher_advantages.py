@@ -63,7 +63,7 @@ class TeacherAdvantage(TeacherShaped):
     one clip, which two terms in a mix are not. Tokens that no teacher scored keep the reward's part.
     """
 
-    stream: str = "taught"
+    mask: str = "distilled"
     """Which mark selects this term's tokens; `acted` where the reward speaks too."""
     reward_weight: float = 0.0
     """Weight of the credit's advantage."""
@@ -75,7 +75,7 @@ class TeacherAdvantage(TeacherShaped):
     def compute_advantages(
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> Float[Tensor, "n"]:
-        base = student.log_probs.detach() if rollouts.old is None else rollouts.old
+        base = student.log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs
         gain = compute_log_ratio(student, others.get(self.teacher), base, rows)
         gain = gain if self.bound is None else gain.clamp(-self.bound, self.bound)
         # A row without a score may carry any advantage; it must not reach a sum that gives it no weight.
@@ -108,10 +108,10 @@ class TopKTeacherAdvantage(Term):
     outcome v has advantage A_v = w_v clip(log T(v) - log old(v)), w = softmax of log old over the k, and enters the
     clipped surrogate with its ratio under the whole vocabulary; summed over v (OpenClaw-RL v2, arXiv 2603.10165 v2).
 
-    Without `rollouts.listed` the student is the acting policy itself: ratios are 1 and only their gradient acts.
+    Without `rollouts.top_k_ids` the student is the acting policy itself: ratios are 1 and only their gradient acts.
     """
 
-    stream: str = "taught"
+    mask: str = "distilled"
     """Which mark selects this term's tokens."""
     k: int = 4
     """Outcomes per token, where the rollouts do not list them."""
@@ -130,7 +130,7 @@ class TopKTeacherAdvantage(Term):
 
     @property
     def reads(self) -> frozenset[str]:
-        return self.gate.reads | {"listed"}
+        return self.gate.reads | {"top_k_ids"}
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Metrics: teacher_gain of the sampled token, listed_mass (what the k hold of old), clip_fraction of outcomes."""
@@ -139,11 +139,11 @@ class TopKTeacherAdvantage(Term):
             zero = student.nothing
             return Loss(zero, dict.fromkeys(("teacher_gain", "listed_mass", "clip_fraction"), zero.detach()))
         mine, theirs = pair
-        if rollouts.listed is None:
+        if rollouts.top_k_ids is None:
             ids, now = mine.topk(self.k)
             old = now.detach()
         else:
-            ids, old = rollouts.listed[mine.index], rollouts.listed_old[mine.index]
+            ids, old = rollouts.top_k_ids[mine.index], rollouts.top_k_log_probs[mine.index]
             now = mine.at(ids)
         advantages = old.softmax(-1) * (clamp_log_probs(theirs.at(ids)).detach() - old).clamp(-self.bound, self.bound)
         ratio = (now - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()

@@ -21,7 +21,7 @@ class Term(ABC):
     step into micro-batches or over ranks changes nothing.
     """
 
-    stream: str = "acted"
+    mask: str = "sampled"
     """Which mark selects this term's tokens."""
     gate: Gate = All()
     """Which rows and tokens among them it listens to."""
@@ -58,12 +58,12 @@ class Term(ABC):
 
     def get_mark(self, rollouts: Rollouts) -> Tensor:
         """The stream's mark [N]; raises ValueError that lists the marks present."""
-        if self.stream not in rollouts.marks:
+        if self.mask not in rollouts.masks:
             raise ValueError(
-                f"{type(self).__name__}.stream: got {self.stream!r}, expected one of {sorted(rollouts.marks)}. "
+                f"{type(self).__name__}.mask: got {self.mask!r}, expected one of {sorted(rollouts.masks)}. "
                 "Name a mark that the batch carries."
             )
-        return rollouts.marks[self.stream]
+        return rollouts.masks[self.mask]
 
 
 def average_weighted(

@@ -101,7 +101,7 @@ def test_rewrites_join_their_group_with_a_score_of_their_own():
     assert len(found) == 3 and verdicts == {"accepted": 1, "not asked": 1}
     joined = found[2]
     assert (joined.id, joined.task, joined.score, joined.response) == ("e~rewrite", rows[0].task, 1.0, "33")
-    assert joined.turns[0].ids is None and joined.meta == {"joined": True} and joined.revision is None
+    assert joined.turns[0].ids is None and joined.meta == {"off_policy": True} and joined.revision is None
     assert found[0].revision == "33" and found[0].score == 0.0
 
 

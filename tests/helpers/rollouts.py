@@ -30,10 +30,10 @@ def rollouts(sizes=(5, 4, 3), tasks=None, seed=1, **fields):
     everywhere = torch.ones(n, dtype=torch.bool)
     given = {
         "advantages": torch.randn(n, generator=random, dtype=torch.float64),
-        "step": episode.clone(),
+        "turn": episode.clone(),
         "episode": episode,
         "task": torch.tensor(tasks if tasks is not None else [0] * len(sizes)),
-        "marks": {"acted": everywhere, "taught": everywhere, "shown": everywhere},
+        "masks": {"sampled": everywhere, "distilled": everywhere, "imitated": everywhere},
     }
     return Rollouts(**given | fields)
 

@@ -45,18 +45,18 @@ def episodes():
     row = tensor([steps[s][0] for s in place])
     per_row = {name: tensor([number(r[name]) for r in data["rows"]]) for name in ("score", "format", "confidence")}
     per_step = {name: tensor([number(step[name]) for _, step in steps]) for name in ("reward", "meta")}
-    shown, taught = (tensor([r[name] for r in data["rows"]])[row] for name in ("shown", "taught"))
+    shown, taught = (tensor([r[name] for r in data["rows"]])[row] for name in ("imitated", "distilled"))
     planning = tensor([flag for _, step in steps for flag in step["planning"]]).bool()
     batch = Rollouts(
         advantages=torch.zeros(len(place)),
-        step=tensor(place),
+        turn=tensor(place),
         episode=row,
         task=tensor([r["task"] for r in data["rows"]]),
         scores=per_row,
-        step_scores=per_step,
-        tags=tensor([step["tag"] for _, step in steps]),
+        turn_scores=per_step,
+        turn_tags=tensor([step["tag"] for _, step in steps]),
         set_scores=tensor([r["set"] for r in data["rows"]]),
-        marks={"acted": ~shown, "taught": taught, "shown": shown, "planning": planning},
+        masks={"sampled": ~shown, "distilled": taught, "imitated": shown, "planning": planning},
     )
     targets = tensor([token for _, step in steps for token in step["tokens"]])
     return batch, targets, torch.cat([targets[:1] * 0, targets[:-1]]), data["vocabulary"]
@@ -81,7 +81,7 @@ class Tiny:
         metrics, total = {}, 0.0
         for rows in (batch.episode < 4, batch.episode >= 4):
             index = rows.nonzero()[:, 0]
-            taught = batch.marks["taught"][index].nonzero()[:, 0]
+            taught = batch.masks["distilled"][index].nonzero()[:, 0]
             teacher = self.score(self.hinted, index).select(taught)
             others = {"teacher": teacher, "reference": self.score(self.start, index)}
             loss = mix(self.score(self.embedding, index), others, batch.take(index))
@@ -97,7 +97,7 @@ class Tiny:
     def rollout(self, mix, credit, updates, lr=0.5):
         """Several updates on one rollout, with the log-probs it began with."""
         old = self.score(self.embedding, torch.arange(len(self.targets))).log_probs.detach()
-        batch = replace(self.batch, advantages=credit.compute_turns(self.batch), old=old if updates > 1 else None)
+        batch = replace(self.batch, advantages=credit.compute_turns(self.batch), old_log_probs=old if updates > 1 else None)
         return [self.step(mix, replace(batch, update=n), lr) for n in range(updates)]
 
 
@@ -169,6 +169,6 @@ def test_srpo_routes_each_row_to_one_term():
     weights = mix.weigh(replace(batch, advantages=credit.compute_turns(batch)))
     rows = {name: set(batch.episode[weight != 0].tolist()) for name, weight in weights.items()}
     failed = set((batch.scores["score"] < 0.5).nonzero()[:, 0].tolist())
-    taught = set(batch.episode[batch.marks["taught"]].tolist())
-    acted = set(batch.episode[batch.marks["acted"]].tolist())
+    taught = set(batch.episode[batch.masks["distilled"]].tolist())
+    acted = set(batch.episode[batch.masks["sampled"]].tolist())
     assert rows["distill"] == failed & taught and rows["policy"] == acted - (failed & taught)

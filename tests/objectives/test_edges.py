@@ -50,7 +50,7 @@ TERMS = {
     "gspo": PolicyGradient(ratio=geometric_ratio, reduction=SequenceMean()),
     "product": PolicyGradient(ratio=sequence_ratio, surrogate=reinforce, trust=OffPolicySequences()),
     "cispo": PolicyGradient(surrogate=cispo, reduction=ConstantLength(9), trust=ProbabilityShift()),
-    "opd": TeacherAdvantage(stream="acted", reward_weight=1.0),
+    "opd": TeacherAdvantage(mask="sampled", reward_weight=1.0),
     "rlsd": TeacherScaledAdvantage(),
     "reverse": Distill(k=3),
     "forward": Distill(k=3, divergence=forward_kl, tail=False, support="student"),
@@ -82,17 +82,17 @@ def models(n, v=7, **options):
 def test_silence_is_an_exact_zero(name):
     """All marks off, a batch whose weights are all zero, and a micro-batch without this term's tokens."""
     student, others = models(9)
-    batch = rollouts((5, 4), old=student.log_probs.detach() - 0.1)
-    off = {key: torch.zeros_like(mark) for key, mark in batch.marks.items()}
-    row = {key: mark & (batch.episode == 0) for key, mark in batch.marks.items()}
-    silent = run(TERMS[name], student, others, replace(batch, marks=off))
+    batch = rollouts((5, 4), old_log_probs=student.log_probs.detach() - 0.1)
+    off = {key: torch.zeros_like(mark) for key, mark in batch.masks.items()}
+    row = {key: mark & (batch.episode == 0) for key, mark in batch.masks.items()}
+    silent = run(TERMS[name], student, others, replace(batch, masks=off))
     assert silent.value == 0 and gradient(silent, student).eq(0).all()
     mix = Mix({"term": TERMS[name]})
     second = torch.arange(5, 9)
     lonely = part(student, second)
-    loss = mix(lonely, {}, weigh(mix, replace(batch, marks=row)).take(second))
+    loss = mix(lonely, {}, weigh(mix, replace(batch, masks=row)).take(second))
     assert loss.value == 0 and gradient(loss, lonely).eq(0).all()
-    half = run(TERMS[name], student, others, replace(batch, marks=row))
+    half = run(TERMS[name], student, others, replace(batch, masks=row))
     assert gradient(half, student)[5:].eq(0).all()
 
 
@@ -103,7 +103,7 @@ def test_extremes_are_finite(name, n, student_logit, other_logit):
     hidden = tensor([[student_logit, -student_logit, 0.0]]).repeat(n, 1).requires_grad_()
     student = TokenLogProbs(hidden, torch.eye(3), torch.zeros(n).long())
     other = TokenLogProbs(tensor([[other_logit, 0.0, 1.0]]).repeat(n, 1), torch.eye(3), torch.zeros(n).long())
-    batch = rollouts((n,), old=torch.full((n,), -1.0), advantages=torch.ones(n))
+    batch = rollouts((n,), old_log_probs=torch.full((n,), -1.0), advantages=torch.ones(n))
     term = replace(TERMS[name], k=2) if getattr(TERMS[name], "k", None) else TERMS[name]
     loss = run(term, student, {"teacher": other, "reference": other}, batch)
     assert loss.value.isfinite() and gradient(loss, student).isfinite().all()
@@ -120,7 +120,7 @@ GROUPED = [GroupRelative(), GroupRelative("none"), LeaveOneOut(), GroupWhitened(
 @pytest.mark.parametrize("scores, tasks", FLAT)
 def test_without_contrast_the_policy_gradient_is_exactly_zero(credit, scores, tasks):
     student, _ = models(12)
-    batch = rollouts(tasks=tasks, scores={"score": tensor(scores).double()}, old=student.log_probs.detach() - 0.2)
+    batch = rollouts(tasks=tasks, scores={"score": tensor(scores).double()}, old_log_probs=student.log_probs.detach() - 0.2)
     loss = run(PolicyGradient(), student, {}, replace(batch, advantages=credit.compute_turns(batch)))
     assert loss.value == 0 and gradient(loss, student).eq(0).all()
 
@@ -154,7 +154,7 @@ def test_precision_against_float64(name, dtype, bound):
     term = {"full": Distill(k=None), "js": Distill(k=None, divergence=js)}.get(name, TERMS.get(name))
     student, others = models(64, v=101, d=16, dtype=dtype, scale=0.5)
     old = (student.log_probs.detach() + 0.1 * torch.randn(64)).float()
-    batch = rollouts((64,), old=old, advantages=torch.randn(64))
+    batch = rollouts((64,), old_log_probs=old, advantages=torch.randn(64))
     loss = run(term, student, others, batch)
     exact = student.hidden.detach().double().requires_grad_()
     other = others["teacher"] if name != "k2" else others["reference"]
@@ -168,7 +168,7 @@ def test_precision_against_float64(name, dtype, bound):
 @every_term
 def test_order_of_rows_and_side_of_padding_do_not_matter(name):
     student, others = models(9)
-    batch = rollouts((4, 3, 2), old=student.log_probs.detach() - 0.1)
+    batch = rollouts((4, 3, 2), old_log_probs=student.log_probs.detach() - 0.1)
     whole = run(TERMS[name], student, others, batch)
     order = tensor([7, 8, 4, 5, 6, 0, 1, 2, 3])
     moved = {key: TokenLogProbs(x.hidden[order], x.weight, x.targets[order]) for key, x in others.items()}
@@ -191,8 +191,8 @@ def test_any_cut_into_micro_batches_adds_up(cut, name, seed):
     sizes, tasks, piece = cut
     student, others = models(sum(sizes))
     random = torch.Generator().manual_seed(seed)
-    marks = {key: torch.rand(sum(sizes), generator=random) < 0.7 for key in ("acted", "taught", "shown")}
-    batch = rollouts(sizes, tasks=tasks, seed=seed, marks=marks, old=student.log_probs.detach() - 0.1)
+    marks = {key: torch.rand(sum(sizes), generator=random) < 0.7 for key in ("sampled", "distilled", "imitated")}
+    batch = rollouts(sizes, tasks=tasks, seed=seed, masks=marks, old_log_probs=student.log_probs.detach() - 0.1)
     mix = Mix({"term": TERMS[name]})
     batch = weigh(mix, batch)
     whole = mix(student, others, batch)

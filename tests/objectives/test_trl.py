@@ -119,12 +119,12 @@ def ours(world, mix):
     everywhere = torch.ones(len(row), dtype=torch.bool)
     batch = Rollouts(
         advantages=world.advantages[row],
-        step=row,
+        turn=row,
         episode=row,
         task=torch.zeros(B).long(),
-        old=world.old[MASK],
-        engine=world.engine[MASK],
-        marks={"acted": everywhere, "taught": everywhere},
+        old_log_probs=world.old[MASK],
+        engine_log_probs=world.engine[MASK],
+        masks={"sampled": everywhere, "distilled": everywhere},
     )
     student = TokenLogProbs(world.hidden[MASK], world.weight, world.ids[MASK])
     teacher = TokenLogProbs(world.teacher[MASK], world.weight, world.ids[MASK])

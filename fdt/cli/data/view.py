@@ -21,10 +21,10 @@ from feedback.types import Episode
 Marks = frozenset[str]
 # What trains a token -> what it is called, and the two shades that neighbouring tokens take in turn.
 TRAINED = {
-    frozenset({"acted"}): ("score", ("#ffffff on #005a8f", "#ffffff on #0072b2")),
-    frozenset({"taught"}): ("critique", ("#ffffff on #9c4400", "#ffffff on #bf5300")),
-    frozenset({"acted", "taught"}): ("score + critique", ("#ffffff on #7b3f6b", "#ffffff on #96527f")),
-    frozenset({"shown"}): ("imitation of the revision", ("#ffffff on #00664a", "#ffffff on #00805e")),
+    frozenset({"sampled"}): ("score", ("#ffffff on #005a8f", "#ffffff on #0072b2")),
+    frozenset({"distilled"}): ("critique", ("#ffffff on #9c4400", "#ffffff on #bf5300")),
+    frozenset({"sampled", "distilled"}): ("score + critique", ("#ffffff on #7b3f6b", "#ffffff on #96527f")),
+    frozenset({"imitated"}): ("imitation of the revision", ("#ffffff on #00664a", "#ffffff on #00805e")),
     frozenset(): ("nothing: not scored, not criticised", ("#000000 on #b5b5b5", "#000000 on #c8c8c8")),
 }
 READ, CONTROL, HINTED = "dim", "bold magenta", "bold #e69f00"
@@ -72,7 +72,7 @@ class View:
         target = student.target[row, : student.lengths[row]].tolist()
         marks = iter(list_signals(batch, row))
         kinds = [next(marks) if answered else None for answered in target]
-        imitated = any(kind == frozenset({"shown"}) for kind in kinds)
+        imitated = any(kind == frozenset({"imitated"}) for kind in kinds)
         start = 0
         for kind, run in groupby(kinds):
             size = len(list(run))
@@ -158,7 +158,7 @@ def format_feedback(episode: Episode) -> Iterator[tuple[int, Text]]:
 def list_signals(batch: Batch, row: int) -> list[Marks]:
     """For each target token of a row, the names of the marks that are on."""
     start, end = batch.offsets[row : row + 2].tolist()
-    columns = {name: batch.rollouts.marks[name][start:end].tolist() for name in ("acted", "taught", "shown")}
+    columns = {name: batch.rollouts.masks[name][start:end].tolist() for name in ("sampled", "distilled", "imitated")}
     return [frozenset(name for name in columns if columns[name][n]) for n in range(end - start)]
 
 

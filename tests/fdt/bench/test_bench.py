@@ -195,7 +195,7 @@ def test_a_rollout_that_is_learned_from_twice_is_counted_once():
     from fdt.bench.watch import JobRecorder
 
     watch = JobRecorder(lambda episode: True)
-    nothing = SimpleNamespace(episode=np.array([]), marks={"shown": np.array([], dtype=bool)}, weights={})
+    nothing = SimpleNamespace(episode=np.array([]), masks={"imitated": np.array([], dtype=bool)}, weights={})
     for name in ("first", "first", "second"):
         played = PLAYED[name]
         whole = SimpleNamespace(rollouts=nothing, episodes=played)

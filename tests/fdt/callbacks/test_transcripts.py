@@ -14,7 +14,7 @@ def batch(tasks: str, taught: list[int]) -> SimpleNamespace:
     episode = torch.arange(len(tasks)).repeat_interleave(2)
     return SimpleNamespace(
         episodes=episodes,
-        rollouts=SimpleNamespace(episode=episode, marks={"taught": torch.isin(episode, torch.tensor(taught))}),
+        rollouts=SimpleNamespace(episode=episode, masks={"distilled": torch.isin(episode, torch.tensor(taught))}),
     )
 
 

@@ -53,11 +53,11 @@ def test_one_row_token_by_token():
     assert row(batch.student, 0) == (said("2+2?") + HEADER, [*ids("4"), END])
     rollouts = batch.rollouts
     assert rollouts.advantages.tolist() == [0.5, 0.5] and rollouts.episode.tolist() == [0, 0]
-    assert {name: mark.tolist() for name, mark in rollouts.marks.items()} == {
-        "acted": [True, True],
-        "taught": [False, False],
-        "shown": [False, False],
-        "joined": [False, False],
+    assert {name: mark.tolist() for name, mark in rollouts.masks.items()} == {
+        "sampled": [True, True],
+        "distilled": [False, False],
+        "imitated": [False, False],
+        "off_policy": [False, False],
     }
     assert batch.teacher is None and batch.taught_rows is None
 
@@ -70,16 +70,16 @@ def test_the_teacher_reads_the_hint_and_the_very_same_answer():
     hinted = CritiqueHint()(episode("b", response="5, no", score=0.0, text="Too high."))
     assert context == said(hinted[0]["content"]) + HEADER
     assert "Too high." in hinted[0]["content"] and hinted[0]["content"].startswith("2+2?")
-    assert batch.rollouts.marks["taught"].tolist() == [False] * 2 + [True] * 6
+    assert batch.rollouts.masks["distilled"].tolist() == [False] * 2 + [True] * 6
 
 
 def test_a_revision_becomes_a_row_of_its_own():
     _, batch = collate(episode("a", response="5", score=0.0, revision="four"), episode("b"), advantages=[-1.0, 0.0])
     assert [e.id for e in batch.episodes] == ["a", "b", "a"]
     assert row(batch.student, 2) == (said("2+2?") + HEADER, [*ids("four"), END])
-    marks = {name: mark.tolist() for name, mark in batch.rollouts.marks.items()}
-    assert marks["shown"] == [False] * 4 + [True] * 5
-    assert marks["acted"] == [True] * 2 + [False] * 7  # "b" has no score, the revision is not an action
+    marks = {name: mark.tolist() for name, mark in batch.rollouts.masks.items()}
+    assert marks["imitated"] == [False] * 4 + [True] * 5
+    assert marks["sampled"] == [True] * 2 + [False] * 7  # "b" has no score, the revision is not an action
     assert batch.rollouts.advantages.tolist() == [-1.0] * 2 + [0.0] * 7
     scores = batch.rollouts.scores["score"].tolist()
     assert scores[0] == 0.0 and math.isnan(scores[1])
@@ -110,7 +110,7 @@ def test_all_turns_of_the_policy_are_targets_of_one_row():
     ]
     assert batch.student.tokens[0].tolist() == [i for part, _ in parts for i in part]
     assert batch.student.target[0].tolist() == [own for part, own in parts for _ in part]
-    assert batch.rollouts.step.tolist() == [0] * 5 + [1] * 2
+    assert batch.rollouts.turn.tolist() == [0] * 5 + [1] * 2
 
 
 def test_rows_of_one_task_share_its_number():
@@ -120,7 +120,7 @@ def test_rows_of_one_task_share_its_number():
 
 def test_rows_that_are_not_acted_still_teach():
     _, batch = collate(episode(score=0.0, text="no"), acted=False)
-    assert not batch.rollouts.marks["acted"].any() and batch.rollouts.marks["taught"].all()
+    assert not batch.rollouts.masks["sampled"].any() and batch.rollouts.masks["distilled"].all()
 
 
 @pytest.mark.parametrize("field", ["prompt", "response", "text", "revision"])
@@ -181,4 +181,4 @@ def test_nothing_left_is_none():
 
 def test_without_a_hint_there_is_no_teacher():
     _, batch = collate(episode(score=0.0, text="no"), hint=None)
-    assert batch.teacher is None and not batch.rollouts.marks["taught"].any()
+    assert batch.teacher is None and not batch.rollouts.masks["distilled"].any()

@@ -72,12 +72,12 @@ def test_two_turns_token_by_token():
         ],
     )
     rollouts = batch.rollouts
-    assert rollouts.step.tolist() == [0] * 3 + [1] * 4 and rollouts.episode.tolist() == [0] * 7
+    assert rollouts.turn.tolist() == [0] * 3 + [1] * 4 and rollouts.episode.tolist() == [0] * 7
     assert rollouts.advantages.tolist() == [0.5] * 3 + [-2.0] * 4
-    assert rollouts.step_scores["reward"].tolist() == [0.25, 0.75] and set(rollouts.step_scores) == {"reward"}
-    assert rollouts.scores["score"].tolist() == [1.0] and rollouts.marks["acted"].all()
-    assert rollouts.engine.tolist() == pytest.approx([-0.1, -0.2, -0.3, -0.1, -0.2, -0.3, -0.4])
-    assert rollouts.tags is None and rollouts.lengths.tolist() == [7]
+    assert rollouts.turn_scores["reward"].tolist() == [0.25, 0.75] and set(rollouts.turn_scores) == {"reward"}
+    assert rollouts.scores["score"].tolist() == [1.0] and rollouts.masks["sampled"].all()
+    assert rollouts.engine_log_probs.tolist() == pytest.approx([-0.1, -0.2, -0.3, -0.1, -0.2, -0.3, -0.4])
+    assert rollouts.turn_tags is None and rollouts.lengths.tolist() == [7]
 
 
 def test_five_turns_token_by_token_beside_an_episode_of_two():
@@ -105,9 +105,9 @@ def test_five_turns_token_by_token_beside_an_episode_of_two():
     )
     rollouts = batch.rollouts
     # Steps are counted through the batch: 0 to 4 are the first row's, 5 and 6 the second's.
-    assert rollouts.step.tolist() == [s for s in range(5) for _ in range(3)] + [5, 5, 6, 6]
+    assert rollouts.turn.tolist() == [s for s in range(5) for _ in range(3)] + [5, 5, 6, 6]
     assert rollouts.advantages.tolist() == [float(s + 1) for s in range(5) for _ in range(3)] + [-1, -1, -2, -2]
-    assert rollouts.tags.tolist() == [1, 2, 0, 1, 3, 2, 1]
+    assert rollouts.turn_tags.tolist() == [1, 2, 0, 1, 3, 2, 1]
     assert rollouts.task.tolist() == [0, 0]
 
 
@@ -129,11 +129,11 @@ def test_five_turns_of_which_three_were_judged_and_two_plan(tmp_path):
     follow(rows(batch.student)[0], parts)
     rollouts = batch.rollouts
     # Tokens of the turns: 2, 6, 1, 12 and 1 letters, and the end token of each.
-    assert rollouts.step.tolist() == [0] * 3 + [1] * 7 + [2] * 2 + [3] * 13 + [4] * 2
-    assert rollouts.step_scores["process"][[0, 1, 4]].tolist() == [0.25, 0.75, 0.0]
-    assert rollouts.step_scores["process"][[2, 3]].isnan().all()
+    assert rollouts.turn.tolist() == [0] * 3 + [1] * 7 + [2] * 2 + [3] * 13 + [4] * 2
+    assert rollouts.turn_scores["process"][[0, 1, 4]].tolist() == [0.25, 0.75, 0.0]
+    assert rollouts.turn_scores["process"][[2, 3]].isnan().all()
     plan = [False] * 3 + [True] * 6 + [False] * 3 + [False] * 4 + [True] * 6 + [False] * 3 + [False] * 2
-    assert rollouts.marks["planning"].tolist() == plan
+    assert rollouts.masks["planning"].tolist() == plan
     # A + .2 |A| on the planning tokens: -1 becomes -.8, 2 becomes 2.4.
     found = spread_advantages(batch, PlanAmplified()).rollouts.advantages.tolist()
     third, fourth = [0.0] * 2, [2.0] * 4 + [2.4] * 6 + [2.0] * 3
@@ -145,7 +145,7 @@ def test_forced_tokens_are_read_and_are_no_targets():
     turn = Turn("assistant", "abcd", own, (-1.0, -2.0, FORCED, FORCED, -3.0), True)
     batch = Collator(WORDS)([Episode("e", TASK, (turn,), (Feedback(score=1.0),))], torch.ones(1))
     follow(rows(batch.student)[0], [(said("go") + HEADER, False), (ids("ab"), True), (ids("cd"), False), ([END], True)])
-    assert batch.rollouts.engine.tolist() == [-1.0, -2.0, -3.0]
+    assert batch.rollouts.engine_log_probs.tolist() == [-1.0, -2.0, -3.0]
 
 
 def test_the_teacher_reads_the_same_turns_with_the_hint_where_it_was_put():
@@ -161,7 +161,7 @@ def test_the_teacher_reads_the_same_turns_with_the_hint_where_it_was_put():
         text = WORDS.decode(read)
         heard = [part.split("<|im_end|>")[0] for part in text.split("<|im_start|>user\n")[1:]]
         assert ["Not left." in part for part in heard] == [where == 0, where == 1]
-        assert batch.rollouts.marks["taught"].all() and batch.taught_rows.tolist() == [0]
+        assert batch.rollouts.masks["distilled"].all() and batch.taught_rows.tolist() == [0]
 
 
 def test_a_revision_of_an_earlier_turn_stands_in_its_place():
@@ -169,8 +169,8 @@ def test_a_revision_of_an_earlier_turn_stands_in_its_place():
     episode = Episode("e", TASK, turns, (Feedback(score=0.0, revision="down", step=0),))
     batch = Collator(WORDS)([episode], torch.zeros(1))
     follow(rows(batch.student)[1], [(said("go") + HEADER, False), ([*ids("down"), END], True)])
-    assert batch.rollouts.marks["shown"].tolist() == [False] * 8 + [True] * 5
-    assert batch.rollouts.step.tolist() == [0] * 3 + [1] * 5 + [2] * 5
+    assert batch.rollouts.masks["imitated"].tolist() == [False] * 8 + [True] * 5
+    assert batch.rollouts.turn.tolist() == [0] * 3 + [1] * 5 + [2] * 5
     with pytest.raises(ValueError, match="revision of turn 4"):
         Collator(WORDS)([Episode("e", TASK, turns, (Feedback(revision="down", step=4),))], torch.zeros(1))
 
@@ -238,7 +238,7 @@ def test_every_turn_receives_the_whole_return():
     found = compute_advantages(GroupRelative(reward=EpisodeReturn()), group)
     assert found.tolist() == pytest.approx([-0.8165, -0.8165, 0.0, 1.6330], abs=1e-3)
     batch = Collator(WORDS)(group, found)
-    steps = [batch.rollouts.advantages[batch.rollouts.step == s].unique().tolist() for s in range(8)]
+    steps = [batch.rollouts.advantages[batch.rollouts.turn == s].unique().tolist() for s in range(8)]
     assert [round(value, 3) for (value,) in steps] == [-0.816] * 3 + [0.0] * 3 + [1.633] * 2
 
 
@@ -267,5 +267,5 @@ def test_steps_weigh_alike_under_the_step_mean():
     """Two turns of 3 and 4 tokens: each token weighs the inverse of its turn's length, and there are two turns."""
     turns = (sampled("up"), Turn("user", "hole"), sampled("left", closed=False))
     batch = Collator(WORDS)([Episode("e", TASK, turns, (Feedback(score=1.0),))], torch.ones(1))
-    weights = TurnMean()(batch.rollouts.marks["acted"], batch.rollouts)
+    weights = TurnMean()(batch.rollouts.masks["sampled"], batch.rollouts)
     assert weights.tolist() == pytest.approx([1 / 3] * 3 + [1 / 4] * 4)

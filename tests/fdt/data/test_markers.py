@@ -113,8 +113,8 @@ def test_planning_tokens_of_two_turns_token_by_token(grams):
     # One byte a token: "Hm, " and the end token execute, "let me check" plans; "so then" plans, " 3" does not. What the
     # user says is no target at all.
     expected = [False] * 4 + [True] * 12 + [False] + [True] * 7 + [False] * 3
-    assert batch.rollouts.marks["planning"].tolist() == expected
-    assert "planning" not in Collator(WORDS)([Episode("e", TASK, turns, ())], torch.zeros(1)).rollouts.marks
+    assert batch.rollouts.masks["planning"].tolist() == expected
+    assert "planning" not in Collator(WORDS)([Episode("e", TASK, turns, ())], torch.zeros(1)).rollouts.masks
     worth = spread_advantages(batch, PlanAmplified()).rollouts.advantages.tolist()
     # A' = A + .2 |A|: .5 becomes .6, -2 becomes -1.6.
     assert worth == pytest.approx([0.5] * 4 + [0.6] * 12 + [0.5] + [-1.6] * 7 + [-2.0] * 3)
@@ -124,10 +124,10 @@ def test_a_phrase_over_forced_tokens_marks_the_chosen_ones(grams):
     own = tuple(WORDS("so then", add_special_tokens=False)["input_ids"])
     turn = Turn("assistant", "so then", own, (-1.0, -1.0, *[FORCED] * 3, -1.0, -1.0), True)
     batch = Collator(WORDS, marker=StrategicGrams(grams))([Episode("e", TASK, (turn,), ())], torch.zeros(1))
-    assert batch.rollouts.marks["planning"].tolist() == [True] * 4
+    assert batch.rollouts.masks["planning"].tolist() == [True] * 4
     recorded = Episode("r", TASK, (Turn("assistant", "a so then"),), (Feedback(revision="so then"),))
     batch = Collator(WORDS, marker=StrategicGrams(grams))([recorded], torch.zeros(1))
-    marks, shown = batch.rollouts.marks["planning"], batch.rollouts.marks["shown"]
+    marks, shown = batch.rollouts.masks["planning"], batch.rollouts.masks["imitated"]
     assert marks[~shown].tolist() == [False] * 2 + [True] * 7 + [False] and marks[shown].tolist() == [True] * 7 + [
         False
     ]
@@ -162,7 +162,7 @@ def test_what_marks_nothing_or_stands_inside_is_refused(grams):
     with pytest.raises(UserError, match="outermost"):
         check_advantages(AdvantageSampled(credit=PlanAmplified()), source, episodes, StrategicGrams(grams))
     with pytest.raises(UserError, match="a name of its own"):
-        StrategicGrams(grams, name="acted")
+        StrategicGrams(grams, name="sampled")
     with pytest.raises(UserError, match="a name of its own"):
         StrategicGrams(grams, name="execution")
 
@@ -283,7 +283,7 @@ def test_a_pattern_marks_what_it_matches():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "name", "words"), [("(", "planning", "regular expression"), ("a", "taught", "name of its own")]
+    ("pattern", "name", "words"), [("(", "planning", "regular expression"), ("a", "distilled", "name of its own")]
 )
 def test_a_pattern_or_name_that_cannot_be_is_refused(pattern: str, name: str, words: str):
     with pytest.raises((UserError, ValueError), match=words):

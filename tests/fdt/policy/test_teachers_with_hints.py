@@ -51,7 +51,7 @@ def test_each_hint_is_a_row_of_the_teacher(batch):
         "try 4",
         "lower",
     ]
-    assert batch.rollouts.marks["taught"].tolist() == [True] * 2 + [False] * 2 + [True] * 3
+    assert batch.rollouts.masks["distilled"].tolist() == [True] * 2 + [False] * 2 + [True] * 3
 
 
 def test_scores_are_named_by_hint(batch):
@@ -90,7 +90,7 @@ def test_a_run_with_everything(tmp_path):
     terms = {
         "policy": {"class_path": "objectives.PolicyGradient"},
         "distill": {"class_path": "objectives.DistillBestHint", "init_args": {"k": 16, "hints": ["hint_1"]}},
-        "joined": {"class_path": "objectives.OffPolicy"},
+        "off_policy": {"class_path": "objectives.OffPolicy"},
     }
     longer = {"class_path": "tests.helpers.graders.Longer"}
     hints = [

@@ -195,9 +195,9 @@ def test_dropped_groups_have_no_gradient_and_no_share_in_the_denominator(tiny_mo
     (step,) = replace(source, dynamic=DynamicSampling()).make_batches(place, recorded, GroupRelative(), actor)
     (whole,) = source.make_batches(place, recorded, GroupRelative(), actor)
     keys = [step.episodes[row].task.key for row in step.rollouts.episode.tolist()]
-    acted = {key for key, mark in zip(keys, step.rollouts.marks["acted"].tolist(), strict=True) if mark}
+    acted = {key for key, mark in zip(keys, step.rollouts.masks["sampled"].tolist(), strict=True) if mark}
     assert acted == {"t1", "t3"}
-    taught = {key for key, mark in zip(keys, step.rollouts.marks["taught"].tolist(), strict=True) if mark}
+    taught = {key for key, mark in zip(keys, step.rollouts.masks["distilled"].tolist(), strict=True) if mark}
     assert taught == {"t0", "t2"}, "what was said about a flat group still teaches"
     dropped, kept = (
         made.objective.compute_totals(replace(b.rollouts, weights=made.objective.weigh(b.rollouts)))["policy"]
@@ -212,7 +212,7 @@ def test_dropped_groups_have_no_gradient_and_no_share_in_the_denominator(tiny_mo
     silent = replace(
         silent,
         rollouts=replace(
-            silent.rollouts, marks={name: mark & (name == "acted") for name, mark in silent.rollouts.marks.items()}
+            silent.rollouts, masks={name: mark & (name == "sampled") for name, mark in silent.rollouts.masks.items()}
         ),
     )
     assert not gradient(made, silent, 4096)[0].any()

@@ -104,12 +104,12 @@ def test_what_a_gate_reads_is_there_before_it_weighs(tiny_model):
     gated = PolicyGradient(gate=Every([Not(Successes()), ClipCov(fraction=0.5, low=0.0)]))
     made = learner(tiny_model, objective=Mix({"policy": gated}))
     step = batch(made.policy.tokenizer)
-    assert made.objective.reads == {"old"}
+    assert made.objective.reads == {"old_log_probs"}
     now = made.policy.compute_log_probs(step.student).log_probs.detach()
     shake(made.policy)
     for behaviour in ("policy", "start"):
         given = replace(step, behaviour=behaviour)
-        old = add_old_log_probs(given, made.objective.reads, made.policy, made.start, 100).rollouts.old
+        old = add_old_log_probs(given, made.objective.reads, made.policy, made.start, 100).rollouts.old_log_probs
         actor = now if behaviour == "start" else made.policy.compute_log_probs(step.student).log_probs.detach()
         torch.testing.assert_close(old, actor, rtol=1e-5, atol=1e-5)
     assert add_old_log_probs(step, frozenset(), made.policy, made.start, 100) is step
@@ -123,11 +123,11 @@ def test_tokens_that_the_engine_did_not_draw_weigh_one(gate, tiny_model):
     unknown = torch.full_like(old, math.nan)
     with pytest.raises(UserError, match="no answer has the engine's log-probs"):
         add_old_log_probs(
-            replace(step, rollouts=replace(step.rollouts, engine=unknown)), gate.reads, made.policy, made.start, 99
+            replace(step, rollouts=replace(step.rollouts, engine_log_probs=unknown)), gate.reads, made.policy, made.start, 99
         )
-    silent = replace(step, rollouts=replace(step.rollouts, engine=unknown)).zero_weights()
+    silent = replace(step, rollouts=replace(step.rollouts, engine_log_probs=unknown)).zero_weights()
     assert gate(add_old_log_probs(silent, gate.reads, made.policy, made.start, 99).rollouts).eq(1).all()
     some = unknown.clone()
     some[0] = old[0] - 0.5
-    weights = gate(replace(step.rollouts, old=old, engine=some))
+    weights = gate(replace(step.rollouts, old_log_probs=old, engine_log_probs=some))
     assert weights[step.rollouts.episode != 0].eq(1).all() and weights[0] == pytest.approx(math.exp(0.5))

@@ -81,7 +81,7 @@ def test_turns_are_penalised_and_long_trajectories_stay():
     worth = compute_advantages(credit, episodes)
     assert worth.tolist() == pytest.approx([1.260, 0.140, 0.140, -1.540], abs=5e-4)
     batch = Collator(WORDS)(episodes, worth)
-    assert batch.rollouts.lengths.tolist() == [20, 40, 9, 40] and batch.rollouts.marks["acted"].all()
+    assert batch.rollouts.lengths.tolist() == [20, 40, 9, 40] and batch.rollouts.masks["sampled"].all()
     assert batch.rollouts.advantages.tolist() == pytest.approx([1.260] * 20 + [0.140] * 49 + [-1.540] * 40, abs=5e-4)
     # Nobody succeeded: turns alone tell the three apart.
     failed = compute_advantages(credit, group((0, 12), (0, 25), (0, 40)))

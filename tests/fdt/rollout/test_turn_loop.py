@@ -94,9 +94,9 @@ def test_what_was_sampled_is_what_is_trained_on(policy):
     assert all([t.role for t in e.turns] == ["assistant", "user"] * 3 for e in episodes)
     batch = made.collator(episodes, torch.ones(6, 3))
     trainer = policy.compute_log_probs(batch.student).log_probs.detach()
-    assert batch.rollouts.engine.tolist() == pytest.approx(trainer.tolist(), abs=1e-4)
-    assert batch.rollouts.step.max() == 17
-    assert batch.rollouts.step_scores["reward"].tolist() == pytest.approx([1, 1 / 2, 1 / 3] * 6)
+    assert batch.rollouts.engine_log_probs.tolist() == pytest.approx(trainer.tolist(), abs=1e-4)
+    assert batch.rollouts.turn.max() == 17
+    assert batch.rollouts.turn_scores["reward"].tolist() == pytest.approx([1, 1 / 2, 1 / 3] * 6)
     # Turns of one episode differ: each has a seed of its own.
     assert any(len({e.turns[n].ids for n in (0, 2, 4)}) > 1 for e in episodes)
     again = actor(policy, Talk(3)).generate_episodes(TASKS, 7, 3)

@@ -92,7 +92,7 @@ def test_kept_log_probs_win_over_the_start(tiny_model):
     made = learner(tiny_model)
     step = replace(batch(made.policy.tokenizer), behaviour="start")
     old = torch.full_like(step.rollouts.advantages, -1.0)
-    rollouts = replace(step.rollouts, old=old, weights=made.objective.weigh(step.rollouts))
+    rollouts = replace(step.rollouts, old_log_probs=old, weights=made.objective.weigh(step.rollouts))
     rollouts = replace(rollouts, totals=made.objective.compute_totals(rollouts))
     assert torch.equal(made.measure(replace(step, rollouts=rollouts))[3].old, old)
 

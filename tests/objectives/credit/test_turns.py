@@ -37,7 +37,7 @@ def close(got, expected, abs=6e-5):
 def episodes(counts, tasks=None, **fields):
     """One token per step; `counts` steps per row."""
     row = torch.repeat_interleave(torch.arange(len(counts)), tensor(counts))
-    return rollouts(counts, tasks=tasks, step=torch.arange(len(row)), episode=row, **fields)
+    return rollouts(counts, tasks=tasks, turn=torch.arange(len(row)), episode=row, **fields)
 
 
 def test_steps_know_their_row_and_place():
@@ -45,17 +45,17 @@ def test_steps_know_their_row_and_place():
     assert find_rows_of_turns(batch).tolist() == [0, 0, 1, 2, 2, 2] and count_turns(batch).tolist() == [2, 1, 3]
     assert index_turns(find_rows_of_turns(batch)).tolist() == [0, 1, 0, 0, 1, 2]
     assert index_turns(tensor([1, 0, -1, 1, 0])).tolist() == [0, 0, -1, 1, 1]
-    silent = replace(batch, step_scores={"reward": torch.zeros(8)})
+    silent = replace(batch, turn_scores={"reward": torch.zeros(8)})
     assert find_rows_of_turns(silent).tolist() == [0, 0, 1, 2, 2, 2, -1, -1]
 
 
 def test_every_step_receives_the_whole_return():
     reward = tensor([0.0, 0.0, nan, 1.0, 0.5, 1.5, 1.0])
-    batch = episodes([1, 1, 2, 3], step_scores={"reward": reward})
+    batch = episodes([1, 1, 2, 3], turn_scores={"reward": reward})
     close(EpisodeReturn()(batch), [0, 0, 1, 3])
     credit = GroupRelative(reward=EpisodeReturn())
     close(credit.compute_turns(batch), [-0.8165, -0.8165, 0, 0, 1.6330, 1.6330, 1.6330])
-    close(EpisodeReturn()(episodes([2], step_scores={"reward": tensor([nan, nan])})), [nan])
+    close(EpisodeReturn()(episodes([2], turn_scores={"reward": tensor([nan, nan])})), [nan])
 
 
 def test_sampling_by_advantage_stays_unbiased():
@@ -76,24 +76,24 @@ def test_sampling_by_advantage_stays_unbiased():
 
 def test_discounted_turns():
     reward = tensor([0.0, 1.0, 0.0, 0.0, 2.0, nan, nan])
-    batch = episodes([2, 3, 2], step_scores={"reward": reward})
+    batch = episodes([2, 3, 2], turn_scores={"reward": reward})
     credit = DiscountedTurns(gamma=0.5, scale="none")
     close(credit.compute_returns(batch), [0.5, 1, 0.5, 1, 2, nan, nan])
     close(credit.compute_turns(batch), [0, 0, 0, 0, 0, 0, 0])
-    batch = episodes([2, 3], step_scores={"reward": tensor([0.0, 2, 0, 0, 2])})
+    batch = episodes([2, 3], turn_scores={"reward": tensor([0.0, 2, 0, 0, 2])})
     close(credit.compute_turns(batch), [0.25, 0.5, -0.25, -0.5, 0])
 
 
 def test_the_last_step_alone():
     # Rows of 2, 1 and 3 steps in one task, returns 2, 0, 1: deviations 1, -1, 0, each on its row's last step.
     reward = tensor([1.0, 1, 0, 0, 1, 0])
-    batch = episodes([2, 1, 3], step_scores={"reward": reward})
+    batch = episodes([2, 1, 3], turn_scores={"reward": reward})
     whole = GroupRelative("none", reward=EpisodeReturn())
     close(whole.compute_turns(batch), [1, 1, -1, 0, 0, 0])
     close(LastTurn(whole).compute_turns(batch), [0, 1, -1, 0, 0, 0])
     close(LastTurn(whole).compute_rows(batch), whole.compute_rows(batch))
     # The third row is best of a task of two: +0.5 on its last step, which is the step score without target tokens less.
-    batch = episodes([2, 1, 3], tasks=[0, 1, 1], step_scores={"reward": torch.cat([reward, tensor([5.0])])})
+    batch = episodes([2, 1, 3], tasks=[0, 1, 1], turn_scores={"reward": torch.cat([reward, tensor([5.0])])})
     close(LastTurn(whole).compute_turns(batch), [0, 0, -0.5, 0, 0, 0.5])
     with pytest.raises(ValueError, match="one each"):
         LastTurn(whole).check(torch.arange(3))
@@ -101,7 +101,7 @@ def test_the_last_step_alone():
 
 def test_every_token_of_the_last_step():
     """Two steps of 2 and 3 tokens, and one of 2: the last step's tokens share what it got."""
-    batch = rollouts([5, 2], tasks=[0, 0], step=tensor([0, 0, 1, 1, 1, 2, 2]), scores={"score": tensor([1.0, 0.0])})
+    batch = rollouts([5, 2], tasks=[0, 0], turn=tensor([0, 0, 1, 1, 1, 2, 2]), scores={"score": tensor([1.0, 0.0])})
     close(LastTurn().compute_turns(batch), [0, 0, 1, 1, 1, -1, -1])
 
 
@@ -109,8 +109,8 @@ def test_rlvmr():
     batch = episodes(
         [1, 1, 1, 1],
         scores={"score": tensor([10.0, 0, 0, 10])},
-        step_scores={"meta": tensor([1.0, 0, 1, 1])},
-        tags=tensor([0, 0, 0, 1]),
+        turn_scores={"meta": tensor([1.0, 0, 1, 1])},
+        turn_tags=tensor([0, 0, 0, 1]),
     )
     outcome = MetaReasoning(process=0.0, outcome=1.0).compute_turns(batch)
     close(outcome, [0.8660, -0.8660, -0.8660, 0.8660])
@@ -118,16 +118,16 @@ def test_rlvmr():
     assert MetaReasoning(outcome=1.0, process=1.0).compute_turns(batch)[0].item() == pytest.approx(1.4434, abs=5e-5)
     assert MetaReasoning().compute_turns(batch)[0].item() == pytest.approx(0.7217, abs=5e-5)
     assert MetaReasoning(outcome=0.0, keep_lone=False).compute_turns(batch)[3] == 0
-    same = replace(batch, step_scores={"meta": torch.ones(4)}, tags=torch.zeros(4).long())
+    same = replace(batch, turn_scores={"meta": torch.ones(4)}, turn_tags=torch.zeros(4).long())
     assert MetaReasoning(outcome=0.0).compute_turns(same).eq(0).all()
     with pytest.raises(ValueError, match="tags: got None"):
-        MetaReasoning().compute_turns(replace(batch, tags=None))
+        MetaReasoning().compute_turns(replace(batch, turn_tags=None))
 
 
 def test_hicra():
     planning = tensor([True, False] * 4)
     batch = episodes([2] * 4, scores={"score": tensor([1.0, 0, 0, 1])})
-    batch = replace(batch, marks=batch.marks | {"planning": planning})
+    batch = replace(batch, masks=batch.masks | {"planning": planning})
     advantages = PlanAmplified().compute_turns(batch)
     close(advantages[planning], [0.6, -0.4, -0.4, 0.6])
     close(advantages[~planning], [0.5, -0.5, -0.5, 0.5])

@@ -35,7 +35,7 @@ from tests.helpers.rollouts import rollouts, run, scored, weigh
 
 def mismatched(weights=(0.4, 0.9, 1.5, 6.0), lengths=(4,)):
     w = tensor(weights, dtype=torch.float64)
-    return rollouts(lengths, old=w.log() - 2, engine=torch.full_like(w, -2.0))
+    return rollouts(lengths, old_log_probs=w.log() - 2, engine_log_probs=torch.full_like(w, -2.0))
 
 
 def close(got, expected, abs=1e-9):
@@ -51,14 +51,14 @@ def test_engine_mismatch():
     close(SequenceMask(high=4.0)(batch), [3.24] * 4)
     close(SequenceMask(high=3.0)(mismatched(lengths=(3, 1))), [0.54] * 3 + [0])
     for gate in (TruncatedIS(), IcePop(), SequenceMask()):
-        for missing in ("old", "engine"):
+        for missing in ("old_log_probs", "engine_log_probs"):
             with pytest.raises(ValueError, match=f"rollouts.{missing}: got None"):
                 gate(replace(batch, **{missing: None}))
 
 
 def test_only_acted_tokens_are_compared():
     batch = mismatched((0.4, nan, 1.5, 2.0))
-    batch = replace(batch, marks=batch.marks | {"acted": tensor([True, False, True, True])})
+    batch = replace(batch, masks=batch.masks | {"sampled": tensor([True, False, True, True])})
     close(SequenceMask()(batch), [1.2] * 4)
     close(run(PolicyGradient(gate=TruncatedIS()), scored(n=4), {}, batch).metrics["approx_kl"].isfinite()[None], [1])
 
@@ -68,7 +68,7 @@ def test_masked_tokens_stay_in_the_denominator_or_leave_it(keep, share):
     batch = replace(mismatched(), advantages=torch.ones(4).double())
     student = scored(n=4)
     mix = Mix({"t": PolicyGradient(gate=IcePop(0.5, 5.0), keep_silenced=keep)})
-    loss = mix(student, {}, replace(weigh(mix, batch), old=None))
+    loss = mix(student, {}, replace(weigh(mix, batch), old_log_probs=None))
     assert loss.value.item() == pytest.approx(-(0.9 + 1.5) / share)
 
 
@@ -82,13 +82,13 @@ def test_a_factor_makes_a_token_louder_and_leaves_the_others():
 
 
 def test_covariance_numbers():
-    batch = rollouts((3,), advantages=tensor([2.0, -1, -1]), old=tensor([-0.05, -1.5, -2.5]))
+    batch = rollouts((3,), advantages=tensor([2.0, -1, -1]), old_log_probs=tensor([-0.05, -1.5, -2.5]))
     close(compute_covariance(batch, None), [2.6, 0.15, 1.15], 1e-6)
     assert sorted(ClipCov(seed=s)(batch).tolist().index(0) for s in range(20))[::19] == [0, 2]
     assert ClipCov(fraction=1.0)(batch).tolist() == [0, 1, 0]
     assert TopCovariance(fraction=0.5)(batch).tolist() == [1, 0, 0]
-    with pytest.raises(ValueError, match="old: got None.*ClipCov"):
-        ClipCov()(replace(batch, old=None))
+    with pytest.raises(ValueError, match="old_log_probs: got None.*ClipCov"):
+        ClipCov()(replace(batch, old_log_probs=None))
 
 
 def test_skip_first_counts_within_rows_in_any_order():
@@ -125,7 +125,7 @@ def test_trust_masks():
 def test_untrusted_tokens_teach_nothing_and_stay_counted():
     student = scored(n=4)
     old = student.log_probs.detach() + tensor([2.0, 0, 0, 0])
-    batch = rollouts((2, 2), old=old, advantages=tensor([-1.0, 1, 1, 1]).double())
+    batch = rollouts((2, 2), old_log_probs=old, advantages=tensor([-1.0, 1, 1, 1]).double())
     term = PolicyGradient(surrogate=reinforce, trust=OffPolicySequences(0.5))
     loss = run(term, student, {}, batch)
     assert loss.value.item() == pytest.approx(-3 / 4)

@@ -31,7 +31,7 @@ def joined(*rows: bool, **fields):
     """Rows of 5, 4 and 3 tokens; those that are not joined are acted."""
     batch = rollouts(**fields)
     mark = torch.tensor(rows)[batch.episode]
-    return rollouts(**fields, marks={"acted": ~mark, "joined": mark, "taught": mark, "shown": mark})
+    return rollouts(**fields, masks={"sampled": ~mark, "off_policy": mark, "distilled": mark, "imitated": mark})
 
 
 def test_only_joined_tokens_count():
@@ -49,7 +49,7 @@ def test_only_joined_tokens_count():
 def test_behaviour_is_never_asked_for():
     student, batch = scored(), joined(True, True, True)
     one, other = (
-        run(OffPolicy(), student, {}, rollouts(marks=batch.marks, old=old)).value.item()
+        run(OffPolicy(), student, {}, rollouts(masks=batch.masks, old_log_probs=old)).value.item()
         for old in (None, torch.full((12,), -7.0, dtype=torch.float64))
     )
     assert one == other
@@ -57,9 +57,9 @@ def test_behaviour_is_never_asked_for():
 
 def test_without_shape_its_gradient_is_the_on_policy_one():
     grads = []
-    for term, marks in ((OffPolicy(shape=None), joined(True, True, True).marks), (PolicyGradient(), rollouts().marks)):
+    for term, marks in ((OffPolicy(shape=None), joined(True, True, True).masks), (PolicyGradient(), rollouts().masks)):
         student = scored()
-        run(term, student, {}, rollouts(marks=marks)).value.backward()
+        run(term, student, {}, rollouts(masks=marks)).value.backward()
         grads.append(student.hidden.grad)
     torch.testing.assert_close(*grads)
 

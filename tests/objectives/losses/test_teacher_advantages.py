@@ -47,8 +47,8 @@ def constant(log_probs, index=None):
 def test_combined_advantage():
     """Hint -1.0, old -1.5, r = -1: A = -1 + 0.5."""
     student, teacher = from_log_probs(pair([-1.5])), constant(pair([-1.0]))
-    batch = rollouts((1,), advantages=tensor([-1.0]).double(), old=tensor([-1.5]).double())
-    term = TeacherAdvantage(stream="acted", reward_weight=1.0)
+    batch = rollouts((1,), advantages=tensor([-1.0]).double(), old_log_probs=tensor([-1.5]).double())
+    term = TeacherAdvantage(mask="sampled", reward_weight=1.0)
     assert run(term, student, {"teacher": teacher}, batch).value.item() == pytest.approx(0.5)
     assert run(TeacherAdvantage(), student, {"teacher": teacher}, batch).value.item() == pytest.approx(-0.5)
     bounded = TeacherAdvantage(bound=0.2)
@@ -58,7 +58,7 @@ def test_combined_advantage():
 def test_a_token_without_teacher_keeps_only_its_reward():
     student, teacher = from_log_probs(pair([-1.5, -0.5])), constant(pair([-1.0]), tensor([0]))
     batch = rollouts((2,), advantages=tensor([1.0, 1.0]).double())
-    term = TeacherAdvantage(stream="acted", reward_weight=1.0)
+    term = TeacherAdvantage(mask="sampled", reward_weight=1.0)
     loss = run(term, student, {"teacher": teacher}, batch)
     assert torch.autograd.grad(loss.value, student.log_probs)[0].tolist() == pytest.approx([-0.75, -0.5])
     assert run(term, student, {}, batch).value.item() == pytest.approx(-1)
@@ -109,7 +109,7 @@ def test_overlap():
 def test_importance_weighs_distillation():
     student, teacher = scored(n=3), scored(n=3, seed=5, grad=False)
     old = student.log_probs.detach() - tensor([0.1, 3.0, -0.5])
-    batch = rollouts((3,), old=old)
+    batch = rollouts((3,), old_log_probs=old)
     weights = tensor([math.exp(0.1), 2.0, math.exp(-0.5)]).double()
     full = student.fold(reverse_kl, teacher)
     loss = run(Distill(k=None, importance=2.0), student, {"teacher": teacher}, batch)
@@ -139,7 +139,7 @@ def test_each_row_learns_from_the_hint_that_fits():
     term = DistillBestHint(k=4, hints=["hint/1"])
     loss = run(term, student, {"teacher": first, "hint/1": second}, batch)
     others = [
-        run(Distill(k=4), student, {"teacher": first}, replace(batch, marks={"taught": mark})).value
+        run(Distill(k=4), student, {"teacher": first}, replace(batch, masks={"distilled": mark})).value
         for mark in [batch.episode != 1]
     ]
     assert loss.value.item() == pytest.approx(others[0].item() * 6 / 9)
@@ -154,7 +154,7 @@ def expected_gradient(term, logits, reference, old):
     for token in range(logits.shape[1]):
         student = TokenLogProbs(logits, torch.eye(logits.shape[1]).double(), tensor([token]))
         other = TokenLogProbs(reference, torch.eye(logits.shape[1]).double(), tensor([token]))
-        batch = rollouts((1,), old=old[:, token])
+        batch = rollouts((1,), old_log_probs=old[:, token])
         loss = run(term, student, {"reference": other}, batch)
         total += old[0, token].exp() * torch.autograd.grad(loss.value, logits)[0]
     return total
@@ -188,7 +188,7 @@ def test_after_a_reset_the_kl_is_exactly_zero():
 def test_kl_cov_presses_on_the_top_tokens_and_divides_by_all():
     student = scored(n=4)
     old = student.log_probs.detach() - tensor([0.5, 0.0, -0.25, 0.1])
-    batch = rollouts((4,), old=old)
+    batch = rollouts((4,), old_log_probs=old)
     top = TopCovariance(fraction=0.5)
     kept = top(batch).bool()
     loss = run(OldPolicyPenalty(estimator=absolute_difference, gate=top, keep_silenced=True), student, {}, batch)
@@ -218,7 +218,7 @@ def test_dual_clip_bounds_blame_only():
     student = scored(n=2)
     old = student.log_probs.detach() - math.log(5)
     for advantage, expected in ((-1.0, 3.0), (1.0, -1.28)):
-        batch = rollouts((2,), old=old, advantages=torch.full((2,), advantage).double())
+        batch = rollouts((2,), old_log_probs=old, advantages=torch.full((2,), advantage).double())
         assert run(PolicyGradient(dual_clip=3.0), student, {}, batch).value.item() == pytest.approx(expected)
     batch = replace(batch, advantages=-batch.advantages)
     assert run(PolicyGradient(surrogate=reinforce), student, {}, batch).value.item() == pytest.approx(5)
@@ -248,7 +248,7 @@ def test_an_outcome_beyond_its_clip_teaches_no_more():
     """old gave the praised second outcome .2, the student .3: its ratio 1.5 is clipped at 1.28 and has no gradient."""
     student, teacher = from_log_probs(S.log()[None]), constant(T.log()[None])
     ids, old = tensor([[1, 0]]), tensor([[0.2, 0.4]]).double().log()
-    batch = rollouts((1,), listed=ids, listed_old=old)
+    batch = rollouts((1,), top_k_ids=ids, top_k_log_probs=old)
     loss = run(TopKTeacherAdvantage(), student, {"teacher": teacher}, batch)
     praise, blame = 1 / 3 * math.log(0.5 / 0.2), 2 / 3 * math.log(0.5)
     assert loss.value.item() == pytest.approx(-(1.28 * praise + blame))
@@ -260,10 +260,10 @@ def test_an_outcome_beyond_its_clip_teaches_no_more():
 def test_rows_without_a_teacher_are_not_asked():
     student = scored(6, 9, grad=True)
     batch = rollouts((3, 3))
-    batch = replace(batch, marks=batch.marks | {"taught": batch.episode == 1})
+    batch = replace(batch, masks=batch.masks | {"distilled": batch.episode == 1})
     part = scored(6, 9, seed=1, grad=False).select(tensor([3, 4, 5]))
     loss = run(TopKTeacherAdvantage(), student, {"teacher": part}, batch)
     (slope,) = torch.autograd.grad(loss.value, student.hidden)
     assert not slope[:3].any() and slope[3:].any()
-    nobody = replace(batch, marks=batch.marks | {"taught": torch.zeros(6).bool()})
+    nobody = replace(batch, masks=batch.masks | {"distilled": torch.zeros(6).bool()})
     assert run(TopKTeacherAdvantage(), student, {}, nobody).value.item() == 0.0

@@ -57,7 +57,7 @@ def world(**fields):
     everywhere = torch.ones(12, dtype=torch.bool)
     acted = everywhere.clone()
     acted[8] = False
-    given = {"old": old, "marks": {"acted": acted, "taught": taught, "shown": acted}}
+    given = {"old_log_probs": old, "masks": {"sampled": acted, "distilled": taught, "imitated": acted}}
     return student, {"teacher": teacher, "reference": scored(seed=6, grad=False)}, rollouts(**given | fields)
 
 
@@ -72,7 +72,7 @@ def pg(log_ratio, advantages, term, lengths=None, log_probs=None):
     pairs = torch.stack([log_probs, torch.log1p(-log_probs.exp())], -1)
     student = from_log_probs(pairs)
     old = student.log_probs.detach() - log_ratio.double()
-    batch = rollouts(lengths or (n,), advantages=advantages.double(), old=old)
+    batch = rollouts(lengths or (n,), advantages=advantages.double(), old_log_probs=old)
     return student, run(term, student, {}, batch)
 
 
@@ -108,10 +108,10 @@ def test_reductions():
 
 
 def test_every_step_weighs_the_same():
-    student, _, batch = world(old=None)
-    batch = replace(batch, step=tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3]), advantages=torch.ones(12).double())
+    student, _, batch = world(old_log_probs=None)
+    batch = replace(batch, turn=tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3]), advantages=torch.ones(12).double())
     weights = PolicyGradient(reduction=TurnMean()).weigh(batch)
-    sums = torch.zeros(4).double().index_add(0, batch.step, weights)
+    sums = torch.zeros(4).double().index_add(0, batch.turn, weights)
     assert sums.tolist() == pytest.approx([1, 1, 1, 1]) and weights[8] == 0
     loss = run(PolicyGradient(reduction=TurnMean(), surrogate=reinforce), student, {}, batch)
     assert loss.value.item() == pytest.approx(-1)
@@ -140,9 +140,9 @@ def test_geometric_ratio_at_length_one_is_the_token_ratio():
 
 
 def test_on_policy_without_old_log_probs_is_reinforce():
-    student, others, batch = world(old=None)
+    student, others, batch = world(old_log_probs=None)
     loss = run(PolicyGradient(), student, others, batch)
-    acted = batch.marks["acted"]
+    acted = batch.masks["sampled"]
     reinforce = -(batch.advantages * student.log_probs)[acted].mean()
     assert torch.allclose(gradient(loss, student), torch.autograd.grad(reinforce, student.hidden)[0])
     assert loss.metrics["approx_kl"] == 0 and loss.metrics["ratio_max"] == 1
@@ -194,11 +194,11 @@ def test_micro_batches_and_ranks_add_up(name):
 def test_masking_equals_dropping_and_garbage_behind_the_mask_changes_nothing(name):
     student, others, batch = world()
     gone = batch.episode == 1
-    marks = {key: mark & ~gone for key, mark in batch.marks.items()}
-    dirty = {"advantages": batch.advantages.clone(), "old": batch.old.clone()}
+    marks = {key: mark & ~gone for key, mark in batch.masks.items()}
+    dirty = {"advantages": batch.advantages.clone(), "old_log_probs": batch.old_log_probs.clone()}
     for value in dirty.values():
         value[gone] = math.nan
-    masked = run(TERMS[name], student, others, replace(batch, marks=marks, **dirty))
+    masked = run(TERMS[name], student, others, replace(batch, masks=marks, **dirty))
     index = (~gone).nonzero()[:, 0]
     theirs = {}
     for key, other in others.items():
@@ -212,7 +212,7 @@ def test_masking_equals_dropping_and_garbage_behind_the_mask_changes_nothing(nam
 @pytest.mark.parametrize("name", TERMS)
 def test_nothing_marked_is_an_exact_zero_on_the_graph(name):
     student, others, batch = world()
-    empty = replace(batch, marks={key: torch.zeros_like(mark) for key, mark in batch.marks.items()})
+    empty = replace(batch, masks={key: torch.zeros_like(mark) for key, mark in batch.masks.items()})
     for present in (others, {}):
         loss = run(TERMS[name], student, present, empty)
         assert loss.value == 0 and all(v in (0, 1) for v in loss.metrics.values())
@@ -223,7 +223,7 @@ def test_an_empty_micro_batch_has_the_metrics_of_a_full_one():
     student, others, batch = world()
     for term in TERMS.values():
         full = run(term, student, others, batch)
-        none = run(term, student, {}, replace(batch, marks={k: torch.zeros_like(v) for k, v in batch.marks.items()}))
+        none = run(term, student, {}, replace(batch, masks={k: torch.zeros_like(v) for k, v in batch.masks.items()}))
         assert set(full.metrics) == set(none.metrics)
 
 
@@ -254,14 +254,14 @@ def test_the_gradient_of_reverse_kl_is_that_of_the_sampled_token_advantage():
 def test_imitation_is_cross_entropy():
     student, others, batch = world()
     loss = run(Imitate(), student, others, batch)
-    shown = batch.marks["shown"]
+    shown = batch.masks["imitated"]
     logits = student.hidden @ student.weight.T
     assert torch.allclose(loss.value, torch.nn.functional.cross_entropy(logits[shown], student.targets[shown]))
 
 
 def test_reference_kl_estimators():
     student, others, batch = world()
-    acted = batch.marks["acted"]
+    acted = batch.masks["sampled"]
     ratio = (student.log_probs - others["reference"].log_probs)[acted]
     assert torch.allclose(run(ReferenceKL(), student, others, batch).value, (ratio**2 / 2).mean())
     assert torch.allclose(run(ReferenceKL(estimator=k3), student, others, batch).value, k3(ratio).mean())
@@ -281,8 +281,8 @@ def test_gates():
 def test_a_gate_is_only_a_change_of_weights():
     student, others, batch = world(scores={"score": tensor([1.0, 0.0, 1.0])})
     gated = run(Distill(k=4, gate=Failures()), student, others, batch)
-    marks = batch.marks | {"taught": batch.marks["taught"] & (batch.episode == 1)}
-    marked = run(Distill(k=4), student, others, replace(batch, marks=marks))
+    marks = batch.masks | {"distilled": batch.masks["distilled"] & (batch.episode == 1)}
+    marked = run(Distill(k=4), student, others, replace(batch, masks=marks))
     assert torch.allclose(gated.value, marked.value)
 
 
@@ -294,7 +294,7 @@ def test_a_mix_is_the_weighted_sum_and_terms_do_not_dilute_each_other():
     assert torch.allclose(loss.value, alone["pg"] + 0.3 * alone["distill"])
     assert torch.allclose(loss.metrics["loss/distill"], alone["distill"]) and "loss/off" not in loss.metrics
     assert mix.needs == {"teacher"}
-    fewer = replace(batch, marks=batch.marks | {"taught": batch.marks["taught"] & (batch.episode == 1)})
+    fewer = replace(batch, masks=batch.masks | {"distilled": batch.masks["distilled"] & (batch.episode == 1)})
     assert torch.allclose(mix(student, others, weigh(mix, fewer)).metrics["loss/pg"], alone["pg"])
 
 
@@ -312,15 +312,15 @@ def test_refusals_say_what_to_do():
         run(Distill(), student, {}, batch)
     with pytest.raises(ValueError, match="probability 1"):
         Distill(k=1, tail=False)
-    with pytest.raises(ValueError, match="PolicyGradient.stream: got 'act'"):
-        run(PolicyGradient(stream="act"), student, others, batch)
+    with pytest.raises(ValueError, match="PolicyGradient.mask: got 'act'"):
+        run(PolicyGradient(mask="act"), student, others, batch)
     with pytest.raises(ValueError, match="got 3 scored tokens, expected the micro-batch's 12"):
         run(Imitate(), part(student, torch.arange(3)), others, batch)
 
 
 def test_one_token_and_a_long_way_off():
     student = from_log_probs([[1e4, -1e4]], targets=[1])
-    batch = rollouts((1,), old=tensor([-1.0]).double(), advantages=tensor([1.0]).double())
+    batch = rollouts((1,), old_log_probs=tensor([-1.0]).double(), advantages=tensor([1.0]).double())
     teacher = from_log_probs([[-1e4, 1e4]], targets=[1])
     teacher.hidden = teacher.hidden.detach()
     for term in TERMS.values():
@@ -332,4 +332,4 @@ def test_rollouts_take_and_move():
     batch = weigh(Mix({"pg": PolicyGradient()}), rollouts())
     taken = batch.take(tensor([0, 6])).to("cpu")
     assert taken.episode.tolist() == [0, 1] and taken.lengths.tolist() == [5, 4, 3] and len(taken.weights["pg"]) == 2
-    assert taken.old is None and taken.totals == batch.totals
+    assert taken.old_log_probs is None and taken.totals == batch.totals

@@ -56,7 +56,7 @@ def test_soft_overlong_penalty():
 def turn_batch(counts, score):
     step = torch.arange(sum(counts))
     episode = torch.repeat_interleave(torch.arange(len(counts)), tensor(counts))
-    return rollouts(counts, step=step, episode=episode, scores={"score": tensor(score).double()})
+    return rollouts(counts, turn=step, episode=episode, scores={"score": tensor(score).double()})
 
 
 def test_turn_penalty():
@@ -116,7 +116,7 @@ RULES = [Brier(), Spherical(), ClippedLog()]
 @pytest.mark.parametrize("rule", RULES)
 def test_rules_are_proper_and_reward_the_likelier_answer(rule):
     p = torch.linspace(0.02, 0.98, 49).double()
-    honest = rule.value(p)
+    honest = rule.compute_value(p)
     for q in torch.linspace(0.02, 0.98, 25).double():
         stated = rule.correctness * p - rule.weight * (
             p * rule.compute_loss(q, 1 - q) + (1 - p) * rule.compute_loss(1 - q, q)
@@ -128,7 +128,7 @@ def test_rules_are_proper_and_reward_the_likelier_answer(rule):
 @pytest.mark.parametrize("rule", RULES)
 def test_the_gap_is_the_slope_of_the_honest_value(rule):
     p = torch.linspace(0.02, 0.98, 49).double().requires_grad_()
-    slope = torch.autograd.grad(rule.value(p).sum(), p)[0]
+    slope = torch.autograd.grad(rule.compute_value(p).sum(), p)[0]
     gap = rule.compute_loss(p, 1 - p) - rule.compute_loss(1 - p, p)
     assert torch.allclose(slope, rule.correctness - rule.weight * gap)
     assert gap.max() <= rule.gap
@@ -155,10 +155,10 @@ def unchecked(rule, **fields):
 
 def test_why_they_are_refused():
     brier = unchecked(Brier, weight=2.0)
-    assert brier.value(tensor(0.2)).item() == pytest.approx(-0.12) and brier.value(tensor(0.0)) == 0
+    assert brier.compute_value(tensor(0.2)).item() == pytest.approx(-0.12) and brier.compute_value(tensor(0.0)) == 0
     log = unchecked(ClippedLog, epsilon=1e-12)
     p = torch.linspace(1e-6, 1 - 1e-6, 100001).double()
-    value = log.value(p)
+    value = log.compute_value(p)
     assert p[value.argmin()].item() == pytest.approx(0.2689, abs=5e-5)
     assert p[(value < 0).nonzero()[-1, 0]].item() == pytest.approx(0.648, abs=5e-4)
 

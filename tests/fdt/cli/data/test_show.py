@@ -170,10 +170,10 @@ def test_the_marks_are_the_batch_s(rows):
     batch = Collator(tiny.tokenizer(), CritiqueHint())(episodes, torch.zeros(4))
     kinds = [set(view.list_signals(batch, row)) for row in range(len(batch.episodes))]
     assert [set.union(*map(set, kind)) for kind in kinds] == [
-        {"acted", "taught"},
-        {"acted"},
-        {"taught"},
+        {"sampled", "distilled"},
+        {"sampled"},
+        {"distilled"},
         set(),
-        {"shown"},
+        {"imitated"},
     ]
     assert sum(len(view.list_signals(batch, row)) for row in range(5)) == int(batch.student.target.sum())
