@@ -29,7 +29,8 @@ from fdt.environments.corpus import build_world
 from fdt.environments.search import Search
 from fdt.policy.policy import Policy
 from fdt.report.table import format_interval
-from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, EpisodeLimits, ReasoningBudget
+from fdt.rollout.limits import EpisodeLimits, ReasoningBudget
+from feedback.types import DONE, OUT_OF_CONTEXT
 from fdt.rollout.turn_loop import TurnLoop
 from fdt.statistics.intervals import compute_mean_interval, compute_paired_difference
 from feedback.types import Episode, Message, Task, Turn
@@ -133,8 +134,8 @@ def played(policy: Policy, tasks: Sequence[Task], context: int, budget: bool) ->
         budget,
         mean(lambda e: e.score),
         mean(lambda e: sum(t.role == "assistant" for t in e.turns)),
-        mean(lambda e: e.meta[ENDED] == OUT_OF_CONTEXT),
-        mean(lambda e: e.meta[ENDED] == DONE),
+        mean(lambda e: e.end_reason == OUT_OF_CONTEXT),
+        mean(lambda e: e.end_reason == DONE),
         mean(forced),
     )
 

@@ -26,7 +26,7 @@ from fdt.resources import find_sample
 from fdt.statistics.intervals import Interval, compute_share_difference
 from feedback.graders import Agreement, Arithmetic, Grader, GraderChain, NumberMatch
 from feedback.readers import read
-from feedback.rewriter import STATUS, Rewriter
+from feedback.rewriter import Rewriter
 from feedback.types import Episode, Task, Turn
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -118,7 +118,7 @@ def judged(grader: Grader, rounds: list[list[Case]]) -> list[tuple[Case, bool | 
         found, _ = Rewriter(grader).accept([case.answer for case in cases], [case.drafts for case in cases])
         for case, episode in zip(cases, found, strict=True):
             texts = [text.strip() for text in case.drafts]
-            passed = episode.meta[STATUS] == "accepted"
+            passed = episode.revision_status == "accepted"
             pairs.append((case, case.right[texts.index(episode.revision)] if passed else None))
     return pairs
 

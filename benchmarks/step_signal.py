@@ -103,7 +103,7 @@ def rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
         },
     }
     content["model"]["objective"] = {
-        "class_path": "objectives.Mix",
+        "class_path": "objectives.Objective",
         "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
     }
     return fit(folder.name, content)
@@ -145,7 +145,9 @@ def told(run: Path) -> dict[str, Any]:
         for name in ("base", "last")
     }
     with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
-        rows = [float(row["train/reward/mean_drawn"]) for row in csv.DictReader(file) if row.get("train/reward/mean_drawn")]
+        rows = [
+            float(row["train/reward/mean_drawn"]) for row in csv.DictReader(file) if row.get("train/reward/mean_drawn")
+        ]
     quiet = sum(value == 0 for value in rows)
     return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "quiet": quiet, "steps": len(rows)}
 

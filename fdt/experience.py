@@ -16,10 +16,10 @@ from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
 from fdt.rollout.actor import Actor
-from fdt.rollout.checks import check_advantages, check_engine
+from fdt.rollout.checks import check_credit, check_engine, check_masks
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.place import RolloutPosition
-from fdt.rollout.sources import Replay, Source
+from fdt.rollout.sources import Recorded, Replay, Source
 from fdt.rollout.tasks import DataSplits, load_from_environment, load_from_file, locate
 from feedback.graders import Grader
 from feedback.hints import CritiqueHint, Hint, shuffle_critiques
@@ -111,7 +111,7 @@ class Experience(LightningDataModule):
             self.episodes = shuffle_critiques(self.episodes, self.seed)
         if self.hint is not None:
             self.episodes = self.hint.annotate_group(self.episodes)
-        check_advantages(self.credit, self.source, self.episodes, self.marker)
+        check_credit(self.credit, self.source, self.episodes)
 
     def _load_data(self) -> DataSplits:
         if self.file is not None:
@@ -139,7 +139,9 @@ class Experience(LightningDataModule):
         return self._actor
 
     def train_dataloader(self) -> RolloutLoader:
-        check_engine(self.engine, self.source, self.trainer.lightning_module.objective)
+        objective = self.trainer.lightning_module.objective
+        check_engine(self.engine, self.source, objective)
+        check_masks(objective, self.marker)
         return RolloutLoader(self)
 
     def val_dataloader(self) -> EvaluationLoader:
@@ -167,9 +169,10 @@ class RolloutLoader:
         # Computed, not stored: where this epoch stands is the number of batches that the loop has done.
         done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         size = data.source.steps_per_rollout
+        recorded = Recorded(data.episodes, data.credit)
         for number in range(done // size, len(self) // size):
             place = RolloutPosition(trainer.current_epoch, number, trainer.global_rank, trainer.world_size, data.seed)
-            batches = data.source.make_batches(place, data.episodes, data.credit, data.actor)
+            batches = data.source.make_batches(place, recorded, data.actor)
             yield from batches[done % size :] if number == done // size else batches
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +21,21 @@ from fdt.data.batch import Batch
 from fdt.data.microbatch import align, select_weighted_rows, split_batch
 from fdt.distributed import reduce_sum
 from fdt.errors import UserError
-from fdt.metrics.step import StepMetrics
+from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.fsdp import check_mesh, shard
 from fdt.policy.log_probs import add_old_log_probs
 from fdt.policy.policy import LoRA, Policy
 from fdt.policy.teachers import Frozen, ReferencePolicy, Teacher, WeightCopyTeacher, split_by_hint
-from objectives import Loss, Objective, Term, TokenLogProbs
+from objectives import (
+    Distill,
+    Imitate,
+    Loss,
+    Objective,
+    PolicyGradient,
+    Schedule,
+    Term,
+    TokenLogProbs,
+)
 
 
 def build_adamw(params: Iterable[Any], lr: float = 5e-4, weight_decay: float = 0.0) -> torch.optim.Optimizer:
@@ -37,7 +48,8 @@ class Learner(LightningModule):
 
     def __init__(
         self,
-        objective: Objective,
+        terms: dict[str, Term] | None = None,
+        coefficients: dict[str, float | Schedule] | None = None,
         base: str = "smollm2-135m-instruct",
         lora: LoRA | None = LoRA(),
         dtype: str = "auto",
@@ -53,7 +65,10 @@ class Learner(LightningModule):
     ) -> None:
         """
         Args:
-            objective: what is minimised: objectives.Mix of named terms.
+            terms: named loss terms, whose sum is minimised; by default a policy gradient on scores, distillation from
+                critiques and imitation of revisions. `docs/config.md` lists them all.
+            coefficients: what a named term is multiplied by, a number or a schedule; 1 where none is given, and at 0 a
+                term is not computed.
             base: model alias, local folder or hub id of an instruct model.
             lora: adapters; null trains all weights.
             dtype: auto, float32 or bfloat16: dtype of the base (auto: bfloat16 where it is fast).
@@ -68,11 +83,20 @@ class Learner(LightningModule):
             seed: seed of adapters and dropout.
         """
         super().__init__()
-        self.automatic_optimization, self.strict_loading = False, False
-        self.objective, self.base, self.lora, self.dtype_name = objective, base, lora, dtype
-        self.gradient_checkpointing, self.make_optimizer, self.warmup_steps = gradient_checkpointing, optimizer, warmup_steps
-        self.max_grad_norm, self.tokens_per_microbatch = max_grad_norm, tokens_per_microbatch
-        self.log_kl_to_init, self.max_nonfinite_steps, self.seed = log_kl_to_init, max_nonfinite_steps, seed
+        self.automatic_optimization = False
+        self.strict_loading = False
+        self.objective = Objective(default_terms() if terms is None else terms, coefficients or {})
+        self.base = base
+        self.lora = lora
+        self.dtype_name = dtype
+        self.gradient_checkpointing = gradient_checkpointing
+        self.make_optimizer = optimizer
+        self.warmup_steps = warmup_steps
+        self.max_grad_norm = max_grad_norm
+        self.tokens_per_microbatch = tokens_per_microbatch
+        self.log_kl_to_init = log_kl_to_init
+        self.max_nonfinite_steps = max_nonfinite_steps
+        self.seed = seed
         self.teacher = teacher if teacher is not None else Frozen()
         self.start: Teacher | None = None
         self.reference: ReferencePolicy | None = None
@@ -103,23 +127,31 @@ class Learner(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         began = time.perf_counter()
         torch.manual_seed(self.seed * 1_000_003 + self.global_step * 1009 + self.global_rank)
-        batch = self.weigh(batch)
-        parts = align(split_batch(select_weighted_rows(batch, self.active_terms), self.tokens_per_microbatch))
-        tally = StepMetrics(batch, self.active_terms)
+        with explain_plug_errors():
+            batch = self.weigh(batch)
+        terms = self.objective.active
+        parts = align(split_batch(select_weighted_rows(batch, terms), self.tokens_per_microbatch))
+        metrics = StepMetrics(batch, terms)
         for number, part in enumerate(parts):
             with nullcontext() if number == len(parts) - 1 else self._skip_gradient_sync():
-                loss, student, others, rollouts = self.compute_loss(part)
-                tally.add(part, loss, student, others, rollouts)
+                with explain_plug_errors():
+                    loss, student, others, rollouts = self.compute_loss(part)
+                metrics.add(part, loss, student, others, rollouts)
                 self.manual_backward(loss.value * self.trainer.world_size)
-        norm, healthy = self._step()
-        tally.finish(self, norm, time.perf_counter() - began)
-        return {"outcome": tally, "batch": batch, "healthy": healthy}
+        norm, finite = self._step()
+        self._log(metrics, norm, time.perf_counter() - began)
+        return {"metrics": metrics, "batch": batch, "finite": finite}
 
-    @property
-    def active_terms(self) -> dict[str, Term]:
-        """The terms that count: those whose coefficient is not zero."""
-        terms = getattr(self.objective, "terms", {})
-        return {name: term for name, term in terms.items() if self.objective.get_coefficient(name)}
+    def _log(self, metrics: StepMetrics, norm: float, seconds: float) -> None:
+        rate = self.optimizers().param_groups[0]["lr"]
+        values = metrics.finish(self.device, self.trainer.world_size, seconds) | {
+            "optim/grad_norm": norm,
+            "optim/lr": rate,
+        }
+        metrics.values = {f"train/{name}": value for name, value in values.items()}
+        self.log_dict(metrics.values, logger=True, on_step=True, batch_size=1)
+        bar = {short: values[name] for name, short in BAR.items() if name in values}
+        self.log_dict(bar, prog_bar=True, logger=False, batch_size=1)
 
     def weigh(self, batch: Batch) -> Batch:
         """Each term's weights, and its denominator over the whole step and all ranks."""
@@ -130,12 +162,12 @@ class Learner(LightningModule):
         return replace(batch, rollouts=replace(rollouts, totals=reduce_sum(shares, self.device)))
 
     def compute_loss(self, part: Batch) -> tuple[Loss, TokenLogProbs, dict[str, TokenLogProbs], Any]:
-        """Scores one micro-batch under the teachers and the policy, and weighs the two."""
+        """The loss of one micro-batch, from log-probs under the policy and whoever it is compared with."""
         others: dict[str, TokenLogProbs] = {}
         rollouts = part.rollouts
         if part.teacher is not None and "teacher" in self.objective.needs:
             others |= split_by_hint(self.teacher(self.policy, part.teacher), part, self.objective.needs)
-        replayed = part.behaviour == "start" and any(map(uses_ratio, self.active_terms.values()))
+        replayed = part.behaviour == "start" and any(map(uses_ratio, self.objective.active.values()))
         anchored = "reference" in self.objective.needs
         if self.log_kl_to_init or replayed or (anchored and self.reference is None):
             others["start"] = self.start(self.policy, part.student)
@@ -155,19 +187,19 @@ class Learner(LightningModule):
         optimizer, parameters = self.optimizers(), self.policy.get_trainable_parameters()
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        healthy = bool(torch.isfinite(norm))
-        if healthy:
+        finite = bool(torch.isfinite(norm))
+        if finite:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
             optimizer.step()
             self.lr_schedulers().step()
             self.teacher.update(self.policy)
         optimizer.zero_grad()
-        self.nonfinite_steps = 0 if healthy else self.nonfinite_steps + 1
+        self.nonfinite_steps = 0 if finite else self.nonfinite_steps + 1
         if self.nonfinite_steps >= self.max_nonfinite_steps:
             raise UserError(
                 f"{self.nonfinite_steps} steps in a row had a non-finite gradient", remedy="lower the learning rate"
             )
-        return float(norm), healthy
+        return float(norm), finite
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another base or other adapters: its weights would fit nowhere, in silence."""
@@ -203,3 +235,22 @@ class Learner(LightningModule):
 def uses_ratio(term: Term) -> bool:
     """Whether a term compares the policy with whoever acted."""
     return term.mask == "sampled" or bool(getattr(term, "importance", None))
+
+
+def default_terms() -> dict[str, Term]:
+    """What is minimised where a config names no terms: scores, critiques and revisions, each by its own term."""
+    return {"policy": PolicyGradient(truncate=2.0), "distill": Distill(), "imitate": Imitate()}
+
+
+@contextmanager
+def explain_plug_errors() -> Iterator[None]:
+    """
+    Raises:
+        UserError: where a term, gate, weight or schedule refuses what it was given: its message, and where it stands.
+    """
+    try:
+        yield
+    except ValueError as fault:
+        frames = traceback.extract_tb(fault.__traceback__)
+        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name}"
+        raise UserError(str(fault), key="model.terms", remedy=f"raised in {place}") from fault

@@ -84,7 +84,7 @@ def measure_disagreement(episodes: list[Episode]) -> Disagreement:
 
 
 def _get_key(item: Feedback) -> Key:
-    return item.source, item.name, item.step
+    return item.source, item.name, item.turn
 
 
 def _collect_scores(episode: Episode) -> dict[Key, list[float]]:
@@ -117,7 +117,7 @@ def _merge_scores(episode: Episode, combine: Callable[[list[float]], float], rul
 def _merge_into_first(item: Feedback, score: float, rule: str) -> list[Feedback]:
     if rule == "first":
         return [item]
-    whole = Feedback(item.source, None, item.name, score, None, item.step, None, item.scale)
+    whole = Feedback(item.source, None, item.name, score, None, item.turn, None, item.scale)
     return [whole, *_drop_score(item)]
 
 

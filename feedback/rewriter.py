@@ -14,10 +14,6 @@ from feedback.graders.base import Grader
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Message, Turn
 
-STATUS = "revision_status"
-"""Key of `Episode.meta` under which the gate leaves its verdict."""
-JOINED = "off_policy"
-"""Key of `Episode.meta` that marks a rewrite which joined its group as an answer of its own."""
 ORDER = (
     "no draft",
     "empty",
@@ -85,7 +81,7 @@ class Rewriter:
     ) -> tuple[list[Episode], Counter[str]]:
         """The episodes with accepted drafts added as revisions, and how many had which verdict.
 
-        The verdicts add up to the number of episodes; each is also in `meta["revision_status"]`. With `joins` the
+        The verdicts add up to the number of episodes; each is also in `revision_status`. With `joins` the
         accepted rewrites follow as episodes of their own. Raises ValueError when the two lists differ in length.
         """
         if len(episodes) != len(drafts):
@@ -101,14 +97,14 @@ class Rewriter:
         best = self._select_best(episodes, pairs)
         found = [self._add_revision(*row, best.get(n)) for n, row in enumerate(zip(episodes, verdicts, strict=True))]
         joined = [_make_off_policy(episodes[n], judged) for n, judged in best.items()] if self.joins else []
-        return found + joined, Counter(episode.meta[STATUS] for episode in found)
+        return found + joined, Counter(str(episode.revision_status) for episode in found)
 
     @staticmethod
     def _add_revision(episode: Episode, verdict: str, judged: Episode | None) -> Episode:
         if judged is not None:
             verdict = "accepted"
             episode = episode.add_feedback(Feedback("policy", None, "rewrite", revision=judged.response))
-        return replace(episode, meta=episode.meta | {STATUS: verdict})
+        return replace(episode, revision_status=verdict)
 
     def _check_draft(self, episode: Episode, draft: str) -> str:
         """Why a draft is refused before the grader sees it; empty when it is not."""
@@ -146,7 +142,7 @@ class Rewriter:
 
 
 def _make_off_policy(episode: Episode, judged: Episode) -> Episode:
-    return replace(judged, id=f"{episode.id}~rewrite", meta={JOINED: True})
+    return replace(judged, id=f"{episode.id}~rewrite", is_rewrite=True, revision_status=None)
 
 
 def _replace_last_turn(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:

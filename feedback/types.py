@@ -20,6 +20,8 @@ from msgspec import Struct, field
 Message = dict[str, Any]
 """One chat message: `{"role": ..., "content": ...}`; `tool_calls` and `tool_call_id` where tools were used."""
 
+DONE, TURN_LIMIT, OUT_OF_CONTEXT = "done", "turn limit", "out of context"
+"""How an episode ends (`Episode.end_reason`)."""
 DESCRIPTIONS = frozenset({"confidence", "format", "complexity", "verbosity"})
 """Names of scores that say how an answer is put, not how good it is: credits read them by name, `Episode.score` does
 not."""
@@ -45,7 +47,7 @@ class Feedback(Struct, frozen=True, gc=False):
     """Value in [0, 1]; NaN = absent."""
     text: str | None = None
     """The critique."""
-    step: int | None = None
+    turn: int | None = None
     """Which of the episode's assistant turns it speaks about, from 0; None = the whole episode."""
     revision: str | None = None
     """The corrected answer."""
@@ -115,10 +117,29 @@ class Episode(Struct, frozen=True):
     """What followed the prompt."""
     feedback: tuple[Feedback, ...] = ()
     """Every judgement it received."""
-    meta: dict[str, Any] = field(default_factory=dict)
-    """Notes that later stages leave on this attempt; `finished: False` where the answer was cut off."""
     preferences: tuple[Preference, ...] = ()
     """Every comparison with another attempt at the task."""
+    finished: bool = True
+    """False where the last answer was cut off, so that no end token belongs after it."""
+    end_reason: str | None = None
+    """How an episode that was played here ended: one of `DONE`, `TURN_LIMIT` and `OUT_OF_CONTEXT`; None = recorded."""
+    sibling: str | None = None
+    """A better answer of the group, for hints."""
+    revision_status: str | None = None
+    """What became of the rewrite: accepted, or why not; None = nobody asked for one."""
+    is_rewrite: bool = False
+    """True where a rewrite stands in its group as an answer of its own: it was not sampled from the policy."""
+    unscored: str | None = None
+    """Why a judge has no score for it."""
+    turn_tags: tuple[int, ...] | None = None
+    """Kind of each of the policy's turns, as a number (`feedback.graders.MetaTags`)."""
+    set_rewards: tuple[tuple[float, ...], ...] | None = None
+    """Rewards [m][k] of the m answers that a response offers (`feedback.graders.AnswerSet`)."""
+    process_scores: tuple[tuple[float, ...], ...] | None = None
+    """Scores of the steps within each of the policy's turns (`fdt.reward_models.ProcessReward`)."""
+    measures: dict[str, float] = field(default_factory=dict)
+    """Further named scores, for gates and rewards, that are no part of `score`: what a rollout source found out about
+    this attempt, such as how much better the hinted policy did."""
 
     @property
     def response(self) -> str:
@@ -129,7 +150,7 @@ class Episode(Struct, frozen=True):
     def score(self) -> float:
         """Mean of the scores of the whole episode, or where there are none of its turns; in [0, 1], NaN if absent."""
         judged = [item for item in self.feedback if not math.isnan(item.score) and item.name not in DESCRIPTIONS]
-        scores = [item.score for item in judged if item.step is None] or [item.score for item in judged]
+        scores = [item.score for item in judged if item.turn is None] or [item.score for item in judged]
         return sum(scores) / len(scores) if scores else math.nan
 
     @property
@@ -141,6 +162,32 @@ class Episode(Struct, frozen=True):
     def revision(self) -> str | None:
         """The first correction given; None if there is none."""
         return next((item.revision for item in self.feedback if item.revision is not None), None)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the last answer was cut off: said by the episode, or by a column `finished` of its row."""
+        return not self.finished or self.task.meta.get("finished") is False
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Every named score of the whole episode, in [0, 1], with "score" for their mean; NaN where a name was judged
+        without a number. A name that judged turns alone stands for the whole with their mean."""
+        given: dict[str, list[float]] = {}
+        whole = {item.name for item in self.feedback if item.turn is None}
+        for item in self.feedback:
+            if item.turn is None or item.name not in whole:
+                given.setdefault(item.name, []).extend([] if math.isnan(item.score) else [item.score])
+        found = {name: sum(values) / len(values) if values else math.nan for name, values in given.items()}
+        return found | self.measures | {"score": self.score}
+
+    @property
+    def turn_scores(self) -> dict[str, dict[int, float]]:
+        """For each name the score of each of the policy's turns that has one: the mean where it has several."""
+        given: dict[str, dict[int, list[float]]] = {}
+        for item in self.feedback:
+            if item.turn is not None and not math.isnan(item.score):
+                given.setdefault(item.name, {}).setdefault(item.turn, []).append(item.score)
+        return {name: {turn: sum(v) / len(v) for turn, v in turns.items()} for name, turns in given.items()}
 
     def add_feedback(self, *items: Feedback) -> Episode:
         """The same episode with `items` added after the feedback it has."""

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import Rectangle
 
-from objectives import Distill, Failures, GroupRelative, Mix, PolicyGradient, Rollouts, TokenLogProbs
+from objectives import Distill, GroupRelative, Objective, PolicyGradient, Rollouts, ScoreGate, TokenLogProbs
 
 WORDS = ["it", "is", "seven", "eight", "maybe", "."]
 SAID = ["it", "is", "eight", "."]
@@ -80,7 +80,7 @@ for name, table in (("student", START), ("teacher", after_reading(SEVEN))):
 # better on average, so ours gets −1, and **every one of its four tokens gets the same −1**. Nobody told us which word
 # was wrong.
 #
-# A `Mix` adds terms, each with its own tokens and its own denominator: `policy` listens to tokens that the policy
+# A `Objective` adds terms, each with its own tokens and its own denominator: `policy` listens to tokens that the policy
 # spoke (`acted`), `distill` to tokens that a teacher scored (`taught`).
 
 # %%
@@ -92,7 +92,7 @@ def rollouts_of(said: torch.Tensor, advantage: torch.Tensor, score: torch.Tensor
                     masks={"sampled": everything, "distilled": everything}, scores={"score": score})
 
 
-def gradient(mix: Mix, student: torch.Tensor, teacher: torch.Tensor, said: torch.Tensor, rollouts: Rollouts):
+def gradient(mix: Objective, student: torch.Tensor, teacher: torch.Tensor, said: torch.Tensor, rollouts: Rollouts):
     """What a step of descent adds to the student's logits [4, 6]: minus the gradient of the loss."""
     table = student.clone().requires_grad_(True)
     rollouts.weights.update(mix.weigh(rollouts))
@@ -103,9 +103,9 @@ def gradient(mix: Mix, student: torch.Tensor, teacher: torch.Tensor, said: torch
 
 POLICY, DISTILL = PolicyGradient(), Distill(k=None)  # so few words need no top-k
 ARMS = {
-    "the score alone": Mix({"policy": POLICY}),
-    "the critique alone": Mix({"distill": DISTILL}),
-    "both": Mix({"policy": POLICY, "distill": DISTILL}),
+    "the score alone": Objective({"policy": POLICY}),
+    "the critique alone": Objective({"distill": DISTILL}),
+    "both": Objective({"policy": POLICY, "distill": DISTILL}),
 }
 said = torch.tensor([[WORDS.index(word) for word in SAID]])
 push = {name: gradient(mix, START, after_reading(SEVEN), said, rollouts_of(said, torch.tensor([-1.0]), torch.zeros(1)))
@@ -147,7 +147,7 @@ plt.show()
 # takes from *eight* and gives to *seven*. A critique says *where* and *what instead*. It does not say how much the
 # answer is worth, and it may itself be wrong.
 #
-# **Both** is exactly the sum, since a `Mix` adds losses. The two agree where they speak about the same word.
+# **Both** is exactly the sum, since a `Objective` adds losses. The two agree where they speak about the same word.
 
 # %%
 assert torch.allclose(push["both"], push["the score alone"] + push["the critique alone"], atol=1e-6)
@@ -166,7 +166,7 @@ print(f"third place, critique alone: seven {third[SEVEN]:+.3f}, maybe {third[WOR
 # of eight runs, the thick one their mean.
 
 # %%
-def practise(mix: Mix, teacher: torch.Tensor, seed: int, steps: int = 50, rate: float = 1.0) -> torch.Tensor:
+def practise(mix: Objective, teacher: torch.Tensor, seed: int, steps: int = 50, rate: float = 1.0) -> torch.Tensor:
     """Runs of steepest descent, fresh answers at each step; returns the student before each step [steps + 1, 4, 6]."""
     random = torch.Generator().manual_seed(seed)
     table, seen = START.clone(), [START.clone()]
@@ -180,11 +180,11 @@ def practise(mix: Mix, teacher: torch.Tensor, seed: int, steps: int = 50, rate: 
     return torch.stack(seen).softmax(-1)
 
 
-GATED = Distill(k=None, gate=Failures())
+GATED = Distill(k=None, gate=ScoreGate())
 PRACTICE = {
-    "score alone": (Mix({"policy": POLICY}), BLUE, "-"),
-    "critique alone": (Mix({"distill": GATED}), ORANGE, "--"),
-    "both": (Mix({"policy": POLICY, "distill": GATED}), GREEN, "-."),
+    "score alone": (Objective({"policy": POLICY}), BLUE, "-"),
+    "critique alone": (Objective({"distill": GATED}), ORANGE, "--"),
+    "both": (Objective({"policy": POLICY, "distill": GATED}), GREEN, "-."),
 }
 runs = {name: torch.stack([practise(mix, after_reading(SEVEN), seed) for seed in range(8)])
         for name, (mix, _, _) in PRACTICE.items()}
@@ -225,7 +225,7 @@ plt.show()
 # Suppose the grader itself cannot add and says *It is wrong: 3 + 4 is eight*, after every wrong answer.
 
 # %%
-DOUBTED = {"both, score times 4": Mix({"policy": POLICY, "distill": GATED}, {"policy": 4.0})}
+DOUBTED = {"both, score times 4": Objective({"policy": POLICY, "distill": GATED}, {"policy": 4.0})}
 mixes = {name: mix for name, (mix, _, _) in PRACTICE.items()} | DOUBTED
 print("after 50 steps, mean of four runs, third place")
 for name, mix in mixes.items():
@@ -263,9 +263,9 @@ assert abs(distill_loss(1) - distill_loss(16)) < 1e-6
 # ## Try it
 #
 # - `Distill(k=None, divergence=forward_kl)`: which words does the push now reach, and why is it stronger in the third
-#   place? (`from objectives import forward_kl`)
-# - Give `policy` a coefficient: `Mix({...}, {"policy": 0.3})`.
-# - `PolicyGradient(gate=Successes())` learns from praise alone. What does the right-hand panel do?
+#   place? (`from objectives import ScoreGate, forward_kl`)
+# - Give `policy` a coefficient: `Objective({...}, {"policy": 0.3})`.
+# - `PolicyGradient(gate=ScoreGate(comparison=">="))` learns from praise alone. What does the right-hand panel do?
 #
 # From here: [docs/design.md](../docs/design.md) shows where these two terms sit in a training step, and
 # [docs/config.md](../docs/config.md) how to switch them on for your own file.

@@ -79,7 +79,7 @@ model:
   warmup_steps: 0
   teacher: {{class_path: fdt.policy.teachers.Frozen}}
   objective:
-    class_path: objectives.Mix
+    class_path: objectives.Objective
     init_args:
       terms:
         policy: {{class_path: objectives.PolicyGradient}}

@@ -31,7 +31,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from objectives import Distill, Mix, PolicyGradient, Rollouts, TokenLogProbs
+from objectives import Distill, Objective, PolicyGradient, Rollouts, ScoreGate, TokenLogProbs
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito: apart for every eye
 plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90})
@@ -55,7 +55,7 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives import Loss, Rollouts, Scored, Term
+from objectives import Loss, Rollouts, ScoreGate, Scored, Term
 from objectives.losses.term import aligned, weighted
 
 
@@ -113,7 +113,7 @@ def rollouts(count: int) -> Rollouts:
                     masks={"sampled": everything, "distilled": everything}, scores={"score": torch.zeros(1)})
 
 
-def loss(mix: Mix, table: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+def loss(mix: Objective, table: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """A table of logits [4, 6] stands in for a network: hidden states of width 6 and an identity for a head."""
     head, step = torch.eye(6, dtype=table.dtype), rollouts(len(table))
     step.weights.update(mix.weigh(step))
@@ -128,7 +128,7 @@ told = start.clone()
 told[2] = torch.tensor([0.04, 0.04, 0.10, 0.06, 0.72, 0.04]).double().log()
 
 table = start.clone().requires_grad_(True)
-loss(Mix({"doubt": Doubt()}), table, told).backward()
+loss(Objective({"doubt": Doubt()}), table, told).backward()
 p, q = start.softmax(-1)[range(4), SAID], told.softmax(-1)[range(4), SAID]
 doubt = (p - q).clamp(min=0)
 by_hand = torch.zeros_like(table)
@@ -144,8 +144,8 @@ print("largest difference to the gradient worked out by hand:", f"{(table.grad -
 # ## What it pushes, beside the two that come with the house
 
 # %%
-ARMS = {"score: PolicyGradient": Mix({"policy": PolicyGradient()}), "critique: Distill": Mix({"distill": Distill(k=None)}),
-        "critique: Doubt": Mix({"doubt": Doubt()})}
+ARMS = {"score: PolicyGradient": Objective({"policy": PolicyGradient()}), "critique: Distill": Objective({"distill": Distill(k=None)}),
+        "critique: Doubt": Objective({"doubt": Doubt()})}
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True, layout="constrained")
 push = {}
 for axis, (name, mix) in zip(axes, ARMS.items()):
@@ -213,11 +213,11 @@ plt.show()
 CONFIG = """
 model:
   objective:
-    class_path: objectives.Mix
+    class_path: objectives.Objective
     init_args:
       terms:
         policy: {class_path: objectives.PolicyGradient}
-        doubt: {class_path: my_terms.Doubt, init_args: {least: 0.05, gate: {class_path: objectives.Failures}}}
+        doubt: {class_path: my_terms.Doubt, init_args: {least: 0.05, gate: {class_path: objectives.ScoreGate}}}
       coefficients: {policy: 1.0, doubt: 0.5}
 """
 (folder / "doubt.yaml").write_text(CONFIG)

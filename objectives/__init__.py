@@ -2,8 +2,8 @@
 
 An objective is called as `objective(student, others, rollouts)` and gives a `Loss`. `student` and `others` are `TokenLogProbs`
 target tokens with a lazy head; `rollouts` are flat tokens that know their step, row and task. A method from a paper is
-a point in a product of small axes: reward x credit x ratio x surrogate x reduction x divergence x gate. To add your
-own, subclass `Reward`, `Credit`, `Gate`, `Heed`, `Trust`, `Reduction`, `Schedule`, `Term` or `Objective`, or write a
+a point in a product of small axes: reward x credit x ratio x surrogate x reduction x divergence x gate x token weight. To add your
+own, subclass `Reward`, `Credit`, `Gate`, `TokenWeight`, `Reduction`, `Schedule` or `Term`, or write a
 function for a ratio, surrogate, divergence or estimator, and name it in YAML by its path.
 
 A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R = reference; overlays lie in
@@ -41,7 +41,7 @@ A = advantage, r = reward, rho = pi / pi_old, S = student, T = hinted teacher, R
 | Generalised JSD | 2306.13649 | beta KL(T, M) + (1 - beta) KL(S, M) | `GeneralisedJS` |
 | Clip-Cov, KL-Cov | 2505.22617 | tokens of high (A - mean)(log p - mean) silenced, or pressed by abs(log rho) | `ClipCov` |
 | TIS, IcePop | 2510.18855 | w = pi_old / pi_engine, at most a cap; 0 outside bounds | `TruncatedIS`, `IcePop` |
-| OPSM | 2512.02556 | blamed rows with mean(log old - log pi) above a limit dropped | `OffPolicySequences` |
+| OPSM | 2512.02556 | blamed rows with mean(log old - log pi) above a limit dropped | `OffPolicyMask` |
 | DPPO | 2602.04879 | tokens whose probability moved too far dropped; + log(rho)^2 by `OldPolicyPenalty` | `ProbabilityShift` |
 """
 
@@ -58,7 +58,7 @@ from objectives.credit.episode import (
     RawScore,
 )
 from objectives.credit.sampling import AdvantageSampled, select_informative
-from objectives.credit.turns import DiscountedTurns, EpisodeReturn, LastTurn, MetaReasoning, PlanAmplified
+from objectives.credit.turns import DiscountedTurns, EpisodeReturn, LastTurn, MetaReasoning
 from objectives.divergence import (
     GeneralisedJS,
     SkewedForwardKL,
@@ -76,23 +76,20 @@ from objectives.gates.covariance import ClipCov, TopCovariance
 from objectives.gates.mismatch import IcePop, SequenceMask, TruncatedIS
 from objectives.gates.rows import (
     All,
-    Better,
     Every,
-    Failures,
     Gate,
-    Marked,
+    InMask,
     NonzeroAdvantage,
     Not,
     PositiveAdvantage,
-    RowWeight,
+    ScoreGate,
     SkipFirst,
     SkipLast,
-    Successes,
 )
 from objectives.losses.distillation import Distill, DistillBestHint, Imitate
-from objectives.losses.heed import Certainty, Heed, Overlap
 from objectives.losses.off_policy import OffPolicy
 from objectives.losses.policy_gradient import (
+    PlanningGradient,
     PolicyGradient,
     cispo,
     geometric_ratio,
@@ -104,8 +101,15 @@ from objectives.losses.policy_gradient import (
 from objectives.losses.regularisation import EntropyBonus, OldPolicyPenalty, ReferenceKL, absolute_difference
 from objectives.losses.teacher_advantages import TeacherAdvantage, TeacherScaledAdvantage, TopKTeacherAdvantage
 from objectives.losses.term import Term
-from objectives.losses.trust import OffPolicySequences, ProbabilityShift, Trust
-from objectives.objective import Mix, Objective
+from objectives.losses.token_weights import (
+    OffPolicyMask,
+    PrefixTrust,
+    ProbabilityShift,
+    SupportOverlap,
+    TeacherConfidence,
+    TokenWeight,
+)
+from objectives.objective import Objective
 from objectives.reductions import ConstantLength, Reduction, SequenceMean, TokenMean, TurnMean
 from objectives.rewards.calibration import Brier, ClippedLog, Spherical, compute_empirical_rate
 from objectives.rewards.scores import FormatGate, Overlong, Reward, Score, TurnLimit, Weighted

@@ -1,6 +1,5 @@
-"""`Objective`: measures a micro-batch. `Mix` sums named terms."""
+"""`Objective`: the sum of named loss terms that a learner minimises."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
@@ -12,36 +11,13 @@ from objectives.types import Loss, Rollouts
 from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 
-class Objective(ABC):
-    """Order of a step: `weigh` the whole step, put the result into `rollouts.weights`, add `totals` over ranks into
-    `rollouts.totals`, then call on each micro-batch (`rollouts.take`) and add up values and metrics."""
-
-    @property
-    @abstractmethod
-    def needs(self) -> set[str]:
-        """Names that `others` must hold: `teacher`, `reference`, ..."""
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """What the terms ask of the rollouts that not every batch has: `old`, `engine`, `listed`."""
-        return frozenset()
-
-    @abstractmethod
-    def weigh(self, rollouts: Rollouts) -> dict[str, Float[Tensor, "N"]]:
-        """Per term, the weights of the whole optimiser step."""
-
-    @abstractmethod
-    def compute_totals(self, rollouts: Rollouts) -> dict[str, float]:
-        """Per term, this rank's share of the denominator; needs `rollouts.weights` of the whole step."""
-
-    @abstractmethod
-    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts) -> Loss:
-        """The loss of one micro-batch; needs its `rollouts.weights` and the step's `rollouts.totals`."""
-
-
 @dataclass(frozen=True)
-class Mix(Objective):
-    """Sum of coefficient times term. Each term has its own tokens, gate and denominator."""
+class Objective:
+    """Sum of coefficient times term. Each term has its own tokens, gate and denominator.
+
+    Order of a step: `weigh` the whole step, put the result into `rollouts.weights`, add `compute_totals` over ranks into
+    `rollouts.totals`, then call on each micro-batch (`rollouts.take`) and add up values and metrics.
+    """
 
     terms: dict[str, Term]
     """Named terms."""
@@ -52,16 +28,23 @@ class Mix(Objective):
         unknown = sorted(set(self.coefficients) - set(self.terms))
         if unknown or not self.terms:
             raise ValueError(
-                f"Mix.coefficients: got {unknown or 'no terms at all'}, expected names among {sorted(self.terms)}. "
+                f"coefficients: got {unknown or 'no terms at all'}, expected names among {sorted(self.terms)}. "
                 "Name the term that the coefficient belongs to."
             )
 
     @property
+    def active(self) -> dict[str, Term]:
+        """The terms that count: those whose coefficient is ever other than zero."""
+        return {name: term for name, term in self.terms.items() if self.get_coefficient(name)}
+
+    @property
     def needs(self) -> set[str]:
-        return {other for name, term in self.terms.items() if self.get_coefficient(name) for other in term.needs}
+        """Names that `others` must hold: `teacher`, `reference`, ..."""
+        return {other for term in self.active.values() for other in term.needs}
 
     @property
     def reads(self) -> frozenset[str]:
+        """Fields of the rollouts that the terms ask for and not every batch has, such as `old_log_probs`."""
         return frozenset().union(*(term.reads for term in self.terms.values()))
 
     def get_coefficient(self, name: str, update: int | None = None) -> float:
@@ -72,23 +55,29 @@ class Mix(Objective):
         return value
 
     def weigh(self, rollouts: Rollouts) -> dict[str, Float[Tensor, "N"]]:
+        """Per term, the weights of the whole optimiser step."""
         return {name: term.weigh(rollouts) for name, term in self.terms.items()}
 
     def compute_totals(self, rollouts: Rollouts) -> dict[str, float]:
+        """Per term, this rank's share of the denominator; needs `rollouts.weights` of the whole step."""
         return {
             name: float(term.compute_denominator(rollouts, rollouts.weights[name])) for name, term in self.terms.items()
         }
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts) -> Loss:
-        """Metrics: `loss/<term>` without coefficient, and each term's own, with `/<term>` where two would clash."""
-        value, metrics = student.nothing, {}
+        """The loss of one micro-batch; needs its `rollouts.weights` and the step's `rollouts.totals`.
+
+        Metrics: `loss/<term>` without coefficient, and each term's own, with `/<term>` where two would clash.
+        """
+        value, metrics, parts = student.nothing, {}, {}
         for name, term in self.terms.items():
             scale = self.get_coefficient(name, rollouts.update)
             if not scale:
                 continue
             loss = term(student, others, rollouts, name)
+            parts[name] = loss
             value = value + scale * loss.value
             metrics[f"loss/{name}"] = loss.value.detach()
             for key, metric in loss.metrics.items():
                 metrics[f"{key}/{name}" if key in metrics else key] = metric.detach()
-        return Loss(value, metrics)
+        return Loss(value, metrics, parts=parts)

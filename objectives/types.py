@@ -86,6 +86,14 @@ class Loss:
 
     value: Float[Tensor, ""]
     metrics: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    signal: Float[Tensor, "N"] | None = None
+    """What this term wants of each token of the micro-batch, as the report shows it: above 0 raises its log-prob, below
+    0 lowers it; 0 where the term has no weight. None: the term does not say."""
+    needs_signal: bool = False
+    """Whether tokens whose signal is 0 are not moved by this term at all, as those of advantage 0 under a policy
+    gradient; elsewhere a token counts as used where it has weight."""
+    parts: dict[str, "Loss"] = field(default_factory=dict)
+    """For a sum: the loss of each term."""
 
 
 def find_rows_of_turns(rollouts: Rollouts) -> Int[Tensor, "S"]:

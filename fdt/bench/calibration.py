@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fdt.bench import base
-from fdt.bench.base import Bench, Outcome
+from fdt.bench.base import Bench
 
 ARMS = ("plain", "brier", "brier_and_critiques", "split", "critiques")
 WORLD = {"users": 4, "wavering": 0.8}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray

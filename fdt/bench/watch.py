@@ -32,7 +32,7 @@ class JobRecorder(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        whole = outputs["outcome"].batch
+        whole = outputs["metrics"].batch
         rollouts = whole.rollouts
         imitated = set(rollouts.episode[rollouts.masks["imitated"]].tolist())
         # A rollout that is learned from twice was played once.

@@ -7,7 +7,7 @@ from fdt.callbacks.guards import Guards
 from fdt.callbacks.planning import PlanningMetrics
 from fdt.callbacks.predict import WritePredictions
 from fdt.callbacks.reset_reference import ResetReference
-from fdt.callbacks.silent_terms import InertTerms
+from fdt.callbacks.silent_terms import SilentTerms
 from fdt.callbacks.transcripts import Transcripts
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Checkpoint",
     "Evaluate",
     "Guards",
-    "InertTerms",
+    "SilentTerms",
     "Phases",
     "ResetReference",
     "Transcripts",

@@ -48,22 +48,22 @@ class Accounting(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        outcome, actor = outputs["outcome"], trainer.datamodule.actor
+        outcome, actor = outputs["metrics"], trainer.datamodule.actor
         self.lost |= actor.collator.lost
         self.refused, self.played = actor.refused + actor.collator.shortened, Counter(actor.played)
-        fresh = hasattr(trainer.datamodule.source, "generations")
+        fresh = trainer.datamodule.source.on_policy
         streams = {name: LABELS.get(term.mask, term.mask) for name, term in outcome.terms.items()}
         for row, episode in enumerate(outcome.batch.episodes):
             key = episode.task.key if fresh else episode.id
             self.seen.add(key)
-            heard = {streams[name] for name, rows in outcome.find_weighted_rows().items() if bool(rows[row])}
-            if heard and outputs["healthy"]:
+            heard = {streams[name] for name, rows in outcome.used.items() if bool(rows[row])}
+            if heard and outputs["finite"]:
                 self.signals.setdefault(key, set()).update(heard)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         signals, seen, lost, refused = self._gather_ranks()
         data = trainer.datamodule
-        fresh = hasattr(data.source, "generations")
+        fresh = data.source.on_policy
         # Fresh answers are named after their prompt: task#number.
         lost = {name.rsplit("#", 1)[0] for name in lost} if fresh else lost
         used: Counter[str] = Counter()

@@ -59,7 +59,7 @@ class Guards(Callback):
     ) -> None:
         quiet = True
         for place, guard in enumerate(self.guards):
-            value = guard.measure(outputs["outcome"], pl_module.device)
+            value = guard.measure(outputs["metrics"], pl_module.device)
             if value != value:
                 continue
             self.seen[place].append(value)

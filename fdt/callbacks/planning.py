@@ -29,7 +29,7 @@ class PlanningMetrics(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        marker, outcome = getattr(trainer.datamodule, "marker", None), outputs["outcome"]
+        marker, outcome = getattr(trainer.datamodule, "marker", None), outputs["metrics"]
         if marker is None:
             return
         found = {

@@ -1,4 +1,4 @@
-"""A term that says nothing for a whole step is announced once, loudly: silent signals are how runs go wrong."""
+"""A term that trains on nothing for a whole step is announced, once: a missing signal is how runs go wrong."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ REASONS = {
 }
 
 
-class InertTerms(Callback):
+class SilentTerms(Callback):
     """Warns once for each term, and at each step without a finite gradient; also says once when a clip cannot act because every update is on-policy."""
 
     def __init__(self) -> None:
-        self.told: set[str] = set()
+        self.warned: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        terms = getattr(pl_module.objective, "terms", {})
+        terms = pl_module.objective.terms
         for name, term in terms.items():
             if not pl_module.objective.get_coefficient(name):
                 rank_zero_warn(f"term {name!r} has coefficient 0: it is switched off")
         clips = [name for name, term in terms.items() if isinstance(term, PolicyGradient)]
         source = trainer.datamodule.source
-        if clips and source.steps_per_rollout == 1 and hasattr(source, "generations"):
+        if clips and source.steps_per_rollout == 1 and source.on_policy:
             rank_zero_info(
                 f"terms {clips}: with one update per rollout the ratio is 1, so clip_low, clip_high and truncate "
                 "cannot act; they do with data.source.updates_per_rollout above 1"
@@ -40,12 +40,12 @@ class InertTerms(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not outputs["healthy"]:
-            ids = ", ".join(sorted({episode.id for episode in outputs["outcome"].batch.episodes})[:8])
+        if not outputs["finite"]:
+            ids = ", ".join(sorted({episode.id for episode in outputs["metrics"].batch.episodes})[:8])
             rank_zero_warn(f"batch {batch_idx}: the gradient was not finite, no weight was touched. Rows: {ids}")
-        heard = {name: rows.sum() for name, rows in outputs["outcome"].find_weighted_rows().items()}
-        for name, rows in reduce_sum(heard, pl_module.device).items():
-            if not rows and name not in self.told and pl_module.objective.get_coefficient(name):
-                self.told.add(name)
-                reason = REASONS.get(pl_module.objective.terms[name].stream, "no token carries its mark")
-                rank_zero_warn(f"step {trainer.global_step}: term {name!r} taught nothing: {reason}. Said once.")
+        used = {name: rows.sum() for name, rows in outputs["metrics"].used.items()}
+        for name, rows in reduce_sum(used, pl_module.device).items():
+            if not rows and name not in self.warned and pl_module.objective.get_coefficient(name):
+                self.warned.add(name)
+                reason = REASONS.get(pl_module.objective.terms[name].mask, "no token is in its mask")
+                rank_zero_warn(f"step {trainer.global_step}: term {name!r} trained on nothing: {reason}. Said once.")

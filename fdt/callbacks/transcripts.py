@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fdt.callbacks.evaluate import gather_records
 from fdt.evaluation.base import describe_turns
-from feedback.rewriter import STATUS
 
 
 class Transcripts(Callback):
@@ -39,7 +38,7 @@ class Transcripts(Callback):
     ) -> None:
         if batch_idx % self.every_n_steps:
             return
-        records = gather_records(self._build_records(trainer, pl_module, outputs["outcome"]))
+        records = gather_records(self._build_records(trainer, pl_module, outputs["metrics"]))
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "transcripts.jsonl"
             with path.open("a", encoding="utf-8") as file:
@@ -79,7 +78,7 @@ class Transcripts(Callback):
             "critique_by": _list_annotators(episode),
             "teacher_prompt": hinted[-1]["content"] if hinted else None,
             "revision": episode.revision,
-            "revision_status": episode.meta.get(STATUS),
+            "revision_status": episode.revision_status,
             **describe_turns(episode),
         }
 

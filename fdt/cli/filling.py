@@ -59,4 +59,4 @@ def merge_feedback(before: Episode, after: Episode) -> Episode:
 def is_own_revision(one: Feedback, other: Feedback) -> bool:
     """Whether a revision belongs to what the same judge said before."""
     revises = other.revision is not None and other.text is None and math.isnan(other.score) and one.revision is None
-    return revises and (one.source, one.annotator, one.step) == (other.source, other.annotator, other.step)
+    return revises and (one.source, one.annotator, one.turn) == (other.source, other.annotator, other.step)

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from fdt.callbacks import Accounting, Checkpoint, Evaluate, InertTerms, PlanningMetrics, Transcripts, WritePredictions
+from fdt.callbacks import Accounting, Checkpoint, Evaluate, PlanningMetrics, SilentTerms, Transcripts, WritePredictions
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.cli.arms import read_arms, run_arms
 from fdt.cli.checks import check_checkpoint, check_trainer, find_root_cause
@@ -73,7 +73,7 @@ class CLI(LightningCLI):
         given = self._get(self.config_init, "trainer", default={})
         check_trainer(given, self._get(self.config_init, "model"))
         root = Path(given.get("default_root_dir"))
-        own = [Evaluate(), InertTerms(), PlanningMetrics(), Transcripts(), Accounting(), WritePredictions()]
+        own = [Evaluate(), SilentTerms(), PlanningMetrics(), Transcripts(), Accounting(), WritePredictions()]
         if given.get("enable_checkpointing") is not False:
             own.append(Checkpoint())
         theirs = _to_list(given.get("callbacks"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,6 @@ from fdt.data.markers import TokenMarker
 from fdt.data.rows import Row, TrainingRow, build_batch
 from fdt.data.tokenization import tokenize_answer, truncate_to_tokens
 from feedback.hints import Hint
-from feedback.rewriter import JOINED
 from feedback.types import Episode
 
 
@@ -41,12 +40,15 @@ class Collator:
     shortened: Counter[str] = field(default_factory=Counter)
     lost: set[str] = field(default_factory=set)
 
-    def __call__(self, episodes: Sequence[Episode], advantages: Tensor, acted: bool = True) -> Batch | None:
+    def __call__(
+        self, episodes: Sequence[Episode], advantages: Tensor, sampled: bool = True, names: Iterable[str] = ()
+    ) -> Batch | None:
         """
         Args:
             episodes: E episodes; all their assistant turns are actions.
             advantages: ``[E]``, or ``[E, S]`` where the turns of an episode differ; 0 where there is no score.
-            acted: whether the actions feed the policy gradient.
+            sampled: whether the actions feed the policy gradient.
+            names: scores that every row of the batch has a place for.
 
         Returns:
             A batch of action rows followed by imitation rows (one for each revision), or None if nothing is left. An
@@ -55,18 +57,18 @@ class Collator:
         tasks = {key: place for place, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
         worth = advantages if advantages.dim() == 2 else advantages[:, None]
         lines: list[TrainingRow] = []
-        shown: list[TrainingRow] = []
+        imitated: list[TrainingRow] = []
         for episode, row in zip(episodes, worth.tolist(), strict=True):
             rows = self.tokenize_episode(episode)
             turns = [step for own in rows for step in own.spans]
             each = tuple(row) if advantages.dim() == 2 else tuple(row) * (max(turns, default=0) + 1)
-            line = TrainingRow(episode, Row(), tasks[episode.task.key], each, acted and not math.isnan(episode.score))
+            line = TrainingRow(episode, Row(), tasks[episode.task.key], each, sampled and not math.isnan(episode.score))
             lines += self._build_sampled_rows(rows, line)
-            shown += self._build_imitation_rows(rows, line)
-        if not lines and not shown:
+            imitated += self._build_imitation_rows(rows, line)
+        if not lines and not imitated:
             return None
         return build_batch(
-            [*map(self._apply_marker, lines), *map(self._apply_marker, shown)], self.tokenizer.pad_token_id
+            [*map(self._apply_marker, lines), *map(self._apply_marker, imitated)], self.tokenizer.pad_token_id, names
         )
 
     def _apply_marker(self, line: TrainingRow) -> TrainingRow:
@@ -79,12 +81,12 @@ class Collator:
         kept = [n for n in spoken if len(rows[n].ids) <= self.max_tokens]
         if len(kept) < len(spoken) or not spoken:
             self.lost.add(line.episode.id)
-        if line.episode.meta.get(JOINED):
-            return [replace(line, row=rows[n], acted=False, joined=True) for n in kept]
-        told = self.tokenize_hinted(line.episode) if kept else []
+        if line.episode.is_rewrite:
+            return [replace(line, row=rows[n], sampled=False, off_policy=True) for n in kept]
+        hinted_rows = self.tokenize_hinted(line.episode) if kept else []
         found = []
         for n in kept:
-            hints = [hinted[n] for hinted in told]
+            hints = [hinted[n] for hinted in hinted_rows]
             fitting = tuple(hint for hint in hints if len(hint.ids) <= self.max_tokens)
             self.shortened.update(["hint too long"] * (len(hints) - len(fitting)))
             found.append(replace(line, row=rows[n], hints=fitting))
@@ -95,7 +97,7 @@ class Collator:
         steps = [step for row in rows for step in row.spans]
         if given is None or given.revision is None or not steps:
             return []
-        step = steps[-1] if given.step is None else given.step
+        step = steps[-1] if given.turn is None else given.turn
         source = next((row for row in rows if step in row.spans), None)
         if source is None:
             raise ValueError(f"{line.episode.id}: a revision of turn {step}, and the episode has {len(steps)}")
@@ -103,7 +105,7 @@ class Collator:
         if len(row.ids) > self.max_tokens:
             self.shortened["revision too long"] += 1
             return []
-        return [replace(line, row=row, advantages=(), acted=False, shown=True)]
+        return [replace(line, row=row, advantages=(), sampled=False, imitated=True)]
 
     def tokenize_episode(self, episode: Episode) -> list[Row]:
         """What the policy read and what it answered, as ids."""
@@ -116,16 +118,15 @@ class Collator:
         """
         if self.hint is None:
             return []
-        return [
-            self.tokenize_episode(whisper.episode) for whisper in self.hint.build_hints(episode, self._truncate_hint)
-        ]
+        return [self.tokenize_episode(hinted.episode) for hinted in self.hint.build_hints(episode, self.truncate_hint)]
 
     def truncate_text(self, text: str, limit: int) -> str:
         """The text within ``limit`` tokens, with an ellipsis where something was cut."""
         beginning = truncate_to_tokens(text, self.tokenizer, limit)
         return text if beginning == text else f"{beginning.rstrip()} …"
 
-    def _truncate_hint(self, text: str, limit: int) -> str:
+    def truncate_hint(self, text: str, limit: int) -> str:
+        """The same, with what was cut counted."""
         found = self.truncate_text(text, limit)
         self.shortened.update(["hint cut"] * (found != text))
         return found

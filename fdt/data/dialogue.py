@@ -58,7 +58,7 @@ class Dialogue:
         end token, unless the record says that it was not ``finished``.
         """
         turns, messages = episode.turns, episode.task.messages
-        finished = False not in (episode.meta.get("finished"), episode.task.meta.get("finished"))
+        finished = not episode.is_cut_off
         last = max((n for n, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
         parts = [(own, list(part)) for own, part in groupby(turns[: last + 1], lambda turn: turn.role == "assistant")]
         opening = [as_message(turn) for turn in parts[0][1]] if parts and not parts[0][0] else []

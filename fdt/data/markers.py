@@ -14,7 +14,7 @@ from fdt.errors import UserError
 from feedback.graders import patterns
 from feedback.grams import GramMatch, load_grams
 
-TAKEN = ("sampled", "distilled", "imitated", "off_policy")
+RESERVED_MASKS = ("sampled", "distilled", "imitated", "off_policy")
 """Marks that every batch has."""
 EXECUTION = "execution"
 """What metrics call the tokens that a marker leaves out."""
@@ -92,5 +92,5 @@ def check_name(name: str) -> None:
     Raises:
         UserError: where a mark's name is one that every batch has, or that metrics use.
     """
-    if name in (*TAKEN, EXECUTION, ""):
+    if name in (*RESERVED_MASKS, EXECUTION, ""):
         raise UserError("data.marker.name", got=name, expected="a name of its own, such as planning")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -56,10 +55,6 @@ class Row:
         return self.ids[: self.spans[step][0]]
 
 
-TAGS = "tags"
-"""Key of `Episode.meta`: the kind of each assistant turn, as a number."""
-
-
 @dataclass(frozen=True)
 class TrainingRow:
     """One row before it becomes tensors."""
@@ -69,12 +64,12 @@ class TrainingRow:
     task: int
     advantages: tuple[float, ...] = ()
     """Of each turn of the episode; those after the last one given are 0."""
-    acted: bool = False
+    sampled: bool = False
     hints: tuple[Row, ...] = ()
     """The row as the teacher reads it, once for each hint."""
-    shown: bool = False
+    imitated: bool = False
     """Whether it is a target of imitation."""
-    joined: bool = False
+    off_policy: bool = False
     """Whether others wrote it into the group."""
     marked: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
     """Further marks of its target tokens; the same names in every line."""
@@ -84,13 +79,19 @@ class TrainingRow:
         return self.advantages[step] if step < len(self.advantages) else 0.0
 
 
-def build_batch(lines: Sequence[TrainingRow], pad: int) -> Batch:
-    """The batch of these rows, in order."""
+def build_batch(lines: Sequence[TrainingRow], pad: int, names: Iterable[str] = ()) -> Batch:
+    """The batch of these rows, in order.
+
+    Args:
+        lines: the rows.
+        pad: id of padding.
+        names: scores that every row has a place for, NaN where it lacks one; those of the rows themselves join them.
+    """
     taught = [(place, number) for place, line in enumerate(lines) for number in range(len(line.hints))]
     teacher = [lines[place].hints[number] for place, number in taught]
     return Batch(
         student=View.from_masks([(line.row.ids, line.row.target) for line in lines], pad),
-        rollouts=_build_rollouts(lines),
+        rollouts=_build_rollouts(lines, names),
         teacher=View.from_masks([(row.ids, row.target) for row in teacher], pad) if teacher else None,
         taught_rows=torch.tensor([place for place, _ in taught]) if taught else None,
         hint_number=torch.tensor([number for _, number in taught]) if taught else None,
@@ -98,16 +99,16 @@ def build_batch(lines: Sequence[TrainingRow], pad: int) -> Batch:
     )
 
 
-def _build_rollouts(lines: Sequence[TrainingRow]) -> Rollouts:
+def _build_rollouts(lines: Sequence[TrainingRow], names: Iterable[str]) -> Rollouts:
     counts = torch.tensor([len(line.row.steps) for line in lines])
     row = torch.arange(len(lines)).repeat_interleave(counts)
     turns = [(place, turn) for place, line in enumerate(lines) for turn in sorted(set(line.row.steps))]
     number = {place_and_turn: step for step, place_and_turn in enumerate(turns)}
     flags = {
-        "sampled": [line.acted for line in lines],
+        "sampled": [line.sampled for line in lines],
         "distilled": [bool(line.hints) for line in lines],
-        "imitated": [line.shown for line in lines],
-        "off_policy": [line.joined for line in lines],
+        "imitated": [line.imitated for line in lines],
+        "off_policy": [line.off_policy for line in lines],
     }
     each = [(place, step) for place, line in enumerate(lines) for step in line.row.steps]
     further = {
@@ -121,7 +122,7 @@ def _build_rollouts(lines: Sequence[TrainingRow]) -> Rollouts:
         task=torch.tensor([line.task for line in lines]),
         masks={name: torch.tensor(values)[row] for name, values in flags.items()} | further,
         engine_log_probs=_stack_engine_log_probs(lines),
-        scores={"score": torch.tensor([line.episode.score for line in lines])},
+        scores=_stack_scores(lines, names),
         turn_scores=_stack_turn_scores(lines, turns),
         turn_tags=_stack_tags(lines, turns),
         lengths=counts,
@@ -130,33 +131,30 @@ def _build_rollouts(lines: Sequence[TrainingRow]) -> Rollouts:
 
 def _stack_engine_log_probs(lines: Sequence[TrainingRow]) -> Tensor | None:
     """Log-probs ``[N]`` that the engine gave what it drew, NaN for the rest; None where it drew nothing."""
-    drawn = [line.row.log_probs if line.acted else [math.nan] * len(line.row.steps) for line in lines]
+    drawn = [line.row.log_probs if line.sampled else [math.nan] * len(line.row.steps) for line in lines]
     found = torch.tensor([value for row in drawn for value in row], dtype=torch.float32)
     return None if found.isnan().all() else found
 
 
 def _stack_turn_scores(lines: Sequence[TrainingRow], turns: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
-    found = [{} if line.shown else collect_turn_scores(line.episode) for line in lines]
+    found = [{} if line.imitated else line.episode.turn_scores for line in lines]
     names = sorted({name for scores in found for name in scores})
     return {name: torch.tensor([found[p].get(name, {}).get(t, math.nan) for p, t in turns]) for name in names}
 
 
 def _stack_tags(lines: Sequence[TrainingRow], turns: Sequence[tuple[int, int]]) -> Tensor | None:
-    if not any(TAGS in line.episode.meta for line in lines):
+    if all(line.episode.turn_tags is None for line in lines):
         return None
     return torch.tensor([get_turn_tag(lines[place].episode, turn) for place, turn in turns])
 
 
-def collect_turn_scores(episode: Episode) -> dict[str, dict[int, float]]:
-    """For each name, the score of each turn that has one: the mean where it has several."""
-    given: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for item in episode.feedback:
-        if item.step is not None and not math.isnan(item.score):
-            given[item.name][item.step].append(item.score)
-    return {name: {step: sum(v) / len(v) for step, v in steps.items()} for name, steps in given.items()}
+def _stack_scores(lines: Sequence[TrainingRow], names: Iterable[str]) -> dict[str, Tensor]:
+    found = [line.episode.scores for line in lines]
+    wanted = sorted({"score", *names}.union(*found))
+    return {name: torch.tensor([scores.get(name, math.nan) for scores in found]) for name in wanted}
 
 
 def get_turn_tag(episode: Episode, turn: int) -> int:
     """Kind of a turn; 0 where nobody said."""
-    tags = episode.meta.get(TAGS, ())
+    tags = episode.turn_tags or ()
     return int(tags[turn]) if turn < len(tags) else 0

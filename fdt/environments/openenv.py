@@ -170,7 +170,7 @@ class _OpenEnvSession(Session):
                 key="data.environment.scale",
             )
         self.rewards.append((reward - low) / (high - low))
-        return Feedback("environment", None, "reward", self.rewards[-1], step=step)
+        return Feedback("environment", None, "reward", self.rewards[-1], turn=step)
 
     def _build_outcome(self) -> tuple[Feedback, ...]:
         if not self.rewards:

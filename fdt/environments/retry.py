@@ -63,7 +63,7 @@ class _RetrySession(Session):
     def build_reply(self, attempt: Episode) -> Reply:
         """What follows from a judged attempt."""
         # What was said about "the episode" was said about this attempt.
-        said = tuple(replace(item, step=self.done) for item in attempt.feedback)
+        said = tuple(replace(item, turn=self.done) for item in attempt.feedback)
         self.done += 1
         score = attempt.score
         if math.isnan(score) or score >= self.rules.good or self.done >= self.rules.attempts:

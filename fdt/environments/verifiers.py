@@ -95,7 +95,7 @@ class Verifiers(Environment):
         return (
             *found,
             *(
-                Feedback("environment", None, name, value, step=turn)
+                Feedback("environment", None, name, value, turn=turn)
                 for name, value in named.items()
                 if turn is not None and value is not None and 0 <= value <= 1
             ),

@@ -10,9 +10,8 @@ from typing import Any
 from fdt.data.rows import Row
 from fdt.data.tokenization import tokenize_answer, tokenize_prompt
 from fdt.rollout.actor import Actor
-from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT
 from fdt.statistics.intervals import compute_mean_interval, compute_ratio_interval
-from feedback.types import Episode, Task
+from feedback.types import DONE, OUT_OF_CONTEXT, TURN_LIMIT, Episode, Task
 
 Record = dict[str, Any]
 
@@ -41,7 +40,7 @@ class Answers(Evaluation):
     """Generates one greedy answer a prompt and has the grader score it."""
 
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record]:
-        episodes = actor.generate_episodes(tasks, seed=None)
+        episodes = actor.grade(actor.generate_episodes(tasks, seed=None))
         sums = actor.compute_answer_log_probs(episodes)
         return [self._build_record(e, value) for e, value in zip(episodes, sums, strict=True)]
 
@@ -85,17 +84,17 @@ class Answers(Evaluation):
 def describe_turns(episode: Episode) -> Record:
     """How an episode of several turns went; nothing for one that was over after its first."""
     own = sum(turn.role == "assistant" for turn in episode.turns)
-    if own == 1 and episode.meta.get(ENDED, DONE) == DONE:
+    if own == 1 and episode.end_reason in (None, DONE):
         return {}
     said = [{"role": turn.role, "text": turn.text} for turn in episode.turns]
-    return {"turns": own, "ended": episode.meta.get(ENDED), "conversation": said}
+    return {"turns": own, "ended": episode.end_reason, "conversation": said}
 
 
 def average_scores(episode: Episode) -> dict[str, float]:
     """Mean of the scores of each name that judge the whole episode, such as a stated "confidence"; only what is there."""
     found: dict[str, list[float]] = {}
     for item in episode.feedback:
-        if item.step is None and not math.isnan(item.score):
+        if item.turn is None and not math.isnan(item.score):
             found.setdefault(item.name, []).append(item.score)
     return {name: sum(scores) / len(scores) for name, scores in found.items()}
 

@@ -42,7 +42,7 @@ class PassAtK(Evaluation):
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record]:
         # Each batch of prompts has a seed of its own, the same before and after.
         seed = zlib.crc32(f"{self.seed} {tasks[0].key if tasks else ''}".encode()) % (2**31 - 1)
-        episodes = actor.generate_episodes(tasks, seed, self.samples, counted=False)
+        episodes = actor.grade(actor.generate_episodes(tasks, seed, self.samples, counted=False))
         groups = [episodes[start : start + self.samples] for start in range(0, len(episodes), self.samples)]
         return [self._build_record(group) for group in groups]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from fdt.data.markers import EXECUTION, TAKEN, TokenMarker
+from fdt.data.markers import EXECUTION, RESERVED_MASKS, TokenMarker
 from feedback.types import Episode
 from objectives import Rollouts, TokenLogProbs
 
@@ -24,7 +24,7 @@ def sum_planning_tokens(student: TokenLogProbs, rollouts: Rollouts) -> dict[str,
     the others; nothing where no marker marks."""
     found: dict[str, Tensor] = {}
     acted = rollouts.masks["sampled"]
-    for name in sorted(set(rollouts.masks) - set(TAKEN)):
+    for name in sorted(set(rollouts.masks) - set(RESERVED_MASKS)):
         mark = rollouts.masks[name]
         for part, tokens in ((name, acted & mark), (EXECUTION, acted & ~mark)):
             found[f"{PREFIX}{part}/tokens"] = tokens.sum()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,25 +14,33 @@ from fdt.data.batch import Batch
 from fdt.distributed import reduce_max, reduce_sum
 from fdt.metrics import planning
 from fdt.metrics.diversity import NAMES, compute_diversity
-from fdt.rollout.limits import DONE, ENDED
-from feedback.types import Episode
-from objectives import Loss, Rollouts, Term, TokenLogProbs
+from feedback.types import DONE, Episode
+from objectives import Loss, Rollouts, Term, TokenLogProbs, reverse_kl
 
-if TYPE_CHECKING:
-    from fdt.learner import Learner
-
-BAR = {"train/reward/mean": "reward", "train/kl_init": "kl", "train/teacher/log_ratio": "gain", "train/rows/used_ratio": "used"}
+BAR = {
+    "reward/mean": "reward",
+    "kl_init": "kl",
+    "teacher/log_ratio": "teacher",
+    "rows/used_ratio": "used",
+    "time/tokens_per_s": "tok/s",
+}
+"""What the progress bar shows of a step, and under which short names."""
 
 
 class StepMetrics:
     """Adds up one step. Token values are kept per row, for transcripts (``rows``: row -> name -> [tokens])."""
 
     def __init__(self, batch: Batch, terms: dict[str, Term]) -> None:
-        self.batch, self.terms = batch, terms
+        self.batch = batch
+        self.terms = terms
         self.sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
         self.extremes: dict[str, float] = {}
         self.values: dict[str, float] = {}
+        """What was logged, by name."""
         self.tokens: list[tuple[Batch, dict[str, Tensor]]] = []
+        self.used: dict[str, Tensor] = {
+            name: torch.zeros(len(batch.student.lengths), dtype=torch.bool) for name in terms
+        }
 
     def add(
         self, part: Batch, loss: Loss, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts
@@ -44,103 +53,127 @@ class StepMetrics:
                 self.extremes[name] = choose(self.extremes.get(name, float(value)), float(value))
             else:
                 self._accumulate(name, value)
-        scored = {"logp": student.log_probs.detach(), "advantage": rollouts.advantages}
+        self._note_used_rows(part, loss, rollouts)
+        values = {"logp": student.log_probs.detach(), "advantage": rollouts.advantages}
+        values |= {f"signal/{name}": one.signal for name, one in loss.parts.items() if one.signal is not None}
         if rollouts.old_log_probs is not None:
-            scored["old"] = rollouts.old_log_probs
-        acted = rollouts.masks["sampled"]
-        self._accumulate("tokens", torch.tensor(float(part.student.lengths.sum())))
-        self._accumulate("entropy/sum", student.entropy[acted].sum())
+            values["old"] = rollouts.old_log_probs
+        sampled = rollouts.masks["sampled"]
+        self._accumulate("tokens", part.student.lengths.sum())
+        self._accumulate("sampled/tokens", sampled.sum())
+        self._accumulate("entropy/sum", student.entropy[sampled].sum())
         for name, value in planning.sum_planning_tokens(student, rollouts).items():
             self._accumulate(name, value)
         if "teacher" in others:
-            teacher = torch.full_like(scored["logp"], math.nan)
-            teacher[others["teacher"].index] = others["teacher"].log_probs.to(teacher.dtype)
-            scored["teacher_logp"] = teacher
-            taught = rollouts.masks["distilled"]
-            self._accumulate("gain/sum", (teacher - scored["logp"])[taught].sum())
-            self._accumulate("gain/tokens", taught.sum())
+            values["teacher_logp"] = self._add_teacher(others["teacher"], values["logp"], rollouts)
         if "start" in others:
-            # k3 on the acted tokens: unbiased for KL(policy || start) where they were sampled from the policy.
-            gap = others["start"].log_probs.to(scored["logp"].dtype)[acted] - scored["logp"][acted]
-            self._accumulate("kl/sum", (gap.exp() - 1 - gap).sum())
+            self._accumulate("kl/sum", estimate_kl(student, others["start"], sampled, part.behaviour))
+        self._add_engine_difference(part, rollouts, values["logp"])
+        self.tokens.append((part, {name: value.detach().float().cpu() for name, value in values.items()}))
+
+    def _add_teacher(self, teacher: TokenLogProbs, own: Tensor, rollouts: Rollouts) -> Tensor:
+        """The teacher's log-probs [N], NaN where it scored nothing."""
+        found = torch.full_like(own, math.nan)
+        found[teacher.index] = teacher.log_probs.to(found.dtype)
+        distilled = rollouts.masks["distilled"]
+        self._accumulate("teacher/sum", (found - own)[distilled].sum())
+        self._accumulate("teacher/tokens", distilled.sum())
+        return found
+
+    def _add_engine_difference(self, part: Batch, rollouts: Rollouts, own: Tensor) -> None:
         # Before the first update after sampling, the policy's log-probs are the old ones.
-        old = rollouts.old_log_probs if rollouts.old_log_probs is not None or part.behaviour != "policy" else scored["logp"]
+        old = own if rollouts.old_log_probs is None and part.behaviour == "policy" else rollouts.old_log_probs
         known = rollouts.engine_log_probs is not None and old is not None
-        gap = (old - rollouts.engine_log_probs)[acted] if known else scored["logp"][:0]
+        gap = (old - rollouts.engine_log_probs)[rollouts.masks["sampled"]] if known else own[:0]
         self._accumulate("gap/sum", gap.abs().nansum())
         self._accumulate("gap/tokens", (~gap.isnan()).sum())
-        self._accumulate("acted/tokens", acted.sum())
-        self.tokens.append((part, {name: value.detach().float().cpu() for name, value in scored.items()}))
+
+    def _note_used_rows(self, part: Batch, loss: Loss, rollouts: Rollouts) -> None:
+        """Which rows each term trained on: those with weight, and with a signal where the term has none without."""
+        for name, one in loss.parts.items():
+            tokens = rollouts.weights[name] != 0
+            if one.needs_signal and one.signal is not None:
+                tokens = tokens & (one.signal != 0)
+            self.used[name][rollouts.episode[tokens].cpu()] = True
 
     def _accumulate(self, name: str, value: Tensor) -> None:
         self.sums[name] = self.sums[name] + value.detach().double().cpu()
 
-    def finish(self, learner: Learner, norm: float, seconds: float) -> None:
-        """Reduces over ranks and logs."""
+    def finish(self, device: Any, world_size: int, seconds: float) -> dict[str, float]:
+        """The step's numbers over all micro-batches and ranks, by name; what nothing speaks for is left out.
+
+        Args:
+            device: where the ranks' sums meet.
+            world_size: ranks.
+            seconds: what the update took on this rank.
+        """
         self._add_row_sums()
-        sums = reduce_sum(dict(self.sums), learner.device)
-        acted, taught = max(sums.pop("acted/tokens"), 1.0), sums.pop("gain/tokens", 0.0)
+        sums = reduce_sum(dict(self.sums), device)
+        generated = sums.pop("info/time/generate", 0.0) / world_size
         values = {
-            "kl_start": sums.pop("kl/sum", math.nan) / acted,
-            "entropy": sums.pop("entropy/sum") / acted,
-            **{name: _pop_ratio(sums, f"breadth/{name}", f"breadth/{name}/tasks") for name in NAMES},
-            "teacher_gain": sums.pop("gain/sum", 0.0) / taught if taught else math.nan,
-            "engine_gap": _pop_ratio(sums, "gap/sum", "gap/tokens"),
-            "reward": _pop_ratio(sums, "score/sum", "score/rows"),
-            "response_length": _pop_ratio(sums, "length/sum", "acted/rows"),
-            "turns": _pop_ratio(sums, "turns/sum", "turns/rows"),
-            "cut_share": _pop_ratio(sums, "cut/rows", "turns/rows"),
-            "used_share": _pop_ratio(sums, "used/rows", "rows"),
+            "kl_init": _pop_ratio(sums, "kl/sum", "sampled/tokens"),
+            "entropy": _pop_ratio(sums, "entropy/sum", "sampled/tokens"),
+            **{f"diversity/{name}": _pop_ratio(sums, f"breadth/{name}", f"breadth/{name}/tasks") for name in NAMES},
+            "teacher/log_ratio": _pop_ratio(sums, "teacher/sum", "teacher/tokens"),
+            "sampling/logp_difference": _pop_ratio(sums, "gap/sum", "gap/tokens"),
+            "completions/mean_length": _pop_ratio(sums, "length/sum", "sampled/rows"),
+            "completions/turns": _pop_ratio(sums, "turns/sum", "turns/rows"),
+            "completions/clipped_ratio": _pop_ratio(sums, "clipped/rows", "played/rows"),
+            "rows/used_ratio": _pop_ratio(sums, "used/rows", "rows"),
+            **_pop_rewards(sums),
+            **planning.compute_planning_metrics(sums),
+            "time/tokens_per_s": sums.pop("tokens") / (seconds + generated),
+            "time/step": seconds + generated,
+            "time/generate": generated,
         }
-        generated = sums.pop("info/generate_s", 0.0) / learner.trainer.world_size
-        values |= planning.compute_planning_metrics(sums)
-        values["tokens_per_s"] = sums.pop("tokens") / (seconds + generated)
-        counted = ("score/", "acted/", "gap/", "turns/", "breadth/")
-        sums = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(counted)}
-        values |= sums | _reduce_extremes(self.extremes, learner.device)
-        values |= {"grad_norm": norm, "lr": learner.optimizers().param_groups[0]["lr"], "step_s": seconds + generated}
-        self.values = {f"train/{name}": value for name, value in values.items() if not math.isnan(value)}
-        learner.log_dict(self.values, logger=True, on_step=True, batch_size=1)
-        bar = {short: self.values[name] for name, short in BAR.items() if name in self.values}
-        learner.log_dict(bar | {"tok/s": values["tokens_per_s"]}, prog_bar=True, logger=False, batch_size=1)
+        logged = {name: sums.pop(name) for name in list(sums) if name == "loss" or name.startswith("loss/")}
+        counted = ("score/", "scores/", "sampled/", "gap/", "turns/", "played/", "breadth/", "teacher/tokens", "rows")
+        rest = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(counted)}
+        values = logged | rest | values | _reduce_extremes(self.extremes, device)
+        return {name: value for name, value in values.items() if not math.isnan(value)}
 
     def _add_row_sums(self) -> None:
-        """Row-level sums: scores of the acted rows, rows that any term listens to."""
-        batch, rollouts = self.batch, self.batch.rollouts
-        acted = self._flag_rows(rollouts.masks["sampled"])
-        heard = list(self.find_weighted_rows().values())
-        used = torch.stack(heard).any(0) if heard else torch.zeros_like(acted)
-        score = rollouts.scores["score"].cpu()[acted]
-        self._accumulate("score/sum", score.nansum())
-        self._accumulate("score/rows", (~score.isnan()).sum())
-        self._accumulate("length/sum", batch.student.counts.cpu()[acted].sum())
-        self._accumulate("acted/rows", acted.sum())
-        self._accumulate("rows", torch.tensor(float(len(batch.episodes))))
-        self._accumulate("used/rows", used.sum())
+        """Row-level sums: rows that any term trained on, and what is known of fresh answers."""
+        batch = self.batch
+        used = list(self.used.values())
+        self._add_number("rows", len(batch.episodes))
+        self._add_number("used/rows", int(torch.stack(used).any(0).sum()) if used else 0)
         for name, value in batch.info.items():
-            self._accumulate(f"info/{name}", torch.tensor(value))
+            self._add_number(f"info/{name}", value)
+        sampled = self._flag_rows(batch.rollouts.masks["sampled"])
+        self._add_number("sampled/rows", int(sampled.sum()))
+        if batch.behaviour == "policy":
+            self._add_answers(sampled)
+
+    def _add_answers(self, sampled: Tensor) -> None:
+        """Scores, lengths, variety and ends of fresh answers; recorded ones are the file's, the same for every arm."""
+        batch, rollouts = self.batch, self.batch.rollouts
+        self._add_number("length/sum", int(batch.student.counts.cpu()[sampled].sum()))
+        for name, scores in rollouts.scores.items():
+            known = scores.cpu()[sampled].double()
+            self._add_number(f"scores/{name}/sum", float(known.nansum()))
+            self._add_number(f"scores/{name}/squares", float(known.square().nansum()))
+            self._add_number(f"scores/{name}/rows", int((~known.isnan()).sum()))
         # A stand-in for a rank without rows has a row and no episode.
         other = self._flag_rows(rollouts.masks["imitated"] | rollouts.masks["off_policy"]).tolist()
-        for name, values in compute_diversity(
-            [e for e, no in zip(batch.episodes, other, strict=False) if not no]
-        ).items():
-            self._accumulate(f"breadth/{name}", torch.tensor(math.fsum(values)))
-            self._accumulate(f"breadth/{name}/tasks", torch.tensor(float(len(values))))
-        played = [episode for episode in batch.episodes if ENDED in episode.meta]
+        fresh = [episode for episode, no in zip(batch.episodes, other, strict=False) if not no]
+        flat, groups = count_flat_groups(fresh)
+        self._add_number("groups/flat", flat)
+        self._add_number("groups", groups)
+        for name, values in compute_diversity(fresh).items():
+            self._add_number(f"breadth/{name}", math.fsum(values))
+            self._add_number(f"breadth/{name}/tasks", len(values))
+        played = [episode for episode in batch.episodes if episode.end_reason is not None]
+        turns = list(map(count_turns, played))
         # Episodes of one turn each have nothing to tell.
-        several = any(count_turns(episode) > 1 for episode in played)
-        self._accumulate("turns/sum", torch.tensor(float(sum(map(count_turns, played)) if several else 0)))
-        self._accumulate("turns/rows", torch.tensor(float(len(played) if several else 0)))
-        self._accumulate("cut/rows", torch.tensor(float(sum(episode.meta[ENDED] != DONE for episode in played))))
+        several = max(turns, default=0) > 1
+        self._add_number("turns/sum", sum(turns) if several else 0)
+        self._add_number("turns/rows", len(played) if several else 0)
+        self._add_number("played/rows", len(played))
+        self._add_number("clipped/rows", sum(e.end_reason != DONE or e.is_cut_off for e in played))
 
-    def find_weighted_rows(self) -> dict[str, Tensor]:
-        """The rows that each term hears, ``{term: [B] bool}``: weight, and for acted tokens an advantage, not zero."""
-        rollouts = self.batch.rollouts
-        return {
-            name: self._flag_rows((weight != 0) & (rollouts.advantages != 0) if term.mask == "sampled" else weight != 0)
-            for name, term in self.terms.items()
-            if (weight := rollouts.weights.get(name)) is not None
-        }
+    def _add_number(self, name: str, value: float) -> None:
+        self._accumulate(name, torch.tensor(float(value), dtype=torch.float64))
 
     def group_by_row(self) -> dict[int, dict[str, Tensor]]:
         """Token values of each row, ``{row: {name: [tokens]}}``."""
@@ -157,9 +190,52 @@ class StepMetrics:
         return flags
 
 
+def estimate_kl(student: TokenLogProbs, start: TokenLogProbs, tokens: Tensor, behaviour: str) -> Tensor:
+    """Sum over `tokens` of KL(policy || start) [nats]: by k3 where the policy sampled them, which is unbiased there;
+    over the whole vocabulary, in chunks, on recorded tokens, where that estimator may be off by any amount."""
+    if behaviour == "policy":
+        gap = start.log_probs.to(student.log_probs.dtype)[tokens] - student.log_probs.detach()[tokens]
+        return (gap.exp() - 1 - gap).sum()
+    index = tokens.nonzero()[:, 0]
+    if not len(index):
+        return torch.zeros(())
+    mine = TokenLogProbs(student.hidden.detach()[index], student.weight.detach(), student.targets[index])
+    return mine.fold(reverse_kl, start.select(index)).sum()
+
+
+def count_flat_groups(episodes: Sequence[Episode]) -> tuple[int, int]:
+    """Groups of answers to one prompt whose scores are all equal, and groups with two scores or more."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for episode in {episode.id: episode for episode in episodes}.values():
+        if not math.isnan(episode.score):
+            groups[episode.task.key].append(episode.score)
+    several = [scores for scores in groups.values() if len(scores) > 1]
+    return sum(len(set(scores)) == 1 for scores in several), len(several)
+
+
 def count_turns(episode: Episode) -> int:
     """Turns of the policy."""
     return sum(turn.role == "assistant" for turn in episode.turns)
+
+
+def _pop_rewards(sums: dict[str, float]) -> dict[str, float]:
+    """Mean and standard deviation of the answers' scores, the mean of each named one, and the share of flat groups."""
+    found = {"frac_reward_zero_std": _pop_ratio(sums, "groups/flat", "groups")}
+    sums.pop("groups", None)
+    names = [
+        key.removeprefix("scores/").removesuffix("/rows")
+        for key in sums
+        if key.startswith("scores/") and key.endswith("/rows")
+    ]
+    for name in names:
+        rows, total, squares = (sums.pop(f"scores/{name}/{part}") for part in ("rows", "sum", "squares"))
+        mean = total / rows if rows else math.nan
+        if name == "score":
+            spread = max(squares / rows - mean * mean, 0.0) ** 0.5 if rows else math.nan
+            found |= {"reward/mean": mean, "reward/std": spread}
+        else:
+            found[f"rewards/{name}/mean"] = mean
+    return found
 
 
 def _pop_ratio(sums: dict[str, float], above: str, below: str) -> float:

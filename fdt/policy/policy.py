@@ -59,7 +59,12 @@ class Policy(nn.Module):
     """
 
     def __init__(
-        self, base: str, lora: LoRA | None = None, dtype: str = "auto", gradient_checkpointing: bool = False, seed: int = 0
+        self,
+        base: str,
+        lora: LoRA | None = None,
+        dtype: str = "auto",
+        gradient_checkpointing: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         folder = resolve_model(base)

@@ -49,7 +49,7 @@ class ProcessReward(Grader):
     Chosen here, since the paper leaves it open: thinking ends at ``</think>``; without one, the last step is the answer
     and those before it the thinking; without thinking the answer's mean stands alone. Earlier turns are read as they
     are, without separators, and the last turn makes the trajectory. The scores of single steps go to
-    ``meta["step_scores"]``, one list for each assistant turn.
+    ``Episode.process_scores``, one list for each assistant turn.
     """
 
     model: str
@@ -97,11 +97,11 @@ class ProcessReward(Grader):
     def _add_feedback(self, episode: Episode, said: list[TurnSteps], scores: list[list[float]], name: str) -> Episode:
         for step, values in enumerate(scores):
             if values:
-                episode = episode.add_feedback(Feedback("llm", name, "process", sum(values) / len(values), step=step))
+                episode = episode.add_feedback(Feedback("llm", name, "process", sum(values) / len(values), turn=step))
         if scores and scores[-1]:
             whole = compute_trajectory_score(scores[-1][: said[-1].thought], scores[-1][said[-1].thought :], self.alpha)
             episode = episode.add_feedback(Feedback("llm", name, "trajectory", whole))
-        return replace(episode, meta=episode.meta | {"step_scores": scores})
+        return replace(episode, process_scores=tuple(map(tuple, scores)))
 
 
 def get_separator_id(separator: str, local: LocalClassifier) -> int:

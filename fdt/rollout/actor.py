@@ -14,6 +14,7 @@ import torch
 from fdt.data.batch import Batch, View, build_untrained_rollouts
 from fdt.data.collate import Collator
 from fdt.data.rows import Row
+from fdt.data.tokenization import tokenize_prompt
 from fdt.distributed import run_on_all
 from fdt.engines import Engine
 from fdt.environments import Environment, SingleTurn
@@ -21,7 +22,7 @@ from fdt.policy.log_probs import compute_batch_log_probs
 from fdt.policy.policy import Policy
 from fdt.rollout.drafter import PolicyDrafter
 from fdt.rollout.limits import EpisodeLimits
-from fdt.rollout.turn_loop import TurnLoop
+from fdt.rollout.turn_loop import TurnLoop, build_turn
 from feedback.graders import Grader
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Task
@@ -42,6 +43,7 @@ class Actor:
             here are those that training would compute.
         environment: what the episodes are played against; by default an episode is one answer.
         play: how many turns, how long, and what happens when the environment breaks; ``played`` counts how it went.
+        score_names: every name that an answer was graded by so far.
     """
 
     policy: Policy
@@ -55,29 +57,58 @@ class Actor:
     play: EpisodeLimits = EpisodeLimits()
     refused: Counter[str] = field(default_factory=Counter)
     played: Counter[str] = field(default_factory=Counter)
+    score_names: frozenset[str] = frozenset()
 
     def generate_episodes(
         self, tasks: Sequence[Task], seed: int | None, num_generations: int = 1, counted: bool = True
     ) -> list[Episode]:
-        """Plays each task ``num_generations`` times (greedily where seed is None) and has the episodes judged; ``counted``
-        is False for what is measured, which is no part of training."""
+        """Plays each task ``num_generations`` times (greedily where seed is None), and grades nothing yet; ``counted`` is
+        False for what is measured, which is no part of training."""
         tasks = [task for task in tasks for _ in range(num_generations)]
         alone = isinstance(self.environment, SingleTurn)
         context = None if alone else self.play.max_context or self.collator.max_tokens
         counts = self.played if counted and seed is not None else Counter()
         loop = TurnLoop(self.policy, self.engine, self.environment, self.play, context, counts)
-        episodes = [
+        episodes = (
             replace(episode, id=f"{episode.task.key}#{number % num_generations}")
             for number, episode in enumerate(run_on_all(lambda: loop(tasks, seed)))
-        ]
-        return self._grade_episodes(episodes)
+        )
+        return list(episodes)
 
-    def _grade_episodes(self, episodes: list[Episode]) -> list[Episode]:
+    def grade(self, episodes: list[Episode]) -> list[Episode]:
+        """Has the grader judge fresh answers; they stay as they are where there is none."""
         if self.grader is None:
             return episodes
         # A prompt that left no room for an answer has nothing to judge.
         judged = iter(run_on_all(lambda: self.grader([episode for episode in episodes if episode.turns])))
         return [next(judged) if episode.turns else episode for episode in episodes]
+
+    def answer_with_hints(self, episodes: Sequence[Episode], seed: int) -> list[Episode | None]:
+        """One fresh, graded answer to each episode's prompt by the current policy, shown what the teacher is shown.
+
+        Every rank must call, as often as the others. An episode of several turns is answered at its last one.
+
+        Args:
+            episodes: graded answers, with what was said about them.
+            seed: of the sampling.
+
+        Returns:
+            The answers under the episodes' own tasks and ids; None where nobody said anything, so that there is no hint.
+        """
+        hint = self.collator.hint
+        prompts = [None if hint is None else hint(episode, self.collator.truncate_hint) for episode in episodes]
+        asked = [n for n, prompt in enumerate(prompts) if prompt is not None]
+        ids = [tokenize_prompt(prompts[n], self.policy.tokenizer) for n in asked]
+        samples = run_on_all(lambda: self.engine.generate(self.policy, ids, seed))
+        turns = [build_turn(sample, self.policy.tokenizer) for sample in samples]
+        fresh = [
+            replace(episodes[n], turns=(*episodes[n].turns[:-1], turn), feedback=(), preferences=())
+            for n, turn in zip(asked, turns, strict=True)
+        ]
+        found: list[Episode | None] = [None] * len(episodes)
+        for n, episode in zip(asked, self.grade(fresh), strict=True):
+            found[n] = episode
+        return found
 
     def rewrite(self, episodes: list[Episode], seed: int = 0) -> list[Episode]:
         """Has what was criticised rewritten; the gate's verdicts are counted by reason in ``refused``.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fdt.data.batch import Batch, build_untrained_rollouts
-from fdt.data.rows import TAGS, collect_turn_scores, get_turn_tag
+from fdt.data.batch import build_untrained_rollouts
+from fdt.data.rows import get_turn_tag
 from fdt.distributed import gather_objects, get_rank
 from fdt.errors import UserError
-from feedback.graders.sets import SET
 from feedback.types import Episode
 from objectives import Credit, Rollouts
 
@@ -30,11 +28,11 @@ class EpisodeScores:
     """Tokens that the policy sampled."""
     turns: int = 1
     """Turns of the policy; at least 1."""
-    step_scores: dict[str, dict[int, float]] | None = None
+    turn_scores: dict[str, dict[int, float]] | None = None
     """Named scores of its turns."""
     tags: tuple[int, ...] | None = None
     """Kinds of its turns."""
-    offered: tuple[tuple[float, ...], ...] | None = None
+    set_rewards: tuple[tuple[float, ...], ...] | None = None
     """The rewards of the answers that it offers, [m][k]."""
 
 
@@ -55,7 +53,6 @@ def compute_advantages(
     Raises:
         UserError: where the credit asks for a score that no episode has.
     """
-    credit = credit.turnwise
     known, mine = gather_rollouts(episodes, everywhere)
     known = replace(known, update=update)
     apart = type(credit).compute_turns is not Credit.compute_turns
@@ -74,11 +71,6 @@ def compute_advantages(
     return table[mine]
 
 
-def spread_advantages(batch: Batch, credit: Credit) -> Batch:
-    """The batch with the advantages of its turns changed where the credit tells their tokens apart."""
-    return replace(batch, rollouts=replace(batch.rollouts, advantages=credit.spread_over_tokens(batch.rollouts)))
-
-
 def gather_rollouts(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, slice]:
     """These episodes as rollouts of one token a turn, or (every rank must then call) those of all ranks; and the place
     of these among them."""
@@ -89,24 +81,13 @@ def gather_rollouts(episodes: Sequence[Episode], everywhere: bool) -> tuple[Roll
 
 
 def summarise_episode(episode: Episode) -> EpisodeScores:
-    """What is known of an episode.
-
-    A name that was judged without a number is there as NaN: a policy that never states a confidence is no mistake in a
-    config. A name that judged turns alone stands for the whole with their mean.
-    """
-    named: dict[str, list[float]] = defaultdict(list)
-    whole = {item.name for item in episode.feedback if item.step is None}
-    for item in episode.feedback:
-        if item.step is None or item.name not in whole:
-            named[item.name] += [] if math.isnan(item.score) else [item.score]
-    scores = {name: sum(values) / len(values) if values else math.nan for name, values in named.items()}
+    """What a credit may know of an episode."""
     own = [turn for turn in episode.turns if turn.role == "assistant"]
-    tags = tuple(get_turn_tag(episode, n) for n in range(len(own))) if TAGS in episode.meta else None
+    tags = None if episode.turn_tags is None else tuple(get_turn_tag(episode, n) for n in range(len(own)))
     length = sum(len(turn.ids or ()) for turn in own)
-    scores |= {"score": episode.score}
-    offered = tuple(map(tuple, episode.meta[SET])) if SET in episode.meta else None
+    turns = max(1, len(own))
     return EpisodeScores(
-        episode.task.key, scores, length, max(1, len(own)), collect_turn_scores(episode), tags, offered
+        episode.task.key, episode.scores, length, turns, episode.turn_scores, tags, episode.set_rewards
     )
 
 
@@ -114,7 +95,7 @@ def build_rollouts(rows: Sequence[EpisodeScores]) -> Rollouts:
     """Rollouts of B rows and one token for each of their turns."""
     places = {key: n for n, key in enumerate(dict.fromkeys(row.task for row in rows))}
     names = sorted({name for row in rows for name in row.scores})
-    stepped = sorted({name for row in rows for name in row.step_scores or {}})
+    stepped = sorted({name for row in rows for name in row.turn_scores or {}})
     each = [(row, turn) for row in rows for turn in range(row.turns)]
     tagged = any(row.tags is not None for row in rows)
     turns = torch.tensor([row.turns for row in rows], dtype=torch.long)
@@ -124,7 +105,7 @@ def build_rollouts(rows: Sequence[EpisodeScores]) -> Rollouts:
         task=torch.tensor([places[row.task] for row in rows], dtype=torch.long),
         scores={name: torch.tensor([row.scores.get(name, math.nan) for row in rows]) for name in names},
         turn_scores={
-            name: torch.tensor([(row.step_scores or {}).get(name, {}).get(turn, math.nan) for row, turn in each])
+            name: torch.tensor([(row.turn_scores or {}).get(name, {}).get(turn, math.nan) for row, turn in each])
             for name in stepped
         },
         turn_tags=torch.tensor([row.tags[turn] if row.tags else 0 for row, turn in each]) if tagged else None,
@@ -135,8 +116,8 @@ def build_rollouts(rows: Sequence[EpisodeScores]) -> Rollouts:
 
 def stack_set_scores(rows: Sequence[EpisodeScores]) -> Tensor | None:
     """The rewards of what rows offer ``[B, m, k]``, NaN for a row whose answers were not judged; None without any."""
-    known = next((row.offered for row in rows if row.offered), None)
+    known = next((row.set_rewards for row in rows if row.set_rewards), None)
     if known is None:
         return None
     absent = ((math.nan,) * len(known[0]),) * len(known)
-    return torch.tensor([row.offered or absent for row in rows])
+    return torch.tensor([row.set_rewards or absent for row in rows])

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fdt.errors import UserError
 from fdt.rollout.advantages import gather_rollouts
+from fdt.rollout.place import RolloutPosition
 from feedback.types import Episode, Task
 from objectives import Reward, select_informative
 from objectives.gates.rows import get_score
 
-if TYPE_CHECKING:
-    from fdt.rollout.place import RolloutPosition
-
-Ask = Callable[[list[Task], int], list[Episode]]
+Generate = Callable[[list[Task], int], list[Episode]]
 
 
 @dataclass(frozen=True)
 class DynamicSampling:
-    """Takes flat groups out of the scalar stream (DAPO, arXiv 2503.14476 section 3.2): no advantage, and no place in a
-    mean or denominator. What words say about their answers still teaches.
+    """Takes flat groups out of the policy gradient (DAPO, arXiv 2503.14476 section 3.2): no advantage, and no place in a
+    mean or denominator. Critiques of their answers still teach.
 
-    ``train/reward/mean`` then speaks of the answers that are left, ``train/reward/mean_drawn`` of all.
+    ``train/reward/mean`` then speaks of the answers that are left, ``train/reward/mean_sampled`` of all.
     """
 
     refills: int = 0
@@ -69,7 +66,7 @@ class FilterResult:
 
 @dataclass(frozen=True)
 class SampledRollout:
-    """A rollout's answers on this rank, which of them the scalar stream hears (``[E]`` bool), and what it took."""
+    """A rollout's answers on this rank, which of them the policy gradient trains on (``[E]`` bool), and what it took."""
 
     episodes: list[Episode]
     kept: Tensor
@@ -85,7 +82,7 @@ class SampledRollout:
 
 
 def sample_rollout(
-    rule: DynamicSampling | None, place: RolloutPosition, tasks: list[Task], chosen: list[int], ask: Ask
+    rule: DynamicSampling | None, place: RolloutPosition, tasks: list[Task], chosen: list[int], generate: Generate
 ) -> SampledRollout:
     """
     Args:
@@ -93,11 +90,11 @@ def sample_rollout(
         place: the rollout; prompts and seeds are derived from it, so that a resumed run draws the same.
         tasks: all prompts.
         chosen: numbers of this rollout's prompts, over all ranks.
-        ask: answers prompts under a seed and has them judged. All ranks ask equally often, if need be for nothing.
+        generate: answers prompts under a seed and has them graded. All ranks call equally often, if need be for nothing.
     """
 
     def generate_share(numbers: list[int], attempt: int) -> list[Episode]:
-        return ask([tasks[n] for n in numbers[place.rank :: place.world]], place.derive_seed(attempt))
+        return generate([tasks[n] for n in numbers[place.rank :: place.world]], place.derive_seed(attempt))
 
     episodes = generate_share(chosen, 0)
     if rule is None:
@@ -112,12 +109,12 @@ def sample_rollout(
         spare = spare[missing:]
         found = rule.filter_groups(episodes)
     info = {
-        "answers_drawn": len(found.scores),
-        "groups_drawn": found.groups,
-        "groups_flat": found.groups - found.good,
-        "groups_refilled": found.groups - wanted,
-        "groups_missing": wanted - found.good,
-        "reward_drawn": float(found.scores.nanmean()),
+        "sampling/answers": len(found.scores),
+        "sampling/groups": found.groups,
+        "sampling/groups_zero_std": found.groups - found.good,
+        "sampling/groups_refilled": found.groups - wanted,
+        "sampling/groups_missing": wanted - found.good,
+        "reward/mean_sampled": float(found.scores.nanmean()),
     }
     # They speak of all ranks, and are summed over ranks.
     return SampledRollout(

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 
 from fdt.engines import Limit
 
-DONE, TURN_LIMIT, OUT_OF_CONTEXT = "done", "turn limit", "out of context"
-ENDED = "ended"
-"""Key of `Episode.meta`: how the episode ended, one of the three above."""
-
 
 @dataclass(frozen=True)
 class ReasoningBudget:

@@ -1,28 +1,68 @@
-"""Where the actions of an optimiser step come from: a file (replay), or the current policy (on-policy)."""
+"""Where the answers of an optimiser step come from: a file (replay), or the current policy (on-policy).
+
+A source makes a rollout in steps, each a method that a subclass may override: `draw`, `grade`, `rewrite`,
+`assign_advantages`, `collate`.
+"""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import compress
 
 import torch
 from torch import Tensor
 
 from fdt.data.batch import Batch
+from fdt.distributed import gather_objects
 from fdt.errors import UserError
 from fdt.rollout.actor import Actor
-from fdt.rollout.advantages import compute_advantages, spread_advantages
+from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, sample_rollout
 from fdt.rollout.place import REWRITES, RolloutPosition
-from feedback.types import Episode, Turn, collect_tasks
+from feedback.types import Episode, Task, Turn, collect_tasks
 from objectives import Credit
+
+
+@dataclass
+class Recorded:
+    """The episodes that an epoch runs over, and what is computed from all of them once an epoch, not once a step."""
+
+    episodes: Sequence[Episode]
+    credit: Credit
+    orders: dict[tuple[int, int, int], list[int]] = field(default_factory=dict)
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """The distinct prompts."""
+        return collect_tasks(list(self.episodes))
+
+    @cached_property
+    def advantages(self) -> Tensor:
+        """``[E]`` or ``[E, S]``: recorded answers compared with each other, over the whole file."""
+        return compute_advantages(self.credit, self.episodes)
+
+    @cached_property
+    def score_names(self) -> frozenset[str]:
+        """Every name that any episode was graded by."""
+        return frozenset().union(*(episode.scores for episode in self.episodes))
+
+    def choose(self, position: RolloutPosition, size: int, count: int) -> list[int]:
+        """Which of ``size`` things belong to a rollout of ``count``, over all ranks."""
+        key = (position.seed, position.epoch, size)
+        if key not in self.orders:
+            self.orders = {key: position.draw_permutation(size)}
+        return self.orders[key][position.number * count : (position.number + 1) * count]
 
 
 class Source(ABC):
     """Makes the batches of one rollout at a time."""
+
+    on_policy: bool = True
+    """Whether the answers are fresh ones of the current policy."""
 
     @property
     @abstractmethod
@@ -33,11 +73,42 @@ class Source(ABC):
     def count_rollouts(self, episodes: Sequence[Episode]) -> int:
         """Rollouts in one epoch over these recorded episodes."""
 
-    @abstractmethod
-    def make_batches(
-        self, place: RolloutPosition, episodes: Sequence[Episode], credit: Credit, actor: Actor
-    ) -> list[Batch]:
+    def make_batches(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> list[Batch]:
         """The batches of one rollout on this rank, ``steps_per_rollout`` of them."""
+        began = time.perf_counter()
+        rollout = self.rewrite(self.draw(position, recorded, actor), position, actor)
+        seconds = time.perf_counter() - began
+        advantages = self.assign_advantages(rollout, position, recorded)
+        batches = self.collate(rollout, advantages, recorded, actor)
+        # What sampling took belongs to the first step of the rollout.
+        info = [{"time/generate": seconds if self.on_policy else 0.0, **rollout.info}] + [{}] * (len(batches) - 1)
+        return [replace(batch, info=own) for batch, own in zip(batches, info, strict=True)]
+
+    @abstractmethod
+    def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
+        """This rank's answers of the rollout, graded."""
+
+    def grade(self, episodes: list[Episode], seed: int, actor: Actor) -> list[Episode]:
+        """Has fresh answers judged; what is measured beside may join `Episode.measures`. Every rank calls equally often.
+
+        Args:
+            episodes: fresh answers of this rank.
+            seed: for whatever is sampled to grade them.
+        """
+        return actor.grade(episodes)
+
+    def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
+        """Has what was criticised rewritten, and hints told about the group."""
+        rewritten = actor.rewrite(rollout.episodes, position.derive_seed(REWRITES))
+        return rollout.extend_episodes(rewritten)
+
+    @abstractmethod
+    def assign_advantages(self, rollout: SampledRollout, position: RolloutPosition, recorded: Recorded) -> Tensor:
+        """Advantages ``[E]`` or ``[E, S]`` of the rollout's answers."""
+
+    @abstractmethod
+    def collate(self, rollout: SampledRollout, advantages: Tensor, recorded: Recorded, actor: Actor) -> list[Batch]:
+        """The rollout as tensors: ``steps_per_rollout`` batches."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +118,13 @@ class Replay(Source):
     Advantages come from the whole file, so that a group need not lie in one step.
     """
 
+    on_policy = False
+
     rows_per_step: int = 16
     """Recorded rows in one optimiser step, over all ranks."""
     behaviour: str = "start"
     """start: the starting policy stands in for whoever wrote the answers, and the ratio is truncated by the policy
-    term; drop: the scalar stream is left out, critiques and revisions still teach."""
+    term; drop: scores are left out, critiques and revisions still teach."""
 
     def __post_init__(self) -> None:
         if self.behaviour not in ("start", "drop"):
@@ -64,13 +137,12 @@ class Replay(Source):
     def count_rollouts(self, episodes: Sequence[Episode]) -> int:
         return -(-len(episodes) // self.rows_per_step)
 
-    def make_batches(
-        self, place: RolloutPosition, episodes: Sequence[Episode], credit: Credit, actor: Actor
-    ) -> list[Batch]:
-        began = place.number * self.rows_per_step
-        chosen = place.draw_permutation(len(episodes))[began : began + self.rows_per_step]
-        mine = chosen[place.rank :: place.world]
-        worth = compute_advantages(credit, episodes)
+    def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
+        chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)[position.rank :: position.world]
+        episodes = [recorded.episodes[i] for i in chosen]
+        return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool))
+
+    def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
         # A rank without rows asks for no drafts, but under FSDP2 it must take part in writing the others'.
         if actor.rewriter is not None and actor.rewriter.joins:
             raise UserError(
@@ -79,10 +151,17 @@ class Replay(Source):
                 expected="false, or data.source OnPolicy",
                 key="data.rewriter.joins",
             )
-        rows = actor.rewrite([episodes[i] for i in mine], place.derive_seed(REWRITES))
-        batch = actor.collator(rows, worth[mine], acted=self.behaviour == "start") if rows else None
-        batch = batch if batch is not None else build_dummy_batch(episodes[chosen[0]], actor)
-        return [replace(spread_advantages(batch, credit), behaviour="start", info={})]
+        return super().rewrite(rollout, position, actor)
+
+    def assign_advantages(self, rollout: SampledRollout, position: RolloutPosition, recorded: Recorded) -> Tensor:
+        chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)
+        return recorded.advantages[chosen[position.rank :: position.world]]
+
+    def collate(self, rollout: SampledRollout, advantages: Tensor, recorded: Recorded, actor: Actor) -> list[Batch]:
+        rows, names = rollout.episodes, recorded.score_names
+        batch = actor.collator(rows, advantages, self.behaviour == "start", names) if rows else None
+        batch = batch if batch is not None else build_dummy_batch(recorded.episodes[0], actor, names)
+        return [replace(batch, behaviour="start")]
 
 
 @dataclass(frozen=True)
@@ -92,7 +171,7 @@ class OnPolicy(Source):
     prompts_per_rollout: int = 4
     """Prompts of one rollout, over all ranks."""
     num_generations: int = 4
-    """Answers to each prompt (TRL: num_generations)."""
+    """Answers to each prompt."""
     updates_per_rollout: int = 1
     """Optimiser steps that one rollout is cut into; above 1 the log-probs of the rollout are kept and the ratio clips."""
     num_iterations: int = 1
@@ -105,64 +184,60 @@ class OnPolicy(Source):
         return self.updates_per_rollout * self.num_iterations
 
     def count_rollouts(self, episodes: Sequence[Episode]) -> int:
-        return -(-len(collect_tasks(episodes)) // self.prompts_per_rollout)
+        return -(-len(collect_tasks(list(episodes))) // self.prompts_per_rollout)
 
-    def make_batches(
-        self, place: RolloutPosition, episodes: Sequence[Episode], credit: Credit, actor: Actor
-    ) -> list[Batch]:
-        tasks = collect_tasks(episodes)
-        began = place.number * self.prompts_per_rollout
-        chosen = place.draw_permutation(len(tasks))[began : began + self.prompts_per_rollout]
-        start = time.perf_counter()
-        drawn = sample_rollout(
-            self.dynamic, place, tasks, chosen, lambda some, seed: actor.generate_episodes(some, seed, self.num_generations)
-        )
-        drawn = drawn.extend_episodes(actor.add_group_hints(actor.rewrite(drawn.episodes, place.derive_seed(REWRITES))))
-        seconds = time.perf_counter() - start
-        batches = self._split_updates(drawn, compute_kept_advantages(drawn, credit, place.shared_seed), actor)
-        whole = [
-            spread_advantages(batch if batch is not None else build_dummy_batch(episodes[0], actor), credit)
-            for batch in batches
-        ]
-        if self.steps_per_rollout > 1:
-            whole = [actor.store_old_log_probs(batch) for batch in whole]
-        # What sampling took belongs to the first step of the rollout.
-        info = [{"generate_s": seconds, **drawn.info}] + [{"generate_s": 0.0}] * (self.steps_per_rollout - 1)
-        return [replace(b, info=i) for b, i in zip(whole * self.num_iterations, info, strict=True)]
+    def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
+        chosen = recorded.choose(position, len(recorded.tasks), self.prompts_per_rollout)
 
-    def _split_updates(self, drawn: SampledRollout, worth: Tensor, actor: Actor) -> list[Batch | None]:
+        def generate(tasks: list[Task], seed: int) -> list[Episode]:
+            return self.grade(actor.generate_episodes(tasks, seed, self.num_generations), seed, actor)
+
+        return sample_rollout(self.dynamic, position, recorded.tasks, chosen, generate)
+
+    def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
+        rewritten = actor.rewrite(rollout.episodes, position.derive_seed(REWRITES))
+        return rollout.extend_episodes(actor.add_group_hints(rewritten))
+
+    def assign_advantages(self, rollout: SampledRollout, position: RolloutPosition, recorded: Recorded) -> Tensor:
+        """Answers that are kept compared with each other over all ranks; 0 for the rest."""
+        kept = list(compress(rollout.episodes, rollout.kept.tolist()))
+        found = compute_advantages(recorded.credit, kept, everywhere=True, update=position.shared_seed)
+        advantages = found.new_zeros(len(rollout.episodes), *found.shape[1:])
+        advantages[rollout.kept] = found
+        return advantages
+
+    def collate(self, rollout: SampledRollout, advantages: Tensor, recorded: Recorded, actor: Actor) -> list[Batch]:
+        own = frozenset().union(*(episode.scores for episode in rollout.episodes))
+        actor.score_names |= own.union(*gather_objects(own))
         # Kept answers first: each update gets its share of them.
-        order = drawn.kept.logical_not().int().argsort(stable=True).tolist()
-        heard = {e.task.key for e, kept in zip(drawn.episodes, drawn.kept.tolist(), strict=True) if kept}
+        order = rollout.kept.logical_not().int().argsort(stable=True).tolist()
+        kept = {e.task.key for e, keep in zip(rollout.episodes, rollout.kept.tolist(), strict=True) if keep}
         batches = []
         for part in range(self.updates_per_rollout):
             index = order[part :: self.updates_per_rollout]
-            batch = actor.collator([drawn.episodes[i] for i in index], worth[index]) if index else None
-            batches.append(batch if batch is None else restrict_sampled(batch, heard))
-        return batches
-
-
-def compute_kept_advantages(drawn: SampledRollout, credit: Credit, update: int = 0) -> Tensor:
-    """Advantages ``[E]`` or ``[E, S]``: those that are kept compared with each other over all ranks, 0 for the rest."""
-    kept = drawn.kept.tolist()
-    found = compute_advantages(credit, list(compress(drawn.episodes, kept)), everywhere=True, update=update)
-    worth = found.new_zeros(len(kept), *found.shape[1:])
-    worth[drawn.kept] = found
-    return worth
+            rows = [rollout.episodes[i] for i in index]
+            batch = actor.collator(rows, advantages[index], names=actor.score_names) if rows else None
+            if batch is None:
+                batch = build_dummy_batch(recorded.episodes[0], actor, actor.score_names)
+            else:
+                batch = restrict_sampled(batch, kept)
+            batches.append(batch if self.steps_per_rollout == 1 else actor.store_old_log_probs(batch))
+        return batches * self.num_iterations
 
 
 def restrict_sampled(batch: Batch, tasks: set[str]) -> Batch:
-    """The batch with the answers to these tasks alone in the scalar stream."""
+    """The batch with the answers to these tasks alone in the policy gradient."""
     named = torch.tensor([episode.task.key in tasks for episode in batch.episodes])
-    marks = batch.rollouts.masks
-    marks = marks | {"sampled": marks["sampled"] & named[batch.rollouts.episode]}
-    return replace(batch, rollouts=replace(batch.rollouts, masks=marks))
+    masks = batch.rollouts.masks
+    masks = masks | {"sampled": masks["sampled"] & named[batch.rollouts.episode]}
+    return replace(batch, rollouts=replace(batch.rollouts, masks=masks))
 
 
-def build_dummy_batch(episode: Episode, actor: Actor) -> Batch:
-    """One silent row for a rank that has nothing to say in a step; a task not played yet gets an empty answer."""
+def build_dummy_batch(episode: Episode, actor: Actor, names: frozenset[str] = frozenset()) -> Batch:
+    """One row without weight, for a rank that has nothing to train on in a step; a task that was not played yet gets an
+    empty answer."""
     whole = replace(actor.collator, max_tokens=2**31, hint=None)
     turns = episode.turns or (Turn("assistant", ""),)
-    batch = whole([replace(episode, turns=turns, feedback=())], torch.zeros(1))
+    batch = whole([replace(episode, turns=turns, feedback=())], torch.zeros(1), names=names)
     assert batch is not None
     return replace(batch.zero_weights(), episodes=())

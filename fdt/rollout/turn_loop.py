@@ -16,8 +16,8 @@ from fdt.environments import Environment, EnvironmentFault, Reply, Session
 from fdt.errors import UserError
 from fdt.policy.fsdp import is_sharded
 from fdt.policy.policy import Policy
-from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT, EpisodeLimits
-from feedback.types import Episode, Feedback, Message, Task, Turn
+from fdt.rollout.limits import EpisodeLimits
+from feedback.types import DONE, OUT_OF_CONTEXT, TURN_LIMIT, Episode, Feedback, Message, Task, Turn
 
 BROKEN, REWRITTEN = "environment broke, played again", "turns whose history the chat template rewrote"
 
@@ -158,13 +158,12 @@ class TurnLoop:
 
     def _build_episode(self, seat: EpisodeState) -> Episode:
         self.counts[f"episodes: {seat.ended}"] += 1
-        meta = {ENDED: seat.ended}
         last = next((turn for turn in reversed(seat.turns) if turn.ids), None)
-        if last is not None and last.ids[-1] != self.policy.tokenizer.eos_token_id:
-            meta["finished"] = False
+        finished = last is None or last.ids[-1] == self.policy.tokenizer.eos_token_id
         # What the policy read, which may be more than was asked: a manual of tools, say.
         task = replace(seat.task, messages=tuple(seat.session.messages))
-        return Episode(task.key, task, tuple(seat.turns), tuple(seat.feedback), meta)
+        turns, feedback = tuple(seat.turns), tuple(seat.feedback)
+        return Episode(task.key, task, turns, feedback, finished=finished, end_reason=seat.ended)
 
 
 def build_turn(said: Sample, tokenizer: Any) -> Turn:

@@ -35,22 +35,22 @@ class RuleGrader(Grader):
         """The episode with this rule's feedback added, or as it is where the rule has nothing to go by."""
 
 
-def build_rule_feedback(name: str, score: float, text: str | None = None, step: int | None = None) -> Feedback:
+def build_rule_feedback(name: str, score: float, text: str | None = None, turn: int | None = None) -> Feedback:
     """What a rule says: feedback from the environment, which no person or model wrote."""
-    return Feedback("environment", None, name, score, text, step)
+    return Feedback("environment", None, name, score, text, turn)
 
 
-def update_format_score(episode: Episode, fault: str | None, step: int | None = None) -> Episode:
-    """The episode with its format mark for `step` (None: the whole) brought up to date: 1, or 0 with the fault named.
+def update_format_score(episode: Episode, fault: str | None, turn: int | None = None) -> Episode:
+    """The episode with its format mark for `turn` (None: the whole) brought up to date: 1, or 0 with the fault named.
 
     There is one mark, however many graders look: it is 1 only where none of them found a fault.
     """
-    earlier = [item for item in episode.feedback if _is_format_score(item, step)]
+    earlier = [item for item in episode.feedback if _is_format_score(item, turn)]
     lowest = min([item.score for item in earlier] + [1.0 if fault is None else 0.0])
     text = "\n".join(deduplicate([item.text for item in earlier] + [fault])) or None
-    others = tuple(item for item in episode.feedback if not _is_format_score(item, step))
-    return replace(episode, feedback=(*others, build_rule_feedback(FORMAT, lowest, text, step)))
+    others = tuple(item for item in episode.feedback if not _is_format_score(item, turn))
+    return replace(episode, feedback=(*others, build_rule_feedback(FORMAT, lowest, text, turn)))
 
 
-def _is_format_score(item: Feedback, step: int | None) -> bool:
-    return (item.name, item.source, item.step) == (FORMAT, "environment", step) and not math.isnan(item.score)
+def _is_format_score(item: Feedback, turn: int | None) -> bool:
+    return (item.name, item.source, item.turn) == (FORMAT, "environment", turn) and not math.isnan(item.score)

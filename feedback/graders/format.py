@@ -32,7 +32,7 @@ class FormatGrader(RuleGrader):
     def find_error(self, episode: Episode) -> str | None:
         """What is wrong, in words; None where nothing is."""
         text = episode.response
-        if self.finished and episode.meta.get("finished", episode.task.meta.get("finished")) is False:
+        if self.finished and episode.is_cut_off:
             return "It was cut off before its end: it must be shorter."
         count = len(text.split())
         if self.words is not None and count > self.words:

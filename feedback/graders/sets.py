@@ -9,15 +9,12 @@ from feedback.graders.base import Grader, build_rule_feedback
 from feedback.graders.extract import extract_tag
 from feedback.types import Episode, Feedback, deduplicate
 
-SET = "set"
-"""Key of `Episode.meta`: the rewards of the answers that a response offers, [m][k]."""
-
 
 @dataclass(frozen=True)
 class AnswerSet(Grader):
     """Reads up to `answers` answers from numbered tags, `<answer_1>`…`</answer_1>`, and has each reward judge each.
 
-    The rewards go to `meta["set"]` for `objectives.SetScore`: a row for each different answer, rows of zeros up to
+    The rewards go to `Episode.set_rewards` for `objectives.SetScore`: a row for each different answer, rows of zeros up to
     `answers`; answers that are equal but for blanks and case count once, and a response without any has zeros alone.
     The episode scores as `best` what its best single answer scores under equal weights. Where a reward cannot judge an
     answer, the whole set is left unjudged.
@@ -70,7 +67,9 @@ class AnswerSet(Grader):
             return episode.add_feedback(Feedback("environment", None, "best", text=said)) if said else episode
         best = max((sum(row) / len(row) for row in values), default=0.0)
         rows = values + [[0.0] * len(self.rewards)] * missing
-        return replace(episode.add_feedback(build_rule_feedback("best", best, said)), meta=episode.meta | {SET: rows})
+        return replace(
+            episode.add_feedback(build_rule_feedback("best", best, said)), set_rewards=tuple(map(tuple, rows))
+        )
 
 
 def isolate_answer(episode: Episode, text: str) -> Episode:

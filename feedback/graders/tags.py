@@ -35,7 +35,7 @@ class MetaTags(RuleGrader):
     - reflection: `reflection` where the action before it failed and this one differs;
     - monitor: 0.
 
-    The kinds go to `meta["tags"]` of the episode, one number for each assistant turn. Success is the episode's score so
+    The kinds go to `Episode.turn_tags`, one number for each assistant turn. Success is the episode's score so
     far, so verifiers come first; without a score planning is NaN. The paper's -0.1 for ill-formed steps is left to a
     `FormatGate`, since scores lie in [0, 1].
     """
@@ -77,10 +77,10 @@ class MetaTags(RuleGrader):
             episode = episode.add_feedback(
                 build_rule_feedback("meta", reward, self._write_critique(step, reward), place)
             )
-        return replace(episode, meta=episode.meta | {"tags": [step.tag for step in steps]})
+        return replace(episode, turn_tags=tuple(step.tag for step in steps))
 
     def _find_failures(self, episode: Episode, steps: list[ParsedTurn], replies: list[str]) -> list[bool]:
-        low = {item.step for item in episode.feedback if item.score < 0.5 and item.name not in self.rewards}
+        low = {item.turn for item in episode.feedback if item.score < 0.5 and item.name not in self.rewards}
         return [
             step.fault is not None or place in low or patterns.search(self.failure, reply) is not None
             for place, (step, reply) in enumerate(zip(steps, replies, strict=True))

@@ -1,6 +1,6 @@
 """What only the teacher reads: kinds of hint, where they stand, and which of several is told."""
 
-from feedback.hints.base import SIBLING, Hint, HintedEpisode, Shorten, TemplateHint, attach_siblings, skip_truncation
+from feedback.hints.base import Hint, HintedEpisode, Shorten, TemplateHint, attach_siblings, skip_truncation
 from feedback.hints.choice import OneOf, keep_order, sort_longest_first, sort_shortest_first
 from feedback.hints.kinds import (
     ComposedHint,
@@ -15,7 +15,6 @@ from feedback.hints.shuffle import shuffle_critiques
 from feedback.hints.templates import compose_template, fill_template, load_template
 
 __all__ = [
-    "SIBLING",
     "ComposedHint",
     "CritiqueHint",
     "DemonstrationHint",

@@ -10,8 +10,6 @@ from feedback.hints.places import append_to_prompt
 from feedback.hints.templates import fill_template, load_template
 from feedback.types import Episode, Message
 
-SIBLING = "sibling"
-"""Key of `Episode.meta` under which `TemplateHint.gather` leaves a better answer of the group."""
 Shorten = Callable[[str, int], str]
 """Cuts a text to a number of tokens; whoever owns a tokenizer gives one."""
 
@@ -94,7 +92,7 @@ class TemplateHint(Hint):
         shown = episode.task.meta.get(self.column)
         return {
             "critique": episode.critique,
-            "sibling": episode.meta.get(SIBLING),
+            "sibling": episode.sibling,
             "revision": episode.revision,
             "demonstration": shown if isinstance(shown, str) and shown.strip() else None,
             "reference": episode.task.reference,
@@ -120,10 +118,10 @@ def attach_siblings(episodes: list[Episode], success: float) -> list[Episode]:
     best = {key: max(group, key=lambda episode: episode.score) for key, group in groups.items()}
     found = []
     for episode in episodes:
-        sibling, meta = best.get(episode.task.key), {k: v for k, v in episode.meta.items() if k != SIBLING}
+        sibling, text = best.get(episode.task.key), None
         if sibling is not None and episode.score < sibling.score and sibling.response.strip():
-            meta[SIBLING] = sibling.response.rpartition("</think>")[2].strip()
-        found.append(replace(episode, meta=meta))
+            text = sibling.response.rpartition("</think>")[2].strip()
+        found.append(replace(episode, sibling=text))
     return found
 
 

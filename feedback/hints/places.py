@@ -30,7 +30,7 @@ def insert_before_turn(episode: Episode, text: str) -> Episode:
     prompt's last user message.
     """
     spoken = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
-    steps = [item.step for item in episode.feedback if item.text and item.step is not None]
+    steps = [item.turn for item in episode.feedback if item.text and item.turn is not None]
     step = steps[0] if steps else len(spoken) - 1
     turn = spoken[step] if 0 <= step < len(spoken) else len(episode.turns)
     if turn == 0 or episode.turns[turn - 1].role == "assistant":

@@ -55,15 +55,6 @@ class Credit(ABC):
         """Advantage of each token: its row's, unless the credit tells steps or tokens apart."""
         return self.compute_rows(rollouts)[rollouts.episode]
 
-    @property
-    def turnwise(self) -> "Credit":
-        """What of this credit is known before tokens are: it tells rows or steps apart; the rest is `spread`'s."""
-        return self
-
-    def spread_over_tokens(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        """`rollouts.advantages` [N], changed where this credit tells the tokens of a step apart."""
-        return rollouts.advantages
-
     def check(self, task: Int[Tensor, "B"]) -> None:
         """Raise ValueError where these tasks cannot give this credit any signal."""
 

@@ -1,6 +1,6 @@
 """Credits that know steps, tags and marks: they differ within a row, so they override `assign`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -155,39 +155,3 @@ class MetaReasoning(GroupBaseline):
             lone = segments.count(group[known], int(group.max()) + 1)[group] == 1
             process = torch.where(lone & known, values, process)
         return self.outcome * self.compute_rows(rollouts)[rollouts.episode] + self.process * process[rollouts.turn]
-
-
-@dataclass(frozen=True)
-class PlanAmplified(Credit):
-    """HICRA (arXiv 2509.03646): A + alpha |A| on planning tokens, A elsewhere; praise grows there and blame shrinks."""
-
-    credit: Credit = GroupRelative("none")
-    """Whose advantages are amplified."""
-    alpha: float = 0.2
-    """How much."""
-    mark: str = "planning"
-    """Mark of the planning tokens."""
-
-    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
-        return self.credit(scores, task)
-
-    def check(self, task: Int[Tensor, "B"]) -> None:
-        self.credit.check(task)
-
-    def compute_rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        return self.credit.compute_rows(rollouts)
-
-    @property
-    def turnwise(self) -> Credit:
-        return self.credit
-
-    def spread_over_tokens(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        if self.mark not in rollouts.masks:
-            raise ValueError(
-                f"rollouts.masks: got {sorted(rollouts.masks)}, expected {self.mark!r}. Add what marks plans."
-            )
-        advantages = rollouts.advantages
-        return torch.where(rollouts.masks[self.mark], advantages + self.alpha * advantages.abs(), advantages)
-
-    def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        return self.spread_over_tokens(replace(rollouts, advantages=self.credit.compute_turns(rollouts)))

@@ -1,14 +1,18 @@
-"""Gates: which rows and tokens a term listens to, and how loudly: factors of at least 0 on its weights."""
+"""Gates: which rows and tokens a term trains on, and with what weight: factors of at least 0."""
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from objectives.types import Rollouts
+
+COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 def get_score(rollouts: Rollouts, name: str) -> Float[Tensor, "B"]:
@@ -26,7 +30,7 @@ class Gate(ABC):
 
     @property
     def reads(self) -> frozenset[str]:
-        """Which log-probs of the rollouts it asks for before the forward pass: `old`, `engine`."""
+        """Which log-probs of the rollouts it asks for before the forward pass: `old_log_probs`, `engine_log_probs`."""
         return frozenset()
 
     @abstractmethod
@@ -42,31 +46,38 @@ class All(Gate):
 
 
 @dataclass(frozen=True)
-class Failures(Gate):
-    """Rows that failed (SRPO, arXiv 2604.02288). A row without a score is not a failure."""
+class ScoreGate(Gate):
+    """Rows whose named score compares as asked with a number or with another named score; a row without one of them is
+    left out, whatever the comparison: an absent score is neither a failure nor a success.
 
-    threshold: float = 0.5
-    """A score below this is a failure."""
+    Failures (SRPO, arXiv 2604.02288): the defaults. Successes: `comparison: ">="`. Rows whose rewrite was judged better:
+    `{score: revision, comparison: ">", value: score}`. A weight for each row: `{score: NAME, comparison: weight}`.
+    """
+
     score: str = "score"
-    """Name of the score."""
+    """Name of the score: "score" for the mean, a grader's name, or a name that the rollout source measured."""
+    comparison: Literal["<", "<=", ">", ">=", "weight"] = "<"
+    """How it must compare with `value`; `weight`: the score itself, at least 0, is the factor, and `value` is not read."""
+    value: float | str = 0.5
+    """A number, or the name of another score."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        failed = get_score(rollouts, self.score) < self.threshold
-        return failed[rollouts.episode].to(rollouts.advantages.dtype)
-
-
-@dataclass(frozen=True)
-class Successes(Gate):
-    """Rows that succeeded. A row without a score is not a success."""
-
-    threshold: float = 0.5
-    """A score of at least this is a success."""
-    score: str = "score"
-    """Name of the score."""
-
-    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        passed = get_score(rollouts, self.score) >= self.threshold
+        scores = get_score(rollouts, self.score)
+        passed = self._weigh(scores) if self.comparison == "weight" else self._compare(scores, rollouts)
         return passed[rollouts.episode].to(rollouts.advantages.dtype)
+
+    def _compare(self, scores: Tensor, rollouts: Rollouts) -> Tensor:
+        value = get_score(rollouts, self.value) if isinstance(self.value, str) else self.value
+        return COMPARISONS[self.comparison](scores, value)
+
+    def _weigh(self, scores: Tensor) -> Tensor:
+        weight = scores.nan_to_num(0.0)
+        if (weight < 0).any():
+            raise ValueError(
+                f"rollouts.scores[{self.score!r}]: got {weight.min().item():g}, expected at least 0. "
+                "Map the score to weights that are not negative."
+            )
+        return weight
 
 
 @dataclass(frozen=True)
@@ -83,37 +94,6 @@ class NonzeroAdvantage(Gate):
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         return (rollouts.advantages != 0).to(rollouts.advantages.dtype)
-
-
-@dataclass(frozen=True)
-class Better(Gate):
-    """Rows where one score exceeds another, as where the rewrite was judged better than the answer."""
-
-    score: str = "revision"
-    """Name of the score that must be higher."""
-    than: str = "score"
-    """Name of the score it is compared with."""
-
-    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        better = get_score(rollouts, self.score) > get_score(rollouts, self.than)
-        return better[rollouts.episode].to(rollouts.advantages.dtype)
-
-
-@dataclass(frozen=True)
-class RowWeight(Gate):
-    """Each row as loudly as a named score says; a row without it is silent."""
-
-    score: str = "score"
-    """Name of the score, at least 0."""
-
-    def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        loud = get_score(rollouts, self.score).nan_to_num(0.0)
-        if (loud < 0).any():
-            raise ValueError(
-                f"rollouts.scores[{self.score!r}]: got {loud.min().item():g}, expected at least 0. "
-                "Map the score to weights that are not negative."
-            )
-        return loud[rollouts.episode].to(rollouts.advantages.dtype)
 
 
 @dataclass(frozen=True)
@@ -175,11 +155,11 @@ class Not(Gate):
 
 
 @dataclass(frozen=True)
-class Marked(Gate):
-    """Tokens that carry another mark too, as those a teacher can teach."""
+class InMask(Gate):
+    """Tokens of another mask too, as those that a teacher scores."""
 
     mask: str = "distilled"
-    """Name of the mark."""
+    """Name of the mask."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         return rollouts.masks[self.mask].to(rollouts.advantages.dtype)

@@ -1,4 +1,4 @@
-"""Directive losses: distillation from a teacher that read a hint, and imitation of shown tokens."""
+"""Directive losses: distillation from a teacher that read a hint, and imitation of corrected answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from objectives.divergence import LOG_RATIO_BOUND, coarsen, is_clamped, renormalise, reverse_kl
-from objectives.losses.heed import Heed, assemble_teacher, choose_best_hint
-from objectives.losses.term import Term, align_models, average_weighted, find_weighted
+from objectives.losses.hints import assemble_teacher, choose_best_hint
+from objectives.losses.term import Term, align_models, average_weighted, find_weighted, place_signal
+from objectives.losses.token_weights import TokenWeight, apply_weight
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.closed import CLOSED
 from objectives.vocabulary.token_log_probs import TokenLogProbs
@@ -24,7 +25,7 @@ class Distill(Term):
     """
 
     mask: str = "distilled"
-    """Which mark selects this term's tokens."""
+    """Which mask of the rollouts selects this term's tokens."""
     divergence: Callable = reverse_kl
     """reverse_kl, forward_kl, js, or any function of (student, teacher) log-probs [n, K] -> [n]."""
     k: int | None = 64
@@ -37,8 +38,8 @@ class Distill(Term):
     """Name of the model that teaches."""
     importance: float | None = None
     """Weighs each token with its ratio pi / old, without gradient and at most this; null: no weighing."""
-    heed: Heed | None = None
-    """How much to heed the teacher on each token; null: always fully."""
+    token_weight: TokenWeight | None = None
+    """A factor on each token once both models have scored it, such as TeacherConfidence; null: 1."""
 
     def __post_init__(self) -> None:
         least = 1 if self.tail else 2
@@ -53,20 +54,23 @@ class Distill(Term):
         return frozenset({self.teacher})
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
-        """Metrics: teacher_gain (teacher minus student log-prob of the sampled token), tail_mass, floored."""
+        """Metrics: teacher/log_ratio (teacher minus student log-prob of the sampled token), tail_mass, floored."""
         pair = align_models(student, self.choose_teacher(student, others, rollouts), rollouts, name, self.teacher)
         if pair is None:
             zero = student.nothing
-            return Loss(zero, dict.fromkeys(("teacher_gain", "tail_mass", "floored"), zero.detach()))
+            return Loss(
+                zero, dict.fromkeys(("teacher/log_ratio", "teacher/tail_mass", "teacher/clamped"), zero.detach())
+            )
         mine, theirs = pair
         losses, mass, low = (
             self.compute_on_vocabulary(mine, theirs) if self.k is None else self.compute_on_support(mine, theirs)
         )
-        losses = losses * self.weigh_tokens(mine, theirs, rollouts)
+        losses = apply_weight(losses, self.weigh_tokens(mine, theirs, rollouts))
         gain = theirs.log_probs - mine.log_probs.detach()
-        mean = {"teacher_gain": gain, "tail_mass": mass, "floored": low.to(mass.dtype)}
+        mean = {"teacher/log_ratio": gain, "teacher/tail_mass": mass, "teacher/clamped": low.to(mass.dtype)}
         metrics = {key: average_weighted(value, rollouts, name, mine.index) for key, value in mean.items()}
-        return Loss(average_weighted(losses, rollouts, name, mine.index), metrics)
+        signal = place_signal(gain, rollouts, name, mine.index)
+        return Loss(average_weighted(losses, rollouts, name, mine.index), metrics, signal)
 
     def choose_teacher(
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts
@@ -75,12 +79,14 @@ class Distill(Term):
         return others
 
     def weigh_tokens(self, mine: TokenLogProbs, theirs: TokenLogProbs, rollouts: Rollouts) -> Tensor:
-        """Importance times heed [n], without gradient."""
+        """Importance times the token weight [n], without gradient."""
         factor = torch.ones_like(mine.log_probs.detach())
         if self.importance is not None and rollouts.old_log_probs is not None:
             ratio = (mine.log_probs.detach() - rollouts.old_log_probs[mine.index]).clamp(max=LOG_RATIO_BOUND).exp()
             factor = ratio.clamp(max=self.importance).to(factor.dtype)
-        return factor if self.heed is None else factor * self.heed(mine, theirs).to(factor.dtype)
+        if self.token_weight is None:
+            return factor
+        return factor * self.token_weight(mine, theirs, rollouts.take(mine.index)).to(factor.dtype)
 
     def compute_on_support(self, mine: TokenLogProbs, theirs: TokenLogProbs) -> tuple[Tensor, Tensor, Tensor]:
         """Losses, teacher's unlisted mass and floored flags, each [n], on a top-k support."""
@@ -134,12 +140,14 @@ class DistillBestHint(Distill):
 
 @dataclass(frozen=True)
 class Imitate(Term):
-    """-log pi of shown tokens: cross-entropy on revisions, with the weights of their rows."""
+    """-log pi of the imitated tokens: cross-entropy on revisions, with the weights of their rows."""
 
     mask: str = "imitated"
-    """Which mark selects this term's tokens."""
+    """Which mask of the rollouts selects this term's tokens."""
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
-        if not len(find_weighted(student, rollouts, name)):
+        rows = find_weighted(student, rollouts, name)
+        if not len(rows):
             return Loss(student.nothing)
-        return Loss(average_weighted(-student.log_probs, rollouts, name))
+        signal = place_signal(torch.ones_like(student.log_probs[rows]), rollouts, name, rows)
+        return Loss(average_weighted(-student.log_probs, rollouts, name), signal=signal)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from objectives.losses.term import Term, average_weighted, find_weighted
+from objectives.losses.term import Term, average_weighted, find_weighted, place_signal
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.token_log_probs import TokenLogProbs
 
@@ -22,7 +22,7 @@ class OffPolicy(Term):
     """
 
     mask: str = "off_policy"
-    """Which mark selects this term's tokens."""
+    """Which mask of the rollouts selects this term's tokens."""
     shape: float | None = 0.1
     """Probability at which a token teaches most (LUFFY: 0.1); null: -A log pi."""
 
@@ -38,7 +38,8 @@ class OffPolicy(Term):
         log_probs = student.log_probs[rows]
         losses = -rollouts.advantages[rows] * self.shape_probability(log_probs)
         known = average_weighted(log_probs.detach().exp(), rollouts, name, rows)
-        return Loss(average_weighted(losses, rollouts, name, rows), {"probability": known})
+        signal = place_signal(rollouts.advantages[rows], rollouts, name, rows)
+        return Loss(average_weighted(losses, rollouts, name, rows), {"probability": known}, signal, needs_signal=True)
 
     def shape_probability(self, log_probs: Tensor) -> Tensor:
         """f, or log pi where there is no shape."""

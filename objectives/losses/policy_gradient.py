@@ -5,7 +5,7 @@ DAPO (2503.14476), Dr.GRPO (2503.20783), GSPO (2507.18071), CISPO (2506.13585).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from objectives import segments
 from objectives.divergence import LOG_RATIO_BOUND
-from objectives.losses.term import Term, average_weighted, find_weighted
-from objectives.losses.trust import Moved, Trust
+from objectives.losses.term import Term, average_weighted, find_weighted, place_signal
+from objectives.losses.token_weights import TokenWeight, apply_weight
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.token_log_probs import TokenLogProbs
 
@@ -82,8 +82,8 @@ class PolicyGradient(Term):
     """clipped, plain or cispo."""
     dual_clip: float | None = None
     """Bound on a blamed token's loss in |A|, for `clipped`; above 1 + clip_high (verl: 3)."""
-    trust: Trust | None = None
-    """Which tokens still teach once the policy has moved; null: all."""
+    token_weight: TokenWeight | None = None
+    """A factor on each token once the policy has scored it, such as OffPolicyMask; null: 1."""
 
     def compute_advantages(
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
@@ -107,8 +107,8 @@ class PolicyGradient(Term):
                 self._measure_ratio(none, none, rollouts, name, rows)
                 | self._average_measures(student, others, rollouts, name, rows),
             )
-        # A row's mean ratio runs over all tokens it acted, also those a gate silenced.
-        rows = self.get_mark(rollouts).nonzero()[:, 0]
+        # A row's mean ratio runs over all its sampled tokens, also those that a gate leaves out.
+        rows = self.get_mask(rollouts).nonzero()[:, 0]
         row = rollouts.episode[rows]
         log_probs = student.log_probs[rows]
         old = log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs[rows]
@@ -118,13 +118,20 @@ class PolicyGradient(Term):
             ratio = ratio * (self.truncate / ratio.detach()).clamp(max=1.0)
         advantages = self.compute_advantages(student, others, rollouts, rows)
         losses = self.surrogate(ratio, advantages, log_probs, Clip(self.clip_low, self.clip_high, self.dual_clip))
-        if self.trust is not None:
-            losses = losses.where(self.trust(Moved((log_probs - old).detach(), old, advantages, row)), 0.0)
+        if self.token_weight is not None:
+            mine, taken = student.select(rows), replace(rollouts.take(rows), advantages=advantages)
+            losses = apply_weight(losses, self.token_weight(mine, self.find_teacher(others, rows), taken))
         return Loss(
             average_weighted(losses, rollouts, name, rows),
             self._measure_ratio(log_ratio.detach(), advantages, rollouts, name, rows)
             | self._average_measures(student, others, rollouts, name, rows),
+            place_signal(advantages, rollouts, name, rows),
+            needs_signal=True,
         )
+
+    def find_teacher(self, others: dict[str, TokenLogProbs], rows: Int[Tensor, "n"]) -> TokenLogProbs | None:
+        """The teacher on the tokens at `rows`; None where the term asks none."""
+        return None
 
     def _average_measures(
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str, rows: Tensor
@@ -144,3 +151,29 @@ class PolicyGradient(Term):
             "ratio_min": heard.min(),
             "ratio_max": heard.max(),
         }
+
+
+@dataclass(frozen=True)
+class PlanningGradient(PolicyGradient):
+    """HICRA (arXiv 2509.03646): the advantage A + alpha |A| on planning tokens, A elsewhere: praise grows there and blame
+    shrinks."""
+
+    alpha: float = 0.2
+    """How much."""
+    planning: str = "planning"
+    """Mask of the planning tokens: the name of `data.marker`."""
+
+    @property
+    def masks(self) -> frozenset[str]:
+        return frozenset({self.mask, self.planning})
+
+    def compute_advantages(
+        self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        if self.planning not in rollouts.masks:
+            raise ValueError(
+                f"PlanningGradient.planning: got {self.planning!r}, expected one of {sorted(rollouts.masks)}. "
+                "Set data.marker to what marks plans, such as fdt.data.markers.StrategicGrams."
+            )
+        advantages = rollouts.advantages[rows]
+        return torch.where(rollouts.masks[self.planning][rows], advantages + self.alpha * advantages.abs(), advantages)

@@ -49,10 +49,10 @@ class ReferenceKL(Term):
         """Metrics: kl_reference (mean estimate, without importance), floored (share of reference log-probs)."""
         pair = align_models(student, others, rollouts, name, self.reference)
         if pair is None:
-            return Loss(student.nothing, dict.fromkeys(("kl_reference", "floored"), student.nothing.detach()))
+            return Loss(student.nothing, dict.fromkeys(("kl_reference", "teacher/clamped"), student.nothing.detach()))
         mine, theirs = pair
         values = self.estimator(mine.log_probs - clamp_log_probs(theirs.log_probs))
-        measured = {"kl_reference": values.detach(), "floored": (theirs.log_probs < LOG_FLOOR).to(values.dtype)}
+        measured = {"kl_reference": values.detach(), "teacher/clamped": (theirs.log_probs < LOG_FLOOR).to(values.dtype)}
         metrics = {key: average_weighted(value, rollouts, name, mine.index) for key, value in measured.items()}
         if self.importance != "none":
             old = mine.log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs[mine.index]

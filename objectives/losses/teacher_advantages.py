@@ -9,7 +9,7 @@ from torch import Tensor
 
 from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, clamp_log_probs
 from objectives.losses.policy_gradient import Clip, PolicyGradient, ppo_clip
-from objectives.losses.term import Term, align_models, average_weighted
+from objectives.losses.term import Term, align_models, average_weighted, place_signal
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.token_log_probs import TokenLogProbs
 
@@ -29,7 +29,7 @@ def compute_log_ratio(
 
 @dataclass(frozen=True)
 class TeacherShaped(PolicyGradient):
-    """A policy gradient that asks a teacher. Metrics beside its own: teacher_gain, floored."""
+    """A policy gradient that asks a teacher. Metrics beside its own: teacher/log_ratio, teacher/clamped."""
 
     teacher: str = "teacher"
     """Name of the model that teaches."""
@@ -43,16 +43,31 @@ class TeacherShaped(PolicyGradient):
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> Float[Tensor, "n"]: ...
 
+    def find_teacher(self, others: dict[str, TokenLogProbs], rows: Int[Tensor, "n"]) -> TokenLogProbs | None:
+        """The teacher on the tokens at `rows`; raises ValueError where it did not score them all."""
+        teacher = others.get(self.teacher)
+        if teacher is None:
+            return None
+        place = torch.full((int(rows.max()) + 1,), -1, device=rows.device)
+        known = teacher.index <= rows.max()
+        place[teacher.index[known]] = known.nonzero()[:, 0]
+        if (place[rows] < 0).any():
+            raise ValueError(
+                f"{type(self).__name__}.token_weight: the teacher did not score every token of this term. "
+                "Restrict the term to the mask `distilled`, or use a weight that asks no teacher."
+            )
+        return teacher.select(place[rows])
+
     def measure_tokens(
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> dict[str, Tensor]:
         if not len(rows):
-            return dict.fromkeys(("teacher_gain", "floored"), student.nothing.detach().expand(0))
+            return dict.fromkeys(("teacher/log_ratio", "teacher/clamped"), student.nothing.detach().expand(0))
         own, teacher = student.log_probs.detach(), others.get(self.teacher)
         low = torch.zeros_like(own)
         if teacher is not None:
             low[teacher.index] = (teacher.log_probs < LOG_FLOOR).to(low.dtype)
-        return {"teacher_gain": compute_log_ratio(student, teacher, own, rows), "floored": low[rows]}
+        return {"teacher/log_ratio": compute_log_ratio(student, teacher, own, rows), "teacher/clamped": low[rows]}
 
 
 @dataclass(frozen=True)
@@ -112,7 +127,7 @@ class TopKTeacherAdvantage(Term):
     """
 
     mask: str = "distilled"
-    """Which mark selects this term's tokens."""
+    """Which mask of the rollouts selects this term's tokens."""
     k: int = 4
     """Outcomes per token, where the rollouts do not list them."""
     bound: float = 1.0
@@ -133,11 +148,13 @@ class TopKTeacherAdvantage(Term):
         return self.gate.reads | {"top_k_ids"}
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
-        """Metrics: teacher_gain of the sampled token, listed_mass (what the k hold of old), clip_fraction of outcomes."""
+        """Metrics: teacher/log_ratio of the sampled token, listed_mass (what the k hold of old), clip_fraction of outcomes."""
         pair = align_models(student, others, rollouts, name, self.teacher)
         if pair is None:
             zero = student.nothing
-            return Loss(zero, dict.fromkeys(("teacher_gain", "listed_mass", "clip_fraction"), zero.detach()))
+            return Loss(
+                zero, dict.fromkeys(("teacher/log_ratio", "teacher/listed_mass", "clip_fraction"), zero.detach())
+            )
         mine, theirs = pair
         if rollouts.top_k_ids is None:
             ids, now = mine.topk(self.k)
@@ -150,9 +167,10 @@ class TopKTeacherAdvantage(Term):
         losses = ppo_clip(ratio, advantages, now, Clip(self.clip_low, self.clip_high)).sum(-1)
         out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
         means = {
-            "teacher_gain": theirs.log_probs - mine.log_probs.detach(),
-            "listed_mass": old.exp().sum(-1),
+            "teacher/log_ratio": theirs.log_probs - mine.log_probs.detach(),
+            "teacher/listed_mass": old.exp().sum(-1),
             "clip_fraction": out.to(ratio.dtype).mean(-1),
         }
         metrics = {key: average_weighted(value.detach(), rollouts, name, mine.index) for key, value in means.items()}
-        return Loss(average_weighted(losses, rollouts, name, mine.index), metrics)
+        signal = place_signal(means["teacher/log_ratio"], rollouts, name, mine.index)
+        return Loss(average_weighted(losses, rollouts, name, mine.index), metrics, signal)

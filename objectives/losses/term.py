@@ -1,4 +1,4 @@
-"""`Term`: one stream of a loss, with its own weights and its own denominator."""
+"""`Term`: one part of a loss, with its own tokens, weights and denominator."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ class Term(ABC):
     """
 
     mask: str = "sampled"
-    """Which mark selects this term's tokens."""
+    """Which mask of the rollouts selects this term's tokens."""
     gate: Gate = All()
-    """Which rows and tokens among them it listens to."""
+    """Which rows and tokens among them it trains on, and with what weight."""
     reduction: Reduction = TokenMean()
     """How its tokens add up to one number."""
     keep_silenced: bool = False
-    """Tokens that the gate silences stay in the denominator."""
+    """Tokens that the gate leaves out stay in the denominator."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -36,32 +36,37 @@ class Term(ABC):
         return frozenset()
 
     @property
+    def masks(self) -> frozenset[str]:
+        """Masks of the rollouts that this term reads."""
+        return frozenset({self.mask})
+
+    @property
     def reads(self) -> frozenset[str]:
-        """What this term asks of the rollouts that not every batch has: `old`, `engine`, `listed`."""
+        """Fields of the rollouts that this term asks for and not every batch has, such as `old_log_probs`."""
         return self.gate.reads
 
     def weigh(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        """Weights of the whole optimiser step: stream, gate and reduction; zero outside the stream."""
-        mark = self.get_mark(rollouts)
-        gated = self.gate(rollouts).where(mark, 0.0)
-        return gated * self.reduction(mark if self.keep_silenced else gated != 0, rollouts)
+        """Weights of the whole optimiser step: mask, gate and reduction; zero outside the mask."""
+        mask = self.get_mask(rollouts)
+        gated = self.gate(rollouts).where(mask, 0.0)
+        return gated * self.reduction(mask if self.keep_silenced else gated != 0, rollouts)
 
     def compute_denominator(self, rollouts: Rollouts, weights: Float[Tensor, "N"]) -> Float[Tensor, ""]:
         """This rank's share of the denominator: it counts tokens, so a gate's factor makes a token louder or quieter,
         and the others stay as they are."""
-        counted = self.get_mark(rollouts) if self.keep_silenced else weights != 0
+        counted = self.get_mask(rollouts) if self.keep_silenced else weights != 0
         return self.reduction.compute_denominator(self.reduction(counted, rollouts).where(counted, 0.0), rollouts)
 
     @abstractmethod
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Sum of weight times loss over a micro-batch, over the whole step's denominator."""
 
-    def get_mark(self, rollouts: Rollouts) -> Tensor:
-        """The stream's mark [N]; raises ValueError that lists the marks present."""
+    def get_mask(self, rollouts: Rollouts) -> Tensor:
+        """This term's mask [N]; raises ValueError that lists the masks present."""
         if self.mask not in rollouts.masks:
             raise ValueError(
                 f"{type(self).__name__}.mask: got {self.mask!r}, expected one of {sorted(rollouts.masks)}. "
-                "Name a mark that the batch carries."
+                "Name a mask that the batch carries."
             )
         return rollouts.masks[self.mask]
 
@@ -78,6 +83,15 @@ def average_weighted(
     total = rollouts.totals[name]
     summed = (weights[keep].to(values.dtype) * values[keep]).sum()
     return summed / total if total else summed
+
+
+def place_signal(
+    values: Float[Tensor, "n"], rollouts: Rollouts, name: str, index: Int[Tensor, "n"]
+) -> Float[Tensor, "N"]:
+    """A signal [n] at its places among the micro-batch's N tokens, 0 where term `name` has no weight."""
+    out = torch.zeros(len(rollouts.advantages), dtype=torch.float32, device=values.device)
+    out[index] = values.detach().float()
+    return out.where(rollouts.weights[name] != 0, 0.0)
 
 
 def find_weighted(student: TokenLogProbs, rollouts: Rollouts, name: str) -> Int[Tensor, "n"]:
@@ -108,6 +122,6 @@ def align_models(
     if missing:
         raise ValueError(
             f"others[{other!r}]: got no score for {missing} of {len(wanted)} tokens on which term {name!r} has "
-            f"weight, expected all (present: {sorted(others)}). Add that model, or clear these tokens' mark."
+            f"weight, expected all (present: {sorted(others)}). Add that model, or clear these tokens' mask."
         )
     return student.select(wanted), others[other].select(place)

@@ -32,7 +32,7 @@ def task_with(made, wanted):
 
 
 def scores(feedback):
-    return [(item.name, item.step, item.score) for item in feedback]
+    return [(item.name, item.turn, item.score) for item in feedback]
 
 
 def test_tasks_are_seeds_in_disjoint_splits(url):

@@ -30,7 +30,7 @@ def two_steps(folder: Path, environment: dict[str, Any]) -> list[dict]:
             "lora": {"rank": 4},
             "dtype": "float32",
             "objective": {
-                "class_path": "objectives.Mix",
+                "class_path": "objectives.Objective",
                 "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
             },
         },

@@ -22,7 +22,7 @@ def row(made, reference):
 
 
 def scores(feedback):
-    return {(item.name, item.step): item.score for item in feedback}
+    return {(item.name, item.turn): item.score for item in feedback}
 
 
 def play(made, task, *texts):

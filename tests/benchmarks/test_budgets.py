@@ -10,7 +10,6 @@ from types import ModuleType
 import pytest
 
 from fdt.engines import FORCED
-from fdt.rollout.limits import ENDED
 from feedback.types import Episode, Task, Turn
 from tests.helpers.paths import ROOT
 
@@ -57,7 +56,7 @@ def test_a_thought_closed_by_force_is_one_however_long_its_mark(bench: ModuleTyp
         Turn("assistant", "c", (1,), (-0.1,)),
         Turn("assistant", "d", (1, 2), (FORCED, -1.0)),
     )
-    assert bench.forced(Episode("e", task, turns, (), {ENDED: "done"})) == 2
+    assert bench.forced(Episode("e", task, turns, (), end_reason="done")) == 2
 
 
 def test_the_table_pairs_questions(bench: ModuleType):

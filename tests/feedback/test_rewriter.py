@@ -7,7 +7,7 @@ import pytest
 from feedback.drafters import Drafter
 from feedback.follows import LiteralCheck
 from feedback.graders import NumberMatch
-from feedback.rewriter import STATUS, Rewriter
+from feedback.rewriter import Rewriter
 from feedback.types import Episode, Feedback, Task, Turn
 
 
@@ -47,7 +47,7 @@ def test_every_draft_gets_a_verdict():
     episodes += [episode("5", wrong("no", revision="33")), episode("33"), episode("5", wrong("no"), reference="?")]
     drafts = [*cases, "33", None, "33"]
     found, verdicts = Rewriter(NumberMatch()).accept(episodes, drafts)
-    assert [row.meta[STATUS] for row in found] == [*cases.values(), "own revision", "not asked", "not better"]
+    assert [row.revision_status for row in found] == [*cases.values(), "own revision", "not asked", "not better"]
     assert sum(verdicts.values()) == len(episodes) and verdicts["accepted"] == 2
     assert [row.revision for row in found[:3]] == ["33", "33", None] and found[0].feedback[-1].source == "policy"
     assert found[0].turns == episodes[0].turns and found[0].score == 0
@@ -78,7 +78,7 @@ def test_a_row_is_refused_for_what_its_best_draft_lacked():
         ("", "the critique says 33"): "mentions the feedback",
     }
     found, verdicts = gate.accept([words("no")] * len(cases), list(cases))
-    assert [row.meta[STATUS] for row in found] == list(cases.values()) and verdicts.total() == len(cases)
+    assert [row.revision_status for row in found] == list(cases.values()) and verdicts.total() == len(cases)
 
 
 def test_an_unscored_answer_or_draft_is_not_better():
@@ -101,7 +101,7 @@ def test_rewrites_join_their_group_with_a_score_of_their_own():
     assert len(found) == 3 and verdicts == {"accepted": 1, "not asked": 1}
     joined = found[2]
     assert (joined.id, joined.task, joined.score, joined.response) == ("e~rewrite", rows[0].task, 1.0, "33")
-    assert joined.turns[0].ids is None and joined.meta == {"off_policy": True} and joined.revision is None
+    assert joined.turns[0].ids is None and joined.is_rewrite and joined.revision is None
     assert found[0].revision == "33" and found[0].score == 0.0
 
 

@@ -13,9 +13,9 @@ from fdt.learner import Learner
 from fdt.policy.policy import Policy
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Task, Turn
-from objectives import Distill, Imitate, Mix, PolicyGradient
+from objectives import Distill, Imitate, Objective, PolicyGradient
 
-OBJECTIVE = Mix(
+OBJECTIVE = Objective(
     {"policy": PolicyGradient(truncate=2.0), "distill": Distill(k=16), "imitate": Imitate()}, {"imitate": 0.5}
 )
 

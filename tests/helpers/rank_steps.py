@@ -24,7 +24,7 @@ from fdt.learner import Learner
 from fdt.policy.policy import LoRA
 from fdt.policy.teachers import EMA, Frozen, Live
 from feedback.hints import CritiqueHint
-from objectives import Distill, Imitate, Mix, PolicyGradient
+from objectives import Distill, Imitate, Objective, PolicyGradient
 from objectives.reductions import SequenceMean
 from tests.helpers.batches import episodes
 from tests.helpers.tiny import tokenizer
@@ -50,15 +50,15 @@ class Dumping(Learner):
     def _step(self) -> tuple[float, bool]:
         whole = [getattr(p.grad, "full_tensor", lambda g=p.grad: g)() for p in self.policy.get_trainable_parameters()]
         self.kept.append({"gradient": torch.cat([g.flatten() for g in whole]).clone()})
-        norm, healthy = super()._step()
-        self.kept[-1] |= {"norm": norm, "healthy": healthy}
-        return norm, healthy
+        norm, finite = super()._step()
+        self.kept[-1] |= {"norm": norm, "finite": finite}
+        return norm, finite
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         found = super().training_step(batch, batch_idx)
         self.kept[-1] |= {
-            name: found["outcome"].values[f"train/{name}"]
-            for name in ("loss", "loss/policy", "loss/distill", "loss/imitate", "teacher_gain", "kl_start", "reward")
+            name: found["metrics"].values[f"train/{name}"]
+            for name in ("loss", "loss/policy", "loss/distill", "loss/imitate", "teacher/log_ratio", "kl_init")
         }
         return found
 
@@ -95,7 +95,7 @@ def sgd(params: Any) -> torch.optim.Optimizer:
 
 def run(case: str, strategy: str, models: dict[bool, str]) -> list[dict[str, Any]]:
     tied, adapters, teacher, replayed = CASES[case]
-    objective = Mix(
+    objective = Objective(
         {
             "policy": PolicyGradient(truncate=2.0, reduction=SequenceMean()),
             "distill": Distill(k=16),

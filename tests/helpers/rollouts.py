@@ -2,7 +2,7 @@
 
 import torch
 
-from objectives import Mix, Rollouts, TokenLogProbs
+from objectives import Objective, Rollouts, TokenLogProbs
 
 
 def scored(n=12, v=17, d=5, seed=0, dtype=torch.float64, grad=True, index=None, weight_grad=False, scale=1.0):
@@ -47,8 +47,8 @@ def weigh(objective, batch):
 
 
 def run(term, student, others, batch):
-    """Loss of one term alone, in a Mix under the name `term`."""
-    mix = Mix({"term": term})
+    """Loss of one term alone, in a Objective under the name `term`."""
+    mix = Objective({"term": term})
     return mix(student, others, weigh(mix, batch))
 
 

@@ -123,7 +123,7 @@ def write_arm(folder: Path, solved: int = 26, seed: int = 0, lr: float = 5e-4) -
             "api_key": "do-not-print",
             "lora": {"rank": 16, "dropout": 0.0},
             "objective": {
-                "class_path": "objectives.Mix",
+                "class_path": "objectives.Objective",
                 "init_args": {"terms": terms, "coefficients": {"distill": 0.5}},
             },
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": lr}},

@@ -45,7 +45,7 @@ def config(folder: Path, mode: str = "on_policy", **changes) -> Path:
             "lora": {"rank": 4},
             "dtype": "float32",  # the same on every machine, also on one that multiplies bfloat16 natively
             "objective": {
-                "class_path": "objectives.Mix",
+                "class_path": "objectives.Objective",
                 "init_args": {
                     "terms": {
                         "policy": {"class_path": "objectives.PolicyGradient", "init_args": {"truncate": 2.0}},

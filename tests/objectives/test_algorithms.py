@@ -14,7 +14,7 @@ from torch import tensor
 import objectives
 from fdt.rollout.sources import Source
 from feedback.graders import Grader
-from objectives import Credit, Mix, Objective, PolicyGradient, Rollouts, TokenLogProbs
+from objectives import Credit, Objective, PolicyGradient, Rollouts, TokenLogProbs
 from tests.helpers.paths import ROOT
 
 OVERLAYS = sorted((ROOT / "configs" / "algorithm").glob("*.yaml"))
@@ -97,7 +97,9 @@ class Tiny:
     def rollout(self, mix, credit, updates, lr=0.5):
         """Several updates on one rollout, with the log-probs it began with."""
         old = self.score(self.embedding, torch.arange(len(self.targets))).log_probs.detach()
-        batch = replace(self.batch, advantages=credit.compute_turns(self.batch), old_log_probs=old if updates > 1 else None)
+        batch = replace(
+            self.batch, advantages=credit.compute_turns(self.batch), old_log_probs=old if updates > 1 else None
+        )
         return [self.step(mix, replace(batch, update=n), lr) for n in range(updates)]
 
 
@@ -108,7 +110,7 @@ def test_all_overlays_are_here():
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
 def test_an_overlay_parses_and_trains_two_steps(path):
     mix, credit = parse(path)
-    assert isinstance(mix, Mix) and set(mix.coefficients) == set(mix.terms)
+    assert isinstance(mix, Objective) and set(mix.coefficients) == set(mix.terms)
     tiny = Tiny()
     for _ in range(2):
         before = tiny.embedding.detach().clone()
@@ -150,7 +152,7 @@ def after(bounds, updates, seed):
     """The model after so many updates on one rollout, from the same start for the same seed."""
     torch.manual_seed(seed)
     tiny = Tiny()
-    mix = Mix({"policy": PolicyGradient(clip_low=bounds[0], clip_high=bounds[1])})
+    mix = Objective({"policy": PolicyGradient(clip_low=bounds[0], clip_high=bounds[1])})
     history = tiny.rollout(mix, objectives.GroupRelative(), updates, lr=0.7)
     assert history[0][1]["clip_fraction"] == 0 and (updates == 1 or history[-1][1]["clip_fraction"] > 0)
     return tiny.embedding.detach()

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import tensor
 
 from objectives import (
-    Certainty,
     ConstantLength,
     DatasetMean,
     Distill,
@@ -21,8 +20,8 @@ from objectives import (
     Imitate,
     LeaveOneOut,
     MeanScaled,
-    Mix,
-    OffPolicySequences,
+    Objective,
+    OffPolicyMask,
     OldPolicyPenalty,
     PolicyGradient,
     ProbabilityShift,
@@ -31,6 +30,7 @@ from objectives import (
     SkewedForwardKL,
     SkewedReverseKL,
     TeacherAdvantage,
+    TeacherConfidence,
     TeacherScaledAdvantage,
     TokenLogProbs,
     cispo,
@@ -48,13 +48,13 @@ from tests.helpers.rollouts import from_log_probs, part, rollouts, run, scored, 
 TERMS = {
     "clipped": PolicyGradient(dual_clip=3.0),
     "gspo": PolicyGradient(ratio=geometric_ratio, reduction=SequenceMean()),
-    "product": PolicyGradient(ratio=sequence_ratio, surrogate=reinforce, trust=OffPolicySequences()),
-    "cispo": PolicyGradient(surrogate=cispo, reduction=ConstantLength(9), trust=ProbabilityShift()),
+    "product": PolicyGradient(ratio=sequence_ratio, surrogate=reinforce, token_weight=OffPolicyMask()),
+    "cispo": PolicyGradient(surrogate=cispo, reduction=ConstantLength(9), token_weight=ProbabilityShift()),
     "opd": TeacherAdvantage(mask="sampled", reward_weight=1.0),
     "rlsd": TeacherScaledAdvantage(),
     "reverse": Distill(k=3),
     "forward": Distill(k=3, divergence=forward_kl, tail=False, support="student"),
-    "js": Distill(k=None, divergence=js, importance=2.0, heed=Certainty()),
+    "js": Distill(k=None, divergence=js, importance=2.0, token_weight=TeacherConfidence()),
     "generalised": Distill(k=3, divergence=GeneralisedJS(0.2)),
     "skewed": Distill(k=None, divergence=SkewedForwardKL()),
     "skewed_reverse": Distill(k=None, divergence=SkewedReverseKL()),
@@ -87,7 +87,7 @@ def test_silence_is_an_exact_zero(name):
     row = {key: mark & (batch.episode == 0) for key, mark in batch.masks.items()}
     silent = run(TERMS[name], student, others, replace(batch, masks=off))
     assert silent.value == 0 and gradient(silent, student).eq(0).all()
-    mix = Mix({"term": TERMS[name]})
+    mix = Objective({"term": TERMS[name]})
     second = torch.arange(5, 9)
     lonely = part(student, second)
     loss = mix(lonely, {}, weigh(mix, replace(batch, masks=row)).take(second))
@@ -120,7 +120,9 @@ GROUPED = [GroupRelative(), GroupRelative("none"), LeaveOneOut(), GroupWhitened(
 @pytest.mark.parametrize("scores, tasks", FLAT)
 def test_without_contrast_the_policy_gradient_is_exactly_zero(credit, scores, tasks):
     student, _ = models(12)
-    batch = rollouts(tasks=tasks, scores={"score": tensor(scores).double()}, old_log_probs=student.log_probs.detach() - 0.2)
+    batch = rollouts(
+        tasks=tasks, scores={"score": tensor(scores).double()}, old_log_probs=student.log_probs.detach() - 0.2
+    )
     loss = run(PolicyGradient(), student, {}, replace(batch, advantages=credit.compute_turns(batch)))
     assert loss.value == 0 and gradient(loss, student).eq(0).all()
 
@@ -193,7 +195,7 @@ def test_any_cut_into_micro_batches_adds_up(cut, name, seed):
     random = torch.Generator().manual_seed(seed)
     marks = {key: torch.rand(sum(sizes), generator=random) < 0.7 for key in ("sampled", "distilled", "imitated")}
     batch = rollouts(sizes, tasks=tasks, seed=seed, masks=marks, old_log_probs=student.log_probs.detach() - 0.1)
-    mix = Mix({"term": TERMS[name]})
+    mix = Objective({"term": TERMS[name]})
     batch = weigh(mix, batch)
     whole = mix(student, others, batch)
     total, slope = 0.0, torch.zeros_like(student.hidden)

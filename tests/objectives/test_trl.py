@@ -18,8 +18,8 @@ from objectives import (
     Distill,
     EntropyBonus,
     GeneralisedJS,
-    Mix,
-    OffPolicySequences,
+    Objective,
+    OffPolicyMask,
     PerReward,
     PolicyGradient,
     ReferenceKL,
@@ -154,42 +154,42 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_policy_losses(world, name):
     term, options = LOSSES[name]
-    same(world, ours(world, Mix({"pg": term})), theirs(world, name, **options))
+    same(world, ours(world, Objective({"pg": term})), theirs(world, name, **options))
 
 
 def test_gspo(world):
     term = PolicyGradient(ratio=geometric_ratio, reduction=SequenceMean(), clip_low=0.1, clip_high=0.15)
     options = {"importance_sampling_level": "sequence", "epsilon_low": 0.1, "epsilon_high": 0.15}
-    same(world, ours(world, Mix({"pg": term})), theirs(world, "grpo", **options))
+    same(world, ours(world, Objective({"pg": term})), theirs(world, "grpo", **options))
 
 
 def test_dual_clip(world):
     world.old = world.old - 0.3
     term = PolicyGradient(dual_clip=1.5, reduction=SequenceMean())
-    same(world, ours(world, Mix({"pg": term})), theirs(world, "grpo", delta=1.5))
+    same(world, ours(world, Objective({"pg": term})), theirs(world, "grpo", delta=1.5))
 
 
 def test_truncated_importance_sampling(world):
     term = PolicyGradient(gate=TruncatedIS(2.0), keep_silenced=True)
-    same(world, ours(world, Mix({"pg": term})), theirs(world, "dapo", use_vllm=True))
+    same(world, ours(world, Objective({"pg": term})), theirs(world, "dapo", use_vllm=True))
 
 
 def test_off_policy_sequences(world):
     world.old = world.old + 0.5
     # TRL keeps masked rows in the mean over rows, as ours does.
-    term = PolicyGradient(trust=OffPolicySequences(0.4), reduction=SequenceMean())
-    same(world, ours(world, Mix({"pg": term})), theirs(world, "grpo", off_policy_mask_threshold=0.4))
+    term = PolicyGradient(token_weight=OffPolicyMask(0.4), reduction=SequenceMean())
+    same(world, ours(world, Objective({"pg": term})), theirs(world, "grpo", off_policy_mask_threshold=0.4))
 
 
 @pytest.mark.parametrize("corrected", [False, True])
 def test_reference_kl(world, corrected):
     kl = ReferenceKL(estimator=k3, importance="through" if corrected else "none", reduction=SequenceMean())
-    mix = Mix({"pg": GRPO, "kl": kl}, {"kl": 0.1})
+    mix = Objective({"pg": GRPO, "kl": kl}, {"kl": 0.1})
     same(world, ours(world, mix), theirs(world, "grpo", beta=0.1, use_bias_correction_kl=corrected))
 
 
 def test_entropy_bonus(world):
-    mix = Mix({"pg": PolicyGradient(), "entropy": EntropyBonus()}, {"entropy": 0.05})
+    mix = Objective({"pg": PolicyGradient(), "entropy": EntropyBonus()}, {"entropy": 0.05})
     same(world, ours(world, mix), theirs(world, "dapo", _entropy_bonus_enabled=True, entropy_coef=0.05))
 
 
@@ -203,9 +203,9 @@ def test_sdpo(world, alpha, divergence, tail):
     options = {"distillation_alpha": alpha, "distillation_topk": 5, "distillation_add_tail": tail}
     listed = loss_utils.compute_topk_self_distillation_loss(*logits, **options)
     term = Distill(divergence=divergence, k=5, support="student", tail=tail)
-    same(world, ours(world, Mix({"d": term})), listed[MASK].mean())
+    same(world, ours(world, Objective({"d": term})), listed[MASK].mean())
     full = loss_utils.compute_full_logit_self_distillation_loss(*logits, distillation_alpha=alpha)
-    same(world, ours(world, Mix({"d": Distill(divergence=divergence, k=None)})), full[MASK].mean())
+    same(world, ours(world, Objective({"d": Distill(divergence=divergence, k=None)})), full[MASK].mean())
 
 
 def test_sdpo_importance(world):
@@ -213,7 +213,7 @@ def test_sdpo_importance(world):
     losses = loss_utils.compute_full_logit_self_distillation_loss(*logits, distillation_alpha=1.0)
     log_probs = logits[0].log_softmax(-1).gather(-1, world.ids[..., None])[..., 0]
     losses = loss_utils.apply_importance_sampling_clipping(losses, log_probs, world.old, 1.2)
-    same(world, ours(world, Mix({"d": Distill(k=None, importance=1.2)})), losses[MASK].mean())
+    same(world, ours(world, Objective({"d": Distill(k=None, importance=1.2)})), losses[MASK].mean())
 
 
 def test_sdpo_on_the_sampled_token(world):
@@ -223,7 +223,7 @@ def test_sdpo_on_the_sampled_token(world):
     world.old = logits[0].log_softmax(-1).gather(-1, world.ids[..., None])[..., 0].detach()
     got, expected = (
         torch.autograd.grad(x, world.hidden)[0]
-        for x in (ours(world, Mix({"d": TeacherAdvantage()})), losses[MASK].mean())
+        for x in (ours(world, Objective({"d": TeacherAdvantage()})), losses[MASK].mean())
     )
     assert (got - expected).norm() <= 1e-5 * expected.norm()
 
@@ -234,7 +234,7 @@ def test_generalised_jsd(world, beta, divergence):
     labels = torch.where(MASK, 1, -100)
     # TRL's batchmean divides the sum over tokens by the number of tokens too.
     expected = GKDTrainer.generalized_jsd_loss(*logits, labels=labels, beta=beta)
-    same(world, ours(world, Mix({"d": Distill(divergence=divergence, k=None)})), expected)
+    same(world, ours(world, Objective({"d": Distill(divergence=divergence, k=None)})), expected)
 
 
 def test_gdpo():

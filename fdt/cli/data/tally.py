@@ -85,10 +85,10 @@ class Tally:
         if item.annotator is None and not several:
             return  # nobody can say whether two nameless rows are two people's
         # Nameless scores side by side in one record are different people's; in two records they may be one's.
-        place = nameless[item.name, item.step]
-        nameless[item.name, item.step] += item.annotator is None
+        place = nameless[item.name, item.turn]
+        nameless[item.name, item.turn] += item.annotator is None
         ratings = self.ratings.setdefault(judge[0], Ratings())
-        ratings.units.append(hash((response, item.step)))
+        ratings.units.append(hash((response, item.turn)))
         ratings.annotators.append(hash(item.annotator if item.annotator is not None else place))
         ratings.values.append(item.score)
 
@@ -121,4 +121,4 @@ def _count_repeats(hashes: array) -> int:
 
 def _build_key(item: Feedback) -> tuple:
     score = None if math.isnan(item.score) else item.score  # NaN is unequal to itself
-    return item.source, item.annotator, item.name, score, item.text, item.step, item.revision
+    return item.source, item.annotator, item.name, score, item.text, item.turn, item.revision

@@ -139,7 +139,7 @@ class View:
 def format_feedback(episode: Episode) -> Iterator[tuple[int, Text]]:
     """What was said about an episode: indent and line."""
     for item in episode.feedback:
-        turn = None if item.step is None else f"turn {item.step}"
+        turn = None if item.turn is None else f"turn {item.turn}"
         who = " · ".join(part for part in (item.annotator, item.source, turn) if part)
         line = Text(to_one_line(item.name), "bold").append(f" ({to_one_line(who)})", "not bold dim")
         if not isnan(item.score):

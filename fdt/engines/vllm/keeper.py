@@ -30,7 +30,7 @@ def end(group: int) -> None:
 
 if __name__ == "__main__":
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.compute_advantages(name, signal.SIG_IGN)  # the run's own end is what counts
+        signal.signal(name, signal.SIG_IGN)  # the run's own end is what counts
     alone = not sys.stdin.buffer.read()
     end(int(sys.argv[1]))
     if alone:

@@ -20,8 +20,6 @@ from feedback.types import Episode, Feedback, Message
 
 Vote = Callable[[Sequence[float]], float]
 Form = TypeVar("Form", bound=BaseModel)
-UNSCORED = "unscored"
-"""Key of `Episode.meta` under which a judge leaves why it has no score for the episode."""
 
 
 def mean(scores: Sequence[float]) -> float:
@@ -91,7 +89,7 @@ class Judge(Grader):
         """The episode unscored: the most frequent reason is counted and noted."""
         reason = Counter(reasons).most_common(1)[0][0] if reasons else "no vote"
         self.unscored[reason] += 1
-        return replace(episode, meta=episode.meta | {UNSCORED: reason})
+        return replace(episode, unscored=reason)
 
     def build_error(self, name: str, got: str, expected: str, remedy: str = "") -> DataError:
         """A setting of this judge that makes no sense."""

@@ -44,12 +44,12 @@ class NextStateJudge(Judge):
         ]
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
-        """Adds a `Feedback` with `step`, score and hint for each turn that either can be said of."""
+        """Adds a `Feedback` with `turn`, score and hint for each turn that either can be said of."""
         replies = iter(self.gateway.ask(self.build_requests(episodes)))
         judged = []
         for episode in episodes:
-            for step, _ in find_answered_turns(episode):
-                episode = self._grade_turn(episode, step, [next(replies) for _ in range(self.samples)])
+            for turn, _ in find_answered_turns(episode):
+                episode = self._grade_turn(episode, turn, [next(replies) for _ in range(self.samples)])
             judged.append(episode)
         return judged
 
@@ -66,7 +66,7 @@ class NextStateJudge(Judge):
             build_judge_prompt(self.template, texts, {"role": after.role}), NextStateReply, sample, episode.id
         )
 
-    def _grade_turn(self, episode: Episode, step: int, replies: Sequence[Reply]) -> Episode:
+    def _grade_turn(self, episode: Episode, turn: int, replies: Sequence[Reply]) -> Episode:
         forms = [self.parse_reply(reply, NextStateReply, lambda form: None) for reply in replies]
         votes = [form for form in forms if isinstance(form, NextStateReply)]
         if not self.has_quorum(len(votes)):
@@ -79,13 +79,13 @@ class NextStateJudge(Judge):
         if not scores and not hints:
             return episode
         return episode.add_feedback(
-            Feedback("llm", self.gateway.model, self.name, step=step, text=max(hints, key=len, default=None), **scores)
+            Feedback("llm", self.gateway.model, self.name, turn=turn, text=max(hints, key=len, default=None), **scores)
         )
 
 
 def find_answered_turns(episode: Episode) -> Iterator[tuple[int, int]]:
     """The policy's turns that another's turn follows: which of its turns, counted from 0, and its place in `turns`."""
     places = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
-    for step, place in enumerate(places):
+    for turn, place in enumerate(places):
         if place + 1 < len(episode.turns) and episode.turns[place + 1].role != "assistant":
-            yield step, place
+            yield turn, place

@@ -104,7 +104,7 @@ class PairwiseJudge(Judge):
         ]
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
-        """Adds one `Feedback` with a score to each episode; an unscored one gets `meta["unscored"]`."""
+        """Adds one `Feedback` with a score to each episode; an unscored one gets `Episode.unscored`."""
         replies = iter(self.gateway.ask(self.build_requests(episodes)))
         won: list[list[float]] = [[] for _ in episodes]
         reasons: list[list[str]] = [[] for _ in episodes]

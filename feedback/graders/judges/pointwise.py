@@ -36,7 +36,7 @@ class PointwiseJudge(ScaleJudge):
         ]
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
-        """Adds one `Feedback` with score and critique to each episode; an unscored one gets `meta["unscored"]`."""
+        """Adds one `Feedback` with score and critique to each episode; an unscored one gets `Episode.unscored`."""
         replies = self.gateway.ask(self.build_requests(episodes))
         return [
             self._grade_episode(episode, replies[row * self.samples : (row + 1) * self.samples])
@@ -87,7 +87,7 @@ class PrincipleJudge(ScaleJudge):
         ]
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
-        """Adds one `Feedback` with score and critique to each episode; an unscored one gets `meta["unscored"]`."""
+        """Adds one `Feedback` with score and critique to each episode; an unscored one gets `Episode.unscored`."""
         marks: list[list[tuple[float, str]]] = [[] for _ in episodes]
         reasons: list[list[str]] = [[] for _ in episodes]
         replies = self.gateway.ask(self.build_requests(episodes))

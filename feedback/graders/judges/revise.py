@@ -34,7 +34,7 @@ class Reviser(Judge):
         return [self._build_request(episode) for episode in episodes if needs_revision(episode)]
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
-        """Adds a `Feedback` with a revision; an episode without a readable one gets `meta["unscored"]`."""
+        """Adds a `Feedback` with a revision; an episode without a readable one gets `Episode.unscored`."""
         replies = iter(self.gateway.ask(self.build_requests(episodes)))
         return [
             self._add_revision(episode, next(replies)) if needs_revision(episode) else episode for episode in episodes

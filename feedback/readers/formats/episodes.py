@@ -11,7 +11,9 @@ after the last message leaves the answer to the policy.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_type_hints
+
+import msgspec
 
 from feedback.readers import chat
 from feedback.readers.base import Format
@@ -19,6 +21,10 @@ from feedback.readers.fields import SOURCES, Fields
 from feedback.readers.formats.rows import build_preference, read_preference, restore_scale
 from feedback.types import Episode, Feedback, Message, Task, hash_prompt
 
+NOTES: dict[str, Any] = {
+    name: kind for name, kind in get_type_hints(Episode).items() if name in Episode.__struct_fields__[5:]
+}
+"""The fields of an attempt that later stages fill in, and their types."""
 COLUMNS = ("id", "task", "messages", "start", "feedback", "preferences", "reference", "meta", "notes")
 
 
@@ -39,7 +45,26 @@ def read_episode(fields: Fields) -> list[Episode]:
     meta = fields.collect_rest(COLUMNS) | fields.get_object("meta").value
     task = Task(fields.get_label("task") or hash_prompt(messages), messages, fields.get_text("reference"), meta=meta)
     preferences = tuple(read_preference(item) for item in fields.get_objects("preferences"))
-    return [Episode(name, task, turns, feedback, fields.get_object("notes").value, preferences)]
+    return [Episode(name, task, turns, feedback, preferences, **_read_notes(fields))]
+
+
+def _read_notes(fields: Fields) -> dict[str, Any]:
+    """What earlier stages noted on the attempt, by the names of `Episode`'s fields."""
+    given = fields.get_object("notes").value
+    for name in sorted(set(given) - set(NOTES)):
+        fields.refuse(f"notes.{name}", given[name], f"one of {', '.join(NOTES)}")
+    try:
+        return {name: msgspec.convert(value, NOTES[name]) for name, value in given.items() if name in NOTES}
+    except msgspec.ValidationError as fault:
+        fields.refuse("notes", given, f"notes as fdt writes them ({fault})")
+        return {}
+
+
+def write_notes(episode: Episode) -> dict[str, Any]:
+    """The notes of an attempt that differ from a fresh one's."""
+    fresh = Episode(episode.id, episode.task, ())
+    noted = {name: getattr(episode, name) for name in NOTES if getattr(episode, name) != getattr(fresh, name)}
+    return msgspec.to_builtins(noted)
 
 
 def _find_start(fields: Fields, found: list[Message]) -> int:
@@ -112,7 +137,7 @@ def build_record(episode: Episode) -> dict[str, Any]:
         "preferences": [build_preference(item) for item in episode.preferences],
         "reference": episode.task.reference,
         "meta": episode.task.meta,
-        "notes": episode.meta,
+        "notes": write_notes(episode),
     }
     return {name: value for name, value in record.items() if value or name in ("id", "task", "messages")}
 
@@ -122,7 +147,7 @@ def _build_feedback(item: Feedback, places: list[int]) -> dict[str, Any]:
     if "value" in mark:
         mark["score"] = mark.pop("value")
     named = {
-        "turn": None if item.step is None else places[item.step],
+        "turn": None if item.turn is None else places[item.turn],
         "name": item.name,
         **mark,
         "critique": item.text,

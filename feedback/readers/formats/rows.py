@@ -83,7 +83,7 @@ def build_row(episode: Episode) -> dict[str, Any]:
     wrong = None
     if len(episode.turns) != 1 or chat.to_message(episode.turns[0]).keys() != {"role", "content"}:
         wrong = "turns of a dialogue, tool calls or sampled tokens"
-    elif any(item.step is not None for item in items):
+    elif any(item.turn is not None for item in items):
         wrong = "feedback on a turn"
     elif not all(_has_only_score(item) and item.source == items[0].source for item in items[own:]):
         wrong = f"{len(items)} feedback items with words or sources of their own"

@@ -68,7 +68,7 @@ def read_stepwise(fields: Fields) -> list[Episode]:
         if not isinstance(text, str) or label not in (0, 1):
             fields.refuse(f"completions[{step}]", (text, label), "text with a label, true or false")
         else:
-            feedback.append(Feedback(name="label", score=float(label), step=step))
+            feedback.append(Feedback(name="label", score=float(label), turn=step))
     turns = tuple(Turn("assistant", text) for text in steps if isinstance(text, str))
     return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
 

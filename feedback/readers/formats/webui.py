@@ -20,8 +20,8 @@ def read_webui(fields: Fields) -> list[Episode]:
         given.refuse("messages", [message["role"] for message in found], "a message of the assistant")
     answers = [item for item in given.get_objects("messages")[start:] if item.get("role") == "assistant"]
     feedback = [
-        _read_judgement(item.get_object("annotation"), step, fields.get_label("user_id"))
-        for step, item in enumerate(answers)
+        _read_judgement(item.get_object("annotation"), turn, fields.get_label("user_id"))
+        for turn, item in enumerate(answers)
         if item.get("annotation") is not None
     ]
     task = build_task(fields, messages, ("id", "chat", "user_id"))
@@ -29,10 +29,10 @@ def read_webui(fields: Fields) -> list[Episode]:
     return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
 
 
-def _read_judgement(item: Fields, step: int, annotator: str | None) -> Feedback:
+def _read_judgement(item: Fields, turn: int, annotator: str | None) -> Feedback:
     score, scale = item.get_score("rating", THUMBS)
     words = ": ".join(filter(None, (item.get_text("reason"), item.get_text("comment"))))
-    return Feedback("human", annotator, "rating", score, words or None, step, scale=scale)
+    return Feedback("human", annotator, "rating", score, words or None, turn, scale=scale)
 
 
 WEBUI = Format("open-webui", read_webui, ("chat",), lambda record: isinstance(record["chat"], dict))

@@ -199,7 +199,7 @@ def test_a_rollout_that_is_learned_from_twice_is_counted_once():
     for name in ("first", "first", "second"):
         played = PLAYED[name]
         whole = SimpleNamespace(rollouts=nothing, episodes=played)
-        watch.on_train_batch_end(None, None, {"outcome": SimpleNamespace(batch=whole)}, None, 0)
+        watch.on_train_batch_end(None, None, {"metrics": SimpleNamespace(batch=whole)}, None, 0)
     assert [step["rollouts"] for step in watch.steps] == [2, 0, 2]
     assert [step["right"] for step in watch.steps] == [2, 0, 2]
 

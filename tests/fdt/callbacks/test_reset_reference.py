@@ -13,7 +13,7 @@ from fdt.errors import UserError
 from tests.helpers.runs import config, quick
 
 OBJECTIVE = {
-    "class_path": "objectives.Mix",
+    "class_path": "objectives.Objective",
     "init_args": {
         "terms": {
             "policy": {"class_path": "objectives.PolicyGradient"},
@@ -113,7 +113,7 @@ def test_a_stall_resets_and_a_resumed_run_remembers_it(tmp_path):
 
 def test_a_reset_that_changes_nothing_says_so(tmp_path):
     alone = {
-        "class_path": "objectives.Mix",
+        "class_path": "objectives.Objective",
         "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
     }
     done = fit(tmp_path, callbacks({"every_n_train_steps": 1}), model__objective=alone, trainer__max_steps=1)

@@ -146,7 +146,7 @@ def test_a_config_that_is_not_yaml(refused, place):
         (
             {
                 "model__objective": {
-                    "class_path": "objectives.Mix",
+                    "class_path": "objectives.Objective",
                     "init_args": {
                         "terms": {"p": {"class_path": "objectives.PolicyGradient"}},
                         "coefficients": {"q": 1.0},

@@ -31,10 +31,10 @@ def episode(name="e", prompt="2+2?", response="4", sampled=None, **feedback) -> 
     return Episode(name, task, (turn,), (Feedback(**feedback),) if feedback else ())
 
 
-def collate(*episodes, advantages=None, hint=CritiqueHint(), max_tokens=2048, acted=True):
+def collate(*episodes, advantages=None, hint=CritiqueHint(), max_tokens=2048, sampled=True):
     collator = Collator(WORDS, hint, max_tokens)
     given = torch.zeros(len(episodes)) if advantages is None else torch.tensor(advantages)
-    return collator, collator(episodes, given, acted)
+    return collator, collator(episodes, given, sampled)
 
 
 def row(view, number):
@@ -119,7 +119,7 @@ def test_rows_of_one_task_share_its_number():
 
 
 def test_rows_that_are_not_acted_still_teach():
-    _, batch = collate(episode(score=0.0, text="no"), acted=False)
+    _, batch = collate(episode(score=0.0, text="no"), sampled=False)
     assert not batch.rollouts.masks["sampled"].any() and batch.rollouts.masks["distilled"].all()
 
 

@@ -57,8 +57,8 @@ def rows(view):
 def test_two_turns_token_by_token():
     turns = (sampled("up"), Turn("user", "hole"), sampled("left", closed=False))
     scores = (
-        Feedback(name="reward", score=0.25, step=0),
-        Feedback(name="reward", score=0.75, step=1),
+        Feedback(name="reward", score=0.25, turn=0),
+        Feedback(name="reward", score=0.75, turn=1),
         Feedback(name="success", score=1.0),
     )
     batch = Collator(WORDS)([Episode("e", TASK, turns, scores)], torch.tensor([[0.5, -2.0]]))
@@ -118,7 +118,7 @@ def test_five_turns_of_which_three_were_judged_and_two_plan(tmp_path):
     texts = ("go", "so now", "x", "hm, so now y", "z")
     turns = [turn for text in texts for turn in (sampled(text), Turn("user", "so now"))][:-1]
     scores = ((0, 0.25), (1, 0.5), (1, 1.0), (4, 0.0))
-    judged = [Feedback(name="process", score=value, step=step) for step, value in scores]
+    judged = [Feedback(name="process", score=value, turn=step) for step, value in scores]
     episode = Episode("e", TASK, tuple(turns), (*judged, Feedback(score=1.0)))
     worth = torch.tensor([[1.0, -1.0, 0.0, 2.0, -0.5]])
     batch = Collator(WORDS, marker=StrategicGrams(str(phrases)))([episode], worth)
@@ -150,7 +150,7 @@ def test_forced_tokens_are_read_and_are_no_targets():
 
 def test_the_teacher_reads_the_same_turns_with_the_hint_where_it_was_put():
     turns = (sampled("up"), Turn("user", "hole"), sampled("left"))
-    judged = (Feedback(score=0.0, text="Not left.", step=1),)
+    judged = (Feedback(score=0.0, text="Not left.", turn=1),)
     episode = Episode("e", TASK, turns, judged)
     student, target = rows(Collator(WORDS)([episode], torch.zeros(1)).student)[0]
     for place, where in ((None, 0), (insert_before_turn, 1)):
@@ -166,13 +166,13 @@ def test_the_teacher_reads_the_same_turns_with_the_hint_where_it_was_put():
 
 def test_a_revision_of_an_earlier_turn_stands_in_its_place():
     turns = (sampled("up"), Turn("user", "hole"), sampled("left"))
-    episode = Episode("e", TASK, turns, (Feedback(score=0.0, revision="down", step=0),))
+    episode = Episode("e", TASK, turns, (Feedback(score=0.0, revision="down", turn=0),))
     batch = Collator(WORDS)([episode], torch.zeros(1))
     follow(rows(batch.student)[1], [(said("go") + HEADER, False), ([*ids("down"), END], True)])
     assert batch.rollouts.masks["imitated"].tolist() == [False] * 8 + [True] * 5
     assert batch.rollouts.turn.tolist() == [0] * 3 + [1] * 5 + [2] * 5
     with pytest.raises(ValueError, match="revision of turn 4"):
-        Collator(WORDS)([Episode("e", TASK, turns, (Feedback(revision="down", step=4),))], torch.zeros(1))
+        Collator(WORDS)([Episode("e", TASK, turns, (Feedback(revision="down", turn=4),))], torch.zeros(1))
 
 
 def test_where_the_template_rewrites_history_each_turn_is_a_row():
@@ -195,7 +195,7 @@ def test_where_the_template_rewrites_history_each_turn_is_a_row():
     )
     assert (first.steps, second.steps) == ([0] * len(first.steps), [1] * len(second.steps))
     batch = Collator(words, CritiqueHint())(
-        [Episode("e", TASK, turns, (Feedback(score=0.0, text="no", step=1),))], torch.tensor([[1.0, 3.0]])
+        [Episode("e", TASK, turns, (Feedback(score=0.0, text="no", turn=1),))], torch.tensor([[1.0, 3.0]])
     )
     assert batch.taught_rows.tolist() == [0, 1] and len(batch.episodes) == 2
     assert batch.rollouts.advantages[batch.rollouts.episode == 1].unique().tolist() == [3.0]
@@ -228,7 +228,7 @@ def test_recorded_tool_calls_are_words_of_the_turn():
 
 def played(name: str, rewards: list[float], score: float = math.nan, tags: list[int] | None = None) -> Episode:
     turns = [turn for _ in rewards for turn in (Turn("assistant", "a"), Turn("user", "b"))]
-    steps = [Feedback(name="reward", score=value, step=n) for n, value in enumerate(rewards)]
+    steps = [Feedback(name="reward", score=value, turn=n) for n, value in enumerate(rewards)]
     return Episode(name, TASK, tuple(turns), (*steps, Feedback(score=score)), {"tags": tags} if tags else {})
 
 

@@ -87,7 +87,7 @@ def marks(ids, tokens) -> list[int]:
 def episode(prompt: str, answer: str, critique: str, sibling: str, revision: str, reply: str) -> Episode:
     """Two turns of the policy with a reply between them, and everything known about the last."""
     turns = (Turn("assistant", answer), Turn("user", reply), Turn("assistant", answer))
-    said = (Feedback(score=0.0, text=critique, step=1), Feedback(score=0.0, revision=revision))
+    said = (Feedback(score=0.0, text=critique, turn=1), Feedback(score=0.0, revision=revision))
     task = Task("t", ({"role": "user", "content": prompt},))
     return Episode("e", task, turns, said, {"sibling": sibling} if sibling else {})
 

@@ -21,7 +21,9 @@ def policy(tiny_model) -> Policy:
 
 def separately(policy: Policy, view: View) -> torch.Tensor:
     """Log-probs of each row read alone, and never packed."""
-    return torch.cat([policy.compute_log_probs(view.select_rows(torch.tensor([n]))).log_probs for n in range(len(view.lengths))])
+    return torch.cat(
+        [policy.compute_log_probs(view.select_rows(torch.tensor([n]))).log_probs for n in range(len(view.lengths))]
+    )
 
 
 def test_a_shared_prompt_is_read_once():

@@ -32,7 +32,7 @@ from fdt.policy.policy import LoRA, Policy
 from fdt.rollout.checks import check_engine
 from fdt.rollout.sources import OnPolicy, Replay
 from feedback.gateway import Outage
-from objectives import Mix, PolicyGradient, TruncatedIS
+from objectives import Objective, PolicyGradient, TruncatedIS
 from tests.helpers.servers import Answer as Said
 from tests.helpers.servers import Server, fault
 from tests.helpers.tiny import tokenizer
@@ -232,7 +232,10 @@ def test_a_foreign_tokenizer_or_model_is_refused(policy):
 
 def test_weights_that_do_not_follow_are_refused_without_a_correction():
     foreign = OpenAITokens(url="http://127.0.0.1:9/v1", model="m")
-    plain, corrected = Mix({"policy": PolicyGradient()}), Mix({"policy": PolicyGradient(gate=TruncatedIS())})
+    plain, corrected = (
+        Objective({"policy": PolicyGradient()}),
+        Objective({"policy": PolicyGradient(gate=TruncatedIS())}),
+    )
     with pytest.raises(UserError, match="do not follow the policy's.*TruncatedIS"):
         check_engine(foreign, OnPolicy(), plain)
     check_engine(foreign, OnPolicy(), corrected)

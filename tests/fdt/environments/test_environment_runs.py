@@ -65,7 +65,9 @@ def test_each_task_trains_two_steps(name, base, tmp_path):
         header, *rows = (root / "metrics" / "version_0" / "metrics.csv").read_text().splitlines()
         names = header.split(",")
         steps = [dict(zip(names, row.split(","), strict=True)) for row in rows]
-        gaps = [float(step["train/sampling/logp_difference"]) for step in steps if step["train/sampling/logp_difference"]]
+        gaps = [
+            float(step["train/sampling/logp_difference"]) for step in steps if step["train/sampling/logp_difference"]
+        ]
         assert len(gaps) == 2 and max(gaps) < 1e-3
         turns = [float(step["train/completions/turns"]) for step in steps if step["train/completions/turns"]]
         assert len(turns) == 2 and all(1 < turn <= 3 for turn in turns)

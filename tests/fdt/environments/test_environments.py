@@ -63,7 +63,7 @@ def test_frozen_lake_by_hand():
     assert worth == pytest.approx([1 / 6, 0, 0, 1 / 6, 1 / 6, 1 / 6, 1 / 6, 1 / 6]) and reply.done
     assert words[1].startswith("There is no move") and "edge" in words[2] and words[3:] == [None] * 5
     assert (reply.feedback[-1].name, reply.feedback[-1].score, reply.feedback[-1].step) == ("success", 1.0, None)
-    assert [item.step for item in reply.feedback] == [7, None]
+    assert [item.turn for item in reply.feedback] == [7, None]
     session.close()
 
 
@@ -97,7 +97,7 @@ def test_searching_leads_to_the_answer():
         reply = session.reply(said(f"I look it up.\nsearch: {title}"))
         assert title in reply.messages[0]["content"] and not reply.done
         found.append(reply.feedback[0])
-    assert sum(item.score for item in found) == pytest.approx(1.0) and [item.step for item in found] == [0, 1, 2]
+    assert sum(item.score for item in found) == pytest.approx(1.0) and [item.turn for item in found] == [0, 1, 2]
     last = session.reply(said(f"Answer: the {task.reference}."))
     assert last.done and [item.name for item in last.feedback] == ["found", "correct"] and last.feedback[1].score == 1.0
     wrong = library.start(task, 0)
@@ -170,9 +170,9 @@ def test_a_second_attempt_reads_the_critique():
     session = retry.start(SUM, 0)
     first = session.reply(said("4"))
     assert not first.done and first.messages[0]["content"].endswith("\n\nTry again.")
-    assert [item.step for item in first.feedback] == [0] and first.feedback[0].text in first.messages[0]["content"]
+    assert [item.turn for item in first.feedback] == [0] and first.feedback[0].text in first.messages[0]["content"]
     second = session.reply(said("5"))
-    assert second.done and [(item.step, item.score) for item in second.feedback] == [(1, 1.0), (None, 1.0)]
+    assert second.done and [(item.turn, item.score) for item in second.feedback] == [(1, 1.0), (None, 1.0)]
     sessions = [retry.start(SUM, n) for n in range(3)]
     replies = retry.reply_all([(session, said(text)) for session, text in zip(sessions, "456", strict=True)])
     assert [reply.done for reply in replies] == [False, True, False] and retry.reply_all([]) == []

@@ -54,7 +54,9 @@ def test_kept_rows_belong_to_one_model(model, tmp_path):
     other = str(save_model(tmp_path / "other", seed=1))
     for name in (model, other):
         policy, whole = Policy(name, upper(tmp_path / "kept"), "float32"), Policy(name, upper(), "float32")
-        torch.testing.assert_close(policy.compute_log_probs(APART).log_probs, whole.score(APART).log_probs, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            policy.compute_log_probs(APART).log_probs, whole.score(APART).log_probs, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_layers_that_train_are_not_kept(model, tmp_path):

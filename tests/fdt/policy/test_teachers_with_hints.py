@@ -105,7 +105,7 @@ def test_a_run_with_everything(tmp_path):
             "class_path": "feedback.rewriter.Rewriter",
             "init_args": {"grader": longer, "drafts": 3, "joins": True},
         },
-        model__objective={"class_path": "objectives.Mix", "init_args": {"terms": terms}},
+        model__objective={"class_path": "objectives.Objective", "init_args": {"terms": terms}},
     )
     done = quick("fit", "-c", path)
     assert done.returncode == 0, done.stderr[-2000:]

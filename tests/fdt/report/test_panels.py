@@ -177,7 +177,7 @@ def test_records_keep_the_named_scores():
         Feedback(name="correct", score=0.0),
         Feedback(text="only words"),
         Feedback(name="confidence", score=0.7),
-        Feedback(name="turn", score=1.0, step=0),
+        Feedback(name="turn", score=1.0, turn=0),
     )
     episode = Episode("a", Task("t", ()), (), said)
     assert average_scores(episode) == {"correct": 0.5, "confidence": 0.7}

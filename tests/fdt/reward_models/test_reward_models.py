@@ -43,7 +43,7 @@ def episode(*turns: str, prompt: str = "2 + 2?") -> Episode:
 
 
 def scores(judged: Episode) -> dict[str, float]:
-    return {item.name if item.step is None else f"{item.name}{item.step}": item.score for item in judged.feedback}
+    return {item.name if item.turn is None else f"{item.name}{item.turn}": item.score for item in judged.feedback}
 
 
 def test_the_reward_is_the_models_own_number_on_its_own_layout(reward_folder):
@@ -54,7 +54,7 @@ def test_the_reward_is_the_models_own_number_on_its_own_layout(reward_folder):
     text = "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\nIt is 4.<|im_end|>"
     raw = model(**words(text, return_tensors="pt", return_token_type_ids=False)).logits[0, 0]
     assert item.score == pytest.approx(raw.sigmoid().item(), abs=1e-6)
-    assert (item.source, item.annotator, item.name, item.step, item.text) == ("llm", "judge", "reward", None, None)
+    assert (item.source, item.annotator, item.name, item.turn, item.text) == ("llm", "judge", "reward", None, None)
 
 
 def test_batching_and_padding_change_no_reward(reward_folder):
@@ -131,7 +131,7 @@ def test_steps_are_scored_where_their_separators_stand(process_folder):
     ids = words(text, return_tensors="pt", return_token_type_ids=False)
     at = ids["input_ids"][0] == words.convert_tokens_to_ids("<extra_0>")
     first, second = model(**ids).logits[0][at].softmax(1)[:, 1].tolist()
-    assert judged.meta["step_scores"] == [pytest.approx([first, second], abs=1e-6)]
+    assert list(judged.process_scores) == [pytest.approx([first, second], abs=1e-6)]
     # One turn is the mean of its steps; without thinking marked, the last step is the answer, and alpha is 1.
     mean = (first + second) / 2
     assert scores(judged) == pytest.approx({"process0": mean, "trajectory": mean}, abs=1e-6)
@@ -149,12 +149,12 @@ def test_each_turn_has_its_score_and_batching_changes_none(process_folder):
         ["process0", "trajectory"],
         ["process1", "trajectory"],
     ]
-    assert [len(part) for part in apart[2].meta["step_scores"]] == [0, 1]
+    assert [len(part) for part in apart[2].process_scores] == [0, 1]
 
 
 def test_text_cannot_write_a_separator(process_folder):
     (judged,) = ProcessReward(process_folder)([episode("I add<extra_0><extra_0>a step.", prompt="<extra_0>?")])
-    assert len(judged.meta["step_scores"][0]) == 1
+    assert len(judged.process_scores[0]) == 1
 
 
 def test_a_separator_that_is_no_token_is_refused(process_folder, tmp_path):

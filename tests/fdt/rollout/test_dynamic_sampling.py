@@ -245,11 +245,11 @@ def fit(folder: Path, steps: int, refills: int, *arguments: str, updates: int = 
 
 def test_a_run_counts_what_it_drew(tmp_path):
     rows = fit(tmp_path, 3, 5)
-    assert all(float(row["train/sampling/groups_drawn"]) == 2 + float(row["train/sampling/groups_refilled"]) for row in rows)
-    assert all(float(row["train/sampling/answers_drawn"]) == 3 * float(row["train/sampling/groups_drawn"]) for row in rows)
+    assert all(float(row["train/sampling/groups"]) == 2 + float(row["train/sampling/groups_refilled"]) for row in rows)
+    assert all(float(row["train/sampling/answers"]) == 3 * float(row["train/sampling/groups"]) for row in rows)
     assert any(float(row["train/sampling/groups_refilled"]) > 0 for row in rows)
     told = [json.loads(line) for line in (tmp_path / "run" / "transcripts.jsonl").open()]
-    assert len(told) == sum(float(row["train/sampling/answers_drawn"]) for row in rows)
+    assert len(told) == sum(float(row["train/sampling/answers"]) for row in rows)
     assert all(line["advantage"] == 0 for line in told if int(line["task"][1:]) % 2 == 0)
     ledger = json.loads((tmp_path / "run" / "accounting.json").read_text())
     assert sum(ledger["used"].values()) + sum(ledger["dropped"].values()) == ledger["rows"]
@@ -263,5 +263,5 @@ def test_a_resumed_run_draws_the_same(tmp_path):
     fit(tmp_path / "b", 2, 2)
     again = fit(tmp_path / "b", 4, 2, "--ckpt_path", "last")
     for one, two in zip(whole[2:], again, strict=True):
-        for name in ("train/loss", "train/sampling/groups_drawn", "train/reward/mean_drawn", "train/optim/grad_norm"):
+        for name in ("train/loss", "train/sampling/groups", "train/reward/mean_sampled", "train/optim/grad_norm"):
             assert one[name] == two[name], name

@@ -11,7 +11,7 @@ import torch
 from fdt.engines import HuggingFace
 from fdt.errors import UserError
 from fdt.policy.log_probs import add_old_log_probs
-from objectives import ClipCov, Every, IcePop, Mix, Not, PolicyGradient, SequenceMask, Successes, TruncatedIS
+from objectives import ClipCov, Every, IcePop, Not, Objective, PolicyGradient, ScoreGate, SequenceMask, TruncatedIS
 from tests.helpers.batches import batch, learner, shake
 from tests.helpers.runs import config, quick
 
@@ -39,7 +39,7 @@ def policy(gate: str | None, **settings) -> dict:
     term = {"class_path": "objectives.PolicyGradient", "init_args": {"keep_silenced": True}}
     if gate is not None:
         term["init_args"]["gate"] = {"class_path": f"objectives.{gate}", "init_args": settings}
-    return {"class_path": "objectives.Mix", "init_args": {"terms": {"policy": term}}}
+    return {"class_path": "objectives.Objective", "init_args": {"terms": {"policy": term}}}
 
 
 def run(folder: Path, objective: dict, engine: str = "tests.fdt.rollout.test_mismatch.Skewed", mode: str = "on_policy"):
@@ -101,8 +101,8 @@ def test_replayed_answers_were_drawn_by_no_engine(tmp_path):
 
 
 def test_what_a_gate_reads_is_there_before_it_weighs(tiny_model):
-    gated = PolicyGradient(gate=Every([Not(Successes()), ClipCov(fraction=0.5, low=0.0)]))
-    made = learner(tiny_model, objective=Mix({"policy": gated}))
+    gated = PolicyGradient(gate=Every([Not(ScoreGate(comparison=">=")), ClipCov(fraction=0.5, low=0.0)]))
+    made = learner(tiny_model, objective=Objective({"policy": gated}))
     step = batch(made.policy.tokenizer)
     assert made.objective.reads == {"old_log_probs"}
     now = made.policy.compute_log_probs(step.student).log_probs.detach()
@@ -117,13 +117,17 @@ def test_what_a_gate_reads_is_there_before_it_weighs(tiny_model):
 
 @pytest.mark.parametrize("gate", [TruncatedIS(), IcePop(), SequenceMask()])
 def test_tokens_that_the_engine_did_not_draw_weigh_one(gate, tiny_model):
-    made = learner(tiny_model, objective=Mix({"policy": PolicyGradient(gate=gate)}))
+    made = learner(tiny_model, objective=Objective({"policy": PolicyGradient(gate=gate)}))
     step = batch(made.policy.tokenizer)
     old = made.policy.compute_log_probs(step.student).log_probs.detach()
     unknown = torch.full_like(old, math.nan)
     with pytest.raises(UserError, match="no answer has the engine's log-probs"):
         add_old_log_probs(
-            replace(step, rollouts=replace(step.rollouts, engine_log_probs=unknown)), gate.reads, made.policy, made.start, 99
+            replace(step, rollouts=replace(step.rollouts, engine_log_probs=unknown)),
+            gate.reads,
+            made.policy,
+            made.start,
+            99,
         )
     silent = replace(step, rollouts=replace(step.rollouts, engine_log_probs=unknown)).zero_weights()
     assert gate(add_old_log_probs(silent, gate.reads, made.policy, made.start, 99).rollouts).eq(1).all()

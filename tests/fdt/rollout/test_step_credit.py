@@ -368,7 +368,7 @@ def retry_config(folder: Path, grader: dict, reward: str, texts: list[str]) -> P
         trainer__max_steps=2,
         data__max_tokens=2048,
         model__objective={
-            "class_path": "objectives.Mix",
+            "class_path": "objectives.Objective",
             "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
         },
     )
@@ -434,8 +434,8 @@ def test_step_scores_of_a_critic_are_returns_of_episodes():
     """Two turns .2 and .4, one of .9: returns .6 and .9, whose mean is .75."""
     turns = tuple(Turn("assistant", "a") if n % 2 == 0 else Turn("user", "b") for n in range(3))
     task = Task("t", ({"role": "user", "content": "?"},))
-    two = tuple(Feedback(name="process", score=score, step=step) for step, score in enumerate((0.2, 0.4)))
-    one = (Feedback(name="process", score=0.9, step=0),)
+    two = tuple(Feedback(name="process", score=score, turn=step) for step, score in enumerate((0.2, 0.4)))
+    one = (Feedback(name="process", score=0.9, turn=0),)
     group = [Episode("a", task, turns, two), Episode("b", task, turns[:1], one)]
     found = compute_advantages(GroupRelative("none", reward=EpisodeReturn("process")), group)
     assert found.tolist() == pytest.approx([-0.15, 0.15])

@@ -20,11 +20,11 @@ from fdt.evaluation.underthinking import ReasoningTrace, split_thoughts, underth
 from fdt.policy.policy import Policy
 from fdt.rollout.actor import Actor
 from fdt.rollout.checks import check_engine
-from fdt.rollout.limits import DONE, ENDED, OUT_OF_CONTEXT, TURN_LIMIT, EpisodeLimits, ReasoningBudget
+from fdt.rollout.limits import EpisodeLimits, ReasoningBudget
 from fdt.rollout.sources import OnPolicy, Replay
 from fdt.rollout.turn_loop import BROKEN
-from feedback.types import Feedback, Task, Turn
-from objectives import Mix, PolicyGradient, TruncatedIS
+from feedback.types import DONE, OUT_OF_CONTEXT, TURN_LIMIT, Feedback, Task, Turn
+from objectives import Objective, PolicyGradient, TruncatedIS
 from tests.helpers.tiny import tokenizer
 
 TASKS = [Task("a", ({"role": "user", "content": "hi"},)), Task("b", ({"role": "user", "content": "good day " * 4},))]
@@ -90,7 +90,7 @@ def test_what_was_sampled_is_what_is_trained_on(policy):
     """The engine's log-probs of every turn are those that the collated row gives, so no id was made again."""
     made = actor(policy, Talk(3))
     episodes = made.generate_episodes(TASKS, 7, 3)
-    assert [e.meta[ENDED] for e in episodes] == [DONE] * 6
+    assert [e.end_reason for e in episodes] == [DONE] * 6
     assert all([t.role for t in e.turns] == ["assistant", "user"] * 3 for e in episodes)
     batch = made.collator(episodes, torch.ones(6, 3))
     trainer = policy.compute_log_probs(batch.student).log_probs.detach()
@@ -125,8 +125,8 @@ def test_a_template_that_refuses_a_role_says_so_in_one_message(policy):
 def test_an_episode_that_runs_out_is_kept_marked_and_judged(policy):
     made = actor(policy, Talk(9), EpisodeLimits(max_turns=3, max_context=120))
     short, long = made.generate_episodes(TASKS, 3)
-    assert short.meta[ENDED] == TURN_LIMIT and sum(t.role == "assistant" for t in short.turns) == 3
-    assert long.meta[ENDED] == OUT_OF_CONTEXT and sum(t.role == "assistant" for t in long.turns) < 3
+    assert short.end_reason == TURN_LIMIT and sum(t.role == "assistant" for t in short.turns) == 3
+    assert long.end_reason == OUT_OF_CONTEXT and sum(t.role == "assistant" for t in long.turns) < 3
     assert [item.score for e in (short, long) for item in e.feedback if item.name == "finished"] == [0.0, 0.0]
     assert short.score == long.score == 0.0  # of the whole episode; the turns have scores of their own
     assert made.played == {"episodes: turn limit": 1, "episodes: out of context": 1}
@@ -137,7 +137,7 @@ def test_an_episode_that_runs_out_is_kept_marked_and_judged(policy):
 def test_a_prompt_that_fills_the_context_is_not_answered(policy):
     made = actor(policy, Talk(), EpisodeLimits(max_context=10))
     (episode,) = made.generate_episodes(TASKS[:1], 0)
-    assert (episode.turns, episode.meta[ENDED]) == ((), OUT_OF_CONTEXT)
+    assert (episode.turns, episode.end_reason) == ((), OUT_OF_CONTEXT)
     assert made.collator([episode], torch.zeros(1)) is None and made.collator.lost == {"a#0"}
 
 
@@ -146,7 +146,7 @@ def test_a_broken_environment_stops_the_run_or_is_played_again(policy):
         actor(policy, Talk(broken=(2,), started=Counter())).generate_episodes(TASKS, 0)
     made = actor(policy, Talk(broken=(2,), started=Counter()), EpisodeLimits(retries=1))
     episodes = made.generate_episodes(TASKS, 0)
-    assert made.played[BROKEN] == 1 and [e.meta[ENDED] for e in episodes] == [DONE, DONE]
+    assert made.played[BROKEN] == 1 and [e.end_reason for e in episodes] == [DONE, DONE]
     # The second episode began again: three turns, each with one judgement, none from the dead session.
     assert [sum(t.role == "assistant" for t in e.turns) for e in episodes] == [3, 3]
     assert [len(e.feedback) for e in episodes] == [3, 3]
@@ -252,8 +252,8 @@ def test_every_spelling_of_a_switch_word_counts(policy):
 
 
 def test_a_bent_engine_is_refused_without_a_correction():
-    warm, plain = HuggingFace(temperature=0.7), Mix({"policy": PolicyGradient()})
-    corrected = Mix({"policy": PolicyGradient(gate=TruncatedIS())})
+    warm, plain = HuggingFace(temperature=0.7), Objective({"policy": PolicyGradient()})
+    corrected = Objective({"policy": PolicyGradient(gate=TruncatedIS())})
     with pytest.raises(UserError, match="temperature 0.7.*TruncatedIS"):
         check_engine(warm, OnPolicy(), plain)
     check_engine(warm, OnPolicy(), corrected)

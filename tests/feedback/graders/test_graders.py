@@ -53,7 +53,7 @@ def played(*turns: str, reference: str | None = None, **meta: object) -> Episode
 
 
 def named(judged: Episode, name: str, step: int | None = None) -> Feedback:
-    (item,) = [item for item in judged.feedback if (item.name, item.step) == (name, step)]
+    (item,) = [item for item in judged.feedback if (item.name, item.turn) == (name, step)]
     return item
 
 
@@ -385,7 +385,7 @@ def test_planning_pays_where_the_episode_succeeded():
         assert paid(judged) == pytest.approx(reward) and judged.score == score
     (unscored,) = MetaTags()([played(*turns)])
     assert [math.isnan(reward) for reward in paid(unscored)] == [True, False, True]
-    assert judged.meta["tags"] == [TAGS.index("planning"), TAGS.index("monitor"), TAGS.index("planning")] == [1, 4, 1]
+    assert judged.turn_tags == (TAGS.index("planning"), TAGS.index("monitor"), TAGS.index("planning")) == (1, 4, 1)
 
 
 def test_exploring_pays_for_what_is_new():
@@ -416,9 +416,9 @@ def test_reflecting_pays_for_another_action_after_a_failed_one():
     )
     (judged,) = MetaTags()([played(*turns)])
     assert paid(judged) == [0, 0, 1, 0]
-    low = played(*turns).add_feedback(Feedback("environment", None, "step", 0.2, step=2))
+    low = played(*turns).add_feedback(Feedback("environment", None, "step", 0.2, turn=2))
     assert paid(MetaTags()([low])[0]) == [0, 0, 1, 1]
-    share = played(*turns).add_feedback(Feedback("environment", None, "reward", 0.2, step=2))
+    share = played(*turns).add_feedback(Feedback("environment", None, "reward", 0.2, turn=2))
     assert paid(MetaTags()([share])[0]) == [0, 0, 1, 0], "a small share of the return is no failure"
     (after,) = MetaTags()([played("gibberish", "Go on.", step("reflection", "b"))])
     assert paid(after) == [0, 1]
@@ -438,7 +438,7 @@ def test_reflecting_pays_for_another_action_after_a_failed_one():
 )
 def test_ill_formed_steps(text, said):
     (judged,) = MetaTags()([played(text)])
-    assert paid(judged) == [0] and judged.meta["tags"] == [0]
+    assert paid(judged) == [0] and judged.turn_tags == (0,)
     assert named(judged, "format", 0).score == 0 and said in judged.critique
 
 
@@ -495,7 +495,7 @@ def test_any_text_is_judged_between_0_and_1_or_not_at_all(turns, reference, step
     assert judged.turns == one.turns and judged.task == one.task
     assert all(math.isnan(item.score) or 0 <= item.score <= 1 for item in judged.feedback)
     assert all(item.text is None or item.text.strip() for item in judged.feedback)
-    assert len([item for item in judged.feedback if item.name == "format" and item.step is None]) == 1
+    assert len([item for item in judged.feedback if item.name == "format" and item.turn is None]) == 1
 
 
 @given(st.floats(0, 1))

@@ -114,7 +114,7 @@ def test_a_lone_success_and_a_group_without_success_have_no_sibling():
     assert all(SiblingHint()(row) is None for row in SiblingHint().annotate_group(group(scored(1.0, "33", "a"))))
     failed = group(scored(0.0, "5", "a"), scored(0.4, "6", "b"))
     assert all(SiblingHint()(row) is None for row in SiblingHint().annotate_group(failed))
-    assert SiblingHint(success=0.4).annotate_group(failed)[0].meta == {"sibling": "6"}
+    assert SiblingHint(success=0.4).annotate_group(failed)[0].sibling == "6"
     assert CritiqueHint().annotate_group(failed) == failed  # its template names no sibling
 
 
@@ -153,7 +153,7 @@ def test_the_bare_reference_stands_in_for_critiques():
 
 
 def test_one_of_several_hints():
-    row = replace(episode("5", wrong("short"), wrong("a long critique"), wrong("short")), meta={"sibling": "33"})
+    row = replace(episode("5", wrong("short"), wrong("a long critique"), wrong("short")), sibling="33")
 
     def told(**how):
         hint = OneOf([CritiqueHint(apart=True), SiblingHint()], **how)
@@ -225,7 +225,7 @@ def test_values_are_cut_and_the_frame_stays():
         asked.append((text, limit))
         return text[:limit]
 
-    row = replace(episode("5", wrong("much too long")), meta={"sibling": "33"})
+    row = replace(episode("5", wrong("much too long")), sibling="33")
     (whisper,) = ComposedHint(max_tokens=4).build_hints(row, shorten)
     assert whisper.text == (
         "An answer that was found to be right: 33\n\nFeedback on an earlier answer: much\n\n"

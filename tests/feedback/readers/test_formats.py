@@ -125,7 +125,7 @@ def test_trl():
     assert [episode.response for episode in pairs] == ["A duck.", "A carp."] * 2 + ["A goose.", "A cod."]
     assert {episode.task.messages[0]["content"] for episode in pairs} == {"Name a bird."}
     (steps,) = read(NAMED["trl-stepwise"])
-    assert [(item.step, item.score) for item in steps.feedback] == [(0, 1), (1, 0)] and len(steps.turns) == 2
+    assert [(item.turn, item.score) for item in steps.feedback] == [(0, 1), (1, 0)] and len(steps.turns) == 2
     (privileged,) = read(NAMED["trl-privileged"])
     assert privileged.turns == () and privileged.task.hints == ("It has feathers.",)
     assert [episode.score for episode in read(NAMED["trl-completion"])][1:] == [0, 1]
@@ -158,7 +158,7 @@ def test_logs_of_agents():
     ]
     assert run.task.messages[1] == {"role": "user", "content": "Fix a.py."}
     (chat,) = read(NAMED["open-webui"])
-    assert [(item.step, item.score, item.text) for item in chat.feedback] == [
+    assert [(item.turn, item.score, item.text) for item in chat.feedback] == [
         (0, 0, "Not factually correct: A fish."),
         (1, 1, "Accurate information"),
     ]
@@ -168,7 +168,7 @@ def test_canonical_episodes_keep_turns_annotators_and_scales():
     dialogue = episodes_of("episodes")["e1"]
     assert [turn.role for turn in dialogue.turns] == ["assistant", "user", "assistant", "tool", "assistant"]
     assert dialogue.turns[3].call_id == dialogue.turns[2].calls[0]["id"] == "c1"
-    assert [(item.step, item.score, item.scale) for item in dialogue.feedback] == [
+    assert [(item.turn, item.score, item.scale) for item in dialogue.feedback] == [
         (0, 0, (1, 5)),
         (0, 0.25, (1, 5)),
         (None, 0.5, None),

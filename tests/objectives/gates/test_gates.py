@@ -5,22 +5,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from objectives.losses.trust import Moved
 from torch import nan, tensor
 
 from objectives import (
-    Better,
     ClipCov,
     Every,
-    Failures,
     IcePop,
     Imitate,
-    Mix,
-    OffPolicySequences,
+    Objective,
+    OffPolicyMask,
     Plateau,
     PolicyGradient,
     ProbabilityShift,
     Ramp,
-    RowWeight,
+    ScoreGate,
     SequenceMask,
     SkipFirst,
     SkipLast,
@@ -29,7 +28,6 @@ from objectives import (
     reinforce,
 )
 from objectives.gates.covariance import compute_covariance
-from objectives.losses.trust import Moved
 from tests.helpers.rollouts import rollouts, run, scored, weigh
 
 
@@ -67,7 +65,7 @@ def test_only_acted_tokens_are_compared():
 def test_masked_tokens_stay_in_the_denominator_or_leave_it(keep, share):
     batch = replace(mismatched(), advantages=torch.ones(4).double())
     student = scored(n=4)
-    mix = Mix({"t": PolicyGradient(gate=IcePop(0.5, 5.0), keep_silenced=keep)})
+    mix = Objective({"t": PolicyGradient(gate=IcePop(0.5, 5.0), keep_silenced=keep)})
     loss = mix(student, {}, replace(weigh(mix, batch), old_log_probs=None))
     assert loss.value.item() == pytest.approx(-(0.9 + 1.5) / share)
 
@@ -75,10 +73,10 @@ def test_masked_tokens_stay_in_the_denominator_or_leave_it(keep, share):
 def test_a_factor_makes_a_token_louder_and_leaves_the_others():
     student, batch = scored(), rollouts(scores={"score": tensor([1.0, 0.5, nan]).double()})
     nll = -student.log_probs.detach()
-    loss = run(Imitate(gate=RowWeight()), student, {}, batch)
+    loss = run(Imitate(gate=ScoreGate(comparison="weight")), student, {}, batch)
     assert loss.value.item() == pytest.approx(((nll[:5].sum() + nll[5:9].sum() / 2) / 9).item())
     with pytest.raises(ValueError, match="got -1, expected at least 0"):
-        RowWeight()(rollouts(scores={"score": tensor([-1.0, 0, 0])}))
+        ScoreGate(comparison="weight")(rollouts(scores={"score": tensor([-1.0, 0, 0])}))
 
 
 def test_covariance_numbers():
@@ -108,15 +106,15 @@ def test_skip_last_counts_from_the_end_of_each_row():
 def test_better_and_every():
     scores = {"score": tensor([0.2, 0.5, 0.1]), "revision": tensor([0.9, 0.5, nan])}
     batch = rollouts((1, 1, 1), scores=scores)
-    assert Better()(batch).tolist() == [1, 0, 0]
-    assert Every([Failures(), Better()])(batch).tolist() == [1, 0, 0]
-    assert Every([Failures(0.15), Better()])(batch).tolist() == [0, 0, 0]
+    assert ScoreGate("revision", ">", "score")(batch).tolist() == [1, 0, 0]
+    assert Every([ScoreGate(), ScoreGate("revision", ">", "score")])(batch).tolist() == [1, 0, 0]
+    assert Every([ScoreGate(value=0.15), ScoreGate("revision", ">", "score")])(batch).tolist() == [0, 0, 0]
 
 
 def test_trust_masks():
     log_ratio, old = tensor([-1.0, -0.2, -0.9, 0.3]), tensor([-0.1, -0.5, -0.2, -0.5])
     row = tensor([0, 0, 1, 1])
-    keep = OffPolicySequences(0.5)(Moved(log_ratio, old, tensor([-1.0, 1, -1, -1]), row))
+    keep = OffPolicyMask(0.5)(Moved(log_ratio, old, tensor([-1.0, 1, -1, -1]), row))
     assert keep.tolist() == [False, True, True, True]
     shifted = ProbabilityShift(0.2)(Moved(log_ratio, old, tensor([-1.0, 1, 1, 1]), row))
     assert shifted.tolist() == [False, True, True, False]
@@ -126,7 +124,7 @@ def test_untrusted_tokens_teach_nothing_and_stay_counted():
     student = scored(n=4)
     old = student.log_probs.detach() + tensor([2.0, 0, 0, 0])
     batch = rollouts((2, 2), old_log_probs=old, advantages=tensor([-1.0, 1, 1, 1]).double())
-    term = PolicyGradient(surrogate=reinforce, trust=OffPolicySequences(0.5))
+    term = PolicyGradient(surrogate=reinforce, token_weight=OffPolicyMask(0.5))
     loss = run(term, student, {}, batch)
     assert loss.value.item() == pytest.approx(-3 / 4)
     assert torch.autograd.grad(loss.value, student.log_probs)[0][0] == 0
@@ -140,7 +138,7 @@ def test_ramp():
 
 def test_a_scheduled_coefficient_follows_the_step():
     student, batch = scored(), rollouts()
-    mix = Mix({"term": Imitate()}, {"term": Ramp(1.0, warmup=1)})
+    mix = Objective({"term": Imitate()}, {"term": Ramp(1.0, warmup=1)})
     batch = weigh(mix, batch)
     first, later = (mix(student, {}, replace(batch, update=n)) for n in (0, 5))
     assert torch.allclose(2 * first.value, later.value) and mix.get_coefficient("term") == 1

@@ -5,19 +5,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from objectives.losses.heed import assemble_teacher, choose_best_hint, count_common
 from torch import tensor
 
 from objectives import (
-    Certainty,
     Distill,
     DistillBestHint,
     EntropyBonus,
-    Mix,
+    Objective,
     OldPolicyPenalty,
-    Overlap,
     PolicyGradient,
     ReferenceKL,
+    SupportOverlap,
     TeacherAdvantage,
+    TeacherConfidence,
     TeacherScaledAdvantage,
     TokenLogProbs,
     TopCovariance,
@@ -29,7 +30,6 @@ from objectives import (
     reinforce,
     reverse_kl,
 )
-from objectives.losses.heed import assemble_teacher, choose_best_hint, count_common
 from tests.helpers.rollouts import from_log_probs, rollouts, run, scored, weigh
 
 
@@ -90,10 +90,10 @@ def test_certainty_heeds_what_the_teacher_is_sure_of():
     sure, unsure = [0.0, -1e4, -1e4, -1e4], [0.0] * 4
     teacher = TokenLogProbs(tensor([sure, unsure]).double(), torch.eye(4).double(), tensor([0, 0]))
     student = scored(n=2, v=4, d=4)
-    assert Certainty()(student, teacher).tolist() == pytest.approx([1, 1 / 4])
+    assert TeacherConfidence()(student, teacher).tolist() == pytest.approx([1, 1 / 4])
     first = tensor([0])
     plain_loss = run(Distill(k=None), student.select(first), {"teacher": teacher.select(first)}, rollouts((1,)))
-    loss = run(Distill(k=None, heed=Certainty()), student, {"teacher": teacher}, rollouts((2,)))
+    loss = run(Distill(k=None, token_weight=TeacherConfidence()), student, {"teacher": teacher}, rollouts((2,)))
     second = student.select(tensor([1])).fold(reverse_kl, teacher.select(tensor([1]))).item()
     assert loss.value.item() == pytest.approx((plain_loss.value.item() + second / 4) / 2)
 
@@ -102,8 +102,8 @@ def test_overlap():
     assert count_common(tensor([[1, 2, 3]]), tensor([[3, 1, 9]])).tolist() == [2]
     student = TokenLogProbs(tensor([[4.0, 3, 2, 1]]), torch.eye(4), tensor([0]))
     teacher = TokenLogProbs(tensor([[1.0, 2, 3, 4]]), torch.eye(4), tensor([0]))
-    assert Overlap(k=3, least=0.6)(student, teacher).item() == 1
-    assert Overlap(k=2, least=0.5)(student, teacher).item() == 0
+    assert SupportOverlap(k=3, least=0.6)(student, teacher).item() == 1
+    assert SupportOverlap(k=2, least=0.5)(student, teacher).item() == 0
 
 
 def test_importance_weighs_distillation():
@@ -203,7 +203,7 @@ def test_stay_near_is_flat_on_policy():
 
 def test_entropy_bonus():
     student = scored()
-    mix = Mix({"entropy": EntropyBonus()})
+    mix = Objective({"entropy": EntropyBonus()})
     batch = weigh(mix, rollouts())
     loss = mix(student, {}, batch)
     assert torch.allclose(loss.value, -student.entropy.mean())

@@ -11,14 +11,13 @@ from objectives import (
     All,
     ConstantLength,
     Distill,
-    Failures,
     Imitate,
-    Mix,
+    Objective,
     PolicyGradient,
     PositiveAdvantage,
     ReferenceKL,
+    ScoreGate,
     SequenceMean,
-    Successes,
     TokenLogProbs,
     TokenMean,
     TurnMean,
@@ -152,7 +151,7 @@ def test_on_policy_without_old_log_probs_is_reinforce():
 @pytest.mark.parametrize("name", sorted(TERMS.keys() - {"cispo", "truncated"}))
 def test_gradcheck(name):
     student, others, batch = world()
-    mix = Mix({"term": TERMS[name]})
+    mix = Objective({"term": TERMS[name]})
     batch = weigh(mix, batch)
     ids = student.topk(4)[0]
 
@@ -167,7 +166,7 @@ def test_gradcheck(name):
 @pytest.mark.parametrize("name", TERMS)
 def test_micro_batches_and_ranks_add_up(name):
     student, others, batch = world()
-    mix = Mix({name: TERMS[name]}, {name: 0.7})
+    mix = Objective({name: TERMS[name]}, {name: 0.7})
     batch = weigh(mix, batch)
     whole = mix(student, others, batch)
     parts = [(batch.episode == row).nonzero()[:, 0] for row in range(3)]
@@ -271,16 +270,16 @@ def test_gates():
     batch = rollouts(scores={"score": tensor([1.0, 0.2, math.nan])})
     rows = batch.episode
     assert All()(batch).eq(1).all()
-    assert torch.equal(Failures()(batch), (rows == 1).double())
-    assert torch.equal(Successes(threshold=0.1)(batch), (rows < 2).double())
+    assert torch.equal(ScoreGate()(batch), (rows == 1).double())
+    assert torch.equal(ScoreGate(comparison=">=", value=0.1)(batch), (rows < 2).double())
     assert torch.equal(PositiveAdvantage()(batch), (batch.advantages > 0).double())
     with pytest.raises(ValueError, match=r"got \['score'\], expected 'tests_pass'"):
-        Failures(score="tests_pass")(batch)
+        ScoreGate(score="tests_pass")(batch)
 
 
 def test_a_gate_is_only_a_change_of_weights():
     student, others, batch = world(scores={"score": tensor([1.0, 0.0, 1.0])})
-    gated = run(Distill(k=4, gate=Failures()), student, others, batch)
+    gated = run(Distill(k=4, gate=ScoreGate()), student, others, batch)
     marks = batch.masks | {"distilled": batch.masks["distilled"] & (batch.episode == 1)}
     marked = run(Distill(k=4), student, others, replace(batch, masks=marks))
     assert torch.allclose(gated.value, marked.value)
@@ -288,7 +287,9 @@ def test_a_gate_is_only_a_change_of_weights():
 
 def test_a_mix_is_the_weighted_sum_and_terms_do_not_dilute_each_other():
     student, others, batch = world()
-    mix = Mix({"pg": PolicyGradient(), "distill": Distill(k=4), "off": ReferenceKL()}, {"distill": 0.3, "off": 0.0})
+    mix = Objective(
+        {"pg": PolicyGradient(), "distill": Distill(k=4), "off": ReferenceKL()}, {"distill": 0.3, "off": 0.0}
+    )
     loss = mix(student, others, weigh(mix, batch))
     alone = {name: run(mix.terms[name], student, others, batch).value for name in ("pg", "distill")}
     assert torch.allclose(loss.value, alone["pg"] + 0.3 * alone["distill"])
@@ -300,14 +301,14 @@ def test_a_mix_is_the_weighted_sum_and_terms_do_not_dilute_each_other():
 
 def test_two_terms_of_a_kind_keep_both_metrics():
     student, others, batch = world()
-    mix = Mix({"a": Distill(k=4), "b": Distill(k=2)})
+    mix = Objective({"a": Distill(k=4), "b": Distill(k=2)})
     assert {"tail_mass", "tail_mass/b"} <= set(mix(student, others, weigh(mix, batch)).metrics)
 
 
 def test_refusals_say_what_to_do():
     student, others, batch = world()
     with pytest.raises(ValueError, match=r"got \['distil'\], expected names among \['distill'\]"):
-        Mix({"distill": Distill()}, {"distil": 1.0})
+        Objective({"distill": Distill()}, {"distil": 1.0})
     with pytest.raises(ValueError, match="no score for 9 of 9 tokens"):
         run(Distill(), student, {}, batch)
     with pytest.raises(ValueError, match="probability 1"):
@@ -329,7 +330,7 @@ def test_one_token_and_a_long_way_off():
 
 
 def test_rollouts_take_and_move():
-    batch = weigh(Mix({"pg": PolicyGradient()}), rollouts())
+    batch = weigh(Objective({"pg": PolicyGradient()}), rollouts())
     taken = batch.take(tensor([0, 6])).to("cpu")
     assert taken.episode.tolist() == [0, 1] and taken.lengths.tolist() == [5, 4, 3] and len(taken.weights["pg"]) == 2
     assert taken.old_log_probs is None and taken.totals == batch.totals

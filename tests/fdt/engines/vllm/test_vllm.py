@@ -274,7 +274,11 @@ def test_a_run_with_a_server_of_its_own_that_is_killed(tmp_path, wide_model):
 
 def gaps(folder: Path) -> list[float]:
     with (folder / "run" / "metrics" / "version_0" / "metrics.csv").open() as file:
-        return [float(row["train/sampling/logp_difference"]) for row in csv.DictReader(file) if row.get("train/sampling/logp_difference")]
+        return [
+            float(row["train/sampling/logp_difference"])
+            for row in csv.DictReader(file)
+            if row.get("train/sampling/logp_difference")
+        ]
 
 
 @pytest.mark.parametrize("lora", [{"rank": 4}, None], ids=["adapters", "whole"])

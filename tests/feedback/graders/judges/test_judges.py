@@ -22,7 +22,6 @@ from feedback.graders import (
     require_self_test,
     run_self_test,
 )
-from feedback.graders.judges.base import UNSCORED
 from feedback.graders.judges.prompt import build_judge_prompt, make_fence_tag
 from feedback.graders.judges.reply import PointwiseReply, UnreadableReply, build_schema, read_form
 from feedback.graders.judges.selftest import CANNED, HONEST
@@ -110,7 +109,7 @@ def test_an_empty_critique_is_none(judged):
 def test_what_cannot_be_read_is_unscored_with_a_reason(judged, text, reason):
     (found,), judge, _ = judged(PointwiseJudge, answers("2"), lambda call: completion(text))
     assert math.isnan(found.score) and found.feedback == ()
-    assert judge.unscored == {reason: 1} and found.meta[UNSCORED] == reason
+    assert judge.unscored == {reason: 1} and found.unscored == reason
 
 
 @pytest.mark.parametrize(
@@ -359,7 +358,7 @@ def test_next_states_are_voted_on(judged, votes, score):
     episode = talk(("assistant", "done"), ("user", "thanks"), ("assistant", "bye"))
     (found,), judge, calls = judged(NextStateJudge, [episode], behave)
     assert len(calls) == 3 and fenced(calls[0], "next") == "thanks" and "from the user" in calls[0].prompt
-    assert [(item.step, item.score) for item in found.feedback] == ([] if score is None else [(0, score)])
+    assert [(item.turn, item.score) for item in found.feedback] == ([] if score is None else [(0, score)])
     assert judge.unscored.total() == (score is None)
 
 
@@ -372,7 +371,7 @@ def test_the_longest_useful_hint_is_kept(judged):
 
     episode = talk(("assistant", "ok"), ("assistant", "done"), ("tool", "error"), ("assistant", "oh"))
     (found,), _, calls = judged(NextStateJudge, [episode], behave)
-    assert [(item.step, item.score, item.text) for item in found.feedback] == [(1, 0.0, said[1][0])]
+    assert [(item.turn, item.score, item.text) for item in found.feedback] == [(1, 0.0, said[1][0])]
     assert fenced(calls[0], "before") == "ok" and "from the tool" in calls[0].prompt
 
 

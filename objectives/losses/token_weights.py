@@ -1,0 +1,137 @@
+"""Token weights: factors on a term's tokens that are known only after the forward pass.
+
+The tokens that a weight silences stay in the term's denominator.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from objectives import segments
+from objectives.types import Rollouts
+from objectives.vocabulary.token_log_probs import TokenLogProbs
+
+
+class TokenWeight(ABC):
+    """Called with n tokens of a term; gives a factor [n] without gradient."""
+
+    needs_teacher: bool = False
+    """Whether it compares with a teacher, and so is of no use in a term that asks none."""
+
+    @abstractmethod
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
+        """
+        Args:
+            student: the policy on these n tokens.
+            teacher: the teacher on the same n tokens; None in terms that ask none.
+            rollouts: these n tokens, with the advantages that the term trains with.
+        """
+
+
+@dataclass(frozen=True)
+class TeacherConfidence(TokenWeight):
+    """exp(-beta H(T)), with the teacher's entropy in nats: a certain teacher counts more (SRPO, arXiv 2604.02288).
+
+    The weights are not normalised over tokens; the paper's own normalisation is not known to us.
+    """
+
+    beta: float = 1.0
+    """How fast the weight falls with the entropy."""
+    needs_teacher = True
+
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
+        return (-self.beta * check_teacher(self, teacher).entropy).exp()
+
+
+@dataclass(frozen=True)
+class SupportOverlap(TokenWeight):
+    """1 where student and teacher share at least `min_share` of their k likeliest outcomes, else 0."""
+
+    k: int = 8
+    """Outcomes compared."""
+    min_share: float = 0.25
+    """Share of them that must be common."""
+    needs_teacher = True
+
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
+        teacher = check_teacher(self, teacher)
+        shared = count_common(student.topk(self.k)[0], teacher.topk(self.k)[0])
+        return (shared >= self.min_share * self.k).to(teacher.entropy.dtype)
+
+
+@dataclass(frozen=True)
+class OffPolicyMask(TokenWeight):
+    """0 on blamed tokens of rows that the policy has moved away from: A < 0 and mean(log old - log pi) > limit.
+
+    OPSM (DeepSeek-V3.2, arXiv 2512.02556), which leaves the limit open.
+    """
+
+    limit: float = 0.5
+    """Greatest mean drop in log-prob of a row [nats]."""
+
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
+        now = student.log_probs.detach()
+        old, row = get_old_log_probs(student, rollouts), rollouts.episode
+        drop = segments.mean(old - now, row, len(rollouts.task))[row]
+        return (~((rollouts.advantages < 0) & (drop > self.limit))).to(now.dtype)
+
+
+@dataclass(frozen=True)
+class ProbabilityShift(TokenWeight):
+    """0 on tokens whose probability has already moved by more than `limit` the way A pushes (DPPO, arXiv 2602.04879)."""
+
+    limit: float = 0.2
+    """Greatest change of probability."""
+
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
+        now = student.log_probs.detach()
+        shift = now.exp() - get_old_log_probs(student, rollouts).exp()
+        advantages = rollouts.advantages
+        moved = ((shift > self.limit) & (advantages > 0)) | ((shift < -self.limit) & (advantages < 0))
+        return (~moved).to(now.dtype)
+
+
+@dataclass(frozen=True)
+class PrefixTrust(TokenWeight):
+    """The product over the row's earlier tokens u < t of min(1, T(y_u) / S(y_u)): after a token that the teacher would
+    not have written, what it says about the rest counts as little as it would have got there."""
+
+    needs_teacher = True
+
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
+        ratio = check_teacher(self, teacher).log_probs.detach() - student.log_probs.detach()
+        trust = ratio.clamp(max=0.0).double()
+        before = trust.cumsum(0) - trust
+        row = rollouts.episode
+        first = torch.ones_like(row, dtype=torch.bool)
+        first[1:] = row[1:] != row[:-1]
+        start = before[first][first.cumsum(0) - 1]
+        return (before - start).exp().to(ratio.dtype)
+
+
+def check_teacher(weight: TokenWeight, teacher: TokenLogProbs | None) -> TokenLogProbs:
+    """The teacher; raises ValueError where the term asks none."""
+    if teacher is None:
+        raise ValueError(
+            f"{type(weight).__name__}: got a term without a teacher. Use it in a term that asks one, such as Distill."
+        )
+    return teacher
+
+
+def apply_weight(losses: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Losses times weight; exactly 0 where the weight is, since 0 times NaN would be NaN."""
+    weight = weight.detach().to(losses.dtype)
+    return (losses * weight).where(weight != 0, 0.0)
+
+
+def get_old_log_probs(student: TokenLogProbs, rollouts: Rollouts) -> Float[Tensor, "n"]:
+    """Log-probs [n] of whoever sampled these tokens; the student's own where it did."""
+    return student.log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs
+
+
+def count_common(mine: Int[Tensor, "n k"], theirs: Int[Tensor, "n k"]) -> Int[Tensor, "n"]:
+    """How many outcomes two supports share."""
+    return (mine[:, :, None] == theirs[:, None]).sum((1, 2))
