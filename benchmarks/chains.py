@@ -37,7 +37,7 @@ class Chain(Environment):
 
     def way(self, digits: str) -> list[str]:
         """What an expert answers to each user."""
-        habits, steps = Conventions(world=self.world).habits, []
+        habits, steps = Conventions(world_seed=self.world).habits, []
         for user in CHAIN:
             digits = CONVENTIONS[habits[user]](digits)
             steps.append(f"{habits[user]}: {digits}")

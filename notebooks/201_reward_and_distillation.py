@@ -45,7 +45,7 @@ from fdt.environments.conventions import CONVENTIONS, Conventions, extract_list
 from feedback.types import Turn
 
 SETTING, SEED, STEPS = "headline", 0, 60
-world = Conventions(**SETTINGS[SETTING], world=SEED)
+world = Conventions(**SETTINGS[SETTING], world_seed=SEED)
 plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90})
 
 # %% [markdown]

@@ -40,7 +40,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from fdt.bench.calibrated import simulate_oracle, get_confidences
+from fdt.bench.calibration_results import simulate_oracle, get_confidences
 from fdt.bench.calibration import RATE, ConfidenceJob
 from fdt.bench.reliability import pick_colour, draw_diagram, draw_histogram
 from fdt.bench.signals import BASE

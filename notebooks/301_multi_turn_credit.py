@@ -211,5 +211,5 @@ draw_curves(axis, result, "progress")
 axis.set(ylim=(0, 80))
 plt.show()
 for gap in result.differences:
-    print(f"{gap.arm} - {gap.than}, {gap.over}: {100 * gap.value.mean:+.1f} points "
+    print(f"{gap.arm} - {gap.baseline}, {gap.measure}: {100 * gap.value.mean:+.1f} points "
           f"[{100 * gap.value.low:+.1f}, {100 * gap.value.high:+.1f}]")

@@ -40,9 +40,9 @@ class Job(ABC):
 
     config: ClassVar[str]
     """The shipped config; its ``arms`` hold what each arm overrides."""
-    right: ClassVar[str]
+    is_right_path: ClassVar[str]
     """Path of the function that says whether a training episode was truly right."""
-    before: ClassVar[bool] = False
+    measure_before: ClassVar[bool] = False
     """Whether held-out prompts are measured before the first step too."""
 
     @abstractmethod
@@ -67,9 +67,9 @@ class Job(ABC):
             return [own]
         own["model"]["optimizer"] = {"init_args": {"lr": self.rate}}
         own["trainer"] |= {
-            "num_sanity_val_steps": -1 if self.before else 0,
+            "num_sanity_val_steps": -1 if self.measure_before else 0,
             "callbacks": [
-                {"class_path": "fdt.bench.watch.JobRecorder", "init_args": {"right": self.right}},
+                {"class_path": "fdt.bench.recorder.JobRecorder", "init_args": {"is_right": self.is_right_path}},
                 {"class_path": "fdt.callbacks.Transcripts", "init_args": {"every_n_steps": 20}},
             ],
         } | ({"max_steps": self.steps} if self.steps else {})

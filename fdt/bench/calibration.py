@@ -20,10 +20,10 @@ class ConfidenceJob(base.Job):
     """A run whose answers say how sure they are; a seed decides who wavers, and all draws."""
 
     config = "task/confidence"
-    right = "fdt.bench.signals.is_right"
+    is_right_path = "fdt.bench.signals.is_right"
 
     def build_environment_args(self) -> dict[str, Any]:
-        return {**WORLD, "moods": self.seed}
+        return {**WORLD, "wavering_seed": self.seed}
 
 
 class Calibration(Bench):

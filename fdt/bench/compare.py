@@ -22,7 +22,7 @@ MARGIN = 0.02
 class Comparison(Bench):
     """A bench that is read by learning curves, and by paired differences of what its arms came to."""
 
-    rival: str
+    baseline: str
     """The arm whose end the others are timed against."""
     pairs: dict[str, tuple[tuple[str, str], ...]]
     """Arms that are subtracted, for each name that `values` gives."""
@@ -62,8 +62,8 @@ class Level:
     rate: float
     right: Interval
     """Share of held-out prompts answered rightly, greedy."""
-    reached: list[float]
-    """For each seed the rollouts until it did as well as the rival at its end; infinite where it never did."""
+    rollouts_to_baseline: list[float]
+    """For each seed the rollouts until it did as well as the baseline at its end; infinite where it never did."""
     rollouts: int
     tokens: dict[str, int]
     """Mean over seeds: sampled, and heard by each term."""
@@ -76,8 +76,8 @@ class Difference:
 
     setting: str
     arm: str
-    than: str
-    over: str
+    baseline: str
+    measure: str
     """Which values were compared, a name of the bench's."""
     value: Interval
 
@@ -123,7 +123,9 @@ class Result:
 def compute_levels(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Level]:
     """One row an arm, the base first."""
     found = []
-    goals = {run["job"]["seed"]: bench.compute_curve(run)[1][-1] for run in select_runs(outcomes, setting, bench.rival)}
+    goals = {
+        run["job"]["seed"]: bench.compute_curve(run)[1][-1] for run in select_runs(outcomes, setting, bench.baseline)
+    }
     for arm in (BASE, *bench.arms):
         runs = select_runs(outcomes, setting, arm)
         if runs:

@@ -31,8 +31,8 @@ class Job(base.Job):
     """A run on lakes of its own: each seed deals other maps, and none of the training's is held out."""
 
     config = "task/lake"
-    right = "fdt.bench.credit.is_solved"
-    before = True
+    is_right_path = "fdt.bench.credit.is_solved"
+    measure_before = True
 
     def build_environment_args(self) -> dict[str, Any]:
         return dict(SETTINGS[self.setting])
@@ -53,7 +53,7 @@ class AdvantageBench(Comparison):
     grid = GRID
     rates = {setting: dict.fromkeys(ARMS, 1e-3) for setting in SETTINGS}
     seeds = (1, 5)
-    rival = "last"
+    baseline = "last"
     pairs = {
         END: (("whole", BASE), ("last", BASE), ("ahead", BASE), ("whole", "last"), ("whole", "ahead")),
         COURSE: (("whole", "last"), ("whole", "ahead")),

@@ -9,7 +9,7 @@ from fdt.bench.base import BASE
 from fdt.bench.signals import ConventionsComparison
 
 ARMS = ("even", "planning", "execution", "wins", "losses", "reused", "reused_wide")
-SETTINGS = {"scored": {"scored": 1.0}}
+SETTINGS = {"scored": {"score_rate": 1.0}}
 RATE = 2.5e-4
 """What `fdt bench signals --full` chose for scores alone."""
 
@@ -38,7 +38,7 @@ class Emphasis(ConventionsComparison):
     grid = (RATE,)
     rates = {setting: dict.fromkeys(ARMS, RATE) for setting in SETTINGS}
     seeds = (2, 5)
-    rival = "even"
+    baseline = "even"
     pairs = {
         "all": (
             ("even", BASE),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fdt.bench.base import BASE, Outcome
-from fdt.bench.calibrated import MARGIN, ORACLE, USEFUL, Answer, Difference, Level, get_confidences, simulate_oracle
+from fdt.bench.calibration_results import MARGIN, ORACLE, USEFUL, Answer, Difference, Level, get_confidences, simulate_oracle
 from fdt.bench.calibration import ARMS, RATE
 from fdt.bench.show import print_tables
 from fdt.statistics.calibration import BINS, bin_answers
@@ -44,7 +44,7 @@ class CalibrationResult:
         """Heading and lines of cells."""
         return [
             (LEVELS, [_format_level(row) for row in self.levels]),
-            (DIFFERENCES, [[gap.arm, gap.than, *_format_numbers(gap.numbers, "+")] for gap in self.differences]),
+            (DIFFERENCES, [[gap.arm, gap.baseline, *_format_numbers(gap.numbers, "+")] for gap in self.differences]),
             (ANSWERS, [[a.question, a.number, _format_cell(a.value, "+.3f", 1), a.verdict] for a in self.answers]),
         ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fdt.bench import reliability, show
 from fdt.bench.base import Bench, Outcome
-from fdt.bench.calibrated import answer_questions, compute_differences, compute_levels, resample_runs
+from fdt.bench.calibration_results import answer_questions, compute_differences, compute_levels, resample_runs
 from fdt.bench.compare import Comparison, Result
 from fdt.bench.reliability import CalibrationResult
 

@@ -21,8 +21,8 @@ DIFFERENCES = ("setting", "over", "arm", "minus", "points [95 %]", "which is")
 
 def build_tables(found: Result) -> list[Table]:
     """Levels, differences, and what else the bench tells."""
-    words, rival = found.bench.words, found.bench.rival
-    level = ("setting", "arm", f"{words['level']}, % [95 %]", f"rollouts to where {rival} ended", "rollouts")
+    words, baseline = found.bench.words, found.bench.baseline
+    level = ("setting", "arm", f"{words['level']}, % [95 %]", f"rollouts to where {baseline} ended", "rollouts")
     return [
         ((*level, "tokens heard, thousand", "rate", "s"), [format_level(row) for row in found.levels]),
         (DIFFERENCES, [format_difference(gap) for gap in found.differences]),
@@ -39,7 +39,7 @@ def format_level(row: Level) -> list[str]:
         row.setting,
         row.arm,
         format_cell(row.right),
-        "" if base else _format_reached(row.reached),
+        "" if base else _format_reached(row.rollouts_to_baseline),
         *("" if base else str(cell) for cell in plain[:3]),
         str(plain[3]),
     ]
@@ -47,7 +47,7 @@ def format_level(row: Level) -> list[str]:
 
 def format_difference(gap: Difference) -> list[str]:
     """One line of the second table."""
-    return [gap.setting, gap.over, gap.arm, gap.than, format_cell(gap.value, "+.1f"), gap.verdict]
+    return [gap.setting, gap.measure, gap.arm, gap.baseline, format_cell(gap.value, "+.1f"), gap.verdict]
 
 
 def build_notes(found: Result) -> list[str]:
@@ -184,7 +184,7 @@ def format_cell(value: Any, digits: str = ".1f") -> str:
 
 
 def _format_reached(spent: list[float]) -> str:
-    """Median over seeds, and how many seeds got there; nothing where the rival was not run."""
+    """Median over seeds, and how many seeds got there; nothing where the baseline was not run."""
     if all(map(isnan, spent)):
         return ""
     middle, there = float(np.median(spent)), sum(map(isfinite, spent))

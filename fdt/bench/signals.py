@@ -17,12 +17,12 @@ from feedback.types import Episode
 
 ARMS = ("scores", "critiques", "both", "faded", "gated", "rewrites", "references", "stated", "shuffled")
 SETTINGS: dict[str, dict[str, Any]] = {
-    "headline": {"coverage": 0.6, "noise": 0.1, "scored": 1.0},
-    "sparse": {"coverage": 0.6, "noise": 0.1, "scored": 0.05},
+    "headline": {"coverage": 0.6, "noise": 0.1, "score_rate": 1.0},
+    "sparse": {"coverage": 0.6, "noise": 0.1, "score_rate": 0.05},
 }
 """Coverage and noise of critiques, and share of answers that are scored."""
-LISTENING = ("scores", "both", "faded", "gated")
-"""Arms that hear scores: the only ones that a sparse setting changes."""
+SCORE_ARMS = ("scores", "both", "faded", "gated")
+"""Arms that learn from scores: the only ones that a sparse setting changes."""
 GRID = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
 """Learning rates tried for every arm, the same for each."""
 RATES: dict[str, dict[str, float]] = {
@@ -54,7 +54,7 @@ PAIRS = (
     ("references", "critiques"),
     ("shuffled", BASE),
 )
-COVERED = (("critiques", "scores"), ("both", "critiques"))
+COVERED_PAIRS = (("critiques", "scores"), ("both", "critiques"))
 """Pairs that are compared once more over the prompts of the users who criticise."""
 
 
@@ -63,12 +63,12 @@ class Job(base.Job):
     """A run on the small world, where each seed has habits of its own."""
 
     config = "task/conventions"
-    right = "fdt.bench.signals.is_right"
+    is_right_path = "fdt.bench.signals.is_right"
     settings: ClassVar[dict[str, dict[str, Any]]] = SETTINGS
-    """What each setting says to the environment."""
+    """The environment's arguments in each setting."""
 
     def build_environment_args(self) -> dict[str, Any]:
-        return {**self.settings[self.setting], "world": self.seed}
+        return {**self.settings[self.setting], "world_seed": self.seed}
 
 
 def is_right(episode: Episode) -> bool:
@@ -109,11 +109,11 @@ class Signals(ConventionsComparison):
     grid = GRID
     rates = RATES
     seeds = (3, 5)
-    rival = "scores"
-    pairs = {"all": PAIRS, "covered": COVERED}
+    baseline = "scores"
+    pairs = {"all": PAIRS, "covered": COVERED_PAIRS}
     notes = {
         BASE: "the policy before training",
-        "references": "shown every right answer: a bound, not a rival",
+        "references": "imitates every right answer: an upper bound, not a competitor",
         "stated": "critiques that are the bare answer",
         "shuffled": "critiques meant for other users: the control",
         "faded": "both at first; the critique's weight is gone after half of the steps",
@@ -122,14 +122,14 @@ class Signals(ConventionsComparison):
     }
 
     def list_arms(self, setting: str) -> Sequence[str]:
-        return ARMS if SETTINGS[setting]["scored"] == 1.0 else LISTENING
+        return ARMS if SETTINGS[setting]["score_rate"] == 1.0 else SCORE_ARMS
 
     def compute_values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
         every = super().compute_values(run)["all"]
         return {"all": every, "covered": every[mask_covered(run)]}
 
     def find_failures(self, found: Sequence[Difference]) -> list[str]:
-        wrong = [gap for gap in found if (gap.arm, gap.than) == ("shuffled", BASE) and gap.verdict == "better"]
+        wrong = [gap for gap in found if (gap.arm, gap.baseline) == ("shuffled", BASE) and gap.verdict == "better"]
         return [
             f"{gap.setting}: critiques shuffled between users beat the base, so something else than them teaches"
             for gap in wrong
@@ -147,5 +147,5 @@ def smooth_curve(run: Outcome) -> Curve:
 
 def mask_covered(run: Outcome) -> NDArray[np.bool_]:
     """Which held-out prompts [P] come from users who criticise."""
-    world = Conventions(coverage=SETTINGS[run["job"]["setting"]]["coverage"], world=run["job"]["seed"])
+    world = Conventions(coverage=SETTINGS[run["job"]["setting"]]["coverage"], world_seed=run["job"]["seed"])
     return np.array([prompt.split("-")[0] in world.critiquing_users for prompt in run["prompts"]])

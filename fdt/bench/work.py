@@ -101,7 +101,7 @@ def list_stream_handlers() -> list[logging.StreamHandler]:
 def read_results(folder: Path, base: bool) -> dict[str, Any]:
     """Held-out verdicts (1 right, 0 wrong, by prompt), which prompts they were, how sure the answers were (None: they
     did not say, or not so that it can be read), and what was counted while learning."""
-    from fdt.bench.watch import FILE
+    from fdt.bench.recorder import FILE
 
     lines = (folder / "eval" / ("validate.jsonl" if base else "last.jsonl")).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]

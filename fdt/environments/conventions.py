@@ -1,10 +1,10 @@
 """A small world that learns in a minute: every user has a hidden convention for a list of digits, and reacts to answers.
 
 The prompt names a user and four digits. The right answer is the list transformed by that user's convention, which no
-prompt reveals. A policy may say first which convention it follows (`reversed: 2413`); what counts is the list. A score
+prompt reveals. A policy may first name the convention it follows (`reversed: 2413`); what counts is the list. A score
 says right or wrong; a critique names the convention, for some users only, and sometimes the wrong one. Whoever guesses
-is right once in eight answers. Users may waver, some more than others: then nobody can be sure, and a policy may say
-how sure it is on a second line (`Confidence: 0.7`).
+is right once in eight answers. Users may waver, some more than others: then nobody can be sure, and a policy may state
+its confidence on a second line (`Confidence: 0.7`).
 """
 
 from __future__ import annotations
@@ -56,80 +56,85 @@ SHARES = {"train": 0.5, "heldout": 0.9, "test": 1.0}
 
 @dataclass(frozen=True)
 class Conventions(Environment):
-    """Users, their conventions, and what they say about an answer. Held-out and test prompts: same users, new lists."""
+    """Users, their conventions, and their feedback on an answer. Held-out and test prompts: same users, new lists."""
 
     users: int = 8
-    """How many users there are, at most 16; conventions are dealt out evenly."""
+    """How many users there are, at most 16; conventions are spread evenly over them."""
     coverage: float = 1.0
     """Share of the users who criticise; rounded to whole users."""
     noise: float = 0.0
     """Chance that a critique names another convention than the user's."""
-    scored: float = 1.0
+    score_rate: float = 1.0
     """Share of the answers that receive a score."""
     states_answer: bool = False
     """Critiques hold the transformed list alone, not the name of the convention."""
-    shuffled: bool = False
+    shuffle_critiques: bool = False
     """Control: each critique is one meant for another user, drawn afresh."""
-    corrected: bool = False
+    with_revision: bool = False
     """Every answer comes back with the right one, as a revision to imitate."""
     wavering: float = 0.0
     """Chance that the least steady user wants another convention than theirs; drawn for each answer, and what is right
-    then and what a critique names follow the wish. The other users' chances lie evenly between it and 0."""
-    moods: int = 0
+    then and what a critique names follow that draw. The other users' chances lie evenly between it and 0."""
+    wavering_seed: int = 0
     """Seed of who wavers how much, and of their wishes."""
-    world: int = 0
+    world_seed: int = 0
     """Seed of who has which convention and who criticises."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.users <= len(USERS):
             raise ValueError(f"Conventions.users: got {self.users}, expected 2 to {len(USERS)}")
-        for name in ("coverage", "noise", "scored", "wavering"):
+        for name in ("coverage", "noise", "score_rate", "wavering"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Conventions.{name}: got {getattr(self, name)}, expected a share from 0 to 1")
 
     @property
     def habits(self) -> dict[str, str]:
         """The convention of each user."""
-        dealt = [list(CONVENTIONS)[n % len(CONVENTIONS)] for n in range(self.users)]
-        random.Random(f"habits {self.world}").shuffle(dealt)
-        return dict(zip(USERS, dealt, strict=False))
+        conventions = [list(CONVENTIONS)[n % len(CONVENTIONS)] for n in range(self.users)]
+        random.Random(f"habits {self.world_seed}").shuffle(conventions)
+        return dict(zip(USERS, conventions, strict=False))
 
     @property
     def critiquing_users(self) -> frozenset[str]:
         """The users who criticise."""
         count = round(self.coverage * self.users)
-        return frozenset(random.Random(f"vocal {self.world}").sample(USERS[: self.users], count))
+        return frozenset(random.Random(f"vocal {self.world_seed}").sample(USERS[: self.users], count))
 
     @property
     def switch_chances(self) -> dict[str, float]:
         """The chance of each of n users to want another convention than theirs: `wavering` times 1/n, 2/n, ... 1."""
-        order = random.Random(f"whims {self.moods}").sample(USERS[: self.users], self.users)
+        order = random.Random(f"whims {self.wavering_seed}").sample(USERS[: self.users], self.users)
         return {user: self.wavering * (place + 1) / self.users for place, user in enumerate(order)}
 
-    def draw_convention(self, user: str, chance: random.Random) -> str:
-        """The convention that a user wants this time: theirs, or by their whim another, all others alike."""
+    def draw_convention(self, user: str, rng: random.Random) -> str:
+        """The convention that a user wants this time: their own, or with their `switch_chances` any other, all alike."""
         habit = self.habits[user]
         others = [other for other in CONVENTIONS if other != habit]
-        return habit if chance.random() >= self.switch_chances[user] else chance.choice(others)
+        return habit if rng.random() >= self.switch_chances[user] else rng.choice(others)
 
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         """Pairs of a user and a list, without repetition; a list belongs to one split, whoever asks."""
-        digits, habits = build_lists(split), self.habits
+        digits = build_lists(split)
+        habits = self.habits
         known = range(len(digits) * self.users)
         drawn = random.Random(f"{split} {seed}").sample(known, min(count, len(known)))
         return [_build_task(USERS[n % self.users], digits[n // self.users], habits, split) for n in drawn]
 
     def start(self, task: Task, seed: int) -> Session:
-        """The user's reactions; chance is a function of the world, the task and the seed."""
-        wanted = self.draw_convention(task.meta["user"], random.Random(f"wish {self.moods} {task.key} {seed}"))
-        return ConventionsSession(self, task, wanted, random.Random(f"{self.world} {task.key} {seed}"))
+        """The user's reactions, drawn from the world, the task and the seed."""
+        convention = self.draw_convention(
+            task.meta["user"], random.Random(f"wish {self.wavering_seed} {task.key} {seed}")
+        )
+        return ConventionsSession(self, task, convention, random.Random(f"{self.world_seed} {task.key} {seed}"))
 
-    def write_critique(self, user: str, wanted: str, digits: str, chance: random.Random) -> str:
-        """What a user says: words that fit one convention, not always the one that is wanted."""
+    def write_critique(self, user: str, convention: str, digits: str, rng: random.Random) -> str:
+        """A user's critique: it names one convention, with `noise` not the one that is wanted."""
         habits = self.habits
-        named = habits[chance.choice([other for other in habits if other != user])] if self.shuffled else wanted
-        if chance.random() < self.noise:
-            named = chance.choice([other for other in CONVENTIONS if other != named])
+        named = (
+            habits[rng.choice([other for other in habits if other != user])] if self.shuffle_critiques else convention
+        )
+        if rng.random() < self.noise:
+            named = rng.choice([other for other in CONVENTIONS if other != named])
         return f"It should be {CONVENTIONS[named](digits) if self.states_answer else named}."
 
 
@@ -139,9 +144,9 @@ class ConventionsSession(Session):
 
     world: Conventions
     task: Task
-    wanted: str
+    convention: str
     """The convention that is right this time."""
-    chance: random.Random
+    rng: random.Random
 
     def __post_init__(self) -> None:
         self.messages = self.task.messages
@@ -149,10 +154,10 @@ class ConventionsSession(Session):
     def reply(self, turn: Turn) -> Reply:
         """A score (always on prompts that measure), a critique and a revision, each where there is one."""
         user, digits = self.task.meta["user"], self.task.meta["digits"]
-        # Drawn in any case, so that arms that differ in one knob meet the same chance in the others.
-        scored = self.chance.random() < self.world.scored or self.task.meta["split"] != "train"
-        words = self.world.write_critique(user, self.wanted, digits, self.chance)
-        right = f"{self.wanted}: {CONVENTIONS[self.wanted](digits)}"
+        # Drawn in any case, so that arms that differ in one knob meet the same draws in the others.
+        scored = self.rng.random() < self.world.score_rate or self.task.meta["split"] != "train"
+        critique = self.world.write_critique(user, self.convention, digits, self.rng)
+        right = f"{self.convention}: {CONVENTIONS[self.convention](digits)}"
         return Reply(
             feedback=(
                 Feedback(
@@ -160,8 +165,8 @@ class ConventionsSession(Session):
                     annotator=user,
                     name="right",
                     score=float(extract_list(turn.text) == extract_list(right)) if scored else float("nan"),
-                    text=words if user in self.world.critiquing_users else None,
-                    revision=right if self.world.corrected else None,
+                    text=critique if user in self.world.critiquing_users else None,
+                    revision=right if self.world.with_revision else None,
                 ),
             )
         )
@@ -169,12 +174,12 @@ class ConventionsSession(Session):
 
 @dataclass(frozen=True)
 class ExactList(Grader):
-    """Score 1 where the answer's list is the reference's, else 0: what a rewrite is judged by."""
+    """Score 1 where the answer's list is the reference's, else 0: what rewrites are graded by."""
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """Adds one `Feedback` named "right" to each episode."""
-        judged = [Feedback("environment", None, "right", score_answer(e.response, e.task)) for e in episodes]
-        return [episode.add_feedback(item) for episode, item in zip(episodes, judged, strict=True)]
+        scores = [Feedback("environment", None, "right", score_answer(e.response, e.task)) for e in episodes]
+        return [episode.add_feedback(item) for episode, item in zip(episodes, scores, strict=True)]
 
 
 def score_answer(text: str, task: Task) -> float:

@@ -89,8 +89,8 @@ def test_rollouts_to_where_scores_alone_ended():
         outcome("critiques", [1.0, 1.0], steps=[1, 5, 5, 5, 5]),
     ]
     rows = {row.arm: row for row in compute_levels(SIGNALS, found, "headline")}
-    assert rows["scores"].reached == [50.0]  # 6 / 50 at the end, not before
-    assert rows["critiques"].reached == [20.0]  # 1 / 10, then 6 / 20
+    assert rows["scores"].rollouts_to_baseline == [50.0]  # 6 / 50 at the end, not before
+    assert rows["critiques"].rollouts_to_baseline == [20.0]  # 1 / 10, then 6 / 20
     assert rows["critiques"].rollouts == 50 and rows["critiques"].tokens == {"sampled": 250}
 
 
@@ -101,7 +101,7 @@ def test_differences_pair_prompts_and_seeds():
         outcome("critiques", [0, 0, 0, 0], 1),
     ]
     (every, _) = compute_differences(SIGNALS, found, "headline")
-    assert (every.arm, every.than, every.over) == ("critiques", "scores", "all")
+    assert (every.arm, every.baseline, every.measure) == ("critiques", "scores", "all")
     assert every.value.mean == 0.25  # of seed 0 alone: scores have no seed 1
 
 
@@ -111,7 +111,7 @@ def test_covered_prompts_are_those_of_users_who_criticise():
     right = [float(users[n % 8] in vocal) for n in range(32)]
     found = [outcome("scores", [0.0] * 32), outcome("critiques", right)]
     every, covered = compute_differences(SIGNALS, found, "headline")
-    assert every.value.mean == pytest.approx(5 / 8) and covered.over == "covered" and covered.value.mean == 1.0
+    assert every.value.mean == pytest.approx(5 / 8) and covered.measure == "covered" and covered.value.mean == 1.0
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_every_arm_of_a_bench_is_an_arm_of_its_config(bench: Bench):
     arms = yaml.safe_load(resolve(bench.job.config).read_text(encoding="utf-8"))["arms"]
     assert tuple(arms) == bench.arms
     assert {arm for pairs in bench.pairs.values() for pair in pairs for arm in pair} <= {BASE, *bench.arms}
-    assert bench.name in BENCHES and bench.rival in bench.arms
+    assert bench.name in BENCHES and bench.baseline in bench.arms
 
 
 def test_weight_on_every_token_is_weight_on_plans_and_on_execution():
@@ -192,7 +192,7 @@ def test_weight_on_every_token_is_weight_on_plans_and_on_execution():
 def test_a_rollout_that_is_learned_from_twice_is_counted_once():
     from types import SimpleNamespace
 
-    from fdt.bench.watch import JobRecorder
+    from fdt.bench.recorder import JobRecorder
 
     watch = JobRecorder(lambda episode: True)
     nothing = SimpleNamespace(episode=np.array([]), masks={"imitated": np.array([], dtype=bool)}, weights={})
@@ -223,11 +223,11 @@ def test_held_out_maps_make_the_curve_of_the_lake():
     assert spent.tolist() == [0, 128, 256] and shares.tolist() == [0.25, 0.5, 0.75]
     # Over the run, the first measurement left out: whole (.5 + .75) / 2 = .625, last (.25 + .5) / 2 = .375.
     found = {
-        (gap.over, gap.arm, gap.than): gap.value.mean for gap in compute_differences(LANDING, [whole, last], "goal")
+        (gap.measure, gap.arm, gap.baseline): gap.value.mean for gap in compute_differences(LANDING, [whole, last], "goal")
     }
     assert found == {(END, "whole", "last"): 0.25, (COURSE, "whole", "last"): 0.25}
     rows = {row.arm: row for row in compute_levels(LANDING, [whole, last], "goal")}
-    assert rows["whole"].reached == [128.0] and rows["last"].reached == [256.0]
+    assert rows["whole"].rollouts_to_baseline == [128.0] and rows["last"].rollouts_to_baseline == [256.0]
     low, high = LANDING.compute_band([whole])
     assert (low <= shares).all() and (shares <= high).all() and low[0] < 0.25 < high[0]
 
@@ -243,7 +243,7 @@ def test_tables_name_what_they_hold():
     assert "| goal | whole | 50.0 [" in as_markdown(found) and "goal: reward goal_only" in as_markdown(found)
     assert get_heldout(found.outcomes[1])[1].shape == (2, 2)
     alone = Result(LANDING, [walked("whole", [[0, 0], [0, 1]])])
-    assert build_tables(alone)[0][1][0][3] == "", "without the rival nobody knows where it ended"
+    assert build_tables(alone)[0][1][0][3] == "", "without the baseline nobody knows where it ended"
 
 
 def test_workers_of_a_killed_bench_end_with_it(tmp_path: Path):

@@ -13,7 +13,7 @@ import yaml
 
 from fdt.bench import BENCHES, main
 from fdt.bench.base import BASE, TUNING_SEED, build_measuring_jobs
-from fdt.bench.calibrated import (
+from fdt.bench.calibration_results import (
     Level,
     answer_questions,
     compute_differences,
@@ -33,7 +33,7 @@ from fdt.statistics.nested import compute_draws_interval
 
 
 def outcome(arm: str, right: list[float], confidence: list[float | None], seed: int = 0) -> dict:
-    tasks = Conventions(**WORLD, moods=seed).sample_tasks("heldout", len(right), 0)
+    tasks = Conventions(**WORLD, wavering_seed=seed).sample_tasks("heldout", len(right), 0)
     job = ConfidenceJob("wavering", arm, seed).to_dict()
     given = {"right": right, "confidence": confidence, "prompts": [task.key for task in tasks]}
     return {"job": job, **given, "seconds": 1.0, "steps": []}
@@ -74,7 +74,7 @@ def test_the_oracle_is_calibrated_and_knows_whom_to_trust():
 
 def test_the_oracle_is_asked_the_same_prompts():
     q, _ = simulate_oracle(outcome(BASE, [0.0] * 50, [0.5] * 50, seed=3))
-    world = Conventions(**WORLD, moods=3)
+    world = Conventions(**WORLD, wavering_seed=3)
     assert q.tolist() == pytest.approx(
         [1 - world.switch_chances[task.meta["user"]] for task in world.sample_tasks("heldout", 50, 0)]
     )
@@ -85,7 +85,7 @@ def test_differences_pair_prompts_and_seeds():
     told = {"plain": [1.0] * 200, "brier": [0.5] * 200}
     runs = [*(outcome(arm, right, sure) for arm, sure in told.items()), outcome("brier", right, told["brier"], 1)]
     (gap,) = compute_differences(resample_runs(runs))
-    assert (gap.arm, gap.than) == ("brier", "plain")
+    assert (gap.arm, gap.baseline) == ("brier", "plain")
     # Equal answers: their difference is 0 in every resample. Brier 0.25 against 0.5, ECE 0 against 0.5.
     assert (gap.numbers["right"].mean, gap.numbers["right"].low, gap.numbers["right"].high) == (0.0, 0.0, 0.0)
     assert gap.numbers["brier"].mean == -0.25 and gap.numbers["ece"].mean == pytest.approx(-0.5, abs=0.01)
@@ -141,7 +141,7 @@ def test_every_arm_is_an_arm_of_the_config_and_differs_by_what_it_says():
     bench = Calibration()
     jobs = build_measuring_jobs(bench, list(bench.settings), ARMS, bench.rates, 2, 0)
     assert [job.arm for job in jobs] == [BASE, *ARMS] * 2 and jobs[-1].build_overrides()[1]["data"]["environment"] == {
-        "init_args": {**WORLD, "moods": 1}
+        "init_args": {**WORLD, "wavering_seed": 1}
     }
     assert {job.rate for job in jobs if job.arm != BASE} == {RATE} and TUNING_SEED not in {job.seed for job in jobs}
 

@@ -55,12 +55,12 @@ def test_splits_share_no_list_and_every_list_tells_the_conventions_apart():
 
 def test_conventions_are_dealt_out_evenly_and_by_seed():
     assert set(Counter(Conventions(users=16).habits.values()).values()) == {2}
-    assert Conventions(world=0).habits != Conventions(world=1).habits
+    assert Conventions(world_seed=0).habits != Conventions(world_seed=1).habits
     assert len(set(Conventions(users=8).habits.values())) == 8
 
 
 def test_tasks_repeat_for_equal_arguments_and_hold_the_right_answer():
-    world = Conventions(world=3)
+    world = Conventions(world_seed=3)
     tasks = world.sample_tasks("heldout", 200, seed=5)
     assert tasks == world.sample_tasks("heldout", 200, seed=5) != world.sample_tasks("heldout", 200, seed=6)
     assert len({task.key for task in tasks}) == 200
@@ -68,7 +68,7 @@ def test_tasks_repeat_for_equal_arguments_and_hold_the_right_answer():
         user, digits = task.messages[0]["content"].split(": ")
         habit = world.habits[user]
         assert task.reference == f"{habit}: {CONVENTIONS[habit](digits)}" and digits in build_lists("heldout")
-    elsewhere = Conventions(world=4).sample_tasks("heldout", 200, seed=5)
+    elsewhere = Conventions(world_seed=4).sample_tasks("heldout", 200, seed=5)
     assert [task.messages for task in elsewhere] == [task.messages for task in tasks]
 
 
@@ -105,7 +105,7 @@ def test_a_stated_answer_is_the_reference():
 
 
 def test_noise_and_sparsity_come_as_often_as_asked():
-    world = Conventions(noise=0.25, scored=0.1)
+    world = Conventions(noise=0.25, score_rate=0.1)
     task = world.sample_tasks("train", 1, 0)[0]
     items = [said(world, task, "0000", seed) for seed in range(2000)]
     wrong = sum(world.habits[task.meta["user"]] not in item.text for item in items)
@@ -117,14 +117,14 @@ def test_noise_and_sparsity_come_as_often_as_asked():
 
 def test_one_knob_leaves_the_chance_of_the_others_alone():
     task = Conventions().sample_tasks("train", 1, 0)[0]
-    pairs = [(Conventions(scored=0.5), Conventions(scored=0.5, coverage=0.0, states_answer=True, corrected=True))]
+    pairs = [(Conventions(score_rate=0.5), Conventions(score_rate=0.5, coverage=0.0, states_answer=True, with_revision=True))]
     for one, two in pairs:
         for seed in range(50):
             assert math.isnan(said(one, task, "0", seed).score) == math.isnan(said(two, task, "0", seed).score)
 
 
 def test_shuffled_critiques_never_name_what_the_user_wants_more_often_than_another_convention():
-    world = Conventions(users=16, shuffled=True)
+    world = Conventions(users=16, shuffle_critiques=True)
     task = world.sample_tasks("train", 1, 0)[0]
     named = Counter(said(world, task, "0000", seed).text.split()[-1].rstrip(".") for seed in range(3000))
     # One other user of fifteen shares the convention, two share each of the other seven.
@@ -133,7 +133,7 @@ def test_shuffled_critiques_never_name_what_the_user_wants_more_often_than_anoth
 
 
 def test_users_waver_as_often_as_asked_and_what_is_right_follows_the_wish():
-    world = Conventions(users=4, wavering=0.8, moods=1, corrected=True)
+    world = Conventions(users=4, wavering=0.8, wavering_seed=1, with_revision=True)
     assert sorted(world.switch_chances.values()) == pytest.approx([0.2, 0.4, 0.6, 0.8])
     task = world.sample_tasks("train", 1, 0)[0]
     user, digits = task.meta["user"], task.meta["digits"]
@@ -150,7 +150,7 @@ def test_users_waver_as_often_as_asked_and_what_is_right_follows_the_wish():
 
 
 def test_moods_leave_the_habits_alone_and_steady_users_never_stray():
-    one, two = (Conventions(users=4, wavering=0.8, moods=seed) for seed in range(2))
+    one, two = (Conventions(users=4, wavering=0.8, wavering_seed=seed) for seed in range(2))
     assert (
         one.habits == two.habits
         and one.switch_chances != two.switch_chances
@@ -170,14 +170,14 @@ def test_a_second_line_says_how_sure_not_what():
 
 
 def test_corrections_are_the_references():
-    world = Conventions(corrected=True)
+    world = Conventions(with_revision=True)
     task = world.sample_tasks("train", 1, 0)[0]
     assert said(world, task, "0000").revision == task.reference
     assert said(Conventions(), task, "0000").revision is None
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"users": 1}, {"users": 17}, {"coverage": 1.1}, {"noise": -0.1}, {"scored": 2.0}, {"wavering": 1.5}]
+    "knobs", [{"users": 1}, {"users": 17}, {"coverage": 1.1}, {"noise": -0.1}, {"score_rate": 2.0}, {"wavering": 1.5}]
 )
 def test_impossible_worlds_are_refused(knobs: dict):
     with pytest.raises(ValueError, match=f"Conventions.{next(iter(knobs))}: got"):
@@ -209,7 +209,7 @@ def answered(policy, prompts, seed: int | None = None, longest: int = 8) -> list
 def test_the_bundled_policy_obeys_a_critique(policy):
     from feedback.hints import CritiqueHint
 
-    world = Conventions(world=7)
+    world = Conventions(world_seed=7)
     tasks = world.sample_tasks("heldout", 100, 0)
     episodes = [Episode("e", task, (Turn("assistant", "0000"),), (said(world, task, "0000"),)) for task in tasks]
     answers = answered(policy, [CritiqueHint()(episode) for episode in episodes])
@@ -217,7 +217,7 @@ def test_the_bundled_policy_obeys_a_critique(policy):
 
 
 def test_the_bundled_policy_guesses_evenly_without_one_and_keeps_to_its_guess(policy):
-    tasks = Conventions(world=7).sample_tasks("heldout", 400, 0)
+    tasks = Conventions(world_seed=7).sample_tasks("heldout", 400, 0)
     answers = answered(policy, [task.messages for task in tasks], seed=0)
     split = [answer.partition(": ") for answer in answers]
     kept = [

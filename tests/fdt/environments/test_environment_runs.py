@@ -36,9 +36,9 @@ def small(name: str, base: Path, root: Path, **data) -> Path:
     # In float32, whatever this machine is fast in: a bfloat16 engine and trainer lie a few thousandths apart.
     content["model"] |= {"base": str(base / "model"), "lora": {"rank": 4}, "dtype": "float32"}
     held = content["data"]
-    held["play"] = held.get("play", {}) | {"tasks": 4, "heldout": 2, "max_turns": 3}
+    held["limits"] = held.get("limits", {}) | {"tasks": 4, "heldout": 2, "max_turns": 3}
     held["engine"]["init_args"]["max_new_tokens"] = 5
-    held["source"]["init_args"] = {"prompts_per_rollout": 2, "generations": 2}
+    held["source"]["init_args"] = {"prompts_per_rollout": 2, "num_generations": 2}
     if "file" in held:
         held |= {"file": str(base / "rows.jsonl"), "heldout": 0.34}
     held |= data
@@ -77,7 +77,7 @@ def test_two_sharded_ranks_play_episodes_of_unequal_length(base, tmp_path):
     """A rank whose episodes are over goes on generating for nobody; nobody waits for ever."""
     root = tmp_path / "run"
     play = {"tasks": 4, "heldout": 3, "max_turns": 4, "max_context": 900}
-    done = fdt("fit", "-c", small("frozenlake", base, root, play=play), "-c", FSDP2, "--trainer.devices=2", timeout=600)
+    done = fdt("fit", "-c", small("frozenlake", base, root, limits=play), "-c", FSDP2, "--trainer.devices=2", timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(measured(root)) == 3
 

@@ -12,8 +12,8 @@ import yaml
 
 from fdt.environments.conventions import CONVENTIONS
 from fdt.environments.reasoning import ReasoningGym
-from fdt.environments.several import MultiAnswer
-from fdt.environments.tolerant import MultiConventions
+from fdt.environments.multi_answer import MultiAnswer
+from fdt.environments.multi_conventions import MultiConventions
 from fdt.evaluation.pass_at_k import PassAtK
 from fdt.guards import DiversityCollapse
 from fdt.metrics.diversity import compute_diversity
@@ -110,7 +110,7 @@ def test_several_answers_are_asked_for():
 
 
 def test_a_tolerant_user_scores_each_accepted_list_and_shows_some_of_them():
-    world = MultiConventions(corrected=True, accepted=2, demonstrated=2, coverage=1.0)
+    world = MultiConventions(with_revision=True, accepted_count=2, demonstrated_count=2, coverage=1.0)
     (task,) = world.sample_tasks("train", 1, 0)
     digits, names = task.meta["digits"], world.list_accepted(task.meta["user"])
     assert task.meta["right"] == [CONVENTIONS[name](digits) for name in names] and len(set(names)) == 2
@@ -124,12 +124,12 @@ def test_a_tolerant_user_scores_each_accepted_list_and_shows_some_of_them():
     assert {text: shown.count(text) > 10 for text in shown} == {
         f"{name}: {CONVENTIONS[name](digits)}": True for name in names
     }
-    one = MultiConventions(corrected=True, accepted=2, demonstrated=1)
+    one = MultiConventions(with_revision=True, accepted_count=2, demonstrated_count=1)
     assert {said(one, "", seed).revision for seed in range(20)} == {task.reference}
     assert {said(world, "", seed).text for seed in range(40)} == {f"It should be {name}." for name in names}
     assert said(MultiConventions(), "").revision is None
     with pytest.raises(ValueError, match="demonstrated"):
-        MultiConventions(accepted=1, demonstrated=2)
+        MultiConventions(accepted_count=1, demonstrated_count=2)
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_a_warm_start_on_diverse_demonstrations_trains(tmp_path):
             "enable_model_summary": False,
             "enable_checkpointing": False,
         },
-        "data": {"play": {"tasks": 64, "heldout": 4}, "source": {"init_args": {"prompts_per_rollout": 4}}},
+        "data": {"limits": {"tasks": 64, "heldout": 4}, "source": {"init_args": {"prompts_per_rollout": 4}}},
     }
     arms = yaml.safe_load((ROOT / "configs" / "task" / "tolerant.yaml").read_text())["arms"]
     arms["warm"]["model"]["objective"]["init_args"]["coefficients"]["imitate"]["init_args"]["hold"] = 1
@@ -178,9 +178,9 @@ def test_sets_train_two_steps(tmp_path):
         },
         "model": {"base": str(tmp_path / "model"), "lora": {"rank": 4}},
         "data": {
-            "play": {"tasks": 4, "heldout": 2},
+            "limits": {"tasks": 4, "heldout": 2},
             "engine": {"init_args": {"max_new_tokens": 5}},
-            "source": {"init_args": {"prompts_per_rollout": 2, "generations": 2}},
+            "source": {"init_args": {"prompts_per_rollout": 2, "num_generations": 2}},
             # A random model writes no tag: what any text is worth is judged instead.
             "grader": {
                 "init_args": {

@@ -63,7 +63,7 @@ class Difference:
     """One arm minus another over the same prompts and seeds."""
 
     arm: str
-    than: str
+    baseline: str
     numbers: dict[str, Interval]
 
 

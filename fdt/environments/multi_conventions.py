@@ -14,19 +14,19 @@ from feedback.types import Task, Turn
 class MultiConventions(Conventions):
     """Each user accepts several conventions and scores them alike. Critiques name one of them; demonstrations follow one.
 
-    With `corrected`, every answer comes back with a demonstration to imitate.
+    With `with_revision`, every answer comes back with a demonstration to imitate.
     """
 
-    accepted: int = 2
+    accepted_count: int = 2
     """Conventions that a user accepts."""
-    demonstrated: int = 1
+    demonstrated_count: int = 1
     """Of these, how many demonstrations follow, each as often; 1 is always the same one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.demonstrated <= self.accepted <= len(CONVENTIONS):
+        if not 1 <= self.demonstrated_count <= self.accepted_count <= len(CONVENTIONS):
             raise ValueError(
-                f"Tolerant: got {self.demonstrated} demonstrated of {self.accepted} accepted, expected at "
+                f"Tolerant: got {self.demonstrated_count} demonstrated of {self.accepted_count} accepted, expected at "
                 f"least 1 of at most {len(CONVENTIONS)}"
             )
 
@@ -34,7 +34,7 @@ class MultiConventions(Conventions):
         """The conventions that a user accepts, the one of the plain world first."""
         first = self.habits[user]
         others = [name for name in CONVENTIONS if name != first]
-        return (first, *random.Random(f"accepts {self.world} {user}").sample(others, self.accepted - 1))
+        return (first, *random.Random(f"accepts {self.world_seed} {user}").sample(others, self.accepted_count - 1))
 
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         """As in the plain world; ``meta["right"]`` holds all right lists, the reference's first."""
@@ -50,7 +50,7 @@ class MultiConventions(Conventions):
     def start(self, task: Task, seed: int) -> Session:
         """The user's reactions; chance is a function of the world, the task and the seed."""
         return _MultiConventionsSession(
-            self, task, self.habits[task.meta["user"]], random.Random(f"{self.world} {task.key} {seed}")
+            self, task, self.habits[task.meta["user"]], random.Random(f"{self.world_seed} {task.key} {seed}")
         )
 
     def write_critique(self, user: str, wanted: str, digits: str, chance: random.Random) -> str:
@@ -68,6 +68,6 @@ class _MultiConventionsSession(ConventionsSession):
         """As in the plain world, but that each right list scores 1 and a demonstration follows any that is shown."""
         (item,) = super().reply(turn).feedback
         score = item.score if item.score != item.score else float(extract_list(turn.text) in self.task.meta["right"])
-        name = self.chance.choice(self.world.list_accepted(self.task.meta["user"])[: self.world.demonstrated])
-        shown = f"{name}: {CONVENTIONS[name](self.task.meta['digits'])}" if self.world.corrected else None
+        name = self.chance.choice(self.world.list_accepted(self.task.meta["user"])[: self.world.demonstrated_count])
+        shown = f"{name}: {CONVENTIONS[name](self.task.meta['digits'])}" if self.world.with_revision else None
         return Reply(feedback=(replace(item, score=score, revision=shown),))

@@ -12,18 +12,18 @@ from lightning.pytorch.callbacks import Callback
 
 from feedback.types import Episode
 
-FILE = "watch.json"
+FILE = "recorded.json"
 
 
 class JobRecorder(Callback):
-    """Writes ``watch.json``: an entry for each step, and one for each time that held-out prompts were measured."""
+    """Writes ``recorded.json``: an entry for each step, and one for each time that held-out prompts were measured."""
 
-    def __init__(self, right: Callable[[Episode], bool]) -> None:
+    def __init__(self, is_right: Callable[[Episode], bool]) -> None:
         """
         Args:
-            right: whether a training episode was truly right, whatever its feedback says.
+            is_right: whether a training episode was truly right, whatever its feedback says.
         """
-        self.right = right
+        self.is_right = is_right
         self.before: tuple[Episode, ...] = ()
         self.steps: list[dict[str, Any]] = []
         self.heldout: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ class JobRecorder(Callback):
         self.steps.append(
             {
                 "rollouts": len(fresh),
-                "right": sum(map(self.right, fresh)),
+                "right": sum(map(self.is_right, fresh)),
                 "tokens": {"sampled": sum(len(turn.ids or ()) for episode in fresh for turn in episode.turns)}
                 | {
                     name: int((weight != 0).sum())
