@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 
 from fdt.bench.base import BASE, Outcome
-from fdt.bench.calibration_results import MARGIN, ORACLE, USEFUL, Answer, Difference, Level, get_confidences, simulate_oracle
 from fdt.bench.calibration import ARMS, RATE
+from fdt.bench.calibration_results import (
+    MARGIN,
+    ORACLE,
+    USEFUL,
+    Answer,
+    Difference,
+    Level,
+    get_confidences,
+    simulate_oracle,
+)
 from fdt.bench.show import print_tables
 from fdt.statistics.calibration import BINS, bin_answers
 

@@ -73,7 +73,7 @@ class Job(base.Job):
 
 def is_right(episode: Episode) -> bool:
     """Whether an answer is truly right, scored or not."""
-    return score_answer(episode.response, episode.task)
+    return score_answer(episode.response, episode.task) == 1.0
 
 
 SMOOTH = 5

@@ -1,4 +1,4 @@
-"""A small world that learns in a minute: every user has a hidden convention for a list of digits, and reacts to answers.
+"""A small world, learned in a minute: every user has a hidden convention for a list of digits, and reacts to answers.
 
 The prompt names a user and four digits. The right answer is the list transformed by that user's convention, which no
 prompt reveals. A policy may first name the convention it follows (`reversed: 2413`); what counts is the list. A score
@@ -29,8 +29,8 @@ CONVENTIONS: dict[str, Callable[[str], str]] = {
     "lowered": lambda digits: "".join(str((int(d) - 1) % 10) for d in digits),
     "mirrored": lambda digits: "".join(str(9 - int(d)) for d in digits),
 }
-"""What may be done to four digits: `halved` exchanges the halves, `raised` adds 1 to each digit (9 becomes 0), `lowered`
-takes 1 away, `mirrored` takes each from 9."""
+"""What may be done to four digits: `halved` exchanges the halves, `raised` adds 1 to each digit (9 becomes 0),
+`lowered` takes 1 away, `mirrored` takes each from 9."""
 USERS = (
     "amber",
     "basil",
@@ -107,7 +107,7 @@ class Conventions(Environment):
         return {user: self.wavering * (place + 1) / self.users for place, user in enumerate(order)}
 
     def draw_convention(self, user: str, rng: random.Random) -> str:
-        """The convention that a user wants this time: their own, or with their `switch_chances` any other, all alike."""
+        """The convention that a user wants this time: their own, or by their `switch_chances` any other, all alike."""
         habit = self.habits[user]
         others = [other for other in CONVENTIONS if other != habit]
         return habit if rng.random() >= self.switch_chances[user] else rng.choice(others)
@@ -129,10 +129,9 @@ class Conventions(Environment):
 
     def write_critique(self, user: str, convention: str, digits: str, rng: random.Random) -> str:
         """A user's critique: it names one convention, with `noise` not the one that is wanted."""
-        habits = self.habits
-        named = (
-            habits[rng.choice([other for other in habits if other != user])] if self.shuffle_critiques else convention
-        )
+        named = convention
+        if self.shuffle_critiques:
+            named = self.habits[rng.choice([other for other in self.habits if other != user])]
         if rng.random() < self.noise:
             named = rng.choice([other for other in CONVENTIONS if other != named])
         return f"It should be {CONVENTIONS[named](digits) if self.states_answer else named}."
