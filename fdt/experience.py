@@ -47,7 +47,7 @@ class Experience(LightningDataModule):
         marker: TokenMarker | None = None,
         engine: Engine = HuggingFace(),
         environment: Environment | None = None,
-        play: EpisodeLimits = EpisodeLimits(),
+        limits: EpisodeLimits = EpisodeLimits(),
         evaluation: Evaluation = Answers(),
         evaluation_batch: int = 64,
         evaluation_limit: int | None = None,
@@ -70,7 +70,7 @@ class Experience(LightningDataModule):
             marker: gives tokens a further mark, such as planning; null gives none.
             engine: generates answers.
             environment: what episodes are played against, over several turns; null: an episode is one answer.
-            play: how many tasks an environment deals, and the limits of its episodes.
+            limits: how many tasks an environment deals, and the limits of its episodes.
             evaluation: the held-out measure: fdt.evaluation.base.Answers or fdt.evaluation.base.Likelihood.
             evaluation_batch: held-out prompts measured together.
             evaluation_limit: measure only the first so many held-out prompts (null: all).
@@ -80,7 +80,7 @@ class Experience(LightningDataModule):
         """
         super().__init__()
         self.file, self.format, self.scale, self.seed = file, format, scale, seed
-        self.environment, self.play = environment, play
+        self.environment, self.limits = environment, limits
         self.heldout, self.test_file = heldout, test_file
         self.source, self.credit, self.grader, self.hint = source, credit, grader, hint
         self.rewriter, self.engine, self.evaluation, self.marker = rewriter, engine, evaluation, marker
@@ -117,7 +117,7 @@ class Experience(LightningDataModule):
         if self.file is not None:
             return load_from_file(self.file, self.format, self.scale, self.heldout, self.seed)
         assert self.environment is not None
-        return load_from_environment(self.environment, self.play, self.seed)
+        return load_from_environment(self.environment, self.limits, self.seed)
 
     @property
     def actor(self) -> Actor:
@@ -134,7 +134,7 @@ class Experience(LightningDataModule):
                 self.rewriter,
                 precision=context,
                 environment=self.environment or SingleTurn(),
-                play=self.play,
+                limits=self.limits,
             )
         return self._actor
 

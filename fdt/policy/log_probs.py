@@ -44,7 +44,7 @@ def add_old_log_probs(batch: Batch, reads: frozenset[str], policy: Policy, start
     if "engine_log_probs" in reads and acted.any() and not drawn:
         raise UserError(
             "a gate weighs trainer against engine, and no answer has the engine's log-probs",
-            key="model.objective",
+            key="model.terms",
             expected="answers of an engine that returns them (data.source OnPolicy)",
             remedy="remove TruncatedIS, IcePop or SequenceMask",
         )

@@ -42,7 +42,7 @@ class Actor:
         precision: the context in which training runs its forwards (autocast under bf16-mixed), so that log-probs kept
             here are those that training would compute.
         environment: what the episodes are played against; by default an episode is one answer.
-        play: how many turns, how long, and what happens when the environment breaks; ``played`` counts how it went.
+        limits: how many turns, how long, and what happens when the environment breaks; ``played`` counts how it went.
         score_names: every name that an answer was graded by so far.
     """
 
@@ -54,7 +54,7 @@ class Actor:
     budget: int = 4096
     precision: Callable[[], AbstractContextManager] = nullcontext
     environment: Environment = SingleTurn()
-    play: EpisodeLimits = EpisodeLimits()
+    limits: EpisodeLimits = EpisodeLimits()
     refused: Counter[str] = field(default_factory=Counter)
     played: Counter[str] = field(default_factory=Counter)
     score_names: frozenset[str] = frozenset()
@@ -66,9 +66,9 @@ class Actor:
         False for what is measured, which is no part of training."""
         tasks = [task for task in tasks for _ in range(num_generations)]
         alone = isinstance(self.environment, SingleTurn)
-        context = None if alone else self.play.max_context or self.collator.max_tokens
+        context = None if alone else self.limits.max_context or self.collator.max_tokens
         counts = self.played if counted and seed is not None else Counter()
-        loop = TurnLoop(self.policy, self.engine, self.environment, self.play, context, counts)
+        loop = TurnLoop(self.policy, self.engine, self.environment, self.limits, context, counts)
         episodes = (
             replace(episode, id=f"{episode.task.key}#{number % num_generations}")
             for number, episode in enumerate(run_on_all(lambda: loop(tasks, seed)))

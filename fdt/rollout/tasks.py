@@ -51,20 +51,20 @@ def load_from_file(
     return DataSplits(str(path), len(episodes), kept, tasks, lambda: tasks)
 
 
-def load_from_environment(environment: Environment, play: EpisodeLimits, seed: int) -> DataSplits:
+def load_from_environment(environment: Environment, limits: EpisodeLimits, seed: int) -> DataSplits:
     """
     Raises:
         UserError: where the environment deals no tasks to train on or none to measure on.
     """
     name = type(environment).__name__
     tasks, heldout = (
-        environment.sample_tasks(*asked, seed) for asked in (("train", play.tasks), ("heldout", play.heldout))
+        environment.sample_tasks(*asked, seed) for asked in (("train", limits.tasks), ("heldout", limits.heldout))
     )
     for split, found in (("train", tasks), ("heldout", heldout)):
         if not found:
             raise UserError(f"{name} deals no {split} tasks", key="data.environment")
     episodes = [Episode(task.key, task, ()) for task in tasks]
-    return DataSplits(name, len(tasks), episodes, heldout, lambda: environment.sample_tasks("test", play.heldout, seed))
+    return DataSplits(name, len(tasks), episodes, heldout, lambda: environment.sample_tasks("test", limits.heldout, seed))
 
 
 def locate(name: str) -> Path:

@@ -57,7 +57,7 @@ class TurnLoop:
         policy: current weights.
         engine: generates.
         environment: replies.
-        play: limits.
+        limits: limits.
         context: most tokens of a conversation; None is unlimited.
         counts: what happened on the way, added to.
     """
@@ -65,7 +65,7 @@ class TurnLoop:
     policy: Policy
     engine: Engine
     environment: Environment
-    play: EpisodeLimits
+    limits: EpisodeLimits
     context: int | None
     counts: Counter[str]
 
@@ -73,7 +73,7 @@ class TurnLoop:
         """One episode for each task, in order, with the id of its task.
 
         Raises:
-            UserError: where the environment broke more often than `Play.retries` allows.
+            UserError: where the environment broke more often than `limits.retries` allows.
         """
         seeds = [((seed or 0) * 1_000_003 + number) % (2**31 - 1) for number in range(len(tasks))]
         seats = [self._start(task, seeds[number], 0) for number, task in enumerate(tasks)]
@@ -108,12 +108,12 @@ class TurnLoop:
         return seat
 
     def _record_failure(self, tries: int, fault: Exception) -> None:
-        if tries > self.play.retries:
+        if tries > self.limits.retries:
             raise UserError(
                 f"the environment broke: {fault}",
                 got=f"{tries} failures of one episode",
-                expected=f"at most {self.play.retries}",
-                key="data.play.retries",
+                expected=f"at most {self.limits.retries}",
+                key="data.limits.retries",
                 remedy="mend the environment, or allow more retries",
             ) from fault
         self.counts[BROKEN] += 1
@@ -128,7 +128,7 @@ class TurnLoop:
 
     def _generate_turns(self, seats: list[EpisodeState], seed: int | None) -> None:
         limits = [
-            self.play.build_limit(self._compute_room(s), self.engine.max_answer_tokens, s.turn_count, s.replies)
+            self.limits.build_limit(self._compute_room(s), self.engine.max_answer_tokens, s.turn_count, s.replies)
             for s in seats
         ]
         said = self.engine.generate(self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
@@ -142,7 +142,7 @@ class TurnLoop:
         seat.turns += [as_turn(message) for message in reply.messages]
         if reply.done:
             return seat.end(DONE)
-        if seat.turn_count >= self.play.max_turns:
+        if seat.turn_count >= self.limits.max_turns:
             return seat.end(TURN_LIMIT)
         rewritten, before = seat.dialogue.rewritten, len(seat.dialogue.ids)
         seat.dialogue.append_messages(reply.messages)

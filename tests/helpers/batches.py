@@ -13,11 +13,10 @@ from fdt.learner import Learner
 from fdt.policy.policy import Policy
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Task, Turn
-from objectives import Distill, Imitate, Objective, PolicyGradient
+from objectives import Distill, Imitate, PolicyGradient
 
-OBJECTIVE = Objective(
-    {"policy": PolicyGradient(truncate=2.0), "distill": Distill(k=16), "imitate": Imitate()}, {"imitate": 0.5}
-)
+TERMS = {"policy": PolicyGradient(truncate=2.0), "distill": Distill(k=16), "imitate": Imitate()}
+COEFFICIENTS = {"imitate": 0.5}
 
 
 def episodes(tasks: int = 3, each: int = 2) -> list[Episode]:
@@ -44,7 +43,8 @@ def batch(tokenizer, tasks: int = 3, each: int = 2) -> Batch:
 
 def learner(base: str, **changes) -> Learner:
     """A learner with its policy and teachers, outside any trainer, dropout off."""
-    made = Learner(**{"objective": OBJECTIVE, "base": base, "dtype": "float32"} | changes)
+    terms = {"terms": TERMS, "coefficients": COEFFICIENTS} if "terms" not in changes else {}
+    made = Learner(**{**terms, "base": base, "dtype": "float32"} | changes)
     made.policy = Policy(made.base, made.lora, made.dtype_name, made.gradient_checkpointing, made.seed)
     made.teacher.attach(made.policy)
     made.start = made.teacher

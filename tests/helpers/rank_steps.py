@@ -95,16 +95,14 @@ def sgd(params: Any) -> torch.optim.Optimizer:
 
 def run(case: str, strategy: str, models: dict[bool, str]) -> list[dict[str, Any]]:
     tied, adapters, teacher, replayed = CASES[case]
-    objective = Objective(
-        {
-            "policy": PolicyGradient(truncate=2.0, reduction=SequenceMean()),
-            "distill": Distill(k=16),
-            "imitate": Imitate(),
-        },
-        {"imitate": 0.5},
-    )
+    terms = {
+        "policy": PolicyGradient(truncate=2.0, reduction=SequenceMean()),
+        "distill": Distill(k=16),
+        "imitate": Imitate(),
+    }
     learner = Dumping(
-        objective,
+        terms,
+        {"imitate": 0.5},
         models[tied],
         LoRA(rank=4) if adapters else None,
         "float32",

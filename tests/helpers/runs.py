@@ -26,7 +26,7 @@ def config(folder: Path, mode: str = "on_policy", **changes) -> Path:
     source = {
         "on_policy": {
             "class_path": "fdt.rollout.sources.OnPolicy",
-            "init_args": {"prompts_per_rollout": 2, "generations": 2},
+            "init_args": {"prompts_per_rollout": 2, "num_generations": 2},
         },
         "replay": {"class_path": "fdt.rollout.sources.Replay", "init_args": {"rows_per_step": 4}},
     }[mode]
@@ -44,15 +44,10 @@ def config(folder: Path, mode: str = "on_policy", **changes) -> Path:
             "base": str(model),
             "lora": {"rank": 4},
             "dtype": "float32",  # the same on every machine, also on one that multiplies bfloat16 natively
-            "objective": {
-                "class_path": "objectives.Objective",
-                "init_args": {
-                    "terms": {
-                        "policy": {"class_path": "objectives.PolicyGradient", "init_args": {"truncate": 2.0}},
-                        "distill": {"class_path": "objectives.Distill", "init_args": {"k": 16}},
-                        "imitate": {"class_path": "objectives.Imitate"},
-                    }
-                },
+            "terms": {
+                "policy": {"class_path": "objectives.PolicyGradient", "init_args": {"truncate": 2.0}},
+                "distill": {"class_path": "objectives.Distill", "init_args": {"k": 16}},
+                "imitate": {"class_path": "objectives.Imitate"},
             },
         },
         "data": {

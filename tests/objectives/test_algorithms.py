@@ -14,7 +14,7 @@ from torch import tensor
 import objectives
 from fdt.rollout.sources import Source
 from feedback.graders import Grader
-from objectives import Credit, Objective, PolicyGradient, Rollouts, TokenLogProbs
+from objectives import Credit, Objective, PolicyGradient, Rollouts, Schedule, Term, TokenLogProbs
 from tests.helpers.paths import ROOT
 
 OVERLAYS = sorted((ROOT / "configs" / "algorithm").glob("*.yaml"))
@@ -27,13 +27,14 @@ openclaw_combine openclaw_v2 srpo sdpg rlsd imitation cold_start""".split()
 def parse(path):
     """(objective, credit) of an overlay, as the command line would build them."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Objective, "model.objective")
+    parser.add_argument("--model.terms", type=dict[str, Term])
+    parser.add_argument("--model.coefficients", type=dict[str, float | Schedule], default={})
     parser.add_subclass_arguments(Credit, "data.credit")
     parser.add_subclass_arguments(Source, "data.source", required=False)
     parser.add_subclass_arguments(Grader, "data.grader", required=False)
     parser.add_argument("--trainer.callbacks", type=list[Callback])
     built = parser.instantiate(parser.parse_object(yaml.safe_load(path.read_text())))
-    return built.model.objective, built.data.credit
+    return Objective(built.model.terms, built.model.coefficients), built.data.credit
 
 
 def episodes():

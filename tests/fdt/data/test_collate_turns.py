@@ -9,10 +9,11 @@ from fdt.data.collate import Collator
 from fdt.data.dialogue import Dialogue
 from fdt.data.markers import StrategicGrams
 from fdt.engines import FORCED
-from fdt.rollout.advantages import compute_advantages, spread_advantages
+from fdt.rollout.advantages import compute_advantages
 from feedback.hints import CritiqueHint, insert_before_turn
 from feedback.types import Episode, Feedback, Task, Turn
-from objectives import DiscountedTurns, EpisodeReturn, GroupRelative, MetaReasoning, PlanAmplified, TurnMean
+from objectives import DiscountedTurns, EpisodeReturn, GroupRelative, MetaReasoning, PlanningGradient, TurnMean
+from tests.helpers.rollouts import scored
 from tests.helpers.tiny import CHAT, tokenizer
 
 WORDS = tokenizer()
@@ -85,8 +86,8 @@ def test_five_turns_token_by_token_beside_an_episode_of_two():
     for n in range(5):
         turns += [sampled(f"a{n}"), Turn("tool", f"r{n}")]
     cut = sampled("zz", closed=False)
-    long = Episode("long", TASK, tuple(turns), (Feedback(score=0.0),), {"tags": [1, 2, 0, 1, 3]})
-    short = Episode("short", TASK, (cut, Turn("user", "more"), sampled("b")), (Feedback(score=1.0),), {"tags": [2, 1]})
+    long = Episode("long", TASK, tuple(turns), (Feedback(score=0.0),), turn_tags=(1, 2, 0, 1, 3))
+    short = Episode("short", TASK, (cut, Turn("user", "more"), sampled("b")), (Feedback(score=1.0),), turn_tags=(2, 1))
     batch = Collator(WORDS)([long, short], torch.tensor([[1.0, 2, 3, 4, 5], [-1, -2, 0, 0, 0]]))
     parts = [(said("go") + HEADER, False)]
     for n in range(5):
@@ -135,7 +136,8 @@ def test_five_turns_of_which_three_were_judged_and_two_plan(tmp_path):
     plan = [False] * 3 + [True] * 6 + [False] * 3 + [False] * 4 + [True] * 6 + [False] * 3 + [False] * 2
     assert rollouts.masks["planning"].tolist() == plan
     # A + .2 |A| on the planning tokens: -1 becomes -.8, 2 becomes 2.4.
-    found = spread_advantages(batch, PlanAmplified()).rollouts.advantages.tolist()
+    every = torch.arange(len(rollouts.advantages))
+    found = PlanningGradient().compute_advantages(scored(len(every)), {}, rollouts, every).tolist()
     third, fourth = [0.0] * 2, [2.0] * 4 + [2.4] * 6 + [2.0] * 3
     assert found == pytest.approx([1.0] * 3 + [-0.8] * 6 + [-1.0] + third + fourth + [-0.5] * 2)
 
@@ -229,7 +231,7 @@ def test_recorded_tool_calls_are_words_of_the_turn():
 def played(name: str, rewards: list[float], score: float = math.nan, tags: list[int] | None = None) -> Episode:
     turns = [turn for _ in rewards for turn in (Turn("assistant", "a"), Turn("user", "b"))]
     steps = [Feedback(name="reward", score=value, turn=n) for n, value in enumerate(rewards)]
-    return Episode(name, TASK, tuple(turns), (*steps, Feedback(score=score)), {"tags": tags} if tags else {})
+    return Episode(name, TASK, tuple(turns), (*steps, Feedback(score=score)), turn_tags=tuple(tags) if tags else None)
 
 
 def test_every_turn_receives_the_whole_return():

@@ -21,17 +21,23 @@ from fdt.data.offset_mapping import compute_offsets
 from fdt.engines import FORCED
 from fdt.errors import UserError
 from fdt.metrics import planning as phases
-from fdt.rollout.advantages import compute_advantages, spread_advantages
-from fdt.rollout.checks import check_advantages
+from fdt.rollout.advantages import compute_advantages
+from fdt.rollout.checks import check_masks
 from fdt.rollout.sources import OnPolicy
 from feedback.types import Episode, Feedback, Task, Turn
-from objectives import AdvantageSampled, PlanAmplified
+from objectives import GroupRelative, Objective, PlanningGradient
 from tests.helpers.runs import ROOT, config, quick
+from tests.helpers.rollouts import scored
 from tests.helpers.tiny import tokenizer
 
 WORDS = tokenizer()
 END = WORDS.eos_token_id
 TASK = Task("t", ({"role": "user", "content": "go"},))
+
+
+def shaped(rollouts):
+    """The advantages [N] that HICRA's term trains with."""
+    return PlanningGradient().compute_advantages(scored(len(rollouts.advantages)), {}, rollouts, torch.arange(len(rollouts.advantages)))
 
 
 def merged() -> PreTrainedTokenizerFast:
@@ -115,7 +121,7 @@ def test_planning_tokens_of_two_turns_token_by_token(grams):
     expected = [False] * 4 + [True] * 12 + [False] + [True] * 7 + [False] * 3
     assert batch.rollouts.masks["planning"].tolist() == expected
     assert "planning" not in Collator(WORDS)([Episode("e", TASK, turns, ())], torch.zeros(1)).rollouts.masks
-    worth = spread_advantages(batch, PlanAmplified()).rollouts.advantages.tolist()
+    worth = shaped(batch.rollouts).tolist()
     # A' = A + .2 |A|: .5 becomes .6, -2 becomes -1.6.
     assert worth == pytest.approx([0.5] * 4 + [0.6] * 12 + [0.5] + [-1.6] * 7 + [-2.0] * 3)
 
@@ -139,28 +145,25 @@ def test_hicra_from_scores_to_tokens(grams):
         Episode(f"e{n}", TASK, (sampled("so then 3"),), (Feedback(score=score),))
         for n, score in enumerate((1, 0, 0, 1))
     ]
-    worth = compute_advantages(PlanAmplified(), group)
+    credit, collator = GroupRelative("none"), Collator(WORDS, marker=StrategicGrams(grams))
+    worth = compute_advantages(credit, group)
     assert worth.tolist() == [0.5, -0.5, -0.5, 0.5]
-    batch = spread_advantages(Collator(WORDS, marker=StrategicGrams(grams))(group, worth), PlanAmplified())
-    rows = [batch.rollouts.advantages[batch.rollouts.episode == n] for n in range(4)]
+    batch = collator(group, worth)
+    rows = [shaped(batch.rollouts)[batch.rollouts.episode == n] for n in range(4)]
     for row, (plan, rest) in zip(rows, ((0.6, 0.5), (-0.4, -0.5), (-0.4, -0.5), (0.6, 0.5)), strict=True):
         assert row.tolist() == pytest.approx([plan] * 7 + [rest] * 3)
     same = [replace(episode, feedback=(Feedback(score=1.0),)) for episode in group]
-    flat = spread_advantages(
-        Collator(WORDS, marker=StrategicGrams(grams))(same, compute_advantages(PlanAmplified(), same)), PlanAmplified()
-    )
-    assert flat.rollouts.advantages.eq(0).all()
+    flat = collator(same, compute_advantages(credit, same))
+    assert shaped(flat.rollouts).eq(0).all()
 
 
-def test_what_marks_nothing_or_stands_inside_is_refused(grams):
-    source, episodes = OnPolicy(num_generations=2), [Episode("e", TASK, ())]
-    check_advantages(PlanAmplified(), source, episodes, StrategicGrams(grams))
-    with pytest.raises(UserError, match="nothing marks planning tokens.*fdt grams"):
-        check_advantages(PlanAmplified(), source, episodes)
-    with pytest.raises(UserError, match="got 'a marker of plans'"):
-        check_advantages(PlanAmplified(), source, episodes, StrategicGrams(grams, name="plans"))
-    with pytest.raises(UserError, match="outermost"):
-        check_advantages(AdvantageSampled(credit=PlanAmplified()), source, episodes, StrategicGrams(grams))
+def test_a_mask_that_nothing_sets_is_refused(grams):
+    objective = Objective({"policy": PlanningGradient()})
+    check_masks(objective, StrategicGrams(grams))
+    with pytest.raises(UserError, match="mask that nothing sets.*fdt grams"):
+        check_masks(objective, None)
+    with pytest.raises(UserError, match="expected one of .*plans"):
+        check_masks(objective, StrategicGrams(grams, name="plans"))
     with pytest.raises(UserError, match="a name of its own"):
         StrategicGrams(grams, name="sampled")
     with pytest.raises(UserError, match="a name of its own"):
@@ -200,7 +203,7 @@ def test_levels():
 def hicra(folder, *arguments, steps=2, **changes):
     """A run whose answers recite: right with a plan, wrong with another, right without."""
     texts = ["Let me check: 1", "so then -7", "-7", "1"]
-    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "generations": 4}}
+    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "num_generations": 4}}
     path = config(
         folder,
         data__source=source,
@@ -209,7 +212,7 @@ def hicra(folder, *arguments, steps=2, **changes):
         **changes,
     )
     content = yaml.safe_load(path.read_text())
-    del content["model"]["objective"]
+    del content["model"]["terms"]
     path.write_text(yaml.safe_dump(content))
     done = quick("fit", "-c", path, "-c", ROOT / "configs" / "algorithm" / "hicra.yaml", *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -260,13 +263,15 @@ def test_a_replay_marks_what_a_file_holds(tmp_path, grams):
         data__marker=marker,
         trainer__max_steps=1,
         data__evaluation_limit=1,
-        data__credit={"class_path": "objectives.PlanAmplified"},
+        data__credit={"class_path": "objectives.GroupRelative", "init_args": {"scale": "none"}},
+        model__terms={"policy": {"class_path": "objectives.PlanningGradient"}},
+        model__coefficients={},
     )
     done = quick("fit", "-c", path)
     assert done.returncode == 0, done.stderr[-2000:]
     told = [json.loads(line) for line in (tmp_path / "run" / "transcripts.jsonl").open()]
     (plan,) = [
-        [round(token["advantage"], 4) for token in record["tokens"]]
+        [round(token["signal/policy"], 4) for token in record["tokens"]]
         for record in told
         if record["response"] == "so then 3" and "tokens" in record
     ][:1]

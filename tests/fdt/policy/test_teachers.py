@@ -7,7 +7,7 @@ from fdt.data.batch import View
 from fdt.learner import Learner
 from fdt.policy.policy import LoRA, Policy
 from fdt.policy.teachers import EMA, Frozen, Live
-from tests.helpers.batches import OBJECTIVE, shake
+from tests.helpers.batches import COEFFICIENTS, TERMS, shake
 
 VIEW = View.from_pairs([([3, 4, 5], [10, 11]), ([7, 8], [13])])
 KINDS = pytest.mark.parametrize("lora", [None, LoRA(rank=4, dropout=0.5)], ids=["full", "adapters"])
@@ -27,14 +27,14 @@ def snapshot(policy: Policy) -> list[torch.Tensor]:
 @KINDS
 def test_frozen_is_the_base_whatever_the_policy_became(tiny_model, tiny_untied_model, lora, tied):
     base = tiny_model if tied else tiny_untied_model
-    policy, expected = Policy(base, lora, "float32"), Policy(base, None, "float32").score(VIEW)
+    policy, expected = Policy(base, lora, "float32"), Policy(base, None, "float32").compute_log_probs(VIEW)
     teacher = Frozen()
     teacher.attach(policy)
     shake(policy)
     moved = snapshot(policy)
     policy.train()
     scored = teacher(policy, VIEW)
-    assert not torch.allclose(policy.eval().score(VIEW).log_probs, expected.log_probs)
+    assert not torch.allclose(policy.eval().compute_log_probs(VIEW).log_probs, expected.log_probs)
     # Read after the policy's weights are back: a lazy head must still be the teacher's.
     assert torch.equal(scored.log_probs, expected.log_probs)
     assert torch.equal(scored.topk(5)[1], expected.topk(5)[1])
@@ -83,14 +83,14 @@ def test_live_is_the_policy_itself(tiny_model):
     teacher = Live()
     teacher.attach(policy)
     policy.train()
-    assert torch.equal(teacher(policy, VIEW).log_probs, policy.eval().score(VIEW).log_probs)
+    assert torch.equal(teacher(policy, VIEW).log_probs, policy.eval().compute_log_probs(VIEW).log_probs)
     assert not list(teacher.parameters())
 
 
 @pytest.mark.parametrize("teacher", [Frozen(), EMA(), Live()], ids=["frozen", "ema", "live"])
 @KINDS
 def test_what_a_checkpoint_holds(tiny_model, teacher, lora):
-    made = Learner(OBJECTIVE, tiny_model, lora, "float32", teacher=teacher)
+    made = Learner(TERMS, COEFFICIENTS, tiny_model, lora, "float32", teacher=teacher)
     made.policy = Policy(tiny_model, lora, "float32")
     made.teacher.attach(made.policy)
     made.start = made.teacher if isinstance(teacher, Frozen) else Frozen()

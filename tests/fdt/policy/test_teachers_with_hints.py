@@ -69,9 +69,9 @@ def test_scores_are_named_by_hint(batch):
 
 
 def test_a_micro_batch_keeps_a_rows_hints_together(batch):
-    part = batch.rows(torch.tensor([2, 0]))
+    part = batch.select_rows(torch.tensor([2, 0]))
     assert part.taught_rows.tolist() == [0, 0, 0, 1, 1] and part.hint_number.tolist() == [0, 1, 2, 0, 1]
-    assert batch.rows(torch.tensor([1])).teacher is None
+    assert batch.select_rows(torch.tensor([1])).teacher is None
     # Row 0 costs its own length and two readings of the longer hint: with one token more it stands alone.
     alone = int(batch.student.lengths[0] + 2 * batch.teacher.lengths[:2].max())
     assert split_rows(batch, alone) == [[0], [1], [2]] and split_rows(batch, 10**6) == [[0, 1, 2]]
@@ -99,7 +99,7 @@ def test_a_run_with_everything(tmp_path):
     ]
     path = config(
         tmp_path,
-        data__critic=longer,
+        data__grader=longer,
         data__hint={"class_path": "feedback.hints.OneOf", "init_args": {"keep": 2, "hints": hints}},
         data__rewriter={
             "class_path": "feedback.rewriter.Rewriter",

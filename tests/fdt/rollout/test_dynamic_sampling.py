@@ -17,7 +17,7 @@ from fdt.rollout import advantages as crediting
 from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, sample_rollout
 from fdt.rollout.place import RolloutPosition
-from fdt.rollout.sources import OnPolicy, compute_kept_advantages
+from fdt.rollout.sources import OnPolicy, Recorded
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Task, Turn, attach_hints
 from objectives import FormatGate, GroupRelative, GroupWhitened, Score
@@ -58,12 +58,12 @@ def test_flat_groups_are_dropped():
     assert [e.task.key for e, kept in zip(found.episodes, found.kept, strict=True) if kept] == ["t1", "t1", "t3", "t3"]
     assert len(asked) == 1
     assert found.info == {
-        "answers_drawn": 8,
-        "groups_drawn": 4,
-        "groups_flat": 2,
-        "groups_refilled": 0,
-        "groups_missing": 2,
-        "reward_drawn": 0.25,
+        "sampling/answers": 8,
+        "sampling/groups": 4,
+        "sampling/groups_zero_std": 2,
+        "sampling/groups_refilled": 0,
+        "sampling/groups_missing": 2,
+        "reward/mean_sampled": 0.25,
     }
 
 
@@ -71,7 +71,7 @@ def test_other_prompts_stand_in_until_the_rollout_is_full():
     found, asked = drawn(9, [0, 1, 2, 3])
     good = {e.task.key for e, kept in zip(found.episodes, found.kept, strict=True) if kept}
     assert len(good) == 4 and {"t1", "t3"} < good and not good & {"t0", "t2", "t4"}
-    assert found.info["groups_missing"] == 0 and found.info["groups_refilled"] == found.info["groups_flat"]
+    assert found.info["sampling/groups_missing"] == 0 and found.info["sampling/groups_refilled"] == found.info["sampling/groups_zero_std"]
     keys = [key for keys, _ in asked for key in keys]
     assert len(set(keys)) == len(keys), "a prompt was asked twice in one rollout"
     assert len({seed for _, seed in asked}) == len(asked) > 1
@@ -84,13 +84,13 @@ def test_refills_are_bounded_by_rounds_and_by_prompts():
     assert [len(keys) for keys, _ in once] == [4, 3]
     everyone = [0, 2, 4, 1, 3, 5, 6, 7]
     found, asked = drawn(5, everyone)
-    assert len(asked) == 1 and found.info["groups_missing"] == 3
+    assert len(asked) == 1 and found.info["sampling/groups_missing"] == 3
 
 
 def test_ranks_ask_equally_often_and_share_the_prompts(monkeypatch):
     """Two ranks in lock step: each rank's rows are handed to the other."""
     alone = {key for keys, _ in drawn(9, [0, 1, 2, 3])[1] for key in keys}
-    barrier, held, local, found = threading.Barrier(2), [None, None], threading.is_local(), [None, None]
+    barrier, held, local, found = threading.Barrier(2), [None, None], threading.local(), [None, None]
 
     def everyone(mine):
         held[local.rank] = mine
@@ -113,7 +113,7 @@ def test_ranks_ask_equally_often_and_share_the_prompts(monkeypatch):
     assert len(first) == len(second) > 1
     assert {key for keys, _ in first + second for key in keys} == alone
     assert {seed for _, seed in first}.isdisjoint({seed for _, seed in second})
-    assert one.info["answers_drawn"] == len(one.episodes) + len(two.episodes) and set(two.info.values()) == {0.0}
+    assert one.info["sampling/answers"] == len(one.episodes) + len(two.episodes) and set(two.info.values()) == {0.0}
     kept = [e.task.key for part in (one, two) for e, kept in zip(part.episodes, part.kept, strict=True) if kept]
     assert len(set(kept)) == 4 and all(count == 2 for count in Counter(kept).values())
 
@@ -121,7 +121,7 @@ def test_ranks_ask_equally_often_and_share_the_prompts(monkeypatch):
 def test_flat_answers_are_in_no_mean():
     """Whitening over the rollout sees the kept answers alone."""
     found, _ = drawn(0, [0, 1, 2, 3])
-    worth = compute_kept_advantages(found, GroupWhitened())
+    worth = OnPolicy().assign_advantages(found, RolloutPosition(0, 0), Recorded([], GroupWhitened()))
     assert worth[~found.kept].tolist() == [0] * 4
     alone = [e for e, kept in zip(found.episodes, found.kept, strict=True) if kept]
     assert torch.equal(worth[found.kept], compute_advantages(GroupWhitened(), alone))
@@ -175,9 +175,13 @@ class Answers:
 
     def __init__(self, tokenizer) -> None:
         self.collator = Collator(tokenizer, CritiqueHint())
+        self.score_names = frozenset()
 
     def generate_episodes(self, tasks: list[Task], seed: int, num_generations: int) -> list[Episode]:
         return answered(tasks)
+
+    def grade(self, episodes: list[Episode]) -> list[Episode]:
+        return episodes
 
     def rewrite(self, episodes: list[Episode], seed: int) -> list[Episode]:
         return episodes
@@ -192,8 +196,8 @@ def test_dropped_groups_have_no_gradient_and_no_share_in_the_denominator(tiny_mo
     source = OnPolicy(prompts_per_rollout=4, num_generations=2)
     actor = Answers(made.policy.tokenizer)
     place = RolloutPosition(0, 0)
-    (step,) = replace(source, dynamic=DynamicSampling()).make_batches(place, recorded, GroupRelative(), actor)
-    (whole,) = source.make_batches(place, recorded, GroupRelative(), actor)
+    (step,) = replace(source, dynamic=DynamicSampling()).make_batches(place, Recorded(recorded, GroupRelative()), actor)
+    (whole,) = source.make_batches(place, Recorded(recorded, GroupRelative()), actor)
     keys = [step.episodes[row].task.key for row in step.rollouts.episode.tolist()]
     acted = {key for key, mark in zip(keys, step.rollouts.masks["sampled"].tolist(), strict=True) if mark}
     assert acted == {"t1", "t3"}
@@ -206,7 +210,7 @@ def test_dropped_groups_have_no_gradient_and_no_share_in_the_denominator(tiny_mo
     assert kept == 2 * dropped > 0
 
     (flat,) = OnPolicy(4, 2, dynamic=DynamicSampling()).make_batches(
-        place, attach_hints(answered(TASKS[:6:2])), GroupRelative(), actor
+        place, Recorded(attach_hints(answered(TASKS[:6:2])), GroupRelative()), actor
     )
     silent = replace(flat, teacher=None, taught_rows=None)
     silent = replace(
@@ -223,7 +227,7 @@ def fit(folder: Path, steps: int, refills: int, *arguments: str, updates: int = 
         "class_path": "fdt.rollout.sources.OnPolicy",
         "init_args": {
             "prompts_per_rollout": 2,
-            "generations": 3,
+            "num_generations": 3,
             "updates_per_rollout": updates,
             "dynamic": {"refills": refills},
         },
@@ -231,7 +235,7 @@ def fit(folder: Path, steps: int, refills: int, *arguments: str, updates: int = 
     path = config(
         folder,
         data__source=source,
-        data__critic={"class_path": "tests.helpers.probes.FlatTasks"},
+        data__grader={"class_path": "tests.helpers.probes.FlatTasks"},
         data__heldout=0.2,
         trainer__max_steps=steps,
         **settings,

@@ -78,16 +78,16 @@ def test_two_steps_of_rlcr_on_the_command_line(tmp_path, engine):
         "recites": {"class_path": "tests.helpers.reciting.Recite", "init_args": {"texts": texts}},
         "samples": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 6}},
     }[engine]
-    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "generations": 3}}
+    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "num_generations": 3}}
     path = config(
         tmp_path,
         data__source=source,
         data__engine=made,
         trainer__max_steps=2,
-        data__critic={"class_path": "feedback.graders.GraderChain", "init_args": {"graders": RLCR}},
+        data__grader={"class_path": "feedback.graders.GraderChain", "init_args": {"graders": RLCR}},
     )
     settings = yaml.safe_load(path.read_text())
-    del settings["model"]["objective"]
+    del settings["model"]["terms"]
     path.write_text(yaml.safe_dump(settings))
     done = quick("fit", "-c", str(path), "-c", str(ROOT / "configs" / "algorithm" / "rlcr.yaml"))
     assert done.returncode == 0, done.stderr[-2000:]
@@ -139,7 +139,7 @@ def test_every_critic_can_be_named_in_a_config(tmp_path):
         {"class_path": "fdt.reward_models.ProcessReward", "init_args": {"model": "m"}},
     ]
     path = config(
-        tmp_path, data__critic={"class_path": "feedback.graders.GraderChain", "init_args": {"graders": named}}
+        tmp_path, data__grader={"class_path": "feedback.graders.GraderChain", "init_args": {"graders": named}}
     )
     done = quick("fit", "-c", str(path), "--print_config")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -29,7 +29,7 @@ def mark(call: Call) -> Answer:
 def train(folder: Path, server: Server, *arguments: str, ranks: int = 1, steps: int = STEPS):
     gateway = {"model": "m", "base_url": server.url, "cache": str(folder / "calls"), "patience": 3.0, "deadline": 60.0}
     grader = {"class_path": "feedback.graders.PointwiseJudge", "init_args": {"gateway": gateway}}
-    path = config(folder, data__critic=grader, trainer__max_steps=steps)
+    path = config(folder, data__grader=grader, trainer__max_steps=steps)
     if ranks == 1:
         return quick("fit", "-c", path, *arguments, timeout=800)
     both = ("--trainer.devices", "2", "--trainer.strategy", "ddp")

@@ -39,10 +39,10 @@ def policy(gate: str | None, **settings) -> dict:
     term = {"class_path": "objectives.PolicyGradient", "init_args": {"keep_silenced": True}}
     if gate is not None:
         term["init_args"]["gate"] = {"class_path": f"objectives.{gate}", "init_args": settings}
-    return {"class_path": "objectives.Objective", "init_args": {"terms": {"policy": term}}}
+    return {"policy": term}
 
 
-def run(folder: Path, objective: dict, engine: str = "tests.fdt.rollout.test_mismatch.Skewed", mode: str = "on_policy"):
+def run(folder: Path, terms: dict, engine: str = "tests.fdt.rollout.test_mismatch.Skewed", mode: str = "on_policy"):
     folder.mkdir()
     made = {"class_path": engine, "init_args": {"max_new_tokens": 6}}
     return quick(
@@ -52,10 +52,10 @@ def run(folder: Path, objective: dict, engine: str = "tests.fdt.rollout.test_mis
             folder,
             mode,
             data__engine=made,
-            data__critic=SPARSE,
+            data__grader=SPARSE,
             trainer__max_steps=1,
             trainer__num_sanity_val_steps=0,
-            model__objective=objective,
+            model__terms=terms,
         ),
     )
 
@@ -102,7 +102,7 @@ def test_replayed_answers_were_drawn_by_no_engine(tmp_path):
 
 def test_what_a_gate_reads_is_there_before_it_weighs(tiny_model):
     gated = PolicyGradient(gate=Every([Not(ScoreGate(comparison=">=")), ClipCov(fraction=0.5, low=0.0)]))
-    made = learner(tiny_model, objective=Objective({"policy": gated}))
+    made = learner(tiny_model, terms={"policy": gated})
     step = batch(made.policy.tokenizer)
     assert made.objective.reads == {"old_log_probs"}
     now = made.policy.compute_log_probs(step.student).log_probs.detach()
@@ -117,7 +117,7 @@ def test_what_a_gate_reads_is_there_before_it_weighs(tiny_model):
 
 @pytest.mark.parametrize("gate", [TruncatedIS(), IcePop(), SequenceMask()])
 def test_tokens_that_the_engine_did_not_draw_weigh_one(gate, tiny_model):
-    made = learner(tiny_model, objective=Objective({"policy": PolicyGradient(gate=gate)}))
+    made = learner(tiny_model, terms={"policy": PolicyGradient(gate=gate)})
     step = batch(made.policy.tokenizer)
     old = made.policy.compute_log_probs(step.student).log_probs.detach()
     unknown = torch.full_like(old, math.nan)

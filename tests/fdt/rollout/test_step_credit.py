@@ -43,10 +43,10 @@ def told(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "transcripts.jsonl").open()]
 
 
-def without_objective(path: Path, *names: str, **data) -> Path:
-    """The config without its objective, so that an overlay's stands, and without these settings of `data`."""
+def without_terms(path: Path, *names: str, **data) -> Path:
+    """The config without its terms, so that an overlay's stands, and without these settings of `data`."""
     content = yaml.safe_load(path.read_text())
-    del content["model"]["objective"]
+    del content["model"]["terms"]
     for name in names:
         del content["data"][name]
     content["data"] |= data
@@ -105,15 +105,15 @@ def test_a_trajectory_without_advantage_leaves_the_denominator():
 def test_a_run_keeps_what_ran_out_of_turns(tmp_path):
     """Four episodes say stop at their first, second, third turn, and never. Under (1, 3): R = [1, .5, 0, -1], mean
     .125, deviation .7395, so A = [1.1832, .5071, -.1690, -1.5213]."""
-    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 1, "generations": 4}}
+    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 1, "num_generations": 4}}
     recite = {"class_path": "tests.helpers.reciting.Recite", "init_args": {"texts": ["stop", "go", "on", "no"]}}
-    path = without_objective(
+    path = without_terms(
         config(
             tmp_path,
             trainer__max_steps=2,
             data__source=source,
             data__engine=recite,
-            data__play={"tasks": 2, "heldout": 1, "max_turns": 3},
+            data__limits={"tasks": 2, "heldout": 1, "max_turns": 3},
             data__environment={"class_path": "tests.helpers.stopping.Stopping"},
             data__max_tokens=2048,
         ),
@@ -200,12 +200,12 @@ def lake_config(folder: Path, **data) -> Path:
         "enable_model_summary": False,
     }
     content["model"] |= {"base": str(folder / "model"), "lora": {"rank": 4}}
-    del content["model"]["objective"], content["data"]["credit"]
+    del content["model"]["terms"], content["data"]["credit"]
     content["data"] |= {
-        "play": {"tasks": 4, "heldout": 2, "max_turns": 3, "max_context": 1800},
+        "limits": {"tasks": 4, "heldout": 2, "max_turns": 3, "max_context": 1800},
         "source": {
             "class_path": "fdt.rollout.sources.OnPolicy",
-            "init_args": {"prompts_per_rollout": 2, "generations": 2},
+            "init_args": {"prompts_per_rollout": 2, "num_generations": 2},
         },
     } | data
     path = folder / "lake.yaml"
@@ -315,11 +315,11 @@ def test_srl_and_then_final_scores_from_where_it_ended(tmp_path):
         "init_args": {"texts": [f"{think}so", f"{think}add", "so", f"{think}no"]},
     }
     held = {"data__heldout": 0.3, "data__evaluation_limit": 1, "trainer__max_steps": 2}
-    path = without_objective(
+    path = without_terms(
         config(tmp_path, data__file=str(srl_rows(tmp_path)), data__engine=recite, **held), "grader", "source"
     )
     small = tmp_path / "small.yaml"
-    small.write_text(yaml.safe_dump({"data": {"source": {"init_args": {"prompts_per_rollout": 2, "generations": 4}}}}))
+    small.write_text(yaml.safe_dump({"data": {"source": {"init_args": {"prompts_per_rollout": 2, "num_generations": 4}}}}))
     done = quick("fit", "-c", path, "-c", overlay("algorithm/srl"), "-c", small)
     assert done.returncode == 0, done.stderr[-2000:]
     steps = steps_of(tmp_path / "run")
@@ -349,7 +349,7 @@ def test_srl_and_then_final_scores_from_where_it_ended(tmp_path):
 
 def retry_config(folder: Path, grader: dict, reward: str, texts: list[str]) -> Path:
     """Attempt, critique, attempt again, judged by this grader; what trains is the step score `reward`."""
-    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "generations": 2}}
+    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "num_generations": 2}}
     retry = {
         "class_path": "fdt.environments.retry.RetryWithCritique",
         "init_args": {"grader": {"class_path": "feedback.graders.NumberMatch"}, "attempts": 2},
@@ -360,17 +360,14 @@ def retry_config(folder: Path, grader: dict, reward: str, texts: list[str]) -> P
         folder,
         data__source=source,
         data__environment=retry,
-        data__play={"max_turns": 2},
+        data__limits={"max_turns": 2},
         data__engine=recite,
-        data__critic=grader,
+        data__grader=grader,
         data__credit=credit,
         data__hint=None,
         trainer__max_steps=2,
         data__max_tokens=2048,
-        model__objective={
-            "class_path": "objectives.Objective",
-            "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
-        },
+        model__terms={"policy": {"class_path": "objectives.PolicyGradient"}},
     )
 
 

@@ -58,7 +58,7 @@ class Talking(Session):
         judged = Feedback("environment", None, "reward", 1 / self.heard, f"turn {self.heard}", self.heard - 1)
         return Reply(({"role": "user", "content": f"and {self.heard}?"},), (judged,), self.heard == self.talk.turns)
 
-    def cut(self) -> tuple[Feedback, ...]:
+    def truncate(self) -> tuple[Feedback, ...]:
         return (Feedback("environment", None, "finished", 0.0),)
 
     def close(self) -> None:
@@ -71,9 +71,9 @@ def policy(tiny_model):
     return Policy(tiny_model, None, "float32")
 
 
-def actor(policy, environment, play=EpisodeLimits(), longest=6, context=2048) -> Actor:
+def actor(policy, environment, limits=EpisodeLimits(), longest=6, context=2048) -> Actor:
     return Actor(
-        policy, HuggingFace(longest), Collator(policy.tokenizer, None, context), environment=environment, play=play
+        policy, HuggingFace(longest), Collator(policy.tokenizer, None, context), environment=environment, limits=limits
     )
 
 
@@ -142,7 +142,7 @@ def test_a_prompt_that_fills_the_context_is_not_answered(policy):
 
 
 def test_a_broken_environment_stops_the_run_or_is_played_again(policy):
-    with pytest.raises(UserError, match="the line is dead.*data.play.retries|data.play.retries.*the line is dead"):
+    with pytest.raises(UserError, match="the line is dead.*data.limits.retries|data.limits.retries.*the line is dead"):
         actor(policy, Talk(broken=(2,), started=Counter())).generate_episodes(TASKS, 0)
     made = actor(policy, Talk(broken=(2,), started=Counter()), EpisodeLimits(retries=1))
     episodes = made.generate_episodes(TASKS, 0)

@@ -26,14 +26,14 @@ def run(folder: Path, mode: str = "on_policy", **settings):
 def test_the_clip_acts_when_a_rollout_is_used_four_times(tmp_path):
     source = {
         "class_path": "fdt.rollout.sources.OnPolicy",
-        "init_args": {"prompts_per_rollout": 4, "generations": 4, "updates_per_rollout": 4},
+        "init_args": {"prompts_per_rollout": 4, "num_generations": 4, "updates_per_rollout": 4},
     }
     saved = [{"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 4}}]
     grader = {"class_path": "tests.helpers.probes.EvenBytes"}
     done, rows = run(
         tmp_path,
         data__source=source,
-        data__critic=grader,
+        data__grader=grader,
         trainer__callbacks=saved,
         trainer__max_steps=8,
         model__optimizer=SGD,
@@ -81,11 +81,11 @@ def test_replayed_rows_are_compared_with_the_starting_policy(tiny_model):
     weights = made.objective.weigh(step.rollouts)
     rollouts = replace(step.rollouts, weights=weights)
     rollouts = replace(rollouts, totals=made.objective.compute_totals(rollouts))
-    _, student, _, used = made.measure(replace(step, rollouts=rollouts))
-    torch.testing.assert_close(used.old, start, rtol=1e-5, atol=1e-5)
-    assert (student.log_probs - used.old).abs().max() > 0.01
-    fresh = made.measure(replace(step, rollouts=rollouts, behaviour="policy"))[3]
-    assert fresh.old is None
+    _, student, _, used = made.compute_loss(replace(step, rollouts=rollouts))
+    torch.testing.assert_close(used.old_log_probs, start, rtol=1e-5, atol=1e-5)
+    assert (student.log_probs - used.old_log_probs).abs().max() > 0.01
+    fresh = made.compute_loss(replace(step, rollouts=rollouts, behaviour="policy"))[3]
+    assert fresh.old_log_probs is None
 
 
 def test_kept_log_probs_win_over_the_start(tiny_model):
@@ -94,7 +94,7 @@ def test_kept_log_probs_win_over_the_start(tiny_model):
     old = torch.full_like(step.rollouts.advantages, -1.0)
     rollouts = replace(step.rollouts, old_log_probs=old, weights=made.objective.weigh(step.rollouts))
     rollouts = replace(rollouts, totals=made.objective.compute_totals(rollouts))
-    assert torch.equal(made.measure(replace(step, rollouts=rollouts))[3].old, old)
+    assert torch.equal(made.compute_loss(replace(step, rollouts=rollouts))[3].old_log_probs, old)
 
 
 def test_steps_without_a_finite_gradient_touch_nothing_and_end_the_run(tmp_path):
@@ -115,7 +115,7 @@ def test_steps_without_a_finite_gradient_touch_nothing_and_end_the_run(tmp_path)
 def test_kept_log_probs_are_those_of_training_under_mixed_precision(tmp_path):
     source = {
         "class_path": "fdt.rollout.sources.OnPolicy",
-        "init_args": {"prompts_per_rollout": 2, "generations": 2, "updates_per_rollout": 2},
+        "init_args": {"prompts_per_rollout": 2, "num_generations": 2, "updates_per_rollout": 2},
     }
     callback = {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 2}}
     done, rows = run(

@@ -20,14 +20,15 @@ from objectives import (
     MetaReasoning,
     Overlong,
     PerReward,
-    PlanAmplified,
+    PlanningGradient,
+    PolicyGradient,
     Rollouts,
     select_informative,
 )
 from objectives.credit.sampling import compute_chances
 from objectives.credit.turns import index_turns
 from objectives.types import count_turns, find_rows_of_turns
-from tests.helpers.rollouts import rollouts
+from tests.helpers.rollouts import rollouts, scored
 
 
 def close(got, expected, abs=6e-5):
@@ -128,13 +129,17 @@ def test_hicra():
     planning = tensor([True, False] * 4)
     batch = episodes([2] * 4, scores={"score": tensor([1.0, 0, 0, 1])})
     batch = replace(batch, masks=batch.masks | {"planning": planning})
-    advantages = PlanAmplified().compute_turns(batch)
+    credit, rows = GroupRelative("none"), torch.arange(8)
+    batch = replace(batch, advantages=credit.compute_turns(batch))
+    advantages = PlanningGradient().compute_advantages(scored(8), {}, batch, rows)
     close(advantages[planning], [0.6, -0.4, -0.4, 0.6])
     close(advantages[~planning], [0.5, -0.5, -0.5, 0.5])
+    close(PolicyGradient().compute_advantages(scored(8), {}, batch, rows), batch.advantages.tolist())
     equal = replace(batch, scores={"score": torch.ones(4)})
-    assert PlanAmplified().compute_turns(equal).eq(0).all()
-    with pytest.raises(ValueError, match="expected 'planning'"):
-        PlanAmplified().compute_turns(episodes([1], scores={"score": tensor([1.0])}))
+    equal = replace(equal, advantages=credit.compute_turns(equal))
+    assert PlanningGradient().compute_advantages(scored(8), {}, equal, rows).eq(0).all()
+    with pytest.raises(ValueError, match="PlanningGradient.planning: got 'planning'"):
+        PlanningGradient().compute_advantages(scored(1), {}, episodes([1]), torch.arange(1))
 
 
 def test_whitening_after_the_group_baseline():

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from objectives.losses.trust import Moved
 from torch import nan, tensor
 
 from objectives import (
@@ -17,18 +16,30 @@ from objectives import (
     OffPolicyMask,
     Plateau,
     PolicyGradient,
+    PrefixTrust,
     ProbabilityShift,
     Ramp,
+    Rollouts,
     ScoreGate,
     SequenceMask,
     SkipFirst,
     SkipLast,
+    TokenLogProbs,
     TopCovariance,
     TruncatedIS,
     reinforce,
 )
 from objectives.gates.covariance import compute_covariance
 from tests.helpers.rollouts import rollouts, run, scored, weigh
+
+
+class FixedLogProbs(TokenLogProbs):
+    """A model that gives its targets these log-probs."""
+
+    def __init__(self, log_probs):
+        n = len(log_probs)
+        super().__init__(torch.zeros(n, 1), torch.zeros(2, 1), torch.zeros(n, dtype=torch.long))
+        self._log_probs = log_probs
 
 
 def mismatched(weights=(0.4, 0.9, 1.5, 6.0), lengths=(4,)):
@@ -114,10 +125,24 @@ def test_better_and_every():
 def test_trust_masks():
     log_ratio, old = tensor([-1.0, -0.2, -0.9, 0.3]), tensor([-0.1, -0.5, -0.2, -0.5])
     row = tensor([0, 0, 1, 1])
-    keep = OffPolicyMask(0.5)(Moved(log_ratio, old, tensor([-1.0, 1, -1, -1]), row))
-    assert keep.tolist() == [False, True, True, True]
-    shifted = ProbabilityShift(0.2)(Moved(log_ratio, old, tensor([-1.0, 1, 1, 1]), row))
-    assert shifted.tolist() == [False, True, True, False]
+    known = {"episode": row, "task": tensor([0, 0]), "turn": row, "masks": {}, "old_log_probs": old}
+    student = FixedLogProbs(old + log_ratio)
+    blamed = Rollouts(advantages=tensor([-1.0, 1, -1, -1]), **known)
+    assert OffPolicyMask(0.5)(student, None, blamed).tolist() == [0, 1, 1, 1]
+    praised = Rollouts(advantages=tensor([-1.0, 1, 1, 1]), **known)
+    assert ProbabilityShift(0.2)(student, None, praised).tolist() == [0, 1, 1, 0]
+
+
+def test_trust_falls_with_what_the_teacher_would_not_have_written():
+    ratio = torch.log(tensor([1.0, 0.5, 2.0, 0.25, 0.5, 1.0]))
+    row = tensor([0, 0, 0, 0, 1, 1])
+    batch = Rollouts(advantages=torch.zeros(6), episode=row, task=tensor([0, 0]), turn=row, masks={})
+    teacher = FixedLogProbs(ratio - 3)
+    weight = PrefixTrust()(FixedLogProbs(torch.full((6,), -3.0)), teacher, batch)
+    # Products of min(1, T/S) over the earlier tokens of the row: 1; 1; 1 x .5; .5 x 1 | 1; .5
+    close(weight, [1, 1, 0.5, 0.5, 1, 0.5], 1e-6)
+    with pytest.raises(ValueError, match="a term without a teacher"):
+        run(PolicyGradient(token_weight=PrefixTrust()), scored(), {}, rollouts())
 
 
 def test_untrusted_tokens_teach_nothing_and_stay_counted():

@@ -1,11 +1,10 @@
-"""Teachers that shape advantages, that are heeded by degrees, and that are chosen among hints."""
+"""Teachers that shape advantages, that weigh by degrees, and that are chosen among hints."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from objectives.losses.heed import assemble_teacher, choose_best_hint, count_common
 from torch import tensor
 
 from objectives import (
@@ -30,6 +29,8 @@ from objectives import (
     reinforce,
     reverse_kl,
 )
+from objectives.losses.hints import assemble_teacher, choose_best_hint
+from objectives.losses.token_weights import count_common
 from tests.helpers.rollouts import from_log_probs, rollouts, run, scored, weigh
 
 
@@ -86,11 +87,11 @@ def test_the_reward_fixes_the_sign_and_the_teacher_the_size():
     assert torch.allclose(bare.value, run(PolicyGradient(), student, {}, batch).value)
 
 
-def test_certainty_heeds_what_the_teacher_is_sure_of():
+def test_a_sure_teacher_weighs_more():
     sure, unsure = [0.0, -1e4, -1e4, -1e4], [0.0] * 4
     teacher = TokenLogProbs(tensor([sure, unsure]).double(), torch.eye(4).double(), tensor([0, 0]))
     student = scored(n=2, v=4, d=4)
-    assert TeacherConfidence()(student, teacher).tolist() == pytest.approx([1, 1 / 4])
+    assert TeacherConfidence()(student, teacher, rollouts((2,))).tolist() == pytest.approx([1, 1 / 4])
     first = tensor([0])
     plain_loss = run(Distill(k=None), student.select(first), {"teacher": teacher.select(first)}, rollouts((1,)))
     loss = run(Distill(k=None, token_weight=TeacherConfidence()), student, {"teacher": teacher}, rollouts((2,)))
@@ -102,8 +103,8 @@ def test_overlap():
     assert count_common(tensor([[1, 2, 3]]), tensor([[3, 1, 9]])).tolist() == [2]
     student = TokenLogProbs(tensor([[4.0, 3, 2, 1]]), torch.eye(4), tensor([0]))
     teacher = TokenLogProbs(tensor([[1.0, 2, 3, 4]]), torch.eye(4), tensor([0]))
-    assert SupportOverlap(k=3, least=0.6)(student, teacher).item() == 1
-    assert SupportOverlap(k=2, least=0.5)(student, teacher).item() == 0
+    assert SupportOverlap(k=3, min_share=0.6)(student, teacher, rollouts((1,))).item() == 1
+    assert SupportOverlap(k=2, min_share=0.5)(student, teacher, rollouts((1,))).item() == 0
 
 
 def test_importance_weighs_distillation():
@@ -235,7 +236,7 @@ def test_each_outcome_has_its_advantage():
     advantages = S[:4] / 0.95 * (T / S).log()[:4]
     assert advantages.tolist() == pytest.approx([-0.29185, 0.16131, -0.06402, 0.04268], abs=1e-5)
     assert loss.value.item() == pytest.approx(0.15188, abs=1e-5)
-    assert loss.metrics["listed_mass"].item() == pytest.approx(0.95)
+    assert loss.metrics["teacher/listed_mass"].item() == pytest.approx(0.95)
     (slope,) = torch.autograd.grad(loss.value, student.hidden)
     onehot = torch.eye(5).double()[:4]
     assert torch.allclose(slope[0], -(advantages[:, None] * (onehot - S)).sum(0))

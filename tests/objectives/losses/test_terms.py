@@ -234,9 +234,9 @@ def test_distill_equals_the_plain_divergence():
         loss = run(term, student, others, batch)
         assert torch.allclose(loss.value, expected)
     gain = others["teacher"].log_probs - student.log_probs[others["teacher"].index]
-    assert torch.allclose(loss.metrics["teacher_gain"], gain.mean())
+    assert torch.allclose(loss.metrics["teacher/log_ratio"], gain.mean())
     top = run(Distill(k=4), student, others, batch)
-    assert torch.allclose(top.metrics["tail_mass"], 1 - t.topk(4).values.exp().sum(-1).mean())
+    assert torch.allclose(top.metrics["teacher/tail_mass"], 1 - t.topk(4).values.exp().sum(-1).mean())
 
 
 def test_the_gradient_of_reverse_kl_is_that_of_the_sampled_token_advantage():
@@ -302,7 +302,7 @@ def test_a_mix_is_the_weighted_sum_and_terms_do_not_dilute_each_other():
 def test_two_terms_of_a_kind_keep_both_metrics():
     student, others, batch = world()
     mix = Objective({"a": Distill(k=4), "b": Distill(k=2)})
-    assert {"tail_mass", "tail_mass/b"} <= set(mix(student, others, weigh(mix, batch)).metrics)
+    assert {"teacher/tail_mass", "teacher/tail_mass/b"} <= set(mix(student, others, weigh(mix, batch)).metrics)
 
 
 def test_refusals_say_what_to_do():
