@@ -20,7 +20,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm adapters quickstart test test-fast evidence clean
+.PHONY: help install vllm adapters quickstart lint format reference test test-fast evidence clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "No NVIDIA driver found; TORCH_INDEX can name an index with CPU builds of torch (see README)."; \
 	fi; \
 	echo "Installing into $(VENV) ..."; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' || exit 1; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' || exit 1; \
 	$(BIN)/fdt model >/dev/null || exit 1; \
 	touch $@; \
 	echo "Installed in $$(( $$(date +%s) - start )) s: $$(du -sh $(VENV) | cut -f1) in $(VENV)," \
@@ -75,6 +75,20 @@ $(VENV)-adapters/%/.installed: tests/adapters/%.txt $(STAMP)
 quickstart: install  ## train the default model on the bundled feedback file (about 10 minutes on 2 cores)
 	$(BIN)/fdt fit -c configs/quickstart.yaml
 
+lint: $(STAMP)  ## style, formatting and types; what is wrong is said by all three
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/mypy || status=1; \
+	exit $$status
+
+format: $(STAMP)  ## mend what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+reference: $(STAMP)  ## write docs/reference from the docstrings
+	$(BIN)/fdt reference --out docs/reference
+
 test: install  ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
@@ -85,5 +99,5 @@ evidence: install  ## the full-length tables (hours)
 	$(BIN)/python benchmarks/evidence.py
 
 clean:  ## remove the environments, builds and caches; runs/ and the cached model stay
-	rm -rf $(VENV) $(VLLM_VENV) $(VENV)-adapters dist build .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(VENV)-adapters dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Large tensors in pages of 2 MiB where the kernel offers them on request (Linux): a page fault for every 4 KiB is most of
 # what elementwise work on logits costs on a CPU. torch reads this at its first allocation; whoever has set it is heard.
