@@ -98,7 +98,7 @@ class Experience(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Reads and splits the file, or has the tasks dealt; refuses a credit that would be zero everywhere."""
-        judged = self.grader is not None or (self.environment is not None and self.environment.judges)
+        judged = self.grader is not None or (self.environment is not None and self.environment.scores_episodes)
         if stage != "predict" and isinstance(self.evaluation, Answers) and not judged:
             raise UserError("no grader", expected="one, since fresh answers need a judge", key="data.grader")
         if self.episodes:

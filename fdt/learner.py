@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,11 @@ from fdt.data.microbatch import align, select_weighted_rows, split_batch
 from fdt.distributed import reduce_sum
 from fdt.errors import UserError
 from fdt.metrics.step import BAR, StepMetrics
+from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.fsdp import check_mesh, shard
+from fdt.policy.gradients import TermGradients
 from fdt.policy.log_probs import add_old_log_probs
+from fdt.policy.optimizers import SignalAdamW
 from fdt.policy.policy import LoRA, Policy
 from fdt.policy.teachers import Frozen, ReferencePolicy, Teacher, WeightCopyTeacher, split_by_hint
 from objectives import (
@@ -62,6 +67,7 @@ class Learner(LightningModule):
         log_kl_to_init: bool = True,
         max_nonfinite_steps: int = 5,
         seed: int = 0,
+        trust: AnnotatorTrust | None = None,
     ) -> None:
         """
         Args:
@@ -81,6 +87,8 @@ class Learner(LightningModule):
             log_kl_to_init: measure the KL to the starting policy at every step (one extra forward).
             max_nonfinite_steps: stop after so many non-finite steps in a row; such a step touches no weight.
             seed: seed of adapters and dropout.
+            trust: learns from scored answers whose critiques are to be believed, and gives each row the score ``trust``
+                for gates to read; null: every annotator is believed alike.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -97,6 +105,7 @@ class Learner(LightningModule):
         self.log_kl_to_init = log_kl_to_init
         self.max_nonfinite_steps = max_nonfinite_steps
         self.seed = seed
+        self.trust = trust
         self.teacher = teacher if teacher is not None else Frozen()
         self.start: Teacher | None = None
         self.reference: ReferencePolicy | None = None
@@ -132,13 +141,19 @@ class Learner(LightningModule):
         terms = self.objective.active
         parts = align(split_batch(select_weighted_rows(batch, terms), self.tokens_per_microbatch))
         metrics = StepMetrics(batch, terms)
+        apart = self._separate_gradients(batch)
         for number, part in enumerate(parts):
-            with nullcontext() if number == len(parts) - 1 else self._skip_gradient_sync():
+            last = number == len(parts) - 1 and apart is None
+            with nullcontext() if last else self._skip_gradient_sync():
                 with explain_plug_errors():
                     loss, student, others, rollouts = self.compute_loss(part)
                 metrics.add(part, loss, student, others, rollouts)
-                self.manual_backward(loss.value * self.trainer.world_size)
-        norm, finite = self._step()
+                if self.trust is not None:
+                    self.trust.collect(part, student, others)
+                self._backward(loss, apart)
+        if self.trust is not None:
+            metrics.extra |= self.trust.update()
+        norm, finite = self._step() if apart is None else self._step_apart(apart, metrics)
         self._log(metrics, norm, time.perf_counter() - began)
         return {"metrics": metrics, "batch": batch, "finite": finite}
 
@@ -155,6 +170,7 @@ class Learner(LightningModule):
 
     def weigh(self, batch: Batch) -> Batch:
         """Each term's weights, and its denominator over the whole step and all ranks."""
+        batch = batch if self.trust is None else self.trust.add_scores(batch)
         batch = add_old_log_probs(batch, self.objective.reads, self.policy, self.start, self.tokens_per_microbatch)
         rollouts = replace(batch.rollouts, update=self.global_step)
         rollouts = replace(rollouts, weights=self.objective.weigh(rollouts))
@@ -183,6 +199,33 @@ class Learner(LightningModule):
         # DDP sums gradients over ranks once, in the last backward; FSDP2 reduces each, which adds up to the same.
         return strategy.block_backward_sync() if hasattr(strategy, "block_backward_sync") else nullcontext()
 
+    def _separate_gradients(self, batch: Batch) -> TermGradients | None:
+        """Where the optimiser keeps moments for each term, what collects their gradients."""
+        if not isinstance(self.optimizers().optimizer, SignalAdamW):
+            return None
+        totals = batch.rollouts.totals
+        present = [name for name in self.objective.active if totals[name]]
+        absent = [name for name in self.objective.active if not totals[name]]
+        return TermGradients(self.policy.get_trainable_parameters(), present, absent)
+
+    def _backward(self, loss: Loss, apart: TermGradients | None) -> None:
+        world = self.trainer.world_size
+        if apart is None:
+            self.manual_backward(loss.value * world)
+        else:
+            apart.add({name: part.value * world for name, part in loss.parts.items()}, self.manual_backward)
+
+    def _step_apart(self, apart: TermGradients, metrics: StepMetrics) -> tuple[float, bool]:
+        """The step of an optimiser that keeps moments for each term; one non-finite gradient stops all of it."""
+        apart.average_over_ranks()
+        norms = apart.compute_norms()
+        metrics.extra |= {f"signals/grad_norm/{name}": norm for name, norm in norms.items()}
+        metrics.extra |= {f"signals/cosine/{a}_{b}": value for a, b, value in apart.compute_cosines(norms)}
+        weights = {name: self.objective.get_coefficient(name, self.global_step) for name in self.objective.active}
+        step = partial(self.optimizers().step, gradients=apart.as_dict(), weights=weights, norms=norms)
+        norm = math.sqrt(sum(value**2 for value in norms.values()))
+        return norm, self._apply_step(math.isfinite(norm), step)
+
     def _step(self) -> tuple[float, bool]:
         optimizer, parameters = self.optimizers(), self.policy.get_trainable_parameters()
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -190,16 +233,21 @@ class Learner(LightningModule):
         finite = bool(torch.isfinite(norm))
         if finite:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
-            optimizer.step()
+        return float(norm), self._apply_step(finite, optimizer.step)
+
+    def _apply_step(self, finite: bool, step: Callable[[], Any]) -> bool:
+        """Takes the step where its gradient is finite, and counts those that are not."""
+        if finite:
+            step()
             self.lr_schedulers().step()
             self.teacher.update(self.policy)
-        optimizer.zero_grad()
+        self.optimizers().zero_grad()
         self.nonfinite_steps = 0 if finite else self.nonfinite_steps + 1
         if self.nonfinite_steps >= self.max_nonfinite_steps:
             raise UserError(
                 f"{self.nonfinite_steps} steps in a row had a non-finite gradient", remedy="lower the learning rate"
             )
-        return float(norm), finite
+        return finite
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another base or other adapters: its weights would fit nowhere, in silence."""
@@ -214,6 +262,9 @@ class Learner(LightningModule):
                 remedy="set model.base and model.lora as they were when it was written",
             )
 
+        if self.trust is not None:
+            self.trust.counts = checkpoint.get("trust", {})
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what trained, the EMA teacher and a reference that is reset; the frozen base is named, not copied."""
         wanted = {f"policy.{name}" for name, p in self.policy.named_parameters() if p.requires_grad}
@@ -225,6 +276,8 @@ class Learner(LightningModule):
             if name in wanted or name.startswith(shadows)
         }
         checkpoint["fdt"] = {**self.policy.describe(), "version": __version__}
+        if self.trust is not None:
+            checkpoint["trust"] = self.trust.counts
 
     def validation_step(self, records: list[dict], batch_idx: int) -> list[dict]:
         return records

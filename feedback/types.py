@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import make_dataclass, replace
-from json.encoder import encode_basestring_ascii as _quoted
+from json.encoder import encode_basestring_ascii as _quote_json
 from typing import Any
 
 from msgspec import Struct, field
@@ -22,7 +22,7 @@ Message = dict[str, Any]
 
 DONE, TURN_LIMIT, OUT_OF_CONTEXT = "done", "turn limit", "out of context"
 """How an episode ends (`Episode.end_reason`)."""
-DESCRIPTIONS = frozenset({"confidence", "format", "complexity", "verbosity"})
+STYLE_SCORES = frozenset({"confidence", "format", "complexity", "verbosity"})
 """Names of scores that say how an answer is put, not how good it is: credits read them by name, `Episode.score` does
 not."""
 
@@ -59,7 +59,7 @@ class Feedback(Struct, frozen=True, gc=False):
 class Preference(Struct, frozen=True, gc=False):
     """One comparison of an episode with another answer to the same task."""
 
-    over: str
+    other_id: str
     """Id of the other episode."""
     strength: float = 1.0
     """Share of the win that falls to this episode, in [0, 1]: 1 = far better, 0.5 = a tie, 0 = far worse."""
@@ -129,6 +129,8 @@ class Episode(Struct, frozen=True):
     """What became of the rewrite: accepted, or why not; None = nobody asked for one."""
     is_rewrite: bool = False
     """True where a rewrite stands in its group as an answer of its own: it was not sampled from the policy."""
+    is_recalled: bool = False
+    """True where it was sampled in an earlier step and is learned from again."""
     unscored: str | None = None
     """Why a judge has no score for it."""
     turn_tags: tuple[int, ...] | None = None
@@ -149,7 +151,7 @@ class Episode(Struct, frozen=True):
     @property
     def score(self) -> float:
         """Mean of the scores of the whole episode, or where there are none of its turns; in [0, 1], NaN if absent."""
-        judged = [item for item in self.feedback if not math.isnan(item.score) and item.name not in DESCRIPTIONS]
+        judged = [item for item in self.feedback if not math.isnan(item.score) and item.name not in STYLE_SCORES]
         scores = [item.score for item in judged if item.turn is None] or [item.score for item in judged]
         return sum(scores) / len(scores) if scores else math.nan
 
@@ -209,7 +211,7 @@ def hash_prompt(messages: Iterable[Message]) -> str:
 
 def hash_text(prompt: str) -> str:
     """`prompt_key` of one message of the user, without the detour over the general encoder."""
-    return _hash_key(f'[{{"content": {_quoted(prompt)}, "role": "user"}}]')
+    return _hash_key(f'[{{"content": {_quote_json(prompt)}, "role": "user"}}]')
 
 
 def _hash_key(canonical: str) -> str:

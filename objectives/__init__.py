@@ -50,6 +50,7 @@ from types import ModuleType as _module
 from objectives.credit.episode import (
     Credit,
     DatasetMean,
+    GroupElseBatch,
     GroupRelative,
     GroupWhitened,
     LeaveOneOut,
@@ -86,7 +87,7 @@ from objectives.gates.rows import (
     SkipFirst,
     SkipLast,
 )
-from objectives.losses.distillation import Distill, DistillBestHint, Imitate
+from objectives.losses.distillation import Distill, DistillBestHint, Imitate, KLAnchor
 from objectives.losses.off_policy import OffPolicy
 from objectives.losses.policy_gradient import (
     PlanningGradient,
@@ -97,6 +98,7 @@ from objectives.losses.policy_gradient import (
     reinforce,
     sequence_ratio,
     token_ratio,
+    topr,
 )
 from objectives.losses.regularisation import EntropyBonus, OldPolicyPenalty, ReferenceKL, absolute_difference
 from objectives.losses.teacher_advantages import TeacherAdvantage, TeacherScaledAdvantage, TopKTeacherAdvantage

@@ -37,7 +37,11 @@ class JobRecorder(Callback):
         imitated = set(rollouts.episode[rollouts.masks["imitated"]].tolist())
         # A rollout that is learned from twice was played once.
         known = {id(episode) for episode in self.before}
-        fresh = [e for row, e in enumerate(whole.episodes) if row not in imitated and id(e) not in known]
+        fresh = [
+            e
+            for row, e in enumerate(whole.episodes)
+            if row not in imitated and id(e) not in known and not e.is_recalled
+        ]
         self.before = tuple(whole.episodes)
         self.steps.append(
             {

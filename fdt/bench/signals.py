@@ -15,13 +15,13 @@ from fdt.bench.compare import Comparison, Difference
 from fdt.environments.conventions import Conventions, score_answer
 from feedback.types import Episode
 
-ARMS = ("scores", "critiques", "both", "faded", "gated", "rewrites", "references", "stated", "shuffled")
+ARMS = ("dspo", "scores", "critiques", "both", "faded", "gated", "rewrites", "references", "stated", "shuffled")
 SETTINGS: dict[str, dict[str, Any]] = {
     "headline": {"coverage": 0.6, "noise": 0.1, "score_rate": 1.0},
     "sparse": {"coverage": 0.6, "noise": 0.1, "score_rate": 0.05},
 }
 """Coverage and noise of critiques, and share of answers that are scored."""
-SCORE_ARMS = ("scores", "both", "faded", "gated")
+SCORE_ARMS = ("dspo", "scores", "both", "faded", "gated")
 """Arms that learn from scores: the only ones that a sparse setting changes."""
 GRID = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
 """Learning rates tried for every arm, the same for each."""

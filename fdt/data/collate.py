@@ -83,6 +83,8 @@ class Collator:
             self.lost.add(line.episode.id)
         if line.episode.is_rewrite:
             return [replace(line, row=rows[n], sampled=False, off_policy=True) for n in kept]
+        if line.episode.is_recalled:
+            return [replace(line, row=rows[n]) for n in kept]
         hinted_rows = self.tokenize_hinted(line.episode) if kept else []
         found = []
         for n in kept:

@@ -14,7 +14,7 @@ from fdt.errors import UserError
 from feedback.graders import patterns
 from feedback.grams import GramMatch, load_grams
 
-RESERVED_MASKS = ("sampled", "distilled", "imitated", "off_policy")
+RESERVED_MASKS = ("sampled", "distilled", "imitated", "off_policy", "recalled")
 """Marks that every batch has."""
 EXECUTION = "execution"
 """What metrics call the tokens that a marker leaves out."""

@@ -109,6 +109,7 @@ def _build_rollouts(lines: Sequence[TrainingRow], names: Iterable[str]) -> Rollo
         "distilled": [bool(line.hints) for line in lines],
         "imitated": [line.imitated for line in lines],
         "off_policy": [line.off_policy for line in lines],
+        "recalled": [line.episode.is_recalled and line.sampled for line in lines],
     }
     each = [(place, step) for place, line in enumerate(lines) for step in line.row.steps]
     further = {
@@ -122,6 +123,7 @@ def _build_rollouts(lines: Sequence[TrainingRow], names: Iterable[str]) -> Rollo
         task=torch.tensor([line.task for line in lines]),
         masks={name: torch.tensor(values)[row] for name, values in flags.items()} | further,
         engine_log_probs=_stack_engine_log_probs(lines),
+        old_log_probs=_stack_old_log_probs(lines),
         scores=_stack_scores(lines, names),
         turn_scores=_stack_turn_scores(lines, turns),
         turn_tags=_stack_tags(lines, turns),
@@ -134,6 +136,17 @@ def _stack_engine_log_probs(lines: Sequence[TrainingRow]) -> Tensor | None:
     drawn = [line.row.log_probs if line.sampled else [math.nan] * len(line.row.steps) for line in lines]
     found = torch.tensor([value for row in drawn for value in row], dtype=torch.float32)
     return None if found.isnan().all() else found
+
+
+def _stack_old_log_probs(lines: Sequence[TrainingRow]) -> Tensor | None:
+    """Log-probs ``[N]`` with which recalled answers were sampled, NaN for the rest; None where nothing is recalled."""
+    if not any(line.episode.is_recalled for line in lines):
+        return None
+    known = [line.episode.is_recalled and line.sampled for line in lines]
+    found = [
+        line.row.log_probs if old else [math.nan] * len(line.row.steps) for line, old in zip(lines, known, strict=True)
+    ]
+    return torch.tensor([value for row in found for value in row], dtype=torch.float32)
 
 
 def _stack_turn_scores(lines: Sequence[TrainingRow], turns: Sequence[tuple[int, int]]) -> dict[str, Tensor]:

@@ -66,6 +66,10 @@ class Conventions(Environment):
     """Chance that a critique names another convention than the user's."""
     score_rate: float = 1.0
     """Share of the answers that receive a score."""
+    wrong_score_rate: float = 0.0
+    """Chance that a score says the opposite, on prompts that train."""
+    always_wrong: int = 0
+    """How many of the users who criticise name a wrong convention every time, each time another one."""
     states_answer: bool = False
     """Critiques hold the transformed list alone, not the name of the convention."""
     shuffle_critiques: bool = False
@@ -83,7 +87,7 @@ class Conventions(Environment):
     def __post_init__(self) -> None:
         if not 2 <= self.users <= len(USERS):
             raise ValueError(f"Conventions.users: got {self.users}, expected 2 to {len(USERS)}")
-        for name in ("coverage", "noise", "score_rate", "wavering"):
+        for name in ("coverage", "noise", "score_rate", "wrong_score_rate", "wavering"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Conventions.{name}: got {getattr(self, name)}, expected a share from 0 to 1")
 
@@ -99,6 +103,13 @@ class Conventions(Environment):
         """The users who criticise."""
         count = round(self.coverage * self.users)
         return frozenset(random.Random(f"vocal {self.world_seed}").sample(USERS[: self.users], count))
+
+    @property
+    def unreliable_users(self) -> frozenset[str]:
+        """The users whose every critique is wrong."""
+        users = sorted(self.critiquing_users)
+        order = random.Random(f"lying {self.world_seed}").sample(users, len(users))
+        return frozenset(order[: self.always_wrong])
 
     @property
     def switch_chances(self) -> dict[str, float]:
@@ -132,7 +143,7 @@ class Conventions(Environment):
         named = convention
         if self.shuffle_critiques:
             named = self.habits[rng.choice([other for other in self.habits if other != user])]
-        if rng.random() < self.noise:
+        if rng.random() < self.noise or user in self.unreliable_users:
             named = rng.choice([other for other in CONVENTIONS if other != named])
         return f"It should be {CONVENTIONS[named](digits) if self.states_answer else named}."
 
@@ -157,13 +168,15 @@ class ConventionsSession(Session):
         scored = self.rng.random() < self.world.score_rate or self.task.meta["split"] != "train"
         critique = self.world.write_critique(user, self.convention, digits, self.rng)
         right = f"{self.convention}: {CONVENTIONS[self.convention](digits)}"
+        flipped = self.rng.random() < self.world.wrong_score_rate and self.task.meta["split"] == "train"
+        score = float((extract_list(turn.text) == extract_list(right)) != flipped)
         return Reply(
             feedback=(
                 Feedback(
                     source="environment",
                     annotator=user,
                     name="right",
-                    score=float(extract_list(turn.text) == extract_list(right)) if scored else float("nan"),
+                    score=score if scored else float("nan"),
                     text=critique if user in self.world.critiquing_users else None,
                     revision=right if self.world.with_revision else None,
                 ),

@@ -37,6 +37,8 @@ class StepMetrics:
         self.extremes: dict[str, float] = {}
         self.values: dict[str, float] = {}
         """What was logged, by name."""
+        self.extra: dict[str, float] = {}
+        """Numbers that others know about the step, by name; the same on every rank."""
         self.tokens: list[tuple[Batch, dict[str, Tensor]]] = []
         self.used: dict[str, Tensor] = {
             name: torch.zeros(len(batch.student.lengths), dtype=torch.bool) for name in terms
@@ -58,6 +60,8 @@ class StepMetrics:
         values |= {f"signal/{name}": one.signal for name, one in loss.parts.items() if one.signal is not None}
         if rollouts.old_log_probs is not None:
             values["old"] = rollouts.old_log_probs
+        for name, weights in rollouts.weights.items():
+            self._accumulate(f"signals/tokens/{name}", (weights != 0).sum())
         sampled = rollouts.masks["sampled"]
         self._accumulate("tokens", part.student.lengths.sum())
         self._accumulate("sampled/tokens", sampled.sum())
@@ -129,7 +133,7 @@ class StepMetrics:
         logged = {name: sums.pop(name) for name in list(sums) if name == "loss" or name.startswith("loss/")}
         counted = ("score/", "scores/", "sampled/", "gap/", "turns/", "played/", "breadth/", "teacher/tokens", "rows")
         rest = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(counted)}
-        values = logged | rest | values | _reduce_extremes(self.extremes, device)
+        values = logged | rest | values | _reduce_extremes(self.extremes, device) | self.extra
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
     def _add_row_sums(self) -> None:
@@ -140,7 +144,9 @@ class StepMetrics:
         self._add_number("used/rows", int(torch.stack(used).any(0).sum()) if used else 0)
         for name, value in batch.info.items():
             self._add_number(f"info/{name}", value)
-        sampled = self._flag_rows(batch.rollouts.masks["sampled"])
+        masks = batch.rollouts.masks
+        recalled = masks.get("recalled", torch.zeros_like(masks["sampled"]))
+        sampled = self._flag_rows(masks["sampled"] & ~recalled)
         self._add_number("sampled/rows", int(sampled.sum()))
         if batch.behaviour == "policy":
             self._add_answers(sampled)
@@ -156,7 +162,8 @@ class StepMetrics:
             self._add_number(f"scores/{name}/rows", int((~known.isnan()).sum()))
         # A stand-in for a rank without rows has a row and no episode.
         other = self._flag_rows(rollouts.masks["imitated"] | rollouts.masks["off_policy"]).tolist()
-        fresh = [episode for episode, no in zip(batch.episodes, other, strict=False) if not no]
+        answers = [episode for episode, no in zip(batch.episodes, other, strict=False) if not no]
+        fresh = [episode for episode in answers if not episode.is_recalled]
         flat, groups = count_flat_groups(fresh)
         self._add_number("groups/flat", flat)
         self._add_number("groups", groups)

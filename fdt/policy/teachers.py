@@ -167,6 +167,6 @@ def split_by_hint(scored: TokenLogProbs, part: Batch, needs: frozenset[str] | se
             got=sorted(unheard),
             expected="one hint a row",
             key="data.hint",
-            remedy="keep: 1, or a term objectives.DistillBestHint that names them in `hints`",
+            remedy="max_hints: 1, or a term objectives.DistillBestHint that names them in `hints`",
         )
     return {name: whole.select((number == n).nonzero()[:, 0]) for n, name in enumerate(names)}

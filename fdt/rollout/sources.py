@@ -22,6 +22,7 @@ from fdt.errors import UserError
 from fdt.rollout.actor import Actor
 from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, sample_rollout
+from fdt.rollout.memory import ScoredMemory
 from fdt.rollout.place import REWRITES, RolloutPosition
 from feedback.types import Episode, Task, Turn, collect_tasks
 from objectives import Credit
@@ -144,12 +145,12 @@ class Replay(Source):
 
     def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
         # A rank without rows asks for no drafts, but under FSDP2 it must take part in writing the others'.
-        if actor.rewriter is not None and actor.rewriter.joins:
+        if actor.rewriter is not None and actor.rewriter.add_to_group:
             raise UserError(
                 "rewrites cannot join recorded groups, whose advantages come from the whole file",
                 got=True,
                 expected="false, or data.source OnPolicy",
-                key="data.rewriter.joins",
+                key="data.rewriter.add_to_group",
             )
         return super().rewrite(rollout, position, actor)
 
@@ -178,6 +179,16 @@ class OnPolicy(Source):
     """Passes over one rollout."""
     dynamic: DynamicSampling | None = None
     """What becomes of prompts whose answers all scored the same; null: they stay, with advantage 0."""
+    memory: ScoredMemory | None = None
+    """Scored answers of earlier steps, learned from again where scores are few; null: none."""
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and self.steps_per_rollout > 1:
+            raise UserError(
+                "data.source.memory",
+                got=f"{self.steps_per_rollout} steps a rollout",
+                expected="updates_per_rollout 1 and num_iterations 1",
+            )
 
     @property
     def steps_per_rollout(self) -> int:
@@ -196,7 +207,12 @@ class OnPolicy(Source):
 
     def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
         rewritten = actor.rewrite(rollout.episodes, position.derive_seed(REWRITES))
-        return rollout.extend_episodes(actor.add_group_hints(rewritten))
+        rollout = rollout.extend_episodes(actor.add_group_hints(rewritten))
+        if self.memory is None:
+            return rollout
+        recalled = self.memory.recall(rollout.episodes, position.shared_seed)
+        kept = torch.cat([rollout.kept, torch.ones(len(recalled), dtype=torch.bool)])
+        return replace(rollout, episodes=[*rollout.episodes, *recalled], kept=kept)
 
     def assign_advantages(self, rollout: SampledRollout, position: RolloutPosition, recorded: Recorded) -> Tensor:
         """Answers that are kept compared with each other over all ranks; 0 for the rest."""

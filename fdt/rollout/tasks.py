@@ -64,7 +64,9 @@ def load_from_environment(environment: Environment, limits: EpisodeLimits, seed:
         if not found:
             raise UserError(f"{name} deals no {split} tasks", key="data.environment")
     episodes = [Episode(task.key, task, ()) for task in tasks]
-    return DataSplits(name, len(tasks), episodes, heldout, lambda: environment.sample_tasks("test", limits.heldout, seed))
+    return DataSplits(
+        name, len(tasks), episodes, heldout, lambda: environment.sample_tasks("test", limits.heldout, seed)
+    )
 
 
 def locate(name: str) -> Path:

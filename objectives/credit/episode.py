@@ -187,3 +187,21 @@ class PerReward(GroupBaseline):
         summed = sum(weight * self(parts[name], rollouts.task) for name, weight in self.weights.items())
         whole = torch.zeros_like(rollouts.task)
         return standardise(summed.where(known, torch.nan), whole, "std", self.ddof, self.eps)
+
+
+@dataclass(frozen=True)
+class GroupElseBatch(Credit):
+    """A group whose scores differ is compared with itself (GRPO, arXiv 2402.03300), a flat one with the batch
+    (REINFORCE++, arXiv 2501.03262): where all answers to a prompt fail, that still says "not these"."""
+
+    ddof: int = 0
+    """0: population deviation; 1: sample deviation."""
+    eps: float = 1e-6
+    """Added to each deviation."""
+
+    def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        own = standardise(scores, task, "std", self.ddof, self.eps)
+        batch = standardise(scores, torch.zeros_like(task), "std", self.ddof, self.eps)
+        size = int(task.max()) + 1 if len(task) else 0
+        flat = segments.total(own.abs(), task, size)[task] == 0
+        return torch.where(flat, batch, own)

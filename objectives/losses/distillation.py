@@ -139,6 +139,25 @@ class DistillBestHint(Distill):
 
 
 @dataclass(frozen=True)
+class KLAnchor(Distill):
+    """KL(pi || start) over the whole vocabulary where no teacher reads a critique: what critiques teach about some rows
+    must not spill over onto the others (staying near the start where feedback does not apply: C3PO, arXiv 2402.10893)."""
+
+    k: int | None = None
+    """Outcomes listed per token; null: the whole vocabulary."""
+    teacher: str = "reference"
+    """Name of the model that it stays near: the policy at its start, unless a reference is reset."""
+
+    @property
+    def masks(self) -> frozenset[str]:
+        return frozenset({"distilled", "imitated", "off_policy", "recalled"})
+
+    def get_mask(self, rollouts: Rollouts) -> Tensor:
+        """The policy's own fresh tokens that no teacher re-read, scored or not."""
+        return ~torch.stack([rollouts.masks[name] for name in self.masks if name in rollouts.masks]).any(0)
+
+
+@dataclass(frozen=True)
 class Imitate(Term):
     """-log pi of the imitated tokens: cross-entropy on revisions, with the weights of their rows."""
 

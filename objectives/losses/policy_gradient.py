@@ -66,6 +66,13 @@ def cispo(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> T
     return -ratio.detach().clamp(max=1 + clip.high) * advantages * log_probs
 
 
+def topr(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
+    """-A log pi where A > 0, -sg(min(rho, 1)) A log pi where A < 0 (TOPR, arXiv 2503.14286): what was right is learned
+    however unlikely it has become, what was wrong is left alone once it is unlikely. Give it `sequence_ratio`."""
+    taper = torch.where(advantages > 0, 1.0, ratio.detach().clamp(max=1.0))
+    return -taper * advantages * log_probs
+
+
 @dataclass(frozen=True)
 class PolicyGradient(Term):
     """Policy gradient on the sampled tokens, with the advantages that the credit assigned."""
@@ -112,6 +119,7 @@ class PolicyGradient(Term):
         row = rollouts.episode[rows]
         log_probs = student.log_probs[rows]
         old = log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs[rows]
+        old = torch.where(old.isnan(), log_probs.detach(), old)  # fresh rows beside recalled ones
         log_ratio = self.ratio(log_probs - old, row).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
         ratio = log_ratio.exp()
         if self.truncate is not None:

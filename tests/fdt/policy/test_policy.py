@@ -97,7 +97,7 @@ def test_adapters_start_at_the_base_and_alike_everywhere(tiny_model):
         torch.equal(a, b) for a, b in zip(one.get_trainable_parameters(), two.get_trainable_parameters(), strict=True)
     )
     base = Policy(tiny_model, None, "float32")
-    assert torch.equal(one.compute_log_probs(VIEW).log_probs, base.score(VIEW).log_probs)
+    assert torch.equal(one.compute_log_probs(VIEW).log_probs, base.compute_log_probs(VIEW).log_probs)
 
 
 def test_making_adapters_leaves_the_random_state_alone(tiny_model):

@@ -18,7 +18,7 @@ from tests.helpers.runs import config, quick
 from tests.helpers.tiny import tokenizer
 
 WORDS = tokenizer()
-SEVERAL = OneOf([CritiqueHint(apart=True)], keep=3)
+SEVERAL = OneOf([CritiqueHint(one_per_critique=True)], max_hints=3)
 
 
 def episode(name: str, response: str, *critiques: str) -> Episode:
@@ -95,15 +95,15 @@ def test_a_run_with_everything(tmp_path):
     longer = {"class_path": "tests.helpers.graders.Longer"}
     hints = [
         {"class_path": "feedback.hints.CritiqueHint", "init_args": {"max_tokens": 5}},
-        {"class_path": "feedback.hints.SiblingHint", "init_args": {"success": 0.0}},
+        {"class_path": "feedback.hints.SiblingHint", "init_args": {"min_sibling_score": 0.0}},
     ]
     path = config(
         tmp_path,
         data__grader=longer,
-        data__hint={"class_path": "feedback.hints.OneOf", "init_args": {"keep": 2, "hints": hints}},
+        data__hint={"class_path": "feedback.hints.OneOf", "init_args": {"max_hints": 2, "hints": hints}},
         data__rewriter={
             "class_path": "feedback.rewriter.Rewriter",
-            "init_args": {"grader": longer, "drafts": 3, "joins": True},
+            "init_args": {"grader": longer, "drafts": 3, "add_to_group": True},
         },
         model__objective={"class_path": "objectives.Objective", "init_args": {"terms": terms}},
     )
@@ -115,7 +115,7 @@ def test_a_run_with_everything(tmp_path):
     rows = [json.loads(line) for line in (run / "transcripts.jsonl").read_text().splitlines()]
     joined = [row for row in rows if row["id"].endswith("~rewrite")]
     assert len(joined) == account["accepted"] and all(row["score"] is not None for row in joined)
-    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["rewriter"]["joins"] is True
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["rewriter"]["add_to_group"] is True
 
 
 @pytest.mark.slow
@@ -134,6 +134,6 @@ def test_hints_that_nobody_chooses_from_are_refused(tmp_path):
 @pytest.mark.slow
 def test_rewrites_cannot_join_recorded_groups(tmp_path):
     grader = {"class_path": "feedback.graders.NumberMatch"}
-    rewriter = {"class_path": "feedback.rewriter.Rewriter", "init_args": {"grader": grader, "joins": True}}
+    rewriter = {"class_path": "feedback.rewriter.Rewriter", "init_args": {"grader": grader, "add_to_group": True}}
     done = quick("fit", "-c", config(tmp_path, "replay", data__rewriter=rewriter))
-    assert done.returncode == 2 and "data.rewriter.joins" in done.stderr
+    assert done.returncode == 2 and "data.rewriter.add_to_group" in done.stderr

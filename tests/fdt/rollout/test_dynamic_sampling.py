@@ -71,7 +71,10 @@ def test_other_prompts_stand_in_until_the_rollout_is_full():
     found, asked = drawn(9, [0, 1, 2, 3])
     good = {e.task.key for e, kept in zip(found.episodes, found.kept, strict=True) if kept}
     assert len(good) == 4 and {"t1", "t3"} < good and not good & {"t0", "t2", "t4"}
-    assert found.info["sampling/groups_missing"] == 0 and found.info["sampling/groups_refilled"] == found.info["sampling/groups_zero_std"]
+    assert (
+        found.info["sampling/groups_missing"] == 0
+        and found.info["sampling/groups_refilled"] == found.info["sampling/groups_zero_std"]
+    )
     keys = [key for keys, _ in asked for key in keys]
     assert len(set(keys)) == len(keys), "a prompt was asked twice in one rollout"
     assert len({seed for _, seed in asked}) == len(asked) > 1

@@ -78,7 +78,10 @@ def test_two_steps_of_rlcr_on_the_command_line(tmp_path, engine):
         "recites": {"class_path": "tests.helpers.reciting.Recite", "init_args": {"texts": texts}},
         "samples": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 6}},
     }[engine]
-    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "num_generations": 3}}
+    source = {
+        "class_path": "fdt.rollout.sources.OnPolicy",
+        "init_args": {"prompts_per_rollout": 2, "num_generations": 3},
+    }
     path = config(
         tmp_path,
         data__source=source,

@@ -27,7 +27,7 @@ def mark(call: Call) -> Answer:
 
 
 def train(folder: Path, server: Server, *arguments: str, ranks: int = 1, steps: int = STEPS):
-    gateway = {"model": "m", "base_url": server.url, "cache": str(folder / "calls"), "patience": 3.0, "deadline": 60.0}
+    gateway = {"model": "m", "base_url": server.url, "cache": str(folder / "calls"), "outage_timeout": 3.0, "timeout": 60.0}
     grader = {"class_path": "feedback.graders.PointwiseJudge", "init_args": {"gateway": gateway}}
     path = config(folder, data__grader=grader, trainer__max_steps=steps)
     if ranks == 1:
@@ -69,7 +69,7 @@ def test_an_outage_stops_with_a_checkpoint_and_the_run_goes_on_from_there(whole,
     }
     with Server(lambda call: mark(call) if judged_text(call) in known else fault(503)) as server:
         stopped = train(tmp_path, server)
-        assert stopped.returncode == 2 and "gateway.patience: got no reply for" in stopped.stderr, stopped.stderr[
+        assert stopped.returncode == 2 and "gateway.outage_timeout: got no reply for" in stopped.stderr, stopped.stderr[
             -3000:
         ]
         assert last(tmp_path)["global_step"] == step
@@ -93,7 +93,7 @@ def test_two_ranks_stop_together_and_go_on(tmp_path):
 
         server.behave = behave
         stopped = train(tmp_path, server, ranks=2, steps=2)
-        assert stopped.returncode != 0 and "gateway.patience: got no reply for" in stopped.stderr, stopped.stderr[
+        assert stopped.returncode != 0 and "gateway.outage_timeout: got no reply for" in stopped.stderr, stopped.stderr[
             -3000:
         ]
         reached = last(tmp_path)["global_step"]

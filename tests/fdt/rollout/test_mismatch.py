@@ -11,7 +11,7 @@ import torch
 from fdt.engines import HuggingFace
 from fdt.errors import UserError
 from fdt.policy.log_probs import add_old_log_probs
-from objectives import ClipCov, Every, IcePop, Not, Objective, PolicyGradient, ScoreGate, SequenceMask, TruncatedIS
+from objectives import ClipCov, Every, IcePop, Not, PolicyGradient, ScoreGate, SequenceMask, TruncatedIS
 from tests.helpers.batches import batch, learner, shake
 from tests.helpers.runs import config, quick
 

@@ -105,7 +105,10 @@ def test_a_trajectory_without_advantage_leaves_the_denominator():
 def test_a_run_keeps_what_ran_out_of_turns(tmp_path):
     """Four episodes say stop at their first, second, third turn, and never. Under (1, 3): R = [1, .5, 0, -1], mean
     .125, deviation .7395, so A = [1.1832, .5071, -.1690, -1.5213]."""
-    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 1, "num_generations": 4}}
+    source = {
+        "class_path": "fdt.rollout.sources.OnPolicy",
+        "init_args": {"prompts_per_rollout": 1, "num_generations": 4},
+    }
     recite = {"class_path": "tests.helpers.reciting.Recite", "init_args": {"texts": ["stop", "go", "on", "no"]}}
     path = without_terms(
         config(
@@ -319,7 +322,9 @@ def test_srl_and_then_final_scores_from_where_it_ended(tmp_path):
         config(tmp_path, data__file=str(srl_rows(tmp_path)), data__engine=recite, **held), "grader", "source"
     )
     small = tmp_path / "small.yaml"
-    small.write_text(yaml.safe_dump({"data": {"source": {"init_args": {"prompts_per_rollout": 2, "num_generations": 4}}}}))
+    small.write_text(
+        yaml.safe_dump({"data": {"source": {"init_args": {"prompts_per_rollout": 2, "num_generations": 4}}}})
+    )
     done = quick("fit", "-c", path, "-c", overlay("algorithm/srl"), "-c", small)
     assert done.returncode == 0, done.stderr[-2000:]
     steps = steps_of(tmp_path / "run")
@@ -349,7 +354,10 @@ def test_srl_and_then_final_scores_from_where_it_ended(tmp_path):
 
 def retry_config(folder: Path, grader: dict, reward: str, texts: list[str]) -> Path:
     """Attempt, critique, attempt again, judged by this grader; what trains is the step score `reward`."""
-    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "num_generations": 2}}
+    source = {
+        "class_path": "fdt.rollout.sources.OnPolicy",
+        "init_args": {"prompts_per_rollout": 2, "num_generations": 2},
+    }
     retry = {
         "class_path": "fdt.environments.retry.RetryWithCritique",
         "init_args": {"grader": {"class_path": "feedback.graders.NumberMatch"}, "attempts": 2},
@@ -411,7 +419,7 @@ def progress(call: Call) -> Answer:
 @pytest.mark.slow
 def test_a_judge_behind_a_server_is_the_credit_of_turns(tmp_path):
     with Server(progress) as server:
-        gateway = {"model": "m", "base_url": server.url, "cache": str(tmp_path / "calls"), "deadline": 60.0}
+        gateway = {"model": "m", "base_url": server.url, "cache": str(tmp_path / "calls"), "timeout": 60.0}
         grader = {"class_path": "feedback.graders.NextStateJudge", "init_args": {"gateway": gateway, "samples": 1}}
         done = quick("fit", "-c", retry_config(tmp_path, grader, "next_state", ["-7", "-8"]))
         assert done.returncode == 0, done.stderr[-2000:]

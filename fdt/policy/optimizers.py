@@ -1,0 +1,127 @@
+"""Optimisers. `SignalAdamW` keeps moments for each loss term, so that a term with a large gradient does not set the step
+of one with a small gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Gradients = Mapping[str, Sequence[Tensor] | None]
+"""Per term, one gradient for each parameter of the optimiser in order; None: the term has no token in this step."""
+
+
+class SignalAdamW(torch.optim.Optimizer):
+    """AdamW whose moments belong to a named term: w <- w - lr * sum_k weight_k * m_k / (sqrt(v_k) + eps).
+
+    Each term's gradient is clipped by itself and meets moments of its own. Terms that share one Adam share one second
+    moment, so the term with the larger gradient sets the other's step; here weights say how much a term counts, whatever
+    the size of its gradient. A term without tokens in a step lets its momentum fade and keeps its second moment. The
+    state lies in the ordinary `state_dict`, under ``<term>/exp_avg``, ``<term>/exp_avg_sq``, ``<term>/steps`` and
+    ``<term>/updates``. Memory: two moments and one gradient of the trainable weights for each term.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 2.5e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        max_term_norm: float = 1.0,
+    ) -> None:
+        """
+        Args:
+            params: what is trained.
+            lr: learning rate.
+            betas: decay of the first and second moments; 0.99 remembers some hundred steps.
+            eps: added to the root of the second moment.
+            weight_decay: decoupled, as in AdamW.
+            max_term_norm: largest gradient norm of one term; larger ones are scaled down.
+        """
+        if not (lr >= 0 and all(0 <= beta < 1 for beta in betas) and eps > 0 and max_term_norm > 0):
+            raise ValueError(f"SignalAdamW: got lr {lr}, betas {betas}, eps {eps}, max_term_norm {max_term_norm}")
+        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps}
+        super().__init__(params, defaults | {"weight_decay": weight_decay, "max_term_norm": max_term_norm})
+
+    @torch.no_grad()
+    def step(
+        self,
+        closure: Callable[[], Any] | None = None,
+        gradients: Gradients | None = None,
+        weights: Mapping[str, float] | None = None,
+        norms: Mapping[str, float] | None = None,
+    ) -> Any:
+        """
+        Args:
+            closure: called first where given.
+            gradients: of each term; None: the parameters' own `grad` as one term named ``sum``.
+            weights: what each term's part of the step is multiplied by (default 1).
+            norms: norm of each term's gradient, where it is known already.
+        """
+        result = None if closure is None else closure()
+        params = [p for group in self.param_groups for p in group["params"]]
+        if gradients is None:
+            gradients = {"sum": [torch.zeros_like(p) if p.grad is None else p.grad for p in params]}
+        for group in self.param_groups:
+            if group["weight_decay"]:
+                torch._foreach_mul_(group["params"], 1 - group["lr"] * group["weight_decay"])
+        for name, found in gradients.items():
+            norm = None if norms is None else norms.get(name)
+            if norm is None and found is not None:
+                norm = compute_norm(found)
+            self._apply_term(name, found, 1.0 if weights is None else weights.get(name, 1.0), norm)
+        return result
+
+    def _apply_term(self, name: str, found: Sequence[Tensor] | None, weight: float, norm: float | None) -> None:
+        """One term's part of the step."""
+        start = 0
+        for group in self.param_groups:
+            params = group["params"]
+            part = None if found is None else found[start : start + len(params)]
+            start += len(params)
+            if not self._update_moments(name, group, part, norm) or not weight:
+                continue
+            states = [self.state[p] for p in params]
+            steps, updates = states[0][f"{name}/steps"], states[0][f"{name}/updates"]
+            first, second = group["betas"]
+            root = torch._foreach_sqrt([state[f"{name}/exp_avg_sq"] for state in states])
+            torch._foreach_div_(root, (1 - second**updates) ** 0.5)
+            torch._foreach_add_(root, group["eps"])
+            size = -group["lr"] * weight / (1 - first**steps)
+            torch._foreach_addcdiv_(params, [state[f"{name}/exp_avg"] for state in states], root, size)
+
+    def _update_moments(
+        self, name: str, group: dict[str, Any], part: Sequence[Tensor] | None, norm: float | None
+    ) -> bool:
+        """Takes a gradient into the term's moments, or lets its momentum fade; whether the term ever had a gradient."""
+        params = group["params"]
+        if f"{name}/steps" not in self.state[params[0]]:
+            if part is None:
+                return False
+            for p in params:
+                moments = {f"{name}/exp_avg": torch.zeros_like(p), f"{name}/exp_avg_sq": torch.zeros_like(p)}
+                self.state[p].update({**moments, f"{name}/steps": 0, f"{name}/updates": 0})
+        states = [self.state[p] for p in params]
+        first, second = group["betas"]
+        means, squares = ([state[f"{name}/{key}"] for state in states] for key in ("exp_avg", "exp_avg_sq"))
+        for state in states:
+            state[f"{name}/steps"] += 1
+        torch._foreach_mul_(means, first)
+        if part is None or norm is None:
+            return True
+        for state in states:
+            state[f"{name}/updates"] += 1
+        clipped = torch._foreach_mul(list(part), min(1.0, group["max_term_norm"] / (norm + 1e-6)))
+        torch._foreach_add_(means, clipped, alpha=1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, clipped, clipped, value=1 - second)
+        return True
+
+
+def compute_norm(tensors: Sequence[Tensor]) -> float:
+    """Norm of all tensors taken as one vector, over all shards where they are sharded."""
+    norm = torch.nn.utils.get_total_norm(list(tensors))
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)

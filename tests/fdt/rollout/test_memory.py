@@ -1,0 +1,59 @@
+"""Scored answers that are kept for later steps."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fdt.data.collate import Collator
+from fdt.rollout.memory import ScoredMemory
+from feedback.types import Episode, Feedback, Task, Turn
+from objectives import KLAnchor, PolicyGradient, sequence_ratio, topr
+from tests.helpers.tiny import tokenizer
+
+
+def answer(number: int, score: float) -> Episode:
+    turn = Turn("assistant", "x", (1, 2), (-0.1, -0.2), sampled=True)
+    return Episode(str(number), Task(f"task {number}", ()), (turn,), (Feedback(score=score),))
+
+
+def test_memory_fills_up_to_its_share():
+    memory, nothing = ScoredMemory(share=0.5), [answer(n, math.nan) for n in range(8)]
+    assert memory.recall([answer(n, 1.0) for n in range(8)], 0) == [] and len(memory.kept) == 8
+    found = memory.recall([answer(9, 0.0), *nothing[1:]], 1)
+    assert len(found) == 3 and all(e.is_recalled for e in found) and len(memory.kept) == 9
+    assert memory.recall(nothing, 1) == memory.recall(nothing, 1)
+
+
+def test_memory_leaves_out_what_cannot_be_weighed():
+    recorded = answer(0, 1.0)
+    memory = ScoredMemory()
+    memory.recall([replace(recorded, turns=(Turn("assistant", "x"),))], 0)
+    assert memory.kept == []
+
+
+def test_memory_goes_through_a_checkpoint():
+    memory, other = ScoredMemory(), ScoredMemory()
+    memory.recall([answer(0, 1.0), answer(1, 0.0)], 0)
+    packed = memory.pack()
+    assert packed.dtype == torch.uint8
+    other.unpack(packed)
+    assert other.kept == memory.kept and all(episode.is_recalled for episode in other.kept)
+
+
+def test_a_recalled_answer_is_weighed_by_how_it_was_sampled_and_read_by_no_teacher():
+    words = tokenizer()
+    task = Task("t", ({"role": "user", "content": "go"},))
+    ids = tuple(words("so", add_special_tokens=False)["input_ids"])
+    turn = Turn("assistant", "so", ids, tuple(-0.5 for _ in ids), sampled=True)
+    old = Episode("old", task, (turn,), (Feedback(score=0.0, text="No."),), is_recalled=True)
+    fresh = replace(old, id="new", is_recalled=False)
+    batch = Collator(words)([fresh, old], torch.tensor([1.0, -1.0]))
+    row = batch.rollouts.episode
+    assert batch.rollouts.masks["recalled"].tolist() == (row == 1).tolist()
+    assert batch.rollouts.old_log_probs[row == 1].tolist() == pytest.approx([-0.5] * len(ids))
+    assert batch.rollouts.old_log_probs[row == 0].isnan().all()
+    assert not KLAnchor().get_mask(batch.rollouts)[row == 1].any()
+    term = PolicyGradient(ratio=sequence_ratio, surrogate=topr)
+    assert (term.weigh(batch.rollouts) != 0).all()
