@@ -3,7 +3,7 @@ LightningDataModule)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lightning import LightningDataModule
@@ -21,7 +21,7 @@ from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Recorded, Replay, Source
 from fdt.rollout.tasks import DataSplits, load_from_environment, load_from_file, locate
-from feedback.graders import Grader
+from feedback.graders import Grader, as_grader
 from feedback.hints import CritiqueHint, Hint, shuffle_critiques
 from feedback.readers import read_tasks
 from feedback.rewriter import Rewriter
@@ -41,7 +41,7 @@ class Experience(LightningDataModule):
         scale: list[float] | None = None,
         source: Source = Replay(),
         credit: Credit = GroupRelative(),
-        grader: Grader | None = None,
+        grader: Grader | Callable[..., Any] | None = None,
         hint: Hint | None = CritiqueHint(),
         rewriter: Rewriter | None = None,
         marker: TokenMarker | None = None,
@@ -64,7 +64,8 @@ class Experience(LightningDataModule):
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
             source: where actions come from: fdt.rollout.sources.Replay or fdt.rollout.sources.OnPolicy.
             credit: how scores become advantages.
-            grader: judges fresh answers (on-policy, validate, test, predict).
+            grader: judges fresh answers (on-policy, validate, test, predict): a grader, or the dotted path of a function
+                of an episode that returns a score in [0, 1], or a score and a critique.
             hint: what only the teacher reads; null switches the teacher off.
             rewriter: gate for the policy's own revisions; null rewrites nothing.
             marker: gives tokens a further mark, such as planning; null gives none.
@@ -79,13 +80,26 @@ class Experience(LightningDataModule):
             seed: seed of prompt order, splits and samples.
         """
         super().__init__()
-        self.file, self.format, self.scale, self.seed = file, format, scale, seed
-        self.environment, self.limits = environment, limits
-        self.heldout, self.test_file = heldout, test_file
-        self.source, self.credit, self.grader, self.hint = source, credit, grader, hint
-        self.rewriter, self.engine, self.evaluation, self.marker = rewriter, engine, evaluation, marker
-        self.evaluation_batch, self.evaluation_limit = evaluation_batch, evaluation_limit
-        self.max_tokens, self.shuffle_critiques = max_tokens, shuffle_critiques
+        self.file = file
+        self.heldout = heldout
+        self.test_file = test_file
+        self.format = format
+        self.scale = scale
+        self.source = source
+        self.credit = credit
+        self.grader = None if grader is None else as_grader(grader)
+        self.hint = hint
+        self.rewriter = rewriter
+        self.marker = marker
+        self.engine = engine
+        self.environment = environment
+        self.limits = limits
+        self.evaluation = evaluation
+        self.evaluation_batch = evaluation_batch
+        self.evaluation_limit = evaluation_limit
+        self.max_tokens = max_tokens
+        self.shuffle_critiques = shuffle_critiques
+        self.seed = seed
         if scale is not None and len(scale) != 2:
             raise UserError("scale", got=scale, expected="two numbers, lowest and highest", key="data.scale")
         if file is None and (environment is None or isinstance(source, Replay)):

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fdt.cli.arms import load_yaml
 from fdt.errors import UserError
+from fdt.resources import describe, find_configs_root, resolve
 
 INSTEAD = {
     "accumulate_grad_batches": (1, "micro-batches are cut by tokens: set model.tokens_per_microbatch"),
     "gradient_clip_val": (None, "set model.max_grad_norm"),
     "gradient_clip_algorithm": (None, "set model.max_grad_norm"),
 }
+RENAMED = {
+    "model.objective": "model.terms and model.coefficients",
+    "model.checkpointing": "model.gradient_checkpointing",
+    "model.track_start": "model.log_kl_to_init",
+    "model.max_bad_steps": "model.max_nonfinite_steps",
+    "data.critic": "data.grader",
+    "data.play": "data.limits",
+    "data.source.init_args.generations": "data.source.init_args.num_generations",
+    "data.source.init_args.epochs_per_rollout": "data.source.init_args.num_iterations",
+}
+"""Keys of version 0.1 that a config may still hold, and what they are called now; docs/migration.md has them all."""
+STACKED = re.compile(r"\bstack on (?P<base>[\w./-]+)")
 MIXED_HALF = ("16-mixed", "16-true", "16", 16)
 
 
@@ -63,3 +79,48 @@ def find_root_cause(fault: BaseException) -> str:
     while fault.__cause__ is not None:
         fault = fault.__cause__
     return str(fault)
+
+
+def check_configs(paths: Sequence[str]) -> None:
+    """
+    Args:
+        paths: the config files of a command line, in order.
+
+    Raises:
+        UserError: where one is made to be stacked on another that is not there, or holds a key of an older version.
+    """
+    seen: set[Path] = set()
+    for path in paths:
+        base = STACKED.search(describe(Path(path)))
+        if base is not None and resolve(base["base"]).resolve() not in seen:
+            name = name_config(path)
+            raise UserError(
+                "this config holds only what it changes of another",
+                path=path,
+                remedy=f"stack it: fdt fit -c {base['base']} -c {name}",
+            )
+        seen.add(Path(path).resolve())
+        content = load_yaml(path)
+        for old, new in RENAMED.items():
+            if get_nested(content, old) is not None:
+                raise UserError(
+                    "a key of version 0.1",
+                    path=path,
+                    key=old,
+                    expected=new,
+                    remedy="docs/migration.md lists all new names",
+                )
+
+
+def name_config(path: str) -> str:
+    """What a config is called on the command line: a shipped one by its name, another by its path."""
+    file, root = Path(path).resolve(), find_configs_root().resolve()
+    return file.relative_to(root).with_suffix("").as_posix() if file.is_relative_to(root) else path
+
+
+def get_nested(content: dict[str, Any], key: str) -> Any:
+    """The value under a dotted key; None where there is none."""
+    value: Any = content
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

@@ -14,8 +14,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fdt.callbacks import Accounting, Checkpoint, Evaluate, PlanningMetrics, SilentTerms, Transcripts, WritePredictions
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
-from fdt.cli.arms import read_arms, run_arms
-from fdt.cli.checks import check_checkpoint, check_trainer, find_root_cause
+from fdt.cli.arms import list_config_files, read_arms, run_arms
+from fdt.cli.checks import check_checkpoint, check_configs, check_trainer, find_root_cause
 from fdt.cli.warnings import filter_warnings
 from fdt.errors import UserError
 from fdt.experience import Experience
@@ -161,6 +161,7 @@ def main(argv: list[str]) -> int:
         UserError: for what a user can put right.
     """
     argv = resolve_arguments(argv)
+    check_configs(list_config_files(argv))
     arms = read_arms(argv)
     if arms is not None:
         status = run_arms(argv, arms)

@@ -24,6 +24,7 @@ from fdt.rollout.drafter import PolicyDrafter
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.turn_loop import TurnLoop, build_turn
 from feedback.graders import Grader
+from feedback.graders.base import run_grader
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Task
 
@@ -80,7 +81,8 @@ class Actor:
         if self.grader is None:
             return episodes
         # A prompt that left no room for an answer has nothing to judge.
-        judged = iter(run_on_all(lambda: self.grader([episode for episode in episodes if episode.turns])))
+        answered = [episode for episode in episodes if episode.turns]
+        judged = iter(run_on_all(lambda: run_grader(self.grader, answered)))
         return [next(judged) if episode.turns else episode for episode in episodes]
 
     def answer_with_hints(self, episodes: Sequence[Episode], seed: int) -> list[Episode | None]:

@@ -114,6 +114,7 @@ def _as_command(argv: list[str], out: str, err: str, env: dict[str, str]) -> Non
     for path, number in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = ["fdt", *argv]
+    sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
     from fdt.__main__ import main
     from fdt.cli import fit as cli
 
