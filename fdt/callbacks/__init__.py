@@ -1,4 +1,4 @@
-"""What watches a run: checkpoints, transcripts, the accounting of every row, warnings about silent terms."""
+"""What watches a run: checkpoints, transcripts, the accounting of every row, warnings about terms without signal."""
 
 from fdt.callbacks.accounting import Accounting
 from fdt.callbacks.checkpoint import Checkpoint
@@ -15,9 +15,9 @@ __all__ = [
     "Checkpoint",
     "Evaluate",
     "Guards",
-    "SilentTerms",
-    "Phases",
+    "PlanningMetrics",
     "ResetReference",
+    "SilentTerms",
     "Transcripts",
     "WritePredictions",
 ]

@@ -12,26 +12,27 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
+from fdt.callbacks.access import get_experience
 from fdt.errors import UserError
 from feedback.gateway import GatewayStop
 
 
 class Checkpoint(ModelCheckpoint):
-    """Saves ``checkpoints/step-N.ckpt`` and ``last.ckpt`` under the run folder, so that ``--ckpt_path last`` finds it."""
+    """Saves ``checkpoints/step-N.ckpt`` and ``last.ckpt`` in the run folder, where ``--ckpt_path last`` finds it."""
 
-    def __init__(self, every_n_train_steps: int = 5, keep: int = 1) -> None:
+    def __init__(self, every_n_train_steps: int = 5, save_top_k: int = 1) -> None:
         """
         Args:
             every_n_train_steps: optimiser steps between two checkpoints; a multiple of the steps of one rollout.
-            keep: how many besides the last one; -1 keeps all.
+            save_top_k: how many are kept besides the last one, the newest; -1 keeps all.
         """
         super().__init__(
             filename="step-{step}",
             auto_insert_metric_name=False,
             every_n_train_steps=every_n_train_steps,
             save_last=True,
-            save_top_k=keep,
-            monitor="step" if keep > 0 else None,
+            save_top_k=save_top_k,
+            monitor="step" if save_top_k > 0 else None,
             mode="max",
             save_on_train_epoch_end=False,
         )
@@ -40,7 +41,7 @@ class Checkpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._set_dirpath(trainer)
         if stage == "fit":
-            size = trainer.datamodule.source.steps_per_rollout
+            size = get_experience(trainer).source.steps_per_rollout
             if self.every % size:
                 raise UserError(
                     "trainer.callbacks Checkpoint.every_n_train_steps",
@@ -62,18 +63,18 @@ class Checkpoint(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, *rest)
         # Once training has ended Lightning calls the epoch complete: a run extended from there would skip its rest.
         if trainer.global_step == trainer.max_steps:
-            self.keep(trainer)
+            self.save_now(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step is always kept."""
-        self.keep(trainer)
+        self.save_now(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A judge that is out of reach ends the run between two rollouts, on all ranks: what was trained is kept."""
         if isinstance(exception, GatewayStop) and trainer.state.fn == TrainerFn.FITTING:
-            self.keep(trainer)
+            self.save_now(trainer)
 
-    def keep(self, trainer: Trainer) -> None:
+    def save_now(self, trainer: Trainer) -> None:
         """Saves the present step unless that has been done."""
         if trainer.global_step != self._last_global_step_saved:
             monitored = self._monitor_candidates(trainer)
@@ -83,7 +84,7 @@ class Checkpoint(ModelCheckpoint):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to disk, then renames: a kill leaves the old file or the new one, never half."""
+    """Writes beside the target, flushes to disk, then renames: a kill leaves the old file or the new one, whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
+from fdt.callbacks.access import get_experience
 from fdt.distributed import gather_objects
 
 
@@ -29,12 +30,12 @@ class Evaluate(Callback):
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
-        self.measured = -1
+        self.measured_step = -1
         self.quality = math.nan
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the last step too, wherever in an epoch ``max_steps`` fell."""
-        if self.measured != trainer.global_step and not trainer.interrupted:
+        if self.measured_step != trainer.global_step and not trainer.interrupted:
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
@@ -48,20 +49,25 @@ class Evaluate(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         fitting = trainer.state.fn == TrainerFn.FITTING
         name = "base" if trainer.sanity_checking else "last" if fitting else "validate"
-        self.measured = trainer.global_step
+        self.measured_step = trainer.global_step
         if name == "base" and trainer.global_step:  # a finished run was resumed: this is not the base
             return
         self._write_results(trainer, name)
 
-    on_test_start, on_test_batch_end = on_validation_start, on_validation_batch_end
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_validation_start(trainer, pl_module)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.records += outputs
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write_results(trainer, "test")
 
     def _write_results(self, trainer: Trainer, name: str) -> None:
-        evaluation = trainer.datamodule.evaluation
+        evaluation = get_experience(trainer).evaluation
         records = gather_records(self.records)
-        summary, self.quality = evaluation.summary(records), evaluation.quality(records)
+        summary = evaluation.summarise_records(records)
+        self.quality = evaluation.compute_quality(records)
         if trainer.is_global_zero:
             print_summary(name, len(records), summary, evaluation.compute_interval(records))
             write_lines(Path(trainer.default_root_dir) / "eval" / f"{name}.jsonl", records)

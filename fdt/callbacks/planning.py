@@ -9,6 +9,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from fdt.callbacks.access import get_experience, get_metrics
 from fdt.distributed import gather_objects
 from fdt.metrics.planning import count_phrases, semantic_entropy
 
@@ -29,15 +30,13 @@ class PlanningMetrics(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        marker, outcome = getattr(trainer.datamodule, "marker", None), outputs["metrics"]
+        marker = get_experience(trainer).marker
+        metrics = get_metrics(outputs)
         if marker is None:
             return
-        found = {
-            "semantic_entropy": semantic_entropy(
-                sum(gather_objects(count_phrases(outcome.batch.episodes, marker)), Counter())
-            )
-        }
-        if (now := outcome.values.get("train/execution_perplexity")) is not None:
+        counts = sum(gather_objects(count_phrases(metrics.batch.episodes, marker)), Counter[str]())
+        found = {"semantic_entropy": semantic_entropy(counts)}
+        if (now := metrics.values.get("train/execution_perplexity")) is not None:
             self.first = now if self.first is None else self.first
             found["execution_perplexity_relative"] = now / self.first
         known = {f"train/{name}": value for name, value in found.items() if not math.isnan(value)}

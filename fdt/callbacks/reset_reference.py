@@ -1,4 +1,4 @@
-"""Reference reset: now and then the policy becomes its own reference, so that a KL term does not hold it back for ever."""
+"""Reference reset: now and then the policy becomes its own reference, so that a KL term does not hold it back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from fdt.callbacks.access import get_callback, get_learner
 from fdt.callbacks.evaluate import Evaluate
 from fdt.errors import UserError
 from fdt.policy.teachers import ReferencePolicy
@@ -17,8 +18,8 @@ STATE = ("resets", "history", "last", "pending")
 
 
 class ResetReference(Callback):
-    """Gives the ``reference`` of the objective weights of its own and sets them to the policy's, every so many steps or
-    when held-out quality stalls (ProRL, arXiv 2505.24864). ``kl_start`` and replay still speak of the start.
+    """Gives the terms' ``reference`` weights of its own and sets them to the policy's, every so many steps or
+    when held-out quality stalls (ProRL, arXiv 2505.24864). ``train/kl_init`` and replay still refer to the start.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class ResetReference(Callback):
                 key="trainer.callbacks",
                 expected="a number of steps above 0, or a plateau",
             )
-        self.every, self.plateau, self.optimizer = every_n_train_steps, plateau, optimizer
+        self.every = every_n_train_steps
+        self.plateau = plateau
+        self.optimizer = optimizer
         self.resets: list[int] = []
         self.history: dict[int, float] = {}
         self.last: int | None = None
@@ -52,16 +55,18 @@ class ResetReference(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Before the weights of a checkpoint are restored, so that its reference finds a place."""
-        if stage == "fit" and pl_module.reference is None:
-            pl_module.reference = ReferencePolicy()
+        learner = get_learner(pl_module)
+        if stage == "fit" and learner.reference is None:
+            learner.reference = ReferencePolicy()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if "reference" not in pl_module.objective.needs:
-            rank_zero_warn("ResetReference: no term of the objective asks for a reference, so nothing will change")
+        if "reference" not in get_learner(pl_module).objective.needs:
+            rank_zero_warn("ResetReference: no term asks for a reference, so nothing will change")
         # A checkpoint is written before the measurement of its step, which a resumed run has to make up for.
         if self.pending:
             loop = trainer.fit_loop.epoch_loop.val_loop
-            loop.restarting, trainer.validating = False, True
+            loop.restarting = False
+            trainer.validating = True
             loop.run()
             trainer.training = True
 
@@ -71,14 +76,16 @@ class ResetReference(Callback):
         if self.every and trainer.global_step and not trainer.global_step % self.every:
             self._reset(trainer, pl_module)
         loop = trainer.fit_loop
-        self.pending = self.plateau is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+        fetcher = loop._data_fetcher
+        assert fetcher is not None  # a batch has just been fetched with it
+        self.pending = self.plateau is not None and loop.epoch_loop._should_check_val_fx(fetcher)
         pl_module.log("train/reference_resets", float(len(self.resets)), on_step=True, batch_size=1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.plateau is None or pl_module.reference is None:
+        if self.plateau is None or get_learner(pl_module).reference is None:
             return
         self.pending = False
-        self.history[trainer.global_step] = next(c.quality for c in trainer.callbacks if isinstance(c, Evaluate))
+        self.history[trainer.global_step] = get_callback(trainer, Evaluate).quality
         if self.plateau.is_due(list(self.history.values()), self.last):
             self.last = len(self.history)
             self._reset(trainer, pl_module)
@@ -88,7 +95,9 @@ class ResetReference(Callback):
         if trainer.global_step in self.resets:
             return
         self.resets.append(trainer.global_step)
-        pl_module.reference.take(pl_module.policy)
+        learner = get_learner(pl_module)
+        assert learner.reference is not None and learner.policy is not None  # made in `setup`
+        learner.reference.copy_from(learner.policy)
         if self.optimizer:
             for optimizer in trainer.optimizers:
                 optimizer.state.clear()

@@ -8,29 +8,34 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from fdt.callbacks.access import get_experience, get_learner, get_metrics
 from fdt.distributed import reduce_sum
-from objectives import PolicyGradient
+from objectives import PolicyGradient, Term
 
 REASONS = {
     "sampled": "every advantage is zero (all scores of each group are equal, or missing)",
     "distilled": "no row has a critique that the teacher could read",
     "imitated": "no row has a revision",
 }
+"""Why a term with this mask trains on nothing."""
 
 
 class SilentTerms(Callback):
-    """Warns once for each term, and at each step without a finite gradient; also says once when a clip cannot act because every update is on-policy."""
+    """Warns once for each term that trained on nothing, and at each step without a finite gradient.
+
+    Also notes once when a clip cannot act because every update is on-policy.
+    """
 
     def __init__(self) -> None:
         self.warned: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        terms = pl_module.objective.terms
-        for name, term in terms.items():
-            if not pl_module.objective.get_coefficient(name):
+        objective = get_learner(pl_module).objective
+        for name in objective.terms:
+            if not objective.get_coefficient(name):
                 rank_zero_warn(f"term {name!r} has coefficient 0: it is switched off")
-        clips = [name for name, term in terms.items() if isinstance(term, PolicyGradient)]
-        source = trainer.datamodule.source
+        clips = [name for name, term in objective.terms.items() if isinstance(term, PolicyGradient)]
+        source = get_experience(trainer).source
         if clips and source.steps_per_rollout == 1 and source.on_policy:
             rank_zero_info(
                 f"terms {clips}: with one update per rollout the ratio is 1, so clip_low, clip_high and truncate "
@@ -40,12 +45,22 @@ class SilentTerms(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        metrics = get_metrics(outputs)
+        objective = get_learner(pl_module).objective
         if not outputs["finite"]:
-            ids = ", ".join(sorted({episode.id for episode in outputs["metrics"].batch.episodes})[:8])
+            ids = ", ".join(sorted({episode.id for episode in metrics.batch.episodes})[:8])
             rank_zero_warn(f"batch {batch_idx}: the gradient was not finite, no weight was touched. Rows: {ids}")
-        used = {name: rows.sum() for name, rows in outputs["metrics"].used.items()}
+        used = {name: rows.sum() for name, rows in metrics.used.items()}
         for name, rows in reduce_sum(used, pl_module.device).items():
-            if not rows and name not in self.warned and pl_module.objective.get_coefficient(name):
+            if not rows and name not in self.warned and objective.get_coefficient(name):
                 self.warned.add(name)
-                reason = REASONS.get(pl_module.objective.terms[name].mask, "no token is in its mask")
-                rank_zero_warn(f"step {trainer.global_step}: term {name!r} trained on nothing: {reason}. Said once.")
+                reason = explain_silence(objective.terms[name])
+                rank_zero_warn(f"step {trainer.global_step}: term {name!r} trained on nothing: {reason}. Shown once.")
+
+
+def explain_silence(term: Term) -> str:
+    """Why a term trained on no token of a step, as far as its mask and the models that it asks tell."""
+    reason = REASONS.get(term.mask, "no token is in its mask")
+    if term.mask == "sampled" and term.needs - {"reference"}:
+        return f"{reason}, and no teacher read a critique"
+    return reason

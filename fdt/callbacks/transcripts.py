@@ -12,13 +12,25 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from fdt.callbacks.access import get_experience, get_learner, get_metrics
 from fdt.callbacks.evaluate import gather_records
+from fdt.data.batch import Batch, View
 from fdt.evaluation.base import describe_turns
+from fdt.learner import Learner
+from fdt.metrics.step import StepMetrics
+from fdt.report.measures import SIGNAL
+from feedback.types import Episode
+
+VALUES = ("logp", "old", "teacher_logp", "advantage")
+"""What is written of each token beside its text and the terms' signals; null where a token has none."""
 
 
 class Transcripts(Callback):
-    """Appends to ``transcripts.jsonl``; ``tokens`` (log-prob, teacher's log-prob, advantage) for some rows of a step:
-    those that a teacher scored go first, and each prompt once before any twice."""
+    """Appends a line for each answer of a step to ``transcripts.jsonl``.
+
+    Some rows also have ``tokens``: log-prob, teacher's log-prob, advantage and each term's signal, with the terms'
+    ``coefficients``. Rows that a teacher scored go first, and each prompt once before any twice.
+    """
 
     def __init__(self, token_rows: int = 2, every_n_steps: int = 1) -> None:
         """
@@ -26,10 +38,11 @@ class Transcripts(Callback):
             token_rows: rows of each step whose tokens are written.
             every_n_steps: steps between two transcripts.
         """
-        self.token_rows, self.every_n_steps = token_rows, every_n_steps
+        self.token_rows = token_rows
+        self.every_n_steps = every_n_steps
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A resumed run takes some steps again; what was told of them goes."""
+        """A resumed run takes some steps again; what was written about them is dropped."""
         if trainer.is_global_zero:
             truncate_transcripts(Path(trainer.default_root_dir) / "transcripts.jsonl", trainer.global_step)
 
@@ -38,33 +51,37 @@ class Transcripts(Callback):
     ) -> None:
         if batch_idx % self.every_n_steps:
             return
-        records = gather_records(self._build_records(trainer, pl_module, outputs["metrics"]))
+        records = gather_records(self._build_records(trainer, get_learner(pl_module), get_metrics(outputs)))
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "transcripts.jsonl"
             with path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
 
-    def _build_records(self, trainer: Trainer, learner: LightningModule, outcome: Any) -> list[dict[str, Any]]:
-        batch, tokenizer = outcome.batch, learner.policy.tokenizer
-        actions = [n for n, e in enumerate(batch.episodes) if not self._is_imitated(batch, n)]
+    def _build_records(self, trainer: Trainer, learner: Learner, metrics: StepMetrics) -> list[dict[str, Any]]:
+        batch = metrics.batch
+        assert learner.policy is not None  # made before training
+        actions = [row for row in range(len(batch.episodes)) if not self._is_imitated(batch, row)]
+        values = metrics.group_by_row() if actions else {}
+        chosen = set(rank_rows(batch, [row for row in actions if row in values])[: self.token_rows])
+        objective = learner.objective
+        coefficients = {name: objective.get_coefficient(name, batch.rollouts.update) for name in objective.terms}
         records = []
-        values = outcome.group_by_row() if actions else {}
-        told = set(rank_rows(batch, [row for row in actions if row in values])[: self.token_rows])
         for place, row in enumerate(actions):
             record = self._build_record(trainer, batch.episodes[row], place)
             own = batch.rollouts.advantages[batch.rollouts.episode == row]
             record["advantage"] = float(own[0]) if len(own) else 0.0
-            if row in told:
-                record["tokens"] = build_token_view(batch.student, row, values[row], tokenizer)
+            if row in chosen:
+                record["coefficients"] = coefficients
+                record["tokens"] = build_token_view(batch.student, row, values[row], learner.policy.tokenizer)
             records.append(record)
         return records
 
-    def _is_imitated(self, batch: Any, row: int) -> bool:
+    def _is_imitated(self, batch: Batch, row: int) -> bool:
         rows = batch.rollouts.episode == row
         return bool(batch.rollouts.masks["imitated"][rows].any())
 
-    def _build_record(self, trainer: Trainer, episode: Any, place: int) -> dict[str, Any]:
-        data = trainer.datamodule
+    def _build_record(self, trainer: Trainer, episode: Episode, place: int) -> dict[str, Any]:
+        data = get_experience(trainer)
         hinted = data.hint(episode, data.actor.collator.truncate_text) if data.hint is not None else None
         return {
             "order": (place, trainer.global_rank),
@@ -83,31 +100,32 @@ class Transcripts(Callback):
         }
 
 
-def rank_rows(batch: Any, rows: list[int]) -> list[int]:
-    """The rows of a batch in the order in which their tokens are worth showing."""
-    taught = set(batch.rollouts.episode[batch.rollouts.masks["distilled"]].tolist())
-    told: Counter[tuple[bool, str]] = Counter()
+def rank_rows(batch: Batch, rows: list[int]) -> list[int]:
+    """The rows of a batch in the order in which their tokens are shown."""
+    distilled = set(batch.rollouts.episode[batch.rollouts.masks["distilled"]].tolist())
+    counts: Counter[tuple[bool, str]] = Counter()
     ranked = []
     for row in rows:
-        kind = (row not in taught, batch.episodes[row].task.key)
-        ranked.append((kind[0], told[kind], row))
-        told[kind] += 1
+        kind = (row not in distilled, batch.episodes[row].task.key)
+        ranked.append((kind[0], counts[kind], row))
+        counts[kind] += 1
     return [row for *_, row in sorted(ranked)]
 
 
-def _list_annotators(episode: Any) -> list[dict[str, str | None]]:
+def _list_annotators(episode: Episode) -> list[dict[str, str | None]]:
     """Who criticised the episode, each once."""
     found = dict.fromkeys((item.source, item.annotator) for item in episode.feedback if item.text)
     return [{"source": source, "annotator": annotator} for source, annotator in found]
 
 
-def build_token_view(student: Any, row: int, values: dict[str, Tensor], tokenizer: Any) -> list[dict[str, Any]]:
-    """One entry a target token of the row."""
+def build_token_view(student: View, row: int, values: dict[str, Tensor], tokenizer: Any) -> list[dict[str, Any]]:
+    """One entry a target token of the row: its text, `VALUES`, and ``signal/<term>`` of each term that declares one."""
     ids = student.tokens[row][student.target[row]].tolist()
+    names = (*VALUES, *(name for name in values if name.startswith(SIGNAL)))
     entries = []
     for place, token in enumerate(ids):
         entry: dict[str, Any] = {"text": tokenizer.decode([token])}
-        for name in ("logp", "old", "teacher_logp", "advantage"):
+        for name in names:
             value = float(values[name][place]) if name in values else math.nan
             entry[name] = None if math.isnan(value) else round(value, 5)
         entries.append(entry)

@@ -28,14 +28,17 @@ CALLS: dict[str, Callable[..., Any]] = {
     "floor": math.floor,
     "ceil": math.ceil,
 }
-LONGEST, BITS = 500, 4096
+LONGEST = 500
+"""Most characters of an expression."""
+BITS = 4096
+"""Most bits of an integer on the way."""
 
 
 def evaluate_expression(text: str) -> str:
     """The value of an expression of numbers, + - * / // % **, brackets and a few functions.
 
     Raises:
-        ValueError: where it is no such expression, or too large; says what is wrong with it.
+        ValueError: where it is no such expression, or too large, with what is wrong.
     """
     if len(text) > LONGEST:
         raise ValueError(f"longer than {LONGEST} characters")
@@ -52,7 +55,8 @@ def _evaluate_node(node: ast.AST) -> Any:
     if isinstance(node, ast.UnaryOp) and type(node.op) in UNARY:
         return UNARY[type(node.op)](_evaluate_node(node.operand))
     if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
-        left, right = _evaluate_node(node.left), _evaluate_node(node.right)
+        left = _evaluate_node(node.left)
+        right = _evaluate_node(node.right)
         if isinstance(node.op, ast.Pow):
             _check_power(left, right)
         return _check_size(BINARY[type(node.op)](left, right))

@@ -1,4 +1,4 @@
-"""What an episode is played against: an environment deals tasks, and its sessions answer the policy's turns."""
+"""What the policy acts in: an environment samples tasks, and its sessions answer the policy's turns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from fdt.errors import UserError
@@ -19,7 +18,7 @@ SHARES = (0.8, 0.9, 1.0)
 
 
 class EnvironmentFault(Exception):
-    """A session broke through no fault of the policy: the episode is played again or the run stops; it never scores 0."""
+    """A session broke through no fault of the policy: the episode is run again or training stops; it never scores 0."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,15 @@ class Reply:
     """What a session answers to one assistant turn."""
 
     messages: tuple[Message, ...] = ()
-    """Messages that the policy reads before it speaks again; empty where the episode is over."""
+    """Messages that the policy reads before its next turn; empty where the episode is over."""
     feedback: tuple[Feedback, ...] = ()
-    """Judgements of this turn or of the whole episode. `step` None means the whole episode."""
+    """Feedback on this turn, or on the whole episode where its `turn` is None."""
     done: bool = True
     """Whether the episode is over."""
 
 
 class Session(ABC):
-    """One episode being played: its prompt, then one reply to each assistant turn."""
+    """One episode: its prompt, then one reply to each assistant turn."""
 
     messages: tuple[Message, ...]
     """The prompt."""
@@ -45,22 +44,22 @@ class Session(ABC):
         """Answers the policy's turn.
 
         Raises:
-            EnvironmentFault: where the session itself broke; the episode is then played again or the run stops.
+            EnvironmentFault: where the session itself broke; the episode is then run again or training stops.
         """
 
     def truncate(self) -> tuple[Feedback, ...]:
-        """Judgements of an episode that ran out of turns or of context before it was over; none unless overridden."""
+        """Feedback on an episode that ran out of turns or of context before it was over; none unless overridden."""
         return ()
 
     def close(self) -> None:
-        """Frees what the session holds; called once, whether the episode ended, was cut or broke."""
+        """Frees what the session holds; called once, whether the episode ended, was truncated or broke."""
 
 
 class Environment(ABC):
-    """Deals tasks and plays them."""
+    """Samples tasks and runs an episode of each."""
 
-    judges: bool = True
-    """Whether its sessions score what is played; where they do not, a grader must."""
+    scores_episodes: bool = True
+    """Whether its sessions score the episodes; where they do not, a grader must."""
 
     @abstractmethod
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
@@ -76,15 +75,15 @@ class Environment(ABC):
 
     @abstractmethod
     def start(self, task: Task, seed: int) -> Session:
-        """A session of its own for one episode of ``task``; ``seed`` fixes whatever chance it holds.
+        """A session of its own for one episode of ``task``; ``seed`` fixes all that is random in it.
 
         Raises:
             EnvironmentFault: where no session could be had.
         """
 
-    def reply_all(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
+    def reply_all(self, turns: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
         """Answers the turns of many sessions, a fault in the place of what broke; one by one unless overridden."""
-        return [try_reply(session, turn) for session, turn in said]
+        return [try_reply(session, turn) for session, turn in turns]
 
 
 def try_reply(session: Session, turn: Turn) -> Reply | EnvironmentFault:
@@ -97,7 +96,7 @@ def try_reply(session: Session, turn: Turn) -> Reply | EnvironmentFault:
         return EnvironmentFault(f"{type(fault).__name__}: {fault}")
 
 
-def select_split(drawn: Iterable[Task], split: str, count: int) -> list[Task]:
+def select_split(tasks: Iterable[Task], split: str, count: int) -> list[Task]:
     """The first ``count`` distinct tasks that belong to a split; where a task belongs is a function of its key alone.
 
     Raises:
@@ -105,9 +104,13 @@ def select_split(drawn: Iterable[Task], split: str, count: int) -> list[Task]:
     """
     if split not in SPLITS:
         raise UserError("split", got=split, expected=", ".join(SPLITS))
-    seen: set[str] = set()
-    own = (task for task in drawn if assign_split(task.key) == split and not (task.key in seen or seen.add(task.key)))
-    return list(islice(own, count))
+    found: dict[str, Task] = {}
+    for task in tasks if count > 0 else ():
+        if assign_split(task.key) == split:
+            found.setdefault(task.key, task)
+        if len(found) == count:
+            break
+    return list(found.values())
 
 
 def assign_split(key: str) -> str:
@@ -117,7 +120,7 @@ def assign_split(key: str) -> str:
 
 
 def import_required(module: str, package: str, install: str = "'feedback-distillation-trainer[gym]'") -> Any:
-    """A module of a package that an environment stands on; ``install`` is what pip is told, by default the extra `gym`.
+    """A module of a package that an environment needs; ``install`` is pip's argument, by default the extra `gym`.
 
     Raises:
         UserError: where it is not installed.

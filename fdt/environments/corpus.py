@@ -35,21 +35,24 @@ class World:
 @lru_cache(maxsize=4)
 def build_world(size: int, seed: int) -> World:
     """A world of ``size`` companies and as many founders; a function of its two arguments."""
-    chance = random.Random(f"world {seed}")
-    names = _draw_names(chance, size * 4)
-    first, last = names[size : 2 * size], names[2 * size : 3 * size]
-    companies, people = names[:size], [f"{a} {b}" for a, b in zip(first, last, strict=True)]
+    rng = random.Random(f"world {seed}")
+    names = _draw_names(rng, size * 4)
+    companies = names[:size]
+    people = [f"{a} {b}" for a, b in zip(names[size : 2 * size], names[2 * size : 3 * size], strict=True)]
     cities = names[3 * size : 3 * size + max(4, size // 4)]
-    countries = [f"{name}land" for name in chance.sample(names[:size], max(2, size // 12))]
-    country = {city: chance.choice(countries) for city in cities}
-    birth = {person: chance.choice(cities) for person in people}
-    articles, questions = {}, []
+    countries = [f"{name}land" for name in rng.sample(names[:size], max(2, size // 12))]
+    country = {city: rng.choice(countries) for city in cities}
+    birth = {person: rng.choice(cities) for person in people}
+    articles: dict[str, str] = {}
+    questions: list[Question] = []
     for city in cities:
-        articles[city] = f"{city} is a city in {country[city]}. It is known for its {chance.choice(TRADES)}."
+        articles[city] = f"{city} is a city in {country[city]}. It is known for its {rng.choice(TRADES)}."
     for company, person in zip(companies, people, strict=True):
-        town, year = birth[person], chance.randrange(1800, 2000)
+        town = birth[person]
+        year = rng.randrange(1800, 2000)
         firm = f"{company} Works"
-        makes, likes = chance.choice(TRADES), chance.choice(TRADES)
+        makes = rng.choice(TRADES)
+        likes = rng.choice(TRADES)
         articles[firm] = f"{firm} is a company that makes {makes}. It was founded by {person} in {year}."
         articles[person] = f"{person} is a founder of companies and a collector of {likes}, born in {town}."
         questions += [
@@ -61,7 +64,7 @@ def build_world(size: int, seed: int) -> World:
     return World(tuple(titles), tuple(articles[title] for title in titles), tuple(questions))
 
 
-def _draw_names(chance: random.Random, count: int) -> list[str]:
+def _draw_names(rng: random.Random, count: int) -> list[str]:
     made = [head + tail for head in HEADS for tail in TAILS]
     longer = [head + middle.lower() + tail for head in HEADS for middle in HEADS for tail in TAILS]
-    return chance.sample(made + longer, count)
+    return rng.sample(made + longer, count)

@@ -19,20 +19,20 @@ RULES = (
 
 
 def reward_progress(closer: float, reached: bool) -> float:
-    """Step-dependent reward: the share of the way that this step newly covered; over an episode at most 1."""
+    """The share of the way that this move newly covered; over an episode at most 1."""
     return closer
 
 
 def reward_goal(closer: float, reached: bool) -> float:
-    """Reward for the step onto the goal alone."""
+    """1 for the move onto the goal, else 0."""
     return float(reached)
 
 
 @dataclass(frozen=True)
 class FrozenLake(Environment):
-    """Gymnasium's FrozenLake-v1 (extra `gym`). Each step is scored as `reward`, the whole episode as `success`.
+    """Gymnasium's FrozenLake-v1 (extra `gym`). Each turn is scored as `reward`, the whole episode as `success`.
 
-    Words about a bad step (a hole, a wall, an answer without a move) come with it. Maps of different splits differ.
+    A bad move (a hole, an edge, an answer without a move) gets a critique. Maps of different splits differ.
     """
 
     size: int = 4
@@ -40,19 +40,19 @@ class FrozenLake(Environment):
     ice: float = 0.75
     """Chance that a field is ice."""
     reward: Callable[[float, bool], float] = reward_progress
-    """Worth of a step: fdt.environments.frozenlake.reward_progress, goal_only, or a function of the share of the way newly
-    covered and of whether the goal is reached."""
+    """Reward of a move: fdt.environments.frozenlake.reward_progress, reward_goal, or a function of the share of the way
+    newly covered and of whether the goal is reached."""
     rules: str = RULES
-    """What stands before the first map; may be empty."""
+    """Text before the first map; may be empty."""
 
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         # A small lake has few maps: after so many draws of a split, what is found is all.
         return select_split(self._generate_tasks(random.Random(seed), 50 * count + 1000), split, count)
 
-    def _generate_tasks(self, chance: random.Random, most: int) -> Iterator[Task]:
+    def _generate_tasks(self, rng: random.Random, most: int) -> Iterator[Task]:
         toy = import_required("gymnasium.envs.toy_text.frozen_lake", "gymnasium")
         for _ in range(most):
-            rows = toy.generate_random_map(size=self.size, p=self.ice, seed=chance.randrange(2**31))
+            rows = toy.generate_random_map(size=self.size, p=self.ice, seed=rng.randrange(2**31))
             lake = "\n".join(rows)
             text = f"{self.rules}\n\n{render_map(rows, 0)}".strip()
             yield Task(f"lake-{'-'.join(rows)}", ({"role": "user", "content": text},), meta={"map": lake})
@@ -64,32 +64,36 @@ class FrozenLake(Environment):
 class _LakeSession(Session):
     def __init__(self, task: Task, reward: Callable[[float, bool], float], seed: int) -> None:
         gymnasium = import_required("gymnasium", "gymnasium")
-        self.messages, self.reward, self.step = task.messages, reward, 0
+        self.messages = task.messages
+        self.reward = reward
+        self.turn_index = 0
         self.rows = task.meta["map"].split("\n")
         self.lake = gymnasium.make("FrozenLake-v1", desc=self.rows, is_slippery=False)
         self.lake.reset(seed=seed)
-        self.place, self.ways = 0, compute_distances(self.rows)
+        self.place = 0
+        self.ways = compute_distances(self.rows)
         self.nearest = self.ways[0]
 
     def reply(self, turn: Turn) -> Reply:
         move = parse_move(turn.text)
-        words, done, reached = None, False, False
+        critique: str | None = None
+        done = False
+        reached = False
         if move is None:
-            words = "There is no move in it: answer left, down, right or up."
+            critique = "There is no move in it: answer left, down, right or up."
         else:
             before = self.place
             self.place, _, done, _, _ = self.lake.step(move)
             reached = done and self._field == "G"
             if done and not reached:
-                words = f"Going {MOVES[move]} led into a hole."
+                critique = f"Going {MOVES[move]} led into a hole."
             elif self.place == before:
-                words = f"Going {MOVES[move]} led against the edge."
-        judged = [Feedback("environment", None, "reward", self._compute_reward(reached), words, self.step)]
-        self.step += 1
+                critique = f"Going {MOVES[move]} led against the edge."
+        item = Feedback("environment", None, "reward", self._compute_reward(reached), critique, self.turn_index)
+        self.turn_index += 1
         if done:
-            judged.append(_build_success(reached))
-            return Reply((), tuple(judged))
-        return Reply((self._render_observation(words),), tuple(judged), done=False)
+            return Reply((), (item, _build_success(reached)))
+        return Reply((self._render_observation(critique),), (item,), done=False)
 
     def truncate(self) -> tuple[Feedback, ...]:
         return (_build_success(False),)
@@ -107,9 +111,9 @@ class _LakeSession(Session):
         self.nearest = min(self.nearest, way)
         return self.reward(covered, reached)
 
-    def _render_observation(self, words: str | None) -> Message:
-        shown = render_map(self.rows, self.place)
-        return {"role": "user", "content": f"{words}\n\n{shown}" if words else shown}
+    def _render_observation(self, critique: str | None) -> Message:
+        picture = render_map(self.rows, self.place)
+        return {"role": "user", "content": f"{critique}\n\n{picture}" if critique else picture}
 
 
 def _build_success(reached: bool) -> Feedback:
@@ -131,9 +135,11 @@ def render_map(rows: list[str], place: int) -> str:
 
 
 def compute_distances(rows: list[str]) -> dict[int, int]:
-    """Steps from each field to the goal, over ice; fields that cannot reach it, and holes, are left out."""
-    size, flat = len(rows), "".join(rows)
-    found, edge = {flat.index("G"): 0}, [flat.index("G")]
+    """Moves from each field to the goal, over ice; fields that cannot reach it, and holes, are left out."""
+    size = len(rows)
+    flat = "".join(rows)
+    found = {flat.index("G"): 0}
+    edge = [flat.index("G")]
     for place in edge:
         row, column = divmod(place, size)
         near = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]

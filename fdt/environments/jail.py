@@ -13,11 +13,19 @@ import runpy
 import signal
 import sys
 
-CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x08000000, 0x10000000
-CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 MOUNT_SETATTR = 442  # the same number on all architectures
-AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = -100, 0x8000, 1
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+AT_FDCWD = -100
+AT_RECURSIVE = 0x8000
+MOUNT_ATTR_RDONLY = 1
+PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+EXIT_NOT_ISOLATED = 77
+"""Status with which stage 1 ends where the kernel refuses namespaces."""
 REFUSED = (
     "socket.",
     "subprocess.",
@@ -61,10 +69,9 @@ def enter_namespaces() -> bool:
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWPID):
         return False
-    wanted = MountAttributes(set=MOUNT_ATTR_RDONLY)
-    return not libc.syscall(
-        MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, ctypes.byref(wanted), ctypes.c_size_t(ctypes.sizeof(wanted))
-    )
+    read_only = MountAttributes(set=MOUNT_ATTR_RDONLY)
+    size = ctypes.c_size_t(ctypes.sizeof(read_only))
+    return not libc.syscall(MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, ctypes.byref(read_only), size)
 
 
 def refuse(event: str, arguments: tuple[object, ...]) -> None:
@@ -79,10 +86,10 @@ def refuse(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def main(stage: str, path: str) -> None:
-    """Stage 1 encloses and starts stage 2; stage 2 runs the file."""
-    if stage == "enclosed":
+    """Stage 1 isolates and starts stage 2; stage 2 runs the file."""
+    if stage == "isolated":
         if not enter_namespaces():
-            sys.exit(77)
+            sys.exit(EXIT_NOT_ISOLATED)
         child = os.fork()
         if child == 0:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""One question, several answers in one response: what set training asks for (VPO, arXiv 2605.22817)."""
+"""One question, several answers in one response: as training on sets of answers needs (VPO, arXiv 2605.22817)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from fdt.environments.base import Environment
 from fdt.environments.single import SingleTurn
 from feedback.types import Task
 
-ASK = "Give {m} different answers, each between tags of its own: {tags}."
+REQUEST = "Give {m} different answers, each between tags of its own: {tags}."
 
 
 @dataclass(frozen=True)
 class MultiAnswer(SingleTurn):
-    """Deals another environment's questions and asks for several answers, as `feedback.graders.AnswerSet` reads them.
+    """Another environment's questions with a request for several answers, as `feedback.graders.AnswerSet` reads them.
 
     Name that grader under `data.grader`, with the same `answers` and `tag`.
     """
 
-    deals: Environment
-    """Where the questions come from; what is asked is added to the last message."""
+    task_source: Environment
+    """Where the questions come from; the request is added to their last message."""
     answers: int = 3
     """How many answers."""
     tag: str = "answer"
     """Name of the tags, before the number."""
-    ask: str = ASK
+    request: str = REQUEST
     """The request: {m} stands for the number, {tags} for the tags."""
 
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
-        return [self._add_request(task) for task in self.deals.sample_tasks(split, count, seed)]
+        return [self._add_request(task) for task in self.task_source.sample_tasks(split, count, seed)]
 
     def _add_request(self, task: Task) -> Task:
         tags = ", ".join(f"<{self.tag}_{n}>...</{self.tag}_{n}>" for n in range(1, self.answers + 1))
-        request = self.ask.replace("{m}", str(self.answers)).replace("{tags}", tags)
+        request = self.request.replace("{m}", str(self.answers)).replace("{tags}", tags)
         *before, last = task.messages
         return replace(task, messages=(*before, last | {"content": f"{last['content']}\n\n{request}"}))

@@ -12,7 +12,7 @@ from feedback.types import Task, Turn
 
 @dataclass(frozen=True)
 class MultiConventions(Conventions):
-    """Each user accepts several conventions and scores them alike. Critiques name one of them; demonstrations follow one.
+    """Each user accepts several conventions and scores them alike. Critiques name one; demonstrations follow one.
 
     With `with_revision`, every answer comes back with a demonstration to imitate.
     """
@@ -26,8 +26,8 @@ class MultiConventions(Conventions):
         super().__post_init__()
         if not 1 <= self.demonstrated_count <= self.accepted_count <= len(CONVENTIONS):
             raise ValueError(
-                f"Tolerant: got {self.demonstrated_count} demonstrated of {self.accepted_count} accepted, expected at "
-                f"least 1 of at most {len(CONVENTIONS)}"
+                f"MultiConventions: got demonstrated_count {self.demonstrated_count} and accepted_count "
+                f"{self.accepted_count}, expected at least 1 of at most {len(CONVENTIONS)}"
             )
 
     def list_accepted(self, user: str) -> tuple[str, ...]:
@@ -38,36 +38,37 @@ class MultiConventions(Conventions):
 
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         """As in the plain world; ``meta["right"]`` holds all right lists, the reference's first."""
-        return [
-            replace(
-                task,
-                meta=task.meta
-                | {"right": [CONVENTIONS[name](task.meta["digits"]) for name in self.list_accepted(task.meta["user"])]},
-            )
-            for task in super().sample_tasks(split, count, seed)
-        ]
+        found = []
+        for task in super().sample_tasks(split, count, seed):
+            right = [CONVENTIONS[name](task.meta["digits"]) for name in self.list_accepted(task.meta["user"])]
+            found.append(replace(task, meta=task.meta | {"right": right}))
+        return found
 
     def start(self, task: Task, seed: int) -> Session:
-        """The user's reactions; chance is a function of the world, the task and the seed."""
-        return _MultiConventionsSession(
-            self, task, self.habits[task.meta["user"]], random.Random(f"{self.world_seed} {task.key} {seed}")
-        )
+        """The user's reactions, drawn from the world, the task and the seed."""
+        user = task.meta["user"]
+        rng = random.Random(f"{self.world_seed} {task.key} {seed}")
+        demonstrated = self.list_accepted(user)[: self.demonstrated_count]
+        return _MultiConventionsSession(self, task, self.habits[user], rng, demonstrated)
 
-    def write_critique(self, user: str, wanted: str, digits: str, chance: random.Random) -> str:
-        """What a user says: words that fit one of the accepted conventions, not always."""
-        meant = self.list_accepted(user)
-        named = chance.choice(meant)
-        if chance.random() < self.noise:
-            named = chance.choice([other for other in CONVENTIONS if other not in meant])
+    def write_critique(self, user: str, convention: str, digits: str, rng: random.Random) -> str:
+        """A user's critique: it names one of the accepted conventions, with `noise` none of them."""
+        accepted = self.list_accepted(user)
+        named = rng.choice(accepted)
+        if rng.random() < self.noise:
+            named = rng.choice([other for other in CONVENTIONS if other not in accepted])
         return f"It should be {CONVENTIONS[named](digits) if self.states_answer else named}."
 
 
 @dataclass
 class _MultiConventionsSession(ConventionsSession):
+    demonstrated: tuple[str, ...]
+    """The conventions that demonstrations follow."""
+
     def reply(self, turn: Turn) -> Reply:
-        """As in the plain world, but that each right list scores 1 and a demonstration follows any that is shown."""
+        """As in the plain world, but each right list scores 1, and demonstrations follow any of theirs."""
         (item,) = super().reply(turn).feedback
         score = item.score if item.score != item.score else float(extract_list(turn.text) in self.task.meta["right"])
-        name = self.chance.choice(self.world.list_accepted(self.task.meta["user"])[: self.world.demonstrated_count])
-        shown = f"{name}: {CONVENTIONS[name](self.task.meta['digits'])}" if self.world.with_revision else None
-        return Reply(feedback=(replace(item, score=score, revision=shown),))
+        name = self.rng.choice(self.demonstrated)
+        revision = f"{name}: {CONVENTIONS[name](self.task.meta['digits'])}" if self.world.with_revision else None
+        return Reply(feedback=(replace(item, score=score, revision=revision),))

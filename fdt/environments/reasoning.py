@@ -1,4 +1,4 @@
-"""Every generator of reasoning-gym: one question, one answer, judged by reasoning-gym's own scorers."""
+"""Every generator of reasoning-gym: one question, one answer, scored by reasoning-gym's own scorers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feedback.types import Task
 
 @dataclass(frozen=True)
 class ReasoningGym(SingleTurn):
-    """Deals tasks of one data set of reasoning-gym (extra `gym`), with what `feedback.graders.GymScore` needs.
+    """Tasks of one data set of reasoning-gym (extra `gym`), with what `feedback.graders.GymScore` needs.
 
     Name that grader, or another, under `data.grader`.
     """
@@ -39,11 +39,11 @@ class ReasoningGym(SingleTurn):
             raise UserError(f"data.environment.settings of {self.dataset}: {fault}", got=self.settings) from fault
         for number in range(most):
             entry = made[number]
-            asked = str(entry["question"])
+            question = str(entry["question"])
             # Equal questions are one task, whatever seed they came from.
             yield Task(
-                f"{self.dataset}-{asked}",
-                ({"role": "user", "content": asked},),
+                f"{self.dataset}-{question}",
+                ({"role": "user", "content": question},),
                 _get_reference(entry),
                 meta={"dataset": self.dataset, "entry": entry},
             )

@@ -2,10 +2,10 @@
 
 What is guaranteed: the process has no variables of ours in its environment, its address space, CPU time, written bytes
 and wall time are bounded, and it is killed with all it started when its time is over. Where the kernel allows user
-namespaces (nearly everywhere; ``enclosed()`` says), it also has no network of any kind, sees no other process, and
-every file system is read-only, whatever code it runs. Elsewhere only Python's own audit events refuse sockets, processes,
-signals, native libraries and writing: that keeps honest code in its place, and a determined attacker may get around it,
-so ``Bounds.trusting`` must allow it. In either case files that this user can read can be read.
+namespaces (nearly everywhere; ``can_isolate()`` finds out), it also has no network of any kind, sees no other process,
+and every file system is read-only, whatever code it runs. Elsewhere only Python's own audit events refuse sockets,
+processes, signals, native libraries and writing: that keeps honest code in its place, and a determined attacker may get
+around it, so ``Limits.allow_unisolated`` must allow it. In either case files that this user can read can be read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from pathlib import Path
 from fdt.environments import jail
 from fdt.environments.base import EnvironmentFault
 
-REFUSED = 77
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -35,8 +33,8 @@ class Limits:
     memory: int = 512
     """Most address space [MiB]."""
     output: int = 4000
-    """Most characters of output that come back; more are cut and said to be."""
-    trusting: bool = False
+    """Most characters of output that come back; more are cut, with a note."""
+    allow_unisolated: bool = False
     """Run also where the kernel gives no namespaces and audit events alone stand in the way."""
 
 
@@ -50,30 +48,31 @@ class RunResult:
     """Why it did not end by itself with status 0; None where it did."""
 
 
-def run_python(code: str, bounds: Limits) -> RunResult:
+def run_python(code: str, limits: Limits) -> RunResult:
     """Runs a script.
 
     Raises:
         EnvironmentFault: where no process could be had, or namespaces are refused and not waived.
     """
     with tempfile.TemporaryDirectory(prefix="fdt-") as folder:
-        script, out = Path(folder) / "code.py", Path(folder) / "out"
+        script = Path(folder) / "code.py"
+        out = Path(folder) / "out"
         script.write_text(code, encoding="utf-8", errors="replace")
-        if not can_isolate() and not bounds.trusting:
+        if not can_isolate() and not limits.allow_unisolated:
             raise EnvironmentFault(
                 "the kernel gives no user namespaces, so code could reach the network; "
-                "set bounds.trusting to run it all the same"
+                "set limits.allow_unisolated to run it all the same"
             )
-        status = _run(script, out, bounds)
+        status = _run(script, out, limits)
         text = out.read_bytes().decode("utf-8", errors="replace").replace(str(script), "code.py")
     text = _strip_frames(text.strip())
-    if len(text) > bounds.output:
-        text = f"{text[: bounds.output]}\n[cut after {bounds.output} characters]"
-    return RunResult(text, _describe_fault(status, bounds))
+    if len(text) > limits.output:
+        text = f"{text[: limits.output]}\n[cut after {limits.output} characters]"
+    return RunResult(text, _describe_fault(status, limits))
 
 
-def _run(script: Path, out: Path, bounds: Limits) -> int | None:
-    stage = "enclosed" if can_isolate() else "run"
+def _run(script: Path, out: Path, limits: Limits) -> int | None:
+    stage = "isolated" if can_isolate() else "run"
     with out.open("wb") as sink:
         child = subprocess.Popen(
             [sys.executable, "-I", "-B", jail.__file__, stage, str(script)],
@@ -83,10 +82,10 @@ def _run(script: Path, out: Path, bounds: Limits) -> int | None:
             stderr=subprocess.STDOUT,
             cwd="/",
             start_new_session=True,
-            preexec_fn=lambda: _set_limits(bounds),
+            preexec_fn=lambda: _set_limits(limits),
         )
         try:
-            return child.wait(bounds.seconds)
+            return child.wait(limits.seconds)
         except subprocess.TimeoutExpired:
             return None
         finally:
@@ -97,9 +96,10 @@ def _run(script: Path, out: Path, bounds: Limits) -> int | None:
             child.wait()
 
 
-def _set_limits(bounds: Limits) -> None:
-    cpu, memory = int(bounds.seconds) + 1, bounds.memory << 20
-    written = 4 * bounds.output + 4000  # four bytes a character, and the runner's own frames
+def _set_limits(limits: Limits) -> None:
+    cpu = int(limits.seconds) + 1
+    memory = limits.memory << 20
+    written = 4 * limits.output + 4000  # four bytes a character, and the runner's own frames
     for limit, most in (
         (resource.RLIMIT_CPU, cpu),
         (resource.RLIMIT_AS, memory),
@@ -114,25 +114,27 @@ def _set_limits(bounds: Limits) -> None:
 def can_isolate() -> bool:
     """Whether the kernel gives this user namespaces without network; asked once, by trying."""
     with tempfile.TemporaryDirectory(prefix="fdt-") as folder:
-        script, out = Path(folder) / "code.py", Path(folder) / "out"
+        script = Path(folder) / "code.py"
+        out = Path(folder) / "out"
         script.write_text("", encoding="utf-8")
         with out.open("wb") as sink:
-            command = [sys.executable, "-I", "-B", jail.__file__, "enclosed", str(script)]
-            asked = subprocess.run(
+            command = [sys.executable, "-I", "-B", jail.__file__, "isolated", str(script)]
+            tried = subprocess.run(
                 command, env={}, cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, timeout=60, check=False
             )
-        return asked.returncode == 0
+        return tried.returncode == 0
 
 
-def _describe_fault(status: int | None, bounds: Limits) -> str | None:
+def _describe_fault(status: int | None, limits: Limits) -> str | None:
     if status is None:
-        return f"stopped after {bounds.seconds:g} s"
+        return f"stopped after {limits.seconds:g} s"
     return None if status == 0 else f"ended with status {status}"
 
 
 def _strip_frames(text: str) -> str:
-    """Without the frames of the runner in a traceback, which say nothing about the code."""
-    kept, skipping = [], False
+    """Without the frames of the runner in a traceback, which do not concern the code."""
+    kept: list[str] = []
+    skipping = False
     for line in text.split("\n"):
         if line.startswith('  File "'):
             skipping = "<frozen runpy>" in line or jail.__file__ in line

@@ -23,7 +23,7 @@ class Search(Environment):
     """Multi-hop questions over a generated corpus, found by BM25 (extra `gym`).
 
     A search is scored as `found`: the share of the articles on the way to the answer that it brought up for the first
-    time. The episode is scored as `correct`: whether the answer is the right one, but for case, articles and marks.
+    time. The episode is scored as `correct`: whether the answer is the right one, up to case, articles and punctuation.
     """
 
     size: int = 60
@@ -35,7 +35,7 @@ class Search(Environment):
     seed: int = 0
     """Of the world, the same for training and measuring."""
     rules: str = RULES
-    """What stands before the question."""
+    """Text before the question."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 1000:
@@ -44,9 +44,10 @@ class Search(Environment):
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         return select_split(self._generate_tasks(random.Random(seed)), split, count)
 
-    def _generate_tasks(self, chance: random.Random) -> Iterator[Task]:
-        asked = [q for q in build_world(self.size, self.seed).questions if self.hops[0] <= len(q.path) <= self.hops[1]]
-        for question in chance.sample(asked, len(asked)):
+    def _generate_tasks(self, rng: random.Random) -> Iterator[Task]:
+        fewest, most = self.hops
+        questions = [q for q in build_world(self.size, self.seed).questions if fewest <= len(q.path) <= most]
+        for question in rng.sample(questions, len(questions)):
             text = f"{self.rules}\n\n{question.text}".strip()
             yield Task(
                 question.text, ({"role": "user", "content": text},), question.answer, meta={"path": list(question.path)}
@@ -80,39 +81,43 @@ def build_index(size: int, seed: int) -> Any:
 
 class _SearchSession(Session):
     def __init__(self, library: Search, task: Task) -> None:
-        self.library, self.task, self.messages = library, task, task.messages
-        self.step, self.seen = 0, set[str]()
+        self.library = library
+        self.task = task
+        self.messages = task.messages
+        self.turn_index = 0
+        self.seen: set[str] = set()
 
     def reply(self, turn: Turn) -> Reply:
         found = LINE.findall(turn.text)
         kind, words = found[-1] if found else ("", "")
-        step, self.step = self.step, self.step + 1
+        index = self.turn_index
+        self.turn_index += 1
         if kind.lower() == "answer":
-            # It brings nothing up, and says so: a reward that weighs `found` then knows every episode.
-            return Reply((), (Feedback("environment", None, "found", 0.0, None, step), self._grade_answer(words)))
+            # It brings nothing up and scores 0, so that every episode has a score `found`.
+            return Reply((), (Feedback("environment", None, "found", 0.0, None, index), self._grade_answer(words)))
         if not kind:
             fault = "It has neither a line search: WORDS nor a line answer: THE ANSWER."
-            return self._build_reply(fault, Feedback("environment", None, "found", 0.0, fault, step))
+            return self._build_reply(fault, Feedback("environment", None, "found", 0.0, fault, index))
         made = build_world(self.library.size, self.library.seed)
         places = self.library.find(words)
         new = {made.titles[n] for n in places} - self.seen
         self.seen |= new
         path = self.task.meta["path"]
         share = len(new & set(path)) / len(path)
-        words = None if places else "This search finds nothing: use names that you have read."
+        critique = None if places else "This search finds nothing: use names that you have read."
         text = "\n".join(f"{made.titles[n]}: {made.texts[n]}" for n in places) or "Nothing found."
-        return self._build_reply(text, Feedback("environment", None, "found", share, words, step))
+        return self._build_reply(text, Feedback("environment", None, "found", share, critique, index))
 
     def truncate(self) -> tuple[Feedback, ...]:
         return (Feedback("environment", None, "correct", 0.0, "No answer was given."),)
 
-    def _build_reply(self, text: str, judged: Feedback) -> Reply:
-        return Reply(({"role": "user", "content": text},), (judged,), done=False)
+    def _build_reply(self, text: str, item: Feedback) -> Reply:
+        return Reply(({"role": "user", "content": text},), (item,), done=False)
 
     def _grade_answer(self, answer: str) -> Feedback:
         right = normalise_answer(answer) == normalise_answer(self.task.reference or "")
-        words = None if right else f"{answer.strip()[:80]!r} is not the answer."
-        return Feedback("environment", None, "correct", float(right), words)
+        critique = None if right else f"{answer.strip()[:80]!r} is not the answer."
+        return Feedback("environment", None, "correct", float(right), critique)
 
 
 def normalise_answer(text: str) -> str:

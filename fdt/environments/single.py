@@ -10,15 +10,15 @@ from feedback.types import Task, Turn
 
 
 def build_no_tasks_error(name: str) -> UserError:
-    """What an environment says that plays the tasks of a file and was given none."""
-    return UserError(f"{name} deals no tasks of its own", remedy="name a file of prompts", key="data.file")
+    """The error of an environment whose tasks come from a file, where none is named."""
+    return UserError(f"{name} has no tasks of its own", remedy="name a file of prompts", key="data.file")
 
 
 @dataclass(frozen=True)
 class SingleTurn(Environment):
-    """Ends after the first answer; `data.grader` judges it. Plays the tasks of `data.file`."""
+    """Ends after the first answer; `data.grader` scores it. Tasks come from `data.file`."""
 
-    judges = False
+    scores_episodes = False
 
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         raise build_no_tasks_error(type(self).__name__)

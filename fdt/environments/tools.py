@@ -22,7 +22,7 @@ class Tool(ABC):
 
     name: str
     """What a call names."""
-    about: str
+    description: str
     """What it does, one line for the policy."""
     example: dict[str, Any]
     """Arguments of a call that makes sense."""
@@ -42,7 +42,7 @@ class Calculator(Tool):
     """Arithmetic, without a process."""
 
     name = "calculator"
-    about = "computes an arithmetic expression"
+    description = "computes an arithmetic expression"
     example = {"expression": "(17 + 4) * 3"}
 
     def __call__(self, arguments: dict[str, Any]) -> str:
@@ -51,18 +51,18 @@ class Calculator(Tool):
 
 @dataclass(frozen=True)
 class Python(Tool):
-    """A script in a fresh process without network, within bounds; see `fdt/environments/sandbox.py`."""
+    """A script in a fresh process without network, within limits; see `fdt/environments/sandbox.py`."""
 
-    bounds: Limits = Limits()
+    limits: Limits = Limits()
     """Limits of each run."""
 
     name = "python"
-    about = "runs a Python script and gives back what it prints"
+    description = "runs a Python script and gives back what it prints"
     example = {"code": "print(sum(range(10)))"}
 
     def __call__(self, arguments: dict[str, Any]) -> str:
-        outcome = run_python(_get_text(arguments, "code"), self.bounds)
-        parts = (outcome.text, outcome.fault and f"[{outcome.fault}]")
+        result = run_python(_get_text(arguments, "code"), self.limits)
+        parts = (result.text, result.fault and f"[{result.fault}]")
         return "\n".join(part for part in parts if part) or "[no output]"
 
 
@@ -75,40 +75,42 @@ def _get_text(arguments: dict[str, Any], name: str) -> str:
 
 @dataclass(frozen=True)
 class Tools(Environment):
-    """The policy calls tools in text until it answers without a call; `data.grader` judges that answer."""
+    """The policy calls tools in text until it answers without a call; `data.grader` scores that answer."""
 
-    judges = False
+    scores_episodes = False
 
     tools: list[Tool] = field(default_factory=lambda: [Calculator(), Python()])
     """fdt.environments.tools.Calculator, Python, or classes of your own."""
     calls_per_turn: int = 4
     """Most calls of one turn; further ones are refused."""
     role: str = "tool"
-    """Role of what a tool says; "user" for models whose template knows no tools."""
-    deals: Environment | None = None
+    """Role of a tool's messages; "user" for models whose template knows no tools."""
+    task_source: Environment | None = None
     """Where tasks come from; null: from `data.file`."""
 
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
-        if self.deals is None:
+        if self.task_source is None:
             raise build_no_tasks_error(type(self).__name__)
-        return self.deals.sample_tasks(split, count, seed)
+        return self.task_source.sample_tasks(split, count, seed)
 
     def start(self, task: Task, seed: int) -> Session:
         return _ToolSession(self, task)
 
-    def reply_all(self, said: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
+    def reply_all(self, turns: Sequence[tuple[Session, Turn]]) -> list[Reply | EnvironmentFault]:
         """Processes of different sessions run side by side."""
         with ThreadPoolExecutor(4) as pool:
-            return list(pool.map(lambda pair: try_reply(*pair), said))
+            return list(pool.map(lambda pair: try_reply(*pair), turns))
 
     @property
     def manual(self) -> str:
         """What the policy reads about its tools."""
-        listed = "\n".join(f"- {tool.name}: {tool.about}. For example:\n{_render_example(tool)}" for tool in self.tools)
+        listed = "\n".join(
+            f"- {tool.name}: {tool.description}. For example:\n{_render_example(tool)}" for tool in self.tools
+        )
         return f"You may call tools before you answer, each in a block of its own:\n{listed}\nAnswer without a block."
 
     def call(self, name: str, arguments: str) -> str:
-        """What one call gives back; mistakes of the policy are said, not raised."""
+        """What one call gives back; a mistake of the policy is a message, not an exception."""
         tool = next((tool for tool in self.tools if tool.name == name), None)
         if tool is None:
             return f"Error: there is no tool {name[:60]!r}, only {', '.join(tool.name for tool in self.tools)}."
@@ -128,9 +130,9 @@ class _ToolSession(Session):
         first, *rest = task.messages
         if first["role"] == "system":
             first = {**first, "content": f"{first['content']}\n\n{tools.manual}"}
+            self.messages = (first, *rest)
         else:
-            first, rest = {"role": "system", "content": tools.manual}, [first, *rest]
-        self.messages = (first, *rest)
+            self.messages = ({"role": "system", "content": tools.manual}, first, *rest)
 
     def reply(self, turn: Turn) -> Reply:
         try:
@@ -140,12 +142,12 @@ class _ToolSession(Session):
         if not calls:
             return Reply()
         most = self.tools.calls_per_turn
-        told = [
+        messages = [
             self._build_message(self.tools.call(call["name"], call["arguments"]), call["id"]) for call in calls[:most]
         ]
         if len(calls) > most:
-            told.append(self._build_message(f"Error: {len(calls)} calls in one turn, {most} are allowed.", None))
-        return Reply(tuple(told), done=False)
+            messages.append(self._build_message(f"Error: {len(calls)} calls in one turn, {most} are allowed.", None))
+        return Reply(tuple(messages), done=False)
 
     def _build_message(self, text: str, call: str | None) -> Message:
         message: Message = {"role": self.tools.role, "content": text}

@@ -1,7 +1,7 @@
 """The policy's seat in an environment of verifiers: a harness that asks, and the endpoint that it asks, in one process.
 
 verifiers runs an agent's program against an API. Here the program is a plain chat and the API stands on 127.0.0.1;
-every request waits there until the policy has spoken. Only `fdt.environments.verifiers` imports it.
+every request waits there until the policy has answered. Only `fdt.environments.verifiers` imports it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from aiohttp import web
 from fdt.environments.base import EnvironmentFault
 from fdt.errors import UserError
 
-CLOSED = 410  # status of a request that nobody will answer any more
+CLOSED = 410
+"""Status of a request that nobody will answer any more."""
 
 
 class PolicyServer:
@@ -49,7 +50,7 @@ class PolicyServer:
         seat = self.seats.get(body["model"])
         text = None if seat is None else await seat.ask(body["messages"])
         if text is None:
-            return web.json_response({"error": {"message": "the episode was cut"}}, status=CLOSED)
+            return web.json_response({"error": {"message": "the episode was truncated"}}, status=CLOSED)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         return web.json_response(
             {
@@ -72,32 +73,36 @@ class PolicySeat:
     """One episode in which the policy is one of the agents."""
 
     def __init__(self, env: vf.Env, task: vf.Task, name: str | None) -> None:
-        self.desk, self.model = get_policy_server(), f"policy-{uuid.uuid4().hex}"
+        self.server = get_policy_server()
+        self.model = f"policy-{uuid.uuid4().hex}"
+        self.name = name
         self.events: queue.Queue = queue.Queue()
-        self.waiting: asyncio.Future | None = None
-        self.stopped, self.trace = False, None
-        self.desk.seats[self.model] = self
-        self.playing = asyncio.run_coroutine_threadsafe(self._run_episode(env, task, name), self.desk.loop)
-        self.playing.add_done_callback(self.events.put)
+        self.pending_request: asyncio.Future | None = None
+        self.stopped = False
+        self.trace: vf.Trace | None = None
+        self.traces: list[vf.Trace] = []
+        self.server.seats[self.model] = self
+        self.episode_future = asyncio.run_coroutine_threadsafe(self._run_episode(env, task), self.server.loop)
+        self.episode_future.add_done_callback(self.events.put)
 
     async def ask(self, messages: list[dict]) -> str | None:
-        """What the policy says to these messages; None where the episode was cut."""
+        """The policy's answer to these messages; None where the episode was truncated."""
         if self.stopped:
             return None
-        self.waiting = self.desk.loop.create_future()
+        self.pending_request = self.server.loop.create_future()
         self.events.put(messages)
-        return await self.waiting
+        return await self.pending_request
 
     def send_turn(self, text: str | None) -> None:
         """Answers the request that waits."""
-        self.desk.loop.call_soon_threadsafe(self._resolve_request, text)
+        self.server.loop.call_soon_threadsafe(self._resolve_request, text)
 
     def _resolve_request(self, text: str | None) -> None:
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result(text)
+        if self.pending_request is not None and not self.pending_request.done():
+            self.pending_request.set_result(text)
 
     def stop(self) -> None:
-        """Ends the exchange as a limit of verifiers would: what was said is judged, nothing more is asked."""
+        """Ends the exchange as a limit of verifiers would: what was answered is scored, nothing more is asked."""
 
         def end() -> None:
             self.stopped = True
@@ -105,7 +110,7 @@ class PolicySeat:
                 self.trace.stop("max_turns")
             self._resolve_request(None)
 
-        self.desk.loop.call_soon_threadsafe(end)
+        self.server.loop.call_soon_threadsafe(end)
 
     def wait(self, seconds: float) -> Any:
         """The messages of the next request, or the finished trace.
@@ -128,13 +133,13 @@ class PolicySeat:
 
     def close(self) -> None:
         """Gives up what still runs."""
-        self.playing.cancel()
-        self.desk.seats.pop(self.model, None)
+        self.episode_future.cancel()
+        self.server.seats.pop(self.model, None)
 
-    async def _run_episode(self, env: vf.Env, task: vf.Task, name: str | None) -> vf.Trace:
-        """Plays the environment's own course of an episode and returns the policy's trace."""
-        traces: list[vf.Trace] = []
-        agents = vf.Agents(env.config, lambda seat, spec: self._build_agent(env, (seat, name), spec, traces))
+    async def _run_episode(self, env: vf.Env, task: vf.Task) -> vf.Trace:
+        """Runs an episode as the environment has it and returns the policy's trace."""
+        traces = self.traces
+        agents = vf.Agents(env.config, lambda agent, spec: self._build_agent(env, agent, spec))
         await env.setup(agents)
         await env.run(task, agents)
         failed = next((trace.last_error for trace in traces if not trace.ok), None)
@@ -143,19 +148,17 @@ class PolicySeat:
         about = vf.TraceTask(type=type(task).__name__, data=task.data, key=task.key, hash=task.hash)
         await env.finalize(task, vf.Episode(env=vf.EnvInfo(id=env.config.env_id), traces=traces, task=about))
         if self.trace is None:
-            raise EnvironmentFault("the policy's seat was not played")
+            raise EnvironmentFault("the policy's seat was never asked")
         return self.trace
 
-    def _build_agent(
-        self, env: vf.Env, names: tuple[str, str | None], spec: vf.AgentConfig, traces: list
-    ) -> RecordedAgent:
-        seat, mine = names
+    def _build_agent(self, env: vf.Env, agent: str, spec: vf.AgentConfig) -> RecordedAgent:
+        """The agent of this name, with the policy behind it where the seat is its own."""
         alone = sum(isinstance(value, vf.AgentConfig) for _, value in env.config) == 1
-        own = seat == mine or (mine is None and alone)
+        own = agent == self.name or (self.name is None and alone)
         if not own and spec.model is None:
             raise UserError(
                 "an agent without a model",
-                got=seat,
+                got=agent,
                 key="data.environment.config",
                 remedy="give it a model and a client, or name the policy's place as `seat`",
             )
@@ -168,7 +171,7 @@ class PolicySeat:
                     expected="none, a plain chat",
                     key="data.environment.config",
                 )
-            client = vf.EvalClientConfig(base_url=self.desk.url, api_key_var="FDT_NO_KEY")
+            client = vf.EvalClientConfig(base_url=self.server.url, api_key_var="FDT_NO_KEY")
             spec = spec.model_copy(
                 update={
                     "model": self.model,
@@ -177,25 +180,35 @@ class PolicySeat:
                     "harness": vf.harness_config_type("null")(id="null"),
                 }
             )
-        return RecordedAgent(spec, traces, self if own else None)
+        return RecordedAgent(spec, self.traces, self if own else None)
 
 
 class ChatHarness(vf.Harness[vf.HarnessConfig]):
     """The program: one request for each turn, in this process. It runs no code and has no tools."""
 
-    APPENDS_SYSTEM_PROMPT, SUPPORTS_RESUME = True, True
-    EXECUTES_CODE, NEEDS_CONTAINER = False, False
+    APPENDS_SYSTEM_PROMPT = True
+    SUPPORTS_RESUME = True
+    EXECUTES_CODE = False
+    NEEDS_CONTAINER = False
 
-    async def launch(self, *given: Any) -> vf.ProgramResult:
+    async def launch(
+        self,
+        ctx: vf.ModelContext,
+        trace: vf.Trace,
+        runtime: vf.Runtime,
+        endpoint: str,
+        secret: str,
+        mcp_urls: dict[str, str],
+        data: vf.TaskData,
+    ) -> vf.ProgramResult:
         """Asks once, with the conversation so far; what comes back is in the trace already."""
-        ctx, _trace, _runtime, endpoint, secret, _tools, data = given
-        system, asked = self.resolve_prompt(data)
-        said = (
-            [{"role": "user", "content": asked}]
-            if isinstance(asked, str)
-            else [message.model_dump(exclude_none=True) for message in asked or []]
+        system, prompt = self.resolve_prompt(data)
+        conversation = (
+            [{"role": "user", "content": prompt}]
+            if isinstance(prompt, str)
+            else [message.model_dump(exclude_none=True) for message in prompt or []]
         )
-        messages = ([{"role": "system", "content": system}] if system else []) + said
+        messages = ([{"role": "system", "content": system}] if system else []) + conversation
         async with httpx.AsyncClient(timeout=None, trust_env=False) as http:
             reply = await http.post(
                 f"{endpoint}/chat/completions",
@@ -211,7 +224,8 @@ class RecordedAgent(vf.Agent):
 
     def __init__(self, config: vf.AgentConfig, traces: list[vf.Trace], seat: PolicySeat | None) -> None:
         super().__init__(config)
-        self.traces, self.seat = traces, seat
+        self.traces = traces
+        self.seat = seat
         if seat is not None:
             self.harness = ChatHarness(config.harness)
 

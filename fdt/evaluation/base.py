@@ -1,4 +1,4 @@
-"""Held-out measures: what a policy is worth before and after, one row a prompt, so that differences are paired."""
+"""Held-out measures: how well a policy does before and after, one row a prompt, so that differences are paired."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Evaluation(ABC):
 
     @abstractmethod
     def compute_interval(self, records: Sequence[Record]) -> tuple[float, float] | None:
-        """95 % bootstrap interval of the first number of ``summary`` over prompts; None without records."""
+        """95 % bootstrap interval of the first number of ``summarise_records`` over prompts; None without records."""
 
     def compute_quality(self, records: Sequence[Record]) -> float:
-        """The first number of ``summary``, turned so that higher is better."""
+        """The first number of ``summarise_records``, turned so that higher is better."""
         return next(iter(self.summarise_records(records).values()))
 
 
@@ -76,7 +76,7 @@ class Answers(Evaluation):
             "log_prob": None if math.isnan(log_prob) else log_prob,
             "tokens": sum(len(turn.ids or ()) for turn in episode.turns),
             "reference": episode.task.reference,
-            "scores": average_scores(episode),
+            "scores": {name: value for name, value in episode.scores.items() if not math.isnan(value)},
             **describe_turns(episode),
         }
 
@@ -86,17 +86,8 @@ def describe_turns(episode: Episode) -> Record:
     own = sum(turn.role == "assistant" for turn in episode.turns)
     if own == 1 and episode.end_reason in (None, DONE):
         return {}
-    said = [{"role": turn.role, "text": turn.text} for turn in episode.turns]
-    return {"turns": own, "ended": episode.end_reason, "conversation": said}
-
-
-def average_scores(episode: Episode) -> dict[str, float]:
-    """Mean of the scores of each name that judge the whole episode, such as a stated "confidence"; only what is there."""
-    found: dict[str, list[float]] = {}
-    for item in episode.feedback:
-        if item.turn is None and not math.isnan(item.score):
-            found.setdefault(item.name, []).append(item.score)
-    return {name: sum(scores) / len(scores) for name, scores in found.items()}
+    conversation = [{"role": turn.role, "text": turn.text} for turn in episode.turns]
+    return {"turns": own, "ended": episode.end_reason, "conversation": conversation}
 
 
 class Likelihood(Evaluation):

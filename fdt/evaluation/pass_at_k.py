@@ -1,4 +1,4 @@
-"""A held-out measure of breadth: several sampled answers a prompt, what they solve together and how they differ."""
+"""A held-out measure of diversity: several sampled answers a prompt, what they solve together and how they differ."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PassAtK(Evaluation):
 
     def __post_init__(self) -> None:
         if not self.ks or not 1 <= min(self.ks) <= max(self.ks) <= self.samples:
-            raise ValueError(f"Sampled.ks: got {self.ks}, expected numbers from 1 to `samples`, {self.samples}")
+            raise ValueError(f"PassAtK.ks: got {self.ks}, expected numbers from 1 to `samples`, {self.samples}")
 
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record]:
         # Each batch of prompts has a seed of its own, the same before and after.
@@ -47,7 +47,8 @@ class PassAtK(Evaluation):
         return [self._build_record(group) for group in groups]
 
     def _build_record(self, group: Sequence[Episode]) -> Record:
-        task, scores = group[0].task, [e.score for e in group if not math.isnan(e.score)]
+        task = group[0].task
+        scores = [e.score for e in group if not math.isnan(e.score)]
         attempts = [(e.score >= self.solved, count_turns(e)) for e in group if not math.isnan(e.score)]
         texts = [episode.response for episode in group]
         sampled = [value for e in group for turn in e.turns for value in turn.log_probs or ()]

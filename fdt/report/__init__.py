@@ -62,7 +62,8 @@ def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
     roots = _to_list(roots)
     out = Path(out or (roots[0] if len(roots) == 1 else Path()) / "report.html")
     runs = [add_trends(run) for run in gather_runs(roots)]
-    table, calibrated = build_table(runs), compute_calibrations(runs)
+    table = build_table(runs)
+    calibrated = compute_calibrations(runs)
     title = ", ".join(root.resolve().name for root in roots)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

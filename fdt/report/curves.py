@@ -27,6 +27,6 @@ PANELS = (
     Panel("train/completions/mean_length", "Response length", "tokens"),
     Panel("answers/repetition", "Repetition", "share of repeated 4-grams"),
     Panel("answers/hint_leak", "Hint leak", "share of answers"),
-    Panel("train/clip_fraction", "Clipped", "share of acted tokens"),
+    Panel("train/clip_fraction", "Clipped", "share of sampled tokens"),
     Panel("train/optim/grad_norm", "Gradient norm", "before clipping"),
 )

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,18 +17,21 @@ from fdt.report.runs import Run
 from fdt.report.sanitize import make_legible
 from fdt.report.table import KINDS, Table
 
-# Okabe and Ito 2008, eight colours that stay apart under the common colour blindnesses; yellow is left out, too
-# pale for a line on white, and black is kept for the base. The line style tells arms apart without any colour.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+"""Okabe and Ito 2008, eight colours that stay apart under the common colour blindnesses; yellow is left out, too pale
+for a line on white, and black is kept for the base. The line style distinguishes arms without any colour."""
 STYLES = ("-", "--", "-.", ":")
 BASE_COLOUR = "#6b6b6b"
 DROPPED_HATCH = "///"
-SIZE = (5.0, 3.1)  # inches; about 390 CSS pixels wide, so that type keeps its size on a phone
+SIZE = (5.0, 3.1)
+"""Inches; about 390 CSS pixels wide, so that type keeps its size on a phone."""
 DPI = 160
-SMOOTH_FROM = 12  # shorter curves are drawn as they are
-LONGEST_LABEL = 28  # characters
+SMOOTH_FROM = 12
+"""Logged steps; shorter curves are drawn as they are."""
+LONGEST_LABEL = 28
+"""Characters."""
 
-STYLE = {
+STYLE: Any = {  # matplotlib's stubs know its settings by literal names alone
     "font.size": 9.5,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -111,22 +115,23 @@ def _draw_curve(runs: list[Run], panel: Panel) -> Figure:
 
 
 def _draw_before_after(table: Table, kind: str) -> Figure:
-    rows = [row for row in table.rows if row.kind == kind and row.value]
+    rows = [(row, row.value) for row in table.rows if row.kind == kind and row.value]
     figure = create_figure(1.1 + 0.42 * max(len(rows), 2))
     axes = figure.add_subplot()
     heading, _, _, scale, digits = KINDS[kind]
-    arms = [row.name for row in rows if not row.is_base]
-    for place, row in enumerate(rows):
+    arms = [row.name for row, _ in rows if not row.is_base]
+    for place, (row, level) in enumerate(rows):
         shade = BASE_COLOUR if row.is_base else pick_colour(arms.index(row.name))
-        value, error = scale * row.value.mean, [[0.0], [0.0]]
-        if row.value.has_bounds:
-            error = scale * np.array([[row.value.mean - row.value.low], [row.value.high - row.value.mean]])
+        value = scale * level.mean
+        error = np.zeros((2, 1))
+        if level.has_bounds:
+            error = scale * np.array([[level.mean - level.low], [level.high - level.mean]])
         axes.barh(place, value, color=shade, alpha=0.85, height=0.62)
         axes.errorbar(value, place, xerr=error, color="#1a1a1a", capsize=3, linewidth=1.2)
         end = value + float(np.ravel(error)[1])
         text = f"{value:{digits}}" + (f" ({scale * row.change.mean:+{digits}})" if row.change else "")
         axes.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(range(len(rows)), [shorten(row.name) for row in rows])
+    axes.set_yticks(range(len(rows)), [shorten(row.name) for row, _ in rows])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")

@@ -14,9 +14,12 @@ from fdt.statistics.intervals import (
     compute_ratio_interval,
 )
 
-SCORE, LIKELIHOOD = "score", "likelihood"
-# Two bases count as one when every number agrees this well: the same model on other batch shapes differs in rounding.
+SCORE = "score"
+LIKELIHOOD = "likelihood"
+SIGNAL = "signal/"
+"""A token of a transcript carries the signal of a loss term under this and the term's name."""
 AGREE = 1e-3
+"""Two bases count as one when every number agrees this well: other batch shapes round the same model differently."""
 LARGEST = 1e100
 
 
@@ -92,8 +95,9 @@ def compute_level(records: list[Record]) -> Interval | None:
 
 
 def compute_change(base: list[Record], last: list[Record]) -> tuple[Interval | None, int]:
-    """Change of `level` from `base` to `last` over the prompts that both measured, and how many those are."""
-    before, after = select_measured(base), select_measured(last)
+    """Change of `compute_level` from `base` to `last` over the prompts that both measured, and how many those are."""
+    before = select_measured(base)
+    after = select_measured(last)
     shared = [key for key in before if key in after]
     if not shared or detect_kind(base) != detect_kind(last):
         return None, 0
@@ -109,7 +113,8 @@ def is_same_base(left: list[Record], right: list[Record]) -> bool:
     if detect_kind(left) != detect_kind(right):
         return False
     key = "nll_sum" if detect_kind(left) == LIKELIHOOD else "score"
-    one, two = select_measured(left), select_measured(right)
+    one = select_measured(left)
+    two = select_measured(right)
     if one.keys() != two.keys():
         return False
     return all(

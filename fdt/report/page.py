@@ -18,7 +18,7 @@ from fdt.report.panels.ledger import NO_EFFECT, build_ledger
 from fdt.report.panels.reliability import TITLE as CALIBRATION_FIGURE
 from fdt.report.panels.samples import as_text, select_samples
 from fdt.report.panels.settings import collect_settings
-from fdt.report.panels.tokens import LEVELS, STEP, VIEWS, compute_scales, pick_episodes, pick_shade, read_coefficients
+from fdt.report.panels.tokens import LEVELS, STEP, compute_scales, list_views, pick_episodes, pick_shade
 from fdt.report.runs import Run
 from fdt.report.sanitize import make_legible
 from fdt.report.table import KINDS, UNKNOWN, Row, Table, format_interval
@@ -36,7 +36,9 @@ def render(
     title: str, runs: list[Run], table: Table, figures: dict[str, Path], calibrated: Sequence[Calibration] = ()
 ) -> str:
     """The whole page as HTML that any UTF-8 file can hold. `figures` are PNG files by title, embedded as data."""
-    episodes = [(run, read_coefficients(run.config), pick_episodes(run)) for run in runs]
+    episodes = [(run, pick_episodes(run)) for run in runs]
+    shown = [one for _, several in episodes for one in several]
+    views = list_views(shown)
     chosen, outcomes = select_samples(runs)
     images = {name: _encode_image(path) for name, path in figures.items()}
     return (
@@ -51,15 +53,15 @@ def render(
             bars={name: data for name, data in images.items() if name.startswith(TABLE_FIGURE)},
             curves={name: data for name, data in images.items() if not name.startswith(OTHER_FIGURES)},
             calibrated=calibrated,
-            breadths=compute_diversity(runs),
+            diversity=compute_diversity(runs),
             reliability={name: data for name, data in images.items() if name.startswith(CALIBRATION_FIGURE)},
             costs=[one for one in map(build_cost, runs) if one.has_values],
             ledger_figure=images.get(LEDGER_FIGURE),
-            views=VIEWS,
+            views=views,
             levels=range(1, LEVELS + 1),
             ratio=f"{STEP:g}",
-            scales=compute_scales([shown for _, _, several in episodes for shown in several]),
-            arms=[arm for arm in episodes if arm[2]],
+            scales=compute_scales(shown, views),
+            arms=[arm for arm in episodes if arm[1]],
             no_effect=NO_EFFECT,
             ledgers=[build_ledger(run) for run in runs],
             samples=chosen,

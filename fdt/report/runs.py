@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from fdt.errors import UserError
 
 Record = dict[str, Any]
-CONFIG, EVAL, METRICS = "config.yaml", "eval", "metrics"
-TRANSCRIPTS, ACCOUNTING = "transcripts.jsonl", "accounting.json"
-
+CONFIG = "config.yaml"
+EVAL = "eval"
+METRICS = "metrics"
+TRANSCRIPTS = "transcripts.jsonl"
+ACCOUNTING = "accounting.json"
 FORMER = re.compile(r"\.old\d+$")
 
 
@@ -81,7 +83,7 @@ def find_runs(root: Path | str) -> list[Run]:
 
 
 def gather_runs(roots: list[Path]) -> list[Run]:
-    """The arms of several folders in the order given; arms of one name are told apart by their folder's name.
+    """The arms of several folders in the order given; arms of one name are distinguished by their folder's name.
 
     Raises:
         UserError: as `find_runs`.

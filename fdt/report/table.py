@@ -22,7 +22,8 @@ KINDS = {
     LIKELIHOOD: ("NLL, nats/token\n[95 % interval]", "change, nats/token\n[95 % interval]", "reference", 1.0, ".3f"),
 }
 UNKNOWN = "–"
-WIDTH = 120  # columns of text where the output is a file, and no terminal says how wide it is
+WIDTH = 120
+"""Columns of text where the output is a file, so that no terminal states its width."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Table:
         return ["", "prompts", value, change, f"{length},\n{unit}", "steps", "rollouts", "minutes", "used, %"]
 
     def format_cells(self, kind: str) -> list[list[str]]:
-        """Printed cells, one list per row, in the order of `header`."""
+        """Printed cells, one list per row, in the order of `build_header`."""
         return [_format_row(row) for row in self.rows if row.kind == kind]
 
     def as_json(self) -> str:
@@ -115,7 +116,8 @@ def build_table(runs: list[Run]) -> Table:
     arm_rows: list[Row] = []
     notes: list[str] = []
     for run in runs:
-        base, last = run.evals.get("base", []), run.evals.get("last", [])
+        base = run.evals.get("base", [])
+        last = run.evals.get("last", [])
         if base and not any(measures.is_same_base(base, other) for _, other in bases):
             same_kind = [
                 first.name for first, other in bases if measures.detect_kind(other) == measures.detect_kind(base)

@@ -1,5 +1,7 @@
-"""`fdt.environments.openenv` against the package openenv and a server of its own classes. `tests/fdt/environments/test_adapters.py` runs
-this file in an environment that has it."""
+"""`fdt.environments.openenv` against the package openenv and a server of its own classes.
+
+`tests/fdt/environments/test_adapters.py` runs this file in an environment that has it.
+"""
 
 import random
 
@@ -56,7 +58,7 @@ def test_an_episode_by_hand(url):
 
 
 def test_arguments_of_a_reset_scales_and_outcomes(url):
-    made = OpenEnv(url=url, reset={"limit": 3}, scale=(-1.0, 1.0), worth=sum_rewards)
+    made = OpenEnv(url=url, reset={"limit": 3}, scale=(-1.0, 1.0), aggregate_rewards=sum_rewards)
     task = next(t for t in made.sample_tasks("train", 50, 0) if number(t, 3) == 1)
     session = made.start(task, 0)
     assert session.messages[0]["content"] == "A number below 3?"
@@ -89,13 +91,13 @@ def test_many_connections_play_at_once(url):
 
 
 def test_a_server_that_fails_or_goes_away_is_a_fault():
-    with served() as (address, server):
-        made = OpenEnv(url=address, patience=10)
+    with served() as (address, _):
+        made = OpenEnv(url=address, timeout_s=10)
         task = made.sample_tasks("train", 1, 0)[0]
         session = made.start(task, 0)
         with pytest.raises(EnvironmentFault, match="fell under the table"):
             session.reply(said("crash"))
-        wrong = OpenEnv(url=address, act=lambda text: {"guess": text}).start(task, 0)
+        wrong = OpenEnv(url=address, parse_action=lambda text: {"guess": text}).start(task, 0)
         with pytest.raises(EnvironmentFault, match="VALIDATION_ERROR"):
             wrong.reply(said(1))
         lost = made.start(task, 0)
@@ -120,7 +122,7 @@ def test_actions_and_observations_as_text():
 def test_a_run_trains_on_what_it_sampled(url, tmp_path):
     environment = {
         "class_path": "fdt.environments.openenv.OpenEnv",
-        "init_args": {"url": url, "act": "openenv_guess.last_byte"},
+        "init_args": {"url": url, "parse_action": "openenv_guess.last_byte"},
     }
     records = two_steps(tmp_path, environment)
     for record in records:

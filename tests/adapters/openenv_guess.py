@@ -17,7 +17,7 @@ class Hint(Observation):
 
 
 def last_byte(text: str) -> dict:
-    """A policy that knows nothing guesses too: the last byte of what it says, as a digit."""
+    """A policy that knows nothing guesses too: the last byte of its text, as a digit."""
     return {"message": str((text.encode() or b"0")[-1] % 10)}
 
 
@@ -28,10 +28,12 @@ class Guessing(Environment):
 
     def __init__(self):
         super().__init__()
-        self.number, self.steps = 0, 0
+        self.number = 0
+        self.steps = 0
 
     def reset(self, seed=None, episode_id=None, limit=10, **kwargs):
-        self.number, self.steps = random.Random(seed).randrange(limit), 0
+        self.number = random.Random(seed).randrange(limit)
+        self.steps = 0
         return Hint(text=f"A number below {limit}?")
 
     def step(self, action, timeout_s=None, **kwargs):

@@ -29,18 +29,15 @@ def two_steps(folder: Path, environment: dict[str, Any]) -> list[dict]:
             "base": str(folder / "model"),
             "lora": {"rank": 4},
             "dtype": "float32",
-            "objective": {
-                "class_path": "objectives.Objective",
-                "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
-            },
+            "terms": {"policy": {"class_path": "objectives.PolicyGradient"}},
         },
         "data": {
             "environment": environment,
             "hint": None,
-            "play": {"tasks": 4, "heldout": 2, "max_turns": 2},
+            "limits": {"tasks": 4, "heldout": 2, "max_turns": 2},
             "source": {
                 "class_path": "fdt.rollout.sources.OnPolicy",
-                "init_args": {"prompts_per_rollout": 2, "generations": 2},
+                "init_args": {"prompts_per_rollout": 2, "num_generations": 2},
             },
             "engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": 5}},
         },

@@ -1,5 +1,5 @@
-"""`fdt.environments.verifiers` against the package verifiers itself. `tests/fdt/environments/test_adapters.py` runs this file in an
-environment that has it."""
+"""`fdt.environments.verifiers` against the package verifiers itself. `tests/fdt/environments/test_adapters.py`
+runs this file in an environment that has it."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def said(text):
 
 
 def row(made, reference):
-    return next(task for split in SPLITS for task in made.tasks(split, 99, 0) if task.reference == reference)
+    return next(task for split in SPLITS for task in made.sample_tasks(split, 99, 0) if task.reference == reference)
 
 
 def scores(feedback):
@@ -36,13 +36,13 @@ def play(made, task, *texts):
 
 def test_tasks_are_the_rows_of_the_taskset():
     made = Verifiers(config=SUMS)
-    dealt = {split: made.sample_tasks(split, 30, 0) for split in SPLITS}
-    assert sum(map(len, dealt.values())) == len({task.key for own in dealt.values() for task in own}) == 30
+    sampled = {split: made.sample_tasks(split, 30, 0) for split in SPLITS}
+    assert sum(map(len, sampled.values())) == len({task.key for own in sampled.values() for task in own}) == 30
     task = row(made, "14")
     assert [m["content"] for m in task.messages] == ["Answer with a number.", "7+7?"]
     assert [m["role"] for m in task.messages] == ["system", "user"] and task.meta["name"] == "sum-7"
     assert made.sample_tasks("train", 5, 1) == made.sample_tasks("train", 5, 1) != made.sample_tasks("train", 5, 2)
-    endless = Verifiers(config={"taskset": {"id": "vf_guess", "endless": True}}, pool=50)
+    endless = Verifiers(config={"taskset": {"id": "vf_guess", "endless": True}}, max_tasks=50)
     assert sum(len(endless.sample_tasks(split, 99, 0)) for split in SPLITS) == 50
 
 
@@ -70,7 +70,7 @@ def test_a_single_answer_is_scored_by_the_weighted_rewards(text, whole, correct,
 
 
 def test_an_environment_of_several_turns_goes_on_as_it_is_written():
-    made = Verifiers(config=AGAIN, words=("hint",))
+    made = Verifiers(config=AGAIN, critique_keys=("hint",))
     first, second, third = play(made, row(made, "14"), "12", "13", "14")
     assert [r.messages[0]["content"] for r in (first, second)] == ["Wrong, try 2 of 3.", "Wrong, try 3 of 3."]
     assert not first.done and not second.done and third.done and not first.feedback
@@ -86,7 +86,7 @@ def test_their_own_stops_end_an_episode():
     assert [reply.done for reply in replies] == [False, False, True] and len(replies[-1].feedback) == 5
 
 
-def test_an_episode_that_is_cut_is_judged_by_what_was_said():
+def test_an_episode_that_is_truncated_is_scored_by_its_turns():
     made = Verifiers(config=AGAIN)
     session = made.start(row(made, "14"), 0)
     assert not session.reply(said("12")).done
@@ -96,7 +96,7 @@ def test_an_episode_that_is_cut_is_judged_by_what_was_said():
     assert found["turns_left", 0] == pytest.approx(2 / 3)
 
 
-def test_many_episodes_go_on_at_once_and_each_hears_its_own():
+def test_many_episodes_go_on_at_once_and_each_gets_its_own_replies():
     made = Verifiers(config=AGAIN)
     tasks = [row(made, str(2 * n)) for n in range(12)]
     sessions = [made.start(task, 0) for task in tasks]
@@ -118,7 +118,7 @@ def test_what_breaks_is_a_fault_and_no_score():
     tools = Verifiers(config={"taskset": {"id": "vf_guess", "task": {"tools": True}}})
     with pytest.raises(EnvironmentFault, match="does not support MCP tools"):
         tools.start(row(tools, "14"), 0)
-    slow = Verifiers(config={**AGAIN, "slow": 5.0}, patience=0.3)
+    slow = Verifiers(config={**AGAIN, "slow": 5.0}, timeout_s=0.3)
     with pytest.raises(EnvironmentFault, match="0.3 s"):
         play(slow, row(made, "14"), "1")
 

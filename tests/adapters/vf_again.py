@@ -1,4 +1,4 @@
-"""An environment of several turns for verifiers: whoever is wrong is told so and asked again."""
+"""An environment of several turns for verifiers: whoever is wrong reads so and is asked again."""
 
 import asyncio
 
@@ -17,13 +17,13 @@ class Again(vf.Env[AgainConfig]):
         if self.config.fails:
             raise ConnectionError("no game server")
         async with agents.player.interaction(task) as held:
-            said = await held.turn()
+            answer = await held.turn()
             for n in range(self.config.tries - 1):
-                if said.terminated or said.last_reply == task.data.answer:
+                if answer.terminated or answer.last_reply == task.data.answer:
                     break
                 await asyncio.sleep(self.config.slow)
-                held.trace.info["hint"] = f"{said.last_reply} is wrong"
-                said = await held.turn(f"Wrong, try {n + 2} of {self.config.tries}.")
+                held.trace.info["hint"] = f"{answer.last_reply} is wrong"
+                answer = await held.turn(f"Wrong, try {n + 2} of {self.config.tries}.")
 
     async def finalize(self, task, episode):
         (trace,) = episode.traces

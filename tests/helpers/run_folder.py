@@ -55,14 +55,22 @@ def answers(scores: list[float], text: str = "The sum is {n}.") -> list[dict]:
     ]
 
 
-def tokens(rng: np.random.Generator, advantage: float, taught: bool) -> list[dict]:
+def tokens(rng: np.random.Generator, advantage: float, distilled: bool) -> list[dict]:
     """A short answer, token by token; one token is hostile, one is a line break, one ends the turn."""
     words = "To add 17 and 25 , first add the tens : 10 + 20 = 30 . Then the ones : 7 + 5 = 12".split()
     texts = ["<script>", *(f" {word}" for word in words), "\n", "The", " answer", " is", " 42", ".", "<|im_end|>"]
     logp = -rng.exponential(0.8, size=len(texts))
     teacher = logp + rng.normal(scale=1.2, size=len(texts)) * (rng.random(len(texts)) < 0.4)
     return [
-        {"text": t, "logp": a, "old": a, "teacher_logp": b if taught else None, "advantage": advantage}
+        {
+            "text": t,
+            "logp": a,
+            "old": a,
+            "teacher_logp": b if distilled else None,
+            "advantage": advantage,
+            "signal/policy": advantage,
+            "signal/distill": b - a if distilled else 0.0,
+        }
         for t, a, b in zip(texts, logp.tolist(), teacher.tolist(), strict=True)
     ]
 
@@ -72,7 +80,7 @@ def episodes(rng: np.random.Generator, steps: int = STEPS, rows: int = 4) -> lis
     lines = []
     for step in range(steps):
         for row in range(rows):
-            taught = row % 2 == 0
+            distilled = row % 2 == 0
             advantage = float(rng.normal())
             lines.append(
                 {
@@ -82,13 +90,16 @@ def episodes(rng: np.random.Generator, steps: int = STEPS, rows: int = 4) -> lis
                     "prompt": f"What is 17 + 25? {HOSTILE}",
                     "response": "To add 17 and 25, first add the tens ... The answer is 42.",
                     "score": float(row % 2),
-                    "critique": f"Not correct: the tens were added twice. {HOSTILE}" if taught else None,
-                    "critique_by": [{"source": "llm", "annotator": HOSTILE}] if taught else [],
-                    "teacher_prompt": f"What is 17 + 25?\n\nA critique of the answer:\n{HOSTILE}" if taught else None,
-                    "revision": "17 + 25 = 42" if taught else None,
-                    "revision_status": "accepted" if taught else "no critique",
+                    "critique": f"Not correct: the tens were added twice. {HOSTILE}" if distilled else None,
+                    "critique_by": [{"source": "llm", "annotator": HOSTILE}] if distilled else [],
+                    "teacher_prompt": f"What is 17 + 25?\n\nA critique of the answer:\n{HOSTILE}"
+                    if distilled
+                    else None,
+                    "revision": "17 + 25 = 42" if distilled else None,
+                    "revision_status": "accepted" if distilled else "no critique",
                     "advantage": advantage,
-                    "tokens": tokens(rng, advantage, taught) if row < 2 else None,
+                    "coefficients": {"policy": 1.0, "distill": 0.5},
+                    "tokens": tokens(rng, advantage, distilled) if row < 2 else None,
                 }
             )
     return lines
@@ -122,10 +133,8 @@ def write_arm(folder: Path, solved: int = 26, seed: int = 0, lr: float = 5e-4) -
             "base": "smollm2-135m-instruct",
             "api_key": "do-not-print",
             "lora": {"rank": 16, "dropout": 0.0},
-            "objective": {
-                "class_path": "objectives.Objective",
-                "init_args": {"terms": terms, "coefficients": {"distill": 0.5}},
-            },
+            "terms": terms,
+            "coefficients": {"distill": 0.5},
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": lr}},
         },
         # YAML refuses control characters and lone surrogates.

@@ -1,4 +1,4 @@
-"""The calibration panel: what the answers to the held-out prompts say about how sure they are."""
+"""The calibration panel: the confidences that held-out answers state, beside how often they are right."""
 
 from dataclasses import dataclass, field
 from math import isfinite
@@ -12,7 +12,8 @@ from fdt.statistics import calibration
 from fdt.statistics.calibration import Brier, auroc, bootstrap_measure, brier, debiased_ece, ece
 from fdt.statistics.intervals import Interval, compute_mean_interval
 
-RIGHT_FROM = 0.5  # a score between 0 and 1 counts as right from here on
+RIGHT_FROM = 0.5
+"""A score between 0 and 1 counts as right from here on."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Calibration:
     alarm: str | None = field(init=False)
 
     def __post_init__(self) -> None:
-        q, c = self.confidence, self.correct
+        q = self.confidence
+        c = self.correct
         numbers = {
             "accuracy": float(c.mean()),
             "error": ece(q, c),

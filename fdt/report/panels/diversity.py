@@ -1,4 +1,4 @@
-"""The breadth panel: what several sampled answers to each held-out prompt solve together and how they differ."""
+"""The diversity panel: what several sampled answers to each held-out prompt solve together and how they differ."""
 
 from __future__ import annotations
 

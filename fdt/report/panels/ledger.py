@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from fdt.report.measures import format_accounting, get_counts, get_episode_key, get_number, get_tokens
 from fdt.report.runs import Record, Run
 
-# Below this mean |log p(teacher) − log p|, in nats per token, a critique is counted as without effect.
 NO_EFFECT = 0.02
-SHOWN = 30  # judges in the table
+"""Below this mean |log p(teacher) - log p|, in nats per token, a critique is counted as without effect."""
+MAX_JUDGES = 30
+"""Judges in the table."""
 
 Key = tuple[str, str]
 
@@ -20,9 +21,9 @@ class JudgeCounts:
     source: str
     annotator: str
     rows: int = 0  # of the file, with any word or score of theirs
-    used: int = 0  # of those, heard by some term
+    used: int = 0  # of those, weighted by some term
     critiques: int = 0  # rows of the file that they criticised
-    taught: int = 0  # episodes with their critique whose tokens were recorded and scored by the teacher
+    distilled: int = 0  # episodes with their critique whose tokens were recorded and scored by the teacher
     without_effect: int = 0  # of those, the ones below `NO_EFFECT`
 
 
@@ -35,10 +36,10 @@ class Ledger:
     file: str
     reasons: list[tuple[str, str, int]]  # used or dropped, why, rows of the file
     rewrites: list[tuple[str, int]] = field(default_factory=list)  # status -> episodes, most frequent first
-    taught: int = 0  # episodes with recorded tokens that the teacher scored
+    distilled: int = 0  # episodes with recorded tokens that the teacher scored
     without_effect: int = 0  # of those, the ones below `NO_EFFECT`
     judges: list[JudgeCounts] = field(default_factory=list)  # most rows first
-    more_judges: int = 0  # beyond `SHOWN`
+    more_judges: int = 0  # beyond `MAX_JUDGES`
 
 
 def build_ledger(run: Run) -> Ledger:
@@ -60,10 +61,10 @@ def build_ledger(run: Run) -> Ledger:
         reasons=[(side, why, n) for side in ("used", "dropped") for why, n in get_counts(run.accounting, side).items()],
         # The accounting counts every rewrite, the transcripts those of the steps they cover.
         rewrites=Counter(get_counts(run.accounting, "rewrites") or statuses.values()).most_common(),
-        taught=len(moved),
+        distilled=len(moved),
         without_effect=sum(not effect for effect, _ in moved.values()),
-        judges=judges[:SHOWN],
-        more_judges=max(0, len(judges) - SHOWN),
+        judges=judges[:MAX_JUDGES],
+        more_judges=max(0, len(judges) - MAX_JUDGES),
     )
 
 
@@ -79,9 +80,9 @@ def _count_judges(accounting: Record, moved: list[tuple[bool, list[Key]]]) -> li
     for effect, keys in moved:
         for key in keys:
             judge = found.setdefault(key, JudgeCounts(*key))
-            judge.taught += 1
+            judge.distilled += 1
             judge.without_effect += not effect
-    return sorted(found.values(), key=lambda judge: (-judge.rows, -judge.taught))
+    return sorted(found.values(), key=lambda judge: (-judge.rows, -judge.distilled))
 
 
 def _list_annotators(entries: object) -> list[Key]:

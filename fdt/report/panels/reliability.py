@@ -14,7 +14,8 @@ from fdt.report.panels.calibration import Calibration
 from fdt.statistics.calibration import BINS, bin_answers
 
 TITLE = "Calibration"
-LEVEL = 1.96  # standard errors to either side of a 95 % interval
+LEVEL = 1.96
+"""Standard errors to either side of a 95 % interval."""
 
 
 def save_reliability(found: list[Calibration], folder: Path) -> dict[str, Path]:
@@ -67,8 +68,8 @@ def _draw_reliability(axes: Axes, shown: list[Calibration], index: int) -> None:
 
 def _draw_histogram(axes: Axes, shown: list[Calibration], index: int) -> None:
     colours = [BASE_COLOUR if one.is_base else pick_colour(index) for one in shown]
-    # The same nudge as in `binned`: a stated 0.3 belongs to the bin that starts there.
+    # The same nudge as in `bin_answers`: a stated 0.3 belongs to the bin that starts there.
     columns = [np.minimum(one.confidence + 1e-9, 1) for one in shown]
     weights = [np.full(len(column), 1 / len(column)) for column in columns]
-    axes.hist(columns, bins=np.linspace(0, 1, BINS + 1), weights=weights, color=colours, rwidth=0.9)
+    axes.hist(columns, bins=np.linspace(0, 1, BINS + 1).tolist(), weights=weights, color=colours, rwidth=0.9)
     axes.set(xlabel="stated confidence", ylabel="share of answers")

@@ -6,13 +6,16 @@ from math import isfinite
 from fdt.report.measures import get_number
 from fdt.report.runs import Record, Run
 
-EACH = 4  # prompts of each outcome
-IMPROVED, WORSENED, SAME = "improved", "worsened", "as before"
+EACH = 4
+"""Prompts shown of each outcome."""
+IMPROVED = "improved"
+WORSENED = "worsened"
+SAME = "as before"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model said: `label` is "base" or the arm's name; `score` is NaN where it was not judged."""
+    """One model's answer: `label` is "base" or the arm's name; `score` is NaN where it was not judged."""
 
     label: str
     text: str

@@ -1,4 +1,4 @@
-"""The configs of the arms, flat: what they share, what tells them apart."""
+"""The configs of the arms, flat: what they share and where they differ."""
 
 import re
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from fdt.report.runs import Run
 
 SECRET = re.compile(r"(api_?key|secret|password|credential|auth_token|access_token)$", re.IGNORECASE)
 HIDDEN = "(hidden)"
-# The settings that tell a reader what was run; the others stay in a folded list.
 MAIN = re.compile(
     r"(seed_everything|trainer\.(max_steps|max_epochs|devices|strategy|precision)"
-    r"|model\.(base|lora|lora\.rank|teacher.*)|model\.objective\.(terms\.\w+(\.gate)?|coefficients\..*)"
+    r"|model\.(base|lora|lora\.rank|teacher.*)|model\.(terms\.\w+(\.gate)?|coefficients\..*)"
     r"|model\.optimizer|.*\.(lr|max_new_tokens|temperature)"
     r"|data\.(file|heldout|shuffle_critiques|source.*|credit|grader|hint|rewriter|rewriter\.grader|evaluation))$"
 )
-# Nothing is set, or a gate lets every row through.
+"""The settings that show what was run; the others stay in a folded list."""
 PLAIN = ("None", "{}", "[]", "False", "objectives.All")
-# Differs between any two arms and says nothing.
+"""Nothing is set, or a gate lets every row through."""
 FOLDER = "trainer.default_root_dir"
+"""Differs between any two arms and is of no interest."""
 ABSENT = "–"
 
 

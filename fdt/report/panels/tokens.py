@@ -1,46 +1,41 @@
-"""The token view: each token of an answer with what the score and what the critique say about it."""
+"""The token view: each token of an answer with the signal that every loss term gives it, and their weighted sum."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite, nan
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from fdt.report.measures import get_episode_key, get_number, get_tokens
+from fdt.report.measures import SIGNAL, get_episode_key, get_number, get_tokens
 from fdt.report.runs import Record, Run
 
-SHOWN = 6  # episodes an arm
-LONGEST = 600  # tokens an episode
-LEVELS = 4  # shades to either side of zero
-STEP = 3.0  # each shade stands for values this many times those of the one before: one signal may be far louder
-# What the page shows of an episode; a record that lacks one shows none.
+MAX_EPISODES = 6
+"""Episodes shown of an arm."""
+MAX_TOKENS = 600
+"""Tokens shown of an episode."""
+LEVELS = 4
+"""Shades to either side of zero."""
+STEP = 3.0
+"""Each shade stands for values this many times those of the one before, since signals may differ much in size."""
 NUMBERS = ("step", "score", "advantage")
 TEXTS = ("prompt", "critique", "teacher_prompt", "revision", "revision_status")
-# Full colour is reached at this percentile of |value|, so that one outlier does not bleach the rest.
+"""What the page shows of an episode beside `NUMBERS`; a record that lacks one shows none."""
 FULL_AT = 95.0
-# view -> what its colours stand for; the first is the one shown at first
-VIEWS = {
-    "both": "the two signals, weighted and summed",
-    "score": "policy-gradient advantage",
-    "critique": "log p(teacher) − log p, nats",
-}
-
-
-class SignalWeights(NamedTuple):
-    """Coefficients of the two signals in the objective, and whether the config states them."""
-
-    score: float
-    critique: float
-    stated: bool
+"""Full colour is reached at this percentile of |value|, so that one outlier does not bleach the rest."""
+TOTAL = "weighted sum"
+"""Name of the first view."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """One token: its text, its value per view (NaN where the view has none), and its tooltip."""
+    """One token: its text, the signal of each term their weighted sum (NaN where there is none), and its tooltip."""
 
     text: str
-    values: dict[str, float]
+    signals: dict[str, float]
+    total: float
+    difference: float
+    """log p(teacher) - log p [nats]; NaN where no teacher scored the token."""
     title: str
 
 
@@ -49,51 +44,75 @@ class TokenEpisode:
     """One episode of the token view."""
 
     record: Record
+    coefficients: dict[str, float]
+    """What each term was multiplied with at that step."""
     tokens: list[Token]
-    left_out: int  # tokens beyond `LONGEST`
+    left_out: int
+    """Tokens beyond `MAX_TOKENS`."""
 
     @property
     def gain(self) -> float:
-        """Mean of log p(teacher) − log p in nats over the tokens the teacher scored; NaN where it scored none."""
-        values = [token.values["critique"] for token in self.tokens if isfinite(token.values["critique"])]
+        """Mean of log p(teacher) - log p in nats over the tokens the teacher scored; NaN where it scored none."""
+        values = [token.difference for token in self.tokens if isfinite(token.difference)]
         return float(np.mean(values)) if values else nan
+
+    @property
+    def formula(self) -> str:
+        """How the weighted sum is made: ``1 x policy + 0.5 x distill``; terms without a signal are named."""
+        shown = list_terms([self])
+        parts = [f"{self.coefficients.get(name, 1.0):g} × {name}" for name in shown]
+        others = [name for name, factor in self.coefficients.items() if name not in shown and factor]
+        text = " + ".join(parts) if parts else "nothing was recorded"
+        return text + (f"; without a signal per token: {', '.join(others)}" if others else "")
+
+
+@dataclass(frozen=True)
+class View:
+    """One choice of what the colours stand for."""
+
+    id: str
+    """Its name in the page's style sheet: a term may be called anything."""
+    name: str
+    meaning: str
+    term: str | None = None
+    """The term whose signal is shown; None: the weighted sum."""
+
+    def get_value(self, token: Token) -> float:
+        """What the token's colour stands for; NaN where the token has no such signal."""
+        return token.total if self.term is None else token.signals.get(self.term, nan)
 
 
 def pick_episodes(run: Run) -> list[TokenEpisode]:
-    """Up to `SHOWN` episodes with recorded tokens, spread over training; those with both signals come first."""
+    """Up to `MAX_EPISODES` episodes with recorded tokens, spread over training; those with most signals come first."""
     # Two passes over the file, so that only the chosen episodes are held in memory.
     richness = {get_episode_key(record): _count_signals(record) for record in _select_recorded(run)}
     chosen: list[tuple[float, str]] = []
     for wanted in sorted(set(richness.values()), reverse=True):
-        chosen += _sample_evenly([key for key in richness if richness[key] == wanted], SHOWN - len(chosen))
+        chosen += _sample_evenly([key for key in richness if richness[key] == wanted], MAX_EPISODES - len(chosen))
     records = {get_episode_key(record): record for record in _select_recorded(run) if get_episode_key(record) in chosen}
-    weights = read_coefficients(run.config)
-    return [_build_episode(records[key], weights) for key in sorted(records)]
+    return [_build_episode(records[key]) for key in sorted(records)]
 
 
-def read_coefficients(config: Record) -> SignalWeights:
-    """What the objective multiplies the two signals with; 1 and 1 where the config has no objective of named terms."""
-    for node in _walk_nodes(config):
-        terms = node.get("terms")
-        if isinstance(terms, dict):
-            factors = node.get("coefficients") or {}  # a term without one counts once
-            sums = {"PolicyGradient": 0.0, "Distill": 0.0}
-            for name, term in terms.items():
-                path = str(term.get("class_path", "")) if isinstance(term, dict) else str(term)
-                for kind in sums:
-                    if kind in path.rsplit(".", 1)[-1]:
-                        sums[kind] += get_number(factors, name) if name in factors else 1.0
-            return SignalWeights(sums["PolicyGradient"], sums["Distill"], True)
-    return SignalWeights(1.0, 1.0, False)
+def list_terms(episodes: Iterable[TokenEpisode]) -> list[str]:
+    """The terms that gave any token of these episodes a signal, in the order of their appearance."""
+    return list(dict.fromkeys(name for one in episodes for token in one.tokens for name in token.signals))
 
 
-def compute_scales(episodes: list[TokenEpisode]) -> dict[str, float]:
-    """View -> the |value| that gets the full colour, over all the episodes shown, so that arms can be compared."""
+def list_views(episodes: list[TokenEpisode]) -> list[View]:
+    """The weighted sum first, then one view for each term, over all arms."""
+    views = [View("sum", TOTAL, "signals of all terms, each times its coefficient")]
+    for number, name in enumerate(list_terms(episodes)):
+        views.append(View(f"term{number}", name, f"signal of the term {name}", name))
+    return views
+
+
+def compute_scales(episodes: list[TokenEpisode], views: list[View]) -> dict[str, float]:
+    """View id -> the |value| that gets the full colour, over all the episodes shown, so that arms can be compared."""
     found = {}
-    for view in VIEWS:
-        values = [abs(token.values[view]) for shown in episodes for token in shown.tokens]
+    for view in views:
+        values = [abs(view.get_value(token)) for one in episodes for token in one.tokens]
         values = [value for value in values if isfinite(value) and value > 0]
-        found[view] = float(np.percentile(values, FULL_AT)) if values else 1.0
+        found[view.id] = float(np.percentile(values, FULL_AT)) if values else 1.0
     return found
 
 
@@ -110,25 +129,38 @@ def compute_floors(scale: float) -> list[float]:
     return [scale / STEP ** (LEVELS - level) for level in range(1, LEVELS + 1)]
 
 
-def _build_episode(record: Record, weights: SignalWeights) -> TokenEpisode:
+def _build_episode(record: Record) -> TokenEpisode:
     entries = get_tokens(record)
     fields = {**{name: record.get(name) for name in TEXTS}, **{name: get_number(record, name) for name in NUMBERS}}
-    return TokenEpisode(
-        fields, [_build_token(entry, weights) for entry in entries[:LONGEST]], max(0, len(entries) - LONGEST)
-    )
+    stated = record.get("coefficients")
+    known = stated if isinstance(stated, dict) else {}
+    coefficients = {str(name): get_number(known, name) for name in known if isfinite(get_number(known, name))}
+    tokens = [_build_token(entry, coefficients) for entry in entries[:MAX_TOKENS]]
+    return TokenEpisode(fields, coefficients, tokens, max(0, len(entries) - MAX_TOKENS))
 
 
-def _build_token(token: Record, weights: SignalWeights) -> Token:
-    score = get_number(token, "advantage")
-    logp, teacher = get_number(token, "logp"), get_number(token, "teacher_logp")
-    critique = teacher - logp
+def _build_token(entry: Record, coefficients: dict[str, float]) -> Token:
+    logp = get_number(entry, "logp")
+    teacher = get_number(entry, "teacher_logp")
+    signals = _get_signals(entry)
     # A signal that a token does not carry adds nothing, whatever its weight.
-    pairs = ((weights.score, score), (weights.critique, critique))
-    parts = [weight * value for weight, value in pairs if isfinite(value)]
-    values = {"both": sum(parts) if parts else nan, "score": score, "critique": critique}
-    facts = {"log p": logp, "teacher": teacher, "difference": critique, "advantage": score, "both": values["both"]}
+    parts = [coefficients.get(name, 1.0) * value for name, value in signals.items() if isfinite(value)]
+    total = sum(parts) if parts else nan
+    facts = {
+        "log p": logp,
+        "teacher": teacher,
+        "difference": teacher - logp,
+        "advantage": get_number(entry, "advantage"),
+        **signals,
+        TOTAL: total,
+    }
     title = ", ".join(f"{name} {value:+.2f}" for name, value in facts.items() if isfinite(value))
-    return Token(str(token.get("text", "")), values, title)
+    return Token(str(entry.get("text", "")), signals, total, teacher - logp, title)
+
+
+def _get_signals(entry: Record) -> dict[str, float]:
+    """The signal of each term that declared one; NaN where it is no number."""
+    return {key.removeprefix(SIGNAL): get_number(entry, key) for key in entry if key.startswith(SIGNAL)}
 
 
 def _select_recorded(run: Run) -> Iterator[Record]:
@@ -136,10 +168,9 @@ def _select_recorded(run: Run) -> Iterator[Record]:
 
 
 def _count_signals(record: Record) -> int:
-    """2 for an episode with both signals, 1 for one of them, 0 for none."""
-    taught = any(isfinite(get_number(entry, "teacher_logp")) for entry in get_tokens(record))
-    acted = any(abs(get_number(entry, "advantage")) > 0 for entry in get_tokens(record))
-    return taught + acted
+    """How many terms moved any token of an episode."""
+    signals = [_get_signals(entry).items() for entry in get_tokens(record)]
+    return len({name for one in signals for name, value in one if isfinite(value) and value})
 
 
 def _sample_evenly(keys: list[Any], count: int) -> list[Any]:
@@ -149,13 +180,3 @@ def _sample_evenly(keys: list[Any], count: int) -> list[Any]:
     if len(keys) <= count:
         return keys
     return [keys[round(i * (len(keys) - 1) / max(count - 1, 1))] for i in range(count)]
-
-
-def _walk_nodes(config: Any) -> Iterator[Record]:
-    if isinstance(config, dict):
-        yield config
-        for child in config.values():
-            yield from _walk_nodes(child)
-    elif isinstance(config, list):
-        for child in config:
-            yield from _walk_nodes(child)

@@ -21,10 +21,10 @@ def add_trends(run: Run) -> Run:
     for record in run.read_transcripts():  # what a resumed run wrote last counts
         found[get_episode_key(record)] = _measure_answer(record)
     steps: dict[float, list[tuple[float, float]]] = defaultdict(list)
-    for (step, _), values in found.items():
+    for (step, _), measured in found.items():
         if step >= 0:
-            steps[step].append(values)
-    means = {step: np.array(values).mean(axis=0) for step, values in steps.items()}
+            steps[step].append(measured)
+    means = {step: np.array(answers).mean(axis=0) for step, answers in steps.items()}
     logged = run.metrics.get("step", np.empty(0))
     order = np.union1d(logged, np.array(list(means)))
     place = np.searchsorted(order, logged)

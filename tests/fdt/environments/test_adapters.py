@@ -41,7 +41,7 @@ def test_with_the_package_itself(package):
         (OpenEnv(url="http://127.0.0.1:1"), "openenv"),
     ],
 )
-def test_without_the_package_a_user_is_told_what_to_install(made, package):
+def test_without_the_package_the_error_names_what_to_install(made, package):
     with pytest.raises(UserError, match=f"needs {package}.*pip install '{package}>="):
         made.start(Task("t", ({"role": "user", "content": "x"},), meta={"seed": 0}), 0)
 
@@ -50,7 +50,9 @@ class Reward:
     """What verifiers keeps of a reward."""
 
     def __init__(self, score, weight):
-        self.score, self.weight, self.value = score, weight, score * weight
+        self.score = score
+        self.weight = weight
+        self.value = score * weight
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ class Reward:
         ([(-1.0, 1.0)], (-1.0, 1.0), 0.0),
         ([(5.0, 1.0)], (0.0, 10.0), 0.5),
         ([(1.0, 0.1)] * 3, (0.0, 0.3), 1.0),  # 0.1 + 0.1 + 0.1 is a little more than 0.3
-        ([(1.0, 0.0)], None, math.nan),  # what weighs nothing says nothing
+        ([(1.0, 0.0)], None, math.nan),  # without any weight there is no score
     ],
 )
 def test_the_sum_of_rewards_by_hand(parts, scale, expected):

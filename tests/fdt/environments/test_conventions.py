@@ -117,7 +117,9 @@ def test_noise_and_sparsity_come_as_often_as_asked():
 
 def test_one_knob_leaves_the_chance_of_the_others_alone():
     task = Conventions().sample_tasks("train", 1, 0)[0]
-    pairs = [(Conventions(score_rate=0.5), Conventions(score_rate=0.5, coverage=0.0, states_answer=True, with_revision=True))]
+    pairs = [
+        (Conventions(score_rate=0.5), Conventions(score_rate=0.5, coverage=0.0, states_answer=True, with_revision=True))
+    ]
     for one, two in pairs:
         for seed in range(50):
             assert math.isnan(said(one, task, "0", seed).score) == math.isnan(said(two, task, "0", seed).score)

@@ -76,8 +76,9 @@ def test_each_task_trains_two_steps(name, base, tmp_path):
 def test_two_sharded_ranks_play_episodes_of_unequal_length(base, tmp_path):
     """A rank whose episodes are over goes on generating for nobody; nobody waits for ever."""
     root = tmp_path / "run"
-    play = {"tasks": 4, "heldout": 3, "max_turns": 4, "max_context": 900}
-    done = fdt("fit", "-c", small("frozenlake", base, root, limits=play), "-c", FSDP2, "--trainer.devices=2", timeout=600)
+    limits = {"tasks": 4, "heldout": 3, "max_turns": 4, "max_context": 900}
+    path = small("frozenlake", base, root, limits=limits)
+    done = fdt("fit", "-c", path, "-c", FSDP2, "--trainer.devices=2", timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(measured(root)) == 3
 

@@ -1,4 +1,4 @@
-"""Environments: what they deal, what they answer, and what their sandbox lets nobody do."""
+"""Environments: the tasks they sample, what they answer, and what their sandbox lets nobody do."""
 
 import ast
 import json
@@ -39,12 +39,14 @@ def said(text: str) -> Turn:
     ids=lambda made: type(made).__name__,
 )
 def test_tasks_repeat_and_splits_are_disjoint(made):
-    dealt = {split: made.tasks(split, 8, 3) for split in SPLITS}
-    keys = {split: [task.key for task in tasks] for split, tasks in dealt.items()}
+    sampled = {split: made.sample_tasks(split, 8, 3) for split in SPLITS}
+    keys = {split: [task.key for task in tasks] for split, tasks in sampled.items()}
     assert all(len(own) == len(set(own)) == 8 for own in keys.values())
-    assert made.sample_tasks("train", 8, 3) == dealt["train"] and made.sample_tasks("train", 8, 4) != dealt["train"]
-    # Other seeds deal no training task to those who measure.
-    others = {task.key for seed in (4, 5) for split in ("heldout", "test") for task in made.tasks(split, 8, seed)}
+    assert made.sample_tasks("train", 8, 3) == sampled["train"] and made.sample_tasks("train", 8, 4) != sampled["train"]
+    # No seed puts a training task among those that measure.
+    others = {
+        task.key for seed in (4, 5) for split in ("heldout", "test") for task in made.sample_tasks(split, 8, seed)
+    }
     assert not set(keys["train"]) & (others | set(keys["heldout"]) | set(keys["test"]))
     with pytest.raises(UserError, match="split"):
         made.sample_tasks("dev", 1, 0)
@@ -55,14 +57,14 @@ def test_frozen_lake_by_hand():
     task = Task("l", ({"role": "user", "content": "x"},), meta={"map": "SFFF\nFHFH\nFFFH\nHFFG"})
     session = lake.start(task, 0)
     assert compute_distances(["SFFF", "FHFH", "FFFH", "HFFG"])[0] == 6  # down, down, right, down, right, right
-    worth, words = [], []
+    rewards, critiques = [], []
     for move in ("Down!", "I stay", "left", "down", "go RIGHT", "down", "right", "right"):
         reply = session.reply(said(move))
-        worth.append(reply.feedback[0].score)
-        words.append(reply.feedback[0].text)
-    assert worth == pytest.approx([1 / 6, 0, 0, 1 / 6, 1 / 6, 1 / 6, 1 / 6, 1 / 6]) and reply.done
-    assert words[1].startswith("There is no move") and "edge" in words[2] and words[3:] == [None] * 5
-    assert (reply.feedback[-1].name, reply.feedback[-1].score, reply.feedback[-1].step) == ("success", 1.0, None)
+        rewards.append(reply.feedback[0].score)
+        critiques.append(reply.feedback[0].text)
+    assert rewards == pytest.approx([1 / 6, 0, 0, 1 / 6, 1 / 6, 1 / 6, 1 / 6, 1 / 6]) and reply.done
+    assert critiques[1].startswith("There is no move") and "edge" in critiques[2] and critiques[3:] == [None] * 5
+    assert (reply.feedback[-1].name, reply.feedback[-1].score, reply.feedback[-1].turn) == ("success", 1.0, None)
     assert [item.turn for item in reply.feedback] == [7, None]
     session.close()
 
@@ -82,7 +84,7 @@ def test_a_hole_ends_the_walk_and_going_back_earns_nothing():
     there_and_back.close()
 
 
-def test_every_map_that_is_dealt_can_be_solved():
+def test_every_sampled_map_can_be_solved():
     for task in FrozenLake().sample_tasks("train", 20, 0):
         rows = task.meta["map"].split("\n")
         assert 0 in compute_distances(rows) and task.messages[0]["content"].endswith(render_map(rows, 0))
@@ -140,7 +142,7 @@ def test_a_game_against_a_random_opponent():
     assert replies[1].done and replies[1].feedback[0].score == 0.0 and replies[1].feedback[0].text
 
 
-def test_reasoning_gym_deals_what_its_critic_needs():
+def test_reasoning_gym_gives_what_its_grader_needs():
     from feedback.graders import GymScore
     from feedback.types import Episode
 
@@ -156,7 +158,7 @@ def test_reasoning_gym_deals_what_its_critic_needs():
 
 
 @pytest.mark.slow
-def test_every_generator_of_reasoning_gym_deals_tasks():
+def test_every_generator_of_reasoning_gym_gives_tasks():
     from reasoning_gym.factory import DATASETS
 
     for name in sorted(DATASETS):
@@ -166,7 +168,7 @@ def test_every_generator_of_reasoning_gym_deals_tasks():
 
 
 def test_a_second_attempt_reads_the_critique():
-    retry = RetryWithCritique(NumberMatch(), attempts=2)
+    retry = RetryWithCritique(NumberMatch(), max_attempts=2)
     session = retry.start(SUM, 0)
     first = session.reply(said("4"))
     assert not first.done and first.messages[0]["content"].endswith("\n\nTry again.")
@@ -181,13 +183,13 @@ def test_a_second_attempt_reads_the_critique():
 
 
 def test_an_attempt_that_nobody_can_judge_ends_without_a_score():
-    silent = Task("s", SUM.messages)  # no reference: the grader has nothing to go by
-    reply = RetryWithCritique(NumberMatch()).start(silent, 0).reply(said("5"))
+    unreferenced = Task("s", SUM.messages)  # no reference: the grader has nothing to go by
+    reply = RetryWithCritique(NumberMatch()).start(unreferenced, 0).reply(said("5"))
     assert reply.done and all(item.score != item.score for item in reply.feedback)
     for made in (SingleTurn(), RetryWithCritique(NumberMatch()), Tools()):
         with pytest.raises(UserError, match="data.file"):
             made.sample_tasks("train", 1, 0)
-    retried = RetryWithCritique(NumberMatch(), deals=FrozenLake())
+    retried = RetryWithCritique(NumberMatch(), task_source=FrozenLake())
     assert retried.sample_tasks("train", 2, 0) == FrozenLake().sample_tasks("train", 2, 0)
 
 
@@ -254,15 +256,14 @@ def test_the_calculator_computes(text, value):
     ],
 )
 def test_the_calculator_computes_nothing_else(text):
-    try:
+    if text.startswith("1e308"):
         assert evaluate_expression(text) in ("inf", "nan", "-inf")
-    except ValueError as fault:
-        assert str(fault)
     else:
-        assert text.startswith("1e308")
+        with pytest.raises(ValueError, match="."):
+            evaluate_expression(text)
 
 
-BOUNDS = Limits(seconds=20, memory=512, output=300, trusting=True)
+LIMITS = Limits(seconds=20, memory=512, output=300, allow_unisolated=True)
 
 
 @pytest.mark.parametrize(
@@ -281,20 +282,20 @@ BOUNDS = Limits(seconds=20, memory=512, output=300, trusting=True)
     ],
 )
 def test_code_in_the_sandbox_is_refused(code, fault):
-    outcome = run_python(f"try:\n    {code}\nexcept BaseException as found:\n    print(type(found).__name__)", BOUNDS)
+    outcome = run_python(f"try:\n    {code}\nexcept BaseException as found:\n    print(type(found).__name__)", LIMITS)
     assert fault in outcome.text and outcome.fault is None
 
 
 def test_code_in_the_sandbox_says_what_it_prints_and_how_it_ended():
-    assert run_python("print(6 * 7)", BOUNDS) == sandbox.RunResult("42")
-    assert run_python("import os, json; print(json.dumps(sorted(os.environ)))", BOUNDS).text == '["HOME", "LANG"]'
-    failed = run_python("def f():\n    return 1 / 0\nf()", BOUNDS)
+    assert run_python("print(6 * 7)", LIMITS) == sandbox.RunResult("42")
+    assert run_python("import os, json; print(json.dumps(sorted(os.environ)))", LIMITS).text == '["HOME", "LANG"]'
+    failed = run_python("def f():\n    return 1 / 0\nf()", LIMITS)
     assert failed.fault == "ended with status 1" and failed.text.endswith("ZeroDivisionError: division by zero")
     assert 'File "code.py", line 2, in f' in failed.text and "runpy" not in failed.text and "jail" not in failed.text
-    long = run_python("print('x' * 10**6)", BOUNDS)
+    long = run_python("print('x' * 10**6)", LIMITS)
     assert long.text.startswith("x" * 300) and long.text.endswith("[cut after 300 characters]")
-    assert run_python("while True: pass", Limits(seconds=1, trusting=True)).fault == "stopped after 1 s"
-    assert Python(BOUNDS)({"code": "pass"}) == "[no output]"
+    assert run_python("while True: pass", Limits(seconds=1, allow_unisolated=True)).fault == "stopped after 1 s"
+    assert Python(LIMITS)({"code": "pass"}) == "[no output]"
 
 
 @pytest.mark.skipif(not can_isolate(), reason="this kernel gives no user namespaces")
@@ -304,33 +305,36 @@ def test_the_kernel_keeps_what_python_does_not():
     code = f"""
 import os, socket, runpy
 jail = runpy.run_path({jail.__file__!r})
-assert jail["enclosed"]()
+assert jail["enter_namespaces"]()
 if os.fork() == 0:
-    told = []
+    results = []
     for act in (lambda: socket.create_connection(("127.0.0.1", {server.getsockname()[1]}), 5),
                 lambda: os.mkdir("/tmp/left-behind"), lambda: os.kill({__import__("os").getpid()}, 0)):
         try:
             act()
-            told.append("done")
+            results.append("done")
         except OSError as fault:
-            told.append(type(fault).__name__ + str(fault.errno))
-    print(told, flush=True)
+            results.append(type(fault).__name__ + str(fault.errno))
+    print(results, flush=True)
     os._exit(0)
 os.wait()
 """
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120, check=False)
     server.close()
     # 101 or 111: the network is down; 30: read-only; 3: no such process.
-    told = ast.literal_eval(done.stdout) if done.stdout else done.stderr
-    assert told[0] in ("OSError101", "ConnectionRefusedError111") and told[1:] == ["OSError30", "ProcessLookupError3"]
+    results = ast.literal_eval(done.stdout) if done.stdout else done.stderr
+    assert results[0] in ("OSError101", "ConnectionRefusedError111") and results[1:] == [
+        "OSError30",
+        "ProcessLookupError3",
+    ]
 
 
 def test_without_namespaces_code_runs_only_where_it_is_waived(monkeypatch):
-    monkeypatch.setattr(sandbox, "enclosable", lambda: False)
-    with pytest.raises(EnvironmentFault, match="trusting"):
+    monkeypatch.setattr(sandbox, "can_isolate", lambda: False)
+    with pytest.raises(EnvironmentFault, match="limits.allow_unisolated"):
         run_python("print(1)", Limits())
-    assert run_python("print(1)", Limits(seconds=20, trusting=True)).text == "1"
-    refused = run_python("import socket; socket.socket()", Limits(seconds=20, trusting=True))
+    assert run_python("print(1)", Limits(seconds=20, allow_unisolated=True)).text == "1"
+    refused = run_python("import socket; socket.socket()", Limits(seconds=20, allow_unisolated=True))
     assert refused.fault and "PermissionError" in refused.text
 
 
@@ -350,7 +354,7 @@ def test_the_example_of_the_page_plays():
     assert session.reply(said("hm")).messages[0]["content"] == "A number, please."
     assert session.reply(said("Is it 999?")).messages[0]["content"] == "lower"
     last = session.reply(said(f"It is {task.reference}"))
-    assert last.done and last.feedback[0].score == 1.0 and session.cut()[0].score == 0.0
+    assert last.done and last.feedback[0].score == 1.0 and session.truncate()[0].score == 0.0
 
 
 def test_errors_of_the_operating_system_are_faults():

@@ -84,10 +84,10 @@ def test_the_calibration_panel_is_drawn(written, tmp_path, width):
 def test_tokens_are_coloured_by_the_chosen_view(written, tmp_path):
     html = (written / "report.html").read_text(encoding="utf-8")
     pictures = {}
-    for view in ("both", "critique"):
+    for view in ("sum", "term1"):
         # The tokens alone at the top of the page, with one view or the other chosen.
         only = html.replace("</style>", "header, section:not(#tokens) { display: none } </style>")
-        only = only.replace('id="view-both" checked', 'id="view-both"')
+        only = only.replace('id="view-sum" checked', 'id="view-sum"')
         only = only.replace(f'id="view-{view}"', f'id="view-{view}" checked', 1)
         assert only.count(" checked") == 1
         (tmp_path / f"{view}.html").write_text(only, encoding="utf-8")
@@ -97,5 +97,5 @@ def test_tokens_are_coloured_by_the_chosen_view(written, tmp_path):
     for picture in pictures.values():
         red, blue = picture[..., 0], picture[..., 2]
         assert (blue - red > 0.15).sum() > 1000
-    # Rows without a word of critique are plain in its view, and the two views differ.
-    assert (np.abs(pictures["both"] - pictures["critique"]).max(-1) > 0.1).sum() > 1000
+    # Rows without a critique are plain in the view of distillation, and the two views differ.
+    assert (np.abs(pictures["sum"] - pictures["term1"]).max(-1) > 0.1).sum() > 1000

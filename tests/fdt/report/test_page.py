@@ -136,8 +136,8 @@ def test_samples_show_each_outcome(root):
 def test_settings_show_what_differs_and_hide_secrets(root):
     shown = collect_settings(find_runs(root))
     assert shown.differing == {"model.optimizer.lr": ["0.0005", "0.0001"]}
-    assert shown.main["model.objective.terms.policy"] == "objectives.PolicyGradient"
-    assert shown.main["model.objective.coefficients.distill"] == "0.5"
+    assert shown.main["model.terms.policy"] == "objectives.PolicyGradient"
+    assert shown.main["model.coefficients.distill"] == "0.5"
     assert shown.others["model.api_key"] == "(hidden)"
     assert "do-not-print" not in "".join(shown.files.values())
 

@@ -10,7 +10,7 @@ import pytest
 
 from fdt.callbacks.accounting import count_by_annotator
 from fdt.callbacks.transcripts import _list_annotators
-from fdt.evaluation.base import average_scores
+from fdt.evaluation.base import Answers
 from fdt.report.panels.calibration import compute_calibrations, get_confidence
 from fdt.report.panels.costs import build_cost
 from fdt.report.panels.diversity import compute_diversity, format_pass_at_k
@@ -42,12 +42,12 @@ def test_the_panel_s_numbers_are_the_worked_ones():
     assert one.alarm is None and not one.is_base
 
 
-def test_scores_between_0_and_1_are_counted_and_said():
+def test_scores_between_0_and_1_are_counted():
     (one,) = compute_calibrations([Run("arm", None, evals={"last": stating([(0.5, 0.9), (0.4, 0.1), (1, 0.8)])})])
     assert one.correct.tolist() == [1, 0, 1] and one.between == 2
 
 
-def test_a_collapse_is_told(root):
+def test_a_collapse_is_reported(root):
     path = root / "replay" / "eval" / "last.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
     write_lines(path, [{**record, "scores": {"confidence": 0.95}} for record in records])
@@ -152,9 +152,9 @@ def test_who_gave_the_feedback_and_what_came_of_it(written):
         190,
         180,
     )
-    assert (nameless.annotator, nameless.rows, nameless.taught) == ("not named", 20, 0)
+    assert (nameless.annotator, nameless.rows, nameless.distilled) == ("not named", 20, 0)
     # One episode a step is criticised with its tokens recorded, and steps that were taken again count once.
-    assert by_model.taught == found.taught == 12 and by_model.without_effect == found.without_effect
+    assert by_model.distilled == found.distilled == 12 and by_model.without_effect == found.without_effect
 
 
 def test_the_account_counts_rows_by_judge():
@@ -180,7 +180,8 @@ def test_records_keep_the_named_scores():
         Feedback(name="turn", score=1.0, turn=0),
     )
     episode = Episode("a", Task("t", ()), (), said)
-    assert average_scores(episode) == {"correct": 0.5, "confidence": 0.7}
+    record = Answers()._build_record(episode, -1.0)
+    assert record["scores"] == {"correct": 0.5, "confidence": 0.7, "turn": 1.0, "score": pytest.approx(episode.score)}
 
 
 def sampled(scores):
@@ -198,7 +199,7 @@ def sampled(scores):
     ]
 
 
-def test_breadth_before_and_after_is_paired_by_prompt(root):
+def test_diversity_before_and_after_is_paired_by_prompt(root):
     run = Run("arm", None, evals={"base": sampled([0.0, 1.0, 0.0, 1.0]), "last": sampled([1.0, 1.0, 0.0, 1.0])})
     found = {one.label: one for one in compute_diversity([run])}
     assert found["pass@2"].change.mean == 0.25 and found["pass@2"].before.mean == 0.5 and found["pass@2"].prompts == 4
@@ -212,6 +213,6 @@ def test_breadth_before_and_after_is_paired_by_prompt(root):
     from fdt.report import write_report
 
     page = write_report(root).read_text(encoding="utf-8")
-    assert 'id="breadth"' in page and "pass@2" in page
+    assert 'id="diversity"' in page and "pass@2" in page
     (root / "replay" / "eval" / "last.jsonl").unlink()
-    assert 'id="breadth"' not in write_report(root).read_text(encoding="utf-8")
+    assert 'id="diversity"' not in write_report(root).read_text(encoding="utf-8")

@@ -28,9 +28,13 @@ EVALUATION = st.dictionaries(
     VALUES,
     max_size=7,
 )
-TOKEN = st.dictionaries(st.sampled_from(["text", "logp", "teacher_logp", "advantage"]), VALUES, max_size=4)
+TOKEN = st.dictionaries(
+    st.sampled_from(["text", "logp", "teacher_logp", "advantage", "signal/", "signal/policy", "signal/<b>"]),
+    VALUES,
+    max_size=5,
+)
 TRANSCRIPT = st.dictionaries(
-    st.sampled_from(["step", "id", "prompt", "response", "critique", "critique_by", "revision_status", "advantage"]),
+    st.sampled_from("step id prompt response critique critique_by revision_status advantage coefficients".split()),
     VALUES,
     max_size=7,
 ).flatmap(lambda record: st.lists(TOKEN, max_size=2).map(lambda tokens: {**record, "tokens": tokens}))

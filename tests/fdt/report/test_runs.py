@@ -1,5 +1,6 @@
 """Run folders are read whole where they are whole, and passed over line by line where a kill cut them short."""
 
+import csv
 import json
 import os
 
@@ -42,8 +43,9 @@ def test_later_version_overrides_the_steps_it_repeats(root):
     run = find_runs(root)[0]
     steps, reward = run.get_series("train/reward/mean")
     assert steps.tolist() == list(range(STEPS))
-    resumed = np.genfromtxt(run.folder / "metrics/version_1/metrics.csv", delimiter=",", names=True)
-    assert reward[6] == resumed["trainreward"][0]
+    with (run.folder / "metrics/version_1/metrics.csv").open() as file:
+        resumed = next(csv.DictReader(file))
+    assert reward[6] == float(resumed["train/reward/mean"])
     # A repeated step is replaced whole: what was measured after its first form is gone with it.
     assert run.get_series("val/score")[0].tolist() == [11]
     assert len(run.get_series("train/never")[0]) == 0
