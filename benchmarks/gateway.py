@@ -38,7 +38,7 @@ def serve(line: Connection) -> None:
 def measure(url: str, flying: int, calls: int) -> tuple[float, float, int]:
     """Seconds of wall time and of CPU time for so many calls, and how many failed."""
     with tempfile.TemporaryDirectory() as folder:
-        gateway = Gateway("m", url, cache=folder, concurrency=flying, deadline=300.0)
+        gateway = Gateway("m", url, cache=folder, concurrency=flying, timeout=300.0)
         gateway.ask([Request(({"role": "user", "content": f"warm {flying}"},))])
         asked = [Request(({"role": "user", "content": f"{PROMPT} {flying:04d}-{n:06d}"},)) for n in range(calls)]
         wall, cpu = time.perf_counter(), time.process_time()

@@ -11,7 +11,7 @@ from feedback.faults import DataError, format_value
 from feedback.types import Episode, Feedback
 
 Key = tuple[str, str, int | None]
-"""Source, name and step of a score: a person's and a model's are not one thing."""
+"""Source, name and turn of a score: a person's and a model's are not one thing."""
 
 
 def _mean(scores: list[float]) -> float:
@@ -42,15 +42,15 @@ RULES: dict[str, Callable[[list[float]], float] | None] = {
 class Disagreement:
     """How far the annotators of the same things differ."""
 
-    several: int
+    num_multiple: int
     """Things (a name of one turn of one episode, by one kind of judge) that were scored more than once."""
-    unequal: int
+    num_unequal: int
     """Those of them whose scores are not all equal."""
     spread: float
-    """Mean of highest minus lowest score over `several`, in [0, 1]; NaN where there is none."""
+    """Mean of highest minus lowest score over `num_multiple`, in [0, 1]; NaN where there is none."""
 
     def __str__(self) -> str:
-        differ = f"{self.unequal} of {self.several} scored several times differ"
+        differ = f"{self.num_unequal} of {self.num_multiple} scored several times differ"
         return f"{differ}, on average by {self.spread:.2f} of the scale"
 
 
@@ -108,7 +108,7 @@ def _merge_scores(episode: Episode, combine: Callable[[list[float]], float], rul
             kept.append(item)
         elif scores:
             kept += _merge_into_first(item, combine(scores), rule)
-            scores.clear()  # told once; the others lose their number
+            scores.clear()  # given once; the others lose their number
         else:
             kept += _drop_score(item)
     return replace(episode, feedback=tuple(kept))
@@ -122,12 +122,12 @@ def _merge_into_first(item: Feedback, score: float, rule: str) -> list[Feedback]
 
 
 def _drop_score(item: Feedback) -> list[Feedback]:
-    spoken = item.text is not None or item.revision is not None
-    return [replace(item, score=math.nan)] if spoken else []
+    has_words = item.text is not None or item.revision is not None
+    return [replace(item, score=math.nan)] if has_words else []
 
 
-def add_win_shares(episodes: list[Episode]) -> list[Episode]:
-    """Adds a score `win_share` to the answers that were compared: the mean share of their comparisons that they won.
+def add_win_rates(episodes: list[Episode]) -> list[Episode]:
+    """Adds a score `win_rate` to the answers that were compared: the mean share of their comparisons that they won.
 
     A comparison with strength s gives s to the episode that holds it and 1 − s to the other. Tasks whose compared
     answers all have scores of their own get none.
@@ -136,18 +136,16 @@ def add_win_shares(episodes: list[Episode]) -> list[Episode]:
     for episode in episodes:
         for item in episode.preferences:
             shares.setdefault(episode.id, []).append(item.strength)
-            shares.setdefault(item.over, []).append(1 - item.strength)
+            shares.setdefault(item.other_id, []).append(1 - item.strength)
     if not shares:
         return episodes
     unscored = {episode.task.key for episode in episodes if episode.id in shares and math.isnan(episode.score)}
     return [
-        _add_win_share(episode, shares[episode.id])
-        if episode.id in shares and episode.task.key in unscored
-        else episode
+        _add_win_rate(episode, shares[episode.id]) if episode.id in shares and episode.task.key in unscored else episode
         for episode in episodes
     ]
 
 
-def _add_win_share(episode: Episode, shares: list[float]) -> Episode:
+def _add_win_rate(episode: Episode, shares: list[float]) -> Episode:
     source = episode.feedback[0].source if episode.feedback else "human"
-    return episode.add_feedback(Feedback(source, None, "win_share", _mean(shares)))
+    return episode.add_feedback(Feedback(source, None, "win_rate", _mean(shares)))

@@ -1,4 +1,4 @@
-"""How many different things a policy says: measures over several answers to one task. Text and counts alone."""
+"""How diverse a policy's answers are: measures over several answers to one task. Text and counts alone."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Context
 
-from feedback.graders.extract import BoxedExtractor, TagExtractor
+from feedback.graders.extract import extract_boxed, extract_tag
 from feedback.graders.match import normalize_text
 from feedback.graders.number import find_last_number
 from feedback.types import Episode
 
 ORDER = 6
-"""Longest run of characters that `likeness` compares."""
-CUT = 60.0
-"""Likeness, from 0 to 100, at which two groups of texts still count as one solution (arXiv 2509.21128)."""
+"""Longest run of characters that `compute_chrf` compares."""
+THRESHOLD = 60.0
+"""Similarity, from 0 to 100, at which two groups of texts still count as one solution (arXiv 2509.21128)."""
 LONGEST = 4000
-"""Characters of a text that `likeness` reads."""
+"""Characters of a text that `compute_chrf` reads."""
 EXACT = Context(prec=20_000)
 
 
@@ -30,12 +30,12 @@ def pass_at_k(samples: int, solved: int, k: int) -> float:
         ValueError: fewer samples than k, or no such numbers.
     """
     if not 1 <= k <= samples or not 0 <= solved <= samples:
-        raise ValueError(f"pass_at: got n={samples}, c={solved}, k={k}; expected 1 <= k <= n and 0 <= c <= n")
+        raise ValueError(f"pass_at_k: got n={samples}, c={solved}, k={k}; expected 1 <= k <= n and 0 <= c <= n")
     return 1.0 - math.comb(samples - solved, k) / math.comb(samples, k)
 
 
 def pass_at_k_turns(attempts: Sequence[tuple[bool, int]], k: int, turns: int) -> float:
-    """pass@(k,T): `pass_at` where an attempt, ``(solved, turns it took)``, counts as solved within ``turns`` alone."""
+    """pass@(k,T): `pass_at_k` where an attempt, ``(solved, turns)``, counts as solved within ``turns`` alone."""
     return pass_at_k(len(attempts), sum(solved and took <= turns for solved, took in attempts), k)
 
 
@@ -63,9 +63,8 @@ def compute_unique_share(things: Sequence[object]) -> float:
 def extract_final_answer(text: str) -> str | None:
     """The answer that a text comes to, in a form in which equal ones are equal: the last box, the last closed pair of
     the tag `answer`, or the last number; None where it holds none of them."""
-    stated = next(
-        (found for extract in (BoxedExtractor(), TagExtractor()) if (found := extract(text)) is not None), None
-    )
+    boxed = extract_boxed(text)
+    stated = extract_tag(text, "answer") if boxed is None else boxed
     number = find_last_number(text if stated is None else stated)
     if stated is not None and (number is None or not re.fullmatch(r"\W*[-+]?[\d.,\s]+(?:[eE]\d+)?\W*", stated)):
         return normalize_text(stated)
@@ -74,45 +73,46 @@ def extract_final_answer(text: str) -> str | None:
 
 def group_solutions(texts: Sequence[str], final: Callable[[str], str | None] = extract_final_answer) -> list[int]:
     """The number of the solution that each text gives: one for each final answer; texts without one are grouped by
-    `likeness`."""
+    `compute_chrf`."""
     answers = [final(text) for text in texts]
     known = {answer: n for n, answer in enumerate(dict.fromkeys(a for a in answers if a is not None))}
     rest = iter(cluster_texts([text for text, answer in zip(texts, answers, strict=True) if answer is None]))
     return [len(known) + next(rest) if answer is None else known[answer] for answer in answers]
 
 
-def cluster_texts(texts: Sequence[str], cut: float = CUT) -> list[int]:
-    """The group of each text: average linkage over `likeness`, down to ``cut``; equal texts are compared once."""
+def cluster_texts(texts: Sequence[str], threshold: float = THRESHOLD) -> list[int]:
+    """The group of each text: average linkage over `compute_chrf` down to ``threshold``, equal texts compared once."""
     kinds = list(dict.fromkeys(texts))
     place = {text: n for n, text in enumerate(kinds)}
     weights = [texts.count(text) for text in kinds]
-    groups = cluster_by_linkage([[compute_chrf(one, other) for other in kinds] for one in kinds], cut, weights)
+    groups = cluster_by_linkage([[compute_chrf(one, other) for other in kinds] for one in kinds], threshold, weights)
     return [groups[place[text]] for text in texts]
 
 
 def cluster_by_linkage(
-    likenesses: Sequence[Sequence[float]], cut: float, weights: Sequence[int] | None = None
+    similarities: Sequence[Sequence[float]], threshold: float, weights: Sequence[int] | None = None
 ) -> list[int]:
-    """Group of each item under average linkage (UPGMA): the two groups most alike are joined while they reach ``cut``.
+    """Group of each item under average linkage (UPGMA): the two most similar groups join down to ``threshold``.
 
     Args:
-        likenesses: symmetric [n, n], 0 to 100.
+        similarities: symmetric [n, n], 0 to 100.
         weights: how often each item stands for itself; once where None.
     """
-    near = [list(row) for row in likenesses]
+    near = [list(row) for row in similarities]
     members = [[n] for n in range(len(near))]
     weight = list(weights or [1] * len(near))
     while len(members) > 1:
         pairs = [(near[a][b], a, b) for b in range(len(members)) for a in range(b)]
         best, a, b = max(pairs, key=lambda pair: pair[0])
-        if best < cut:
+        if best < threshold:
             break
         whole = weight[a] + weight[b]
         merged = [(weight[a] * x + weight[b] * y) / whole for x, y in zip(near[a], near[b], strict=True)]
         near[a] = merged
         for row, value in zip(near, merged, strict=True):
             row[a] = value
-        members[a], weight[a] = members[a] + members[b], whole
+        members[a] = members[a] + members[b]
+        weight[a] = whole
         for row in near:
             del row[b]
         del near[b], members[b], weight[b]

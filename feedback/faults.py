@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 SHOWN = 80
@@ -16,10 +17,14 @@ class DataError(ValueError):
     same record.
     """
 
-    def __init__(self, file: str, line: int | None, field: str, got: str, expected: str, remedy: str = ""):
+    def __init__(self, file: str | Path, line: int | None, field: str, got: str, expected: str, remedy: str = ""):
         super().__init__(file, line, field, got, expected, remedy)
-        self.file, self.line, self.field = str(file), line, field
-        self.got, self.expected, self.remedy = got, expected, remedy
+        self.file = str(file)
+        self.line = line
+        self.field = field
+        self.got = got
+        self.expected = expected
+        self.remedy = remedy
         self.unit = "line"
         self.raw = b""
         self.others: tuple[DataError, ...] = ()

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from feedback.drafters import Drafter
-from feedback.follows import CritiqueCheck, LiteralCheck
-from feedback.graders.base import Grader
+from feedback.graders.base import Grader, get_added_feedback, run_grader
+from feedback.graders.drafts import LiteralCheck
+from feedback.graders.function import FunctionGrader, as_grader
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Message, Turn
 
-ORDER = (
+STATUSES = (
     "no draft",
     "empty",
     "same as the answer",
@@ -24,19 +25,21 @@ ORDER = (
     "not better",
     "accepted",
 )
-"""Verdicts on drafts, in the order in which they are reached; a row has that of the draft which came furthest."""
+"""What becomes of a draft, in the order of the checks; a row has the status of the draft that came furthest."""
+FOLLOWS = 0.5
+"""A draft follows its critique where `Rewriter.critique_check` gives it at least this score, or none."""
 
 
 @dataclass(frozen=True)
 class Rewriter:
-    """Makes the prompts of a rewrite, has drafts written, and lets the best acceptable one pass.
+    """Makes the prompts of a rewrite, has drafts written, and accepts the best one that passes its checks.
 
     An accepted draft becomes the row's revision: `objectives.Imitate` imitates it, `RewriteHint` or a template with
-    {revision} shows it to the teacher, and with `joins` it enters the group besides.
+    {revision} shows it to the teacher, and with `add_to_group` it enters the group besides.
     """
 
-    grader: Grader
-    """Must give the draft a strictly better score than the answer it corrects."""
+    grader: FunctionGrader | Grader
+    """Must give the draft a strictly better score than the answer it corrects; a function of an episode serves too."""
     max_length_ratio: float = 2.0
     """A draft may have this many times the answer's characters."""
     min_length: int = 200
@@ -47,14 +50,15 @@ class Rewriter:
     """A file of `feedback/prompts`, or a path: ends the last user message, with {response}, {critique} filled in."""
     drafts: int = 1
     """Drafts for each row. The policy decodes the first greedily and samples the others; the best accepted one wins."""
-    follows: CritiqueCheck | None = LiteralCheck()
-    """Whether a draft does what the critique says; null: not asked."""
+    critique_check: FunctionGrader | Grader | None = LiteralCheck()
+    """A grader of drafts: it reads the episode with the draft as its revision, and a score below 0.5 refuses the draft,
+    since it does not do what the critique says. Null: not asked."""
     drafter: Drafter | None = None
     """Who writes the drafts; null: the policy as it is now."""
-    joins: bool = False
-    """True: an accepted rewrite also enters its group as one more answer with the grader's score (on-policy only). It
-    is marked `joined` instead of `acted`, since nobody knows its probability under the prompt: `objectives.OffPolicy`
-    learns from it."""
+    add_to_group: bool = False
+    """True: an accepted rewrite also enters its group as one more answer with the grader's score (on-policy only). Its
+    tokens are `off_policy` instead of `sampled`, since nobody knows their probability under the prompt:
+    `objectives.OffPolicy` learns from them."""
 
     def __post_init__(self) -> None:
         if self.drafts < 1:
@@ -79,35 +83,52 @@ class Rewriter:
     def accept(
         self, episodes: Sequence[Episode], drafts: Sequence[Sequence[str] | str | None]
     ) -> tuple[list[Episode], Counter[str]]:
-        """The episodes with accepted drafts added as revisions, and how many had which verdict.
+        """The episodes with accepted drafts added as revisions, and how many got which status.
 
-        The verdicts add up to the number of episodes; each is also in `revision_status`. With `joins` the
+        The counts add up to the number of episodes; each status is also in `revision_status`. With `add_to_group` the
         accepted rewrites follow as episodes of their own. Raises ValueError when the two lists differ in length.
         """
         if len(episodes) != len(drafts):
             raise ValueError(f"drafts: got {len(drafts)}, expected one for each of {len(episodes)} episodes")
-        verdicts, pairs = [], []
+        texts = [_list_drafts(given) for given in drafts]
+        reasons = self._check_drafts(episodes, texts)
+        passed = [(row, text) for (row, text), reason in reasons.items() if not reason]
+        best = self._select_best(episodes, passed)
+        found = []
         for row, (episode, given) in enumerate(zip(episodes, drafts, strict=True)):
-            texts = [given] if isinstance(given, str) else list(given or ())
-            passed = {text.strip(): self._check_draft(episode, text.strip()) for text in texts}
-            pairs += [(row, text) for text, reason in passed.items() if not reason and episode.revision is None]
-            verdict = max((reason or "not better" for reason in passed.values()), key=ORDER.index, default="no draft")
-            verdict = "own revision" if episode.revision is not None else "not asked" if given is None else verdict
-            verdicts.append(verdict)
-        best = self._select_best(episodes, pairs)
-        found = [self._add_revision(*row, best.get(n)) for n, row in enumerate(zip(episodes, verdicts, strict=True))]
-        joined = [_make_off_policy(episodes[n], judged) for n, judged in best.items()] if self.joins else []
-        return found + joined, Counter(str(episode.revision_status) for episode in found)
+            if row in best:
+                revision = Feedback("policy", None, "rewrite", revision=best[row].response)
+                episode = replace(episode.add_feedback(revision), revision_status="accepted")
+            else:
+                statuses = [reasons.get((row, text)) or "not better" for text in texts[row]]
+                status = max(statuses, key=STATUSES.index, default="no draft")
+                status = "own revision" if episode.revision is not None else "not asked" if given is None else status
+                episode = replace(episode, revision_status=status)
+            found.append(episode)
+        counts = Counter(str(episode.revision_status) for episode in found)
+        rewrites = [_make_rewrite(episodes[row], graded) for row, graded in best.items()] if self.add_to_group else []
+        return found + rewrites, counts
 
-    @staticmethod
-    def _add_revision(episode: Episode, verdict: str, judged: Episode | None) -> Episode:
-        if judged is not None:
-            verdict = "accepted"
-            episode = episode.add_feedback(Feedback("policy", None, "rewrite", revision=judged.response))
-        return replace(episode, revision_status=verdict)
+    def _check_drafts(self, episodes: Sequence[Episode], texts: list[list[str]]) -> dict[tuple[int, str], str]:
+        """Why each draft of a row is refused before the grader reads it; empty where it is not."""
+        reasons = {
+            (row, text): self._check_text(episode, text)
+            for row, (episode, own) in enumerate(zip(episodes, texts, strict=True))
+            if episode.revision is None
+            for text in own
+        }
+        kept = [draft for draft, reason in reasons.items() if not reason]
+        if self.critique_check is None or not kept:
+            return reasons
+        before = [episodes[row].add_feedback(Feedback("policy", None, "rewrite", revision=text)) for row, text in kept]
+        after = run_grader(as_grader(self.critique_check), before)
+        for draft, one, two in zip(kept, before, after, strict=True):
+            if any(item.score < FOLLOWS for item in get_added_feedback(one, two)):  # NaN is not
+                reasons[draft] = "does not follow the critique"
+        return reasons
 
-    def _check_draft(self, episode: Episode, draft: str) -> str:
-        """Why a draft is refused before the grader sees it; empty when it is not."""
+    def _check_text(self, episode: Episode, draft: str) -> str:
+        """What is wrong with a draft's text; empty where nothing is."""
         if not draft:
             return "empty"
         if draft == episode.response.strip():
@@ -116,33 +137,36 @@ class Rewriter:
             return "mentions the feedback"
         if len(draft) > max(self.min_length, self.max_length_ratio * len(episode.response)):
             return "too long"
-        if self.follows is not None and self.follows(episode, draft) is False:
-            return "does not follow the critique"
         return ""
 
-    def _select_best(self, episodes: Sequence[Episode], pairs: list[tuple[int, str]]) -> dict[int, Episode]:
-        """For each row the judged draft that the grader scores highest, where that is above the answer.
+    def _select_best(self, episodes: Sequence[Episode], drafts: list[tuple[int, str]]) -> dict[int, Episode]:
+        """For each row the graded draft with the highest score, where that is above the answer's.
 
         An unscored draft, or one to an unscored answer, is not better; the first of equals wins.
         """
-        if not pairs:
+        if not drafts:
             return {}
-        rows = list(dict.fromkeys(row for row, _ in pairs))
-        answers = [replace(episodes[row], feedback=(), preferences=()) for row in rows]
-        bare = dict(zip(rows, answers, strict=True))
-        revised = [replace(bare[row], turns=_replace_last_turn(bare[row].turns, text)) for row, text in pairs]
-        judged = self.grader(answers + revised)
-        before = {row: answer.score for row, answer in zip(rows, judged, strict=False)}
+        rows = list(dict.fromkeys(row for row, _ in drafts))
+        bare = {row: replace(episodes[row], feedback=(), preferences=()) for row in rows}
+        revised = [replace(bare[row], turns=_replace_last_turn(bare[row].turns, text)) for row, text in drafts]
+        graded = run_grader(as_grader(self.grader), [*bare.values(), *revised])
+        before = {row: answer.score for row, answer in zip(rows, graded, strict=False)}
         best: dict[int, Episode] = {}
-        for (row, _), draft in zip(pairs, judged[len(rows) :], strict=True):
+        for (row, _), draft in zip(drafts, graded[len(rows) :], strict=True):
             least = best[row].score if row in best else before[row]
             if not math.isnan(least) and draft.score > least:
                 best[row] = draft
         return best
 
 
-def _make_off_policy(episode: Episode, judged: Episode) -> Episode:
-    return replace(judged, id=f"{episode.id}~rewrite", is_rewrite=True, revision_status=None)
+def _list_drafts(given: Sequence[str] | str | None) -> list[str]:
+    """The different drafts of a row, without blanks around them."""
+    texts = [given] if isinstance(given, str) else list(given or ())
+    return list(dict.fromkeys(text.strip() for text in texts))
+
+
+def _make_rewrite(episode: Episode, graded: Episode) -> Episode:
+    return replace(graded, id=f"{episode.id}~rewrite", is_rewrite=True, revision_status=None)
 
 
 def _replace_last_turn(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:

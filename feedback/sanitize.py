@@ -1,8 +1,8 @@
 """Text that strangers wrote, before it enters a prompt whose tokenizer is not here (a judge's, an API's).
 
-Where the tokenizer is at hand, `fdt/data/tokenization.py` breaks that tokenizer's own control tokens and counts what is left. A
-server applies a template that nobody here can read, so everything that looks like a control token or a role mark of a
-known family is broken before it is sent.
+Where the tokenizer is at hand, `fdt/data/tokenization.py` breaks that tokenizer's own control tokens and counts what is
+left. A server applies a template that nobody here can read, so everything that looks like a control token or a role
+header of a known family is broken before it is sent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 """Halves of a pair of code units: JSON can spell one alone, no encoder can write it."""
 SHAPES = re.compile(
     r"<[|｜][^<>|｜\n]{1,60}[|｜]>"  # ChatML, Llama 3, Phi, gpt-oss; DeepSeek's wide bars
-    rf"|<{{1,2}}/?(?:{NAMES}|sys)>{{1,2}}"  # sentencepiece's own, thinking and tool tags, Llama 2's system mark
+    rf"|<{{1,2}}/?(?:{NAMES}|sys)>{{1,2}}"  # sentencepiece's own, thinking and tool tags, Llama 2's system tag
     r"|<(?:start|end|begin)_of_\w{1,30}>"  # Gemma
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|THINK|IMG|PREFIX)\]",
     re.IGNORECASE,

@@ -1,4 +1,4 @@
-"""An expert's solution or trajectory, cut into steps that a policy learns to take one by one (SRL, arXiv 2510.25992)."""
+"""An expert's solution or trajectory, split into steps that a policy learns one by one (SRL, arXiv 2510.25992)."""
 
 from __future__ import annotations
 
@@ -47,28 +47,28 @@ class Sample:
 
 
 def build_samples(
-    episode: Episode, split: Callable[[str], list[str]], template: str, calls: Callable[[Turn], str]
+    episode: Episode, split: Callable[[str], list[str]], template: str, format_calls: Callable[[Turn], str]
 ) -> list[Sample]:
     """The N - 1 samples of an expert's N steps; the last step, which ends the solution, is no target.
 
-    Of one answer (or of several that nobody replied to: a turn each step) the steps so far are told in the prompt; of a
+    Of one answer (or of several that nobody replied to: a turn each step) the steps so far stand in the prompt; of a
     trajectory, whose steps are its turns, they are the conversation. A step is what was done: thinking up to `</think>`
     is left out, and of a turn that calls tools the calls alone count.
 
     Args:
         episode: one solution.
-        split: cuts the text of a single answer, for example `numbered`.
+        split: splits the text of a single answer, for example `split_numbered`.
         template: a file of `feedback/prompts`, or a path, with {question} and {steps}.
-        calls: the tool calls of a turn as text.
+        format_calls: the tool calls of a turn as text.
 
     Raises:
         ValueError: fewer than two steps, an empty one, or thinking that never ends.
     """
-    spoken = [list(part) for own, part in groupby(episode.turns, lambda turn: turn.role == "assistant") if own]
-    if len(spoken) > 1:
-        return _build_from_turns(episode, calls)
-    turns = spoken[0] if spoken else []
-    steps = [_extract_step(episode, turn, calls) for turn in turns]
+    answers = [list(part) for own, part in groupby(episode.turns, lambda turn: turn.role == "assistant") if own]
+    if len(answers) > 1:
+        return _build_from_turns(episode, format_calls)
+    turns = answers[0] if answers else []
+    steps = [_extract_step(episode, turn, format_calls) for turn in turns]
     if len(steps) == 1:
         steps = split(steps[0])
     return _build_from_answer(episode, _check_steps(episode, steps), load_template(template))
@@ -80,26 +80,31 @@ def _build_from_answer(episode: Episode, steps: list[str], template: str) -> lis
     for place, step in enumerate(steps[:-1]):
         so_far = "\n".join(f"{n}. {done}" for n, done in enumerate(steps[:place], 1)) or NONE
         words = {"question": str(asked["content"]), "steps": so_far}
-        text = PLACEHOLDER.sub(lambda name, words=words: words[name[1]], template)
+        text = _fill(template, words)
         made.append(Sample((*before, {**asked, "content": text}), step, place + 1))
     return made
 
 
-def _build_from_turns(episode: Episode, calls: Callable[[Turn], str]) -> list[Sample]:
-    messages, made = list(episode.task.messages), []
+def _fill(template: str, words: dict[str, str]) -> str:
+    return PLACEHOLDER.sub(lambda name: words[name[1]], template)
+
+
+def _build_from_turns(episode: Episode, format_calls: Callable[[Turn], str]) -> list[Sample]:
+    messages = list(episode.task.messages)
+    made: list[Sample] = []
     for own, part in groupby(episode.turns, lambda turn: turn.role == "assistant"):
         if not own:
             messages += [{"role": turn.role, "content": turn.text} for turn in part]
             continue
-        step = "\n".join(_extract_step(episode, turn, calls) for turn in part)
+        step = "\n".join(_extract_step(episode, turn, format_calls) for turn in part)
         made.append(Sample(tuple(messages), step, len(made) + 1))
         messages.append({"role": "assistant", "content": step})
     _check_steps(episode, [sample.target for sample in made])
     return made[:-1]
 
 
-def _extract_step(episode: Episode, turn: Turn, calls: Callable[[Turn], str]) -> str:
-    step = calls(turn) or strip_thinking(turn.text)
+def _extract_step(episode: Episode, turn: Turn, format_calls: Callable[[Turn], str]) -> str:
+    step = format_calls(turn) or strip_thinking(turn.text)
     if step is None:
         raise ValueError(f"{episode.id}: got thinking that never ends, expected </think> before the step")
     return step

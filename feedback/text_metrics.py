@@ -8,7 +8,7 @@ from collections import Counter
 LENGTH = 4  # words of a phrase whose return is a repetition
 # Words by which an answer gives away feedback that its prompt does not mention.
 MENTION = re.compile(
-    r"(?<!\w)(feedback|critique|criticism|earlier answer|previous answer|(?:was|were) told)(?!\w)", re.I
+    r"(?<!\w)(feedback|critique|criticism|earlier answer|previous answer|(?:was|were) told)(?!\w)", re.IGNORECASE
 )
 SHARED = 6  # words in a row that answer and critique share and the prompt does not hold
 
@@ -22,7 +22,7 @@ def compute_repetition(text: str) -> float:
 
 
 def has_leak(answer: str, prompt: str, critique: str | None) -> bool:
-    """Whether an answer speaks of feedback that only the teacher was shown.
+    """Whether an answer gives away feedback that only the teacher was shown.
 
     It does when it mentions feedback where its prompt does not, or shares six words in a row with its critique that
     the prompt does not hold. A critique may quote the answer; such a quote counts too, so a level above 0 at the start

@@ -1,4 +1,4 @@
-"""The nouns of the text side: a task, the turns of an episode, and the feedback it received.
+"""The records of the text side: a task, the turns of an episode, and the feedback it received.
 
 All are frozen records of plain values. They are built in C (`msgspec.Struct`), a tenth of the time of a frozen
 dataclass, since a file holds millions of rows; `dataclasses.replace`, `fields` and `asdict` work on them all the same.
@@ -13,29 +13,33 @@ import math
 from collections.abc import Iterable
 from dataclasses import make_dataclass, replace
 from json.encoder import encode_basestring_ascii as _quote_json
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
+Record = TypeVar("Record", bound=Struct)
 Message = dict[str, Any]
 """One chat message: `{"role": ..., "content": ...}`; `tool_calls` and `tool_call_id` where tools were used."""
 
-DONE, TURN_LIMIT, OUT_OF_CONTEXT = "done", "turn limit", "out of context"
+DONE = "done"
+TURN_LIMIT = "turn limit"
+OUT_OF_CONTEXT = "out of context"
 """How an episode ends (`Episode.end_reason`)."""
 STYLE_SCORES = frozenset({"confidence", "format", "complexity", "verbosity"})
-"""Names of scores that say how an answer is put, not how good it is: credits read them by name, `Episode.score` does
-not."""
+"""Names of scores that say how an answer is put, not how good it is: advantage estimators read them by name,
+`Episode.score` does not."""
 
 
-def _register_dataclass(record: type) -> type:
+def _register_dataclass(record: type[Record]) -> type[Record]:
     """The same class, which `dataclasses` takes for one of its own."""
-    record.__dataclass_fields__ = make_dataclass(record.__name__, record.__struct_fields__).__dataclass_fields__
+    fields = make_dataclass(record.__name__, record.__struct_fields__).__dataclass_fields__
+    record.__dataclass_fields__ = fields  # type: ignore[attr-defined]  # msgspec declares no such attribute
     return record
 
 
 @_register_dataclass
 class Feedback(Struct, frozen=True, gc=False):
-    """One judgement of an episode or of one of its turns: a number, words, a correction, or several of these."""
+    """One judgement of an episode or of one of its turns: a score, a critique, a correction, or several of these."""
 
     source: str = "human"
     """Who judged: human, llm, environment or policy."""
@@ -48,11 +52,11 @@ class Feedback(Struct, frozen=True, gc=False):
     text: str | None = None
     """The critique."""
     turn: int | None = None
-    """Which of the episode's assistant turns it speaks about, from 0; None = the whole episode."""
+    """Which of the episode's assistant turns it is about, from 0; None = the whole episode."""
     revision: str | None = None
     """The corrected answer."""
     scale: tuple[float, float] | None = None
-    """Lowest and highest mark that the score was mapped from; None = it came as a number in [0, 1]."""
+    """Lowest and highest score of the scale that it was mapped from; None = it came as a number in [0, 1]."""
 
 
 @_register_dataclass
@@ -107,7 +111,7 @@ class Turn(Struct, frozen=True, gc=False):
 
 @_register_dataclass
 class Episode(Struct, frozen=True):
-    """One attempt at a task, with everything said about it."""
+    """One attempt at a task, with all feedback on it."""
 
     id: str
     """Unique in its file."""
@@ -151,13 +155,13 @@ class Episode(Struct, frozen=True):
     @property
     def score(self) -> float:
         """Mean of the scores of the whole episode, or where there are none of its turns; in [0, 1], NaN if absent."""
-        judged = [item for item in self.feedback if not math.isnan(item.score) and item.name not in STYLE_SCORES]
-        scores = [item.score for item in judged if item.turn is None] or [item.score for item in judged]
+        graded = [item for item in self.feedback if not math.isnan(item.score) and item.name not in STYLE_SCORES]
+        scores = [item.score for item in graded if item.turn is None] or [item.score for item in graded]
         return sum(scores) / len(scores) if scores else math.nan
 
     @property
     def critique(self) -> str | None:
-        """The distinct critiques, one a line; None if nothing was said."""
+        """The distinct critiques, one a line; None if there is none."""
         return "\n".join(deduplicate(item.text for item in self.feedback)) or None
 
     @property
@@ -167,7 +171,7 @@ class Episode(Struct, frozen=True):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the last answer was cut off: said by the episode, or by a column `finished` of its row."""
+        """Whether the last answer was cut off: by the episode itself, or by a column `finished` of its row."""
         return not self.finished or self.task.meta.get("finished") is False
 
     @property
@@ -210,7 +214,7 @@ def hash_prompt(messages: Iterable[Message]) -> str:
 
 
 def hash_text(prompt: str) -> str:
-    """`prompt_key` of one message of the user, without the detour over the general encoder."""
+    """`hash_prompt` of one message of the user, without the detour over the general encoder."""
     return _hash_key(f'[{{"content": {_quote_json(prompt)}, "role": "user"}}]')
 
 
@@ -220,10 +224,10 @@ def _hash_key(canonical: str) -> str:
 
 def attach_hints(episodes: list[Episode]) -> list[Episode]:
     """Sets each task's `hints` to the distinct critiques of all its episodes, in order."""
-    said: dict[str, list[str | None]] = {}
+    critiques: dict[str, list[str | None]] = {}
     for episode in episodes:
-        said.setdefault(episode.task.key, []).extend(item.text for item in episode.feedback)
-    hints = {key: deduplicate(texts) for key, texts in said.items()}
+        critiques.setdefault(episode.task.key, []).extend(item.text for item in episode.feedback)
+    hints = {key: deduplicate(texts) for key, texts in critiques.items()}
     return [replace(episode, task=replace(episode.task, hints=hints[episode.task.key])) for episode in episodes]
 
 

@@ -69,7 +69,8 @@ def _order_columns(records: list[Row]) -> list[str]:
 
 def _pack_columns(records: list[Row], plain: Callable[[str, list[Any]], bool]) -> tuple[list[str], list[list[Any]]]:
     """Header and columns; a column that is not `plain` becomes JSON text under its marked name."""
-    header, columns = [], []
+    header = []
+    columns = []
     for name in _order_columns(records):
         cells = [record.get(name) for record in records]
         if not name.endswith(JSON_COLUMN) and plain(name, [cell for cell in cells if cell is not None]):

@@ -12,7 +12,7 @@ import numpy as np
 from fdt.errors import UserError
 
 Watch = Callable[[int], None]
-"""Told how many phrases were embedded."""
+"""Called with the number of phrases embedded so far."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class SentenceModel:
                 held = tokenizer(
                     phrases[start : start + self.batch], padding=True, truncation=True, return_tensors="pt"
                 )
-                hidden, mask = model(**held).last_hidden_state, held["attention_mask"][..., None]
+                hidden = model(**held).last_hidden_state
+                mask = held["attention_mask"][..., None]
                 mean = (hidden * mask).sum(1) / mask.sum(1)
                 parts.append(torch.nn.functional.normalize(mean, dim=-1).numpy())
                 watch(start + len(held["input_ids"]))
@@ -56,7 +57,7 @@ class SentenceModel:
 
 
 def kmeans(points: np.ndarray, clusters: int, seed: int = 0) -> list[int]:
-    """k-means of scikit-learn. On points of length 1 the squared distance is 2 - 2 cos, so near means alike in direction.
+    """k-means of scikit-learn. On points of length 1 the squared distance is 2 - 2 cos: near means a similar direction.
 
     Args:
         points: ``[n, D]``, each of length 1.

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from fdt.cli.filling import fill_feedback, select_rows
-from fdt.cli.judge_config import load_grader, split_flags
+from fdt.cli.plugs import load_grader, split_flags
 from fdt.cli.reading import EpisodeReader, add_file, add_lenient, to_one_line
 from fdt.errors import UserError
-from feedback.graders import Grader, GraderChain, Judge, PairwiseJudge, Reviser, require_self_test
+from feedback.graders import Grader, GraderChain, Judge, PairwiseJudge, Reviser, as_grader, require_self_test
 from feedback.readers.formats.rows import build_row
 from feedback.types import Episode, Feedback, collect_tasks
 from feedback.writers import write_episodes, write_rows
@@ -47,29 +47,29 @@ def main(argv: list[str]) -> int:
 
     Raises:
         UserError: for arguments that make no sense.
-        DataFault: a config, a judge or a server that cannot be used (`GatewayStop` among them).
+        DataError: a config, a judge or a server that cannot be used (`GatewayStop` among them).
     """
     own, flags = split_flags(argv)
-    asked = build_parser().parse_args(own)
-    check_out(Path(asked.out), asked.force)
-    judges = [enable_progress(grader) for grader in flatten_chain(load_grader(asked.judge, flags))]
-    reading = EpisodeReader(asked, lambda fault: print(to_one_line(fault), file=sys.stderr))
+    args = build_parser().parse_args(own)
+    check_out(Path(args.out), args.force)
+    graders = [enable_progress(grader) for grader in flatten_chain(load_grader(args.judge, flags))]
+    reading = EpisodeReader(args, lambda fault: print(to_one_line(fault), file=sys.stderr))
     episodes = list(reading)
     print(reading.format_counts())
     if not reading.is_valid:
         return 1
-    if asked.dry_run:
-        print(estimate_cost(judges, episodes))
+    if args.dry_run:
+        print(estimate_cost(graders, episodes))
         return 0
-    if asked.self_test:
-        for judge in [judge for judge in judges if isinstance(judge, Judge) and not isinstance(judge, Reviser)]:
-            result = require_self_test(judge, collect_tasks(episodes)[: asked.self_test])
-            print(f"self-test: {result.wins.total()} wins of {result.judged} answers without content")
-    judged = episodes
-    for judge in judges:
-        judged = fill_feedback(judge, judged)
-    write(Path(asked.out), judged)
-    print(summarise(judges, episodes, judged, asked.out))
+    if args.self_test:
+        for judge in [grader for grader in graders if isinstance(grader, Judge) and not isinstance(grader, Reviser)]:
+            result = require_self_test(judge, collect_tasks(episodes)[: args.self_test])
+            print(f"self-test: {result.wins.total()} wins of {result.num_graded} answers without content")
+    graded = episodes
+    for grader in graders:
+        graded = fill_feedback(grader, graded)
+    write(Path(args.out), graded)
+    print(summarise(graders, episodes, graded, args.out))
     return 0
 
 
@@ -102,7 +102,7 @@ def flatten_chain(grader: Grader) -> Iterator[Grader]:
     """The graders of a chain one by one."""
     if isinstance(grader, GraderChain):
         for each in grader.graders:
-            yield from flatten_chain(each)
+            yield from flatten_chain(as_grader(each))
     else:
         yield grader
 
@@ -112,10 +112,10 @@ def enable_progress(grader: Grader) -> Grader:
     return replace(grader, gateway=replace(grader.gateway, progress=True)) if isinstance(grader, Judge) else grader
 
 
-def estimate_cost(judges: list[Grader], episodes: list[Episode]) -> str:
+def estimate_cost(graders: list[Grader], episodes: list[Episode]) -> str:
     """What the job would take, judge by judge."""
     lines = []
-    for judge in judges:
+    for judge in graders:
         rows = select_rows(judge, episodes)
         if not isinstance(judge, Judge):
             continue
@@ -132,7 +132,7 @@ def estimate_cost(judges: list[Grader], episodes: list[Episode]) -> str:
     return "\n".join(lines)
 
 
-def summarise(judges: list[Grader], before: list[Episode], after: list[Episode], out: str) -> str:
+def summarise(graders: list[Grader], before: list[Episode], after: list[Episode], out: str) -> str:
     """What was added, what stayed unscored and why, and what the judges' folders have taken so far."""
 
     def count_signals(episodes: list[Episode]) -> list[int]:
@@ -144,12 +144,12 @@ def summarise(judges: list[Grader], before: list[Episode], after: list[Episode],
 
     counts = zip(("scores", "critiques", "revisions"), count_signals(before), count_signals(after), strict=True)
     lines = [f"{out}: {len(after)} rows", *(f"  {name}: {new} ({new - old} new)" for name, old, new in counts)]
-    asking = [judge for judge in judges if isinstance(judge, Judge)]
-    unread = sum((judge.unscored for judge in asking), Counter())
+    judges = [grader for grader in graders if isinstance(grader, Judge)]
+    unread: Counter[str] = sum((judge.unscored for judge in judges), Counter())
     if unread:
-        told = ", ".join(f"{reason} {count}" for reason, count in unread.most_common())
-        lines.append(f"  without a readable judgement: {unread.total()} ({told})")
-    for cache, gateway in {judge.gateway.cache: judge.gateway for judge in asking}.items():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in unread.most_common())
+        lines.append(f"  without a readable judgement: {unread.total()} ({reasons})")
+    for cache, gateway in {judge.gateway.cache: judge.gateway for judge in judges}.items():
         calls, usage = gateway.get_usage()
         cost = f", cost {gateway.budget.compute_cost(usage):.4f}" if gateway.budget.has_prices else ""
         lines.append(f"  {cache}: {calls} calls and {usage.total} tokens so far{cost}")

@@ -1,11 +1,11 @@
-"""What a grader says is added to an episode where the episode has nothing in its place."""
+"""A grader's feedback is added to an episode where the episode has nothing in its place."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-from feedback.graders import Grader, PairwiseJudge, PrincipleJudge, Reviser
+from feedback.graders import Grader, PairwiseJudge, PrincipleJudge, Reviser, get_added_feedback, run_grader
 from feedback.graders.judges.revise import needs_revision
 from feedback.types import Episode, Feedback
 
@@ -27,19 +27,20 @@ def select_rows(grader: Grader, episodes: list[Episode]) -> list[int]:
 
 
 def fill_feedback(grader: Grader, episodes: list[Episode]) -> list[Episode]:
-    """The episodes with what the grader says, as far as they had nothing in its place."""
+    """The episodes with the grader's feedback, as far as they had nothing in its place."""
     rows = select_rows(grader, episodes)
     found = list(episodes)
-    for row, judged in zip(rows, grader([episodes[row] for row in rows]), strict=True):
+    graded = run_grader(grader, [episodes[row] for row in rows])
+    for row, episode in zip(rows, graded, strict=True):
         if can_add_feedback(grader, episodes[row]):
-            found[row] = merge_feedback(episodes[row], judged)
+            found[row] = merge_feedback(episodes[row], episode)
     return found
 
 
 def merge_feedback(before: Episode, after: Episode) -> Episode:
-    """The episode with the new feedback that it lacked; what one judge said of the whole answer is one item."""
+    """The episode with the new feedback that it lacked; a judge's revision joins what it wrote before."""
     items = list(before.feedback)
-    for item in after.feedback[len(items) :]:
+    for item in get_added_feedback(before, after):
         item = replace(
             item,
             score=item.score if math.isnan(before.score) else math.nan,
@@ -57,6 +58,6 @@ def merge_feedback(before: Episode, after: Episode) -> Episode:
 
 
 def is_own_revision(one: Feedback, other: Feedback) -> bool:
-    """Whether a revision belongs to what the same judge said before."""
+    """Whether a revision belongs to an earlier item of the same judge."""
     revises = other.revision is not None and other.text is None and math.isnan(other.score) and one.revision is None
-    return revises and (one.source, one.annotator, one.turn) == (other.source, other.annotator, other.step)
+    return revises and (one.source, one.annotator, one.turn) == (other.source, other.annotator, other.turn)

@@ -1,4 +1,4 @@
-"""`fdt grams`: the strategic grams of a file of solutions, which `fdt.data.markers.StrategicGrams` finds again in answers."""
+"""`fdt grams`: the strategic grams of a file of solutions, which `fdt.data.markers.StrategicGrams` finds in answers."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: no correct solution, no candidate, or a folder without an embedding model.
     """
-    asked = _build_parser().parse_args(argv)
-    _check(asked)
-    reading = EpisodeReader(asked, lambda fault: print(to_one_line(fault), file=sys.stderr))
-    texts = [text for episode in reading if (text := extract_solution(episode, asked.correct))]
+    args = _build_parser().parse_args(argv)
+    _check(args)
+    reading = EpisodeReader(args, lambda fault: print(to_one_line(fault), file=sys.stderr))
+    texts = [text for episode in reading if (text := extract_solution(episode, args.correct))]
     if not reading.is_valid:
         return 1
     if not texts:
@@ -49,22 +49,22 @@ def main(argv: list[str]) -> int:
             "no correct solutions",
             got=reading.format_counts(),
             key="--correct",
-            path=asked.file,
-            expected=f"answers that score at least {asked.correct}",
+            path=args.file,
+            expected=f"answers that score at least {args.correct}",
         )
-    lengths = tuple(range(asked.words[0], asked.words[1] + 1))
-    mined = mine_grams(texts, lengths, asked.share, asked.rare, build_clusterer(asked))
+    lengths = tuple(range(args.words[0], args.words[1] + 1))
+    mined = mine_grams(texts, lengths, args.share, args.rare, build_clusterer(args))
     if not mined:
         raise UserError(
             "no grams",
             got=f"{len(texts)} solutions",
-            expected=f"phrases that {asked.rare} of them share",
+            expected=f"phrases that {args.rare} of them share",
             remedy="Lower --rare, or give more solutions.",
-            path=asked.file,
+            path=args.file,
         )
-    write(Path(asked.out), asked, len(set(texts)), mined)
+    write(Path(args.out), args, len(set(texts)), mined)
     print(
-        f"{asked.out}: {len(mined)} grams of {len({item.cluster for item in mined})} clusters, "
+        f"{args.out}: {len(mined)} grams of {len({item.cluster for item in mined})} clusters, "
         f"from {len(set(texts))} distinct correct solutions"
     )
     return 0
@@ -91,45 +91,45 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(asked: argparse.Namespace) -> None:
-    if not (0 < asked.share <= 1 and 1 <= asked.words[0] <= asked.words[1]):
+def _check(args: argparse.Namespace) -> None:
+    if not (0 < args.share <= 1 and 1 <= args.words[0] <= args.words[1]):
         raise UserError(
             "cannot mine",
-            got=f"--share {asked.share} --words {asked.words[0]} {asked.words[1]}",
+            got=f"--share {args.share} --words {args.words[0]} {args.words[1]}",
             expected="a share above 0, at most 1, and fewest words before most words",
         )
     for name in ("rare", "clusters"):
-        if (given := getattr(asked, name)) is not None and given < 1:
+        if (given := getattr(args, name)) is not None and given < 1:
             raise UserError("too few", got=given, expected="at least 1", key=f"--{name}")
 
 
 def extract_solution(episode: Episode, correct: float) -> str:
-    """What the policy said in an episode that is right; nothing where it is wrong or unscored."""
+    """The policy's turns of an episode that is right; nothing where it is wrong or unscored."""
     if math.isnan(episode.score) or episode.score < correct:
         return ""
     return "\n".join(turn.text for turn in episode.turns if turn.role == "assistant")
 
 
-def build_clusterer(asked: argparse.Namespace) -> Cluster:
+def build_clusterer(args: argparse.Namespace) -> Cluster:
     """How candidates are put together."""
-    if asked.embedder is None:
-        if asked.clusters is not None:
-            raise UserError("nothing to cluster by", got=asked.clusters, key="--clusters", remedy="Add --embedder.")
+    if args.embedder is None:
+        if args.clusters is not None:
+            raise UserError("nothing to cluster by", got=args.clusters, key="--clusters", remedy="Add --embedder.")
         return cluster_singly
 
     def cluster(grams: list[str]) -> list[int]:
         from fdt.cli.clusters import SentenceModel, choose_cluster_count, kmeans  # numpy and torch
 
         with show_progress(len(grams)) as watch:
-            points = SentenceModel(asked.embedder)(grams, watch)
-        return kmeans(points, asked.clusters or choose_cluster_count(len(grams)), asked.seed)
+            points = SentenceModel(args.embedder)(grams, watch)
+        return kmeans(points, args.clusters or choose_cluster_count(len(grams)), args.seed)
 
     return cluster
 
 
 @contextmanager
 def show_progress(total: int) -> Iterator[Any]:
-    """A bar of embedded phrases, on a terminal alone; gives what must be told how many are done."""
+    """A bar of embedded phrases, on a terminal alone; gives a function to call with the number that is done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -139,16 +139,16 @@ def show_progress(total: int) -> Iterator[Any]:
         yield lambda done: drawn.update(task, completed=done)
 
 
-def write(target: Path, asked: argparse.Namespace, solutions: int, mined: list[StrategicGram]) -> None:
+def write(target: Path, args: argparse.Namespace, solutions: int, mined: list[StrategicGram]) -> None:
     """The grams and how they were found, whole or not at all."""
     content = {
         "solutions": solutions,
-        "words": list(asked.words),
-        "share": asked.share,
-        "rare": asked.rare,
-        "embedder": asked.embedder and Path(asked.embedder).name,
-        "clusters": asked.clusters,
-        "seed": asked.seed,
+        "words": list(args.words),
+        "share": args.share,
+        "rare": args.rare,
+        "embedder": args.embedder and Path(args.embedder).name,
+        "clusters": args.clusters,
+        "seed": args.seed,
         "grams": [
             {"gram": item.gram, "cluster": item.cluster, "frequency": item.frequency, "solutions": item.solutions}
             for item in mined

@@ -43,7 +43,8 @@ def _iterate_with_bar(items: Iterator[Item], path: str | Path) -> Iterator[Item]
         TimeRemainingColumn(),
     )
     # Faults printed meanwhile go above the bar, but only where they go to the same terminal.
-    console, here = Console(stderr=True), sys.stdout.isatty()
+    console = Console(stderr=True)
+    here = sys.stdout.isatty()
     with Progress(*columns, console=console, redirect_stdout=here, redirect_stderr=here, transient=True) as bar:
         task = bar.add_task("", total=max(estimate_records(path), 1), rate="")
         for number, item in enumerate(items, 1):

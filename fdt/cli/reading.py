@@ -1,4 +1,4 @@
-"""One pass over a feedback file: what loads is yielded, what does not is told, and both are counted."""
+"""One pass over a feedback file: what loads is yielded, what does not is reported, and both are counted."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fdt.cli.progress import track_progress
 from fdt.errors import UserError
 from fdt.report.sanitize import make_legible
 from feedback.faults import DataError
-from feedback.readers import FORMATS, stream
+from feedback.readers import FORMATS, Reader, find_reader, stream
 from feedback.readers.streaming import Stream
 from feedback.types import Episode
 
-Tell = Callable[[DataError], None]
+Report = Callable[[DataError], None]
 
 
 def add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:
@@ -29,9 +29,15 @@ def add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:
         nargs=2,
         type=float,
         metavar=("LO", "HI"),
-        help="lowest and highest possible mark of `score`; marks become numbers from 0 to 1",
+        help="lowest and highest possible `score`; scores become numbers from 0 to 1",
     )
-    parser.add_argument("--format", choices=FORMATS, default="auto", help="default: look at the file")
+    parser.add_argument(
+        "--format",
+        default="auto",
+        metavar="NAME",
+        help=f"{', '.join(FORMATS)}, or the dotted path of a reader of your own, as in my_module.MyReader "
+        "(default: auto, by the columns of the first record)",
+    )
 
 
 def add_lenient(parser: argparse.ArgumentParser) -> None:
@@ -47,41 +53,43 @@ def add_lenient(parser: argparse.ArgumentParser) -> None:
 class EpisodeReader:
     """An iterator over the episodes of a file that holds none of them; a record may have several.
 
-    After it, `loaded` + `refused` = the file's records. `broken` is the fault that ended it early, None where the
-    file was read to its end.
+    After it, `loaded_count` + `refused_count` = `record_count`. `broken` is the fault that ended it early, None where
+    the file was read to its end.
     """
 
-    def __init__(self, asked: argparse.Namespace, tell: Tell, path: str | None = None):
+    def __init__(self, args: argparse.Namespace, report: Report, path: str | None = None):
         """
         Args:
-            asked: the parsed `add_file` arguments, and those of `add_lenient` where the command has them.
-            tell: called with every fault as it is met, several for one record.
-            path: the file, where it is not `asked.file`.
+            args: the parsed `add_file` arguments, and those of `add_lenient` where the command has them.
+            report: called with every fault as it is met, several for one record.
+            path: the file, where it is not `args.file`.
 
         Raises:
-            UserError: `--rejects` without `--lenient`, or onto the file that is read.
+            UserError: no such format, or `--rejects` without `--lenient`, or onto the file that is read.
         """
-        self.path, self.format = path or asked.file, asked.format
-        self.scale = (asked.scale[0], asked.scale[1]) if asked.scale else None
-        self.tell, self.lenient = tell, getattr(asked, "lenient", False)
-        self.rejects = getattr(asked, "rejects", None)
+        self.path = path or args.file
+        self.format = _find_format(args.format)
+        self.scale = (args.scale[0], args.scale[1]) if args.scale else None
+        self.report = report
+        self.lenient = getattr(args, "lenient", False)
+        self.rejects = getattr(args, "rejects", None)
         self.broken: DataError | None = None
         self._items: Stream | None = None
         if self.rejects and not self.lenient:
             raise UserError("no --lenient", expected="both", remedy="Add --lenient.", key="--rejects")
-        if self.rejects and Path(self.rejects).exists() and Path(self.path).exists():
-            if Path(self.rejects).samefile(self.path):
-                raise UserError("the file that is read", got=self.rejects, expected="another file", key="--rejects")
+        exist = self.rejects and Path(self.rejects).exists() and Path(self.path).exists()
+        if exist and Path(self.rejects).samefile(self.path):
+            raise UserError("the file that is read", got=self.rejects, expected="another file", key="--rejects")
 
     @property
     def record_count(self) -> int:
         """Records met so far."""
-        return self._items.records if self._items else 0
+        return self._items.num_records if self._items else 0
 
     @property
     def refused_count(self) -> int:
         """Those of them that could not be read."""
-        return self._items.refused if self._items else 0
+        return self._items.num_rejected if self._items else 0
 
     @property
     def loaded_count(self) -> int:
@@ -100,9 +108,8 @@ class EpisodeReader:
     def format_counts(self) -> str:
         """The counts in words."""
         stopped = " (not read to its end)" if self.broken else ""
-        return to_one_line(
-            f"{self.path}: {self.record_count} records = {self.loaded_count} loaded + {self.refused_count} refused{stopped}"
-        )
+        sum_ = f"{self.record_count} records = {self.loaded_count} loaded + {self.refused_count} refused"
+        return to_one_line(f"{self.path}: {sum_}{stopped}")
 
     def __iter__(self) -> Iterator[Episode]:
         with ExitStack() as files:
@@ -116,7 +123,7 @@ class EpisodeReader:
                         yield item
             except DataError as fault:
                 self.broken = fault
-                self.tell(fault)
+                self.report(fault)
 
     def _refuse(self, fault: DataError, out: IO[str] | None) -> None:
         faults = (fault, *fault.others)
@@ -124,7 +131,14 @@ class EpisodeReader:
             reasons = [as_json(each) for each in faults]
             out.write(json.dumps({"faults": reasons} | _encode_raw(fault.raw), ensure_ascii=False) + "\n")
         for each in faults:
-            self.tell(each)
+            self.report(each)
+
+
+def _find_format(name: str) -> str | Reader:
+    try:
+        return name if name == "auto" else find_reader(name)
+    except DataError as fault:
+        raise UserError(f"got {fault.got}, expected {fault.expected}", remedy=fault.remedy, key="--format") from None
 
 
 def as_json(fault: DataError) -> dict[str, Any]:

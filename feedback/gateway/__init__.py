@@ -16,13 +16,13 @@ from feedback.gateway.types import (
 
 __all__ = [
     "Budget",
+    "BudgetExceeded",
+    "CostEstimate",
     "Failure",
     "Gateway",
+    "GatewayRefusal",
     "GatewayStop",
     "Outage",
-    "OverBudget",
-    "Price",
-    "Refused",
     "Reply",
     "Request",
     "Sampling",

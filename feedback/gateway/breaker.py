@@ -12,38 +12,43 @@ from feedback.gateway.types import Outage
 
 DISTINCT = 5
 """So many different requests failing in a row, without one success, are the server's fault."""
-FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
-"""Seconds between two tries: doubling from the first to the longest."""
+FIRST_WAIT = 0.5
+"""Seconds before the second try; each further wait is twice as long."""
+LONGEST_WAIT = 30.0
+"""Seconds that no wait exceeds."""
 
 
 class CircuitBreaker:
     """Shared by all calls of a gateway, over all its jobs. Times are seconds of the monotonic clock."""
 
-    def __init__(self, server: str, patience: float):
-        self.server, self.patience = server, patience
+    def __init__(self, server: str, outage_timeout: float):
+        self.server = server
+        self.outage_timeout = outage_timeout
         self.random = random.Random()  # of its own: the global generator belongs to training
         self.failing: set[str] = set()
-        self.since: float | None = None  # first failure after the last success
+        self.failing_since: float | None = None  # first failure after the last success
         self.closed = True
         self.probes = 0
-        self.resume = 0.0  # not before this time, as the server asked
+        self.resume_at = 0.0  # not before this time, as the server asked
         self.last = ""
 
     def record_success(self) -> None:
         """A reply came: whatever there was is over."""
         self.failing.clear()
-        self.since, self.closed, self.probes = None, True, 0
+        self.failing_since = None
+        self.closed = True
+        self.probes = 0
 
-    def record_failure(self, key: str, reason: str, surely: bool) -> None:
-        """A try failed; `surely` when no request could have succeeded (nothing listens, 502, 503, 529)."""
-        self.since = time.monotonic() if self.since is None else self.since
+    def record_failure(self, key: str, reason: str, certain_outage: bool) -> None:
+        """A try failed; `certain_outage` when no request could have succeeded (no connection, 502, 503, 529)."""
+        self.failing_since = time.monotonic() if self.failing_since is None else self.failing_since
         self.failing.add(key)
         self.last = reason
-        self.closed = self.closed and not surely and len(self.failing) < DISTINCT
+        self.closed = self.closed and not certain_outage and len(self.failing) < DISTINCT
 
     def pause_for(self, seconds: float) -> None:
         """The server named the time after which to come back: nothing is sent before."""
-        self.resume = max(self.resume, time.monotonic() + seconds)
+        self.resume_at = max(self.resume_at, time.monotonic() + seconds)
 
     def compute_backoff(self, tries: int) -> float:
         """Seconds to wait after so many failed tries, with jitter so that waiting calls spread."""
@@ -53,7 +58,7 @@ class CircuitBreaker:
     async def acquire(self, probing: asyncio.Lock) -> AsyncIterator[None]:
         """Waits until a call may be sent. While there is an outage, one call at a time tries whether it is over.
 
-        Raises `Outage` when it has lasted longer than the patience, or will have.
+        Raises `Outage` when it has lasted longer than `outage_timeout`, or will have.
         """
         while True:
             await self._wait_for_resume()
@@ -70,28 +75,28 @@ class CircuitBreaker:
                 return
 
     async def _wait_for_resume(self) -> None:
-        while (rest := self.resume - time.monotonic()) > 0:
+        while (rest := self.resume_at - time.monotonic()) > 0:
             await self._wait(rest)
 
     async def _wait(self, seconds: float) -> None:
         now = time.monotonic()
-        end = (now if self.since is None else self.since) + self.patience
+        end = (now if self.failing_since is None else self.failing_since) + self.outage_timeout
         if now + seconds > end:
-            # The last try belongs to the end of the time, unless the server has said that it would be in vain.
-            if self.resume > end or now >= end:
+            # The last try belongs to the end of the time, unless the server has announced that it would be in vain.
+            if self.resume_at > end or now >= end:
                 raise self.build_outage(now)
             seconds = end - now
         await asyncio.sleep(seconds)
 
     def build_outage(self, now: float) -> Outage:
         """The error that ends the job."""
-        lasted = 0.0 if self.since is None else now - self.since
-        asked = f", and it asks to come back in {self.resume - now:.0f} s" if self.resume > now else ""
+        lasted = 0.0 if self.failing_since is None else now - self.failing_since
+        asked = f", and it asks to come back in {self.resume_at - now:.0f} s" if self.resume_at > now else ""
         return Outage(
             self.server,
             None,
-            "gateway.patience",
+            "gateway.outage_timeout",
             f"no reply for {lasted:.0f} s{asked} (last: {self.last})",
-            f"one within {self.patience:g} s",
+            f"one within {self.outage_timeout:g} s",
             "What was answered is kept; start again when it is back.",
         )

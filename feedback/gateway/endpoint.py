@@ -14,14 +14,14 @@ class Endpoint:
 
     model: str
     base_url: str
-    key_variable: str | None
+    api_key_env: str | None
     budget: Budget
     concurrency: int
-    deadline: float
+    timeout: float
     retries: int
-    patience: float
-    limit_field: str
-    extra: dict[str, Any]
+    outage_timeout: float
+    max_tokens_field: str
+    extra_body: dict[str, Any]
     progress: bool
     capabilities: dict[str, bool] = field(default_factory=dict)
     """What the server turned out to be able to do; shared by all jobs of one gateway, and changed by them."""

@@ -23,17 +23,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Gateway:
-    """A server that speaks the chat-completions protocol, and how it is used.
+    """A server with the chat-completions protocol, and how it is used.
 
     What was answered is never asked again, in this run or another; what fails stays a `Failure`. Only what every
-    call would meet raises: an outage beyond `patience`, a refused key, an exhausted budget (`GatewayStop`).
+    call would meet raises: an outage beyond `outage_timeout`, a refused key, an exhausted budget (`GatewayStop`).
     """
 
     model: str
     """The model's name on the server."""
     base_url: str = "http://127.0.0.1:8000/v1"
     """The server's address up to and including /v1."""
-    key_variable: str | None = None
+    api_key_env: str | None = None
     """Name of the environment variable that holds the key; null sends none. The key itself never stands in a config."""
     cache: str = "runs/calls"
     """Folder that keeps all replies, and counts what they took; runs and ranks may share it."""
@@ -41,19 +41,19 @@ class Gateway:
     """The most that the calls in `cache` may take."""
     concurrency: int = 64
     """Calls in flight at once."""
-    deadline: float = 120.0
+    timeout: float = 120.0
     """Seconds that one try may take, to the last byte."""
     retries: int = 4
     """Further tries after a failure that may pass: 500, a timeout, a broken connection. Waiting because the server
     asks for it (429) or because it is down does not count."""
-    patience: float = 900.0
+    outage_timeout: float = 900.0
     """Seconds without any reply after which an outage ends the job. With several ranks, stay below the time after
     which the ranks give each other up (30 minutes by default)."""
     structured: bool = True
     """Whether to ask for replies that keep to a JSON schema; a server that refuses is asked without."""
-    limit_field: str = "max_tokens"
+    max_tokens_field: str = "max_tokens"
     """The server's name for the longest reply; some reasoning models want max_completion_tokens."""
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra_body: dict[str, Any] = field(default_factory=dict)
     """Further fields of the request body, such as {chat_template_kwargs: {enable_thinking: false}}."""
     progress: bool = False
     """Whether to draw a bar with calls, tokens and cost."""
@@ -66,17 +66,17 @@ class Gateway:
                 format_value(place._replace(netloc=place.hostname or "").geturl()),
                 "http://HOST/v1 or https://HOST/v1 without credentials",
             )
-        for name in ("concurrency", "deadline", "patience"):
+        for name in ("concurrency", "timeout", "outage_timeout"):
             if not getattr(self, name) > 0:
                 raise self._build_error(name, format_value(getattr(self, name)), "more than 0")
-        if self.key_variable is not None and not self.key_variable.isidentifier():
+        if self.api_key_env is not None and not self.api_key_env.isidentifier():
             # Somebody may have put the key itself here, so it is not repeated.
-            raise self._build_error("key_variable", "something else", "the name of an environment variable")
+            raise self._build_error("api_key_env", "something else", "the name of an environment variable")
 
     def ask(self, requests: Sequence[Request]) -> list[Reply | Failure]:
         """A reply or a failure for each request, in order. Blocks; works within a running event loop too.
 
-        Raises `Outage`, `GatewayRefusal` or `BudgetExceeded` where no further call makes sense (calls that were in flight have
+        Raises `Outage`, `GatewayRefusal` or `BudgetExceeded` where no further call makes sense (calls in flight have
         ended and are kept), and `DataError` where the cache cannot be used or the key's variable is not set.
         """
         if not requests:
@@ -85,18 +85,21 @@ class Gateway:
         log.refresh()
         keys = [request.compute_key(self.identity) for request in requests]
         found: dict[str, Reply | Failure] = {}
-        wanted: dict[str, Request] = {}
+        missing: dict[str, Request] = {}
         for key, request in zip(keys, requests, strict=True):
-            if key not in found and key not in wanted:
-                kept = log.get_reply(key)
-                (found if kept else wanted)[key] = kept or request
-        if wanted:
+            if key in found or key in missing:
+                continue
+            kept = log.get_reply(key)
+            if kept is None:
+                missing[key] = request
+            else:
+                found[key] = kept
+        if missing:
             from feedback.gateway.job import Job  # brings openai, which takes a second to import
 
+            job = Job(self._endpoint, self.read_api_key(), log, self._breaker)
             try:
-                found |= run_blocking(
-                    Job(self._endpoint, self.read_api_key(), log, self._breaker).run(wanted, len(found))
-                )
+                found |= run_blocking(job.run(missing, len(found)))
             finally:
                 log.flush()
         return [found[key] for key in keys]
@@ -126,19 +129,19 @@ class Gateway:
     @property
     def identity(self) -> dict[str, Any]:
         """What of this gateway can change a reply."""
-        return {"base_url": self.base_url.rstrip("/"), "model": self.model, "extra": self.extra}
+        return {"base_url": self.base_url.rstrip("/"), "model": self.model, "extra": self.extra_body}
 
     def read_api_key(self) -> str | None:
         """The key, from the environment; raises `DataError` where the variable is not set."""
-        if self.key_variable is None:
+        if self.api_key_env is None:
             return None
-        key = os.environ.get(self.key_variable, "").strip()
+        key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise self._build_error(
-                "key_variable",
-                f"{self.key_variable}, which is not set",
+                "api_key_env",
+                f"{self.api_key_env}, which is not set",
                 "a variable that holds the key",
-                f"export {self.key_variable}=... in the shell that starts this.",
+                f"export {self.api_key_env}=... in the shell that starts this.",
             )
         return key
 
@@ -151,7 +154,7 @@ class Gateway:
 
     @cached_property
     def _breaker(self) -> CircuitBreaker:
-        return CircuitBreaker(self.base_url, self.patience)
+        return CircuitBreaker(self.base_url, self.outage_timeout)
 
     @property
     def _endpoint(self) -> Endpoint:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
 from feedback.gateway.breaker import CircuitBreaker
 from feedback.gateway.endpoint import Endpoint
@@ -24,20 +25,24 @@ class Job:
     """What is in flight for one `Gateway.ask`."""
 
     def __init__(self, endpoint: Endpoint, key: str | None, log: CallLog, breaker: CircuitBreaker):
-        self.endpoint, self.key, self.log, self.breaker = endpoint, key, log, breaker
+        self.endpoint = endpoint
+        self.key = key
+        self.log = log
+        self.breaker = breaker
         self.found: dict[str, Reply | Failure] = {}
         self.stopping = False
-        self.sending: set[asyncio.Task[None]] = set()
+        self.sending: set[asyncio.Task[Any]] = set()
 
-    async def run(self, wanted: Mapping[str, Request], kept: int) -> dict[str, Reply | Failure]:
-        """A reply or a failure for each key; `kept` others of the same job were in the cache.
+    async def run(self, requests: Mapping[str, Request], num_cached: int) -> dict[str, Reply | Failure]:
+        """A reply or a failure for each key; `num_cached` others of the same job were in the cache.
 
         Raises `GatewayStop` after the calls in flight have ended.
         """
-        lanes = min(self.endpoint.concurrency, len(wanted))
-        self.wire, self.probing = ChatClient(self.endpoint, self.key, lanes), asyncio.Lock()
-        todo = iter(wanted.items())
-        with ProgressBar(self.endpoint.progress, kept, len(wanted), self.endpoint.budget) as self.bar:
+        lanes = min(self.endpoint.concurrency, len(requests))
+        self.client = ChatClient(self.endpoint, self.key, lanes)
+        self.probing = asyncio.Lock()
+        todo = iter(requests.items())
+        with ProgressBar(self.endpoint.progress, num_cached, len(requests), self.endpoint.budget) as self.bar:
             flusher = asyncio.create_task(self._flush())
             workers = [asyncio.create_task(self._work(lane, todo)) for lane in range(lanes)]
             try:
@@ -50,7 +55,7 @@ class Job:
                 for task in (*workers, flusher):
                     task.cancel()
                 await asyncio.gather(*workers, flusher, return_exceptions=True)
-                await self.wire.close()
+                await self.client.close()
         self._raise(ends)
         return self.found
 
@@ -72,7 +77,8 @@ class Job:
 
     async def _answer(self, lane: int, key: str, request: Request) -> Reply | Failure | None:
         """The reply to one request, or why there is none; None when the job stops first."""
-        tries, began = 0, time.monotonic()
+        tries = 0
+        began = time.monotonic()
         reserve = Usage(request.most_prompt_tokens, request.sampling.max_tokens)
         while not self.stopping:
             async with self.breaker.acquire(self.probing):
@@ -86,7 +92,7 @@ class Job:
                 await asyncio.sleep(LOOK_AGAIN)
                 continue
             tries += result.failure.kind != "rate limit"
-            if not result.again or self._is_exhausted(tries, began):
+            if not result.retryable or self._is_exhausted(tries, began):
                 return result.failure
             await asyncio.sleep(self.breaker.compute_backoff(max(tries, 1)))
         return None
@@ -95,19 +101,20 @@ class Job:
         """Whether to give up on a request while the server answers others; an outage is the breaker's to end."""
         if not self.breaker.closed:
             return False
-        return tries > self.endpoint.retries or time.monotonic() - began > self.endpoint.patience
+        return tries > self.endpoint.retries or time.monotonic() - began > self.endpoint.outage_timeout
 
     async def _send(self, lane: int, key: str, request: Request) -> Reply | FailedAttempt:
-        """One try, on record before and after; tells the breaker."""
+        """One try, on record before and after; the breaker learns how it went."""
         task = asyncio.current_task()
+        assert task is not None
         self.sending.add(task)
         try:
-            async with asyncio.timeout(self.endpoint.deadline):
-                result = await self.wire.send(request, lane)
+            async with asyncio.timeout(self.endpoint.timeout):
+                result = await self.client.send(request, lane)
         except TimeoutError:
-            result = self.wire.build_timeout()
+            result = self.client.build_timeout()
         except GatewayStop:
-            self.log.record_failure(key, "refused", paid=False)
+            self.log.record_failure(key, "refused", charged=False)
             raise
         finally:
             self.sending.discard(task)
@@ -115,11 +122,11 @@ class Job:
             self.log.record_reply(key, result)
             self.breaker.record_success()
             return result
-        self.log.record_failure(key, result.failure.kind, result.paid)
+        self.log.record_failure(key, result.failure.kind, result.charged)
         if result.failure.kind != "refused":
-            self.breaker.record_failure(key, result.failure.reason, result.surely)
-        if result.wait is not None:
-            self.breaker.pause_for(result.wait)
+            self.breaker.record_failure(key, result.failure.reason, result.certain_outage)
+        if result.retry_after is not None:
+            self.breaker.pause_for(result.retry_after)
         return result
 
     async def _flush(self) -> None:

@@ -37,16 +37,16 @@ class CallLog:
             self.file = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             # Whoever holds the lock on a file of this name is alive: a pid would be given to others later.
             self.name = secrets.token_hex(8)
-            self.life = os.open(self._get_lock_path(self.name), os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self.life, fcntl.LOCK_EX)
+            self.lock_file = os.open(self._get_lock_path(self.name), os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self.lock_file, fcntl.LOCK_EX)
         except OSError as error:
             raise DataError(str(folder), None, "cache", str(error), "a folder that can be written") from None
         self.close = weakref.finalize(
-            self, _close_files, os.getpid(), self.file, self.life, self._get_lock_path(self.name)
+            self, _close_files, os.getpid(), self.file, self.lock_file, self._get_lock_path(self.name)
         )
-        self.read = 0
-        self.places: dict[str, tuple[int, int]] = {}  # replies: key -> where the line starts, its bytes
-        self.open: dict[str, tuple[str, Usage]] = {}  # calls under way: key -> who, tokens reserved
+        self.offset = 0
+        self.reply_offsets: dict[str, tuple[int, int]] = {}  # replies: key -> where the line starts, its bytes
+        self.pending: dict[str, tuple[str, Usage]] = {}  # calls under way: key -> who, tokens reserved
         self.calls = 0
         self.spent = Usage()  # what was paid for, and what is reserved
         self.broken = 0
@@ -60,7 +60,7 @@ class CallLog:
 
     def get_reply(self, key: str) -> Reply | None:
         """The reply kept for a key, as far as the file has been read (see `refresh`)."""
-        place = self.places.get(key)
+        place = self.reply_offsets.get(key)
         if place is None:
             return None
         found = json.loads(os.pread(self.file, place[1], place[0]))
@@ -69,18 +69,18 @@ class CallLog:
     def refresh(self) -> None:
         """Takes in the lines that others have added; one that is not finished waits for its end."""
         size = os.fstat(self.file).st_size
-        while self.read < size:
-            block = os.pread(self.file, 1 << 24, self.read)
+        while self.offset < size:
+            block = os.pread(self.file, 1 << 24, self.offset)
             whole = block.rfind(b"\n") + 1
             if not whole:
                 if len(block) < 1 << 24:
                     return
                 raise DataError(str(self.folder / NAME), None, "cache", "a line of over 16 MiB", "a log of calls")
-            at = self.read
+            at = self.offset
             for line in block[:whole].splitlines(keepends=True):
                 self._apply_line(line, at)
                 at += len(line)
-            self.read = at
+            self.offset = at
 
     def claim(self, key: str, reserve: Usage, within: Budget) -> Reply | bool:
         """The reply, where there is one by now; False while another process is asking; True when it is ours to ask.
@@ -93,7 +93,7 @@ class CallLog:
             kept = self.get_reply(key)
             if kept is not None:
                 return kept
-            owner = self.open.get(key)
+            owner = self.pending.get(key)
             if owner is not None and owner[0] != self.name and self._is_alive(owner[0]):
                 return False
             within.check(self.calls + 1, self.spent + reserve, str(self.folder))
@@ -122,26 +122,28 @@ class CallLog:
                 }
             )
 
-    def record_failure(self, key: str, kind: str, paid: bool) -> None:
-        """Puts on record that a call failed; where it cannot have been `paid`, its tokens are free again."""
+    def record_failure(self, key: str, kind: str, charged: bool) -> None:
+        """Puts on record that a call failed; where it cannot have been `charged`, its tokens are free again."""
         with self._lock():
-            self._append({"event": "failed", "key": key, "kind": kind, "paid": paid})
+            self._append({"event": "failed", "key": key, "kind": kind, "paid": charged})
 
     def _apply_line(self, line: bytes, at: int) -> None:
         try:
             event = json.loads(line)
-            key, kind = event["key"], event["event"]
+            key = event["key"]
+            kind = event["event"]
             if kind == "sent":
                 reserved = Usage(event["prompt"], event["completion"])
-                self.open[key] = (event["by"], reserved)
-                self.calls, self.spent = self.calls + 1, self.spent + reserved
+                self.pending[key] = (event["by"], reserved)
+                self.calls += 1
+                self.spent += reserved
                 return
-            reserved = self.open.pop(key, ("", Usage()))[1]
+            reserved = self.pending.pop(key, ("", Usage()))[1]
             if kind == "reply":
-                self.places[key] = (at, len(line))
+                self.reply_offsets[key] = (at, len(line))
                 self.spent = self.spent - reserved + Usage(event["prompt"], event["completion"])
             elif not event["paid"]:
-                self.spent = self.spent - reserved
+                self.spent -= reserved
         except (ValueError, KeyError, TypeError):  # the end of a killed process, or a hand that edited
             self.broken += 1
 

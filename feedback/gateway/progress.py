@@ -14,8 +14,11 @@ from feedback.gateway.types import Failure, Reply, Usage
 class ProgressBar:
     """Counts replies, failures, tokens and cost; draws them where `shown`. A context manager."""
 
-    def __init__(self, shown: bool, kept: int, wanted: int, budget: Budget):
-        self.budget, self.kept, self.failed, self.usage = budget, kept, 0, Usage()
+    def __init__(self, shown: bool, num_cached: int, num_requests: int, budget: Budget):
+        self.budget = budget
+        self.num_cached = num_cached
+        self.num_failed = 0
+        self.usage = Usage()
         self.progress = Progress(
             TextColumn("calls"),
             BarColumn(),
@@ -25,7 +28,8 @@ class ProgressBar:
             disable=not shown,
             console=Console(stderr=True),
         )
-        self.task = self.progress.add_task("calls", total=kept + wanted, completed=kept, numbers=self.numbers)
+        total = num_cached + num_requests
+        self.task = self.progress.add_task("calls", total=total, completed=num_cached, numbers=self.numbers)
 
     def __enter__(self) -> ProgressBar:
         self.progress.start()
@@ -39,15 +43,15 @@ class ProgressBar:
     def count(self, found: Reply | Failure) -> None:
         """One more is done."""
         if isinstance(found, Failure):
-            self.failed += 1
+            self.num_failed += 1
         elif found.cached:
-            self.kept += 1
+            self.num_cached += 1
         else:
             self.usage += found.usage
         self.progress.update(self.task, advance=1, numbers=self.numbers)
 
     @property
     def numbers(self) -> str:
-        """What stands behind the bar."""
+        """The counts behind the bar."""
         cost = f" · cost {self.budget.compute_cost(self.usage):.4f}" if self.budget.has_prices else ""
-        return f"{self.kept} kept · {self.failed} failed · {self.usage.total} tokens{cost}"
+        return f"{self.num_cached} kept · {self.num_failed} failed · {self.usage.total} tokens{cost}"

@@ -1,4 +1,4 @@
-"""One try of one call through the openai client: a reply, or what kind of trouble there was. Nothing else gets out."""
+"""One try of one call through the openai client: a reply, or why there is none. Nothing else gets out."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class FailedAttempt:
     """A try that gave no reply."""
 
     failure: Failure
-    again: bool = False
+    retryable: bool = False
     """Another try may help."""
-    surely: bool = False
+    certain_outage: bool = False
     """No request could have succeeded."""
-    paid: bool = False
+    charged: bool = False
     """The server may have charged for it."""
-    wait: float | None = None
+    retry_after: float | None = None
     """Seconds after which the server wants to be asked again."""
 
 
@@ -53,8 +53,9 @@ class ChatClient:
     """The clients of one job. Make it and close it in the event loop that uses it."""
 
     def __init__(self, endpoint: Endpoint, key: str | None, lanes: int):
-        self.endpoint, self.key = endpoint, key or NO_KEY
-        self.clients = [open_client(endpoint.base_url, key, endpoint.deadline) for _ in range(-(-lanes // POOL))]
+        self.endpoint = endpoint
+        self.key = key or NO_KEY
+        self.clients = [open_client(endpoint.base_url, key, endpoint.timeout) for _ in range(-(-lanes // POOL))]
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -75,9 +76,9 @@ class ChatClient:
             return _classify_error("reset", error)
 
     def build_timeout(self) -> FailedAttempt:
-        """What a try is that the deadline has ended."""
+        """A try that took longer than the timeout."""
         return FailedAttempt(
-            Failure("timeout", f"no whole reply within {self.endpoint.deadline:g} s"), again=True, paid=True
+            Failure("timeout", f"no whole reply within {self.endpoint.timeout:g} s"), retryable=True, charged=True
         )
 
     def _build_body(self, request: Request) -> dict[str, Any]:
@@ -85,13 +86,13 @@ class ChatClient:
             message | {"content": (message.get("content") or "").encode(errors="replace").decode()}
             for message in request.messages
         ]
-        body = {"model": self.endpoint.model, "messages": messages, **dict(self.endpoint.extra)}
+        body = {"model": self.endpoint.model, "messages": messages, **dict(self.endpoint.extra_body)}
         if request.schema is not None and self.endpoint.capabilities["structured"]:
             body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "reply", "strict": True, "schema": dict(request.schema)},
             }
-        return body | request.sampling.as_body(self.endpoint.limit_field)
+        return body | request.sampling.as_body(self.endpoint.max_tokens_field)
 
     def _parse_reply(self, request: Request, body: bytes) -> Reply | FailedAttempt:
         try:
@@ -119,10 +120,11 @@ class ChatClient:
 
     @staticmethod
     def _build_unreadable(what: str) -> FailedAttempt:
-        return FailedAttempt(Failure("body", f"the server sent {what}"), paid=True)
+        return FailedAttempt(Failure("body", f"the server sent {what}"), charged=True)
 
-    def _handle_status(self, error: openai.APIStatusError, shaped: bool) -> FailedAttempt:
-        status, said = error.status_code, format_value(self.scrub(error.response.text[:400]))
+    def _handle_status(self, error: openai.APIStatusError, has_schema: bool) -> FailedAttempt:
+        status = error.status_code
+        reply = format_value(self.scrub(error.response.text[:400]))
         if 300 <= status < 400:
             target = self.scrub(error.response.headers.get("location", ""))
             raise self._build_refusal(
@@ -130,22 +132,24 @@ class ChatClient:
             )
         if status in HOPELESS or (status == 429 and _has_no_credit(error)):
             what = HOPELESS.get(status, "the credit")
-            raise self._build_refusal(f"status {status}: {said}", f"a server that accepts {what}")
+            raise self._build_refusal(f"status {status}: {reply}", f"a server that accepts {what}")
         if status == 429:
             return FailedAttempt(
-                Failure("rate limit", f"status 429: {said}"), again=True, wait=parse_retry_after(error.response)
+                Failure("rate limit", f"status 429: {reply}"),
+                retryable=True,
+                retry_after=parse_retry_after(error.response),
             )
         if status in TEMPORARY:
             return FailedAttempt(
-                Failure("server", f"status {status}: {said}"),
-                again=True,
-                surely=status in OUTAGES,
-                wait=parse_retry_after(error.response),
+                Failure("server", f"status {status}: {reply}"),
+                retryable=True,
+                certain_outage=status in OUTAGES,
+                retry_after=parse_retry_after(error.response),
             )
-        if status == 400 and shaped and "response_format" in error.response.text:
+        if status == 400 and has_schema and "response_format" in error.response.text:
             self.endpoint.capabilities["structured"] = False  # it knows no schemas; the prompt says the same in words
-            return FailedAttempt(Failure("refused", said), again=True)
-        return FailedAttempt(Failure("refused", f"status {status}: {said}"))
+            return FailedAttempt(Failure("refused", reply), retryable=True)
+        return FailedAttempt(Failure("refused", f"status {status}: {reply}"))
 
     def _build_refusal(self, got: str, expected: str) -> GatewayRefusal:
         return GatewayRefusal(
@@ -154,7 +158,7 @@ class ChatClient:
             "gateway",
             got,
             expected,
-            f"Check gateway.base_url, gateway.model and the variable {self.endpoint.key_variable}.",
+            f"Check gateway.base_url, gateway.model and the variable {self.endpoint.api_key_env}.",
         )
 
     def scrub(self, text: str) -> str:
@@ -162,7 +166,7 @@ class ChatClient:
         return text.replace(self.key, "[key]") if self.key != NO_KEY else text
 
 
-def open_client(base_url: str, key: str | None, deadline: float) -> openai.AsyncOpenAI:
+def open_client(base_url: str, key: str | None, timeout: float) -> openai.AsyncOpenAI:
     """A client without retries, redirects or a limit on connections. Make it in the event loop that uses it."""
     for name in QUOTING:
         logger = logging.getLogger(name)
@@ -171,11 +175,12 @@ def open_client(base_url: str, key: str | None, deadline: float) -> openai.Async
     transport = openai.DefaultAsyncHttpxClient(
         limits=limits,
         follow_redirects=False,
-        timeout=http.Timeout(deadline),
+        timeout=http.Timeout(timeout),
         verify=load_certificates() if base_url.startswith("https") else False,
     )
     client = openai.AsyncOpenAI(api_key=key or NO_KEY, base_url=base_url, max_retries=0, http_client=transport)
-    client.organization = client.project = None  # taken from the environment, and no business of another host
+    client.organization = None
+    client.project = None
     return client
 
 
@@ -189,8 +194,10 @@ def _classify_error(kind: str, error: Exception) -> FailedAttempt:
     """A connection that failed: before anything was sent, or in the middle."""
     cause = error.__cause__ or error
     if isinstance(cause, (http.ConnectError, http.ConnectTimeout)):
-        return FailedAttempt(Failure("server", f"no connection ({type(cause).__name__})"), again=True, surely=True)
-    return FailedAttempt(Failure(kind, f"the connection failed ({type(cause).__name__})"), again=True, paid=True)
+        return FailedAttempt(
+            Failure("server", f"no connection ({type(cause).__name__})"), retryable=True, certain_outage=True
+        )
+    return FailedAttempt(Failure(kind, f"the connection failed ({type(cause).__name__})"), retryable=True, charged=True)
 
 
 def _parse_usage(found: Any, most: Usage) -> Usage:
@@ -206,13 +213,14 @@ def _has_no_credit(error: openai.APIStatusError) -> bool:
 
 def parse_retry_after(response: Any) -> float | None:
     """Seconds that the server asks to wait: Retry-After as a number or as a date (RFC 9110, section 10.2.3)."""
-    said = response.headers.get("retry-after", "")
+    header = response.headers.get("retry-after", "")
     try:
-        seconds = float(said)
+        seconds = float(header)
     except ValueError:
         try:
             # Measured by the server's own clock where it shows it.
-            seconds = (parsedate_to_datetime(said) - parsedate_to_datetime(response.headers["date"])).total_seconds()
+            clock = parsedate_to_datetime(response.headers["date"])
+            seconds = (parsedate_to_datetime(header) - clock).total_seconds()
         except (ValueError, TypeError, KeyError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None

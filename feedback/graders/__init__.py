@@ -3,16 +3,18 @@ graders too; the latter are in `fdt.reward_models`."""
 
 from feedback.graders.agreement import Agreement
 from feedback.graders.arithmetic import Arithmetic
-from feedback.graders.base import Grader
+from feedback.graders.base import Grader, RuleGrader, check_graded, get_added_feedback, run_grader
 from feedback.graders.chain import GraderChain
 from feedback.graders.confidence import StatedConfidence
 from feedback.graders.controls import ReferenceAsCritique, ReferenceAsRevision, ShuffledCritique
-from feedback.graders.extract import BoxedExtractor, Extractor, RegexExtractor, TagExtractor, WholeExtractor
+from feedback.graders.drafts import LiteralCheck
+from feedback.graders.extract import Extract, RegexExtractor, TagExtractor, extract_boxed, extract_response
 from feedback.graders.format import FormatGrader
+from feedback.graders.function import FunctionGrader, as_grader
 from feedback.graders.gym import GymScore
 from feedback.graders.judges.base import Judge, majority, mean, median
 from feedback.graders.judges.next_state import NextStateJudge
-from feedback.graders.judges.pairwise import JsonVerdict, PairwiseJudge, SuffixVerdict, Verdict
+from feedback.graders.judges.pairwise import PairwiseJudge, SuffixVerdict, Verdict, read_json_verdict
 from feedback.graders.judges.pointwise import PointwiseJudge, PrincipleJudge
 from feedback.graders.judges.revise import Reviser
 from feedback.graders.judges.selftest import require_self_test, run_self_test
@@ -22,42 +24,51 @@ from feedback.graders.number import NumberMatch
 from feedback.graders.sets import AnswerSet
 from feedback.graders.similarity import StepSimilarity
 from feedback.graders.tags import MetaTags
+from feedback.graders.verifier import Verifier
 
 __all__ = [
     "Agreement",
     "AnswerSet",
     "Arithmetic",
-    "Boxed",
-    "Captured",
-    "Chain",
-    "Corrected",
-    "Grader",
-    "EndMark",
     "ExactMatch",
     "Extract",
-    "Format",
+    "FormatGrader",
+    "FunctionGrader",
+    "Grader",
+    "GraderChain",
     "GymScore",
     "Judge",
+    "LiteralCheck",
     "MathMatch",
     "MetaTags",
-    "NextState",
+    "NextStateJudge",
     "NumberMatch",
-    "Pairwise",
-    "Pointwise",
-    "Principled",
+    "PairwiseJudge",
+    "PointwiseJudge",
+    "PrincipleJudge",
+    "ReferenceAsCritique",
+    "ReferenceAsRevision",
+    "RegexExtractor",
     "RegexMatch",
     "Reviser",
-    "Shuffled",
-    "Stated",
+    "RuleGrader",
+    "ShuffledCritique",
     "StatedConfidence",
     "StepSimilarity",
-    "Tagged",
+    "SuffixVerdict",
+    "TagExtractor",
     "Verdict",
-    "Whole",
-    "Written",
+    "Verifier",
+    "as_grader",
+    "check_graded",
+    "extract_boxed",
+    "extract_response",
+    "get_added_feedback",
     "majority",
     "mean",
     "median",
-    "require",
-    "self_test",
+    "read_json_verdict",
+    "require_self_test",
+    "run_grader",
+    "run_self_test",
 ]

@@ -28,12 +28,12 @@ class Arithmetic(RuleGrader):
     writes down no step that can be read is not judged. Values are read by a small parser: nothing is evaluated as code.
     """
 
-    plain: bool = True
+    check_plain_text: bool = True
     """True: equations of plain text are checked too, where they name numbers only; false: annotations alone."""
 
     def grade(self, episode: Episode) -> Episode:
         """Adds one `Feedback`, or none."""
-        found = extract_equations(episode.response, self.plain)
+        found = extract_equations(episode.response, self.check_plain_text)
         if not found:
             return episode
         wrong = [
@@ -45,14 +45,15 @@ class Arithmetic(RuleGrader):
         )
 
 
-def extract_equations(text: str, plain: bool) -> list[tuple[str, Fraction, str, bool]]:
+def extract_equations(text: str, check_plain_text: bool) -> list[tuple[str, Fraction, str, bool]]:
     """Each step that can be read: what is calculated, its value, what the text states, and whether that holds."""
     pieces = [match.groups("") for match in ANNOTATION.finditer(text)]
-    if plain:
+    if check_plain_text:
         pieces += [match.groups() for match in EQUATION.finditer(ANNOTATION.sub(" ", text))]
     found = []
     for left, stated, repeated in pieces:
-        right, given = evaluate_expression(left), evaluate_expression(stated.rstrip(".,"))
+        right = evaluate_expression(left)
+        given = evaluate_expression(stated.rstrip(".,"))
         if right is None or given is None:
             continue
         numbers = [(given, stated)]
@@ -93,7 +94,8 @@ def _parse_sum(text: str, place: int) -> tuple[Fraction, int]:
     total, place = _parse_product(text, place)
     while place < len(text) and text[place] in "+-":
         more, end = _parse_product(text, place + 1)
-        total, place = (total + more if text[place] == "+" else total - more), end
+        total = total + more if text[place] == "+" else total - more
+        place = end
     return total, place
 
 
@@ -101,14 +103,16 @@ def _parse_product(text: str, place: int) -> tuple[Fraction, int]:
     total, place = _parse_factor(text, place)
     while place < len(text) and text[place] in "*/":
         more, end = _parse_factor(text, place + 1)
-        total, place = (total * more if text[place] == "*" else total / more), end
+        total = total * more if text[place] == "*" else total / more
+        place = end
     return total, place
 
 
 def _parse_factor(text: str, place: int) -> tuple[Fraction, int]:
     sign = 1
     while text[place : place + 1] == "-":
-        sign, place = -sign, place + 1
+        sign = -sign
+        place = place + 1
     if text[place : place + 1] == "(":
         found, place = _parse_sum(text, place + 1)
         if text[place : place + 1] != ")":
@@ -118,7 +122,9 @@ def _parse_factor(text: str, place: int) -> tuple[Fraction, int]:
         match = NUMBER.match(text, place)
         if match is None:
             raise ValueError("no number")
-        found, place = Fraction(match[0].replace(",", "").rstrip(".") or "0"), match.end()
+        found = Fraction(match[0].replace(",", "").rstrip(".") or "0")
+        place = match.end()
     if text[place : place + 1] == "%":
-        found, place = found / 100, place + 1
+        found = found / 100
+        place = place + 1
     return sign * found, place

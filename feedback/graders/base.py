@@ -1,19 +1,25 @@
-"""The grader: anything that adds feedback to episodes."""
+"""The grader: anything that adds feedback to episodes. It estimates no value, as a critic beside an actor would."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from feedback.faults import DataError, format_value
 from feedback.types import Episode, Feedback, deduplicate
 
 FORMAT = "format"
-"""Name of the mark that says whether an answer is well-formed: 1 or 0. Credits read it, `Episode.score` does not."""
+"""Name of the score that says whether an answer is well-formed: 1 or 0. Rewards read it, `Episode.score` does not."""
 
 
 class Grader(ABC):
-    """Judges episodes: a verifier, a judge model, a reward model."""
+    """Judges episodes: a verifier, a judge model, a reward model.
+
+    A plain function of one episode is a grader too, see `FunctionGrader`.
+    """
 
     @abstractmethod
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
@@ -35,15 +41,76 @@ class RuleGrader(Grader):
         """The episode with this rule's feedback added, or as it is where the rule has nothing to go by."""
 
 
+def run_grader(grader: Grader, episodes: Sequence[Episode]) -> list[Episode]:
+    """What a grader returns for the episodes, checked by `check_graded`."""
+    episodes = list(episodes)
+    return check_graded(episodes, grader(episodes), grader)
+
+
+def check_graded(before: Sequence[Episode], after: Any, grader: Grader) -> list[Episode]:
+    """What a grader returned, where it is what a grader must return.
+
+    Args:
+        before: the episodes that it was given.
+        after: what it returned.
+        grader: whom to name in the message.
+
+    Raises:
+        DataError: where that is no list of the same episodes in the same order, or a score is no number from 0 to 1.
+    """
+
+    def refuse(got: str, expected: str, remedy: str = "") -> DataError:
+        return DataError("config", None, name_grader(grader), got, expected, remedy)
+
+    if not isinstance(after, list | tuple):
+        expected = f"a list of {len(before)} episodes, those that it was given"
+        raise refuse(f"{format_value(after)} of type {type(after).__name__}", expected)
+    if len(after) != len(before):
+        got = f"{len(after)} episodes for the {len(before)} that it was given"
+        remedy = "Return what cannot be judged as it is; `episode.add_feedback` adds a judgement."
+        raise refuse(got, "one for each, in the same order", remedy)
+    for given, episode in zip(before, after, strict=True):
+        if not isinstance(episode, Episode):
+            raise refuse(f"{format_value(episode)} in the place of the episode {given.id}", "an episode")
+        if episode.id != given.id:
+            got = f"the episode {episode.id} in the place of {given.id}"
+            raise refuse(got, "the same episodes in the same order, with their ids")
+        for item in episode.feedback:
+            if not _is_feedback(item):
+                got = f"{format_value(getattr(item, 'score', item))} as a score of the episode {episode.id}"
+                raise refuse(got, "feedback with a score from 0 to 1, or NaN for none", "Map it to [0, 1].")
+    return list(after)
+
+
+def _is_feedback(item: Any) -> bool:
+    """Whether something is feedback with a score in [0, 1], or NaN."""
+    score = item.score if isinstance(item, Feedback) else None
+    return isinstance(score, int | float) and (math.isnan(score) or 0 <= score <= 1)
+
+
+def name_grader(grader: Grader) -> str:
+    """A grader as messages name it: its class, with the module where it is somebody's own."""
+    kind = type(grader)
+    own = kind.__module__.split(".")[0] not in ("feedback", "fdt")
+    named = f"{kind.__module__}.{kind.__qualname__}" if own else kind.__qualname__
+    return getattr(grader, "dotted_path", named)  # that of the function, where a function grades
+
+
+def get_added_feedback(before: Episode, after: Episode) -> tuple[Feedback, ...]:
+    """The feedback that a grader added or changed."""
+    known = {id(item) for item in before.feedback}
+    return tuple(item for item in after.feedback if id(item) not in known)
+
+
 def build_rule_feedback(name: str, score: float, text: str | None = None, turn: int | None = None) -> Feedback:
-    """What a rule says: feedback from the environment, which no person or model wrote."""
+    """What a rule found: feedback from the environment, which no person or model wrote."""
     return Feedback("environment", None, name, score, text, turn)
 
 
 def update_format_score(episode: Episode, fault: str | None, turn: int | None = None) -> Episode:
-    """The episode with its format mark for `turn` (None: the whole) brought up to date: 1, or 0 with the fault named.
+    """The episode with its format score for `turn` (None: the whole) brought up to date: 1, or 0 with the fault named.
 
-    There is one mark, however many graders look: it is 1 only where none of them found a fault.
+    There is one, however many graders look: it is 1 only where none of them found a fault.
     """
     earlier = [item for item in episode.feedback if _is_format_score(item, turn)]
     lowest = min([item.score for item in earlier] + [1.0 if fault is None else 0.0])

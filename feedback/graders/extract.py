@@ -1,14 +1,17 @@
-"""Which part of a response is the answer: what a verifier then compares."""
+"""Which part of a response is the answer: functions from a response to the text that a verifier compares, or None."""
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from feedback.graders import patterns
 
-STATED = re.compile(
+Extract = Callable[[str], str | None]
+"""Finds the answer in a response; None where it holds none."""
+CONFIDENCE_PATTERN = re.compile(
     r"(?<!\w)confidence(?:[ \t]+(?:level|score))?[ \t*_]*[:=][ \t*_]*"
     r"(?P<value>[-+]?(?:\d+(?:\.\d*)?|\.\d+)[ \t]*%?)(?![\w%]|[.,/]\d)",
     re.IGNORECASE | re.ASCII,
@@ -16,28 +19,32 @@ STATED = re.compile(
 """The word, a colon or an equals sign, and one number: `Confidence: 70%`."""
 
 
-class Extractor(ABC):
-    """Finds the answer in a response."""
-
-    @abstractmethod
-    def __call__(self, response: str) -> str | None:
-        """The answer's text; None where the response holds none."""
-
-
-@dataclass(frozen=True)
-class WholeExtractor(Extractor):
+def extract_response(response: str) -> str | None:
     """The whole response, except for what states a confidence: that is about the answer, not part of it."""
+    kept = []
+    end = 0
+    for start, _, _, after in find_spans(response, "confidence"):
+        kept.append(response[end:start])
+        end = after
+    return CONFIDENCE_PATTERN.sub("", "".join([*kept, response[end:]]))
 
-    def __call__(self, response: str) -> str | None:
-        kept, end = [], 0
-        for start, _, _, after in find_spans(response, "confidence"):
-            kept.append(response[end:start])
-            end = after
-        return STATED.sub("", "".join([*kept, response[end:]]))
+
+def extract_boxed(response: str) -> str | None:
+    r"""What stands in the last `\boxed{...}`, braces balanced."""
+    start = response.rfind(r"\boxed{")
+    if start < 0:
+        return None
+    depth = 1
+    begin = start + len(r"\boxed{")
+    for place in range(begin, len(response)):
+        depth += {"{": 1, "}": -1}.get(response[place], 0)
+        if depth == 0:
+            return response[begin:place]
+    return None
 
 
 @dataclass(frozen=True)
-class TagExtractor(Extractor):
+class TagExtractor:
     """What stands in the last closed pair of a tag, as `<answer>33</answer>`."""
 
     tag: str = "answer"
@@ -48,23 +55,7 @@ class TagExtractor(Extractor):
 
 
 @dataclass(frozen=True)
-class BoxedExtractor(Extractor):
-    r"""What stands in the last `\boxed{...}`, braces balanced."""
-
-    def __call__(self, response: str) -> str | None:
-        start = response.rfind(r"\boxed{")
-        if start < 0:
-            return None
-        depth, begin = 1, start + len(r"\boxed{")
-        for place in range(begin, len(response)):
-            depth += {"{": 1, "}": -1}.get(response[place], 0)
-            if depth == 0:
-                return response[begin:place]
-        return None
-
-
-@dataclass(frozen=True)
-class RegexExtractor(Extractor):
+class RegexExtractor:
     """What a regular expression captures where it matches last: its group `answer`, else its first, else all of it."""
 
     pattern: str
@@ -86,12 +77,8 @@ def find_spans(text: str, tag: str) -> list[tuple[int, int, int, int]]:
 
     A pair is an opening and the next closing after it; an opening that is opened again before is not one.
     """
-    pieces = list(re.finditer(rf"<(/?){re.escape(tag)}>", text, re.IGNORECASE))
-    return [
-        (one.start(), one.end(), two.start(), two.end())
-        for one, two in zip(pieces, pieces[1:], strict=False)
-        if not one[1] and two[1]
-    ]
+    pieces = re.finditer(rf"<(/?){re.escape(tag)}>", text, re.IGNORECASE)
+    return [(one.start(), one.end(), two.start(), two.end()) for one, two in pairwise(pieces) if not one[1] and two[1]]
 
 
 def extract_tag(text: str, tag: str) -> str | None:

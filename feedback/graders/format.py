@@ -1,4 +1,4 @@
-"""Is an answer written as asked? The mark that credits gate on."""
+"""Is an answer written as asked? The format score that `objectives.FormatGate` reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from feedback.types import Episode
 
 @dataclass(frozen=True)
 class FormatGrader(RuleGrader):
-    """Marks the format of an answer: 1 where nothing is wrong, else 0 with the fault in words.
+    """Scores the format of an answer: 1 where nothing is wrong, else 0 with the fault in words.
 
     Checked are the tags, the length, and whether the answer came to its end.
     """
@@ -23,10 +23,10 @@ class FormatGrader(RuleGrader):
     words: int | None = None
     """Longest length [words]; null: any."""
     finished: bool = True
-    """Whether an answer that was cut off (`finished` false in the episode's or the task's meta) is ill-formed."""
+    """Whether an answer that was cut off (`finished` false in the episode or in its row) is ill-formed."""
 
     def grade(self, episode: Episode) -> Episode:
-        """Brings the mark named "format" up to date."""
+        """Brings the score named "format" up to date."""
         return update_format_score(episode, self.find_error(episode))
 
     def find_error(self, episode: Episode) -> str | None:

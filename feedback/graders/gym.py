@@ -36,14 +36,14 @@ class GymScore(Verifier):
         verdict = get_process("gym").ask(self.seconds, dataset=dataset, answer=given, entry=entry)
         score = verdict.get("score", -1.0)
         if not 0 <= score <= 1:
-            warn_ungraded(verdict.get("unjudged") or f"the scorer of {dataset!r} gave {score}, expected 0 to 1")
+            warn_ungraded(verdict.get("ungraded") or f"the scorer of {dataset!r} gave {score}, expected 0 to 1")
             return None
         if score == 1:
             return build_rule_feedback("gym", 1.0)
         return build_rule_feedback("gym", score, self._write_critique(score, given, task))
 
     def _write_critique(self, score: float, given: str, task: Task) -> str:
-        if self.tell and task.reference:
+        if self.reveal and task.reference:
             return reveal_answer(task)
         return reject_answer(given) if score == 0 else f"It is not quite right: it earns {score:.2f} of 1."
 

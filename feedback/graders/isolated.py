@@ -1,8 +1,8 @@
 """Judging in a process of its own: libraries that compute with what a stranger wrote can neither hang nor harm a run.
 
 The process starts with an empty environment and bounds on its memory and on files it writes, lives as long as it
-answers in time, and speaks JSON lines over pipes that the judged text never sees. One that does not answer is killed,
-and what it was asked is unjudged. What it runs is a grader: a module of `feedback.graders.programs` with a function
+answers in time, and exchanges JSON lines over pipes that the judged text never sees. One that does not answer is
+killed, and what it was asked stays ungraded. What it runs is a program: a module of `feedback.graders.programs` with a function
 `grade`.
 """
 
@@ -37,7 +37,7 @@ class GraderProcess:
         atexit.register(self.close)
 
     def ask(self, seconds: float, **request: Any) -> dict[str, Any]:
-        """What the grader returns, or `{"unjudged": reason}` where it failed, died, or took longer than `seconds`.
+        """What the grader returns, or `{"ungraded": reason}` where it failed, died, or took longer than `seconds`.
 
         Raises:
             RuntimeError: where the process cannot start.
@@ -45,17 +45,17 @@ class GraderProcess:
         try:
             line = json.dumps([seconds, request]).encode() + b"\n"
         except (TypeError, ValueError, RecursionError) as fault:
-            return {"unjudged": f"it cannot be written as JSON ({fault})"}
+            return {"ungraded": f"it cannot be written as JSON ({fault})"}
         if self.process is None:
             self._start()
         try:
             self._write(line)
             answer = self._read(seconds)
         except (OSError, ValueError):
-            answer = {"unjudged": "the judging process died"}
+            answer = {"ungraded": "the judging process died"}
             self.close()
         if answer is None:
-            answer = {"unjudged": f"no verdict within {seconds:g} s"}
+            answer = {"ungraded": f"no verdict within {seconds:g} s"}
             self.close()
         return answer
 
@@ -93,7 +93,9 @@ class GraderProcess:
     def _read(self, seconds: float) -> dict[str, Any] | None:
         """One line of JSON; None where it is not whole within `seconds`. Raises ValueError at the end of the stream."""
         assert self.process is not None and self.process.stdout is not None
-        source, line, until = self.process.stdout.fileno(), b"", time.monotonic() + seconds
+        source = self.process.stdout.fileno()
+        line = b""
+        until = time.monotonic() + seconds
         with selectors.DefaultSelector() as ready:
             ready.register(source, selectors.EVENT_READ)
             while not line.endswith(b"\n"):
@@ -108,10 +110,10 @@ class GraderProcess:
 
 @lru_cache(maxsize=8)
 def _make_process(grader: str, process: int) -> GraderProcess:
-    judge = GraderProcess(grader)
-    # A forked child must not end the judge of its parent.
-    atexit.register(lambda: judge.close() if os.getpid() == process else None)
-    return judge
+    made = GraderProcess(grader)
+    # A forked child must not end the process of its parent.
+    atexit.register(lambda: made.close() if os.getpid() == process else None)
+    return made
 
 
 def get_process(grader: str) -> GraderProcess:
@@ -145,7 +147,7 @@ def serve(grader: str) -> None:
         try:
             answer = grade(**request)
         except Exception as fault:
-            answer = {"unjudged": f"the grader failed ({type(fault).__name__})"}
+            answer = {"ungraded": f"the grader failed ({type(fault).__name__})"}
         signal.alarm(0)
         print(json.dumps(answer), file=out, flush=True)
 

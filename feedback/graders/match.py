@@ -30,7 +30,7 @@ class ExactMatch(Verifier):
             return None
         if answer is not None and self._normalize(answer) == right:
             return build_rule_feedback("exact", 1.0)
-        return build_rule_feedback("exact", 0.0, reveal_answer(task) if self.tell else reject_answer(answer))
+        return build_rule_feedback("exact", 0.0, reveal_answer(task) if self.reveal else reject_answer(answer))
 
     def _normalize(self, text: str) -> str:
         return text if self.strict else normalize_text(text)
@@ -43,12 +43,12 @@ def normalize_text(text: str) -> str:
 
 @dataclass(frozen=True)
 class RegexMatch(RuleGrader):
-    """Scores 1 where a regular expression matches the response, else 0; a search that takes too long is unjudged."""
+    """Scores 1 where a regular expression matches the response, else 0; no score where the search takes too long."""
 
     pattern: str
     """The expression, in the syntax of the package `regex`; searched in the first 100,000 characters for a second."""
     critique: str
-    """What is said of a response that fails, in words of a hint."""
+    """The critique of a response that fails, worded as a hint."""
     whole: bool = False
     """True: the whole response must match. False: a part of it is enough."""
     wanted: bool = True

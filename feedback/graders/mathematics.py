@@ -34,11 +34,11 @@ class MathMatch(Verifier):
             return None
         given = (answer or "")[-LONGEST:]
         verdict = get_process("mathematics").ask(self.seconds, answer=given, right=task.reference)
-        if "unjudged" in verdict:
+        if "ungraded" in verdict:
             warn_ungraded(f"math-verify: {verdict['unjudged']}")
             return None
         if verdict["equal"]:
             return build_rule_feedback("math", 1.0)
         return build_rule_feedback(
-            "math", 0.0, reveal_answer(task) if self.tell else reject_answer(given if verdict["read"] else None)
+            "math", 0.0, reveal_answer(task) if self.reveal else reject_answer(given if verdict["read"] else None)
         )

@@ -42,7 +42,7 @@ class NumberMatch(Verifier):
         given = None if answer is None else find_last_number(answer)
         if given is not None and self._is_close(given, right):
             return build_rule_feedback("number", 1.0)
-        return build_rule_feedback("number", 0.0, reveal_answer(task) if self.tell else describe_error(given, right))
+        return build_rule_feedback("number", 0.0, reveal_answer(task) if self.reveal else describe_error(given, right))
 
     def _is_close(self, given: Decimal, right: Decimal) -> bool:
         allowed = max(Decimal(str(self.absolute)), Decimal(str(self.relative)) * abs(right))
@@ -60,7 +60,8 @@ def describe_error(given: Decimal | None, right: Decimal) -> str:
     if given is None:
         return "It is wrong: it holds no number."
     text = f"It is wrong: {shorten_text(f'{given}')} is too {'high' if given > right else 'low'}"
-    digits, expected = f"{abs(given)}", f"{abs(right)}"
+    digits = f"{abs(given)}"
+    expected = f"{abs(right)}"
     if not (digits.isdigit() and expected.isdigit()) or given * right < 0:
         return text + "."
     if len(digits) != len(expected):

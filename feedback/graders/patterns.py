@@ -1,11 +1,12 @@
 """Regular expressions from a config, run on text that strangers write: a pattern that never ends must not hang a run.
 
 Python's own `re` cannot be stopped, so these run in the `regex` package with a time limit, on at most `LONGEST`
-characters. What takes longer is unjudged.
+characters. What takes longer stays ungraded.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -49,11 +50,9 @@ def find_last(pattern: str, text: str) -> Any:
     Raises:
         TimeoutError: as `search`.
     """
-    match = None
     with _limit_time(pattern):
-        for match in compile_pattern(pattern).finditer(text[-LONGEST:], timeout=SECONDS):
-            pass
-    return match
+        found = deque(compile_pattern(pattern).finditer(text[-LONGEST:], timeout=SECONDS), maxlen=1)
+    return found[0] if found else None
 
 
 def find_all(pattern: str, text: str) -> list[Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from feedback.graders.base import Grader, build_rule_feedback
+from feedback.graders.base import Grader, build_rule_feedback, run_grader
 from feedback.graders.extract import extract_tag
+from feedback.graders.function import FunctionGrader, as_grader
 from feedback.types import Episode, Feedback, deduplicate
 
 
@@ -14,14 +15,15 @@ from feedback.types import Episode, Feedback, deduplicate
 class AnswerSet(Grader):
     """Reads up to `answers` answers from numbered tags, `<answer_1>`…`</answer_1>`, and has each reward judge each.
 
-    The rewards go to `Episode.set_rewards` for `objectives.SetScore`: a row for each different answer, rows of zeros up to
-    `answers`; answers that are equal but for blanks and case count once, and a response without any has zeros alone.
+    The rewards go to `Episode.set_rewards` for `objectives.SetScore`: a row for each different answer, rows of zeros up
+    to `answers`; answers that are equal but for blanks and case count once, and a response without any has zeros alone.
     The episode scores as `best` what its best single answer scores under equal weights. Where a reward cannot judge an
-    answer, the whole set is left unjudged.
+    answer, the whole set stays ungraded.
     """
 
-    rewards: list[Grader]
-    """The k rewards: each judges one answer as if it were the whole response, by the score that it adds."""
+    rewards: list[FunctionGrader | Grader]
+    """The k rewards, graders or functions of an episode: each judges one answer as if it were the whole response, by
+    the score that it adds."""
     answers: int = 3
     """The m answers that a response may offer."""
     tag: str = "answer"
@@ -39,8 +41,8 @@ class AnswerSet(Grader):
             for episode, own in zip(episodes, offered, strict=True)
             for text in own.values()
         ]
-        judged = [reward(single) if single else [] for reward in self.rewards]
-        table = iter(zip(*judged, strict=True)) if single else iter(())
+        graded = [run_grader(as_grader(reward), single) if single else [] for reward in self.rewards]
+        table = iter(zip(*graded, strict=True)) if single else iter(())
         return [
             self._combine_rewards(episode, own, [next(table) for _ in own])
             for episode, own in zip(episodes, offered, strict=True)
@@ -48,9 +50,15 @@ class AnswerSet(Grader):
 
     def extract_answers(self, response: str) -> dict[int, str]:
         """The different answers of a response by their numbers."""
-        found = {n: extract_tag(response, f"{self.tag}_{n}") for n in range(1, self.answers + 1)}
-        first = {" ".join(text.lower().split()): n for n, text in reversed(found.items()) if text and text.strip()}
-        return {n: found[n] for n in sorted(first.values())}
+        found: dict[int, str] = {}
+        known: set[str] = set()
+        for n in range(1, self.answers + 1):
+            text = extract_tag(response, f"{self.tag}_{n}") or ""
+            plain = " ".join(text.lower().split())
+            if plain and plain not in known:
+                known.add(plain)
+                found[n] = text
+        return found
 
     def _combine_rewards(self, episode: Episode, own: dict[int, str], verdicts: list[tuple[Episode, ...]]) -> Episode:
         values = [[verdict.score for verdict in several] for several in verdicts]
@@ -62,18 +70,18 @@ class AnswerSet(Grader):
         missing = self.answers - len(own)
         if missing:
             words.append(f"{missing} of {self.answers} answers are missing, or the same as another.")
-        said = "\n".join(words) or None
+        critique = "\n".join(words) or None
         if any(math.isnan(value) for row in values for value in row):
-            return episode.add_feedback(Feedback("environment", None, "best", text=said)) if said else episode
+            return episode.add_feedback(Feedback("environment", None, "best", text=critique)) if critique else episode
         best = max((sum(row) / len(row) for row in values), default=0.0)
         rows = values + [[0.0] * len(self.rewards)] * missing
         return replace(
-            episode.add_feedback(build_rule_feedback("best", best, said)), set_rewards=tuple(map(tuple, rows))
+            episode.add_feedback(build_rule_feedback("best", best, critique)), set_rewards=tuple(map(tuple, rows))
         )
 
 
 def isolate_answer(episode: Episode, text: str) -> Episode:
-    """The episode as if this answer were its last turn, and nobody had judged it."""
+    """The episode as if this answer were its last turn, without feedback."""
     last = max(n for n, turn in enumerate(episode.turns) if turn.role == "assistant")
     turn = replace(episode.turns[last], text=text.strip(), ids=None, log_probs=None)
     return replace(episode, turns=(*episode.turns[:last], turn), feedback=())

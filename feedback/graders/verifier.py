@@ -1,4 +1,4 @@
-"""What all verifiers share: find the answer, compare it with the task's reference, and say what is wrong."""
+"""What all verifiers share: find the answer, compare it with the task's reference, and write what is wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from feedback.graders.base import RuleGrader
-from feedback.graders.extract import Extractor, WholeExtractor
+from feedback.graders.extract import Extract, extract_response
 from feedback.types import Episode, Feedback, Task
 
 SHOWN = 80
@@ -18,10 +18,11 @@ SHOWN = 80
 class Verifier(RuleGrader):
     """A rule that compares the answer with the task's reference."""
 
-    tell: bool = True
+    reveal: bool = True
     """True: the critique states the right answer. False: it only says what is wrong."""
-    extract: Extractor = WholeExtractor()
-    """Which part of the response is the answer."""
+    extract: Extract = extract_response
+    """Which part of the response is the answer: feedback.graders.extract_response (the whole one), extract_boxed,
+    TagExtractor, RegexExtractor, or a function of your own."""
 
     def grade(self, episode: Episode) -> Episode:
         """Adds the verdict, if there is one."""

@@ -1,7 +1,7 @@
 """Mining: which clusters of n-grams the most correct solutions share (HICRA, arXiv 2509.03646, section on mining).
 
-A cluster's document frequency is the number of distinct solutions that hold at least one of its grams: a phrase that one
-solution repeats counts once. The paper leaves the embedder, the clusterer and the number of clusters open.
+A cluster's document frequency is the number of distinct solutions that hold at least one of its grams: a phrase that
+one solution repeats counts once. The paper leaves the embedder, the clusterer and the number of clusters open.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class GramCounts:
 
 def count_grams(texts: Iterable[str], lengths: Sequence[int], rare: int) -> GramCounts:
     """Counts the grams of distinct texts; those in fewer than `rare` of them are left out."""
-    solutions, occurrences = Counter[str](), Counter[str]()
+    solutions = Counter[str]()
+    occurrences = Counter[str]()
     for text in texts:
         own = Counter(found.gram for found in extract_ngrams(text, lengths))
         occurrences.update(own)
@@ -71,7 +72,8 @@ def mine_grams(
     found = count_grams(texts, lengths, rare)
     grams = sorted(found.solutions)
     number = dict(zip(grams, cluster(grams), strict=True))
-    frequency, occurrences = count_solutions(texts, lengths, number), Counter[int]()
+    frequency = count_solutions(texts, lengths, number)
+    occurrences = Counter[int]()
     for gram in grams:
         occurrences[number[gram]] += found.occurrences[gram]
     ranked = sorted(frequency, key=lambda place: (-frequency[place], -occurrences[place], place))

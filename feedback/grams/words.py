@@ -72,7 +72,7 @@ def load_grams(path: str | Path) -> Grams:
     """The grams of a file that `fdt grams` wrote, or of a JSON list of phrases.
 
     Raises:
-        DataFault: no such file, not JSON, or no grams in it.
+        DataError: no such file, not JSON, or no grams in it.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""What only the teacher reads: kinds of hint, where they stand, and which of several is told."""
+"""What only the teacher reads: kinds of hint, where they stand, and which of several it reads."""
 
-from feedback.hints.base import Hint, HintedEpisode, Shorten, TemplateHint, attach_siblings, skip_truncation
+from feedback.hints.base import Hint, HintedEpisode, TemplateHint, Truncate, attach_siblings, skip_truncation
 from feedback.hints.choice import OneOf, keep_order, sort_longest_first, sort_shortest_first
 from feedback.hints.kinds import (
     ComposedHint,
@@ -19,24 +19,24 @@ __all__ = [
     "CritiqueHint",
     "DemonstrationHint",
     "Hint",
+    "HintedEpisode",
     "OneOf",
     "ReferenceHint",
     "RewriteHint",
-    "Shorten",
     "SiblingHint",
     "TemplateHint",
-    "Whisper",
-    "before_step",
-    "composed",
-    "end_of_prompt",
-    "filled",
-    "first",
+    "Truncate",
+    "append_to_messages",
+    "append_to_prompt",
+    "append_to_system",
+    "attach_siblings",
+    "compose_template",
+    "fill_template",
+    "insert_before_turn",
+    "keep_order",
     "load_template",
-    "longest",
-    "placed",
-    "shortest",
     "shuffle_critiques",
-    "start_of_prompt",
-    "uncut",
-    "with_siblings",
+    "skip_truncation",
+    "sort_longest_first",
+    "sort_shortest_first",
 ]

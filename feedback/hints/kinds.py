@@ -1,10 +1,10 @@
-"""The kinds of hint, one for each thing a teacher can be told, and one for all that is known."""
+"""The kinds of hint, one for each thing that a teacher can be shown, and one for all that is known."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from feedback.hints.base import HintedEpisode, Shorten, TemplateHint, skip_truncation
+from feedback.hints.base import HintedEpisode, TemplateHint, Truncate, skip_truncation
 from feedback.hints.templates import compose_template
 from feedback.types import Episode, deduplicate
 
@@ -15,30 +15,30 @@ class CritiqueHint(TemplateHint):
 
     template: str = "critique.txt"
     """A file of `feedback/prompts`, or a path. {critique}, {revision}, {reference} … are filled in, all must exist."""
-    recorded: bool = False
-    """True: where the episode has no critique of its own, the first one recorded for its task is whispered."""
-    apart: bool = False
+    use_recorded: bool = False
+    """True: where the episode has no critique of its own, the first one recorded for its task stands in the hint."""
+    one_per_critique: bool = False
     """True: each distinct critique is a hint of its own, for `OneOf` to choose from; else all stand in one."""
 
     def collect_values(self, episode: Episode) -> dict[str, str | None]:
         """With a recorded critique in place of a missing one, if asked for."""
         found = super().collect_values(episode)
-        if found["critique"] is None and self.recorded and episode.task.hints:
+        if found["critique"] is None and self.use_recorded and episode.task.hints:
             found["critique"] = episode.task.hints[0]
         return found
 
-    def build_hints(self, episode: Episode, shorten: Shorten = skip_truncation) -> list[HintedEpisode]:
-        """One, or one for each critique, at the place of the turn that it speaks about."""
-        said = deduplicate(item.text for item in episode.feedback)
-        if not self.apart or len(said) < 2:
-            return super().build_hints(episode, shorten)
-        alone = (super(CritiqueHint, self).build_hints(_keep_critique(episode, text), shorten) for text in said)
-        return [whisper for whispers in alone for whisper in whispers]
+    def build_hints(self, episode: Episode, truncate: Truncate = skip_truncation) -> list[HintedEpisode]:
+        """One, or one for each critique, at the place of the turn that it is about."""
+        critiques = deduplicate(item.text for item in episode.feedback)
+        if not self.one_per_critique or len(critiques) < 2:
+            return super().build_hints(episode, truncate)
+        alone = (super(CritiqueHint, self).build_hints(_keep_critique(episode, text), truncate) for text in critiques)
+        return [hint for hints in alone for hint in hints]
 
 
 @dataclass(frozen=True)
 class SiblingHint(TemplateHint):
-    """A better answer of the same group (SDPO, arXiv 2601.20802); a group without success whispers nothing."""
+    """A better answer of the same group (SDPO, arXiv 2601.20802); a group without success gives no hint."""
 
     template: str = "sibling.txt"
     """A file of `feedback/prompts`, or a path."""
@@ -46,7 +46,7 @@ class SiblingHint(TemplateHint):
 
 @dataclass(frozen=True)
 class RewriteHint(TemplateHint):
-    """The corrected answer: the file's revision, or the rewrite that the gate accepted."""
+    """The corrected answer: the file's revision, or the rewrite that was accepted."""
 
     template: str = "revision.txt"
     """A file of `feedback/prompts`, or a path."""
@@ -66,14 +66,14 @@ class ReferenceHint(TemplateHint):
 
     template: str = "reference.txt"
     """A file of `feedback/prompts`, or a path."""
-    criticised_only: bool = False
-    """True: only answers that have a critique, so that the same rows are taught as under `CritiqueHint`; and the bare
-    reference stands where {critique} does, so that the same template serves both."""
+    critiqued_only: bool = False
+    """True: only answers that have a critique, so that the same rows are distilled as under `CritiqueHint`; and the
+    bare reference stands where {critique} does, so that the same template serves both."""
 
     def collect_values(self, episode: Episode) -> dict[str, str | None]:
         """With the reference in the critique's place, if asked for."""
         found = super().collect_values(episode)
-        if self.criticised_only:
+        if self.critiqued_only:
             found["reference"] = found["reference"] if found["critique"] is not None else None
             found["critique"] = found["reference"]
         return found

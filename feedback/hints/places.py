@@ -24,19 +24,19 @@ def append_to_system(episode: Episode, text: str) -> Episode:
 
 
 def insert_before_turn(episode: Episode, text: str) -> Episode:
-    """Right before the assistant turn that the first critique of one turn speaks about, else before the last one.
+    """Right before the assistant turn that the first critique of one turn is about, else before the last one.
 
     It ends the message which that turn answers (a reply of the user or of a tool); before the first turn that is the
     prompt's last user message.
     """
-    spoken = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
-    steps = [item.turn for item in episode.feedback if item.text and item.turn is not None]
-    step = steps[0] if steps else len(spoken) - 1
-    turn = spoken[step] if 0 <= step < len(spoken) else len(episode.turns)
-    if turn == 0 or episode.turns[turn - 1].role == "assistant":
+    answers = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
+    criticised = [item.turn for item in episode.feedback if item.text and item.turn is not None]
+    number = criticised[0] if criticised else len(answers) - 1
+    place = answers[number] if 0 <= number < len(answers) else len(episode.turns)
+    if place == 0 or episode.turns[place - 1].role == "assistant":
         return append_to_prompt(episode, text)
     turns = list(episode.turns)
-    turns[turn - 1] = replace(turns[turn - 1], text=f"{turns[turn - 1].text}\n\n{text}")
+    turns[place - 1] = replace(turns[place - 1], text=f"{turns[place - 1].text}\n\n{text}")
     return replace(episode, turns=tuple(turns))
 
 

@@ -1,6 +1,7 @@
 """From a file of feedback to episodes: `stream` for any size, `read` for all of them at once.
 
-A format is told by the first record (`detect`) or named, one of `FORMATS`; `docs/formats.md` lists their columns.
+A format is found by the columns of the first record (`detect`), or named: one of `FORMATS`, or the dotted path of a
+`Reader` of your own. `docs/formats.md` lists their columns.
 """
 
 from __future__ import annotations
@@ -9,34 +10,47 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from feedback.aggregate import add_win_shares, aggregate_scores, check_rule, measure_disagreement
+from feedback.aggregate import add_win_rates, aggregate_scores, check_rule, measure_disagreement
 from feedback.faults import DataError
-from feedback.readers.catalogue import READERS
+from feedback.readers.base import Reader, build_pair, build_task, read_id
+from feedback.readers.catalogue import NAMES, find_reader
 from feedback.readers.fields import Fields
 from feedback.readers.formats.rows import read_task
-from feedback.readers.names import IdIndex
+from feedback.readers.ids import IdIndex
 from feedback.readers.scales import Scale, ScoreRange
-from feedback.readers.streaming import Stream, require_records, select_format
+from feedback.readers.streaming import Stream, require_records, select_reader
 from feedback.types import Episode, Task, attach_hints
 
-FORMATS = ("auto", *(reader.name for reader in READERS))
+FORMATS = ("auto", *NAMES)
+"""What `format` may be, beside the dotted path of a reader of your own."""
 
 
-def read(path: str | Path, format: str = "auto", scale: Scale | None = None, aggregate: str = "mean") -> list[Episode]:
+def read(
+    path: str | Path, format: str | Reader | type[Reader] = "auto", scale: Scale | None = None, aggregate: str = "mean"
+) -> list[Episode]:
     """All episodes of a file, scores mapped from `scale` (lowest, highest) to [0, 1], each task with its hints.
 
-    `aggregate` says what becomes of several annotators' scores of one thing: mean, majority, first, or each.
-    Comparisons become scores, the win shares, where an answer has no score of its own.
+    Comparisons become scores, the win rates, where an answer has no score of its own. Warns how far annotators differ.
 
-    Raises `DataError` for the first thing wrong: a missing or empty file, bad JSON or encoding, a wrong type, a row
-    without response, a score that is not finite or off the scale, a repeated id, a `format`, `scale` or `aggregate`
-    that makes no sense. Warns how far annotators differ.
+    Args:
+        path: a file, a folder that `datasets` saved, or `hf:ORG/NAME`.
+        format: one of `FORMATS`, the dotted path of a `Reader`, or a reader.
+        scale: lowest and highest possible score; None where they lie in [0, 1] or the format fixes them.
+        aggregate: what becomes of several annotators' scores of one thing: mean, majority, first, or each.
+
+    Raises:
+        DataError: the first thing wrong: a missing or empty file, bad JSON or encoding, a wrong type, a row without
+            response, a score that is not finite or off the scale, a repeated id, an argument that makes no sense.
     """
     return read_with_report(path, format, scale, aggregate=aggregate)[0]
 
 
 def read_with_report(
-    path: str | Path, format: str = "auto", scale: Scale | None = None, lenient: bool = False, aggregate: str = "mean"
+    path: str | Path,
+    format: str | Reader | type[Reader] = "auto",
+    scale: Scale | None = None,
+    lenient: bool = False,
+    aggregate: str = "mean",
 ) -> tuple[list[Episode], list[DataError]]:
     """The episodes that could be read, and one fault for each record that was refused (see its `others`).
 
@@ -53,16 +67,16 @@ def read_with_report(
         else:
             raise item
     differ = measure_disagreement(episodes)
-    if differ.unequal:
+    if differ.num_unequal:
         warnings.warn(f"{path}: {differ}; taken together by the rule: {aggregate}", stacklevel=3)
-    return attach_hints(add_win_shares(aggregate_scores(episodes, aggregate))), refused
+    return attach_hints(add_win_rates(aggregate_scores(episodes, aggregate))), refused
 
 
-def stream(path: str | Path, format: str = "auto", scale: Scale | None = None) -> Stream:
-    """Each record of a file in order: its episodes, or the fault that refused it; see `RolloutLoader` for its counts.
+def stream(path: str | Path, format: str | Reader | type[Reader] = "auto", scale: Scale | None = None) -> Stream:
+    """Each record of a file in order: its episodes, or the fault that refused it; see `Stream` for its counts.
 
-    Memory grows by eight bytes a row; formats without a quick way keep every id. Where no scale is declared the file is
-    first looked through, since only the range of all scores tells whether they lie in [0, 1]. Nothing is aggregated.
+    Memory grows by eight bytes a row; formats without a fast reader keep every id. Where no scale is declared the file
+    is first read through, since only the range of all scores shows whether they lie in [0, 1]. Nothing is aggregated.
     Raises `DataError` for a file that cannot be read at all, and for a `format` or `scale` that makes no sense.
     """
     return Stream(path, format, scale)
@@ -70,7 +84,7 @@ def stream(path: str | Path, format: str = "auto", scale: Scale | None = None) -
 
 def detect(path: str | Path) -> str:
     """The format's name, by the first whole record. Raises `DataError` for a file without one."""
-    return select_format(path).name
+    return select_reader(path).name
 
 
 def read_tasks(path: str | Path) -> list[Task]:
@@ -78,14 +92,15 @@ def read_tasks(path: str | Path) -> list[Task]:
 
     Raises `DataError` as `read` does. The id is kept as `meta["id"]`.
     """
-    tasks, names = [], IdIndex()
+    tasks = []
+    ids = IdIndex()
     for record in require_records(path):
-        if record.broken:
-            raise record.broken
+        if record.error:
+            raise record.error
         fields = Fields(record, ScoreRange())
         name = fields.get_label("id") or record.name
         task = read_task(fields)
-        if (line := names.find_duplicate(name, record.line)) is not None:
+        if (line := ids.find_duplicate(name, record.line)) is not None:
             fields.refuse("id", name, f"an id of its own: {record.unit} {line} has this one", "Number the rows anew.")
         if fields.faults:
             raise fields.faults[0]

@@ -1,11 +1,12 @@
-"""What a format is: how to tell it, and how to turn one raw record into episodes. Adding one is one short file."""
+"""What a reader is: how to recognise a file of its format, and how one raw record becomes episodes."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from feedback.readers.fields import Fields
 from feedback.readers.record import Record
@@ -15,38 +16,52 @@ from feedback.types import Episode, Feedback, Message, Preference, Task, Turn, h
 
 @dataclass(frozen=True)
 class FastReader:
-    """A format's way past its explanations, for records that have nothing wrong; its ids are noted in a first pass."""
+    """A short cut for records that have nothing wrong: it explains nothing, and ids are noted in a first pass."""
 
-    peek: Callable[[bytes], dict[str, Any] | None]
-    """The columns of a JSON line that `see` looks at; None where the line needs the slow way."""
-    see: Callable[[Record, ScoreRange], str | None]
-    """Shows a record's undeclared score to the marks and gives its id; None where it needs the slow way."""
-    episode: Callable[[Record, ScoreRange], Episode | None]
-    """The episode that `Format.episodes` would give; None where the record needs the slow way."""
+    decode_header: Callable[[bytes], dict[str, Any] | None]
+    """The columns of a JSON line that `observe_score` looks at; None where the line needs the slow way."""
+    observe_score: Callable[[Record, ScoreRange], str | None]
+    """Adds a record's undeclared score to the range and gives its id; None where the record needs the slow way."""
+    parse: Callable[[Record, ScoreRange], Episode | None]
+    """The episode that `Reader.parse` would give; None where the record needs the slow way."""
 
 
-@dataclass(frozen=True)
-class Format:
-    """One format of records."""
+class Reader(ABC):
+    """Reads one format. A reader of your own is a subclass with `parse`; it is named by its dotted path.
 
-    name: str
-    episodes: Callable[[Fields], list[Episode]]
-    """The episodes of a record; what is wrong with it is noted in the fields, and then nothing of it is used."""
-    columns: tuple[str, ...] = ()
+    Arguments of the constructor that are texts can be set behind a colon, as in `argilla:prompt=ask,response=said`.
+    """
+
+    name: ClassVar[str]
+    """How the format is named; the dotted path of the class where it gives no name."""
+    columns: ClassVar[tuple[str, ...]] = ()
     """Columns that the first record of a file has when it is of this format."""
-    detect: Callable[[dict[str, Any]], bool] | None = None
-    """What the first record must satisfy besides."""
-    declared: bool = False
-    """True where a scale must be declared for its scores, unless they lie in [0, 1]; else the format knows it."""
-    join: Callable[[str | Path, Iterator[Record]], Iterator[Record]] | None = None
-    """Makes one record of several that belong together."""
-    quick: FastReader | None = None
-    configured: Callable[[str], Format] | None = None
-    """The format with the words that follow its name and a colon, where it takes any."""
+    takes_scale: ClassVar[bool] = True
+    """Whether scores read without a scale of their own come on the scale that the user declares, else in [0, 1]; a
+    format that fixes the scale of every score takes none."""
+    fast: ClassVar[FastReader | None] = None
+    """A short cut for sound records."""
 
-    def is_match(self, fields: dict[str, Any]) -> bool:
-        """Whether a first record looks like this format."""
-        return all(name in fields for name in self.columns) and (self.detect is None or self.detect(fields))
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls):
+            cls.name = f"{cls.__module__}.{cls.__qualname__}"
+
+    @abstractmethod
+    def parse(self, fields: Fields) -> list[Episode]:
+        """The episodes of one record.
+
+        What is wrong with the record is noted by `fields.refuse` and by the methods that read it (`get_text`,
+        `get_score`, ...); then nothing of it is used.
+        """
+
+    def is_match(self, record: dict[str, Any]) -> bool:
+        """Whether a file whose first record this is has this format; asked of the shipped readers alone."""
+        return all(name in record for name in self.columns)
+
+    def merge(self, path: str | Path, records: Iterator[Record]) -> Iterator[Record]:
+        """Makes one record of several that belong together; by default each stands for itself."""
+        return records
 
 
 def build_task(
@@ -79,7 +94,8 @@ def build_pair(
     feedback: tuple[tuple[Feedback, ...], tuple[Feedback, ...]] = ((), ()),
 ) -> list[Episode]:
     """Two episodes of one task, the first preferred to the second; `feedback` is that of each."""
-    better, worse = f"{name}/chosen", f"{name}/rejected"
+    better = f"{name}/chosen"
+    worse = f"{name}/rejected"
     return [
         Episode(better, task, chosen, feedback[0], preferences=(Preference(worse),)),
         Episode(worse, task, rejected, feedback[1]),

@@ -11,24 +11,24 @@ from feedback.types import Message, Turn
 ROLES = ("system", "developer", "user", "assistant", "tool")
 KEYS = ("role", "content", "tool_calls", "tool_call_id")
 SAMPLED = ("ids", "log_probs", "sampled")
-"""What a message of this house's own episodes may hold besides: the tokens that the policy sampled."""
+"""What a message of an episode that fdt wrote may hold besides: the tokens that the policy sampled."""
 
 
-def read_messages(fields: Fields, path: str, more: tuple[str, ...] = (), loose: bool = False) -> list[Message]:
+def read_messages(fields: Fields, path: str, more: tuple[str, ...] = (), allow_unknown: bool = False) -> list[Message]:
     """The messages at a path, each with role and content and what else it has of `KEYS` and `more`.
 
-    Any other key is refused; `loose` leaves it out, for logs whose messages hold notes of the program that kept them.
+    Any other key is refused; with `allow_unknown` it is left out, for logs whose messages hold notes of a program.
     """
-    return [read_message(item, more, loose) for item in fields.get_objects(path)]
+    return [read_message(item, more, allow_unknown) for item in fields.get_objects(path)]
 
 
-def read_prompt(fields: Fields, path: str, loose: bool = False) -> tuple[Message, ...]:
+def read_prompt(fields: Fields, path: str, allow_unknown: bool = False) -> tuple[Message, ...]:
     """A prompt: text becomes one user message, a list of messages stays one."""
     value = fields.get(path)
     if isinstance(value, str) and value:
         return build_user_prompt(value)
     if isinstance(value, list) and value:
-        return check_prompt(fields, path, read_messages(fields, path, loose=loose))
+        return check_prompt(fields, path, read_messages(fields, path, allow_unknown=allow_unknown))
     fields.refuse(path, value, "text, or a list of messages {role, content}", "Fill it or leave the row out.")
     return ()
 
@@ -65,17 +65,16 @@ def build_answer(text: str) -> tuple[Turn, ...]:
     return (Turn("assistant", text),)
 
 
-def to_turn(said: Message) -> Turn:
+def to_turn(message: Message) -> Turn:
     """A message as a turn of an episode."""
-    calls = tuple({"id": call["id"], **call["function"]} for call in said.get("tool_calls", ()))
-    ids, log_probs = (tuple(said[name]) if name in said else None for name in ("ids", "log_probs"))
-    return Turn(
-        said["role"], said["content"], ids, log_probs, said.get("sampled", False), calls, said.get("tool_call_id")
-    )
+    calls = tuple({"id": call["id"], **call["function"]} for call in message.get("tool_calls", ()))
+    ids, log_probs = (tuple(message[name]) if name in message else None for name in ("ids", "log_probs"))
+    sampled = message.get("sampled", False)
+    return Turn(message["role"], message["content"], ids, log_probs, sampled, calls, message.get("tool_call_id"))
 
 
 def to_message(turn: Turn) -> Message:
-    """A turn as a message; `turn_of` gives the turn back."""
+    """A turn as a message; `to_turn` gives the turn back."""
     message: Message = {"role": turn.role, "content": turn.text}
     if turn.calls:
         message["tool_calls"] = [
@@ -88,9 +87,9 @@ def to_message(turn: Turn) -> Message:
     }
 
 
-def read_message(fields: Fields, more: tuple[str, ...] = (), loose: bool = False) -> Message:
-    """One message; `messages` tells what `more` and `loose` do."""
-    unknown = {} if loose else fields.collect_rest((*KEYS, *more))
+def read_message(fields: Fields, more: tuple[str, ...] = (), allow_unknown: bool = False) -> Message:
+    """One message; `read_messages` says what `more` and `allow_unknown` do."""
+    unknown = {} if allow_unknown else fields.collect_rest((*KEYS, *more))
     if unknown:
         fields.refuse(
             next(iter(unknown)),

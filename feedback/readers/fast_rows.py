@@ -1,4 +1,4 @@
-"""The quick way to read a canonical row: `msgspec` checks it whole, and says nothing about what is wrong."""
+"""The fast way to read a canonical row: `msgspec` checks it whole, and says nothing about what is wrong."""
 
 from __future__ import annotations
 
@@ -63,31 +63,32 @@ class _RowHeader(msgspec.Struct):
     scores: None = None
 
 
-_GLANCE = msgspec.json.Decoder(_RowHeader)
+HEADER_DECODER = msgspec.json.Decoder(_RowHeader)
 
 
-def _peek(raw: bytes) -> dict[str, Any] | None:
+def _decode_header(raw: bytes) -> dict[str, Any] | None:
     """The id and the score of a line, the rest skipped; None for a line that needs the slow way."""
     try:
-        row = _GLANCE.decode(raw)
+        row = HEADER_DECODER.decode(raw)
         return {"id": row.id, "score": row.score}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def _observe_score(record: Record, marks: ScoreRange) -> str | None:
-    name, score = record.fields.get("id"), record.fields.get("score")
+def _observe_score(record: Record, score_range: ScoreRange) -> str | None:
+    name = record.fields.get("id")
+    score = record.fields.get("score")
     if record.fields.get("scores") is not None or type(name) not in (str, int, type(None)):
         return None
     if score is not None:
         if type(score) not in (float, int) or not -math.inf < score < math.inf:
             return None
-        if marks.declared is None:
-            marks.add_score(score)
+        if score_range.declared_scale is None:
+            score_range.add_score(score)
     return _to_id(name) or record.name
 
 
-def _parse_row(record: Record, marks: ScoreRange) -> Episode | None:
+def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
     fields = record.fields
     try:
         row = msgspec.convert(fields, Row)
@@ -95,17 +96,19 @@ def _parse_row(record: Record, marks: ScoreRange) -> Episode | None:
         return None
     if not row.prompt or not row.response:
         return None
-    score, scale = row.score, None
+    score = row.score
+    scale = None
     if score is None:
         score = math.nan
     else:
-        scale = marks.declared
+        scale = score_range.declared_scale
         if scale is not None:
             score = (score - scale[0]) / (scale[1] - scale[0])
-        if marks.off or not 0 <= score <= 1:
+        if score_range.is_out_of_range or not 0 <= score <= 1:
             return None
     if type(row.prompt) is str:
-        messages, key = chat.build_user_prompt(row.prompt), hash_text(row.prompt)
+        messages = chat.build_user_prompt(row.prompt)
+        key = hash_text(row.prompt)
     else:
         messages = tuple(fields["prompt"])
         if messages[-1]["role"] not in ("user", "tool") or all(message["role"] != "user" for message in messages):
@@ -118,7 +121,7 @@ def _parse_row(record: Record, marks: ScoreRange) -> Episode | None:
     )
     task = Task(_to_id(row.task) or key, messages, row.reference or None, (), meta)
     feedback: tuple[Feedback, ...] = ()
-    if not (row.score is row.critique is row.revision is row.annotator is row.source is None):
+    if not all(part is None for part in (row.score, row.critique, row.revision, row.annotator, row.source)):
         feedback = (
             Feedback(
                 row.source or "human",
@@ -135,7 +138,7 @@ def _parse_row(record: Record, marks: ScoreRange) -> Episode | None:
 
 
 def _to_id(value: str | int | None) -> str | None:
-    return format_value(value) if type(value) is int else value or None
+    return format_value(value) if isinstance(value, int) else value or None
 
 
-QUICK = FastReader(_peek, _observe_score, _parse_row)
+FAST = FastReader(_decode_header, _observe_score, _parse_row)

@@ -19,12 +19,14 @@ class Fields:
     def __init__(
         self,
         record: Record,
-        marks: ScoreRange,
+        score_range: ScoreRange,
         value: dict[str, Any] | None = None,
         prefix: str = "",
         faults: list[DataError] | None = None,
     ):
-        self.record, self.marks, self.prefix = record, marks, prefix
+        self.record = record
+        self.score_range = score_range
+        self.prefix = prefix
         self.value: dict[str, Any] = record.fields if value is None else value
         self.faults: list[DataError] = [] if faults is None else faults
 
@@ -74,15 +76,14 @@ class Fields:
             self.refuse(path, value, "true or false")
         return None if value is None else bool(value)
 
-    def get_number(self, path: str, written: bool = False) -> float:
-        """A finite number, NaN only where it is absent; `written`: as text it serves too."""
+    def get_number(self, path: str, allow_text: bool = False) -> float:
+        """A finite number, NaN only where it is absent; with `allow_text` also written as text."""
         value = self.get(path)
         if value is None:
             return math.nan
         found = math.nan
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            found = _to_float(value)
-        elif isinstance(value, str) and (written or self.record.textual) and "_" not in value:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number or (isinstance(value, str) and (allow_text or self.record.is_text_only) and "_" not in value):
             found = _to_float(value)
         if not math.isfinite(found):
             self.refuse(path, value, "a finite number", "Leave it out where there is no score.")
@@ -97,19 +98,19 @@ class Fields:
             return None
         return value
 
-    def get_score(self, path: str, scale: Scale | None = None, written: bool = False) -> tuple[float, Scale | None]:
+    def get_score(self, path: str, scale: Scale | None = None, allow_text: bool = False) -> tuple[float, Scale | None]:
         """A number as a score in [0, 1], NaN where it is absent, and the scale it came on.
 
         Args:
             path: where it stands.
             scale: the format's or the item's own; else the declared one; with neither it lies in [0, 1] already.
-            written: a number as text serves too.
+            allow_text: a number as text serves too.
         """
-        return self.normalize_score(path, self.get_number(path, written), scale)
+        return self.normalize_score(path, self.get_number(path, allow_text), scale)
 
     def normalize_score(self, path: str, value: float, scale: Scale | None = None) -> tuple[float, Scale | None]:
-        """As `mark`, for a number already read; notes one that lies off its scale."""
-        scale = scale or self.marks.declared
+        """As `get_score`, for a number already read; notes one that lies off its scale."""
+        scale = scale or self.score_range.declared_scale
         if math.isnan(value):
             return math.nan, None
         if scale is not None:
@@ -117,19 +118,20 @@ class Fields:
             if not low <= value <= high:
                 self.refuse(path, value, f"a number from {low:g} to {high:g}", "Correct it or the scale.")
             return (value - low) / (high - low), scale
-        self.marks.add_score(value)
-        if self.marks.off:
+        self.score_range.add_score(value)
+        if self.score_range.is_out_of_range:
             self._add_error(
                 path,
-                f"{value:g} in a file whose scores run from {self.marks.low:g} to {self.marks.high:g}",
+                f"{value:g} in a file whose scores run from {self.score_range.low:g} to {self.score_range.high:g}",
                 "scores from 0 to 1",
-                "Declare the scale: its lowest and highest mark, for example 1 5.",
+                "Declare the scale: its lowest and highest possible score, for example 1 5.",
             )
         return value, None
 
     def get_scale(self) -> Scale | None:
         """The scale that an item gives itself as `min` and `max`; None where it gives none."""
-        low, high = self.get_number("min"), self.get_number("max")
+        low = self.get_number("min")
+        high = self.get_number("max")
         if math.isnan(low) and math.isnan(high):
             return None
         if not (low < high and math.isfinite(high - low)):
@@ -166,7 +168,7 @@ class Fields:
 
     def replace_values(self, values: dict[str, Any]) -> Fields:
         """The same place with other values, made from its own."""
-        return Fields(self.record, self.marks, values, self.prefix, self.faults)
+        return Fields(self.record, self.score_range, values, self.prefix, self.faults)
 
     def collect_rest(self, known: Iterable[str]) -> dict[str, Any]:
         """Every further column that is not null."""
@@ -180,7 +182,7 @@ class Fields:
                 self.refuse(f"{path}[{number}]", value, "an object")
 
     def _make_inner(self, value: dict[str, Any], path: str) -> Fields:
-        return Fields(self.record, self.marks, value, f"{self.prefix}{path}.", self.faults)
+        return Fields(self.record, self.score_range, value, f"{self.prefix}{path}.", self.faults)
 
     def _add_error(self, name: str, got: str, expected: str, remedy: str) -> None:
         self.faults.append(self.record.build_error(self.prefix + name, got, expected, remedy))

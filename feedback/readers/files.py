@@ -10,14 +10,14 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from feedback.faults import DataError
 from feedback.readers.hub import is_dataset, read_dataset
 from feedback.readers.record import Record, decode, parse_json, parse_json_at, parse_json_fast, reject_record
 from feedback.readers.tables import read_csv, read_parquet
 
-QuickJson = Callable[[bytes], dict[str, Any] | None]
+FastJson = Callable[[bytes], dict[str, Any] | None]
 REMEDY = "Write one JSON object a line."
 DOCUMENTS = ("json", "traj")
 """Endings of files that may hold one JSON value over many lines."""
@@ -28,7 +28,7 @@ def open_file(path: str | Path) -> IO[bytes]:
     stream = open(path, "rb")  # noqa: SIM115 (the caller closes it)
     packed = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    return gzip.GzipFile(fileobj=stream) if packed else stream
+    return cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if packed else stream
 
 
 def detect_kind(path: str | Path) -> str:
@@ -57,10 +57,10 @@ def detect_kind(path: str | Path) -> str:
     return ending if ending in ("csv", "parquet") else "jsonl"
 
 
-def read_records(path: str | Path, quick: QuickJson = parse_json_fast) -> Iterator[Record]:
+def read_records(path: str | Path, decode_line: FastJson = parse_json_fast) -> Iterator[Record]:
     """All records of a file in order; blank lines are none. Raises `DataError` for a file that is not readable.
 
-    `quick` decodes a JSON line, or gives None for one that needs the reader that explains.
+    `decode_line` decodes a JSON line, or gives None for one that needs the reader that explains.
     """
     if is_dataset(path):
         yield from read_dataset(str(path))
@@ -72,7 +72,7 @@ def read_records(path: str | Path, quick: QuickJson = parse_json_fast) -> Iterat
     try:
         with open_file(path) as stream:
             if kind == "jsonl":
-                yield from read_json_lines(str(path), stream, quick)
+                yield from read_json_lines(str(path), stream, decode_line)
             else:
                 yield from {"json": read_json_document, "csv": read_csv}[kind](str(path), stream)
     except (EOFError, OSError, zlib.error) as error:
@@ -80,10 +80,10 @@ def read_records(path: str | Path, quick: QuickJson = parse_json_fast) -> Iterat
         raise DataError(str(path), None, "file", got, "a whole file", "Copy it again.") from None
 
 
-def read_json_lines(path: str, stream: IO[bytes], quick: QuickJson) -> Iterator[Record]:
+def read_json_lines(path: str, stream: IO[bytes], decode_line: FastJson) -> Iterator[Record]:
     """The records of a JSON Lines file: one object a line."""
     for line, raw in enumerate(stream, 1):
-        value = quick(raw)
+        value = decode_line(raw)
         if value is not None:
             yield Record(path, line, value, raw)
         elif raw.strip():
@@ -115,10 +115,13 @@ def read_json_document(path: str, stream: IO[bytes]) -> Iterator[Record]:
     if isinstance(whole, Record):
         yield whole
         return
-    at, line, counted = 0, 1, 0
+    at = 0
+    line = 1
+    counted = 0
     try:
         for at, end, value in _iter_elements(whole):
-            line, counted = line + whole.count("\n", counted, at), at
+            line = line + whole.count("\n", counted, at)
+            counted = at
             yield _to_record(Record(path, line, raw=whole[at:end].encode()), value)
             at = end
     except ValueError as error:

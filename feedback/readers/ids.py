@@ -16,9 +16,9 @@ class IdIndex:
         self._doubtful: set[int] | None = None
         self._lines: dict[str, int] = {}
 
-    def add_id(self, name: str) -> None:
+    def add_id(self, id: str) -> None:
         """Notes an id of the first pass."""
-        self._hashes.append(hash(name))
+        self._hashes.append(hash(id))
 
     def keep_repeated(self) -> None:
         """Ends the first pass: keeps the hashes that occur more than once, and forgets the others."""
@@ -30,11 +30,11 @@ class IdIndex:
         del hashes
         self._hashes = array("q")
 
-    def find_duplicate(self, name: str, line: int) -> int | None:
+    def find_duplicate(self, id: str, line: int) -> int | None:
         """The line where an id stood before; None where it is new."""
-        if self._doubtful is not None and (not self._doubtful or hash(name) not in self._doubtful):
+        if self._doubtful is not None and (not self._doubtful or hash(id) not in self._doubtful):
             return None
-        if name in self._lines:
-            return self._lines[name]
-        self._lines[name] = line
+        if id in self._lines:
+            return self._lines[id]
+        self._lines[id] = line
         return None

@@ -18,9 +18,10 @@ class Record(msgspec.Struct):
     fields: dict[str, Any] = msgspec.field(default_factory=dict)
     raw: bytes = b""
     unit: str = "line"
-    textual: bool = False
+    is_text_only: bool = False
     """True where every value is text, as in CSV: then a number may be written as text."""
-    broken: DataError | None = None
+    error: DataError | None = None
+    """Why the record as a whole could not be read."""
 
     @property
     def name(self) -> str:
@@ -45,7 +46,7 @@ def _as_text(fields: dict[str, Any]) -> bytes:
 def reject_record(place: Record, got: str, expected: str, remedy: str) -> Record:
     """The record at `place`, refused as a whole."""
     fault = place.build_error("record", got, expected, remedy)
-    return Record(place.file, place.line, raw=place.raw, unit=place.unit, broken=fault)
+    return Record(place.file, place.line, raw=place.raw, unit=place.unit, error=fault)
 
 
 def _reject_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def parse_json_at(text: str, start: int = 0) -> tuple[Any, int]:
 
 
 def parse_json(text: str) -> Any:
-    """The one JSON value of a text; raises ValueError as `json_value` does, and for anything after it."""
+    """The one JSON value of a text; raises ValueError as `parse_json_at` does, and for anything after it."""
     start = len(text) - len(text.lstrip(" \t\r\n"))
     value, end = parse_json_at(text, start)
     if text[end:].strip(" \t\r\n"):

@@ -12,14 +12,15 @@ Scale = tuple[float, float]
 class ScoreRange:
     """The declared scale of a file, or the range of its undeclared scores.
 
-    Even a 1 may be the lowest mark where a 5 occurs further down, so undeclared scores are looked through before the
+    Even a 1 may be the lowest score where a 5 occurs further down, so undeclared scores are looked through before the
     first is used; when any lies outside [0, 1], all of them are refused.
     """
 
-    def __init__(self, declared: Scale | None = None):
-        self.declared = None if declared is None else (float(declared[0]), float(declared[1]))
-        self.low, self.high = math.inf, -math.inf
-        self.off = False
+    def __init__(self, declared_scale: Scale | None = None):
+        self.declared_scale = None if declared_scale is None else (float(declared_scale[0]), float(declared_scale[1]))
+        self.low = math.inf
+        self.high = -math.inf
+        self.is_out_of_range = False
         """True once all were seen and some lay outside [0, 1]."""
 
     def add_score(self, value: float) -> None:
@@ -31,10 +32,12 @@ class ScoreRange:
 
     def check_range(self) -> None:
         """Says whether the range seen needs a declared scale."""
-        self.off = self.low < 0 or self.high > 1
+        self.is_out_of_range = self.low < 0 or self.high > 1
 
 
 def check_scale(path: str, scale: Scale | None) -> None:
     """Raises `DataError` unless the scale is None or two finite numbers, the lower first."""
     if scale is not None and not (scale[0] < scale[1] and math.isfinite(scale[1] - scale[0])):
-        raise DataError(path, None, "scale", str(scale), "its lowest and highest mark, finite, lowest < highest")
+        raise DataError(
+            path, None, "scale", str(scale), "its lowest and highest possible score, finite, lowest < highest"
+        )

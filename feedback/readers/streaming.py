@@ -6,43 +6,44 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from feedback.faults import DataError, format_value
-from feedback.readers.base import Format
-from feedback.readers.catalogue import READERS
+from feedback.faults import DataError
+from feedback.readers.base import Reader
+from feedback.readers.catalogue import READERS, find_reader
 from feedback.readers.fields import Fields
-from feedback.readers.files import QuickJson, read_records
-from feedback.readers.formats.rows import ROWS
-from feedback.readers.names import IdIndex
+from feedback.readers.files import FastJson, read_records
+from feedback.readers.formats.rows import Rows
+from feedback.readers.ids import IdIndex
 from feedback.readers.record import Record, parse_json_fast
 from feedback.readers.scales import Scale, ScoreRange, check_scale
 from feedback.types import Episode
 
-LOOKED_AT = 100
-"""Records that may be broken before the first whole one, which tells the format."""
+MAX_BROKEN_RECORDS = 100
+"""Records that may be broken before the first whole one, which shows the format."""
 
 
 class Stream(Iterator[Episode | DataError]):
     """An iterator over the episodes and faults of a file, in its order, that holds none of them.
 
-    A record may hold several episodes (a preference pair has two); `loaded` + `refused` = `records`, those met so far.
+    A record may hold several episodes (a preference pair has two). `num_loaded` + `num_rejected` = `num_records`, those
+    read so far.
     """
 
-    def __init__(self, path: str | Path, format: str = "auto", scale: Scale | None = None):
+    def __init__(self, path: str | Path, format: str | Reader | type[Reader] = "auto", scale: Scale | None = None):
         check_scale(str(path), scale)
         self.path = path
-        self.format = select_format(path, format)
-        if scale is not None and not self.format.declared:
-            raise DataError(
-                str(path), None, "scale", str(scale), f"none: marks in the format {self.format.name} carry their own"
-            )
-        self.marks = ScoreRange(scale)
-        self.records = self.refused = 0
+        self.reader = select_reader(path, format)
+        if scale is not None and not self.reader.takes_scale:
+            expected = f"none: scores in the format {self.reader.name} carry their own"
+            raise DataError(str(path), None, "scale", str(scale), expected)
+        self.score_range = ScoreRange(scale)
+        self.num_records = 0
+        self.num_rejected = 0
         self._items = self._read()
 
     @property
     def num_loaded(self) -> int:
         """Records that became episodes."""
-        return self.records - self.refused
+        return self.num_records - self.num_rejected
 
     def __iter__(self) -> Iterator[Episode | DataError]:
         return self._items
@@ -50,52 +51,51 @@ class Stream(Iterator[Episode | DataError]):
     def __next__(self) -> Episode | DataError:
         return next(self._items)
 
-    def _iter_records(self, quick: QuickJson = parse_json_fast) -> Iterator[Record]:
-        source = read_records(self.path, quick)
-        return self.format.join(self.path, source) if self.format.join else source
+    def _iter_records(self, decode: FastJson = parse_json_fast) -> Iterator[Record]:
+        return self.reader.merge(self.path, read_records(self.path, decode))
 
     def _read(self) -> Iterator[Episode | DataError]:
-        names, quick = IdIndex(), self.format.quick
-        if quick or (self.format.declared and self.marks.declared is None):
-            self._scan_scores(names)
+        ids = IdIndex()
+        fast = self.reader.fast
+        if fast or (self.reader.takes_scale and self.score_range.declared_scale is None):
+            self._scan_scores(ids)
         for record in self._iter_records():
-            self.records += 1
-            episode = quick.episode(record, self.marks) if quick and record.broken is None else None
-            if episode is not None and names.find_duplicate(episode.id, record.line) is None:
+            self.num_records += 1
+            episode = fast.parse(record, self.score_range) if fast and record.error is None else None
+            if episode is not None and ids.find_duplicate(episode.id, record.line) is None:
                 yield episode
                 continue
-            found = self._parse_record(record, names)
+            found = self._parse_record(record, ids)
             if isinstance(found, DataError):
-                self.refused += 1
+                self.num_rejected += 1
                 yield found
             else:
                 yield from found
 
-    def _scan_scores(self, names: IdIndex) -> None:
+    def _scan_scores(self, ids: IdIndex) -> None:
         """A first pass: every undeclared score is seen before one is used, and ids that repeat are known."""
-        quick = self.format.quick
-        for record in self._iter_records(quick.peek if quick else parse_json_fast):
-            name = quick.see(record, self.marks) if quick and record.broken is None else None
+        fast = self.reader.fast
+        for record in self._iter_records(fast.decode_header if fast else parse_json_fast):
+            name = fast.observe_score(record, self.score_range) if fast and record.error is None else None
             if name is not None:
-                names.add_id(name)
-            elif record.broken is None:
-                for episode in self.format.episodes(Fields(record, self.marks)):
-                    names.add_id(episode.id)
-        names.keep_repeated()
-        self.marks.check_range()
+                ids.add_id(name)
+            elif record.error is None:
+                for episode in self.reader.parse(Fields(record, self.score_range)):
+                    ids.add_id(episode.id)
+        ids.keep_repeated()
+        self.score_range.check_range()
 
-    def _parse_record(self, record: Record, names: IdIndex) -> list[Episode] | DataError:
-        """The episodes of a record, or its first fault with the others hung on it."""
-        if record.broken is not None:
-            return record.broken
-        fields = Fields(record, self.marks)
-        episodes = self.format.episodes(fields)
+    def _parse_record(self, record: Record, ids: IdIndex) -> list[Episode] | DataError:
+        """The episodes of a record, or its first fault with the others attached to it."""
+        if record.error is not None:
+            return record.error
+        fields = Fields(record, self.score_range)
+        episodes = self.reader.parse(fields)
         for episode in episodes:
-            line = names.find_duplicate(episode.id, record.line)
+            line = ids.find_duplicate(episode.id, record.line)
             if line is not None:
-                fields.refuse(
-                    "id", episode.id, f"an id of its own: {record.unit} {line} has this one", "Number the rows anew."
-                )
+                expected = f"an id of its own: {record.unit} {line} has this one"
+                fields.refuse("id", episode.id, expected, "Number the rows anew.")
         if not fields.faults:
             return episodes
         first, *others = fields.faults
@@ -112,15 +112,15 @@ def require_records(path: str | Path) -> Iterator[Record]:
     return chain([first], source)
 
 
-def select_format(path: str | Path, format: str = "auto") -> Format:
-    """The format of that name; for `auto`, the first whose marks the first whole record bears, else rows."""
+def select_reader(path: str | Path, format: str | Reader | type[Reader] = "auto") -> Reader:
+    """The reader of the format of that name; for `auto`, the first that fits the first whole record, else rows'.
+
+    Raises `DataError` as `find_reader`, and for a file without a record.
+    """
     if format != "auto":
-        name, _, words = format.partition(":")
-        found = next((reader for reader in READERS if reader.name == name), None)
-        if found is None or (words and found.configured is None):
-            names = ", ".join(reader.name for reader in READERS)
-            raise DataError(str(path), None, "format", format_value(format), f"one of auto, {names}")
+        found = find_reader(format)
         next(require_records(path))
-        return found.configured(words) if words else found
-    first = next((record for record in islice(require_records(path), LOOKED_AT) if record.broken is None), None)
-    return next((reader for reader in READERS if first is not None and reader.is_match(first.fields)), ROWS)
+        return found
+    whole = (record for record in islice(require_records(path), MAX_BROKEN_RECORDS) if record.error is None)
+    first = next(whole, None)
+    return next((reader for reader in READERS if first is not None and reader.is_match(first.fields)), Rows())

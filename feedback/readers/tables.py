@@ -19,8 +19,12 @@ class _Lines:
     """Physical lines of a file as text for `csv.reader`, with the bytes taken since the last record."""
 
     def __init__(self, path: str, stream: IO[bytes]):
-        self.path, self.stream = path, stream
-        self.number, self.first, self.taken, self.bad = 0, 1, b"", None
+        self.path = path
+        self.stream = stream
+        self.number = 0
+        self.first = 1
+        self.raw = b""
+        self.error: DataError | None = None
 
     def __iter__(self) -> _Lines:
         return self
@@ -28,40 +32,47 @@ class _Lines:
     def __next__(self) -> str:
         raw = next(self.stream)
         self.number += 1
-        self.taken += raw
+        self.raw += raw
         text = decode(Record(self.path, self.number, raw=raw))
         if isinstance(text, Record):
-            self.bad = text.broken
+            self.error = text.error
             return raw.decode("utf-8", errors="replace")
         return text
 
     def take_record(self) -> tuple[Record, DataError | None]:
         """The place of the record just read, and the fault of its bytes; starts the next record."""
-        place, bad = Record(self.path, self.first, raw=self.taken, textual=True), self.bad
-        self.first, self.taken, self.bad = self.number + 1, b"", None
-        return place, bad
+        place = Record(self.path, self.first, raw=self.raw, is_text_only=True)
+        error = self.error
+        self.first = self.number + 1
+        self.raw = b""
+        self.error = None
+        return place, error
 
 
 def read_csv(path: str, stream: IO[bytes]) -> Iterator[Record]:
     """The records of a CSV file with a header line, quoted as RFC 4180 says; an empty cell is an absent value."""
     csv.field_size_limit(2**31 - 1)  # the module's default refuses cells beyond 128 KiB
     lines = _Lines(path, stream)
-    rows, header = csv.reader(lines, strict=True), None
+    rows = csv.reader(lines, strict=True)
+    header: list[str] | None = None
     while True:
+        cells: list[str] = []
+        wrong = ""
         try:
-            cells, error = next(rows), None
+            cells = next(rows)
         except StopIteration:
             return
-        except csv.Error as caught:
-            cells, error = [], f"bad CSV ({caught})"
-        place, bad = lines.take_record()
-        if error or bad:
-            yield reject_record(place, error or bad.got, "CSV in UTF-8", 'Quote cells with "…", double inner quotes.')
+        except csv.Error as error:
+            wrong = f"bad CSV ({error})"
+        place, fault = lines.take_record()
+        if wrong or fault:
+            got = wrong or (fault.got if fault else "")
+            yield reject_record(place, got, "CSV in UTF-8", 'Quote cells with "…", double inner quotes.')
             if header is None:
                 return
-        elif header is None and cells:
+        elif cells and header is None:
             header = _check_header(place, cells)
-        elif cells:
+        elif cells and header is not None:
             yield _build_csv_record(place, header, cells)
 
 

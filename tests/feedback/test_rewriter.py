@@ -5,8 +5,8 @@ import math
 import pytest
 
 from feedback.drafters import Drafter
-from feedback.follows import LiteralCheck
-from feedback.graders import NumberMatch
+from feedback.faults import DataError
+from feedback.graders import LiteralCheck, NumberMatch
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Feedback, Task, Turn
 
@@ -92,12 +92,12 @@ def test_an_unscored_answer_or_draft_is_not_better():
 def test_a_draft_that_ignores_the_critique_is_refused():
     rows = [words("It is wrong: 14 + 19 is 34.")]
     assert Rewriter(NumberMatch()).accept(rows, ["33"])[1] == {"does not follow the critique": 1}
-    assert Rewriter(NumberMatch(), follows=None).accept(rows, ["33"])[1] == {"accepted": 1}
+    assert Rewriter(NumberMatch(), critique_check=None).accept(rows, ["33"])[1] == {"accepted": 1}
 
 
 def test_rewrites_join_their_group_with_a_score_of_their_own():
     rows = [words("no"), episode("33", name="right")]
-    found, verdicts = Rewriter(NumberMatch(), joins=True).accept(rows, [["32", "33"], None])
+    found, verdicts = Rewriter(NumberMatch(), add_to_group=True).accept(rows, [["32", "33"], None])
     assert len(found) == 3 and verdicts == {"accepted": 1, "not asked": 1}
     joined = found[2]
     assert (joined.id, joined.task, joined.score, joined.response) == ("e~rewrite", rows[0].task, 1.0, "33")
@@ -127,6 +127,39 @@ def test_the_policy_drafts_unless_somebody_else_does():
     assert policy.asked[-1] == (0, 1, 7)  # ranks without rows keep the others company
 
 
+def test_any_grader_of_drafts_serves_as_the_check():
+    """A function of the episode that holds the draft as its revision; drafts of all rows are judged in one call."""
+    rows = [words("no"), words("no")]
+    found, statuses = Rewriter(NumberMatch(), critique_check=is_short).accept(rows, ["33", "It is surely 33."])
+    assert statuses == {"accepted": 1, "does not follow the critique": 1}
+    assert (found[0].revision, found[1].revision) == ("33", None)
+    assert Rewriter(NumberMatch(), critique_check=ungraded).accept(rows, ["33", "33"])[1] == {"accepted": 2}
+
+
+def is_short(episode):
+    return len(episode.revision) < 5, "Be brief."
+
+
+def ungraded(episode):
+    return None
+
+
+def test_a_function_may_grade_the_drafts():
+    assert Rewriter(is_right).accept([words("no")], [["34", "33"]])[1] == {"accepted": 1}
+    with pytest.raises(
+        DataError, match=r"broken: got 'yes' of type str for the episode e, expected a score from 0 to 1"
+    ):
+        Rewriter(broken).accept([words("no")], ["33"])
+
+
+def is_right(episode):
+    return episode.response == episode.task.reference
+
+
+def broken(episode):
+    return "yes"
+
+
 def test_no_drafts_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         Rewriter(NumberMatch(), drafts=0)
@@ -150,4 +183,7 @@ def test_no_drafts_is_refused():
     ],
 )
 def test_following_is_stated(critique, answer, draft, follows):
-    assert LiteralCheck()(words(critique, answer), draft) is follows
+    row = words(critique, answer).add_feedback(Feedback("policy", None, "rewrite", revision=draft))
+    (graded,) = LiteralCheck()([row])
+    added = [(item.name, item.score) for item in graded.feedback[2:]]
+    assert added == ([] if follows is None else [("follows", float(follows))])

@@ -41,7 +41,9 @@ def compute_agreement(units: Ids, annotators: Ids, values: Values) -> Agreement 
     shared = counts[place] > 1
     if not shared.any():
         return None
-    units, annotators, values = units[shared], annotators[shared], values[shared]
+    units = units[shared]
+    annotators = annotators[shared]
+    values = values[shared]
     _, place, counts = np.unique(units, return_inverse=True, return_counts=True)
     return Agreement(
         len(counts),
@@ -61,7 +63,8 @@ def interval_alpha(place: Ids, counts: Ids, values: Values) -> float:
         values: the scores, ``[n]``.
     """
     values = values - values.mean()  # distances stay, and sums of squares keep their digits
-    total, squares = np.bincount(place, values), np.bincount(place, values**2)
+    total = np.bincount(place, values)
+    squares = np.bincount(place, values**2)
     # The sum of (a − b)² over ordered pairs of m numbers is 2 (m Σ a² − (Σ a)²).
     observed = (2 * (counts * squares - total**2) / (counts - 1)).sum() / len(values)
     expected = 2 * (len(values) * squares.sum() - total.sum() ** 2) / (len(values) * (len(values) - 1))
@@ -70,7 +73,9 @@ def interval_alpha(place: Ids, counts: Ids, values: Values) -> float:
 
 def _keep_first(units: Ids, annotators: Ids, values: Values) -> tuple[Ids, Ids, Values]:
     order = np.lexsort((annotators, units))  # stable: of equal pairs the first stays first
-    units, annotators, values = units[order], annotators[order], values[order]
+    units = units[order]
+    annotators = annotators[order]
+    values = values[order]
     first = np.ones(len(units), dtype=bool)
     first[1:] = (units[1:] != units[:-1]) | (annotators[1:] != annotators[:-1])
     return units[first], annotators[first], values[first]
@@ -78,7 +83,8 @@ def _keep_first(units: Ids, annotators: Ids, values: Values) -> tuple[Ids, Ids, 
 
 def _compute_equal_share(place: Ids, counts: Ids, values: Values) -> float:
     order = np.lexsort((values, place))
-    place, values = place[order], values[order]
+    place = place[order]
+    values = values[order]
     starts = np.flatnonzero(np.r_[True, (place[1:] != place[:-1]) | (values[1:] != values[:-1])])
     runs = np.diff(np.r_[starts, len(values)])
     return float((runs * (runs - 1)).sum() / (counts * (counts - 1)).sum())

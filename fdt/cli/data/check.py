@@ -12,12 +12,12 @@ from fdt.cli.reading import EpisodeReader, add_file, add_lenient, as_json, to_on
 from feedback.faults import DataError
 from feedback.types import Episode
 
-COUNTED_PROMPTS = 1_000_000  # distinct prompts that are told apart; beyond it memory would grow with the file
+COUNTED_PROMPTS = 1_000_000  # distinct prompts that are counted; beyond it memory would grow with the file
 
 EPILOG = """\
 examples:
   fdt data check mine.jsonl                        scores lie in [0, 1] already, or there are none
-  fdt data check ratings.csv --scale 1 5           marks from 1 to 5
+  fdt data check ratings.csv --scale 1 5           scores from 1 to 5
   fdt data check big.parquet --lenient --rejects refused.jsonl
                                                    keep what can be read, put the rest aside to mend it
   fdt data check mine.jsonl --json | jq .faults    for machines
@@ -45,14 +45,14 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(asked: argparse.Namespace) -> int:
-    """Checks `asked.file`; returns 0 when it is sound, else 1.
+def run(args: argparse.Namespace) -> int:
+    """Checks `args.file`; returns 0 when it is sound, else 1.
 
     Raises:
         UserError: as `EpisodeReader`.
     """
-    out = _JsonOutput() if asked.json else _TextOutput()
-    reading = EpisodeReader(asked, out.report_fault)
+    out = _JsonOutput() if args.json else _TextOutput()
+    reading = EpisodeReader(args, out.report_fault)
     held = SignalCounts()
     for episode in reading:
         held.add(episode)
@@ -64,12 +64,17 @@ class SignalCounts:
     """What a file holds of each signal, counted in memory that does not grow with it."""
 
     def __init__(self) -> None:
-        self.scored = self.critique = self.revision = self.reference = 0
+        self.scored = 0
+        self.critique = 0
+        self.revision = 0
+        self.reference = 0
         self.prompts: set[int] = set()
 
     def add(self, episode: Episode) -> None:
         """Counts one record."""
-        scored = critique = revision = False
+        scored = False
+        critique = False
+        revision = False
         for item in episode.feedback:
             scored = scored or not math.isnan(item.score)
             critique = critique or bool(item.text)
@@ -109,13 +114,13 @@ class _JsonOutput:
     """One object, its faults written as they are met."""
 
     def __init__(self) -> None:
-        self.told = 0
+        self.num_faults = 0
 
     def report_fault(self, fault: DataError) -> None:
-        sys.stdout.write(('{"faults": [' if not self.told else ", ") + json.dumps(as_json(fault)))
-        self.told += 1
+        sys.stdout.write(('{"faults": [' if not self.num_faults else ", ") + json.dumps(as_json(fault)))
+        self.num_faults += 1
 
     def close(self, reading: EpisodeReader, held: SignalCounts) -> None:
-        start = "" if self.told else '{"faults": ['
+        start = "" if self.num_faults else '{"faults": ['
         counts = ", ".join(f'"{name}": {number}' for name, number in reading.get_counts().items())
         print(f"{start}], {counts}}}")

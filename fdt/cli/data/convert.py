@@ -58,29 +58,29 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace DST where it exists")
 
 
-def run(asked: argparse.Namespace) -> int:
-    """Converts `asked.src` to `asked.dst`; returns 0, or 1 where faults left DST as it was.
+def run(args: argparse.Namespace) -> int:
+    """Converts `args.src` to `args.dst`; returns 0, or 1 where faults left DST as it was.
 
     Raises:
         UserError: an ending that the shape has no form for, a DST that exists or cannot be written.
     """
-    convert = SHAPES[asked.shape]
-    endings = [ending for ending in ENDINGS if (asked.shape, ending) != ("episode", ".csv")]
-    return convert_file(asked, lambda episode: [convert(episode)], f"that a {asked.shape} cannot hold", endings)
+    convert = SHAPES[args.shape]
+    endings = [ending for ending in ENDINGS if (args.shape, ending) != ("episode", ".csv")]
+    return convert_file(args, lambda episode: [convert(episode)], f"that a {args.shape} cannot hold", endings)
 
 
-def convert_file(asked: argparse.Namespace, make: Make, unfit: str, endings: Iterable[str] = ENDINGS) -> int:
-    """Writes what `make` gives for each episode of `asked.src` to `asked.dst`, as `run` does.
+def convert_file(args: argparse.Namespace, make: Make, unfit: str, endings: Iterable[str] = ENDINGS) -> int:
+    """Writes what `make` gives for each episode of `args.src` to `args.dst`, as `run` does.
 
     Args:
-        asked: the parsed arguments of `add_file`, `add_target` and `add_lenient`.
+        args: the parsed arguments of `add_file`, `add_target` and `add_lenient`.
         make: records of an episode; a ValueError where it has none, with the reason.
         unfit: what is said of the number of such episodes.
-        endings: that `asked.dst` may have.
+        endings: that `args.dst` may have.
     """
-    target = Path(asked.dst)
-    _check(target, asked.force, list(endings))
-    conversion = Conversion(EpisodeReader(asked, _print_fault, asked.src), make, unfit)
+    target = Path(args.dst)
+    _check(target, args.force, list(endings))
+    conversion = Conversion(EpisodeReader(args, _print_fault, args.src), make, unfit)
     # The ending stays last, since it says how the file is written.
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
@@ -89,19 +89,23 @@ def convert_file(asked: argparse.Namespace, make: Make, unfit: str, endings: Ite
             _publish(part, target)
     except (OSError, ValueError) as error:  # ValueError: a further column holds what JSON cannot, such as NaN
         raise UserError(
-            "cannot be written", got=getattr(error, "strerror", None) or str(error), path=asked.dst
+            "cannot be written", got=getattr(error, "strerror", None) or str(error), path=args.dst
         ) from None
     finally:
         part.unlink(missing_ok=True)
-    print(conversion.format_counts(asked.dst))
+    print(conversion.format_counts(args.dst))
     return 0 if conversion.is_valid else 1
 
 
 class Conversion:
-    """The records to write; episodes that give none are told and counted."""
+    """The records to write; episodes that give none are reported and counted."""
 
-    def __init__(self, reading: EpisodeReader, make: Make, said: str):
-        self.reading, self.make, self.said, self.unfit, self.made = reading, make, said, 0, 0
+    def __init__(self, reading: EpisodeReader, make: Make, unfit: str):
+        self.reading = reading
+        self.make = make
+        self.unfit = unfit
+        self.num_unfit = 0
+        self.num_made = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for episode in self.reading:
@@ -110,27 +114,29 @@ class Conversion:
             except ValueError as error:
                 self._report_unfit(episode, error)
             else:
-                self.made += len(records)
+                self.num_made += len(records)
                 yield from records
 
     @property
     def is_valid(self) -> bool:
         """Whether what was written may take its place."""
         return self.reading.is_valid and (
-            self.unfit == 0 or (self.reading.lenient and self.unfit < self.reading.loaded_count)
+            self.num_unfit == 0 or (self.reading.lenient and self.num_unfit < self.reading.loaded_count)
         )
 
     def format_counts(self, target: str) -> str:
         """The counts in words."""
-        kept = self.reading.loaded_count - self.unfit
-        parts = f"{self.reading.refused_count} refused" + (f" + {self.unfit} {self.said}" if self.unfit else "")
+        kept = self.reading.loaded_count - self.num_unfit
+        parts = f"{self.reading.refused_count} refused" + (
+            f" + {self.num_unfit} {self.unfit}" if self.num_unfit else ""
+        )
         did = "written" if self.is_valid else "readable"
-        did += f" as {self.made}" if self.made != kept else ""
+        did += f" as {self.num_made}" if self.num_made != kept else ""
         line = f"{self.reading.path} to {target}: {self.reading.record_count} records = {kept} {did} + {parts}"
         return to_one_line(line if self.is_valid else f"{line}; nothing was written")
 
     def _report_unfit(self, episode: Episode, error: ValueError) -> None:
-        self.unfit += 1
+        self.num_unfit += 1
         print(to_one_line(f"{self.reading.path}: {error}"), file=sys.stderr)
 
 

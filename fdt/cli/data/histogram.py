@@ -40,8 +40,10 @@ class Histogram:
         """Label and count: one bar a value where there are few, else ten equal bins, closed to the left."""
         if len(self.values) <= EXACT:
             return [(f"{value:g}", self.values[value]) for value in sorted(self.values)]
-        low, high = min(self.values), max(self.values)
-        width, found = (high - low) / 10, [0] * 10
+        low = min(self.values)
+        high = max(self.values)
+        width = (high - low) / 10
+        found = [0] * 10
         for value, count in self.values.items():
             found[min(int((value - low) / width), 9)] += count
         return [(f"{low + width * n:.3g} to {low + width * (n + 1):.3g}", count) for n, count in enumerate(found)]
@@ -60,7 +62,8 @@ class Lengths:
 
     def compute_quantile(self, share: float) -> int:
         """The smallest length that at least `share` of the texts do not exceed; 0 without texts."""
-        wanted, seen = share * self.values.total(), 0
+        wanted = share * self.values.total()
+        seen = 0
         for length in sorted(self.values):
             seen += self.values[length]
             if seen >= wanted:

@@ -10,7 +10,7 @@ from fdt.cli.data import check, convert, show, stats, steps
 EPILOG = """\
 a first look at a new file:
   fdt data check ratings.csv --scale 1 5     is it sound? every fault with its line
-  fdt data stats ratings.csv --scale 1 5     what do the marks and the words look like?
+  fdt data stats ratings.csv --scale 1 5     what do the ratings and the texts look like?
   fdt data show ratings.csv --scale 1 5      what will the student and the teacher read?
 
 `fdt data COMMAND --help` explains a command with examples.
@@ -21,15 +21,15 @@ def main(argv: list[str]) -> int:
     """Runs one command and returns its exit code: 0 sound, 1 faults in the file, 2 a mistake in the command line.
 
     Raises:
-        DataFault: where a command cannot go on without the whole file.
+        DataError: where a command cannot go on without the whole file.
         UserError: for arguments that contradict each other.
     """
     # Text that the terminal's encoding lacks is escaped, not a crash.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    asked = _build_parser().parse_args(argv)
-    return asked.run(asked)
+    args = _build_parser().parse_args(argv)
+    return args.run(args)
 
 
 def _build_parser() -> argparse.ArgumentParser:

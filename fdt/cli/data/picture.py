@@ -1,4 +1,4 @@
-"""The picture of `fdt data stats`: marks of each name, lengths of texts, shares of sources."""
+"""The picture of `fdt data stats`: ratings of each name, lengths of texts, shares of sources."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def draw_picture(tally: Tally, title: str, out: str | Path) -> None:
 
 
 def _draw_scores(axes: Axes, tally: Tally, name: str, scale: tuple[float, float] | None) -> None:
-    """Shares of each mark, one colour an annotator."""
-    judges = {judge: marks for judge, marks in tally.scores.items() if (judge[0], judge[2]) == (name, scale)}
+    """Shares of each rating, one colour an annotator."""
+    judges = {judge: found for judge, found in tally.scores.items() if (judge[0], judge[2]) == (name, scale)}
     shown = sorted(judges.items(), key=lambda pair: -pair[1].count)[:MOST]
-    marks = sorted({value for _, histogram in shown for value in histogram.values})
-    few = len(marks) <= EXACT
-    edges = np.arange(len(marks) + 1) - 0.5 if few else np.linspace(marks[0], marks[-1], BINS + 1)
-    columns = [[marks.index(value) if few else value for value in histogram.values] for _, histogram in shown]
+    ratings = sorted({value for _, histogram in shown for value in histogram.values})
+    few = len(ratings) <= EXACT
+    edges = np.arange(len(ratings) + 1) - 0.5 if few else np.linspace(ratings[0], ratings[-1], BINS + 1)
+    columns = [[ratings.index(value) if few else value for value in histogram.values] for _, histogram in shown]
     weights = [np.array(list(histogram.values.values())) / histogram.count for _, histogram in shown]
     labels = [f"{shorten(str(who or 'nobody named'))} ({histogram.count})" for (_, who, _), histogram in shown]
     colours = [pick_colour(n) for n in range(len(shown))]
-    heights, *_ = axes.hist(columns, bins=edges, weights=weights, label=labels, color=colours, rwidth=0.85)
+    heights, *_ = axes.hist(columns, bins=edges.tolist(), weights=weights, label=labels, color=colours, rwidth=0.85)
     axes.set_ylim(0, np.max(heights) * (1.15 + 0.08 * len(shown)))  # room for the legend
     if few:
-        axes.set_xticks(range(len(marks)), [f"{mark:g}" for mark in marks])
+        axes.set_xticks(range(len(ratings)), [f"{rating:g}" for rating in ratings])
     more = f", {len(judges) - MOST} more not drawn" if len(judges) > MOST else ""
-    axes.set(title=f"Marks: {shorten(name)}{more}", xlabel="mark", ylabel="share of the annotator's marks")
+    axes.set(title=f"Ratings: {shorten(name)}{more}", xlabel="rating", ylabel="share of the annotator's ratings")
     axes.legend()
 
 
@@ -68,11 +68,12 @@ def _draw_lengths(axes: Axes, tally: Tally) -> None:
     """Distribution of each kind of text over logarithmic bins."""
     for index, (name, lengths) in enumerate(tally.lengths.items()):
         if lengths.values:
-            values, counts = np.array(list(lengths.values)), np.array(list(lengths.values.values()))
+            values = np.array(list(lengths.values))
+            counts = np.array(list(lengths.values.values()))
             edges = np.geomspace(1, max(values.max(), 2) * 1.01, BINS + 1)
             axes.hist(
                 values,
-                bins=edges,
+                bins=edges.tolist(),
                 weights=counts / counts.sum(),
                 histtype="step",
                 linewidth=1.8,

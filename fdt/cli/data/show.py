@@ -1,4 +1,4 @@
-"""`fdt data show`: what student and teacher will read of a record, and which tokens train, by the collator that trains."""
+"""`fdt data show`: what student and teacher read of a record, and which tokens train, by the collator that trains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fdt.cli.reading import EpisodeReader, add_file, to_one_line
 from fdt.errors import UserError
 from fdt.policy.hub import DEFAULT, resolve_model
-from feedback.aggregate import add_win_shares, aggregate_scores
+from feedback.aggregate import add_win_rates, aggregate_scores
 from feedback.faults import DataError
 from feedback.types import Episode, attach_hints
 
@@ -59,7 +59,7 @@ def add_to(commands: Any) -> None:
         "--hint",
         default="critique",
         metavar="KIND",
-        help=f"what the teacher is told: {', '.join(HINTS)}, a template file, or {NO_HINT} (default: critique)",
+        help=f"the hint that the teacher reads: {', '.join(HINTS)}, a template file, or {NO_HINT} (default: critique)",
     )
     parser.add_argument(
         "--max-tokens",
@@ -71,20 +71,21 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(asked: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Prints the records asked for; returns 0.
 
     Raises:
         UserError: no such record, a model without chat template, or text that training would refuse.
-        DataFault: a file or a hint template that cannot be read.
+        DataError: a file or a hint template that cannot be read.
     """
-    hint, chosen = _load_hint(asked.hint), choose(asked)
-    collator = _build_collator(asked, hint)
+    hint = _load_hint(args.hint)
+    chosen = choose(args)
+    collator = _build_collator(args, hint)
     from fdt.cli.data.view import View, build_console
 
     view = View(build_console(), collator.tokenizer)
     view.print_legend()
-    group = _load_groups(asked, {episode.task.key for _, episode in chosen})
+    group = _load_groups(args, {episode.task.key for _, episode in chosen})
     if hint is not None:
         group = hint.annotate_group(group)
     known = {episode.id: episode for episode in group}
@@ -93,23 +94,24 @@ def run(asked: argparse.Namespace) -> int:
     return 0
 
 
-def choose(asked: argparse.Namespace) -> list[tuple[int, Episode]]:
+def choose(args: argparse.Namespace) -> list[tuple[int, Episode]]:
     """The episodes asked for, each with the number of its record in the file, from 1.
 
     Raises:
         UserError: there is none.
-        DataFault: the file cannot be read.
+        DataError: the file cannot be read.
     """
-    reading, chosen = EpisodeReader(asked, _print_fault), []
+    reading = EpisodeReader(args, _print_fault)
+    chosen = []
     for episode in reading:
-        if episode.id == asked.id or (asked.id is None and reading.record_count >= asked.row):
+        if episode.id == args.id or (args.id is None and reading.record_count >= args.row):
             chosen.append((reading.record_count, episode))
-        if len(chosen) >= (1 if asked.id is not None else asked.limit):
+        if len(chosen) >= (1 if args.id is not None else args.limit):
             break
     if not chosen and reading.broken:
         raise reading.broken
     if not chosen:
-        key, got = ("--row", asked.row) if asked.id is None else ("--id", asked.id)
+        key, got = ("--row", args.row) if args.id is None else ("--id", args.id)
         raise UserError("no such record", got=got, expected=f"one of the {reading.loaded_count} that load", key=key)
     return chosen
 
@@ -121,14 +123,14 @@ def _load_hint(name: str) -> Hint | None:
         return None
     if name in HINTS:
         return getattr(hints, HINTS[name])()
-    hints.load_template(name)  # a missing file is told before anything slow
+    hints.load_template(name)  # a missing file is reported before anything slow
     return hints.CritiqueHint(name)
 
 
-def _load_groups(asked: argparse.Namespace, keys: set[str]) -> list[Episode]:
+def _load_groups(args: argparse.Namespace, keys: set[str]) -> list[Episode]:
     """All records of some tasks as training has them: a hint and a comparison draw on the others of the group."""
-    group = [episode for episode in EpisodeReader(asked, lambda fault: None) if episode.task.key in keys]
-    return attach_hints(add_win_shares(aggregate_scores(group)))
+    group = [episode for episode in EpisodeReader(args, lambda fault: None) if episode.task.key in keys]
+    return attach_hints(add_win_rates(aggregate_scores(group)))
 
 
 def _collate(collator: Collator, episode: Episode) -> Any:
@@ -142,19 +144,19 @@ def _collate(collator: Collator, episode: Episode) -> Any:
         raise UserError("training would refuse this record", got=str(error), key=to_one_line(episode.id)) from None
 
 
-def _build_collator(asked: argparse.Namespace, hint: Hint | None) -> Collator:
+def _build_collator(args: argparse.Namespace, hint: Hint | None) -> Collator:
     from transformers import AutoTokenizer
 
     from fdt.data.collate import Collator
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve_model(asked.model))
+        tokenizer = AutoTokenizer.from_pretrained(resolve_model(args.model))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError("no tokenizer", got=asked.model, remedy=reason, key="--model") from None
+        raise UserError("no tokenizer", got=args.model, remedy=reason, key="--model") from None
     if tokenizer.chat_template is None:
-        raise UserError("no chat template", got=asked.model, expected="a chat model's tokenizer", key="--model")
-    return Collator(tokenizer, hint, asked.max_tokens)
+        raise UserError("no chat template", got=args.model, expected="a chat model's tokenizer", key="--model")
+    return Collator(tokenizer, hint, args.max_tokens)
 
 
 def _print_fault(fault: DataError) -> None:

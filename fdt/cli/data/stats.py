@@ -1,4 +1,4 @@
-"""`fdt data stats`: what the marks and the words of a file look like, before anything is trained on them."""
+"""`fdt data stats`: what the ratings and the texts of a file look like, before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from fdt.errors import UserError
 if TYPE_CHECKING:
     from fdt.cli.data.tally import Tally
 
-SHOWN = 8  # annotators whose marks are drawn in the terminal; --json and --picture have more
+SHOWN = 8  # annotators whose ratings are drawn in the terminal; --json and --picture have more
 WIDTH = (60, 100)  # narrowest and widest text, in columns
 
 EPILOG = """\
 examples:
   fdt data stats mine.jsonl
-  fdt data stats ratings.csv --scale 1 5 --picture marks.png
+  fdt data stats ratings.csv --scale 1 5 --picture ratings.png
   fdt data stats ratings.csv --scale 1 5 --json | jq .agreement
 
 What to look for:
-  marks        all at one end, or all of one annotator at one end: a group baseline sees little difference
+  ratings      all at one end, or all of one annotator at one end: a group baseline sees little difference
   tasks        "with scores that differ" is what a baseline over the group of one prompt learns from;
                with one response each, choose a baseline over the file (objectives.DatasetMean)
-  agreement    Krippendorff's alpha, distance squared: 1 all equal, 0 as by chance; near 0 the marks are noise
-  lengths      in characters; a critique of a few characters directs nothing
+  agreement    Krippendorff's alpha, distance squared: 1 all equal, 0 as by chance; near 0 the ratings are noise
+  lengths      in characters; a critique of a few characters teaches little
 
 Memory: some forty bytes a record, no text is kept. Records that cannot be read are counted and left out;
 `fdt data check` lists them.
@@ -40,19 +40,19 @@ def add_to(commands: Any) -> None:
     """Adds the command to `fdt data`."""
     parser = commands.add_parser(
         "stats",
-        help="marks per annotator, lengths, repetitions, agreement, sources",
+        help="ratings per annotator, lengths, repetitions, agreement, sources",
         epilog=EPILOG,
-        description="Counts what a feedback file holds: how marks spread, how long texts are, who agrees with whom.",
+        description="Counts what a feedback file holds: how ratings spread, how long texts are, who agrees with whom.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_file(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    parser.add_argument("--picture", metavar="OUT.png", help="draw marks, lengths and sources as well")
+    parser.add_argument("--picture", metavar="OUT.png", help="draw ratings, lengths and sources as well")
     parser.set_defaults(run=run)
 
 
-def run(asked: argparse.Namespace) -> int:
-    """Counts `asked.file`; returns 0, or 1 where nothing could be read.
+def run(args: argparse.Namespace) -> int:
+    """Counts `args.file`; returns 0, or 1 where nothing could be read.
 
     Raises:
         UserError: a picture that cannot be written.
@@ -60,20 +60,20 @@ def run(asked: argparse.Namespace) -> int:
     from fdt.cli.data.tally import Tally
 
     faults: list[str] = []
-    reading = EpisodeReader(asked, lambda fault: faults.append(to_one_line(fault)) if not faults else None)
+    reading = EpisodeReader(args, lambda fault: faults.append(to_one_line(fault)) if not faults else None)
     tally = Tally()
     for episode in reading:
         tally.add(episode)
     found = reading.get_counts() | summarise(tally)
-    if asked.json:
-        print(json.dumps({"file": asked.file} | found, allow_nan=False))
+    if args.json:
+        print(json.dumps({"file": args.file} | found, allow_nan=False))
     else:
         print(reading.format_counts())
         if faults:
             print(f"  first fault: {faults[0]}")
         print("\n".join(format_summary(found)))
-    if asked.picture and tally.tasks:
-        _draw_picture(tally, asked.file, asked.picture)
+    if args.picture and tally.tasks:
+        _draw_picture(tally, args.file, args.picture)
     return 0 if reading.loaded_count and not reading.broken else 1
 
 
@@ -84,11 +84,11 @@ def summarise(tally: Tally) -> dict[str, Any]:
             "name": name,
             "annotator": annotator,
             "scale": None if scale is None else list(scale),
-            "count": marks.count,
-            "mean": round(marks.mean, 6),
-            "marks": [{"mark": label, "count": count} for label, count in marks.compute_bars()],
+            "count": found.count,
+            "mean": round(found.mean, 6),
+            "ratings": [{"rating": label, "count": count} for label, count in found.compute_bars()],
         }
-        for (name, annotator, scale), marks in sorted(tally.scores.items(), key=lambda pair: -pair[1].count)
+        for (name, annotator, scale), found in sorted(tally.scores.items(), key=lambda pair: -pair[1].count)
     ]
     agreed = []
     for name, ratings in tally.ratings.items():
@@ -145,13 +145,13 @@ def _format_scores(judge: dict[str, Any], width: int) -> list[str]:
     scale = "from 0 to 1" if judge["scale"] is None else "on {:g} to {:g}".format(*judge["scale"])
     who = "nobody named" if judge["annotator"] is None else to_one_line(judge["annotator"])
     lines = [f"{to_one_line(judge['name'])} by {who}, {scale}: {judge['count']} scores, mean {judge['mean']:.3g}"]
-    labels = max((len(mark["mark"]) for mark in judge["marks"]), default=0)
-    most = max((mark["count"] for mark in judge["marks"]), default=1)
+    labels = max((len(bar["rating"]) for bar in judge["ratings"]), default=0)
+    most = max((bar["count"] for bar in judge["ratings"]), default=1)
     room = width - labels - 22
-    for mark in judge["marks"]:
-        share = 100 * mark["count"] / judge["count"]
-        drawn = render_bar(mark["count"], most, room)
-        lines.append(f"  {mark['mark']:>{labels}} {drawn:<{room}} {mark['count']:>9} {share:5.1f} %")
+    for bar in judge["ratings"]:
+        share = 100 * bar["count"] / judge["count"]
+        drawn = render_bar(bar["count"], most, room)
+        lines.append(f"  {bar['rating']:>{labels}} {drawn:<{room}} {bar['count']:>9} {share:5.1f} %")
     return lines
 
 

@@ -43,7 +43,10 @@ def add_to(commands: Any) -> None:
     add_file(parser, "src")
     add_target(parser)
     parser.add_argument(
-        "--split", choices=list(SPLITS), default="numbered", help="how steps of one answer are told (default: numbered)"
+        "--split",
+        choices=list(SPLITS),
+        default="numbered",
+        help="how the steps of one answer are found (default: numbered)",
     )
     parser.add_argument(
         "--template",
@@ -54,15 +57,15 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(asked: argparse.Namespace) -> int:
-    """Cuts `asked.src` into `asked.dst`; returns 0, or 1 where faults left DST as it was.
+def run(args: argparse.Namespace) -> int:
+    """Cuts `args.src` into `args.dst`; returns 0, or 1 where faults left DST as it was.
 
     Raises:
-        DataFault: no such template.
+        DataError: no such template.
         UserError: as `fdt data convert`.
     """
-    load_template(asked.template)
-    return convert_file(asked, partial(build_rows, split=asked.split, template=asked.template), "without steps")
+    load_template(args.template)
+    return convert_file(args, partial(build_rows, split=args.split, template=args.template), "without steps")
 
 
 def build_rows(episode: Episode, split: str, template: str) -> Iterator[dict[str, Any]]:

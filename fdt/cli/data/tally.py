@@ -14,7 +14,7 @@ from fdt.cli.data.agreement import Agreement, compute_agreement
 from fdt.cli.data.histogram import Histogram, Lengths
 from feedback.types import Episode, Feedback
 
-MOST = 500  # pairs of name and annotator that are told apart; the rest is pooled
+MOST = 500  # pairs of name and annotator that are kept apart; the rest is pooled
 OTHERS = "(others)"
 TEXTS = ("prompt", "response", "critique", "revision")
 Judge = tuple[str, str | None, tuple[float, float] | None]
@@ -96,9 +96,11 @@ class Tally:
         """How many tasks there are, how many have one response, and how many have scores that differ."""
         if not self.tasks:
             return {"tasks": 0, "with one response": 0, "with scores that differ": 0}
-        tasks, scores = np.frombuffer(self.tasks, np.int64), np.frombuffer(self.task_scores)
+        tasks = np.frombuffer(self.tasks, np.int64)
+        scores = np.frombuffer(self.task_scores)
         _, place, counts = np.unique(tasks, return_inverse=True, return_counts=True)
-        low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
+        low = np.full(len(counts), np.inf)
+        high = np.full(len(counts), -np.inf)
         given = ~np.isnan(scores)
         np.minimum.at(low, place[given], scores[given])
         np.maximum.at(high, place[given], scores[given])
@@ -110,7 +112,8 @@ class Tally:
 
     def count_repeated(self) -> dict[str, int]:
         """Records that repeat an earlier one word for word (id aside), and ones that judge its response anew."""
-        whole, answers = _count_repeats(self.rows), _count_repeats(self.responses)
+        whole = _count_repeats(self.rows)
+        answers = _count_repeats(self.responses)
         return {"the same record again": whole, "the same response judged again": answers - whole}
 
 

@@ -18,7 +18,7 @@ from fdt.data.tokenization import get_control_ids
 from fdt.report.sanitize import make_legible
 from feedback.types import Episode
 
-Marks = frozenset[str]
+Masks = frozenset[str]
 # What trains a token -> what it is called, and the two shades that neighbouring tokens take in turn.
 TRAINED = {
     frozenset({"sampled"}): ("score", ("#ffffff on #005a8f", "#ffffff on #0072b2")),
@@ -27,7 +27,9 @@ TRAINED = {
     frozenset({"imitated"}): ("imitation of the revision", ("#ffffff on #00664a", "#ffffff on #00805e")),
     frozenset(): ("nothing: not scored, not criticised", ("#000000 on #b5b5b5", "#000000 on #c8c8c8")),
 }
-READ, CONTROL, HINTED = "dim", "bold magenta", "bold #e69f00"
+READ = "dim"
+CONTROL = "bold magenta"
+HINTED = "bold #e69f00"
 
 
 def build_console() -> Console:
@@ -39,7 +41,9 @@ class View:
     """Prints records to a console."""
 
     def __init__(self, out: Console, tokenizer: Any):
-        self.out, self.tokenizer, self.control = out, tokenizer, get_control_ids(tokenizer)
+        self.out = out
+        self.tokenizer = tokenizer
+        self.control = get_control_ids(tokenizer)
         self.coloured = out.color_system is not None and not out.no_color
 
     def print_legend(self) -> None:
@@ -54,7 +58,7 @@ class View:
         self._print(line.append("teacher's hint", HINTED))
 
     def print_record(self, number: int, episode: Episode, batch: Batch | None, collator: Collator) -> None:
-        """One record: what was said about it, then each row that it becomes."""
+        """One record: its feedback, then each row that it becomes."""
         title = f"record {number} · id {to_one_line(episode.id)} · task {to_one_line(episode.task.key)}"
         self._print(Text(f"\n━━ {title} ━━", "bold"))
         for indent, line in format_feedback(episode):
@@ -63,15 +67,16 @@ class View:
             self._print(Text(f"dropped: longer than {collator.max_tokens} tokens", "bold red"), indent=2)
         for what, count in collator.shortened.items():
             self._print(Text(f"{what}: {count}", "bold red"), indent=2)
-        for row in range(len(batch.episodes) if batch is not None else 0):
-            self._print_row(batch, row)
+        if batch is not None:
+            for row in range(len(batch.episodes)):
+                self._print_row(batch, row)
 
     def _print_row(self, batch: Batch, row: int) -> None:
         student = batch.student
         ids = student.tokens[row, : student.lengths[row]].tolist()
         target = student.target[row, : student.lengths[row]].tolist()
-        marks = iter(list_signals(batch, row))
-        kinds = [next(marks) if answered else None for answered in target]
+        masks = iter(list_signals(batch, row))
+        kinds = [next(masks) if answered else None for answered in target]
         imitated = any(kind == frozenset({"imitated"}) for kind in kinds)
         start = 0
         for kind, run in groupby(kinds):
@@ -137,7 +142,7 @@ class View:
 
 
 def format_feedback(episode: Episode) -> Iterator[tuple[int, Text]]:
-    """What was said about an episode: indent and line."""
+    """The feedback on an episode: indent and line."""
     for item in episode.feedback:
         turn = None if item.turn is None else f"turn {item.turn}"
         who = " · ".join(part for part in (item.annotator, item.source, turn) if part)
@@ -150,13 +155,13 @@ def format_feedback(episode: Episode) -> Iterator[tuple[int, Text]]:
                 yield 4, Text(f"{name}: ", "italic").append(make_legible(words), "not italic")
     for other in episode.preferences:
         who = f" by {to_one_line(other.annotator)}" if other.annotator else ""
-        yield 2, Text(f"preferred to {to_one_line(other.over)}{who}: {100 * other.strength:.0f} %")
+        yield 2, Text(f"preferred to {to_one_line(other.other_id)}{who}: {100 * other.strength:.0f} %")
     if episode.task.reference is not None:
         yield 2, Text("reference: ", "italic").append(make_legible(episode.task.reference), "not italic")
 
 
-def list_signals(batch: Batch, row: int) -> list[Marks]:
-    """For each target token of a row, the names of the marks that are on."""
+def list_signals(batch: Batch, row: int) -> list[Masks]:
+    """For each target token of a row, the names of the masks that it is in."""
     start, end = batch.offsets[row : row + 2].tolist()
     columns = {name: batch.rollouts.masks[name][start:end].tolist() for name in ("sampled", "distilled", "imitated")}
     return [frozenset(name for name in columns if columns[name][n]) for n in range(end - start)]
@@ -174,7 +179,7 @@ def decode_pieces(tokenizer: Any, ids: list[int]) -> Iterator[str]:
 
 
 def _get_context_ids(ids: list[int], target: list[bool]) -> list[int]:
-    """The ids up to the last stretch of targets: prompt, history and earlier answers."""
+    """The ids up to the last run of targets: prompt, history and earlier answers."""
     end = len(ids) - target[::-1].index(True) if True in target else len(ids)
     while end and target[end - 1]:
         end -= 1

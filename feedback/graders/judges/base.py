@@ -16,7 +16,7 @@ from feedback.faults import DataError, format_value
 from feedback.gateway import Failure, Gateway, Reply, Request, Sampling
 from feedback.graders.base import Grader
 from feedback.graders.judges.reply import UnreadableReply, build_schema, read_form
-from feedback.types import Episode, Feedback, Message
+from feedback.types import Episode, Feedback, Message, hash_prompt
 
 Vote = Callable[[Sequence[float]], float]
 Form = TypeVar("Form", bound=BaseModel)
@@ -36,6 +36,14 @@ def majority(scores: Sequence[float]) -> float:
     """The most frequent one; NaN, which is unscored, where two are equally frequent."""
     most = statistics.multimode(scores)
     return most[0] if len(most) == 1 else math.nan
+
+
+def group_by_prompt(episodes: Sequence[Episode]) -> list[list[int]]:
+    """The rows of each prompt, in order."""
+    groups: dict[str, list[int]] = {}
+    for row, episode in enumerate(episodes):
+        groups.setdefault(hash_prompt(episode.task.messages), []).append(row)
+    return list(groups.values())
 
 
 @dataclass(frozen=True)
@@ -98,12 +106,12 @@ class Judge(Grader):
 
 @dataclass(frozen=True)
 class ScaleJudge(Judge):
-    """A judge that gives marks on a scale."""
+    """A judge that scores on a scale."""
 
     scale: tuple[float, float] = (1.0, 10.0)
-    """Lowest and highest mark; kept with the score, which is mapped to [0, 1]."""
+    """Lowest and highest score; kept with the score, which is mapped to [0, 1]."""
     vote: Vote = mean
-    """How the marks of several samples become one: mean, median or majority of `feedback.graders`, or a function of
+    """How the scores of several samples become one: mean, median or majority of `feedback.graders`, or a function of
     your own."""
     name: str = "score"
     """Name of the score."""
@@ -111,27 +119,26 @@ class ScaleJudge(Judge):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (all(map(math.isfinite, self.scale)) and self.scale[0] < self.scale[1]):
-            raise self.build_error("scale", str(self.scale), "lowest and highest mark, lowest < highest")
+            raise self.build_error("scale", str(self.scale), "lowest and highest score, lowest < highest")
 
     @property
-    def ends(self) -> dict[str, str]:
+    def scale_labels(self) -> dict[str, str]:
         """The scale as templates name it."""
         return {"low": f"{self.scale[0]:g}", "high": f"{self.scale[1]:g}"}
 
-    def check_scores(self, marks: Sequence[float]) -> str | None:
-        """A reason where a mark lies outside the scale; it is not clipped, since nobody knows what was meant."""
-        return None if all(self.scale[0] <= mark <= self.scale[1] for mark in marks) else "off the scale"
+    def check_scores(self, scores: Sequence[float]) -> str | None:
+        """A reason where a score lies outside the scale; it is not clipped, since nobody knows what was meant."""
+        return None if all(self.scale[0] <= score <= self.scale[1] for score in scores) else "off the scale"
 
-    def add_voted_score(self, episode: Episode, marks: Sequence[tuple[float, str]], reasons: Sequence[str]) -> Episode:
-        """The episode with the vote of its (mark, critique) samples, or unscored for the `reasons` of the others."""
-        score = self.vote([mark for mark, _ in marks]) if marks and self.has_quorum(len(marks)) else math.nan
+    def add_voted_score(self, episode: Episode, votes: Sequence[tuple[float, str]], reasons: Sequence[str]) -> Episode:
+        """The episode with the vote of its (score, critique) samples, or unscored for the `reasons` of the others."""
+        score = self.vote([value for value, _ in votes]) if votes and self.has_quorum(len(votes)) else math.nan
         if math.isnan(score):
             return self.record_unscored(episode, reasons)
-        # The words that are told are those of the sample that the vote agrees with most.
-        words = min(marks, key=lambda mark: abs(mark[0] - score))[1].strip()
+        # The critique is that of the sample that the vote agrees with most.
+        critique = min(votes, key=lambda vote: abs(vote[0] - score))[1].strip()
         low, high = self.scale
+        share = (score - low) / (high - low)
         return episode.add_feedback(
-            Feedback(
-                "llm", self.gateway.model, self.name, (score - low) / (high - low), words or None, scale=self.scale
-            )
+            Feedback("llm", self.gateway.model, self.name, share, critique or None, scale=self.scale)
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from feedback.gateway import Reply, Request, Sampling
+from feedback.gateway import Failure, Reply, Request, Sampling
 from feedback.graders.judges.base import Judge, majority
 from feedback.graders.judges.prompt import build_judge_prompt, format_answer, format_question
 from feedback.graders.judges.reply import NextStateReply
@@ -18,7 +19,7 @@ class NextStateJudge(Judge):
 
     *Score*: each vote says progress (1), failure (-1) or unclear (0). A strict plurality of 1 scores 1, of -1 scores 0;
     unclear, a tie or no readable vote leaves the turn unscored. *Hint*: of the votes that call their hint useful, the
-    longest hint of more than `shortest` characters; none, and the turn gets no hint.
+    longest hint of more than `min_hint_chars` characters; none, and the turn gets no hint.
     """
 
     samples: int = 3
@@ -27,7 +28,7 @@ class NextStateJudge(Judge):
     """How the judge generates; several votes need a temperature above 0."""
     quorum: float = 1 / 3
     """Share of the votes that must be readable."""
-    shortest: int = 10
+    min_hint_chars: int = 10
     """A hint has more characters than this."""
     template: str = "judge_next.txt"
     """A file of `feedback/prompts`, or a path: {question}, {before}, {turn}, {role}, {next}."""
@@ -44,7 +45,7 @@ class NextStateJudge(Judge):
         ]
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
-        """Adds a `Feedback` with `turn`, score and hint for each turn that either can be said of."""
+        """Adds a `Feedback` with `turn`, score and hint for each turn that gets either."""
         replies = iter(self.gateway.ask(self.build_requests(episodes)))
         judged = []
         for episode in episodes:
@@ -66,21 +67,20 @@ class NextStateJudge(Judge):
             build_judge_prompt(self.template, texts, {"role": after.role}), NextStateReply, sample, episode.id
         )
 
-    def _grade_turn(self, episode: Episode, turn: int, replies: Sequence[Reply]) -> Episode:
+    def _grade_turn(self, episode: Episode, turn: int, replies: Sequence[Reply | Failure]) -> Episode:
         forms = [self.parse_reply(reply, NextStateReply, lambda form: None) for reply in replies]
         votes = [form for form in forms if isinstance(form, NextStateReply)]
         if not self.has_quorum(len(votes)):
             return self.record_unscored(episode, [reason for reason in forms if isinstance(reason, str)])
         progress = majority([form.progress for form in votes])
-        hints = [form.hint.strip() for form in votes if form.useful and len(form.hint.strip()) > self.shortest]
-        scores = {1: {"score": 1.0}, -1: {"score": 0.0}}.get(progress, {})
-        if not scores:
+        hints = [form.hint.strip() for form in votes if form.useful and len(form.hint.strip()) > self.min_hint_chars]
+        score = {1.0: 1.0, -1.0: 0.0}.get(progress, math.nan)
+        if math.isnan(score):
             episode = self.record_unscored(episode, ["unclear"])
-        if not scores and not hints:
-            return episode
-        return episode.add_feedback(
-            Feedback("llm", self.gateway.model, self.name, turn=turn, text=max(hints, key=len, default=None), **scores)
-        )
+            if not hints:
+                return episode
+        hint = max(hints, key=len, default=None)
+        return episode.add_feedback(Feedback("llm", self.gateway.model, self.name, score, hint, turn))
 
 
 def find_answered_turns(episode: Episode) -> Iterator[tuple[int, int]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
@@ -12,10 +11,10 @@ from typing import Literal
 from pydantic import BaseModel
 
 from feedback.gateway import Failure, Reply, Request
-from feedback.graders.judges.base import Judge
+from feedback.graders.judges.base import Judge, group_by_prompt
 from feedback.graders.judges.prompt import build_judge_prompt, format_answer, format_question
-from feedback.graders.judges.reply import UnreadableReply, read_form, strip_reasoning
-from feedback.types import Episode, Feedback, hash_prompt
+from feedback.graders.judges.reply import UnreadableReply, name_reason, read_form, strip_reasoning
+from feedback.types import Episode, Feedback
 
 UNDECIDED = "the order of the answers decided"
 
@@ -27,34 +26,22 @@ class ComparisonReply(BaseModel):
     winner: Literal["A", "B", "tie"]
 
 
-class Verdict(ABC):
-    """How a judge's reply says which of two answers is better."""
-
-    form: type[BaseModel] | None = None
-    """The form of the reply, where the server is to be asked for one."""
-
-    @abstractmethod
-    def __call__(self, reply: Reply | Failure) -> float:
-        """1 where the first answer is better, 0 where the second is, 0.5 for a tie. Raises `UnreadableReply`."""
+Verdict = Callable[[Reply | Failure], float]
+"""How a judge's reply says which of two answers is better: 1 where the first is, 0 where the second is, 0.5 for a tie.
+Raises `UnreadableReply`."""
 
 
-@dataclass(frozen=True)
-class JsonVerdict(Verdict):
-    """A JSON object with `analysis` and `winner`: A, B or tie."""
-
-    form = ComparisonReply
-
-    def __call__(self, reply: Reply | Failure) -> float:
-        """As `FilterResult`."""
-        return {"A": 1.0, "B": 0.0, "tie": 0.5}[read_form(reply, ComparisonReply).winner]
+def read_json_verdict(reply: Reply | Failure) -> float:
+    """A JSON object with `analysis` and `winner`: A, B or tie; a server that can is asked to keep to this form."""
+    return {"A": 1.0, "B": 0.0, "tie": 0.5}[read_form(reply, ComparisonReply).winner]
 
 
 @dataclass(frozen=True)
-class SuffixVerdict(Verdict):
-    r"""A mark at the very end, after free reasoning, as judges write that were trained to reason first.
+class SuffixVerdict:
+    r"""A text at the very end, after free reasoning, as judges write that were trained to reason first.
 
-    RRM ends with `\boxed{Assistant 1}` (arXiv 2505.14674), RM-R1 with `<answer>[[A]]</answer>` (arXiv 2505.02387). A
-    mark in the middle of the text is somebody's quote and counts for nothing. Such judges expect the prompt they were
+    RRM ends with `\boxed{Assistant 1}` (arXiv 2505.14674), RM-R1 with `<answer>[[A]]</answer>` (arXiv 2505.02387). The
+    same in the middle of the text is somebody's quote and counts for nothing. Such judges expect the prompt they were
     trained on: name it as the template.
     """
 
@@ -64,14 +51,12 @@ class SuffixVerdict(Verdict):
     """What it ends with where the second is."""
 
     def __call__(self, reply: Reply | Failure) -> float:
-        """As `FilterResult`; there are no ties."""
+        """1 or 0; there are no ties. Raises `UnreadableReply`."""
         text = strip_reasoning(reply).rstrip(" .$*\n")
-        for mark, value in ((self.first, 1.0), (self.second, 0.0)):
-            if text.endswith(mark):
+        for suffix, value in ((self.first, 1.0), (self.second, 0.0)):
+            if text.endswith(suffix):
                 return value
-        raise UnreadableReply(
-            "cut off" if isinstance(reply, Reply) and reply.finish == "length" else "no mark at the end"
-        )
+        raise UnreadableReply(name_reason(reply, "no verdict at the end"))
 
 
 @dataclass(frozen=True)
@@ -79,14 +64,14 @@ class PairwiseJudge(Judge):
     """Compares the answers to one prompt; a score is the share of comparisons won.
 
     Each pair is asked both ways round. Where both orders agree, that is the verdict (a tie counts a half). Where they
-    do not, the order decided and not the answers: the comparison counts for nobody. An answer that no comparison
-    speaks about is unscored. Equal answers are a tie that nobody is asked about. Needs several answers to a prompt.
+    do not, the order decided and not the answers: the comparison counts for nobody. An answer without a comparison that
+    counts is unscored. Equal answers are a tie that nobody is asked about. Needs several answers to a prompt.
     """
 
-    rivals: int | None = None
+    neighbours: int | None = None
     """Compare each answer only with so many that follow it in a ring; null compares all, which grows as the square."""
-    verdict: Verdict = JsonVerdict()
-    """How the reply is read."""
+    verdict: Verdict = read_json_verdict
+    """How the reply is read: feedback.graders.read_json_verdict, SuffixVerdict, or a function of your own."""
     template: str = "judge_pairwise.txt"
     """A file of `feedback/prompts`, or a path: {question}, {reference}, {first}, {second}."""
     reference: bool = True
@@ -117,12 +102,10 @@ class PairwiseJudge(Judge):
         return [self._add_score(*row) for row in zip(episodes, won, reasons, strict=True)]
 
     def _build_pairs(self, episodes: Sequence[Episode]) -> list[tuple[int, int]]:
-        groups: dict[str, list[int]] = {}
-        for row, episode in enumerate(episodes):
-            groups.setdefault(hash_prompt(episode.task.messages), []).append(row)
         pairs: list[tuple[int, int]] = []
-        for rows in groups.values():
-            size, reach = len(rows), len(rows) if self.rivals is None else self.rivals
+        for rows in group_by_prompt(episodes):
+            size = len(rows)
+            reach = size if self.neighbours is None else self.neighbours
             pairs += [
                 (rows[one], rows[two])
                 for one, two in combinations(range(size), 2)
@@ -144,17 +127,19 @@ class PairwiseJudge(Judge):
             "second": format_answer(two.turns),
             "reference": (one.task.reference or "") if self.reference else "",
         }
-        return self.make_request(
-            build_judge_prompt(self.template, texts, {}), self.verdict.form, sample, f"{one.id} {two.id}"
-        )
+        form = ComparisonReply if self.verdict is read_json_verdict else None
+        return self.make_request(build_judge_prompt(self.template, texts, {}), form, sample, f"{one.id} {two.id}")
 
     def _settle_pair(self, replies: Iterator[Reply | Failure]) -> tuple[float | None, list[str]]:
         """The share of a pair's win that falls to its first, None where there is no verdict; and why not."""
-        decided, reasons = [], []
+        decided = []
+        reasons = []
         for _ in range(self.samples):
-            there, back = next(replies), next(replies)
+            there = next(replies)
+            back = next(replies)
             try:
-                first, second = self.verdict(there), 1.0 - self.verdict(back)
+                first = self.verdict(there)
+                second = 1.0 - self.verdict(back)
             except UnreadableReply as error:
                 reasons.append(str(error))
                 continue

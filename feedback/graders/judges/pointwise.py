@@ -1,23 +1,24 @@
-"""Judges that give marks: one answer by itself, or the answers to one prompt by principles made for it."""
+"""Judges that score: one answer by itself, or the answers to one prompt by principles made for it."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from feedback.gateway import Failure, Reply, Request
-from feedback.graders.judges.base import ScaleJudge
+from feedback.graders.judges.base import ScaleJudge, group_by_prompt
 from feedback.graders.judges.prompt import build_judge_prompt, format_answer, format_question
 from feedback.graders.judges.reply import PointwiseReply, PrincipleReply
-from feedback.types import Episode, Message, hash_prompt
+from feedback.types import Episode, Message
 
 CORRECT = "Is it correct, does it answer what was asked, and is nothing in it made up?"
 
 
 @dataclass(frozen=True)
 class PointwiseJudge(ScaleJudge):
-    """Reads prompt and answer, thinks, writes a critique, and gives a mark last."""
+    """Reads prompt and answer, thinks, writes a critique, and gives a score last."""
 
     rubric: str = CORRECT
     """What makes an answer good, in words."""
@@ -49,7 +50,7 @@ class PointwiseJudge(ScaleJudge):
             "answer": format_answer(episode.turns),
             "reference": (episode.task.reference or "") if self.reference else "",
         }
-        return build_judge_prompt(self.template, texts, self.ends | {"rubric": self.rubric})
+        return build_judge_prompt(self.template, texts, self.scale_labels | {"rubric": self.rubric})
 
     def _grade_episode(self, episode: Episode, replies: Sequence[Reply | Failure]) -> Episode:
         forms = [
@@ -64,21 +65,21 @@ class PointwiseJudge(ScaleJudge):
 
 @dataclass(frozen=True)
 class PrincipleJudge(ScaleJudge):
-    """Writes principles for the question, then criticises and marks the answers to it side by side, several times.
+    """Writes principles for the question, then criticises and scores the answers to it side by side, several times.
 
-    The interface of DeepSeek-GRM (arXiv 2504.02495, sections 3 and 4): principles, critiques, marks; each sample meets
-    the answers in another order; marks are voted on. Its second model, which filters the samples, is not here.
+    The interface of DeepSeek-GRM (arXiv 2504.02495, sections 3 and 4): principles, critiques, scores; each sample meets
+    the answers in another order; scores are voted on. Its second model, which filters the samples, is not here.
     """
 
-    together: int = 4
+    answers_per_prompt: int = 4
     """Most answers to one prompt in one question."""
     template: str = "judge_principled.txt"
     """A file of `feedback/prompts`, or a path: {question}, {answers}, {count}, {low}, {high}."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.together < 1:
-            raise self.build_error("together", str(self.together), "at least 1")
+        if self.answers_per_prompt < 1:
+            raise self.build_error("answers_per_prompt", str(self.answers_per_prompt), "at least 1")
 
     def build_requests(self, episodes: Sequence[Episode]) -> list[Request]:
         """`samples` questions for each handful of answers to one prompt."""
@@ -88,26 +89,23 @@ class PrincipleJudge(ScaleJudge):
 
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """Adds one `Feedback` with score and critique to each episode; an unscored one gets `Episode.unscored`."""
-        marks: list[list[tuple[float, str]]] = [[] for _ in episodes]
+        votes: list[list[tuple[float, str]]] = [[] for _ in episodes]
         reasons: list[list[str]] = [[] for _ in episodes]
         replies = self.gateway.ask(self.build_requests(episodes))
         for (rows, _), reply in zip(self._group_rows(episodes), replies, strict=True):
-            form = self.parse_reply(reply, PrincipleReply, lambda form, size=len(rows): self._check_form(form, size))
+            form = self.parse_reply(reply, PrincipleReply, partial(self._check_form, size=len(rows)))
             for place, row in enumerate(rows):
                 if isinstance(form, str):
                     reasons[row].append(form)
                 else:
-                    marks[row].append((form.scores[place], form.critiques[place]))
-        return [self.add_voted_score(*row) for row in zip(episodes, marks, reasons, strict=True)]
+                    votes[row].append((form.scores[place], form.critiques[place]))
+        return [self.add_voted_score(*row) for row in zip(episodes, votes, reasons, strict=True)]
 
     def _group_rows(self, episodes: Sequence[Episode]) -> Iterator[tuple[list[int], int]]:
         """The rows of each question, in the order in which they stand there, and the number of its sample."""
-        groups: dict[str, list[int]] = {}
-        for row, episode in enumerate(episodes):
-            groups.setdefault(hash_prompt(episode.task.messages), []).append(row)
-        for group in groups.values():
-            for start in range(0, len(group), self.together):
-                rows = group[start : start + self.together]
+        for group in group_by_prompt(episodes):
+            for start in range(0, len(group), self.answers_per_prompt):
+                rows = group[start : start + self.answers_per_prompt]
                 # Shuffled anew for every two samples, of which one is turned round; alike in each run.
                 content = "\x00".join(format_answer(episodes[row].turns) for row in rows)
                 for sample in range(self.samples):
@@ -119,12 +117,12 @@ class PrincipleJudge(ScaleJudge):
         messages = build_judge_prompt(
             self.template,
             {"question": format_question(episodes[0])} | answers,
-            self.ends | {"count": str(len(episodes))},
+            self.scale_labels | {"count": str(len(episodes))},
             {"answers": answers},
         )
         return self.make_request(messages, PrincipleReply, sample, episodes[0].id)
 
     def _check_form(self, form: PrincipleReply, size: int) -> str | None:
         if len(form.scores) != size or len(form.critiques) != size:
-            return "another number of marks than of answers"
+            return "another number of scores than of answers"
         return self.check_scores(form.scores)

@@ -23,26 +23,26 @@ class UnreadableReply(ValueError):
 
 def _reject_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a truth value is no mark")
+        raise ValueError("a truth value is no score")
     return value
 
 
-Mark = Annotated[float, BeforeValidator(_reject_bool), Field(allow_inf_nan=False)]
+Score = Annotated[float, BeforeValidator(_reject_bool), Field(allow_inf_nan=False)]
 
 
 class PointwiseReply(BaseModel):
-    """One answer judged by itself: thoughts first, the mark last."""
+    """One answer judged by itself: thoughts first, the score last."""
 
     analysis: str = ""
     critique: str
-    score: Mark
+    score: Score
 
 
 class Principle(BaseModel):
     """One thing that makes an answer good here."""
 
     name: str
-    weight: Mark
+    weight: Score
 
 
 class PrincipleReply(BaseModel):
@@ -50,7 +50,7 @@ class PrincipleReply(BaseModel):
 
     principles: list[Principle] = Field(min_length=1)
     critiques: list[str]
-    scores: list[Mark]
+    scores: list[Score]
 
 
 class NextStateReply(BaseModel):
@@ -84,6 +84,11 @@ def _make_strict(node: Any) -> Any:
     return node
 
 
+def name_reason(reply: Reply | Failure, fault: str) -> str:
+    """Why a reply is unreadable: it was cut off, or else the fault."""
+    return "cut off" if isinstance(reply, Reply) and reply.finish == "length" else fault
+
+
 def strip_reasoning(reply: Reply | Failure) -> str:
     """The reply's text after any reasoning. Raises `UnreadableReply` where there is none."""
     if isinstance(reply, Failure):
@@ -92,7 +97,7 @@ def strip_reasoning(reply: Reply | Failure) -> str:
     for end in REASONING_ENDS:
         text = text.rpartition(end)[2]
     if not text.strip():
-        raise UnreadableReply("cut off" if reply.finish == "length" else "empty")
+        raise UnreadableReply(name_reason(reply, "empty"))
     return text.strip()
 
 
@@ -105,13 +110,11 @@ def read_form(reply: Reply | Failure, form: type[Form]) -> Form:
     text = strip_reasoning(reply)
     blocks = [text] if text.startswith("{") else FENCED.findall(text)
     if not blocks:
-        raise UnreadableReply("cut off" if isinstance(reply, Reply) and reply.finish == "length" else "no JSON")
+        raise UnreadableReply(name_reason(reply, "no JSON"))
     try:
         found = json.loads(blocks[-1], object_pairs_hook=_reject_duplicates)
     except (ValueError, RecursionError):
-        raise UnreadableReply(
-            "cut off" if isinstance(reply, Reply) and reply.finish == "length" else "bad JSON"
-        ) from None
+        raise UnreadableReply(name_reason(reply, "bad JSON")) from None
     try:
         return form.model_validate(found)
     except ValidationError as error:

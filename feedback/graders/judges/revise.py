@@ -16,7 +16,7 @@ from feedback.types import Episode, Feedback
 class Reviser(Judge):
     """Writes a corrected answer for each episode that has a critique and no revision.
 
-    Nobody checks it here: `feedback.rewriter` has the gate that accepts a draft only where a grader prefers it.
+    Nobody checks it here: `feedback.rewriter` accepts a draft only where a grader prefers it.
     """
 
     template: str = "judge_revise.txt"

@@ -37,34 +37,34 @@ MOST_WINS = 0.02
 class SelfTestResult:
     """How often answers without content won."""
 
-    judged: int
+    num_graded: int
     """Canned answers that got a score."""
-    asked: int
+    num_asked: int
     """Canned answers in all."""
     wins: Counter[str]
     """How often each won: a score above one half."""
 
     @property
     def rate(self) -> float:
-        """Share of wins among those that were judged; NaN where none was."""
-        return self.wins.total() / self.judged if self.judged else math.nan
+        """Share of wins among those that got a score; NaN where none did."""
+        return self.wins.total() / self.num_graded if self.num_graded else math.nan
 
 
 def run_self_test(judge: Judge, tasks: Sequence[Task], canned: Sequence[str] = CANNED) -> SelfTestResult:
     """Has the judge score every canned answer to every task, beside an honest non-answer for judges that compare."""
     prompts = list({hash_prompt(task.messages): task for task in tasks}.values())
     wins: Counter[str] = Counter()
-    judged = 0
+    graded = 0
     for text in canned:
         pairs = [
-            Episode(f"self-test {number} {place}", task, (Turn("assistant", said),))
+            Episode(f"self-test {number} {place}", task, (Turn("assistant", answer),))
             for number, task in enumerate(prompts)
-            for place, said in enumerate((text, HONEST))
+            for place, answer in enumerate((text, HONEST))
         ]
         scores = [episode.score for episode in judge(pairs)[::2]]
-        judged += sum(not math.isnan(score) for score in scores)
+        graded += sum(not math.isnan(score) for score in scores)
         wins[text] += sum(score > 0.5 for score in scores)
-    return SelfTestResult(judged, len(prompts) * len(canned), +wins)
+    return SelfTestResult(graded, len(prompts) * len(canned), +wins)
 
 
 def require_self_test(judge: Judge, tasks: Sequence[Task], most: float = MOST_WINS) -> SelfTestResult:
@@ -72,7 +72,7 @@ def require_self_test(judge: Judge, tasks: Sequence[Task], most: float = MOST_WI
     found = run_self_test(judge, tasks)
     if not found.rate <= most:
         named = ", ".join(f"{text!r} {count}x" for text, count in found.wins.most_common(3)) or "no readable verdict"
-        got = f"{found.rate:.1%} wins of {found.judged} judged ({named})"
+        got = f"{found.rate:.1%} wins of {found.num_graded} judged ({named})"
         raise DataError(
             "config",
             None,

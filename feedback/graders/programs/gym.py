@@ -27,12 +27,12 @@ RUNS_CODE = {
 
 
 def grade(dataset: str, answer: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """`{"score": number}` as the data set's scorer gives it, or unjudged with the reason."""
+    """`{"score": number}` as the data set's scorer gives it, or `{"ungraded": reason}`."""
     if dataset not in factory.DATASETS:
-        return {"unjudged": f"reasoning-gym has no data set {dataset!r}"}
+        return {"ungraded": f"reasoning-gym has no data set {dataset!r}"}
     calls = sorted(find_code_calls(factory.DATASETS[dataset][0]))
     if calls:
-        return {"unjudged": f"the scorer of {dataset!r} may run an answer as code ({', '.join(calls)})"}
+        return {"ungraded": f"the scorer of {dataset!r} may run an answer as code ({', '.join(calls)})"}
     return {"score": float(_get_scorer(dataset)(answer, entry))}
 
 
@@ -52,7 +52,9 @@ def find_code_calls(kind: type) -> frozenset[str]:
         return frozenset()
     tree = ast.parse(inspect.getsource(sys.modules[home.__module__]))
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    waiting, seen, found = ["score_answer"], set(), set()
+    waiting = ["score_answer"]
+    seen = set()
+    found = set()
     while waiting:
         name = waiting.pop()
         if name in seen or name not in functions:

@@ -10,12 +10,12 @@ FORMS = (LatexExtractionConfig(), ExprExtractionConfig())
 
 
 def grade(answer: str, right: str) -> dict[str, Any]:
-    """`{"equal": bool, "read": bool}`, where `read` says whether the answer held any mathematics; or unjudged, where
-    the reference holds none."""
+    """`{"equal": bool, "read": bool}`, where `read` says whether the answer held any mathematics; or
+    `{"ungraded": reason}` where the reference holds none."""
     # No time limits of math-verify's own: they would turn a timeout into a wrong answer. The asking process has one.
     gold = _parse_expression(right) or _parse_expression(f"${right}$")
     if not gold:
-        return {"unjudged": "no mathematics in the reference"}
+        return {"ungraded": "no mathematics in the reference"}
     given = _parse_expression(answer)
     equal = bool(given) and verify(gold, given, timeout_seconds=None, raise_on_error=True)
     return {"equal": bool(equal), "read": bool(given)}

@@ -2,7 +2,7 @@
 
 `id`, `task`, `messages` (role, content, tool calls), `feedback`: a list of `{turn, score, min, max, critique, revision,
 name, source, annotator}` where `turn` is the place of an assistant's message in `messages`, from 0; absent, the item
-speaks about the whole. Besides `reference`, `meta` (an object; further columns join it), `preferences` as in a row.
+is about the whole. Besides `reference`, `meta` (an object; further columns join it), `preferences` as in a row.
 
 The prompt is what stands before the first assistant's message, or before `start`, the place of another one; a `start`
 after the last message leaves the answer to the policy.
@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from feedback.readers import chat
-from feedback.readers.base import Format
+from feedback.readers.base import Reader
 from feedback.readers.fields import SOURCES, Fields
 from feedback.readers.formats.rows import build_preference, read_preference, restore_scale
 from feedback.types import Episode, Feedback, Message, Task, hash_prompt
@@ -25,27 +25,31 @@ NOTES: dict[str, Any] = {
     name: kind for name, kind in get_type_hints(Episode).items() if name in Episode.__struct_fields__[5:]
 }
 """The fields of an attempt that later stages fill in, and their types."""
+ITEM = ("turn", "score", "min", "max", "critique", "revision", "name", "source", "annotator")
+"""Keys of an item of `feedback`."""
 COLUMNS = ("id", "task", "messages", "start", "feedback", "preferences", "reference", "meta", "notes")
 
 
-def read_episode(fields: Fields) -> list[Episode]:
-    """One dialogue as an episode; faults are noted in `fields`."""
-    found = chat.read_messages(fields, "messages", (*chat.SAMPLED, "weight"))
-    start = _find_start(fields, found)
-    messages = chat.check_prompt(fields, "messages", [_drop_weight(fields, message) for message in found[:start]])
-    turns = tuple(chat.to_turn(message) for message in found[start:])
-    steps = {
-        place: step
-        for step, place in enumerate(
-            place for place, message in enumerate(found) if message["role"] == "assistant" and place >= start
-        )
-    }
-    feedback = tuple(_read_feedback(item, steps) for item in fields.get_objects("feedback"))
-    name = fields.get_label("id") or fields.record.name
-    meta = fields.collect_rest(COLUMNS) | fields.get_object("meta").value
-    task = Task(fields.get_label("task") or hash_prompt(messages), messages, fields.get_text("reference"), meta=meta)
-    preferences = tuple(read_preference(item) for item in fields.get_objects("preferences"))
-    return [Episode(name, task, turns, feedback, preferences, **_read_notes(fields))]
+class Episodes(Reader):
+    """One dialogue as an episode."""
+
+    name = "episodes"
+    columns = ("messages",)
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """One episode."""
+        found = chat.read_messages(fields, "messages", (*chat.SAMPLED, "weight"))
+        start = _find_start(fields, found)
+        messages = chat.check_prompt(fields, "messages", [_drop_weight(fields, message) for message in found[:start]])
+        turns = tuple(chat.to_turn(message) for message in found[start:])
+        answers = [place for place, message in enumerate(found) if message["role"] == "assistant" and place >= start]
+        feedback = tuple(_read_feedback(item, answers) for item in fields.get_objects("feedback"))
+        name = fields.get_label("id") or fields.record.name
+        meta = fields.collect_rest(COLUMNS) | fields.get_object("meta").value
+        key = fields.get_label("task") or hash_prompt(messages)
+        task = Task(key, messages, fields.get_text("reference"), meta=meta)
+        preferences = tuple(read_preference(item) for item in fields.get_objects("preferences"))
+        return [Episode(name, task, turns, feedback, preferences, **_read_notes(fields))]
 
 
 def _read_notes(fields: Fields) -> dict[str, Any]:
@@ -68,18 +72,18 @@ def write_notes(episode: Episode) -> dict[str, Any]:
 
 
 def _find_start(fields: Fields, found: list[Message]) -> int:
-    """Where the answer begins. OpenAI's `weight: 0` marks assistant's messages that belong to the prompt."""
-    spoken = [place for place, message in enumerate(found) if message["role"] == "assistant"]
+    """Where the answer begins. OpenAI's `weight: 0` says that an assistant's message belongs to the prompt."""
+    answers = [place for place, message in enumerate(found) if message["role"] == "assistant"]
     given = fields.get_int("start")
     if given == len(found) > 0:
         return given  # nobody has answered yet
-    if given is not None and given not in spoken:
+    if given is not None and given not in answers:
         fields.refuse("start", given, "the place of an assistant's message in `messages`, from 0")
-    trained = [place for place in spoken if found[place].get("weight") is not False]
+    trained = [place for place in answers if found[place].get("weight") is not False]
     if not trained:
         fields.refuse("messages", [message["role"] for message in found], "a message of the assistant")
-    start = trained[0] if trained and given not in spoken else given or 0
-    if any(place >= start and place not in trained for place in spoken):
+    start = trained[0] if trained and given not in answers else given or 0
+    if any(place >= start and place not in trained for place in answers):
         fields.refuse(
             "messages",
             "weight 0 after an answer",
@@ -95,28 +99,23 @@ def _drop_weight(fields: Fields, message: Message) -> Message:
     return {name: value for name, value in message.items() if name != "weight"}
 
 
-def _read_feedback(fields: Fields, steps: dict[int, int]) -> Feedback:
-    turn = fields.get_int("turn")
-    if turn is not None and turn not in steps:
-        fields.refuse(
-            "turn",
-            turn,
-            "the place of one of the answers in `messages`, from 0: " + (", ".join(map(str, steps)) or "there is none"),
-        )
-    unknown = fields.collect_rest(
-        ("turn", "score", "min", "max", "critique", "revision", "name", "source", "annotator")
-    )
+def _read_feedback(fields: Fields, answers: list[int]) -> Feedback:
+    """One item of feedback; `answers` are the places of the assistant's messages that may be judged."""
+    place = fields.get_int("turn")
+    if place is not None and place not in answers:
+        known = ", ".join(map(str, answers)) or "there is none"
+        fields.refuse("turn", place, f"the place of one of the answers in `messages`, from 0: {known}")
+    unknown = fields.collect_rest(ITEM)
     if unknown:
         fields.refuse(next(iter(unknown)), next(iter(unknown.values())), "no such key in an item of feedback")
     score, scale = fields.get_score("score", fields.get_scale())
-    source, step = fields.get_choice("source", SOURCES, "human"), None if turn is None else steps.get(turn)
     return Feedback(
-        source,
+        fields.get_choice("source", SOURCES, "human"),
         fields.get_label("annotator"),
         fields.get_label("name") or "score",
         score,
         fields.get_text("critique"),
-        step,
+        answers.index(place) if place in answers else None,
         fields.get_text("revision"),
         scale,
     )
@@ -143,19 +142,16 @@ def build_record(episode: Episode) -> dict[str, Any]:
 
 
 def _build_feedback(item: Feedback, places: list[int]) -> dict[str, Any]:
-    mark = {} if math.isnan(item.score) else restore_scale(item.score, item.scale)
-    if "value" in mark:
-        mark["score"] = mark.pop("value")
+    score = {} if math.isnan(item.score) else restore_scale(item.score, item.scale)
+    if "value" in score:
+        score["score"] = score.pop("value")
     named = {
         "turn": None if item.turn is None else places[item.turn],
         "name": item.name,
-        **mark,
+        **score,
         "critique": item.text,
         "revision": item.revision,
         "source": item.source,
         "annotator": item.annotator,
     }
     return {name: value for name, value in named.items() if value is not None}
-
-
-EPISODES = Format("episodes", read_episode, ("messages",), declared=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from feedback.readers import chat
-from feedback.readers.base import Format, build_critiques, build_pair, build_task, read_id
+from feedback.readers.base import Reader, build_critiques, build_pair, build_task, read_id
 from feedback.readers.fields import Fields
 from feedback.types import Episode, Feedback, Message, Preference, Task
 
@@ -19,71 +20,113 @@ LEVELS = ("not", "slightly", "partially", "mostly", "perfectly")
 TURN = re.compile(r"<extra_id_1>(User|Assistant)\n")
 
 
-def read_attributes(fields: Fields) -> list[Episode]:
-    """A response with five attributes from 0 to 4; a list holds one mark of each annotator."""
-    task = build_task(fields, _read_dialogue(fields, "prompt"), ("id", "prompt", "response", *ATTRIBUTES))
-    feedback = []
-    for name in ATTRIBUTES:
-        marks = fields.get(name)
-        for number, mark in enumerate(marks if isinstance(marks, list) else [marks]):
-            place = fields.replace_values({name: mark})
-            score, scale = place.get_score(name, ATTRIBUTE_SCALE)
-            annotator = str(number) if isinstance(marks, list) else None
-            feedback += [Feedback("human", annotator, name, score, scale=scale)] if mark is not None else []
-    turns = chat.build_answer(fields.get_text("response", required=True) or "")
-    return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
+class HelpSteer2(Reader):
+    """A response with five attributes from 0 to 4; a list holds one score of each annotator."""
+
+    name = "helpsteer2"
+    columns = ("prompt", "response", "helpfulness", "verbosity")
+    takes_scale = False
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """One episode."""
+        task = build_task(fields, _read_dialogue(fields, "prompt"), ("id", "prompt", "response", *ATTRIBUTES))
+        feedback = []
+        for name in ATTRIBUTES:
+            given = fields.get(name)
+            for number, value in enumerate(given if isinstance(given, list) else [given]):
+                place = fields.replace_values({name: value})
+                score, scale = place.get_score(name, ATTRIBUTE_SCALE)
+                annotator = str(number) if isinstance(given, list) else None
+                feedback += [Feedback("human", annotator, name, score, scale=scale)] if value is not None else []
+        turns = chat.build_answer(fields.get_text("response", required=True) or "")
+        return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
 
 
-def read_preferences(fields: Fields) -> list[Episode]:
+class HelpSteer2Preference(Reader):
     """HelpSteer2's two responses with the strength of each annotator's preference, else of the one they agreed on."""
-    known = ("id", "prompt", "response_1", "response_2", "all_preferences_unprocessed")
-    task = build_task(fields, _read_dialogue(fields, "prompt"), known)
-    given = fields.get_objects("all_preferences_unprocessed")
-    preferences = [_read_preference(fields, item, "strength", ("statement", "elaboration")) for item in given] or [
-        _read_preference(fields, fields, "preference_strength", ("preference_statement", "preference_elaboration"))
-    ]
-    return _build_two(fields, task, ("response_1", "response_2"), preferences)
+
+    name = "helpsteer2-preference"
+    columns = ("prompt", "response_1", "response_2", "preference_strength")
+    takes_scale = False
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """Two episodes, one for each response."""
+        known = ("id", "prompt", "response_1", "response_2", "all_preferences_unprocessed")
+        task = build_task(fields, _read_dialogue(fields, "prompt"), known)
+        given = fields.get_objects("all_preferences_unprocessed")
+        preferences = [_read_preference(fields, item, "strength", ("statement", "elaboration")) for item in given] or [
+            _read_preference(fields, fields, "preference_strength", ("preference_statement", "preference_elaboration"))
+        ]
+        return _build_two(fields, task, ("response_1", "response_2"), preferences)
 
 
-def read_feedback(fields: Fields) -> list[Episode]:
+class HelpSteer3Feedback(Reader):
     """HelpSteer3's two responses, each with critiques that end in a verdict on a scale of five words."""
-    known = ("context", "response1", "response2", "feedback1", "feedback2")
-    task = build_task(fields, chat.read_prompt(fields, "context"), known)
-    said = [tuple(_parse_verdict(text) for text in fields.get_texts(name)) for name in ("feedback1", "feedback2")]
-    return _build_two(fields, task, ("response1", "response2"), [], said)
+
+    name = "helpsteer3-feedback"
+    columns = ("context", "response1", "response2", "feedback1", "feedback2")
+    takes_scale = False
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """Two episodes, one for each response."""
+        known = ("context", "response1", "response2", "feedback1", "feedback2")
+        task = build_task(fields, chat.read_prompt(fields, "context"), known)
+        feedback = [tuple(map(_parse_verdict, fields.get_texts(name))) for name in ("feedback1", "feedback2")]
+        return _build_two(fields, task, ("response1", "response2"), [], feedback)
 
 
-def read_edits(fields: Fields) -> list[Episode]:
+class HelpSteer3Edit(Reader):
     """A response, its critiques, and the edit that follows them."""
-    known = ("context", "original_response", "edited_response", "feedback")
-    task = build_task(fields, chat.read_prompt(fields, "context"), known)
-    edit = Feedback("human", None, "edit", revision=fields.get_text("edited_response", required=True))
-    turns = chat.build_answer(fields.get_text("original_response", required=True) or "")
-    return [Episode(fields.record.name, task, turns, (*map(_parse_verdict, fields.get_texts("feedback")), edit))]
+
+    name = "helpsteer3-edit"
+    columns = ("context", "original_response", "edited_response", "feedback")
+    takes_scale = False
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """One episode."""
+        known = ("context", "original_response", "edited_response", "feedback")
+        task = build_task(fields, chat.read_prompt(fields, "context"), known)
+        edit = Feedback("human", None, "edit", revision=fields.get_text("edited_response", required=True))
+        turns = chat.build_answer(fields.get_text("original_response", required=True) or "")
+        return [Episode(fields.record.name, task, turns, (*map(_parse_verdict, fields.get_texts("feedback")), edit))]
 
 
-def read_quality(fields: Fields) -> list[Episode]:
+class HelpSteer3Quality(Reader):
     """Two edits of one response: the first follows the feedback, which stays in meta since it judges neither."""
-    task = build_task(
-        fields, chat.read_prompt(fields, "context"), ("context", "good_edited_response", "bad_edited_response")
-    )
-    good, bad = (chat.read_answer(fields, f"{name}_edited_response") for name in ("good", "bad"))
-    return build_pair(fields.record.name, task, good, bad)
+
+    name = "helpsteer3-quality"
+    columns = ("context", "good_edited_response", "bad_edited_response")
+    takes_scale = False
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """The better edit and the worse."""
+        task = build_task(
+            fields, chat.read_prompt(fields, "context"), ("context", "good_edited_response", "bad_edited_response")
+        )
+        good, bad = (chat.read_answer(fields, f"{name}_edited_response") for name in ("good", "bad"))
+        return build_pair(fields.record.name, task, good, bad)
 
 
-def read_overall(fields: Fields) -> list[Episode]:
+class HelpSteer3Preference(Reader):
     """HelpSteer3's two responses with each annotator's preference and critiques, else the overall preference."""
-    known = ("context", "response1", "response2", "individual_preference")
-    task = build_task(fields, chat.read_prompt(fields, "context"), known)
-    given = fields.get_objects("individual_preference")
-    preferences = [_read_preference(fields, item, "score", ("reasoning",)) for item in given] or [
-        _read_preference(fields, fields, "overall_preference", ())
-    ]
-    said = [
-        tuple(critique for item in given for critique in build_critiques(item.get_texts(name)))
-        for name in ("feedback1", "feedback2")
-    ]
-    return _build_two(fields, task, ("response1", "response2"), preferences, said)
+
+    name = "helpsteer3-preference"
+    columns = ("context", "response1", "response2", "overall_preference")
+    takes_scale = False
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """Two episodes, one for each response."""
+        known = ("context", "response1", "response2", "individual_preference")
+        task = build_task(fields, chat.read_prompt(fields, "context"), known)
+        given = fields.get_objects("individual_preference")
+        preferences = [_read_preference(fields, item, "score", ("reasoning",)) for item in given] or [
+            _read_preference(fields, fields, "overall_preference", ())
+        ]
+        feedback = [
+            tuple(critique for item in given for critique in build_critiques(item.get_texts(name)))
+            for name in ("feedback1", "feedback2")
+        ]
+        return _build_two(fields, task, ("response1", "response2"), preferences, feedback)
 
 
 def _build_two(
@@ -91,10 +134,9 @@ def _build_two(
     task: Task,
     names: tuple[str, str],
     preferences: list[Preference],
-    said: list[tuple[Feedback, ...]] | None = None,
+    feedback: Sequence[tuple[Feedback, ...]] = ((), ()),
 ) -> list[Episode]:
     first, second = (chat.build_answer(fields.get_text(name, required=True) or "") for name in names)
-    feedback = said or [(), ()]
     base = read_id(fields, "id")
     return [
         Episode(f"{base}/1", task, first, feedback[0]),
@@ -127,13 +169,3 @@ def _read_dialogue(fields: Fields, path: str) -> tuple[Message, ...]:
     if found[-1] == {"role": "assistant", "content": ""}:
         found.pop()  # it opens the turn that the response fills
     return chat.check_prompt(fields, path, found)
-
-
-HELPSTEER = (
-    Format("helpsteer2", read_attributes, ("prompt", "response", "helpfulness", "verbosity")),
-    Format("helpsteer2-preference", read_preferences, ("prompt", "response_1", "response_2", "preference_strength")),
-    Format("helpsteer3-feedback", read_feedback, ("context", "response1", "response2", "feedback1", "feedback2")),
-    Format("helpsteer3-edit", read_edits, ("context", "original_response", "edited_response", "feedback")),
-    Format("helpsteer3-quality", read_quality, ("context", "good_edited_response", "bad_edited_response")),
-    Format("helpsteer3-preference", read_overall, ("context", "response1", "response2", "overall_preference")),
-)

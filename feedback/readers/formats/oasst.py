@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from feedback.readers.base import Format, build_task
+from feedback.readers.base import Reader, build_task
 from feedback.readers.fields import Fields
 from feedback.readers.record import Record, reject_record
 from feedback.types import Episode, Message, Preference, Turn
@@ -20,30 +20,66 @@ ROLES = {"prompter": "user", "assistant": "assistant"}
 NODE = ("message_id", "parent_id", "text", "role", "replies", "rank")
 
 
-def read_tree(fields: Fields) -> list[Episode]:
+class OasstTrees(Reader):
     """An episode for each assistant's message of a tree."""
-    found = list(_walk_answers(fields, fields.get_object("prompt"), ()))
-    if not found and not fields.faults:
-        fields.refuse(
-            "prompt.replies", fields.get_object("prompt").get("replies"), "at least one answer of the assistant"
-        )
-    return found
+
+    name = "oasst-trees"
+    columns: ClassVar[tuple[str, ...]] = ("message_tree_id", "prompt")
+    takes_scale = False
+
+    def is_match(self, record: dict[str, Any]) -> bool:
+        """A tree's id, and its root as an object."""
+        return super().is_match(record) and isinstance(record["prompt"], dict)
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """An episode for each answer of the assistant."""
+        found = list(_walk_answers(fields.get_object("prompt")))
+        if not found and not fields.faults:
+            replies = fields.get_object("prompt").get("replies")
+            fields.refuse("prompt.replies", replies, "at least one answer of the assistant")
+        return found
 
 
-def _walk_answers(fields: Fields, root: Fields, path: tuple[Message, ...]) -> Iterator[Episode]:
+class OasstMessages(OasstTrees):
+    """The same, from a file of one message a line."""
+
+    name = "oasst-messages"
+    columns = ("message_id", "parent_id", "message_tree_id", "text", "role")
+
+    def is_match(self, record: dict[str, Any]) -> bool:
+        """A message that names its tree."""
+        return all(name in record for name in self.columns) and "prompt" not in record
+
+    def merge(self, path: str | Path, records: Iterator[Record]) -> Iterator[Record]:
+        """Neighbouring messages of one tree as one record that holds the tree; a broken line stays a record."""
+        for tree, members in groupby(records, lambda record: record.fields.get("message_tree_id")):
+            group = list(members)
+            if tree is None:
+                yield from group
+            else:
+                yield _build_tree(group)
+
+
+def _walk_answers(root: Fields) -> Iterator[Episode]:
     """Walks a tree without recursion, since a path may be longer than Python's stack."""
-    waiting = [([root], path)]
+    waiting: list[tuple[list[Fields], tuple[Message, ...]]] = [([root], ())]
     while waiting:
         siblings, path = waiting.pop()
         siblings = [node for node in siblings if not node.get_flag("deleted")]
         ranks = {node.get_text("message_id"): node.get_int("rank") for node in siblings}
         for node in siblings:
-            message = {"role": ROLES.get(node.get("role"), ""), "content": node.get_text("text", required=True) or ""}
-            if not message["role"]:
-                node.refuse("role", node.get("role"), "prompter or assistant")
-            elif message["role"] == "assistant":
+            message = {"role": _read_role(node), "content": node.get_text("text", required=True) or ""}
+            if message["role"] == "assistant":
                 yield _build_answer(node, path, message, ranks)
             waiting.append((node.get_objects("replies"), (*path, message)))
+
+
+def _read_role(node: Fields) -> str:
+    role = node.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        node.refuse("role", role, "prompter or assistant")
+        return ""
+    return ROLES[role]
 
 
 def _build_answer(
@@ -62,22 +98,13 @@ def _build_answer(
     return Episode(name, build_task(node, path, NODE), turns, preferences=tuple(beaten))
 
 
-def merge_messages(path: str | Path, records: Iterator[Record]) -> Iterator[Record]:
-    """Neighbouring messages of one tree as one record that holds the tree; a broken line stays a record."""
-    for tree, members in groupby(records, lambda record: record.fields.get("message_tree_id")):
-        group = list(members)
-        if tree is None:
-            yield from group
-        else:
-            yield _build_tree(group)
-
-
 def _build_tree(group: list[Record]) -> Record:
     first = group[0]
     whole = Record(first.file, first.line, raw=b"".join(record.raw for record in group), unit=first.unit)
     nodes: dict[Any, dict[str, Any]] = {}
     for record in group:
-        name, parent = record.fields.get("message_id"), record.fields.get("parent_id")
+        name = record.fields.get("message_id")
+        parent = record.fields.get("parent_id")
         if not isinstance(name, str) or name in nodes:
             return reject_record(
                 whole, f"message_id {name!r:.80} in line {record.line}", "a name of its own", "Correct it."
@@ -99,23 +126,3 @@ def _build_tree(group: list[Record]) -> Record:
         )
     whole.fields = {"prompt": roots[0]}
     return whole
-
-
-def _is_tree(record: dict[str, Any]) -> bool:
-    return isinstance(record["prompt"], dict)
-
-
-def _is_message(record: dict[str, Any]) -> bool:
-    return "prompt" not in record
-
-
-OASST = (
-    Format("oasst-trees", read_tree, ("message_tree_id", "prompt"), _is_tree),
-    Format(
-        "oasst-messages",
-        read_tree,
-        ("message_id", "parent_id", "message_tree_id", "text", "role"),
-        _is_message,
-        join=merge_messages,
-    ),
-)

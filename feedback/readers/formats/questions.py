@@ -7,33 +7,35 @@ A number is a rating. A text is a critique, or a revision where the question's n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from feedback.faults import DataError, format_value
 from feedback.readers import chat
-from feedback.readers.base import Format, build_task
+from feedback.readers.base import Reader, build_task
 from feedback.readers.fields import Fields
 from feedback.types import Feedback, Message, Task, Turn
 
 PROMPTS = ("prompt", "instruction", "question", "input", "messages", "chat")
 RESPONSES = ("response", "answer", "output", "completion", "generation")
 REVISED = ("revis", "correct", "edit", "rewrit", "improve", "better")
-ROLES = ("prompt", "response", "critique", "revision")
 
 
 @dataclass(frozen=True)
-class Form:
-    """Which columns and questions play which role; None where the name tells."""
+class FormReader(Reader):
+    """A reader that knows which columns and questions of a form are which."""
 
     prompt: str | None = None
+    """Column of the prompt; null: the first of the usual names."""
     response: str | None = None
+    """Column of the response; null: the first of the usual names."""
     critique: str | None = None
+    """Question whose text is a critique, whatever its name says."""
     revision: str | None = None
+    """Question whose text is a revision."""
 
     def read_task(self, fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple[Turn, ...]]:
         """Task and answer of a form's fields; further fields become meta."""
-        prompt, response = _find_column(fields, self.prompt, PROMPTS), _find_column(fields, self.response, RESPONSES)
+        prompt = _find_column(fields, self.prompt, PROMPTS)
+        response = _find_column(fields, self.response, RESPONSES)
         messages: tuple[Message, ...] = chat.read_prompt(fields, prompt)
         return build_task(fields, messages, (*known, prompt, response)), chat.read_answer(fields, response)
 
@@ -48,14 +50,6 @@ class Form:
             score, scale = fields.get_score(question)
             return Feedback(source, annotator, question, score, scale=scale)
         return None
-
-
-def configure_format(format: Format, make: Callable[[Form], Format], words: str) -> Format:
-    """The format with roles named as `role=name,role=name`; raises `DataError` for anything else."""
-    pairs = [word.partition("=") for word in words.split(",")]
-    if not all(role in ROLES and name for role, _, name in pairs):
-        raise DataError(format.name, None, "format", format_value(words), "role=name, roles being " + ", ".join(ROLES))
-    return replace(make(Form(**{role: name for role, _, name in pairs})), name=f"{format.name}:{words}")
 
 
 def _find_column(fields: Fields, named: str | None, usual: tuple[str, ...]) -> str:

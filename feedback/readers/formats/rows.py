@@ -13,9 +13,9 @@ from typing import Any
 
 from feedback.faults import format_value
 from feedback.readers import chat
-from feedback.readers.base import Format
+from feedback.readers.base import Reader
+from feedback.readers.fast_rows import COLUMNS, FAST, KNOWN
 from feedback.readers.fields import SOURCES, Fields
-from feedback.readers.quick import COLUMNS, KNOWN, QUICK
 from feedback.readers.scales import Scale
 from feedback.types import Episode, Feedback, Preference, Task, hash_prompt
 
@@ -27,40 +27,44 @@ def read_task(fields: Fields) -> Task:
     return Task(key, messages, fields.get_text("reference"), meta=fields.collect_rest(KNOWN))
 
 
-def read_row(fields: Fields) -> list[Episode]:
-    """One row as an episode; faults are noted in `fields`."""
-    task = read_task(fields)
-    response = fields.get_text("response", required=True) or ""
-    name = fields.get_label("id") or fields.record.name
-    source, annotator = fields.get_choice("source", SOURCES, "human"), fields.get_label("annotator")
-    score, scale = fields.get_score("score")
-    item = Feedback(
-        source, annotator, "score", score, fields.get_text("critique"), None, fields.get_text("revision"), scale
-    )
-    scores = tuple(_read_score(given, source, annotator) for given in fields.get_objects("scores"))
-    judged = ("score", "critique", "revision") + (() if scores else ("annotator", "source"))
-    said = any(fields.get(column) is not None for column in judged)
-    preferences = tuple(read_preference(given, annotator) for given in fields.get_objects("preferences"))
-    for given in preferences:
-        if given.over == name:
+class Rows(Reader):
+    """One row as an episode of one turn."""
+
+    name = "rows"
+    columns = ("prompt", "response")
+    fast = FAST
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """One episode."""
+        task = read_task(fields)
+        response = fields.get_text("response", required=True) or ""
+        name = fields.get_label("id") or fields.record.name
+        source = fields.get_choice("source", SOURCES, "human")
+        annotator = fields.get_label("annotator")
+        score, scale = fields.get_score("score")
+        item = Feedback(
+            source, annotator, "score", score, fields.get_text("critique"), None, fields.get_text("revision"), scale
+        )
+        scores = tuple(_read_score(given, source, annotator) for given in fields.get_objects("scores"))
+        judged = ("score", "critique", "revision") + (() if scores else ("annotator", "source"))
+        own = (item,) if any(fields.get(column) is not None for column in judged) else ()
+        preferences = tuple(read_preference(given, annotator) for given in fields.get_objects("preferences"))
+        if any(given.other_id == name for given in preferences):
             fields.refuse("preferences", name, "the id of another row")
-    return [
-        Episode(name, task, chat.build_answer(response), ((item,) if said else ()) + scores, preferences=preferences)
-    ]
+        return [Episode(name, task, chat.build_answer(response), own + scores, preferences)]
 
 
 def read_preference(fields: Fields, annotator: str | None = None) -> Preference:
     """One comparison with another episode; without a strength, a clear win."""
-    over = fields.get_label("over")
-    if over is None:
+    other_id = fields.get_label("over")
+    if other_id is None:
         fields.refuse("over", None, "the id of the other row")
     strength = fields.get_number("strength")
-    share = (
-        1.0
-        if math.isnan(strength)
-        else fields.normalize_score("strength", strength, fields.get_scale() or (0.0, 1.0))[0]
-    )
-    return Preference(over or "", share, fields.get_text("text"), fields.get_label("annotator") or annotator)
+    if math.isnan(strength):
+        share = 1.0
+    else:
+        share, _ = fields.normalize_score("strength", strength, fields.get_scale() or (0.0, 1.0))
+    return Preference(other_id or "", share, fields.get_text("text"), fields.get_label("annotator") or annotator)
 
 
 def _read_score(fields: Fields, source: str, annotator: str | None) -> Feedback:
@@ -87,8 +91,12 @@ def build_row(episode: Episode) -> dict[str, Any]:
         wrong = "feedback on a turn"
     elif not all(_has_only_score(item) and item.source == items[0].source for item in items[own:]):
         wrong = f"{len(items)} feedback items with words or sources of their own"
-    elif own and items[0].annotator and not all(item.annotator for item in (*items[1:], *episode.preferences)):
-        wrong = "judgements of somebody and of nobody"
+    elif (
+        own
+        and items[0].annotator
+        and not (all(item.annotator for item in items[1:]) and all(item.annotator for item in episode.preferences))
+    ):
+        wrong = "judgements with an annotator beside others without"
     elif own and items[0].name != "score" and not math.isnan(items[0].score):
         wrong = f"a score named {format_value(items[0].name)} beside words"
     if wrong:
@@ -127,8 +135,8 @@ def restore_scale(score: float, scale: Scale | None) -> dict[str, float]:
     if scale is None:
         return {"value": score}
     low, high = scale
-    mark = low + score * (high - low)
-    for near in (float(round(mark)), mark, math.nextafter(mark, high), math.nextafter(mark, low)):
+    value = low + score * (high - low)
+    for near in (float(round(value)), value, math.nextafter(value, high), math.nextafter(value, low)):
         if low <= near <= high and (near - low) / (high - low) == score:
             return {"value": near, "min": low, "max": high}
     return {"value": score, "min": 0.0, "max": 1.0}
@@ -142,8 +150,5 @@ def build_score(item: Feedback) -> dict[str, Any]:
 
 def build_preference(item: Preference) -> dict[str, Any]:
     """An item of `preferences`."""
-    named = {"over": item.over, "strength": item.strength, "text": item.text, "annotator": item.annotator}
+    named = {"over": item.other_id, "strength": item.strength, "text": item.text, "annotator": item.annotator}
     return {name: value for name, value in named.items() if value is not None}
-
-
-ROWS = Format("rows", read_row, ("prompt", "response"), declared=True, quick=QUICK)

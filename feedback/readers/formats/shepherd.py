@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from feedback.readers import chat
-from feedback.readers.base import Format, build_task, read_id
+from feedback.readers.base import Reader, build_task, read_id
 from feedback.readers.fields import Fields
 from feedback.types import Episode, Feedback
 
@@ -22,9 +22,27 @@ FLAGS = JOBS + "CLASSIFICATION_JOB_2"
 KNOWN = ("id", "latestLabel", "metadata", "question", "answer", "feedback", "annotator")
 
 
+class Shepherd(Reader):
+    """One annotation of either file."""
+
+    name = "shepherd"
+    takes_scale = False
+
+    def is_match(self, record: dict[str, Any]) -> bool:
+        """The fields of either file."""
+        metadata = record.get("metadata")
+        is_raw = "latestLabel" in record and isinstance(metadata, dict) and "output_candidate" in metadata
+        return is_raw or _is_flat(record)
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """One episode."""
+        return read_flat(fields) if _is_flat(fields.value) else read_raw(fields)
+
+
 def read_raw(fields: Fields) -> list[Episode]:
     """One annotation of `human_data_raw.jsonl` as an episode."""
-    correct, annotator = fields.get_text("metadata.output_correct", required=True), fields.get_label("annotator")
+    correct = fields.get_text("metadata.output_correct", required=True)
+    annotator = fields.get_label("annotator")
     answer = fields.get_text("metadata.output_candidate", required=True) or ""
     feedback = (
         *_read_ratings(fields, annotator),
@@ -39,10 +57,10 @@ def read_raw(fields: Fields) -> list[Episode]:
 
 def read_flat(fields: Fields) -> list[Episode]:
     """One annotation of `human_data_for_model.jsonl` as an episode."""
-    said = Feedback("human", fields.get_label("annotator"), "feedback", text=fields.get_text("feedback", required=True))
+    item = Feedback("human", fields.get_label("annotator"), "feedback", text=fields.get_text("feedback", required=True))
     answer = fields.get_text("answer", required=True) or ""
     task = build_task(fields, chat.build_user_prompt(fields.get_text("question", required=True) or ""), KNOWN)
-    return [Episode(read_id(fields, "id"), task, chat.build_answer(answer), (said,))]
+    return [Episode(read_id(fields, "id"), task, chat.build_answer(answer), (item,))]
 
 
 def _read_ratings(fields: Fields, annotator: str | None) -> list[Feedback]:
@@ -63,7 +81,8 @@ def _read_critiques(fields: Fields, annotator: str | None) -> list[Feedback]:
 
 def _read_categories(fields: Fields, path: str) -> list[tuple[str, str | None]]:
     """The chosen categories of a job, each with the text written under it."""
-    chosen, found = fields.get(f"{path}.categories"), []
+    chosen = fields.get(f"{path}.categories")
+    found = []
     if chosen is not None and not isinstance(chosen, list):
         fields.refuse(f"{path}.categories", chosen, "a list")
     for item in chosen if isinstance(chosen, list) else []:
@@ -86,20 +105,5 @@ def _read_children(fields: Fields, path: str, children: Any) -> str | None:
     return "\n".join(text for text in texts if text) or None
 
 
-def read_shepherd(fields: Fields) -> list[Episode]:
-    """One annotation of either file."""
-    return read_flat(fields) if _is_flat(fields.value) else read_raw(fields)
-
-
 def _is_flat(record: dict[str, Any]) -> bool:
     return {"question", "answer", "feedback"} <= record.keys() and "response" not in record
-
-
-def _is_either(record: dict[str, Any]) -> bool:
-    metadata = record.get("metadata")
-    return _is_flat(record) or (
-        "latestLabel" in record and isinstance(metadata, dict) and "output_candidate" in metadata
-    )
-
-
-SHEPHERD = Format("shepherd", read_shepherd, detect=_is_either)

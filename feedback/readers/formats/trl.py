@@ -9,30 +9,80 @@ from __future__ import annotations
 from typing import Any
 
 from feedback.readers import chat
-from feedback.readers.base import Format, build_pair, build_task, read_id
+from feedback.readers.base import Reader, build_pair, build_task, read_id
 from feedback.readers.fields import Fields
 from feedback.types import Episode, Feedback, Message, Task, Turn
 
 KNOWN = ("id", "prompt", "completion", "completions", "chosen", "rejected", "label", "labels", "privileged_context")
 
 
-def read_completions(fields: Fields) -> list[Episode]:
-    """Prompt and completion, with a label or a privileged context where there is one."""
-    task = build_task(fields, chat.read_prompt(fields, "prompt"), KNOWN)
-    turns = chat.read_answer(fields, "completion") if fields.get("completion") is not None else ()
-    label, context = fields.get_flag("label"), fields.get_text("privileged_context")
-    if not turns and context is None:
-        fields.refuse("completion", None, "an answer, or a privileged_context for answers to come")
-    feedback = () if label is None else (Feedback(name="label", score=float(label)),)
-    if context is not None:
-        feedback = (*feedback, Feedback(name="privileged_context", text=context))
-    return [Episode(read_id(fields, "id"), task, turns, feedback)]
-
-
-def read_preferences(fields: Fields) -> list[Episode]:
+class TRLPreference(Reader):
     """Chosen and rejected; the prompt may be the messages that both begin with."""
-    task, chosen, rejected = read_comparison(fields, KNOWN)
-    return build_pair(read_id(fields, "id"), task, chosen, rejected)
+
+    name = "trl-preference"
+    columns = ("chosen", "rejected")
+    takes_scale = False
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """The chosen episode and the rejected."""
+        task, chosen, rejected = read_comparison(fields, KNOWN)
+        return build_pair(read_id(fields, "id"), task, chosen, rejected)
+
+
+class TRLStepwise(Reader):
+    """A response in steps, each right or wrong."""
+
+    name = "trl-stepwise"
+    columns = ("prompt", "completions", "labels")
+    takes_scale = False
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """One episode."""
+        task = build_task(fields, chat.read_prompt(fields, "prompt"), KNOWN)
+        steps = fields.get_list("completions")
+        labels = fields.get_list("labels")
+        if len(steps) != len(labels) or not steps:
+            fields.refuse("labels", labels, f"one label for each of the {len(steps)} completions")
+        feedback = []
+        for step, (text, label) in enumerate(zip(steps, labels, strict=False)):
+            if not isinstance(text, str) or label not in (0, 1):
+                fields.refuse(f"completions[{step}]", (text, label), "text with a label, true or false")
+            else:
+                feedback.append(Feedback(name="label", score=float(label), turn=step))
+        turns = tuple(Turn("assistant", text) for text in steps if isinstance(text, str))
+        return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
+
+
+class TRLCompletion(Reader):
+    """Prompt and completion, with a label or a privileged context where there is one."""
+
+    name = "trl-completion"
+    columns = ("prompt", "completion")
+    takes_scale = False
+
+    def is_match(self, record: dict[str, Any]) -> bool:
+        """Its columns, and none of a row's."""
+        return super().is_match(record) and isinstance(record["prompt"], (str, list)) and "response" not in record
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """One episode."""
+        task = build_task(fields, chat.read_prompt(fields, "prompt"), KNOWN)
+        turns = chat.read_answer(fields, "completion") if fields.get("completion") is not None else ()
+        label = fields.get_flag("label")
+        context = fields.get_text("privileged_context")
+        if not turns and context is None:
+            fields.refuse("completion", None, "an answer, or a privileged_context for answers to come")
+        feedback = [] if label is None else [Feedback(name="label", score=float(label))]
+        if context is not None:
+            feedback.append(Feedback(name="privileged_context", text=context))
+        return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
+
+
+class TRLPrivileged(TRLCompletion):
+    """A prompt and a privileged context, for answers to come."""
+
+    name = "trl-privileged"
+    columns = ("prompt", "privileged_context")
 
 
 def read_comparison(fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple[Turn, ...], tuple[Turn, ...]]:
@@ -47,30 +97,15 @@ def read_comparison(fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple
     if isinstance(fields.get("chosen"), str):
         fields.refuse("prompt", None, "the prompt, since texts do not show where it ends", "Put it into a column.")
         return build_task(fields, (), known), (), ()
-    chosen, rejected = chat.read_messages(fields, "chosen"), chat.read_messages(fields, "rejected")
+    chosen = chat.read_messages(fields, "chosen")
+    rejected = chat.read_messages(fields, "rejected")
     start = _find_answer_start(chosen, rejected)
     messages = chat.check_prompt(fields, "chosen", chosen[:start])
     for name, found in (("chosen", chosen), ("rejected", rejected)):
         if len(found) <= start or found[start]["role"] != "assistant":
             fields.refuse(name, fields.get(name), "the shared messages, then the assistant's")
-    turns = (tuple(map(chat.to_turn, found[start:])) for found in (chosen, rejected))
-    return build_task(fields, messages, known), *turns
-
-
-def read_stepwise(fields: Fields) -> list[Episode]:
-    """A response in steps, each right or wrong."""
-    task = build_task(fields, chat.read_prompt(fields, "prompt"), KNOWN)
-    steps, labels = fields.get_list("completions"), fields.get_list("labels")
-    if len(steps) != len(labels) or not steps:
-        fields.refuse("labels", labels, f"one label for each of the {len(steps)} completions")
-    feedback = []
-    for step, (text, label) in enumerate(zip(steps, labels, strict=False)):
-        if not isinstance(text, str) or label not in (0, 1):
-            fields.refuse(f"completions[{step}]", (text, label), "text with a label, true or false")
-        else:
-            feedback.append(Feedback(name="label", score=float(label), turn=step))
-    turns = tuple(Turn("assistant", text) for text in steps if isinstance(text, str))
-    return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
+    better, worse = (tuple(map(chat.to_turn, found[start:])) for found in (chosen, rejected))
+    return build_task(fields, messages, known), better, worse
 
 
 def _has_prompt_prefix(fields: Fields) -> bool:
@@ -85,15 +120,3 @@ def _find_answer_start(chosen: list[Message], rejected: list[Message]) -> int:
     shortest = min(len(chosen), len(rejected))
     start = next((n for n in range(shortest) if chosen[n] != rejected[n]), max(shortest - 1, 0))
     return start if start < shortest and chosen[start]["role"] == "assistant" else max(start - 1, 0)
-
-
-def _is_text_or_messages(record: dict[str, Any]) -> bool:
-    return isinstance(record["prompt"], (str, list)) and "response" not in record
-
-
-TRL = (
-    Format("trl-preference", read_preferences, ("chosen", "rejected")),
-    Format("trl-stepwise", read_stepwise, ("prompt", "completions", "labels")),
-    Format("trl-completion", read_completions, ("prompt", "completion"), _is_text_or_messages),
-    Format("trl-privileged", read_completions, ("prompt", "privileged_context"), _is_text_or_messages),
-)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fdt.__main__ import main
-from fdt.cli.judge_config import load_grader, split_flags
+from fdt.cli.plugs import load_grader, split_flags
 from fdt.errors import UserError
 from fdt.resources import list_configs
 from feedback.graders import GraderChain, Judge
@@ -88,7 +88,7 @@ def test_a_dry_run_prices_and_sends_nothing(critique, tmp_path):
         code, out, _ = critique(server, "--dry-run", judge="judge/revise")
         assert code == 0 and not server.calls and not (tmp_path / "out.jsonl").exists()
     judge, corrector = out.splitlines()[1:]
-    assert judge.startswith("Pointwise at my-judge: 2 rows, 2 replies, 0 of them kept or equal, 2 calls, about ")
+    assert judge.startswith("PointwiseJudge at my-judge: 2 rows, 2 replies, 0 of them kept or equal, 2 calls, about ")
     assert "up to 2048 written" in judge and "3 calls" in corrector and "up to 6144 written" in corrector
 
 
@@ -103,9 +103,9 @@ def test_what_cannot_be_read_stays_open_and_is_counted(critique):
 
 def test_an_outage_is_one_message_and_the_next_run_goes_on(critique, tmp_path):
     with Server(lambda call: answer(call) if "3\n" in call.prompt else fault(503)) as server:
-        flag = "--data.grader.init_args.gateway.patience=1"
+        flag = "--data.grader.init_args.gateway.outage_timeout=1"
         code, _, errors = critique(server, flag)
-        assert code == 2 and "fdt: http://127.0.0.1" in errors and "gateway.patience: got no reply for" in errors
+        assert code == 2 and "fdt: http://127.0.0.1" in errors and "gateway.outage_timeout: got no reply for" in errors
         assert "Traceback" not in errors and not (tmp_path / "out.jsonl").exists()
         server.behave = answer
         before = [call.prompt for call in server.calls if "3\n" in call.prompt]
@@ -178,8 +178,8 @@ def test_configs_that_cannot_be_are_named(tmp_path, text, message):
 
 def test_it_needs_no_torch(tmp_path):
     code = (
-        "import sys; import fdt.cli.critique; from fdt.cli.judge_config import judge_from; "
-        "judge_from('judge/api', []); print(sorted({'torch', 'lightning', 'transformers', 'openai'} & set(sys.modules)))"
+        "import sys; import fdt.cli.critique; from fdt.cli.plugs import load_grader; "
+        "load_grader('judge/api', []); print(sorted({'torch', 'lightning', 'transformers', 'openai'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
     assert done.stdout.strip() == "[]"

@@ -43,7 +43,7 @@ def gateway(tmp_path):
     """Makes a gateway to a server, with short times."""
 
     def make(server: Server | str, **changes) -> Gateway:
-        settings = {"cache": str(tmp_path / "calls"), "deadline": 5.0, "patience": 20.0} | changes
+        settings = {"cache": str(tmp_path / "calls"), "timeout": 5.0, "outage_timeout": 20.0} | changes
         return Gateway("m", server if isinstance(server, str) else server.url, **settings)
 
     return make
@@ -77,13 +77,13 @@ def test_whatever_changes_a_reply_is_part_of_the_key(gateway, change):
         assert len(server.calls) == 2
         gateway(server).ask(ask_for("a", tag="a name changes nothing"))
         assert len(server.calls) == 2
-        gateway(server, extra={"reasoning_effort": "low"}).ask(ask_for("a"))
+        gateway(server, extra_body={"reasoning_effort": "low"}).ask(ask_for("a"))
         assert len(server.calls) == 3 and server.calls[2].body["reasoning_effort"] == "low"
 
 
 def test_the_body_holds_what_was_asked_for(gateway):
     with Server(echo) as server:
-        gateway(server, limit_field="max_completion_tokens").ask(
+        gateway(server, max_tokens_field="max_completion_tokens").ask(
             ask_for("a", sampling=Sampling(None, 0.9, 7, 3), schema={"type": "object"})
         )
         body = server.calls[0].body
@@ -182,7 +182,7 @@ def test_a_wait_of_130_seconds_is_kept_where_patience_allows(monkeypatch):
 
     monkeypatch.setattr("feedback.gateway.breaker.time.monotonic", lambda: now[0])
     monkeypatch.setattr("feedback.gateway.breaker.asyncio.sleep", sleep)
-    breaker = CircuitBreaker("http://x/v1", patience=900)
+    breaker = CircuitBreaker("http://x/v1", outage_timeout=900)
     breaker.record_failure("a", "status 429", surely=False)
     breaker.pause_for(130)
 
@@ -201,7 +201,7 @@ def test_an_outage_of_ten_minutes_is_survived_and_not_hammered(monkeypatch):
 
     monkeypatch.setattr("feedback.gateway.breaker.time.monotonic", lambda: now[0])
     monkeypatch.setattr("feedback.gateway.breaker.asyncio.sleep", sleep)
-    breaker, lock = CircuitBreaker("http://x/v1", patience=900), asyncio.Lock()
+    breaker, lock = CircuitBreaker("http://x/v1", outage_timeout=900), asyncio.Lock()
 
     async def probes(until: float) -> int:
         for tries in range(1, 10_000):
@@ -222,7 +222,7 @@ def test_the_deadline_is_for_the_whole_reply(gateway, manner):
     answer = Answer(completion("x" * 400).body, **manner)
     with Server(lambda call: answer) as server:
         began = time.monotonic()
-        (found,) = gateway(server, deadline=0.7, retries=1).ask(ask_for("a"))
+        (found,) = gateway(server, timeout=0.7, retries=1).ask(ask_for("a"))
         assert found == Failure("timeout", "no whole reply within 0.7 s")
         assert 1.4 <= time.monotonic() - began < 8 and len(server.calls) == 2
 
@@ -280,7 +280,7 @@ def test_the_key_appears_in_no_file_log_or_error(gateway, tmp_path, monkeypatch,
     monkeypatch.setenv("JUDGE_KEY", KEY)
     caplog.set_level(logging.DEBUG)
     with Server(behave) as server:
-        one = gateway(server, key_variable="JUDGE_KEY", retries=0, progress=True)
+        one = gateway(server, api_key_env="JUDGE_KEY", retries=0, progress=True)
         try:
             (found,) = one.ask(ask_for("a"))
             assert not stops
@@ -294,14 +294,14 @@ def test_the_key_appears_in_no_file_log_or_error(gateway, tmp_path, monkeypatch,
 
 def test_a_key_in_the_config_is_refused_and_not_repeated(monkeypatch):
     with pytest.raises(DataError, match="name of an environment variable") as error:
-        Gateway("m", key_variable=KEY)
+        Gateway("m", api_key_env=KEY)
     assert KEY not in str(error.value)
     with pytest.raises(DataError, match="without credentials") as error:
         Gateway("m", f"http://user:{KEY}@host/v1")
     assert KEY not in str(error.value)
     monkeypatch.delenv("UNSET", raising=False)
     with pytest.raises(DataError, match="UNSET, which is not set"):
-        Gateway("m", key_variable="UNSET").read_api_key()
+        Gateway("m", api_key_env="UNSET").read_api_key()
 
 
 def test_headers_name_nobody(gateway, monkeypatch):
@@ -337,14 +337,14 @@ def test_tokens_are_reserved_before_and_settled_after(gateway):
             gateway(server, budget=Budget(tokens=150)).ask([more])
 
 
-def test_a_price_is_told_without_a_call(gateway):
+def test_a_cost_is_estimated_without_a_call(gateway):
     """Two new prompts of 40 characters: 2 x (10 + 4) tokens read, 2 x 100 written, at 1 and 10 a million; at most
     2 x (40 + 32) read."""
     requests = ask_for("x" * 40, "y" * 40, "z" * 40, "x" * 40, sampling=Sampling(max_tokens=100))
     with Server(echo) as server:
         one = gateway(server, budget=Budget(prompt_price=1.0, completion_price=10.0))
         one.ask(requests[2:3])
-        price = one.price(requests)
+        price = one.estimate_cost(requests)
         assert (price.requests, price.calls, price.usage) == (4, 2, Usage(28, 200))
         assert price.cost == pytest.approx(2.028e-3) and price.most == pytest.approx(2.144e-3)
         assert len(server.calls) == 1
@@ -355,7 +355,7 @@ def test_an_outage_pauses_then_ends_the_job(gateway):
         address = server.url
     began = time.monotonic()
     with pytest.raises(Outage, match=r"no connection.*expected one within 1.5 s") as error:
-        gateway(address, patience=1.5).ask(ask_for(*map(str, range(50))))
+        gateway(address, outage_timeout=1.5).ask(ask_for(*map(str, range(50))))
     assert 1.4 <= time.monotonic() - began < 10
     assert isinstance(pickle.loads(pickle.dumps(error.value)), Outage)  # travels between ranks
 
@@ -398,7 +398,7 @@ def test_text_that_utf8_cannot_hold_is_sent_with_question_marks(gateway):
 
 
 def test_bad_settings_are_refused():
-    for changes in ({"base_url": "ftp://x"}, {"base_url": "host:8000"}, {"concurrency": 0}, {"deadline": float("nan")}):
+    for changes in ({"base_url": "ftp://x"}, {"base_url": "host:8000"}, {"concurrency": 0}, {"timeout": float("nan")}):
         with pytest.raises(DataError, match="gateway."):
             Gateway("m", **changes)
 
@@ -413,7 +413,7 @@ def test_usage_that_makes_no_sense_counts_as_reserved(gateway):
 @pytest.mark.slow
 def test_a_thousand_in_flight(gateway):
     with Server(lambda call: Answer(echo(call).body, delay=1.0)) as server:
-        found = gateway(server, concurrency=1000, deadline=120.0).ask(ask_for(*map(str, range(1500))))
+        found = gateway(server, concurrency=1000, timeout=120.0).ask(ask_for(*map(str, range(1500))))
         assert [reply.text for reply in found] == [f"to {number}" for number in range(1500)]
         assert len(server.calls) == 1500 and server.most <= 1000
         assert json.dumps(sorted(server.seen.values())) == json.dumps([1] * 1500)

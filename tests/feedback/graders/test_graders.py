@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback.graders import (
-    BoxedExtractor,
     ExactMatch,
     FormatGrader,
     GraderChain,
@@ -24,7 +23,8 @@ from feedback.graders import (
     StatedConfidence,
     StepSimilarity,
     TagExtractor,
-    WholeExtractor,
+    extract_boxed,
+    extract_response,
 )
 from feedback.graders.base import update_format_score
 from feedback.graders.confidence import parse_confidence
@@ -52,8 +52,8 @@ def played(*turns: str, reference: str | None = None, **meta: object) -> Episode
     )
 
 
-def named(judged: Episode, name: str, step: int | None = None) -> Feedback:
-    (item,) = [item for item in judged.feedback if (item.name, item.turn) == (name, step)]
+def named(judged: Episode, name: str, turn: int | None = None) -> Feedback:
+    (item,) = [item for item in judged.feedback if (item.name, item.turn) == (name, turn)]
     return item
 
 
@@ -72,7 +72,7 @@ def named(judged: Episode, name: str, step: int | None = None) -> Feedback:
     ],
 )
 def test_a_stated_confidence_is_no_part_of_the_answer(response, left):
-    assert WholeExtractor()(response) == left
+    assert extract_response(response) == left
 
 
 def test_a_number_is_not_read_from_the_confidence():
@@ -87,9 +87,9 @@ def test_a_number_is_not_read_from_the_confidence():
         (TagExtractor(), "<answer>33", None),
         (TagExtractor(), "<answer>1<answer>33</answer>", "33"),
         (TagExtractor("final"), "<final>33</final>", "33"),
-        (BoxedExtractor(), r"so \boxed{1} and \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
-        (BoxedExtractor(), r"\boxed{1", None),
-        (BoxedExtractor(), "1", None),
+        (extract_boxed, r"so \boxed{1} and \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
+        (extract_boxed, r"\boxed{1", None),
+        (extract_boxed, "1", None),
         (RegexExtractor(r"#### (\d+)"), "#### 1\n#### 33", "33"),
         (RegexExtractor(r"is (?P<answer>\d+)(,)?"), "is 33,", "33"),
         (RegexExtractor(r"\d+"), "1 33", "33"),
@@ -101,7 +101,7 @@ def test_extracts(extract, response, found):
 
 
 def test_an_answer_that_is_not_there_is_wrong():
-    (judged,) = NumberMatch(extract=TagExtractor(), tell=False)([episode("33")])
+    (judged,) = NumberMatch(extract=TagExtractor(), reveal=False)([episode("33")])
     assert (judged.score, judged.critique) == (0, "It is wrong: it holds no number.")
 
 
@@ -120,7 +120,7 @@ def test_an_answer_that_is_not_there_is_wrong():
         ("3.3e1", NumberMatch(), 1),
         ("330E-1", NumberMatch(), 1),
         ("33e9999999999", NumberMatch(), 1),
-        ("1e999", NumberMatch(tell=False), 0),
+        ("1e999", NumberMatch(reveal=False), 0),
     ],
 )
 def test_numbers_within_a_tolerance(given, grader, score):
@@ -150,9 +150,9 @@ def test_exact_match(given, strict, score):
 
 
 def test_an_exact_match_may_keep_the_answer_back():
-    (judged,) = ExactMatch(tell=False)([episode("London\nBridge", "Eiffel Tower")])
+    (judged,) = ExactMatch(reveal=False)([episode("London\nBridge", "Eiffel Tower")])
     assert judged.critique == "It is wrong: London Bridge is not the right answer."
-    assert ExactMatch(tell=False)([episode(" ", "x")])[0].critique == "It is wrong: it holds no answer."
+    assert ExactMatch(reveal=False)([episode(" ", "x")])[0].critique == "It is wrong: it holds no answer."
 
 
 def test_without_a_reference_nothing_is_compared():
@@ -239,7 +239,7 @@ def test_no_confidence_is_absent_and_ill_formed(response):
 
 
 def test_a_confidence_far_from_right_is_pointed_out():
-    chain = GraderChain([NumberMatch(tell=False), StatedConfidence()])
+    chain = GraderChain([NumberMatch(reveal=False), StatedConfidence()])
     texts = ("33 Confidence: 0.1", "34 Confidence: 0.9", "34 Confidence: 0.4")
     right, wrong, fair = chain([episode(text) for text in texts])
     assert right.critique == "It states a confidence of 0.1, but the answer is right."
@@ -248,7 +248,7 @@ def test_a_confidence_far_from_right_is_pointed_out():
     # What an answer says of itself is no judgement of it.
     assert [e.score for e in (right, wrong, fair)] == [1, 0, 0]
     assert named(right, "confidence").source == "policy"
-    assert StatedConfidence(tell=False)([right])[0].feedback[-2].text is None
+    assert StatedConfidence(reveal=False)([right])[0].feedback[-2].text is None
 
 
 PARTS = ["think", "answer", "analysis", "confidence"]
@@ -354,8 +354,8 @@ def test_the_expert_is_the_reference_or_one_step_a_turn():
     assert one.score == 0.75 and one.critique == "The expert's step is: add 2 to 2"
     assert named(one, "format").score == 1
     turns = ("look", "A door.", "open it", "Open.", "go")
-    (several,) = StepSimilarity(tell=False)([played(*turns, steps=["look", "open door"])])
-    assert [(i.score, i.step) for i in several.feedback if i.name == "similarity"] == [(1, 0), (0.5, 1)]
+    (several,) = StepSimilarity(reveal=False)([played(*turns, steps=["look", "open door"])])
+    assert [(i.score, i.turn) for i in several.feedback if i.name == "similarity"] == [(1, 0), (0.5, 1)]
     assert several.critique == "It shares 50% with the expert's step." and several.score == 0.75
 
 
@@ -453,14 +453,14 @@ def test_rewards_lie_between_0_and_1():
 RULES = GraderChain(
     [
         NumberMatch(),
-        NumberMatch(tell=False, relative=0.1, extract=BoxedExtractor()),
+        NumberMatch(reveal=False, relative=0.1, extract=extract_boxed),
         ExactMatch(extract=TagExtractor()),
-        ExactMatch(strict=True, tell=False),
+        ExactMatch(strict=True, reveal=False),
         RegexMatch(r"\w+\s*$", "End with a word."),
         StatedConfidence(),
         FormatGrader(PARTS, words=5),
         StepSimilarity(),
-        StepSimilarity(split=split_characters, thinks=True, tell=False),
+        StepSimilarity(split=split_characters, require_thinking=True, reveal=False),
         MetaTags(),
     ]
 )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback.graders import BoxedExtractor, GymScore, MathMatch
+from feedback.graders import GymScore, MathMatch, extract_boxed
 from feedback.graders.isolated import GraderProcess, get_process, require_library
 from feedback.types import Episode, Task, Turn
 
@@ -54,7 +54,7 @@ def test_the_same_mathematics(generous, response, reference, score):
 
 
 def test_mathematics_without_the_answer_told():
-    grader = MathMatch(tell=False, extract=BoxedExtractor(), seconds=60)
+    grader = MathMatch(reveal=False, extract=extract_boxed, seconds=60)
     wrong, none = grader([episode(r"\boxed{4}", "5"), episode("4", "5")])
     assert wrong.critique == "It is wrong: 4 is not the right answer."
     assert none.critique == "It is wrong: it holds no answer."
@@ -99,7 +99,7 @@ def test_the_generators_own_scorer():
     assert (right.score, right.critique) == (1, None)
     assert (wrong.score, wrong.critique) == (0, f"It is wrong: the right answer is {entry['answer']}.")
     # The base class's scorer: the answer's share of a longer text.
-    (part,) = GymScore(tell=False, seconds=60)([episode(f"It is {entry['answer']}", None, entry=entry)])
+    (part,) = GymScore(reveal=False, seconds=60)([episode(f"It is {entry['answer']}", None, entry=entry)])
     assert part.score == pytest.approx(len(entry["answer"]) / len(f"It is {entry['answer']}"))
     assert part.critique == f"It is not quite right: it earns {part.score:.2f} of 1."
 

@@ -47,7 +47,7 @@ def test_without_an_expression_the_right_answer_is_named():
     ],
 )
 def test_terse_critiques_do_not_state_the_answer(given, said):
-    assert NumberMatch(tell=False)([episode(given)])[0].critique == said
+    assert NumberMatch(reveal=False)([episode(given)])[0].critique == said
 
 
 def test_a_task_without_a_number_is_not_judged():

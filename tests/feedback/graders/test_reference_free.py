@@ -87,7 +87,7 @@ def test_arithmetic(text, score, critique):
 
 
 def test_plain_equations_can_be_left_out():
-    assert math.isnan(Arithmetic(plain=False)([answer("5 x 2 = 11")])[0].score)
+    assert math.isnan(Arithmetic(check_plain_text=False)([answer("5 x 2 = 11")])[0].score)
 
 
 def test_long_hostile_text_costs_little():

@@ -55,7 +55,7 @@ def test_nothing_to_whisper():
 def test_a_recorded_critique_may_be_borrowed():
     group = attach_hints([episode("5", wrong("no")), episode("33")])
     assert CritiqueHint()(group[1]) is None
-    assert CritiqueHint(recorded=True)(group[1])[-1]["content"].endswith("no")
+    assert CritiqueHint(use_recorded=True)(group[1])[-1]["content"].endswith("no")
 
 
 def test_nothing_in_data_is_a_template():
@@ -114,7 +114,7 @@ def test_a_lone_success_and_a_group_without_success_have_no_sibling():
     assert all(SiblingHint()(row) is None for row in SiblingHint().annotate_group(group(scored(1.0, "33", "a"))))
     failed = group(scored(0.0, "5", "a"), scored(0.4, "6", "b"))
     assert all(SiblingHint()(row) is None for row in SiblingHint().annotate_group(failed))
-    assert SiblingHint(success=0.4).annotate_group(failed)[0].sibling == "6"
+    assert SiblingHint(min_sibling_score=0.4).annotate_group(failed)[0].sibling == "6"
     assert CritiqueHint().annotate_group(failed) == failed  # its template names no sibling
 
 
@@ -147,7 +147,7 @@ def test_reference_rewrite_and_demonstration():
 
 
 def test_the_bare_reference_stands_in_for_critiques():
-    control = ReferenceHint("critique.txt", criticised_only=True)
+    control = ReferenceHint("critique.txt", critiqued_only=True)
     assert last_words(control, episode("5", wrong("no"))) == "Feedback on an earlier answer: 33"
     assert control(episode("33")) is None and ReferenceHint()(episode("33")) is not None
 
@@ -156,17 +156,17 @@ def test_one_of_several_hints():
     row = replace(episode("5", wrong("short"), wrong("a long critique"), wrong("short")), sibling="33")
 
     def told(**how):
-        hint = OneOf([CritiqueHint(apart=True), SiblingHint()], **how)
+        hint = OneOf([CritiqueHint(one_per_critique=True), SiblingHint()], **how)
         return [whisper.text.split(": ")[1] for whisper in hint.build_hints(row)]
 
     assert told() == ["short"] and told(order=sort_longest_first) == ["a long critique"]
-    assert told(keep=9, order=keep_order) == ["short", "a long critique", "33"]
-    assert told(keep=2, order=sort_shortest_first) == ["short", "33"]  # the frame counts too
-    twice = OneOf([CritiqueHint(), CritiqueHint("reference.txt"), CritiqueHint()], keep=3)
+    assert told(max_hints=9, order=keep_order) == ["short", "a long critique", "33"]
+    assert told(max_hints=2, order=sort_shortest_first) == ["short", "33"]  # the frame counts too
+    twice = OneOf([CritiqueHint(), CritiqueHint("reference.txt"), CritiqueHint()], max_hints=3)
     assert [whisper.text[:3] for whisper in twice.build_hints(row)] == ["Fee", "The"]
     assert OneOf([SiblingHint()]).build_hints(episode()) == []
     with pytest.raises(ValueError, match="at least one"):
-        OneOf([], keep=1)
+        OneOf([], max_hints=1)
 
 
 def test_one_of_gathers_for_all():
@@ -188,14 +188,14 @@ def test_a_hint_before_a_step_ends_what_that_step_answers():
     assert whisper.episode.task.messages == dialogue().task.messages
     assert whisper.episode.turns[1].text == "14 + 19 = 33\n\nFeedback on an earlier answer: Read the tool."
     assert whisper.episode.turns[::2] == TURNS[::2]  # ids included
-    (early,) = hint.build_hints(dialogue(wrong("Be quick.", step=0)))
+    (early,) = hint.build_hints(dialogue(wrong("Be quick.", turn=0)))
     assert early.episode.turns == TURNS and early.episode.task.messages[-1]["content"].endswith("Be quick.")
     assert [message["role"] for message in hint(dialogue(wrong("x")))] == ["system", "user", "assistant", "tool"]
 
 
 def test_critiques_of_different_turns_stand_before_their_own():
-    row = dialogue(wrong("First.", step=0), wrong("Second.", step=1))
-    one, two = CritiqueHint(place=insert_before_turn, apart=True).build_hints(row)
+    row = dialogue(wrong("First.", turn=0), wrong("Second.", turn=1))
+    one, two = CritiqueHint(place=insert_before_turn, one_per_critique=True).build_hints(row)
     assert one.episode.turns == TURNS and two.episode.turns[1].text.endswith("Second.")
 
 

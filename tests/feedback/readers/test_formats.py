@@ -16,12 +16,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*scored several times")
 FILES = Path(__file__).parent / "files"
 NAMED = {path.name.partition(".")[0]: path for path in sorted(FILES.iterdir())}
 FORMAT_OF = {"openclaw_record": "openclaw", "openai-chat": "episodes"}
-MARKED = {"argilla", "label-studio", "distilabel"}
+SCALED = {"argilla", "label-studio", "distilabel"}
 SAMPLES = [name for name in NAMED if name != "openclaw_record_prm"]
 
 
 def episodes_of(name: str) -> dict[str, Episode]:
-    found = read(NAMED[name], scale=(1, 5) if name in MARKED else None, aggregate="each")
+    found = read(NAMED[name], scale=(1, 5) if name in SCALED else None, aggregate="each")
     return {episode.id: episode for episode in found}
 
 
@@ -40,12 +40,12 @@ def test_every_format_has_a_sample():
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_is_told_and_loads_whole_and_comes_back(name, tmp_path):
     path, format = NAMED[name], FORMAT_OF.get(name, name)
-    scale = (1, 5) if name in MARKED else None
+    scale = (1, 5) if name in SCALED else None
     assert detect(path) == format
     found = stream(path, format, scale)
     episodes = list(found)
     assert all(isinstance(item, Episode) for item in episodes), episodes
-    assert (found.num_loaded, found.refused) == (found.records, 0) and found.records > 0
+    assert (found.num_loaded, found.num_rejected) == (found.num_records, 0) and found.num_records > 0
     for ending in ("jsonl", "json.gz", "parquet"):
         write_episodes(tmp_path / f"f.{ending}", episodes)
         assert list(stream(tmp_path / f"f.{ending}")) == episodes
@@ -69,12 +69,12 @@ def test_helpsteer():
     first, second = pair["line-1/1"], pair["line-1/2"]
     assert [item.strength for item in second.preferences] == [1, pytest.approx(4 / 6)]
     # the second wins (1 + 4/6) / 2 of the two comparisons
-    assert [said(each)[-1][:2] for each in (first, second)] == [("win_share", 0.167), ("win_share", 0.833)]
+    assert [said(each)[-1][:2] for each in (first, second)] == [("win_rate", 0.167), ("win_rate", 0.833)]
     assert first.critique == "It insists on a fish.\nWrong."
     edit = episodes_of("helpsteer3-edit")["line-1"]
     assert (edit.response, edit.revision, edit.score) == ("A carp.", "A duck.", 0)
     good = episodes_of("helpsteer3-quality")["line-1/chosen"]
-    assert good.preferences[0].over == "line-1/rejected" and good.task.meta["feedback"] == ["A carp is a fish."]
+    assert good.preferences[0].other_id == "line-1/rejected" and good.task.meta["feedback"] == ["A carp is a fish."]
     verdicts = said(episodes_of("helpsteer3-feedback")["line-1/2"])
     assert [(name, score) for name, score, _, _ in verdicts] == [("helpfulness", 0), ("helpfulness", None)]
     strength = episodes_of("helpsteer2-preference")["line-1/2"].preferences
@@ -92,7 +92,7 @@ def test_ultrafeedback():
     assert [item.scale for item in bad.feedback] == [(1, 10), (1, 5), (1, 5)]
     assert good.task.meta["model"] == "m2" and good.task.key == bad.task.key
     pair = episodes_of("ultrafeedback-binarized")
-    assert "win_share" not in {item.name for item in pair["line-1/chosen"].feedback}  # both have scores of their own
+    assert "win_rate" not in {item.name for item in pair["line-1/chosen"].feedback}  # both have scores of their own
 
 
 def test_models_as_judges():
@@ -201,7 +201,7 @@ def test_what_is_wrong_in_an_episode_is_named(tmp_path, change, field):
     assert len(episodes) == 1 and (fault.line, fault.field) == (2, field)
 
 
-def test_marks_of_a_format_are_not_declared_again():
+def test_scales_of_a_format_are_not_declared_again():
     with pytest.raises(DataError, match="carry their own"):
         read(NAMED["ultrafeedback"], scale=(1, 5))
     with pytest.raises(DataError, match="run from 1 to 5.*Declare"):

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from feedback.aggregate import add_win_shares, aggregate_scores, measure_disagreement
+from feedback.aggregate import add_win_rates, aggregate_scores, measure_disagreement
 from feedback.faults import DataError
 from feedback.readers import read, read_with_report, stream
-from feedback.readers.names import IdIndex
+from feedback.readers.ids import IdIndex
 from feedback.types import Episode, Feedback, Preference, Task, Turn
 
 TASK = Task("t", ({"role": "user", "content": "p"},))
@@ -47,7 +47,7 @@ def test_words_and_their_annotators_stay_when_scores_are_taken_together():
 
 def test_disagreement_is_counted_and_warned_about(tmp_path):
     differ = measure_disagreement([episode("x", 0.5, 1.0), episode("y", 0.5, 0.5), episode("z", 0.5)])
-    assert (differ.several, differ.unequal, differ.spread) == (2, 1, 0.25)  # (0.5 + 0) / 2
+    assert (differ.num_multiple, differ.num_unequal, differ.spread) == (2, 1, 0.25)  # (0.5 + 0) / 2
     scores = [{"value": 0, "annotator": "kim"}, {"value": 1, "annotator": "lee"}]
     row = {"prompt": "p", "response": "r", "scores": scores}
     (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
@@ -58,21 +58,21 @@ def test_disagreement_is_counted_and_warned_about(tmp_path):
         read(tmp_path / "f.jsonl", aggregate="median")
 
 
-def test_win_share_is_the_mean_over_all_comparisons():
+def test_win_rate_is_the_mean_over_all_comparisons():
     rows = [
         episode("a", preferences=(Preference("b"), Preference("c", 0.5))),
         episode("b"),
         episode("c", preferences=(Preference("b", 0.25),)),
         episode("d"),
     ]
-    found = {each.id: each.score for each in add_win_shares(rows)}
+    found = {each.id: each.score for each in add_win_rates(rows)}
     # a: (1 + 0.5) / 2, b: (0 + 0.75) / 2, c: (0.5 + 0.25) / 2; d was not compared
     assert [found[name] for name in "abc"] == [0.75, 0.375, 0.375] and math.isnan(found["d"])
 
 
-def test_scores_of_their_own_go_before_win_shares():
+def test_scores_of_their_own_go_before_win_rates():
     rows = [episode("a", 0.9, preferences=(Preference("b"),)), episode("b", 0.4)]
-    assert add_win_shares(rows) == rows
+    assert add_win_rates(rows) == rows
 
 
 def test_a_scale_of_an_item_goes_before_the_declared_one(tmp_path):

@@ -152,7 +152,7 @@ def test_a_model_without_tokenizer(rows, tmp_path):
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_colours_and_widths(shown, monkeypatch, width):
     made = Console(force_terminal=True, color_system="truecolor", width=width, highlight=False, markup=False)
-    monkeypatch.setattr(view, "console", lambda: made)
+    monkeypatch.setattr(view, "build_console", lambda: made)
     with made.capture() as captured:
         shown("--limit", "4")
     out = captured.get()
@@ -165,7 +165,7 @@ def test_colours_and_widths(shown, monkeypatch, width):
     assert "3| |" not in plain
 
 
-def test_the_marks_are_the_batch_s(rows):
+def test_the_masks_are_the_batch_s(rows):
     episodes = read(rows)
     batch = Collator(tiny.tokenizer(), CritiqueHint())(episodes, torch.zeros(4))
     kinds = [set(view.list_signals(batch, row)) for row in range(len(batch.episodes))]

@@ -208,7 +208,7 @@ def test_for_machines(ratings, capsys):
     assert found["records"] == 6 and found["tasks"]["tasks"] == 1
     kim = next(judge for judge in found["scores"] if judge["annotator"] == "kim")
     assert kim["scale"] == [1, 5] and kim["mean"] == 3
-    assert kim["marks"] == [{"mark": mark, "count": 1} for mark in ("1", "3", "5")]
+    assert kim["ratings"] == [{"rating": rating, "count": 1} for rating in ("1", "3", "5")]
     assert found["lengths"]["critique"]["longest"] == 3
     assert found["sources"] == {"llm": {"count": 6, "share": 1.0}}
     assert found["repeated"] == {"the same record again": 0, "the same response judged again": 3}

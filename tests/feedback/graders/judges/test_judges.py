@@ -231,7 +231,7 @@ def test_a_list_of_another_length_is_dropped_not_filled(judged):
 
     found, judge, _ = judged(PrincipleJudge, answers("first", "second"), behave)
     assert all(math.isnan(episode.score) for episode in found)
-    assert judge.unscored == {"another number of marks than of answers": 2}
+    assert judge.unscored == {"another number of scores than of answers": 2}
 
 
 def test_answers_to_other_prompts_are_not_put_together(judged):
@@ -242,7 +242,7 @@ def test_answers_to_other_prompts_are_not_put_together(judged):
         )
 
     rows = [*answers("a", "b", "c"), *answers("a", prompt="2 + 2?")]
-    found, _, calls = judged(PrincipleJudge, rows, behave, together=2)
+    found, _, calls = judged(PrincipleJudge, rows, behave, answers_per_prompt=2)
     assert sorted(call.prompt.count("</answer") for call in calls) == [1, 1, 2]
     assert [episode.score for episode in found] == [1.0] * 4
 
@@ -294,9 +294,9 @@ def test_a_lone_answer_is_unscored(judged):
     assert judge.unscored == {"no other answer to compare with": 1}
 
 
-def test_rivals_keep_the_number_of_comparisons_linear(judged):
+def test_neighbours_keep_the_number_of_comparisons_linear(judged):
     """Six answers in a ring, each compared with its two neighbours: 6 pairs instead of 15."""
-    _, _, calls = judged(PairwiseJudge, answers(*"abcdef"), choose(lambda x, y: "tie"), rivals=1)
+    _, _, calls = judged(PairwiseJudge, answers(*"abcdef"), choose(lambda x, y: "tie"), neighbours=1)
     assert len(calls) == 12
 
 
@@ -314,7 +314,7 @@ def test_rivals_keep_the_number_of_comparisons_linear(judged):
     ],
     ids=["RRM", "RM-R1"],
 )
-def test_judges_that_reason_first_are_read_by_their_last_mark(judged, verdict, texts):
+def test_judges_that_reason_first_are_read_by_their_ending(judged, verdict, texts):
     def behave(call: Call):
         assert "response_format" not in call.body
         return completion(texts["A" if len(fenced(call, "first")) > len(fenced(call, "second")) else "B"])
@@ -323,10 +323,10 @@ def test_judges_that_reason_first_are_read_by_their_last_mark(judged, verdict, t
     assert [episode.score for episode in found] == [0.0, 1.0]
 
 
-def test_a_mark_that_the_judge_quotes_is_no_verdict(judged):
+def test_a_verdict_that_the_judge_quotes_is_no_verdict(judged):
     said = r"It says \boxed{Assistant 1}, I am not sure"
     found, judge, _ = judged(PairwiseJudge, answers("a", "b"), lambda call: completion(said), verdict=SuffixVerdict())
-    assert math.isnan(found[0].score) and judge.unscored == {"no mark at the end": 2}
+    assert math.isnan(found[0].score) and judge.unscored == {"no verdict at the end": 2}
 
 
 def talk(*turns: tuple[str, str]) -> Episode:
@@ -480,7 +480,9 @@ def test_a_judge_that_falls_for_nothing_is_refused(judged, tmp_path):
         tasks = [task("1 + 1?"), task("2 + 2?"), task("2 + 2?")]
         found = run_self_test(judge, tasks)
         assert (found.judged, found.asked, dict(found.wins)) == (2 * len(CANNED), 2 * len(CANNED), {":": 2})
-        with pytest.raises(DataError, match=r"Pointwise: got 7.7% wins of 26 judged \(':' 2x\), expected at most 2%"):
+        with pytest.raises(
+            DataError, match=r"PointwiseJudge: got 7.7% wins of 26 judged \(':' 2x\), expected at most 2%"
+        ):
             require_self_test(judge, tasks)
         assert require_self_test(judge, tasks, most=0.08).rate == pytest.approx(1 / 13)
 

@@ -51,7 +51,7 @@ def served(tmp_path_factory) -> Iterator[tuple[str, str]]:
         for _ in range(600):
             assert process.poll() is None, Path(log.name).read_text()[-2000:]
             try:
-                urllib.make_request.urlopen(f"{address}/health", timeout=5).read()
+                urllib.request.urlopen(f"{address}/health", timeout=5).read()
                 break
             except OSError:
                 time.sleep(1)
@@ -68,7 +68,7 @@ def judge(served: tuple[str, str], folder: Path) -> dict:
         "model": served[1],
         "cache": str(folder / "calls"),
         "concurrency": 2,
-        "deadline": 600.0,
+        "timeout": 600.0,
     }
     return {
         "class_path": "feedback.graders.PointwiseJudge",
@@ -99,7 +99,7 @@ def test_a_file_is_judged_and_paid_for_once(served, tmp_path):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_three_steps_on_policy(served, tmp_path, ranks):
-    path = config(tmp_path, data__critic=judge(served, tmp_path), data__evaluation_limit=1)
+    path = config(tmp_path, data__grader=judge(served, tmp_path), data__evaluation_limit=1)
     both = ("--trainer.devices", "2", "--trainer.strategy", "ddp") if ranks == 2 else ()
     done = (fdt if both else quick)("fit", "-c", path, *both, timeout=850)
     assert done.returncode == 0, done.stderr[-3000:]

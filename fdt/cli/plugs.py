@@ -1,0 +1,78 @@
+"""From a config to the plugs that it names: functions as graders, and a judge without what training needs besides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse.typing import register_type
+
+from fdt.errors import UserError
+from fdt.resources import resolve
+from feedback.faults import DataError
+from feedback.graders import FunctionGrader, Grader
+from feedback.graders.function import read_function, write_function
+
+PREFIX = "--data.grader"
+
+
+def configure_parsers() -> None:
+    """Settings of jsonargparse for all commands: help comes from docstrings, and a function's path names a grader.
+
+    A type such as ``FunctionGrader | Grader`` then takes ``my_module.my_function``, alone or as ``class_path``.
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    register_type(
+        FunctionGrader,
+        serializer=write_function,
+        deserializer=read_function,
+        type_check=lambda value, kind: isinstance(value, FunctionGrader),
+        fail_already_registered=False,
+    )
+
+
+def split_flags(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The command's own arguments, and those that set something of the grader."""
+    own: list[str] = []
+    flags: list[str] = []
+    rest = iter(argv)
+    for argument in rest:
+        if not argument.startswith(PREFIX):
+            own.append(argument)
+        else:
+            flags.append(argument if "=" in argument else f"{argument}={next(rest, '')}")
+    return own, flags
+
+
+def load_grader(name: str, flags: list[str]) -> Grader:
+    """The grader that a config describes, changed by flags.
+
+    Raises:
+        UserError: no such config, none with `data.grader`, or a setting that does not exist or cannot be.
+        DataError: a setting that the grader itself refuses.
+    """
+    path = resolve(name)
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError("no YAML", got=str(error).splitlines()[0], path=path) from None
+    data = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(data, dict) or not data.get("grader"):
+        raise UserError(
+            "no grader",
+            expected="a judge under data.grader",
+            key="--judge",
+            path=path,
+            remedy="`fdt configs` lists judges that are shipped.",
+        )
+    configure_parsers()
+    parser = ArgumentParser(prog="fdt critique", exit_on_error=False)
+    parser.add_argument("--data.grader", type=FunctionGrader | Grader, help="the judge")
+    try:
+        parser.set_defaults({"data.grader": data["grader"]})
+        return parser.instantiate_classes(parser.parse_args(flags)).data.grader
+    except (ArgumentError, TypeError, ValueError, AttributeError, ImportError) as error:
+        if isinstance(error, DataError):  # the grader's own words
+            raise
+        raise UserError(" ".join(str(error).split()), key="data.grader", path=path) from None
