@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
@@ -62,6 +62,7 @@ class Learner(LightningModule):
         teacher: Teacher | None = None,
         optimizer: Callable[[Iterable], torch.optim.Optimizer] = build_adamw,
         warmup_steps: int = 0,
+        lr_scheduler_type: Literal["constant", "linear"] = "constant",
         max_grad_norm: float = 1.0,
         tokens_per_microbatch: int = 4096,
         log_kl_to_init: bool = True,
@@ -82,6 +83,8 @@ class Learner(LightningModule):
             teacher: fdt.policy.teachers.Frozen, EMA or Live (default Frozen).
             optimizer: optimiser class and its arguments.
             warmup_steps: steps over which the learning rate rises from 0.
+            lr_scheduler_type: what the learning rate does after that: constant, or linear, which falls to 0 at the run's
+                last step.
             max_grad_norm: largest gradient norm; larger ones are scaled down.
             tokens_per_microbatch: most tokens that one forward reads.
             log_kl_to_init: measure the KL to the starting policy at every step (one extra forward).
@@ -100,6 +103,7 @@ class Learner(LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.make_optimizer = optimizer
         self.warmup_steps = warmup_steps
+        self.lr_scheduler_type = lr_scheduler_type
         self.max_grad_norm = max_grad_norm
         self.tokens_per_microbatch = tokens_per_microbatch
         self.log_kl_to_init = log_kl_to_init
@@ -130,8 +134,26 @@ class Learner(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.policy.get_trainable_parameters())
-        ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, (n + 1) / max(1, self.warmup_steps)))
-        return [optimizer], [ramp]
+        total = self._count_steps() if self.lr_scheduler_type == "linear" else math.inf
+
+        def scale_rate(step: int) -> float:
+            return min(1.0, (step + 1) / max(1, self.warmup_steps)) * max(0.0, 1 - step / total)
+
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, scale_rate)]
+
+    def _count_steps(self) -> float:
+        """Optimiser steps of the whole run. Lightning's own estimate would make a data loader too early."""
+        data, epochs = self.trainer.datamodule, self.trainer.max_epochs
+        limits = [] if self.trainer.max_steps < 0 else [self.trainer.max_steps]
+        if epochs is not None and epochs >= 0:
+            limits.append(epochs * data.source.count_rollouts(data.episodes) * data.source.steps_per_rollout)
+        if not limits:
+            raise UserError(
+                "a rate that falls to 0 at the last step, and no last step",
+                key="model.lr_scheduler_type",
+                remedy="set trainer.max_steps or trainer.max_epochs",
+            )
+        return min(limits)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         began = time.perf_counter()
