@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -16,6 +15,7 @@ from fdt.callbacks import Accounting, Checkpoint, Evaluate, PlanningMetrics, Sil
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.cli.arms import list_config_files, read_arms, run_arms
 from fdt.cli.checks import check_checkpoint, check_configs, check_trainer, find_root_cause
+from fdt.cli.plugs import configure_parsers
 from fdt.cli.warnings import filter_warnings
 from fdt.errors import UserError
 from fdt.experience import Experience
@@ -136,7 +136,7 @@ def launch(argv: list[str], kind: type[CLI] = CLI) -> None:
     Raises:
         UserError: for what a user can put right.
     """
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    configure_parsers()
     filter_warnings()
     try:
         kind(
