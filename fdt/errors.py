@@ -1,4 +1,11 @@
-"""The one exception for mistakes a user can mend: printed as a message, never as a traceback."""
+"""The one exception for mistakes a user can mend: printed as a message, without a traceback."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -40,3 +47,17 @@ class UserError(Exception):
         if self.remedy:
             sentences.append(self.remedy[0].upper() + self.remedy[1:])
         return where + " ".join(text if text[-1] in ".?!" else f"{text}." for text in sentences)
+
+
+@contextmanager
+def explain_plug_errors() -> Iterator[None]:
+    """
+    Raises:
+        UserError: where a term, gate, weight or schedule refuses what it was given: its message, and where it stands.
+    """
+    try:
+        yield
+    except ValueError as fault:
+        frames = traceback.extract_tb(fault.__traceback__)
+        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name}"
+        raise UserError(str(fault), key="model.terms", remedy=f"raised in {place}") from fault

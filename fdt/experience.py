@@ -11,6 +11,7 @@ from lightning import LightningDataModule
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
 from fdt.data.markers import TokenMarker
+from fdt.data.splits import DataSplits, load_from_file, locate
 from fdt.engines import Engine, HuggingFace
 from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
@@ -20,7 +21,7 @@ from fdt.rollout.checks import check_credit, check_engine, check_masks
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Recorded, Replay, Source
-from fdt.rollout.tasks import DataSplits, load_from_environment, load_from_file, locate
+from fdt.rollout.tasks import load_from_environment
 from feedback.graders import Grader, as_grader
 from feedback.hints import CritiqueHint, Hint, shuffle_critiques
 from feedback.readers import read_tasks
@@ -120,7 +121,7 @@ class Experience(LightningDataModule):
         found = self._load_data()
         self.file, self.records, self.test_tasks = found.origin, found.records, found.test
         self.episodes, self.heldout_tasks = found.episodes, found.heldout
-        self.kept_out = self.records - len(self.episodes)
+        self.heldout_records = self.records - len(self.episodes)
         if self.shuffle_critiques:
             self.episodes = shuffle_critiques(self.episodes, self.seed)
         if self.hint is not None:
@@ -185,8 +186,8 @@ class RolloutLoader:
         size = data.source.steps_per_rollout
         recorded = Recorded(data.episodes, data.credit)
         for number in range(done // size, len(self) // size):
-            place = RolloutPosition(trainer.current_epoch, number, trainer.global_rank, trainer.world_size, data.seed)
-            batches = data.source.make_batches(place, recorded, data.actor)
+            position = RolloutPosition(trainer.current_epoch, number, trainer.global_rank, trainer.world_size, data.seed)
+            batches = data.source.make_batches(position, recorded, data.actor)
             yield from batches[done % size :] if number == done // size else batches
 
 

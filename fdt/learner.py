@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,30 +20,17 @@ from fdt import __version__
 from fdt.data.batch import Batch
 from fdt.data.microbatch import align, select_weighted_rows, split_batch
 from fdt.distributed import reduce_sum
-from fdt.errors import UserError
+from fdt.errors import UserError, explain_plug_errors
 from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.fsdp import check_mesh, shard
 from fdt.policy.gradients import TermGradients
 from fdt.policy.log_probs import add_old_log_probs
-from fdt.policy.optimizers import SignalAdamW
-from fdt.policy.policy import LoRA, Policy
+from fdt.policy.lora import LoRA
+from fdt.policy.optimizers import SignalAdamW, build_adamw, build_schedule
+from fdt.policy.policy import Policy
 from fdt.policy.teachers import Frozen, ReferencePolicy, Teacher, WeightCopyTeacher, split_by_hint
-from objectives import (
-    Distill,
-    Imitate,
-    Loss,
-    Objective,
-    PolicyGradient,
-    Schedule,
-    Term,
-    TokenLogProbs,
-)
-
-
-def build_adamw(params: Iterable[Any], lr: float = 5e-4, weight_decay: float = 0.0) -> torch.optim.Optimizer:
-    """AdamW without weight decay, which would pull adapters back to zero."""
-    return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)
+from objectives import Loss, Objective, Schedule, Term, TokenLogProbs, default_terms
 
 
 class Learner(LightningModule):
@@ -135,11 +120,7 @@ class Learner(LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.policy.get_trainable_parameters())
         total = self._count_steps() if self.lr_scheduler_type == "linear" else math.inf
-
-        def scale_rate(step: int) -> float:
-            return min(1.0, (step + 1) / max(1, self.warmup_steps)) * max(0.0, 1 - step / total)
-
-        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, scale_rate)]
+        return [optimizer], [build_schedule(optimizer, self.warmup_steps, total)]
 
     def _count_steps(self) -> float:
         """Optimiser steps of the whole run. Lightning's own estimate would make a data loader too early."""
@@ -310,22 +291,3 @@ class Learner(LightningModule):
 def uses_ratio(term: Term) -> bool:
     """Whether a term compares the policy with whoever acted."""
     return term.mask == "sampled" or bool(getattr(term, "importance", None))
-
-
-def default_terms() -> dict[str, Term]:
-    """What is minimised where a config names no terms: scores, critiques and revisions, each by its own term."""
-    return {"policy": PolicyGradient(truncate=2.0), "distill": Distill(), "imitate": Imitate()}
-
-
-@contextmanager
-def explain_plug_errors() -> Iterator[None]:
-    """
-    Raises:
-        UserError: where a term, gate, weight or schedule refuses what it was given: its message, and where it stands.
-    """
-    try:
-        yield
-    except ValueError as fault:
-        frames = traceback.extract_tb(fault.__traceback__)
-        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name}"
-        raise UserError(str(fault), key="model.terms", remedy=f"raised in {place}") from fault

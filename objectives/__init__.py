@@ -60,6 +60,7 @@ from objectives.credit.episode import (
 )
 from objectives.credit.sampling import AdvantageSampled, select_informative
 from objectives.credit.turns import DiscountedTurns, EpisodeReturn, LastTurn, MetaReasoning
+from objectives.defaults import default_terms
 from objectives.divergence import (
     GeneralisedJS,
     SkewedForwardKL,
@@ -88,6 +89,7 @@ from objectives.gates.rows import (
     SkipLast,
 )
 from objectives.losses.distillation import Distill, DistillBestHint, Imitate, KLAnchor
+from objectives.losses.entropy import EntropyBonus
 from objectives.losses.off_policy import OffPolicy
 from objectives.losses.policy_gradient import (
     PlanningGradient,
@@ -100,7 +102,7 @@ from objectives.losses.policy_gradient import (
     token_ratio,
     topr,
 )
-from objectives.losses.regularisation import EntropyBonus, OldPolicyPenalty, ReferenceKL, absolute_difference
+from objectives.losses.reference_kl import OldPolicyPenalty, ReferenceKL, absolute_difference
 from objectives.losses.teacher_advantages import TeacherAdvantage, TeacherScaledAdvantage, TopKTeacherAdvantage
 from objectives.losses.term import Term
 from objectives.losses.token_weights import (

@@ -25,10 +25,7 @@ FORBIDDEN = {
     "objectives": {"feedback", "fdt", "transformers", "lightning", "pytorch_lightning", "trl", "peft", "datasets"},
     "fdt": set(),
 }
-SCRIPTS = {
-    "feedback/samples/record_sums.py": {"torch", "transformers"},  # run by hand
-    "feedback/readers/hub.py": {"datasets"},
-}  # both import them inside a function
+SCRIPTS = {"feedback/readers/hub.py": {"datasets"}}  # imports it inside a function
 NEVER_CALLED = {"eval", "exec", "compile", "__import__"}
 NEVER_IMPORTED = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal"}
 NEVER_SET = {"shell": True, "trust_remote_code": True, "weights_only": False}

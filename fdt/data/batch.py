@@ -71,9 +71,9 @@ class Batch:
     student: View
     rollouts: Rollouts
     teacher: View | None = None
-    taught_rows: Tensor | None = None
+    teacher_rows: Tensor | None = None
     """``[Bt]``: the student row that each teacher row re-reads; one student row may be read under several hints."""
-    hint_number: Tensor | None = None
+    hint_index: Tensor | None = None
     """``[Bt]``: which of its row's hints each teacher row reads, from 0; None: all the first."""
     behaviour: str = "policy"
     """Who produced the acted tokens: ``policy`` (the current one) or ``start`` (unknown; the starting policy stands in)."""
@@ -96,28 +96,28 @@ class Batch:
     def select_rows(self, index: Tensor) -> Batch:
         """A micro-batch: the named rows with their teacher views and their share of the rollouts."""
         teacher, taught, number = None, None, None
-        if self.teacher is not None and self.taught_rows is not None:
-            where = (self.taught_rows[None] == index[:, None]).nonzero()
+        if self.teacher is not None and self.teacher_rows is not None:
+            where = (self.teacher_rows[None] == index[:, None]).nonzero()
             if len(where):
                 taught, places = where.unbind(1)
                 teacher = self.teacher.select_rows(places)
-                number = None if self.hint_number is None else self.hint_number[places]
+                number = None if self.hint_index is None else self.hint_index[places]
         episodes = tuple(self.episodes[i] for i in index.tolist()) if self.episodes else ()
         return replace(
             self,
             student=self.student.select_rows(index),
             rollouts=self.rollouts.take(self.index_tokens(index)),
             teacher=teacher,
-            taught_rows=taught,
-            hint_number=number,
+            teacher_rows=taught,
+            hint_index=number,
             episodes=episodes,
         )
 
     @property
-    def taught_tokens(self) -> Tensor:
+    def teacher_tokens(self) -> Tensor:
         """Positions among the N that the teacher view scores."""
-        assert self.taught_rows is not None
-        return self.index_tokens(self.taught_rows)
+        assert self.teacher_rows is not None
+        return self.index_tokens(self.teacher_rows)
 
     def zero_weights(self) -> Batch:
         """The same tokens with every mark and weight off: keeps a rank with nothing to say in step with the others."""
@@ -137,8 +137,8 @@ class Batch:
             student=self.student.to(device),
             rollouts=move(self.rollouts, device),
             teacher=None if self.teacher is None else self.teacher.to(device),
-            taught_rows=None if self.taught_rows is None else self.taught_rows.to(device),
-            hint_number=None if self.hint_number is None else self.hint_number.to(device),
+            teacher_rows=None if self.teacher_rows is None else self.teacher_rows.to(device),
+            hint_index=None if self.hint_index is None else self.hint_index.to(device),
         )
 
 

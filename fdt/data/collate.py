@@ -29,16 +29,16 @@ class Collator:
         max_tokens: rows longer than this (student or teacher view) are dropped and counted, never cut.
         marker: gives the policy's tokens a further mark; None gives none.
 
-    ``shortened`` counts what a row lost by reason (a hint cut at its own limit, a hint or revision that did not fit),
-    ``lost`` names the rows that are too long themselves.
+    ``truncated`` counts what a row lost by reason (a hint cut at its own limit, a hint or revision that did not fit),
+    ``dropped`` names the rows that are too long themselves.
     """
 
     tokenizer: Any
     hint: Hint | None = None
     max_tokens: int = 2048
     marker: TokenMarker | None = None
-    shortened: Counter[str] = field(default_factory=Counter)
-    lost: set[str] = field(default_factory=set)
+    truncated: Counter[str] = field(default_factory=Counter)
+    dropped: set[str] = field(default_factory=set)
 
     def __call__(
         self, episodes: Sequence[Episode], advantages: Tensor, sampled: bool = True, names: Iterable[str] = ()
@@ -55,10 +55,10 @@ class Collator:
             episode is one row, or several where the chat template rewrites its history.
         """
         tasks = {key: place for place, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
-        worth = advantages if advantages.dim() == 2 else advantages[:, None]
+        each_turn = advantages if advantages.dim() == 2 else advantages[:, None]
         lines: list[TrainingRow] = []
         imitated: list[TrainingRow] = []
-        for episode, row in zip(episodes, worth.tolist(), strict=True):
+        for episode, row in zip(episodes, each_turn.tolist(), strict=True):
             rows = self.tokenize_episode(episode)
             turns = [step for own in rows for step in own.spans]
             each = tuple(row) if advantages.dim() == 2 else tuple(row) * (max(turns, default=0) + 1)
@@ -74,13 +74,13 @@ class Collator:
     def _apply_marker(self, line: TrainingRow) -> TrainingRow:
         if self.marker is None:
             return line
-        return replace(line, marked={self.marker.name: self.marker(line.row, self.tokenizer)})
+        return replace(line, extra_masks={self.marker.name: self.marker(line.row, self.tokenizer)})
 
     def _build_sampled_rows(self, rows: list[Row], line: TrainingRow) -> list[TrainingRow]:
-        spoken = [n for n, row in enumerate(rows) if row.steps]
-        kept = [n for n in spoken if len(rows[n].ids) <= self.max_tokens]
-        if len(kept) < len(spoken) or not spoken:
-            self.lost.add(line.episode.id)
+        with_turns = [n for n, row in enumerate(rows) if row.turns]
+        kept = [n for n in with_turns if len(rows[n].ids) <= self.max_tokens]
+        if len(kept) < len(with_turns) or not with_turns:
+            self.dropped.add(line.episode.id)
         if line.episode.is_rewrite:
             return [replace(line, row=rows[n], sampled=False, off_policy=True) for n in kept]
         if line.episode.is_recalled:
@@ -90,7 +90,7 @@ class Collator:
         for n in kept:
             hints = [hinted[n] for hinted in hinted_rows]
             fitting = tuple(hint for hint in hints if len(hint.ids) <= self.max_tokens)
-            self.shortened.update(["hint too long"] * (len(hints) - len(fitting)))
+            self.truncated.update(["hint too long"] * (len(hints) - len(fitting)))
             found.append(replace(line, row=rows[n], hints=fitting))
         return found
 
@@ -105,7 +105,7 @@ class Collator:
             raise ValueError(f"{line.episode.id}: a revision of turn {step}, and the episode has {len(steps)}")
         row = Row.from_context(source.get_prefix_ids(step), tokenize_answer(given.revision, self.tokenizer), step)
         if len(row.ids) > self.max_tokens:
-            self.shortened["revision too long"] += 1
+            self.truncated["revision too long"] += 1
             return []
         return [replace(line, row=row, advantages=(), sampled=False, imitated=True)]
 
@@ -130,5 +130,5 @@ class Collator:
     def truncate_hint(self, text: str, limit: int) -> str:
         """The same, with what was cut counted."""
         found = self.truncate_text(text, limit)
-        self.shortened.update(["hint cut"] * (found != text))
+        self.truncated.update(["hint truncated"] * (found != text))
         return found

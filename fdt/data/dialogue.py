@@ -36,18 +36,18 @@ class Dialogue:
 
     The policy's own ids are never made from text again: the template's rendering of what is said next is appended to
     them, from the end of the policy's turn on. Where a template rewrites what was there (it drops earlier reasoning,
-    say), the next turn starts a row of its own with the template's version of the history, and ``rewritten`` counts it.
+    say), the next turn starts a row of its own with the template's version of the history, and ``history_rewrites`` counts it.
     """
 
     def __init__(self, messages: Sequence[Message], tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.messages = [_clean(message, tokenizer, neutralise) for message in messages]
-        self.shown = self._render(self.messages)
+        self.rendered = self._render(self.messages)
         opening = tokenize_prompt(messages, tokenizer)
         self.rows = [Row()]
         self.rows[0].append_context(opening)
-        self.rewritten = 0
-        self.turn = 0
+        self.history_rewrites = 0
+        self.turn_count = 0
         self._own = ""
 
     @classmethod
@@ -70,7 +70,7 @@ class Dialogue:
             for place, turn in enumerate(part):
                 if place:
                     made.append_messages([])
-                made.append_turn(turn, closed=finished or turn is not turns[last])
+                made.append_turn(turn, with_eos=finished or turn is not turns[last])
         return made
 
     @property
@@ -78,13 +78,13 @@ class Dialogue:
         """What the policy has read and written so far, the header of its next turn included."""
         return self.rows[-1].ids
 
-    def append_turn(self, turn: Turn, closed: bool = True) -> None:
-        """The policy's turn: its ids where it has them, else its words, ``closed`` by the end token."""
-        ids, chosen, log_probs = _tokenize_turn(turn, self.tokenizer, closed)
-        self.rows[-1].append_turn(ids, chosen, log_probs, self.turn)
+    def append_turn(self, turn: Turn, with_eos: bool = True) -> None:
+        """The policy's turn: its ids where it has them, else its words, ``with_eos`` by the end token."""
+        ids, chosen, log_probs = _tokenize_turn(turn, self.tokenizer, with_eos)
+        self.rows[-1].append_turn(ids, chosen, log_probs, self.turn_count)
         self._own = decode_policy_text(ids, self.tokenizer)
         self.messages.append({"role": "assistant", "content": self._own})
-        self.turn += 1
+        self.turn_count += 1
 
     def append_messages(self, messages: Sequence[Message]) -> None:
         """What the policy reads before it speaks again.
@@ -99,22 +99,22 @@ class Dialogue:
         for clean in (neutralise, remove_control_tokens):
             new = [_clean(message, self.tokenizer, clean) for message in messages]
             found = self._render_new(new)
-            if found.marks == harmless.marks:
+            if found.control == harmless.control:
                 break
         else:
-            raise ValueError(f"a message holds a control token or role mark that text forged: {found.text[:200]!r}")
-        if found.rewrites:
-            self.rewritten += 1
+            raise ValueError(f"a message holds a control token or role mark that text forged: {found.new_text[:200]!r}")
+        if found.rewrites_history:
+            self.history_rewrites += 1
             self.rows.append(Row())
         # Where the policy was cut short, the template's end token closes its turn, and is no target.
-        ended = not found.rewrites and self.ids[-1:] == [self.tokenizer.eos_token_id] == found.ids[:1]
-        self.rows[-1].append_context(found.ids[ended:])
+        ended = not found.rewrites_history and self.ids[-1:] == [self.tokenizer.eos_token_id] == found.new_ids[:1]
+        self.rows[-1].append_context(found.new_ids[ended:])
         self.messages.extend(new)
-        self.shown = found.whole
+        self.rendered = found.text
 
     def _render_new(self, new: list[Message]) -> _RenderedMessages:
         whole = self._render([*self.messages, *new])
-        after = _find_suffix(whole, self.shown, self._own)
+        after = _find_suffix(whole, self.rendered, self._own)
         text = whole if after is None else after
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return _RenderedMessages(whole, text, ids, extract_control_tokens(text, ids, self.tokenizer), after is None)
@@ -137,11 +137,11 @@ class _RenderedMessages:
     """A rendering of the whole conversation, and the text (with its ids, and the marks in it) that is new in it: all of
     it where the template rewrites what was there."""
 
-    whole: str
     text: str
-    ids: list[int]
-    marks: tuple[list[int], list[int]]
-    rewrites: bool
+    new_text: str
+    new_ids: list[int]
+    control: tuple[list[int], list[int]]
+    rewrites_history: bool
 
 
 def as_message(turn: Turn) -> Message:
@@ -167,13 +167,13 @@ def decode_policy_text(ids: Sequence[int], tokenizer: Any) -> str:
     return "".join(parts)
 
 
-def _tokenize_turn(turn: Turn, tokenizer: Any, closed: bool) -> tuple[list[int], list[bool], list[float]]:
+def _tokenize_turn(turn: Turn, tokenizer: Any, with_eos: bool) -> tuple[list[int], list[bool], list[float]]:
     """Ids of a turn, which of them the policy chose, and their log-probs.
 
     Without a log-prob a sampled id was forced; where no id has one, nobody says, and all were chosen.
     """
     words = "\n".join(part for part in (turn.text, format_calls(turn.calls)) if part)
-    ids = list(turn.ids) if turn.ids is not None else tokenize_answer(words, tokenizer, closed=closed)
+    ids = list(turn.ids) if turn.ids is not None else tokenize_answer(words, tokenizer, with_eos=with_eos)
     if turn.ids is None or turn.log_probs is None:
         return ids, [True] * len(ids), [math.nan] * len(ids)
     return ids, [not math.isnan(value) for value in turn.log_probs], list(turn.log_probs)

@@ -18,11 +18,11 @@ def select_weighted_rows(batch: Batch, terms: dict[str, Term]) -> Batch:
     weights = [batch.rollouts.weights[name] for name in terms]
     if not weights:
         return batch
-    heard = torch.stack([weight != 0 for weight in weights]).any(0)
-    rows = batch.rollouts.episode[heard].unique()
+    weighted = torch.stack([weight != 0 for weight in weights]).any(0)
+    rows = batch.rollouts.episode[weighted].unique()
     if len(rows) == len(batch.student.lengths):
         return batch
-    return batch.select_rows(rows if len(rows) else torch.zeros(1, dtype=torch.long, device=heard.device))
+    return batch.select_rows(rows if len(rows) else torch.zeros(1, dtype=torch.long, device=weighted.device))
 
 
 def split_batch(batch: Batch, budget: int) -> list[Batch]:
@@ -39,7 +39,7 @@ def split_batch(batch: Batch, budget: int) -> list[Batch]:
 def split_rows(batch: Batch, budget: int) -> list[list[int]]:
     """Row numbers of each micro-batch."""
     lengths, first = batch.student.lengths.tolist(), batch.student.context_lengths.tolist()
-    hinted = _collect_teacher_lengths(batch)
+    teacher_lengths = _collect_teacher_lengths(batch)
 
     def count_packed_tokens(rows: list[int]) -> int:
         return first[rows[0]] + sum(lengths[row] - first[row] for row in rows)
@@ -47,9 +47,9 @@ def split_rows(batch: Batch, budget: int) -> list[list[int]]:
     parts = [_Part()]
     for group in sorted(group_by_context(batch.student), key=count_packed_tokens):
         for place, row in enumerate(group):
-            grown = parts[-1].add_row(row, lengths[row], first[row] if place else 0, hinted.get(row, []))
+            grown = parts[-1].add_row(row, lengths[row], first[row] if place else 0, teacher_lengths.get(row, []))
             if grown.cost > budget and parts[-1].rows:
-                parts.append(_Part().add_row(row, lengths[row], 0, hinted.get(row, [])))
+                parts.append(_Part().add_row(row, lengths[row], 0, teacher_lengths.get(row, [])))
             else:
                 parts[-1] = grown
     return [sorted(part.rows) for part in parts]
@@ -63,18 +63,18 @@ class _Part:
     packs: int = 0
     pack: int = 0
     widest: int = 0
-    taught: int = 0
-    hinted: int = 0
+    teacher_rows: int = 0
+    teacher_width: int = 0
 
     @property
     def cost(self) -> int:
         """Tokens that student and teacher read, padding included."""
-        return self.packs * self.widest + self.taught * self.hinted
+        return self.packs * self.widest + self.teacher_rows * self.teacher_width
 
-    def add_row(self, row: int, length: int, shared: int, hinted: list[int]) -> _Part:
+    def add_row(self, row: int, length: int, shared: int, teacher_lengths: list[int]) -> _Part:
         """One row more; ``shared`` tokens of it are read already, as the context of the last pack.
 
-        ``hinted`` are the lengths that the teacher reads, one for each hint.
+        ``teacher_lengths`` are the lengths that the teacher reads, one for each hint.
         """
         pack = self.pack + length - shared if shared else length
         return _Part(
@@ -82,15 +82,15 @@ class _Part:
             packs=self.packs + (not shared),
             pack=pack,
             widest=max(self.widest, pack),
-            taught=self.taught + len(hinted),
-            hinted=max([self.hinted, *hinted]),
+            teacher_rows=self.teacher_rows + len(teacher_lengths),
+            teacher_width=max([self.teacher_width, *teacher_lengths]),
         )
 
 
 def _collect_teacher_lengths(batch: Batch) -> dict[int, list[int]]:
     found: dict[int, list[int]] = defaultdict(list)
-    if batch.teacher is not None and batch.taught_rows is not None:
-        for row, length in zip(batch.taught_rows.tolist(), batch.teacher.lengths.tolist(), strict=True):
+    if batch.teacher is not None and batch.teacher_rows is not None:
+        for row, length in zip(batch.teacher_rows.tolist(), batch.teacher.lengths.tolist(), strict=True):
             found[row].append(length)
     return found
 
@@ -103,7 +103,7 @@ def align(parts: list[Batch]) -> list[Batch]:
     device = parts[0].student.tokens.device
     shortest = min(parts, key=lambda part: int(part.student.lengths.sum()))
     idle = shortest.select_rows(torch.zeros(1, dtype=torch.long, device=device)).zero_weights()
-    idle = replace(idle, teacher=None, taught_rows=None, hint_number=None)
+    idle = replace(idle, teacher=None, teacher_rows=None, hint_index=None)
     parts = parts + [idle] * (reduce_max_count(len(parts), device) - len(parts))
     taught = reduce_max([part.teacher is not None for part in parts], device)
     return [_ensure_teacher(part) if needed else part for part, needed in zip(parts, taught, strict=True)]
@@ -114,4 +114,4 @@ def _ensure_teacher(part: Batch) -> Batch:
         return part
     row = torch.zeros(1, dtype=torch.long, device=part.student.tokens.device)
     view: View = part.student.select_rows(row)
-    return replace(part, teacher=view, taught_rows=row)
+    return replace(part, teacher=view, teacher_rows=row)

@@ -18,19 +18,19 @@ from fdt.data.batch import View
 
 @dataclass(frozen=True)
 class PackedRows:
-    """tokens, positions ``[R, L]``; segment ``[R, L]`` (0 context, 1… answers, -1 padding); pick ``[N, 2]``: the packed
+    """tokens, positions ``[R, L]``; segment_ids ``[R, L]`` (0 context, 1… answers, -1 padding); gather_index ``[N, 2]``: the packed
     (row, position) whose hidden state predicts each target token, in the view's own flat order."""
 
     tokens: Tensor
     positions: Tensor
-    segment: Tensor
-    pick: Tensor
+    segment_ids: Tensor
+    gather_index: Tensor
 
     def build_mask(self) -> Tensor:
         """Boolean attention mask ``[R, 1, L, L]``: causal, own segment or context only; padding sees itself."""
         size = self.tokens.shape[1]
         causal = torch.ones(size, size, dtype=torch.bool, device=self.tokens.device).tril()
-        query, key = self.segment[:, :, None], self.segment[:, None, :]
+        query, key = self.segment_ids[:, :, None], self.segment_ids[:, None, :]
         seen = (query == key) | ((key == 0) & (query > 0))
         return (seen & causal)[:, None]
 

@@ -22,7 +22,7 @@ class Row:
     ids: list[int] = field(default_factory=list)
     target: list[bool] = field(default_factory=list)
     """Of each id, whether it is a target."""
-    steps: list[int] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
     """Of each target id, in order, the turn of the episode that it belongs to, from 0."""
     log_probs: list[float] = field(default_factory=list)
     """Of each target id, what the engine gave it when it was drawn (nats); NaN where nobody says."""
@@ -30,11 +30,11 @@ class Row:
     """Where each of its turns begins and ends among the ids."""
 
     @classmethod
-    def from_context(cls, context: Sequence[int], target: Sequence[int], step: int = 0) -> Row:
+    def from_context(cls, context: Sequence[int], target: Sequence[int], turn: int = 0) -> Row:
         """A context, and one turn that answers it."""
         row = cls()
         row.append_context(context)
-        row.append_turn(target, [True] * len(target), [math.nan] * len(target), step)
+        row.append_turn(target, [True] * len(target), [math.nan] * len(target), turn)
         return row
 
     def append_context(self, ids: Sequence[int]) -> None:
@@ -42,17 +42,17 @@ class Row:
         self.ids.extend(ids)
         self.target.extend([False] * len(ids))
 
-    def append_turn(self, ids: Sequence[int], chosen: Sequence[bool], log_probs: Sequence[float], step: int) -> None:
+    def append_turn(self, ids: Sequence[int], sampled: Sequence[bool], log_probs: Sequence[float], turn: int) -> None:
         """Appends a turn of the policy; ids that it did not choose are no targets."""
-        self.spans[step] = (len(self.ids), len(self.ids) + len(ids))
+        self.spans[turn] = (len(self.ids), len(self.ids) + len(ids))
         self.ids.extend(ids)
-        self.target.extend(chosen)
-        self.steps.extend([step] * sum(chosen))
-        self.log_probs.extend(compress(log_probs, chosen))
+        self.target.extend(sampled)
+        self.turns.extend([turn] * sum(sampled))
+        self.log_probs.extend(compress(log_probs, sampled))
 
-    def get_prefix_ids(self, step: int) -> list[int]:
+    def get_prefix_ids(self, turn: int) -> list[int]:
         """What was read and written before a turn."""
-        return self.ids[: self.spans[step][0]]
+        return self.ids[: self.spans[turn][0]]
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class TrainingRow:
     """Whether it is a target of imitation."""
     off_policy: bool = False
     """Whether others wrote it into the group."""
-    marked: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
+    extra_masks: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
     """Further marks of its target tokens; the same names in every line."""
 
-    def get_advantage(self, step: int) -> float:
+    def get_advantage(self, turn: int) -> float:
         """Advantage of a turn."""
-        return self.advantages[step] if step < len(self.advantages) else 0.0
+        return self.advantages[turn] if turn < len(self.advantages) else 0.0
 
 
 def build_batch(lines: Sequence[TrainingRow], pad: int, names: Iterable[str] = ()) -> Batch:
@@ -93,16 +93,16 @@ def build_batch(lines: Sequence[TrainingRow], pad: int, names: Iterable[str] = (
         student=View.from_masks([(line.row.ids, line.row.target) for line in lines], pad),
         rollouts=_build_rollouts(lines, names),
         teacher=View.from_masks([(row.ids, row.target) for row in teacher], pad) if teacher else None,
-        taught_rows=torch.tensor([place for place, _ in taught]) if taught else None,
-        hint_number=torch.tensor([number for _, number in taught]) if taught else None,
+        teacher_rows=torch.tensor([place for place, _ in taught]) if taught else None,
+        hint_index=torch.tensor([number for _, number in taught]) if taught else None,
         episodes=tuple(line.episode for line in lines),
     )
 
 
 def _build_rollouts(lines: Sequence[TrainingRow], names: Iterable[str]) -> Rollouts:
-    counts = torch.tensor([len(line.row.steps) for line in lines])
+    counts = torch.tensor([len(line.row.turns) for line in lines])
     row = torch.arange(len(lines)).repeat_interleave(counts)
-    turns = [(place, turn) for place, line in enumerate(lines) for turn in sorted(set(line.row.steps))]
+    turns = [(place, turn) for place, line in enumerate(lines) for turn in sorted(set(line.row.turns))]
     number = {place_and_turn: step for step, place_and_turn in enumerate(turns)}
     flags = {
         "sampled": [line.sampled for line in lines],
@@ -111,14 +111,14 @@ def _build_rollouts(lines: Sequence[TrainingRow], names: Iterable[str]) -> Rollo
         "off_policy": [line.off_policy for line in lines],
         "recalled": [line.episode.is_recalled and line.sampled for line in lines],
     }
-    each = [(place, step) for place, line in enumerate(lines) for step in line.row.steps]
+    each = [(place, turn) for place, line in enumerate(lines) for turn in line.row.turns]
     further = {
-        name: torch.tensor([flag for line in lines for flag in line.marked[name]], dtype=torch.bool)
-        for name in lines[0].marked
+        name: torch.tensor([flag for line in lines for flag in line.extra_masks[name]], dtype=torch.bool)
+        for name in lines[0].extra_masks
     }
     return Rollouts(
-        advantages=torch.tensor([lines[place].get_advantage(step) for place, step in each], dtype=torch.float32),
-        turn=torch.tensor([number[place, step] for place, step in each], dtype=torch.long),
+        advantages=torch.tensor([lines[place].get_advantage(turn) for place, turn in each], dtype=torch.float32),
+        turn=torch.tensor([number[place, turn] for place, turn in each], dtype=torch.long),
         episode=row,
         task=torch.tensor([line.task for line in lines]),
         masks={name: torch.tensor(values)[row] for name, values in flags.items()} | further,
@@ -133,7 +133,7 @@ def _build_rollouts(lines: Sequence[TrainingRow], names: Iterable[str]) -> Rollo
 
 def _stack_engine_log_probs(lines: Sequence[TrainingRow]) -> Tensor | None:
     """Log-probs ``[N]`` that the engine gave what it drew, NaN for the rest; None where it drew nothing."""
-    drawn = [line.row.log_probs if line.sampled else [math.nan] * len(line.row.steps) for line in lines]
+    drawn = [line.row.log_probs if line.sampled else [math.nan] * len(line.row.turns) for line in lines]
     found = torch.tensor([value for row in drawn for value in row], dtype=torch.float32)
     return None if found.isnan().all() else found
 
@@ -144,7 +144,7 @@ def _stack_old_log_probs(lines: Sequence[TrainingRow]) -> Tensor | None:
         return None
     known = [line.episode.is_recalled and line.sampled for line in lines]
     found = [
-        line.row.log_probs if old else [math.nan] * len(line.row.steps) for line, old in zip(lines, known, strict=True)
+        line.row.log_probs if old else [math.nan] * len(line.row.turns) for line, old in zip(lines, known, strict=True)
     ]
     return torch.tensor([value for row in found for value in row], dtype=torch.float32)
 

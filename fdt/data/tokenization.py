@@ -86,8 +86,8 @@ def tokenize_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     )
 
 
-def tokenize_answer(text: str, tokenizer: Any, closed: bool = True) -> list[int]:
-    """Ids of a recorded answer, ``closed`` by the end-of-sequence token unless it was cut off.
+def tokenize_answer(text: str, tokenizer: Any, with_eos: bool = True) -> list[int]:
+    """Ids of a recorded answer, ``with_eos`` by the end-of-sequence token unless it was cut off.
 
     Raises:
         ValueError: where the answer wrote a control token all the same.

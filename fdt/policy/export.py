@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from fdt.errors import UserError
-from fdt.policy.policy import LoRA, Policy
+from fdt.policy.lora import LoRA
+from fdt.policy.policy import Policy
 
 PREFIX = "policy."
 CONSOLIDATE = "A folder of shards becomes a file by `python -m lightning.fabric.utilities.consolidate_checkpoint {}`."

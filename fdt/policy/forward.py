@@ -12,8 +12,8 @@ from fdt.data.packing import group_by_context, pack
 from fdt.policy.activation_cache import ActivationCache
 
 
-def build_hidden_fn(causal: nn.Module, trunk: ActivationCache | None = None) -> Callable[[View], Tensor]:
-    """A function from a view to hidden states ``[N, D]``; ``trunk`` serves the frozen lower layers, if any."""
+def build_hidden_fn(causal: nn.Module, activation_cache: ActivationCache | None = None) -> Callable[[View], Tensor]:
+    """A function from a view to hidden states ``[N, D]``; ``activation_cache`` serves the frozen lower layers, if any."""
     # A mask of our own would switch a sliding window off.
     windowed = getattr(causal.config, "sliding_window", None) is not None
     scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
@@ -22,9 +22,9 @@ def build_hidden_fn(causal: nn.Module, trunk: ActivationCache | None = None) -> 
     def forward_rows(view: View) -> Tensor:
         place = torch.arange(view.tokens.shape[1], device=view.tokens.device)
         alive = place < view.lengths[:, None]
-        if trunk is not None:
+        if activation_cache is not None:
             positions = place.expand_as(view.tokens)
-            states = trunk(view.tokens, positions, alive.long() - 1, alive.long())
+            states = activation_cache(view.tokens, positions, alive.long() - 1, alive.long())
         else:
             states = decoder(input_ids=view.tokens, attention_mask=alive.long(), use_cache=False).last_hidden_state
         return states[:, :-1][view.target[:, 1:]]
@@ -35,13 +35,13 @@ def build_hidden_fn(causal: nn.Module, trunk: ActivationCache | None = None) -> 
         seen = made.build_mask()
         mask = torch.zeros(seen.shape, dtype=dtype, device=view.tokens.device)
         mask.masked_fill_(~seen, torch.finfo(dtype).min)
-        if trunk is not None:
-            states = trunk(made.tokens, made.positions, made.segment, mask)
+        if activation_cache is not None:
+            states = activation_cache(made.tokens, made.positions, made.segment_ids, mask)
         else:
             states = decoder(
                 input_ids=made.tokens, attention_mask=mask, position_ids=made.positions, use_cache=False
             ).last_hidden_state
-        return states[made.pick[:, 0], made.pick[:, 1]]
+        return states[made.gather_index[:, 0], made.gather_index[:, 1]]
 
     def compute_hidden(view: View) -> Tensor:
         alone = windowed or len(group_by_context(view)) == len(view.lengths)

@@ -23,10 +23,10 @@ def shard(policy: Policy, mesh: DeviceMesh) -> None:
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    if policy.trunk is not None:
+    if policy.activation_cache is not None:
         raise UserError(
             "sharded layers are not kept in a folder",
-            got=str(policy.trunk.folder),
+            got=str(policy.activation_cache.folder),
             expected="null",
             key="model.lora.activation_cache_folder",
             remedy="train on one device or under DDP",

@@ -13,6 +13,11 @@ Gradients = Mapping[str, Sequence[Tensor] | None]
 """Per term, one gradient for each parameter of the optimiser in order; None: the term has no token in this step."""
 
 
+def build_adamw(params: Iterable[Any], lr: float = 5e-4, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    """AdamW without weight decay, which would pull adapters back to zero."""
+    return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)
+
+
 class SignalAdamW(torch.optim.Optimizer):
     """AdamW whose moments belong to a named term: w <- w - lr * sum_k weight_k * m_k / (sqrt(v_k) + eps).
 
@@ -119,6 +124,17 @@ class SignalAdamW(torch.optim.Optimizer):
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, clipped, clipped, value=1 - second)
         return True
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: float
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """A learning rate that rises over ``warmup_steps``, and falls in a line to 0 at ``total_steps`` (infinite: stays)."""
+
+    def scale_rate(step: int) -> float:
+        return min(1.0, (step + 1) / max(1, warmup_steps)) * max(0.0, 1 - step / total_steps)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, scale_rate)
 
 
 def compute_norm(tensors: Sequence[Tensor]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,27 +14,9 @@ from fdt.errors import UserError
 from fdt.policy.activation_cache import ActivationCache
 from fdt.policy.forward import build_hidden_fn
 from fdt.policy.hub import resolve_model
+from fdt.policy.lora import LoRA, add_adapters, check_targets
 from objectives import TokenLogProbs
 from objectives.vocabulary.products import has_native_bfloat16
-
-
-@dataclass(frozen=True)
-class LoRA:
-    """Low-rank adapters (arXiv 2106.09685); held in float32 whatever the base's dtype, since small updates round away."""
-
-    rank: int = 16
-    """Rank of each adapter."""
-    alpha: float = 32.0
-    """Scale: the adapter's output is multiplied by alpha / rank."""
-    dropout: float = 0.0
-    """Dropout on the adapter's input."""
-    targets: str | list[str] = "all-linear"
-    """Which linear layers get an adapter: all-linear, or a list of module names."""
-    layers: list[int] | None = None
-    """Only these decoder layers (None: all); with the upper ones alone the backward pass stops early."""
-    activation_cache_folder: str | None = None
-    """Keep the output of the frozen layers below ``layers`` in this folder, one file a row, and read it instead of
-    computing it again: for replayed files, whose rows come back (about 2 KB a token for the default model)."""
 
 
 def choose_fast_dtype() -> torch.dtype:
@@ -81,11 +63,11 @@ class Policy(nn.Module):
         if gradient_checkpointing:
             causal.gradient_checkpointing_enable({"use_reentrant": False})
         self.base, self.lora = base, lora
-        self.model: nn.Module = causal if lora is None else _adapt(causal, lora, seed)
+        self.model: nn.Module = causal if lora is None else add_adapters(causal, lora, seed)
         self.train_dtype = {p.dtype for p in self.get_trainable_parameters()}
-        self.trunk: ActivationCache | None = None
+        self.activation_cache: ActivationCache | None = None
         if lora is not None and lora.activation_cache_folder is not None:
-            self.trunk = ActivationCache(self.causal, min(lora.layers or [0]), lora.activation_cache_folder)
+            self.activation_cache = ActivationCache(self.causal, min(lora.layers or [0]), lora.activation_cache_folder)
 
     @property
     def causal(self) -> nn.Module:
@@ -114,7 +96,7 @@ class Policy(nn.Module):
     def compute_hidden(self, view: View) -> Tensor:
         """Hidden states ``[N, D]`` that predict the target tokens, row-major; prompts shared by rows are read once."""
         reader = getattr(self.causal, "fdt_hidden", None)
-        return (reader or build_hidden_fn(self.causal, self.trunk))(view)
+        return (reader or build_hidden_fn(self.causal, self.activation_cache))(view)
 
     def describe(self) -> dict[str, Any]:
         """What an export must know to rebuild this policy."""
@@ -122,28 +104,6 @@ class Policy(nn.Module):
         if lora is not None:
             del lora["activation_cache_folder"]  # how it was trained, not what it is
         return {"model": self.base, "lora": lora}
-
-
-def _adapt(causal: nn.Module, lora: LoRA, seed: int) -> nn.Module:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=_find_linear_names(causal) if lora.targets == "all-linear" else lora.targets,
-        layers_to_transform=lora.layers,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return get_peft_model(causal, config, autocast_adapter_dtype=True)
-
-
-def _find_linear_names(causal: nn.Module) -> list[str]:
-    # Spelt out, since PEFT takes its own "all-linear" only for all layers.
-    modules = causal.get_decoder().named_modules()
-    return sorted({name.rsplit(".", 1)[-1] for name, module in modules if isinstance(module, nn.Linear)})
 
 
 def choose_dtype(name: str, lora: LoRA | None) -> torch.dtype:
@@ -179,13 +139,3 @@ def check_head(causal: nn.Module, base: str) -> None:
         raise UserError(f"model.base: {base!r} caps its logits or has a head bias; the chunked head supports neither")
     if getattr(causal.config, "logit_scale", None) not in (None, 1.0):
         raise UserError(f"model.base: {base!r} scales its logits (logit_scale); the chunked head does not support it")
-
-
-def check_targets(causal: nn.Module, lora: LoRA | None) -> None:
-    """An adapter on the head would be used when generating and missed by the chunked head when scoring."""
-    head = causal.get_output_embeddings()
-    names = {name.rsplit(".", 1)[-1] for name, module in causal.named_modules() if module is head}
-    if lora is not None and not isinstance(lora.targets, str) and names & set(lora.targets):
-        raise UserError(
-            "the LM head takes no adapter", got=lora.targets, expected="decoder layers", key="model.lora.targets"
-        )

@@ -156,10 +156,10 @@ def split_by_hint(scored: TokenLogProbs, part: Batch, needs: frozenset[str] | se
     Raises:
         UserError: where rows were read under several hints and no term listens to the further ones.
     """
-    whole = reindex(scored, part.taught_tokens)
-    if part.hint_number is None or not int(part.hint_number.max()):
+    whole = reindex(scored, part.teacher_tokens)
+    if part.hint_index is None or not int(part.hint_index.max()):
         return {"teacher": whole}
-    number = part.hint_number.repeat_interleave(part.student.counts[part.taught_rows])
+    number = part.hint_index.repeat_interleave(part.student.counts[part.teacher_rows])
     names = ["teacher", *(f"hint_{n}" for n in range(1, int(number.max()) + 1))]
     if unheard := set(names) - needs:
         raise UserError(

@@ -43,7 +43,7 @@ class Actor:
         precision: the context in which training runs its forwards (autocast under bf16-mixed), so that log-probs kept
             here are those that training would compute.
         environment: what the episodes are played against; by default an episode is one answer.
-        limits: how many turns, how long, and what happens when the environment breaks; ``played`` counts how it went.
+        limits: how many turns, how long, and what happens when the environment breaks; ``episode_counts`` counts how it went.
         score_names: every name that an answer was graded by so far.
     """
 
@@ -56,8 +56,8 @@ class Actor:
     precision: Callable[[], AbstractContextManager] = nullcontext
     environment: Environment = SingleTurn()
     limits: EpisodeLimits = EpisodeLimits()
-    refused: Counter[str] = field(default_factory=Counter)
-    played: Counter[str] = field(default_factory=Counter)
+    rejections: Counter[str] = field(default_factory=Counter)
+    episode_counts: Counter[str] = field(default_factory=Counter)
     score_names: frozenset[str] = frozenset()
 
     def generate_episodes(
@@ -68,7 +68,7 @@ class Actor:
         tasks = [task for task in tasks for _ in range(num_generations)]
         alone = isinstance(self.environment, SingleTurn)
         context = None if alone else self.limits.max_context or self.collator.max_tokens
-        counts = self.played if counted and seed is not None else Counter()
+        counts = self.episode_counts if counted and seed is not None else Counter()
         loop = TurnLoop(self.policy, self.engine, self.environment, self.limits, context, counts)
         episodes = (
             replace(episode, id=f"{episode.task.key}#{number % num_generations}")
@@ -113,7 +113,7 @@ class Actor:
         return found
 
     def rewrite(self, episodes: list[Episode], seed: int = 0) -> list[Episode]:
-        """Has what was criticised rewritten; the gate's verdicts are counted by reason in ``refused``.
+        """Has what was criticised rewritten; the gate's verdicts are counted by reason in ``rejections``.
 
         Rewrites that join their group follow as episodes of their own.
         """
@@ -121,7 +121,7 @@ class Actor:
             return episodes
         drafter = PolicyDrafter(self.policy, self.engine)
         episodes, verdicts = run_on_all(lambda: self.rewriter.rewrite(episodes, drafter, seed))
-        self.refused.update(verdicts)
+        self.rejections.update(verdicts)
         return episodes
 
     def add_group_hints(self, episodes: list[Episode]) -> list[Episode]:

@@ -37,13 +37,13 @@ class EpisodeScores:
 
 
 def compute_advantages(
-    credit: Credit, episodes: Sequence[Episode], everywhere: bool = False, update: int = 0
+    credit: Credit, episodes: Sequence[Episode], all_ranks: bool = False, update: int = 0
 ) -> Tensor:
     """
     Args:
         credit: how scores compare.
         episodes: E episodes of this rank.
-        everywhere: compare with the episodes of all ranks (every rank must then call), not with these alone.
+        all_ranks: compare with the episodes of all ranks (every rank must then call), not with these alone.
         update: a number of the rollout, for credits that draw; the same on every rank.
 
     Returns:
@@ -53,7 +53,7 @@ def compute_advantages(
     Raises:
         UserError: where the credit asks for a score that no episode has.
     """
-    known, mine = gather_rollouts(episodes, everywhere)
+    known, mine = gather_rollouts(episodes, all_ranks)
     known = replace(known, update=update)
     apart = type(credit).compute_turns is not Credit.compute_turns
     if not len(known.task):
@@ -71,12 +71,12 @@ def compute_advantages(
     return table[mine]
 
 
-def gather_rollouts(episodes: Sequence[Episode], everywhere: bool) -> tuple[Rollouts, slice]:
+def gather_rollouts(episodes: Sequence[Episode], all_ranks: bool) -> tuple[Rollouts, slice]:
     """These episodes as rollouts of one token a turn, or (every rank must then call) those of all ranks; and the place
     of these among them."""
     rows = [summarise_episode(episode) for episode in episodes]
-    parts = gather_objects(rows) if everywhere else [rows]
-    start = sum(map(len, parts[: get_rank()])) if everywhere else 0
+    parts = gather_objects(rows) if all_ranks else [rows]
+    start = sum(map(len, parts[: get_rank()])) if all_ranks else 0
     return build_rollouts([row for part in parts for row in part]), slice(start, start + len(rows))
 
 

@@ -26,30 +26,30 @@ class DynamicSampling:
     ``train/reward/mean`` then speaks of the answers that are left, ``train/reward/mean_sampled`` of all.
     """
 
-    refills: int = 0
+    max_refills: int = 0
     """Rounds in which prompts that the rollout did not have replace those without signal; 0: they are only dropped."""
     score: str = "score"
     """Which score must differ within a group; as the grader gave it, before a reward adds lengths or formats."""
-    least: float = 0.0
+    min_std: float = 0.0
     """A group is kept where this score deviates (population) by more; SRL (arXiv 2510.25992) asks for more than 0."""
     reward: Reward | None = None
     """What must differ in place of `score`: a reward of the credit's kind, such as objectives.FormatGate, where answers of
     one score may be worth different things."""
 
     def __post_init__(self) -> None:
-        if self.refills < 0 or self.least < 0:
-            got = f"refills {self.refills}, least {self.least}"
+        if self.max_refills < 0 or self.min_std < 0:
+            got = f"max_refills {self.max_refills}, min_std {self.min_std}"
             raise UserError("data.source.dynamic", got=got, expected="numbers of at least 0")
 
     def filter_groups(self, episodes: list[Episode]) -> FilterResult:
         """Compares the answers of all ranks; every rank must call."""
-        rollouts, mine = gather_rollouts(episodes, everywhere=True)
+        rollouts, mine = gather_rollouts(episodes, all_ranks=True)
         try:
             scores = get_score(rollouts, self.score) if self.reward is None else self.reward(rollouts)
         except ValueError as fault:
             key = "data.source.dynamic." + ("score" if self.reward is None else "reward")
             raise UserError(str(fault), key=key) from fault
-        kept = select_informative(scores, rollouts.task, self.least)
+        kept = select_informative(scores, rollouts.task, self.min_std)
         return FilterResult(kept[mine], len(rollouts.task[kept].unique()), len(rollouts.task.unique()), scores)
 
 
@@ -59,7 +59,7 @@ class FilterResult:
     answer's score."""
 
     kept: Tensor
-    good: int
+    kept_groups: int
     groups: int
     scores: Tensor
 
@@ -82,27 +82,27 @@ class SampledRollout:
 
 
 def sample_rollout(
-    rule: DynamicSampling | None, place: RolloutPosition, tasks: list[Task], chosen: list[int], generate: Generate
+    rule: DynamicSampling | None, position: RolloutPosition, tasks: list[Task], chosen: list[int], generate: Generate
 ) -> SampledRollout:
     """
     Args:
         rule: what to do about flat groups; None keeps them, as GRPO does.
-        place: the rollout; prompts and seeds are derived from it, so that a resumed run draws the same.
+        position: the rollout; prompts and seeds are derived from it, so that a resumed run draws the same.
         tasks: all prompts.
         chosen: numbers of this rollout's prompts, over all ranks.
         generate: answers prompts under a seed and has them graded. All ranks call equally often, if need be for nothing.
     """
 
     def generate_share(numbers: list[int], attempt: int) -> list[Episode]:
-        return generate([tasks[n] for n in numbers[place.rank :: place.world]], place.derive_seed(attempt))
+        return generate([tasks[n] for n in numbers[position.rank :: position.world_size]], position.derive_seed(attempt))
 
     episodes = generate_share(chosen, 0)
     if rule is None:
         return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool))
-    found, spare = rule.filter_groups(episodes), place.draw_replacements(len(tasks), chosen)
+    found, spare = rule.filter_groups(episodes), position.draw_replacements(len(tasks), chosen)
     wanted = found.groups
-    for attempt in range(1, rule.refills + 1):
-        missing = wanted - found.good
+    for attempt in range(1, rule.max_refills + 1):
+        missing = wanted - found.kept_groups
         if not spare[:missing]:
             break
         episodes = episodes + generate_share(spare[:missing], attempt)
@@ -111,12 +111,12 @@ def sample_rollout(
     info = {
         "sampling/answers": len(found.scores),
         "sampling/groups": found.groups,
-        "sampling/groups_zero_std": found.groups - found.good,
+        "sampling/groups_zero_std": found.groups - found.kept_groups,
         "sampling/groups_refilled": found.groups - wanted,
-        "sampling/groups_missing": wanted - found.good,
+        "sampling/groups_missing": wanted - found.kept_groups,
         "reward/mean_sampled": float(found.scores.nanmean()),
     }
     # They speak of all ranks, and are summed over ranks.
     return SampledRollout(
-        episodes, found.kept, {name: float(value) if place.rank == 0 else 0.0 for name, value in info.items()}
+        episodes, found.kept, {name: float(value) if position.rank == 0 else 0.0 for name, value in info.items()}
     )

@@ -12,20 +12,20 @@ from fdt.engines import Limit
 class ReasoningBudget:
     """A reasoning budget for each turn, from the context that is left when it begins.
 
-    b = clip((C - h - n·o - a) / (n + 1), least, most): C is the context, h its used part, n the turns after this one,
+    b = clip((C - h - n·o - a) / (n + 1), min_tokens, max_tokens): C is the context, h its used part, n the turns after this one,
     o the mean length of what the environment says. The rule is ours; no published ablation of caps per turn was found. At b
     tokens an open reasoning block is closed by force; the forced tokens are read and never trained on.
     """
 
-    least: int = 64
+    min_tokens: int = 64
     """Fewest reasoning tokens of a turn, even where less is left for it by the rule."""
-    most: int = 1024
+    max_tokens: int = 1024
     """Most reasoning tokens of a turn."""
-    answer: int = 64
+    answer_tokens: int = 64
     """Tokens kept back for what follows the reasoning."""
-    reply: int = 128
+    reply_tokens: int = 128
     """Expected length of what the environment says, in tokens, until it has spoken; its mean afterwards."""
-    marks: tuple[str, str] = ("<think>", "</think>")
+    delimiters: tuple[str, str] = ("<think>", "</think>")
     """What opens and what closes a reasoning block."""
 
     def compute_tokens(self, room: int, later: int, replies: Sequence[int]) -> int:
@@ -35,9 +35,9 @@ class ReasoningBudget:
             later: turns after this one.
             replies: lengths of what the environment has said so far.
         """
-        mean = sum(replies) / len(replies) if replies else self.reply
-        share = (room - later * mean - self.answer) / (later + 1)
-        return int(min(max(share, self.least), self.most))
+        mean = sum(replies) / len(replies) if replies else self.reply_tokens
+        share = (room - later * mean - self.answer_tokens) / (later + 1)
+        return int(min(max(share, self.min_tokens), self.max_tokens))
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,4 @@ class EpisodeLimits:
         later = self.max_turns - done - 1
         # Without a limit on the context, each turn's own tokens are what there is to ration.
         share = self.budget.compute_tokens(tokens * (later + 1) if room is None else room, later, replies)
-        return Limit(tokens, min(share, max(0, tokens - self.budget.answer)), self.budget.marks)
+        return Limit(tokens, min(share, max(0, tokens - self.budget.answer_tokens)), self.budget.delimiters)

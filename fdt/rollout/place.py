@@ -15,19 +15,19 @@ class RolloutPosition:
     """Which rollout of which epoch, on which rank; all randomness is derived from it, so a resumed run repeats it."""
 
     epoch: int
-    number: int
+    rollout: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     seed: int = 0
 
     def derive_seed(self, attempt: int = 0) -> int:
         """A seed of its own for each attempt at sampling on each rank."""
-        return _mix_seed(self.seed, self.epoch, self.number, self.rank, attempt)
+        return _mix_seed(self.seed, self.epoch, self.rollout, self.rank, attempt)
 
     @property
     def shared_seed(self) -> int:
         """A number of this rollout's own, the same on every rank."""
-        return _mix_seed(self.seed, self.epoch, self.number)
+        return _mix_seed(self.seed, self.epoch, self.rollout)
 
     def draw_permutation(self, size: int) -> list[int]:
         """The epoch's permutation, the same on every rank."""

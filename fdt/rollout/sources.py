@@ -56,7 +56,7 @@ class Recorded:
         key = (position.seed, position.epoch, size)
         if key not in self.orders:
             self.orders = {key: position.draw_permutation(size)}
-        return self.orders[key][position.number * count : (position.number + 1) * count]
+        return self.orders[key][position.rollout * count : (position.rollout + 1) * count]
 
 
 class Source(ABC):
@@ -139,7 +139,7 @@ class Replay(Source):
         return -(-len(episodes) // self.rows_per_step)
 
     def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
-        chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)[position.rank :: position.world]
+        chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)[position.rank :: position.world_size]
         episodes = [recorded.episodes[i] for i in chosen]
         return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool))
 
@@ -156,7 +156,7 @@ class Replay(Source):
 
     def assign_advantages(self, rollout: SampledRollout, position: RolloutPosition, recorded: Recorded) -> Tensor:
         chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)
-        return recorded.advantages[chosen[position.rank :: position.world]]
+        return recorded.advantages[chosen[position.rank :: position.world_size]]
 
     def collate(self, rollout: SampledRollout, advantages: Tensor, recorded: Recorded, actor: Actor) -> list[Batch]:
         rows, names = rollout.episodes, recorded.score_names
@@ -217,7 +217,7 @@ class OnPolicy(Source):
     def assign_advantages(self, rollout: SampledRollout, position: RolloutPosition, recorded: Recorded) -> Tensor:
         """Answers that are kept compared with each other over all ranks; 0 for the rest."""
         kept = list(compress(rollout.episodes, rollout.kept.tolist()))
-        found = compute_advantages(recorded.credit, kept, everywhere=True, update=position.shared_seed)
+        found = compute_advantages(recorded.credit, kept, all_ranks=True, update=position.shared_seed)
         advantages = found.new_zeros(len(rollout.episodes), *found.shape[1:])
         advantages[rollout.kept] = found
         return advantages

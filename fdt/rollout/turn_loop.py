@@ -31,19 +31,19 @@ class EpisodeState:
     dialogue: Dialogue
     turns: list[Turn] = field(default_factory=list)
     feedback: list[Feedback] = field(default_factory=list)
-    replies: list[int] = field(default_factory=list)
+    reply_lengths: list[int] = field(default_factory=list)
     tries: int = 0
     """Sessions that broke before this one."""
-    ended: str | None = None
+    end_reason: str | None = None
 
     @property
     def turn_count(self) -> int:
         """Turns of the policy so far."""
-        return self.dialogue.turn
+        return self.dialogue.turn_count
 
     def end(self, how: str) -> None:
         """The episode is over; where it was cut, the session says what it is worth."""
-        self.ended = how
+        self.end_reason = how
         if how != DONE:
             self.feedback += self.session.truncate()
         self.session.close()
@@ -78,7 +78,7 @@ class TurnLoop:
         seeds = [((seed or 0) * 1_000_003 + number) % (2**31 - 1) for number in range(len(tasks))]
         seats = [self._start(task, seeds[number], 0) for number, task in enumerate(tasks)]
         turn = 0
-        while self._has_live(live := [n for n, seat in enumerate(seats) if seat.ended is None]):
+        while self._has_live(live := [n for n, seat in enumerate(seats) if seat.end_reason is None]):
             self._generate_turns([seats[n] for n in live], None if seed is None else (seed + turn * 7919) % (2**31 - 1))
             replies = self.environment.reply_all([(seats[n].session, seats[n].turns[-1]) for n in live])
             for n, reply in zip(live, replies, strict=True):
@@ -128,7 +128,7 @@ class TurnLoop:
 
     def _generate_turns(self, seats: list[EpisodeState], seed: int | None) -> None:
         limits = [
-            self.limits.build_limit(self._compute_room(s), self.engine.max_answer_tokens, s.turn_count, s.replies)
+            self.limits.build_limit(self._compute_room(s), self.engine.max_answer_tokens, s.turn_count, s.reply_lengths)
             for s in seats
         ]
         said = self.engine.generate(self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
@@ -144,26 +144,26 @@ class TurnLoop:
             return seat.end(DONE)
         if seat.turn_count >= self.limits.max_turns:
             return seat.end(TURN_LIMIT)
-        rewritten, before = seat.dialogue.rewritten, len(seat.dialogue.ids)
+        rewritten, before = seat.dialogue.history_rewrites, len(seat.dialogue.ids)
         seat.dialogue.append_messages(reply.messages)
-        if seat.dialogue.rewritten > rewritten:
+        if seat.dialogue.history_rewrites > rewritten:
             self.counts[REWRITTEN] += 1
             rank_zero_warn(
                 "the chat template rewrites what was said before (it drops earlier reasoning, say): each such turn is "
                 "a training row of its own, with the history as the template gives it"
             )
         else:
-            seat.replies.append(len(seat.dialogue.ids) - before)
+            seat.reply_lengths.append(len(seat.dialogue.ids) - before)
         self._check(seat)
 
     def _build_episode(self, seat: EpisodeState) -> Episode:
-        self.counts[f"episodes: {seat.ended}"] += 1
+        self.counts[f"episodes: {seat.end_reason}"] += 1
         last = next((turn for turn in reversed(seat.turns) if turn.ids), None)
         finished = last is None or last.ids[-1] == self.policy.tokenizer.eos_token_id
         # What the policy read, which may be more than was asked: a manual of tools, say.
         task = replace(seat.task, messages=tuple(seat.session.messages))
         turns, feedback = tuple(seat.turns), tuple(seat.feedback)
-        return Episode(task.key, task, turns, feedback, finished=finished, end_reason=seat.ended)
+        return Episode(task.key, task, turns, feedback, finished=finished, end_reason=seat.end_reason)
 
 
 def build_turn(said: Sample, tokenizer: Any) -> Turn:

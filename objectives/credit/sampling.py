@@ -11,8 +11,8 @@ from objectives.credit.episode import Credit, GroupRelative
 from objectives.types import Rollouts
 
 
-def select_informative(scores: Float[Tensor, "B"], task: Int[Tensor, "B"], least: float = 0.0) -> Bool[Tensor, "B"]:
-    """Rows of groups whose scores deviate by more than `least`: dynamic sampling keeps these and refills the rest.
+def select_informative(scores: Float[Tensor, "B"], task: Int[Tensor, "B"], min_std: float = 0.0) -> Bool[Tensor, "B"]:
+    """Rows of groups whose scores deviate by more than `min_std`: dynamic sampling keeps these and refills the rest.
 
     Population deviation over the known scores; at 0, all-right and all-wrong groups go (DAPO, arXiv 2503.14476; with a
     threshold: SRL, arXiv 2510.25992). Rows without a score go too.
@@ -20,7 +20,7 @@ def select_informative(scores: Float[Tensor, "B"], task: Int[Tensor, "B"], least
     known = ~scores.isnan()
     size = int(task.max()) + 1 if len(task) else 0
     held, where = scores[known].double(), task[known]
-    wide = (segments.std(held, where, size) > least) & ~segments.has_no_spread(held, where, size)
+    wide = (segments.std(held, where, size) > min_std) & ~segments.has_no_spread(held, where, size)
     return wide[task] & known
 
 

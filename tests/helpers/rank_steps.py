@@ -21,10 +21,10 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
 from fdt.learner import Learner
-from fdt.policy.policy import LoRA
+from fdt.policy.lora import LoRA
 from fdt.policy.teachers import EMA, Frozen, Live
 from feedback.hints import CritiqueHint
-from objectives import Distill, Imitate, Objective, PolicyGradient
+from objectives import Distill, Imitate, PolicyGradient
 from objectives.reductions import SequenceMean
 from tests.helpers.batches import episodes
 from tests.helpers.tiny import tokenizer

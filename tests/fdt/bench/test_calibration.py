@@ -13,6 +13,7 @@ import yaml
 
 from fdt.bench import BENCHES, main
 from fdt.bench.base import BASE, TUNING_SEED, build_measuring_jobs
+from fdt.bench.calibration import ARMS, RATE, WORLD, Calibration, ConfidenceJob
 from fdt.bench.calibration_results import (
     Level,
     answer_questions,
@@ -25,7 +26,6 @@ from fdt.bench.calibration_results import (
     resample_runs,
     simulate_oracle,
 )
-from fdt.bench.calibration import ARMS, RATE, WORLD, Calibration, ConfidenceJob
 from fdt.environments.conventions import Conventions
 from fdt.resources import resolve
 from fdt.statistics.intervals import Interval

@@ -12,16 +12,11 @@ from fdt.callbacks import ResetReference
 from fdt.errors import UserError
 from tests.helpers.runs import config, quick
 
-OBJECTIVE = {
-    "class_path": "objectives.Objective",
-    "init_args": {
-        "terms": {
-            "policy": {"class_path": "objectives.PolicyGradient"},
-            "anchor": {"class_path": "objectives.ReferenceKL"},
-        },
-        "coefficients": {"policy": 1.0, "anchor": 0.1},
-    },
+TERMS = {
+    "policy": {"class_path": "objectives.PolicyGradient"},
+    "anchor": {"class_path": "objectives.ReferenceKL"},
 }
+COEFFICIENTS = {"policy": 1.0, "anchor": 0.1}
 ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}
 
 
@@ -38,9 +33,10 @@ def callbacks(reset: dict, every: int = 1, kill: int | None = None) -> list[dict
 def fit(folder: Path, called: list[dict], *arguments: str, code: int = 0, **settings):
     grader = {"class_path": "tests.helpers.probes.EvenBytes"}
     settings = {
-        "model__objective": OBJECTIVE,
+        "model__terms": TERMS,
+        "model__coefficients": COEFFICIENTS,
         "model__optimizer": ADAMW,
-        "data__critic": grader,
+        "data__grader": grader,
         "trainer__max_steps": 6,
     } | settings
     done = quick("fit", "-c", config(folder, trainer__callbacks=called, **settings), *arguments)
@@ -112,12 +108,15 @@ def test_a_stall_resets_and_a_resumed_run_remembers_it(tmp_path):
 
 
 def test_a_reset_that_changes_nothing_says_so(tmp_path):
-    alone = {
-        "class_path": "objectives.Objective",
-        "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
-    }
-    done = fit(tmp_path, callbacks({"every_n_train_steps": 1}), model__objective=alone, trainer__max_steps=1)
-    assert "no term of the objective asks for a reference" in done.stderr
+    alone = {"policy": {"class_path": "objectives.PolicyGradient"}}
+    done = fit(
+        tmp_path,
+        callbacks({"every_n_train_steps": 1}),
+        model__terms=alone,
+        model__coefficients={},
+        trainer__max_steps=1,
+    )
+    assert "no term asks for a reference" in done.stderr
 
 
 def test_a_reset_without_a_time_is_refused():

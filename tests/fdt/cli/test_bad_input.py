@@ -138,20 +138,15 @@ def test_a_config_that_is_not_yaml(refused, place):
             ["behaviour"],
         ),
         ({"model__teacher": {"class_path": "fdt.policy.teachers.EMA", "init_args": {"rate": 2.0}}}, ["rate"]),
-        ({"data__critic": None}, ["data.grader"]),
+        ({"data__grader": None}, ["data.grader"]),
         (
             {"data__engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"temperature": 0.0}}},
             ["temperature"],
         ),
         (
             {
-                "model__objective": {
-                    "class_path": "objectives.Objective",
-                    "init_args": {
-                        "terms": {"p": {"class_path": "objectives.PolicyGradient"}},
-                        "coefficients": {"q": 1.0},
-                    },
-                }
+                "model__terms": {"p": {"class_path": "objectives.PolicyGradient"}},
+                "model__coefficients": {"q": 1.0},
             },
             ["coefficients"],
         ),
@@ -201,5 +196,5 @@ def test_as_a_command_of_its_own(place, arguments, words):
 
 
 def test_one_answer_a_prompt_has_no_group_to_compare_with(refused, place):
-    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"generations": 1}}
+    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"num_generations": 1}}
     refused(config(place, data__source=source), words=["data.credit", "DatasetMean"])

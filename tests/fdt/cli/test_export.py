@@ -11,7 +11,8 @@ from fdt import __main__ as command
 from fdt.cli import export as verb
 from fdt.errors import UserError
 from fdt.policy import export as trained
-from fdt.policy.policy import LoRA, Policy
+from fdt.policy.lora import LoRA
+from fdt.policy.policy import Policy
 
 ADAPTERS = LoRA(rank=4, alpha=8.0)
 

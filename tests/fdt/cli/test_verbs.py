@@ -91,7 +91,7 @@ def test_a_printed_config_is_the_config(capfd, tmp_path):
 @pytest.mark.parametrize("name", list_configs())
 def test_every_shipped_config_parses(capfd, name):
     content = printed(capfd, "-c", "quickstart", "-c", name)
-    assert content["data"]["file"] and content["model"]["objective"]
+    assert content["data"]["file"] and content["model"]["terms"]
 
 
 def test_later_configs_win_and_mappings_merge(capfd, tmp_path):

@@ -59,12 +59,12 @@ def test_one_row_token_by_token():
         "imitated": [False, False],
         "off_policy": [False, False],
     }
-    assert batch.teacher is None and batch.taught_rows is None
+    assert batch.teacher is None and batch.teacher_rows is None
 
 
 def test_the_teacher_reads_the_hint_and_the_very_same_answer():
     _, batch = collate(episode("a", score=1.0), episode("b", response="5, no", score=0.0, text="Too high."))
-    assert batch.taught_rows.tolist() == [1]
+    assert batch.teacher_rows.tolist() == [1]
     context, target = row(batch.teacher, 0)
     assert target == row(batch.student, 1)[1] == [*ids("5, no"), END]
     hinted = CritiqueHint()(episode("b", response="5, no", score=0.0, text="Too high."))
@@ -164,19 +164,19 @@ def test_too_long_rows_are_counted_not_cut():
     long = episode("long", response="4" * 40, score=0.0)
     collator, batch = collate(long, episode("ok"), max_tokens=short)
     assert [e.id for e in batch.episodes] == ["ok"]
-    assert not collator.shortened and collator.lost == {"long"}
+    assert not collator.truncated and collator.dropped == {"long"}
 
 
 def test_a_hint_or_a_revision_too_long_costs_only_itself():
     short = len(said("2+2?") + HEADER) + 2
     collator, batch = collate(episode(score=0.0, text="no " * 50, revision="4" * 50), max_tokens=short)
     assert len(batch.episodes) == 1 and batch.teacher is None
-    assert collator.shortened == {"hint too long": 1, "revision too long": 1} and not collator.lost
+    assert collator.truncated == {"hint too long": 1, "revision too long": 1} and not collator.dropped
 
 
 def test_nothing_left_is_none():
     collator, batch = collate(episode(response="4" * 40), max_tokens=5)
-    assert batch is None and len(collator.lost) == 1
+    assert batch is None and len(collator.dropped) == 1
 
 
 def test_without_a_hint_there_is_no_teacher():

@@ -38,7 +38,7 @@ HEADER = [START, *ids("assistant\n")]
 TASK = Task("t", ({"role": "user", "content": "go"},))
 
 
-def sampled(text: str, closed: bool = True) -> Turn:
+def sampled(text: str, with_eos: bool = True) -> Turn:
     """A turn as the engine gives it, each log-prob telling its place."""
     own = [*ids(text), *([END] if closed else [])]
     return Turn("assistant", text, tuple(own), tuple(-0.1 * (n + 1) for n in range(len(own))), True)
@@ -56,7 +56,7 @@ def rows(view):
 
 
 def test_two_turns_token_by_token():
-    turns = (sampled("up"), Turn("user", "hole"), sampled("left", closed=False))
+    turns = (sampled("up"), Turn("user", "hole"), sampled("left", with_eos=False))
     scores = (
         Feedback(name="reward", score=0.25, turn=0),
         Feedback(name="reward", score=0.75, turn=1),
@@ -85,7 +85,7 @@ def test_five_turns_token_by_token_beside_an_episode_of_two():
     turns = []
     for n in range(5):
         turns += [sampled(f"a{n}"), Turn("tool", f"r{n}")]
-    cut = sampled("zz", closed=False)
+    cut = sampled("zz", with_eos=False)
     long = Episode("long", TASK, tuple(turns), (Feedback(score=0.0),), turn_tags=(1, 2, 0, 1, 3))
     short = Episode("short", TASK, (cut, Turn("user", "more"), sampled("b")), (Feedback(score=1.0),), turn_tags=(2, 1))
     batch = Collator(WORDS)([long, short], torch.tensor([[1.0, 2, 3, 4, 5], [-1, -2, 0, 0, 0]]))
@@ -163,7 +163,7 @@ def test_the_teacher_reads_the_same_turns_with_the_hint_where_it_was_put():
         text = WORDS.decode(read)
         heard = [part.split("<|im_end|>")[0] for part in text.split("<|im_start|>user\n")[1:]]
         assert ["Not left." in part for part in heard] == [where == 0, where == 1]
-        assert batch.rollouts.masks["distilled"].all() and batch.taught_rows.tolist() == [0]
+        assert batch.rollouts.masks["distilled"].all() and batch.teacher_rows.tolist() == [0]
 
 
 def test_a_revision_of_an_earlier_turn_stands_in_its_place():
@@ -182,7 +182,7 @@ def test_where_the_template_rewrites_history_each_turn_is_a_row():
     words.chat_template = THINKING
     turns = (sampled("<think>hm</think> a"), Turn("user", "and?"), sampled("<think>so</think> b"))
     dialogue = Dialogue.from_episode(Episode("e", TASK, turns), words)
-    assert dialogue.rewritten == 1
+    assert dialogue.history_rewrites == 1
     first, second = dialogue.rows
     follow(
         (torch.tensor(first.ids), torch.tensor(first.target)),
@@ -199,7 +199,7 @@ def test_where_the_template_rewrites_history_each_turn_is_a_row():
     batch = Collator(words, CritiqueHint())(
         [Episode("e", TASK, turns, (Feedback(score=0.0, text="no", turn=1),))], torch.tensor([[1.0, 3.0]])
     )
-    assert batch.taught_rows.tolist() == [0, 1] and len(batch.episodes) == 2
+    assert batch.teacher_rows.tolist() == [0, 1] and len(batch.episodes) == 2
     assert batch.rollouts.advantages[batch.rollouts.episode == 1].unique().tolist() == [3.0]
 
 
@@ -207,7 +207,7 @@ def test_trimming_is_no_rewriting():
     words = tokenizer()
     words.chat_template = CHAT.replace("{{ m['content'] }}", "{{ m['content'].strip() }}")
     dialogue = Dialogue.from_episode(Episode("e", TASK, (sampled(" a \n"), Turn("user", "b"), sampled("c"))), words)
-    assert dialogue.rewritten == 0 and len(dialogue.rows) == 1
+    assert dialogue.history_rewrites == 0 and len(dialogue.rows) == 1
     assert dialogue.rows[0].ids[: len(said("go") + HEADER) + 5] == said("go") + HEADER + [*ids(" a \n"), END]
 
 
@@ -225,7 +225,7 @@ def test_recorded_tool_calls_are_words_of_the_turn():
     (row,) = Dialogue.from_episode(Episode("e", TASK, turns), WORDS).rows
     text = WORDS.decode(row.ids)
     assert 'Let me see.\n```tool\n{"name": "calculator", "arguments": {"expression": "1+1"}}\n```<|im_end|>' in text
-    assert row.steps.count(1) == 2
+    assert row.turns.count(1) == 2
 
 
 def played(name: str, rewards: list[float], score: float = math.nan, tags: list[int] | None = None) -> Episode:
@@ -267,7 +267,7 @@ def test_meta_reasoning_compares_turns_of_one_kind():
 
 def test_steps_weigh_alike_under_the_step_mean():
     """Two turns of 3 and 4 tokens: each token weighs the inverse of its turn's length, and there are two turns."""
-    turns = (sampled("up"), Turn("user", "hole"), sampled("left", closed=False))
+    turns = (sampled("up"), Turn("user", "hole"), sampled("left", with_eos=False))
     batch = Collator(WORDS)([Episode("e", TASK, turns, (Feedback(score=1.0),))], torch.ones(1))
     weights = TurnMean()(batch.rollouts.masks["sampled"], batch.rollouts)
     assert weights.tolist() == pytest.approx([1 / 3] * 3 + [1 / 4] * 4)

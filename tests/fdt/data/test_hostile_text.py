@@ -105,7 +105,7 @@ def test_no_view_holds_a_control_token_that_words_wrote(name, texts):
     tokens = words(name)
     if tokens is None:
         pytest.skip("set FDT_SMOLLM2 to the model's folder")
-    hint = OneOf([ComposedHint(), ComposedHint(place=insert_before_turn)], keep=2)
+    hint = OneOf([ComposedHint(), ComposedHint(place=insert_before_turn)], max_hints=2)
     # The same episode in harmless words: a template leaves out what is empty, so empty stays empty.
     plain = ["x" if text.strip() else text for text in texts]
     batches = [Collator(tokens, hint, 10**6)([episode(*said)], torch.zeros(1)) for said in (texts, plain)]
@@ -175,7 +175,7 @@ def test_letters_that_a_normaliser_folds_into_a_control_token(wide):
     assert control(tokenize_prompt([{"role": "user", "content": f"a {wide} b"}], tokens), tokens) == control(
         plain, tokens
     )
-    assert not control(tokenize_answer(wide, tokens, closed=False), tokens)
+    assert not control(tokenize_answer(wide, tokens, with_eos=False), tokens)
 
 
 def test_a_template_that_repeats_what_it_reads_is_refused():
@@ -198,9 +198,9 @@ def test_role_marks_are_read_in_the_template():
 def test_a_shortened_text_is_a_beginning_within_the_limit(text, limit):
     tokens = words("chatml")
     cut = truncate_to_tokens(text, tokens, limit)
-    size = len(tokenize_answer(cut, tokens, closed=False))
+    size = len(tokenize_answer(cut, tokens, with_eos=False))
     assert text.startswith(cut) and size <= limit
-    assert cut == text or len(tokenize_answer(text[: len(cut) + 1], tokens, closed=False)) > limit
+    assert cut == text or len(tokenize_answer(text[: len(cut) + 1], tokens, with_eos=False)) > limit
 
 
 def test_cuts_are_counted_and_marked():
@@ -209,7 +209,7 @@ def test_cuts_are_counted_and_marked():
     collator = Collator(tokens, replace(ComposedHint(), max_tokens=8))
     ids = teachers_view(collator, replace(row, feedback=row.feedback[:1]))
     assert "Feedback on an earlier answer: no no no …\n\nAnswer the question again" in tokens.decode(ids)
-    assert collator.shortened == {"hint cut": 1}
+    assert collator.truncated == {"hint truncated": 1}
 
 
 @pytest.mark.parametrize(

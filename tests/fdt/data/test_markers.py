@@ -23,11 +23,10 @@ from fdt.errors import UserError
 from fdt.metrics import planning as phases
 from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.checks import check_masks
-from fdt.rollout.sources import OnPolicy
 from feedback.types import Episode, Feedback, Task, Turn
 from objectives import GroupRelative, Objective, PlanningGradient
-from tests.helpers.runs import ROOT, config, quick
 from tests.helpers.rollouts import scored
+from tests.helpers.runs import ROOT, config, quick
 from tests.helpers.tiny import tokenizer
 
 WORDS = tokenizer()

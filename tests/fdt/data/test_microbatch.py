@@ -31,7 +31,7 @@ def test_a_cut_covers_each_row_once(step, budget):
     assert sorted(rows) == list(range(len(step.student.lengths)))
     parts = split_batch(step, budget)
     assert sum(len(part.rollouts.advantages) for part in parts) == len(step.rollouts.advantages)
-    assert sum(0 if part.teacher is None else len(part.taught_rows) for part in parts) == len(step.taught_rows)
+    assert sum(0 if part.teacher is None else len(part.teacher_rows) for part in parts) == len(step.teacher_rows)
     assert [e.id for part in parts for e in part.episodes] == [step.episodes[row].id for row in rows]
 
 
@@ -45,7 +45,7 @@ def test_the_budget_counts_padding():
     lengths = [2, 2, 2, 100]
     view = View.from_pairs([([3 + n], [9] * (size - 1)) for n, size in enumerate(lengths)])
     step = batch(tokenizer(), tasks=2, each=2)
-    bare = replace(step, student=view, teacher=None, taught_rows=None, episodes=())
+    bare = replace(step, student=view, teacher=None, teacher_rows=None, episodes=())
     for rows in split_rows(bare, 106):
         assert len(rows) * max(lengths[row] for row in rows) <= 106
 
@@ -64,7 +64,7 @@ def test_parts_keep_their_tokens(step):
             )
             assert part.rollouts.task[old] == step.rollouts.task[old]
         if part.teacher is not None:
-            mine = part.student.tokens[part.student.target][part.taught_tokens]
+            mine = part.student.tokens[part.student.target][part.teacher_tokens]
             assert torch.equal(mine, part.teacher.tokens[part.teacher.target])
 
 

@@ -7,7 +7,8 @@ import torch
 
 from fdt.data.batch import View
 from fdt.data.packing import group_by_context, pack
-from fdt.policy.policy import LoRA, Policy
+from fdt.policy.lora import LoRA
+from fdt.policy.policy import Policy
 
 PROMPT, OTHER = [3, 4, 5, 6], [7, 8]
 ROWS = [(PROMPT, [10, 11, 12]), (OTHER, [13]), (PROMPT, [14]), (PROMPT, [10, 11, 15, 16]), ([9], [17, 18])]
@@ -31,7 +32,7 @@ def test_a_shared_prompt_is_read_once():
     assert group_by_context(View.from_pairs(ROWS)) == [[0, 2, 3], [1], [4]]
     assert packed.tokens[0].tolist() == [*PROMPT, 10, 11, 12, 14, 10, 11, 15, 16]
     assert packed.positions[0].tolist() == [0, 1, 2, 3, 4, 5, 6, 4, 4, 5, 6, 7]
-    assert packed.segment[0].tolist() == [0] * 4 + [1] * 3 + [2] + [3] * 4
+    assert packed.segment_ids[0].tolist() == [0] * 4 + [1] * 3 + [2] + [3] * 4
 
 
 def test_an_answer_sees_its_prompt_and_itself_alone():

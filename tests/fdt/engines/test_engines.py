@@ -28,7 +28,8 @@ from fdt.engines.vllm.launch import find_python
 from fdt.engines.vllm.weight_sync import Server as Place
 from fdt.engines.vllm.weight_sync import ServerWeightSync
 from fdt.errors import UserError
-from fdt.policy.policy import LoRA, Policy
+from fdt.policy.lora import LoRA
+from fdt.policy.policy import Policy
 from fdt.rollout.checks import check_engine
 from fdt.rollout.sources import OnPolicy, Replay
 from feedback.gateway import Outage

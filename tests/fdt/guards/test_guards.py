@@ -1,7 +1,7 @@
-"""Guards measure what they say, wait for their patience, and warn, stop or put the run back."""
+"""Guards measure what they promise, wait for their patience, and warn, stop or put the run back."""
 
 import math
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -17,15 +17,29 @@ def episode(answer: str, *feedback: Feedback) -> Episode:
     )
 
 
-def outcome(*episodes: Episode, **values: float):
-    return SimpleNamespace(
-        batch=SimpleNamespace(episodes=episodes), values={f"train/{n}": v for n, v in values.items()}
-    )
+@dataclass(frozen=True)
+class Answers:
+    """The part of a batch that guards read."""
+
+    episodes: tuple[Episode, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The part of a step's metrics that guards read."""
+
+    batch: Answers
+    values: dict[str, float]
+
+
+def step(*episodes: Episode, values: dict[str, float] | None = None) -> Step:
+    return Step(Answers(episodes), values or {})
 
 
 def test_length_drifts_both_ways_from_its_start():
     guard = LengthDrift(factor=2.0, reference_steps=2)
-    assert guard.measure(outcome(response_length=7.0), "cpu") == 7.0 and math.isnan(guard.measure(outcome(), "cpu"))
+    assert guard.measure(step(values={"train/completions/mean_length": 7.0}), "cpu") == 7.0
+    assert math.isnan(guard.measure(step(), "cpu"))
     assert guard.check_bounds([10, 20]) is None  # the reference itself
     assert guard.check_bounds([10, 20, 30]) is None and "31 tokens" in guard.check_bounds([10, 20, 31])
     assert guard.check_bounds([10, 20, 7.5]) is None and guard.check_bounds([10, 20, 7.4])
@@ -47,21 +61,21 @@ def test_a_guard_waits_for_its_patience():
     assert guard.check_patience([0.5, 2.0, 3.0])
 
 
-def test_a_leak_is_counted_where_the_prompt_said_nothing_of_feedback():
-    said = Feedback(text="You must carry the one over to the tens before adding.")
-    honest, mentions = episode("7", said), episode("As the critique says, 7", said)
-    copies = episode("I must carry the one over to the tens, so 7", said)
-    assert HintLeak().measure(outcome(honest, mentions, copies, honest), "cpu") == 0.5
+def test_a_leak_is_counted_where_the_prompt_mentions_no_feedback():
+    critique = Feedback(text="You must carry the one over to the tens before adding.")
+    honest, mentions = episode("7", critique), episode("As the critique says, 7", critique)
+    copies = episode("I must carry the one over to the tens, so 7", critique)
+    assert HintLeak().measure(step(honest, mentions, copies, honest), "cpu") == 0.5
     assert HintLeak(share=0.1).check_bounds([0.3, 0.4]) is None and HintLeak(share=0.1).check_bounds([0.3, 0.41])
 
 
-def test_confidences_that_tell_nothing_apart():
+def test_confidences_that_are_all_alike():
     def sure(value):
         return episode("7", Feedback(name="confidence", score=value))
 
     guard = ConfidenceCollapse()
-    assert guard.measure(outcome(sure(0.5), sure(0.9)), "cpu") == pytest.approx(math.sqrt(0.08))
-    assert math.isnan(guard.measure(outcome(sure(0.5), episode("7")), "cpu"))
+    assert guard.measure(step(sure(0.5), sure(0.9)), "cpu") == pytest.approx(math.sqrt(0.08))
+    assert math.isnan(guard.measure(step(sure(0.5), episode("7")), "cpu"))
     assert guard.check_bounds([0.0]) and guard.check_bounds([0.3]) is None
 
 
@@ -86,7 +100,7 @@ def saved(tmp_path, name: str) -> dict:
     return torch.load(tmp_path / "run" / "checkpoints" / name, weights_only=False)
 
 
-def test_warn_says_it_once_and_goes_on(tmp_path):
+def test_warn_warns_once_and_goes_on(tmp_path):
     run = guarded(tmp_path, "warn")
     assert run.returncode == 0 and run.stderr.count("KLLimit: the KL to the start is") == 1
     assert saved(tmp_path, "last.ckpt")["global_step"] == 3
@@ -100,7 +114,7 @@ def test_stop_keeps_the_step_and_ends_with_an_error(tmp_path):
 
 
 def test_roll_back_restores_weights_and_optimiser(tmp_path):
-    run = guarded(tmp_path, "roll_back", rollbacks=5)
+    run = guarded(tmp_path, "roll_back", max_rollbacks=5)
     assert run.returncode == 0, run.stderr[-2000:]
     good, last = saved(tmp_path, "good.ckpt"), saved(tmp_path, "last.ckpt")
     assert (good["global_step"], last["global_step"]) == (1, 3)
@@ -110,5 +124,5 @@ def test_roll_back_restores_weights_and_optimiser(tmp_path):
 
 
 def test_a_run_is_not_put_back_for_ever(tmp_path):
-    run = guarded(tmp_path, "roll_back", rollbacks=1)
+    run = guarded(tmp_path, "roll_back", max_rollbacks=1)
     assert run.returncode == 2 and "after 1 times back" in run.stderr

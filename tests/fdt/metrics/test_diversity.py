@@ -11,9 +11,9 @@ import torch
 import yaml
 
 from fdt.environments.conventions import CONVENTIONS
-from fdt.environments.reasoning import ReasoningGym
 from fdt.environments.multi_answer import MultiAnswer
 from fdt.environments.multi_conventions import MultiConventions
+from fdt.environments.reasoning import ReasoningGym
 from fdt.evaluation.pass_at_k import PassAtK
 from fdt.guards import DiversityCollapse
 from fdt.metrics.diversity import compute_diversity
@@ -100,7 +100,7 @@ def test_what_rows_offer_reaches_the_credit():
 
 
 def test_several_answers_are_asked_for():
-    made = MultiAnswer(deals=ReasoningGym(dataset="chain_sum"), answers=2, tag="a")
+    made = MultiAnswer(task_source=ReasoningGym(dataset="chain_sum"), answers=2, tag="a")
     (task,) = made.sample_tasks("train", 1, 0)
     (plain,) = ReasoningGym(dataset="chain_sum").sample_tasks("train", 1, 0)
     assert task.messages[0]["content"].startswith(plain.messages[0]["content"]) and task.key == plain.key
@@ -234,4 +234,4 @@ def test_a_run_logs_breadth_measures_it_and_is_warned(tmp_path):
     ]
     assert sum(same) >= len(same) / 2
     counted = json.loads((tmp_path / "run" / "accounting.json").read_text())
-    assert counted["played"] == {"episodes: done": 8}  # what was measured is not counted
+    assert counted["episodes"] == {"episodes: done": 8}  # what was measured is not counted

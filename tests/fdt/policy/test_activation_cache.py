@@ -7,7 +7,8 @@ import torch
 
 from fdt.data.batch import View
 from fdt.errors import UserError
-from fdt.policy.policy import LoRA, Policy
+from fdt.policy.lora import LoRA
+from fdt.policy.policy import Policy
 from tests.helpers.runs import config, quick
 from tests.helpers.tiny import save_model
 

@@ -7,7 +7,8 @@ from fdt.cli.checks import check_trainer
 from fdt.data.batch import View
 from fdt.errors import UserError
 from fdt.policy import policy as module
-from fdt.policy.policy import LoRA, Policy, choose_dtype
+from fdt.policy.lora import LoRA
+from fdt.policy.policy import Policy, choose_dtype
 from objectives.vocabulary import head, products
 from tests.helpers.batches import batch, gradient, learner
 

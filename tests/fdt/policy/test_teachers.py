@@ -5,7 +5,8 @@ import torch
 
 from fdt.data.batch import View
 from fdt.learner import Learner
-from fdt.policy.policy import LoRA, Policy
+from fdt.policy.lora import LoRA
+from fdt.policy.policy import Policy
 from fdt.policy.teachers import EMA, Frozen, Live
 from tests.helpers.batches import COEFFICIENTS, TERMS, shake
 

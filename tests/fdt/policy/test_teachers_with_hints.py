@@ -42,7 +42,7 @@ def scored(batch: Batch) -> TokenLogProbs:
 
 
 def test_each_hint_is_a_row_of_the_teacher(batch):
-    assert batch.taught_rows.tolist() == [0, 0, 2, 2, 2] and batch.hint_number.tolist() == [0, 1, 0, 1, 2]
+    assert batch.teacher_rows.tolist() == [0, 0, 2, 2, 2] and batch.hint_index.tolist() == [0, 1, 0, 1, 2]
     texts = [WORDS.decode(row) for row in batch.teacher.tokens]
     assert [text.split("earlier answer: ")[1].split("<|im_end|>")[0] for text in texts] == [
         "no",
@@ -70,7 +70,7 @@ def test_scores_are_named_by_hint(batch):
 
 def test_a_micro_batch_keeps_a_rows_hints_together(batch):
     part = batch.select_rows(torch.tensor([2, 0]))
-    assert part.taught_rows.tolist() == [0, 0, 0, 1, 1] and part.hint_number.tolist() == [0, 1, 2, 0, 1]
+    assert part.teacher_rows.tolist() == [0, 0, 0, 1, 1] and part.hint_index.tolist() == [0, 1, 2, 0, 1]
     assert batch.select_rows(torch.tensor([1])).teacher is None
     # Row 0 costs its own length and two readings of the longer hint: with one token more it stands alone.
     alone = int(batch.student.lengths[0] + 2 * batch.teacher.lengths[:2].max())
@@ -81,7 +81,7 @@ def test_one_hint_that_is_too_long_costs_only_itself():
     row = episode("a", "5", "no", "x" * 500, "lower")
     collator = Collator(WORDS, SEVERAL, max_tokens=200)
     made = collator([row], torch.zeros(1))
-    assert made.hint_number.tolist() == [0, 1] and collator.shortened == {"hint too long": 1}
+    assert made.hint_index.tolist() == [0, 1] and collator.truncated == {"hint too long": 1}
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_run_with_everything(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     run = tmp_path / "run"
     account = json.loads((run / "accounting.json").read_text())["rewrites"]
-    assert account["hint cut"] > 0 and account["accepted"] > 0
+    assert account["hint truncated"] > 0 and account["accepted"] > 0
     rows = [json.loads(line) for line in (run / "transcripts.jsonl").read_text().splitlines()]
     joined = [row for row in rows if row["id"].endswith("~rewrite")]
     assert len(joined) == account["accepted"] and all(row["score"] is not None for row in joined)

@@ -89,7 +89,7 @@ def test_scales():
 
 def test_what_does_not_fit_is_reported_and_never_scored_0(reward_folder):
     rows = [episode("4", prompt="why? " * 50), episode("y" * 300), episode(""), episode("4")]
-    with pytest.warns(UserWarning, match="1 answers were judged without the beginning.*1 hold nothing or are longer"):
+    with pytest.warns(UserWarning, match="1 answers were scored without the beginning.*1 hold nothing or are longer"):
         judged = RewardModel(reward_folder, max_tokens=100)(rows)
     assert [math.isnan(e.score) for e in judged] == [False, True, False, False]
     assert judged[1] == rows[1]

@@ -42,7 +42,7 @@ def answered(
 
 
 def drawn(
-    refills: int, chosen: list[int], place: RolloutPosition = RolloutPosition(0, 0)
+    max_refills: int, chosen: list[int], place: RolloutPosition = RolloutPosition(0, 0)
 ) -> tuple[SampledRollout, list[tuple[list[str], int]]]:
     asked = []
 
@@ -50,7 +50,7 @@ def drawn(
         asked.append(([task.key for task in tasks], seed))
         return answered(tasks)
 
-    return sample_rollout(DynamicSampling(refills), place, TASKS, chosen, ask), asked
+    return sample_rollout(DynamicSampling(max_refills), place, TASKS, chosen, ask), asked
 
 
 def test_flat_groups_are_dropped():
@@ -147,7 +147,7 @@ def test_a_missing_score_is_no_signal():
 
 def test_a_threshold_as_in_srl():
     close, apart = answered(TASKS[1:2], scores=(0.71, 0.70, 0.70, 0.72)), answered(TASKS[3:4], scores=(0.2, 0.9))
-    assert DynamicSampling(least=0.05).filter_groups(close + apart).kept.tolist() == [False] * 4 + [True] * 2
+    assert DynamicSampling(min_std=0.05).filter_groups(close + apart).kept.tolist() == [False] * 4 + [True] * 2
 
 
 def test_the_reward_may_be_what_must_differ():
@@ -165,7 +165,7 @@ def test_the_reward_may_be_what_must_differ():
         for n, (near, valid) in enumerate(given)
     ]
     assert DynamicSampling(score="similarity").filter_groups(made).kept.tolist() == [False] * 3 + [True] * 3
-    found = DynamicSampling(least=0.05, reward=gate).filter_groups(made)
+    found = DynamicSampling(min_std=0.05, reward=gate).filter_groups(made)
     # Rewards [0, 0, -1] deviate by .4714 and [.7, .7, .72] by .0094.
     assert found.kept.tolist() == [True] * 3 + [False] * 3
     assert found.scores.tolist() == pytest.approx([0, 0, -1, 0.7, 0.7, 0.72])
@@ -215,7 +215,7 @@ def test_dropped_groups_have_no_gradient_and_no_share_in_the_denominator(tiny_mo
     (flat,) = OnPolicy(4, 2, dynamic=DynamicSampling()).make_batches(
         place, Recorded(attach_hints(answered(TASKS[:6:2])), GroupRelative()), actor
     )
-    silent = replace(flat, teacher=None, taught_rows=None)
+    silent = replace(flat, teacher=None, teacher_rows=None)
     silent = replace(
         silent,
         rollouts=replace(
@@ -225,14 +225,14 @@ def test_dropped_groups_have_no_gradient_and_no_share_in_the_denominator(tiny_mo
     assert not gradient(made, silent, 4096)[0].any()
 
 
-def fit(folder: Path, steps: int, refills: int, *arguments: str, updates: int = 1, **settings):
+def fit(folder: Path, steps: int, max_refills: int, *arguments: str, updates: int = 1, **settings):
     source = {
         "class_path": "fdt.rollout.sources.OnPolicy",
         "init_args": {
             "prompts_per_rollout": 2,
             "num_generations": 3,
             "updates_per_rollout": updates,
-            "dynamic": {"refills": refills},
+            "dynamic": {"max_refills": max_refills},
         },
     }
     path = config(

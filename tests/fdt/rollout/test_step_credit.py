@@ -139,7 +139,7 @@ def test_a_run_keeps_what_ran_out_of_turns(tmp_path):
     assert [float(row["train/completions/turns"]) for row in steps] == [2.25] * 2  # 1, 2, 3 and 3 turns
     assert [float(row["train/completions/clipped_ratio"]) for row in steps] == [0.25] * 2
     account = json.loads((tmp_path / "run" / "accounting.json").read_text())
-    assert account["played"] == {"episodes: done": 6, "episodes: turn limit": 2} and account["used"] == {
+    assert account["episodes"] == {"episodes: done": 6, "episodes: turn limit": 2} and account["used"] == {
         "prompt: score": 2
     }
 

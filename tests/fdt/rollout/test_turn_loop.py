@@ -129,7 +129,7 @@ def test_an_episode_that_runs_out_is_kept_marked_and_judged(policy):
     assert long.end_reason == OUT_OF_CONTEXT and sum(t.role == "assistant" for t in long.turns) < 3
     assert [item.score for e in (short, long) for item in e.feedback if item.name == "finished"] == [0.0, 0.0]
     assert short.score == long.score == 0.0  # of the whole episode; the turns have scores of their own
-    assert made.played == {"episodes: turn limit": 1, "episodes: out of context": 1}
+    assert made.episode_counts == {"episodes: turn limit": 1, "episodes: out of context": 1}
     (row,) = made.collator.tokenize_episode(long)
     assert len(row.ids) <= 120
 
@@ -138,7 +138,7 @@ def test_a_prompt_that_fills_the_context_is_not_answered(policy):
     made = actor(policy, Talk(), EpisodeLimits(max_context=10))
     (episode,) = made.generate_episodes(TASKS[:1], 0)
     assert (episode.turns, episode.end_reason) == ((), OUT_OF_CONTEXT)
-    assert made.collator([episode], torch.zeros(1)) is None and made.collator.lost == {"a#0"}
+    assert made.collator([episode], torch.zeros(1)) is None and made.collator.dropped == {"a#0"}
 
 
 def test_a_broken_environment_stops_the_run_or_is_played_again(policy):
@@ -146,7 +146,7 @@ def test_a_broken_environment_stops_the_run_or_is_played_again(policy):
         actor(policy, Talk(broken=(2,), started=Counter())).generate_episodes(TASKS, 0)
     made = actor(policy, Talk(broken=(2,), started=Counter()), EpisodeLimits(retries=1))
     episodes = made.generate_episodes(TASKS, 0)
-    assert made.played[BROKEN] == 1 and [e.end_reason for e in episodes] == [DONE, DONE]
+    assert made.episode_counts[BROKEN] == 1 and [e.end_reason for e in episodes] == [DONE, DONE]
     # The second episode began again: three turns, each with one judgement, none from the dead session.
     assert [sum(t.role == "assistant" for t in e.turns) for e in episodes] == [3, 3]
     assert [len(e.feedback) for e in episodes] == [3, 3]
@@ -164,7 +164,7 @@ def test_a_broken_environment_stops_the_run_or_is_played_again(policy):
     ],
 )
 def test_a_reasoning_budget_is_a_share_of_what_is_left(room, later, replies, expected):
-    assert ReasoningBudget(least=64, most=4096, answer=1024).compute_tokens(room, later, replies) == expected
+    assert ReasoningBudget(min_tokens=64, max_tokens=4096, answer_tokens=1024).compute_tokens(room, later, replies) == expected
 
 
 def test_limits_follow_from_the_context():
@@ -173,7 +173,7 @@ def test_limits_follow_from_the_context():
     assert EpisodeLimits().build_limit(50, 64, 0, []) == Limit(50) and EpisodeLimits().build_limit(
         None, 64, 0, []
     ) == Limit(64)
-    rationed = EpisodeLimits(max_turns=2, budget=ReasoningBudget(least=1, most=1000, answer=10, reply=20)).build_limit(
+    rationed = EpisodeLimits(max_turns=2, budget=ReasoningBudget(min_tokens=1, max_tokens=1000, answer_tokens=10, reply_tokens=20)).build_limit(
         130, 90, 0, []
     )
     assert (rationed.tokens, rationed.reasoning) == (90, 50)  # (130 - 20 - 10) / 2

@@ -21,7 +21,8 @@ from fdt.engines import HuggingFace, Limit, OpenAITokens, VLLMServer
 from fdt.engines.completions import ServerUnavailable, call_endpoint
 from fdt.engines.vllm.launch import EXTENSION
 from fdt.errors import UserError
-from fdt.policy.policy import LoRA, Policy
+from fdt.policy.lora import LoRA
+from fdt.policy.policy import Policy
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import config, environment, quick
 from tests.helpers.tiny import save_model
@@ -253,7 +254,7 @@ def test_a_run_with_a_server_of_its_own_that_is_killed(tmp_path, wide_model):
     path = config(
         tmp_path,
         data__engine=made,
-        data__critic={"class_path": "tests.helpers.probes.EvenBytes"},
+        data__grader={"class_path": "tests.helpers.probes.EvenBytes"},
         trainer__num_sanity_val_steps=0,
         data__evaluation_limit=1,
         model__dtype="float32",
@@ -292,7 +293,7 @@ def test_a_run_in_vllms_own_environment(tmp_path, wide_model, lora):
     path = config(
         tmp_path,
         data__engine=made,
-        data__critic={"class_path": "tests.helpers.probes.EvenBytes"},
+        data__grader={"class_path": "tests.helpers.probes.EvenBytes"},
         model__optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 50.0}},
         model__lora=lora,
         trainer__num_sanity_val_steps=0,

@@ -1,4 +1,4 @@
-"""Regularisers: what keeps the policy near a reference or near itself, and its entropy up."""
+"""KL to a reference policy, and a penalty on moving away from the policy that sampled."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,15 +73,3 @@ class OldPolicyPenalty(Term):
             return Loss(student.nothing)
         old = student.log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs
         return Loss(average_weighted(self.estimator(student.log_probs - old), rollouts, name))
-
-
-@dataclass(frozen=True)
-class EntropyBonus(Term):
-    """Minus the entropy of the next-token distribution, so that descending explores; folded over chunks."""
-
-    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
-        wanted = find_weighted(student, rollouts, name)
-        if not len(wanted):
-            return Loss(student.nothing)
-        values = student.select(wanted).fold(lambda log_probs: (log_probs.exp() * log_probs).sum(-1))
-        return Loss(average_weighted(values, rollouts, name, wanted))
