@@ -43,7 +43,7 @@ LONGEST = 240
 """Tokens of the longest conversation that is taught."""
 CONTEXTS = (128, 192, 256)
 TURNS, DRAWS = 5, 4
-BUDGET = ReasoningBudget(least=4, most=64, answer=16, reply=24)
+BUDGET = ReasoningBudget(min_tokens=4, max_tokens=64, answer_tokens=16, reply_tokens=24)
 SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
 WORDS = r"\d| ?[A-Za-z]+|\n+"
 

@@ -95,11 +95,11 @@ def rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
     content = settings(base, folder, seed, steps)
     content["data"] |= {
         "environment": {"class_path": "chains.Chain", "init_args": {"world": seed}},
-        "play": {"tasks": 1024, "heldout": 96, "max_turns": LINKS},
+        "limits": {"tasks": 1024, "heldout": 96, "max_turns": LINKS},
         # Groups without any difference are left out, as the other arm's are: they would cost a forward for nothing.
         "source": {
             "class_path": "fdt.rollout.sources.OnPolicy",
-            "init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS, "dynamic": {"refills": 0}},
+            "init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS, "dynamic": {"max_refills": 0}},
         },
     }
     content["model"]["objective"] = {
@@ -130,7 +130,7 @@ def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
         "file": str(cut),
         "heldout": str(held),
         # This policy has no thoughts to close.
-        "grader": {"class_path": "feedback.graders.StepSimilarity", "init_args": {"thinks": False}},
+        "grader": {"class_path": "feedback.graders.StepSimilarity", "init_args": {"require_thinking": False}},
         "source": {"init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS}},
     }
     run = fit(folder.name, content, "algorithm/srl")

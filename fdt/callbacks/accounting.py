@@ -66,9 +66,9 @@ class Accounting(Callback):
         metrics = get_metrics(outputs)
         data = get_experience(trainer)
         collator = data.actor.collator
-        self.too_long |= collator.lost
-        self.rejected = data.actor.refused + collator.shortened
-        self.episode_counts = Counter(data.actor.played)
+        self.too_long |= collator.dropped
+        self.rejected = data.actor.rejections + collator.truncated
+        self.episode_counts = Counter(data.actor.episode_counts)
         used = list_signals(metrics)
         for row, episode in enumerate(metrics.batch.episodes):
             key = episode.task.key if data.source.on_policy else episode.id
@@ -83,7 +83,7 @@ class Accounting(Callback):
         # Fresh answers are named after their prompt: task#number.
         too_long = {name.rsplit("#", 1)[0] for name in too_long} if fresh else too_long
         used: Counter[str] = Counter()
-        dropped: Counter[str] = Counter({"held out for measuring": data.kept_out} if data.kept_out else {})
+        dropped: Counter[str] = Counter({"held out for measuring": data.heldout_records} if data.heldout_records else {})
         for episode in data.episodes:
             key = episode.task.key if fresh else episode.id
             if key in signals:

@@ -15,7 +15,8 @@ import yaml
 from fdt.errors import UserError
 
 UNTOUCHED = {
-    "model.objective",
+    "model.terms",
+    "model.coefficients",
     "model.teacher",
     "model.optimizer",
     "model.warmup_steps",

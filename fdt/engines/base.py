@@ -21,7 +21,7 @@ class Limit:
     """Most tokens of the answer; None leaves it to the engine."""
     reasoning: int | None = None
     """Tokens after which an open reasoning block is closed for the policy; None never closes it."""
-    marks: tuple[str, str] = ("<think>", "</think>")
+    delimiters: tuple[str, str] = ("<think>", "</think>")
     """What opens and what closes a reasoning block."""
 
 

@@ -75,9 +75,9 @@ class SwitchPenaltyProcessor:
         return penalise_switches(scores, self.switches, done < self.start + self.penalty.beta, self.penalty.alpha)
 
 
-def is_block_open(text: str, marks: tuple[str, str]) -> bool | None:
+def is_block_open(text: str, delimiters: tuple[str, str]) -> bool | None:
     """Whether a text ends inside a reasoning block; None where it has neither mark."""
-    begun, ended = (text.rfind(mark) for mark in marks)
+    begun, ended = (text.rfind(delimiter) for delimiter in delimiters)
     return None if begun < 0 and ended < 0 else begun > ended
 
 
@@ -86,7 +86,7 @@ class ReasoningBudgetProcessor:
 
     def __init__(self, limits: Sequence[Limit], tokenizer: Any, width: int) -> None:
         self.limits, self.tokenizer, self.width = limits, tokenizer, width
-        self.ends = [tokenizer(limit.marks[1], add_special_tokens=False)["input_ids"] for limit in limits]
+        self.ends = [tokenizer(limit.delimiters[1], add_special_tokens=False)["input_ids"] for limit in limits]
         self.open: list[bool | None] = [None] * len(limits)
         self.pending: list[list[int]] = [[] for _ in limits]
         self.forced: list[list[bool]] = []
@@ -109,7 +109,7 @@ class ReasoningBudgetProcessor:
             return True
         # The prompt's end may open the block; what was said before the last header does not matter.
         text = self.tokenizer.decode(ids[-TAIL:] if done else ids[max(0, self.width - TAIL) :])
-        found = is_block_open(text, limit.marks)
+        found = is_block_open(text, limit.delimiters)
         self.open[row] = self.open[row] if found is None else found
         if self.open[row] and done >= limit.reasoning:
             self.pending[row] = list(self.ends[row])

@@ -34,7 +34,7 @@ class PartialCompletion:
         left = self.cap - len(self.ids)
         if self.limit.reasoning is not None and not self.over_budget:
             left = min(left, self.limit.reasoning - len(self.ids))
-        stop = self.limit.marks[0] if self.over_budget else None
+        stop = self.limit.delimiters[0] if self.over_budget else None
         return CompletionRequest([*self.prompt, *self.ids], left, seed, stop)
 
     def append_completion(self, answer: Completion, asked: int, eos: int) -> None:
@@ -62,15 +62,15 @@ class PartialCompletion:
         """Closes an open reasoning block once its budget is spent; the tokens are nobody's choice."""
         if self.done or not self.over_budget or not self._is_reasoning_open(tokenizer):
             return
-        forced = tokenizer(self.limit.marks[1], add_special_tokens=False)["input_ids"][: self.cap - len(self.ids)]
+        forced = tokenizer(self.limit.delimiters[1], add_special_tokens=False)["input_ids"][: self.cap - len(self.ids)]
         self.ids += forced
         self.log_probs += [FORCED] * len(forced)
         self.done = len(self.ids) >= self.cap
 
     def _is_reasoning_open(self, tokenizer: Any) -> bool:
         # The prompt's end may open the block; what was said before the last header does not matter.
-        own = is_block_open(tokenizer.decode(self.ids), self.limit.marks)
-        return bool(is_block_open(tokenizer.decode(self.prompt[-TAIL:]), self.limit.marks) if own is None else own)
+        own = is_block_open(tokenizer.decode(self.ids), self.limit.delimiters)
+        return bool(is_block_open(tokenizer.decode(self.prompt[-TAIL:]), self.limit.delimiters) if own is None else own)
 
 
 def generate_in_rounds(

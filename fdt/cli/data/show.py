@@ -136,8 +136,8 @@ def _load_groups(args: argparse.Namespace, keys: set[str]) -> list[Episode]:
 def _collate(collator: Collator, episode: Episode) -> Any:
     import torch
 
-    collator.lost.clear()
-    collator.shortened.clear()
+    collator.dropped.clear()
+    collator.truncated.clear()
     try:
         return collator([episode], torch.zeros(1))
     except ValueError as error:

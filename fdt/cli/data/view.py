@@ -63,9 +63,9 @@ class View:
         self._print(Text(f"\n━━ {title} ━━", "bold"))
         for indent, line in format_feedback(episode):
             self._print(line, indent)
-        if episode.id in collator.lost:
+        if episode.id in collator.dropped:
             self._print(Text(f"dropped: longer than {collator.max_tokens} tokens", "bold red"), indent=2)
-        for what, count in collator.shortened.items():
+        for what, count in collator.truncated.items():
             self._print(Text(f"{what}: {count}", "bold red"), indent=2)
         if batch is not None:
             for row in range(len(batch.episodes)):
@@ -93,9 +93,9 @@ class View:
 
     def _print_teacher(self, batch: Batch, row: int, student: list[int]) -> None:
         """What the teacher reads under each hint up to the last answer, and what of it the student does not."""
-        if batch.teacher is None or batch.taught_rows is None:
+        if batch.teacher is None or batch.teacher_rows is None:
             return
-        for place in (batch.taught_rows == row).nonzero()[:, 0].tolist():
+        for place in (batch.teacher_rows == row).nonzero()[:, 0].tolist():
             size = int(batch.teacher.lengths[place])
             ids = _get_context_ids(
                 batch.teacher.tokens[place, :size].tolist(), batch.teacher.target[place, :size].tolist()
