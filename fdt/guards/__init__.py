@@ -1,4 +1,4 @@
-"""Guards: what is watched while training runs, and may stop it. `fdt.callbacks.Guards` listens to them."""
+"""Guards: what is watched while training runs, and may stop it. `fdt.callbacks.Guards` runs them."""
 
 from fdt.guards.answers import ConfidenceCollapse, HintLeak
 from fdt.guards.base import ACTIONS, Guard
@@ -7,8 +7,8 @@ from fdt.guards.numbers import DiversityCollapse, EntropyCollapse, KLLimit, Leng
 
 __all__ = [
     "ACTIONS",
-    "BreadthCollapse",
     "ConfidenceCollapse",
+    "DiversityCollapse",
     "EntropyCollapse",
     "Guard",
     "HintLeak",

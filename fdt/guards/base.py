@@ -1,4 +1,4 @@
-"""A guard reads one number off every optimiser step and says when the run of numbers has gone wrong."""
+"""A guard measures one number of every optimiser step and finds when the numbers have gone wrong."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 ACTIONS = ("warn", "stop", "roll_back")
+
+
+class Metrics(Protocol):
+    """What a guard reads of a step; `fdt.metrics.step.StepMetrics` is one."""
+
+    @property
+    def batch(self) -> Any:
+        """The step's `fdt.data.batch.Batch` on this rank."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What was logged, by name, over all ranks."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +28,8 @@ class Guard(ABC):
     """Watches one number. It acts when the number was out of bounds for ``patience`` measured steps in a row."""
 
     action: str = "warn"
-    """warn: say so once; stop: end the run with an error, after a checkpoint; roll_back: put the weights and the
-    optimiser back to the last checkpoint at which every guard was quiet, and go on."""
+    """warn: once; stop: end the run with an error, after a checkpoint; roll_back: put the weights and the
+    optimiser back to the last checkpoint at which every guard was within its bounds, and go on."""
     patience: int = 3
     """Measured steps in a row that must be out of bounds."""
 
@@ -28,22 +40,22 @@ class Guard(ABC):
             raise ValueError(f"{type(self).__name__}.patience: got {self.patience}, expected at least 1")
 
     @abstractmethod
-    def measure(self, outcome: Any, device: Any) -> float:
+    def measure(self, metrics: Metrics, device: Any) -> float:
         """This step's number over all ranks (every rank calls); NaN where the step has none.
 
         Args:
-            outcome: the step's `fdt.metrics.step.StepMetrics`: its batch, and ``values``, what was logged.
+            metrics: the step's batch, and ``values``, what was logged.
             device: where ranks meet.
         """
 
     @abstractmethod
-    def check_bounds(self, seen: Sequence[float]) -> str | None:
-        """Why the latest of the numbers seen so far (none of them NaN) is out of bounds; None where it is not."""
+    def check_bounds(self, values: Sequence[float]) -> str | None:
+        """Why the latest of the numbers measured so far (none of them NaN) is out of bounds; None where it is not."""
 
-    def check_patience(self, seen: Sequence[float]) -> str | None:
+    def check_patience(self, values: Sequence[float]) -> str | None:
         """Why the guard acts now: the latest ``patience`` numbers were all out of bounds."""
-        last = range(len(seen), len(seen) - self.patience, -1)
-        reasons = [self.check_bounds(seen[:end]) if end > 0 else None for end in last]
+        last = range(len(values), len(values) - self.patience, -1)
+        reasons = [self.check_bounds(values[:end]) if end > 0 else None for end in last]
         return reasons[0] if all(reasons) else None
 
     def check_start(self, trainer: Any) -> str | None:
@@ -56,9 +68,10 @@ class MetricGuard(Guard):
     """Watches a logged metric."""
 
     metric = ""
+    """Its name, such as train/entropy."""
 
-    def measure(self, outcome: Any, device: Any) -> float:
-        return outcome.values.get(self.metric, math.nan)
+    def measure(self, metrics: Metrics, device: Any) -> float:
+        return metrics.values.get(self.metric, math.nan)
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,7 @@ class DriftGuard(MetricGuard):
     reference_steps: int = 5
     """Measured steps at the start whose mean is the reference."""
 
-    def compute_reference(self, seen: Sequence[float]) -> float | None:
+    def compute_reference(self, values: Sequence[float]) -> float | None:
         """The reference, once there are more steps than it takes."""
-        first = seen[: self.reference_steps]
-        return sum(first) / len(first) if len(seen) > self.reference_steps else None
+        first = values[: self.reference_steps]
+        return sum(first) / len(first) if len(values) > self.reference_steps else None

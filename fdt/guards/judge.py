@@ -1,4 +1,4 @@
-"""A guard on the judge itself, before it is asked to teach anybody."""
+"""A guard on the judge itself, before its verdicts train anybody."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fdt.errors import UserError
-from fdt.guards.base import Guard
+from fdt.guards.base import Guard, Metrics
 from feedback.graders.judges.base import Judge
 from feedback.graders.judges.selftest import MOST_WINS, run_self_test
 from feedback.types import collect_tasks
@@ -23,10 +23,10 @@ class JudgeSelfTest(Guard):
     prompts: int = 4
     """Training prompts that each canned answer is given to."""
 
-    def measure(self, outcome: Any, device: Any) -> float:
+    def measure(self, metrics: Metrics, device: Any) -> float:
         return math.nan
 
-    def check_bounds(self, seen: Sequence[float]) -> str | None:
+    def check_bounds(self, values: Sequence[float]) -> str | None:
         return None
 
     def check_start(self, trainer: Any) -> str | None:
@@ -38,5 +38,5 @@ class JudgeSelfTest(Guard):
         found = run_self_test(grader, collect_tasks(trainer.datamodule.episodes)[: self.prompts])
         if found.rate <= self.most_wins:
             return None
-        named = ", ".join(f"{text!r} {count}x" for text, count in found.wins.most_common(3)) or "none could be judged"
-        return f"answers without content won {found.rate:.1%} of {found.judged} verdicts ({named})"
+        named = ", ".join(f"{text!r} {count}x" for text, count in found.wins.most_common(3)) or "none got a score"
+        return f"answers without content won {found.rate:.1%} of {found.num_graded} verdicts ({named})"

@@ -1,4 +1,4 @@
-"""Guards on what every step logs: length, entropy, breadth, distance to the start."""
+"""Guards on what every step logs: length, entropy, diversity, distance to the start."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ class LengthDrift(DriftGuard):
     """How many times the starting length is too long; its inverse is too short."""
     metric = "train/completions/mean_length"
 
-    def check_bounds(self, seen: Sequence[float]) -> str | None:
-        base = self.compute_reference(seen)
-        if not base or base / self.factor <= seen[-1] <= base * self.factor:
+    def check_bounds(self, values: Sequence[float]) -> str | None:
+        base = self.compute_reference(values)
+        if not base or base / self.factor <= values[-1] <= base * self.factor:
             return None
-        return f"answers have {seen[-1]:.0f} tokens on average; the first {self.reference_steps} steps had {base:.0f}"
+        return f"answers have {values[-1]:.0f} tokens on average; the first {self.reference_steps} steps had {base:.0f}"
 
 
 @dataclass(frozen=True)
 class EntropyCollapse(DriftGuard):
-    """A policy that has stopped exploring: group-relative credit then has nothing to compare."""
+    """A policy that has stopped exploring: group-relative advantages then has nothing to compare."""
 
     share: float = 0.1
     """Of the starting entropy; below it the policy has collapsed."""
     metric = "train/entropy"
 
-    def check_bounds(self, seen: Sequence[float]) -> str | None:
-        base = self.compute_reference(seen)
-        if base is None or seen[-1] >= base * self.share:
+    def check_bounds(self, values: Sequence[float]) -> str | None:
+        base = self.compute_reference(values)
+        if base is None or values[-1] >= base * self.share:
             return None
-        return f"entropy is {seen[-1]:.3f} nats a token; the first {self.reference_steps} steps had {base:.3f}"
+        return f"entropy is {values[-1]:.3f} nats a token; the first {self.reference_steps} steps had {base:.3f}"
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class DiversityCollapse(DriftGuard):
     """
 
     share: float = 0.5
-    """Of the starting breadth; below it the policy has collapsed."""
+    """Of the starting value; below it the policy has collapsed."""
     metric: str = "train/diversity/wrong_unique"
-    """The logged measure: train/diversity/wrong_unique (it ignores narrowing to what is right), train/diversity/unique_share,
-    train/diversity/solutions, train/diversity/distinct_2, or train/planning_entropy where planning tokens are marked."""
+    """The logged measure: train/diversity/wrong_unique (which ignores narrowing to what is right), unique_share,
+    solutions or distinct_2 of train/diversity, or train/planning_entropy where `data.marker` finds planning tokens."""
 
-    def check_bounds(self, seen: Sequence[float]) -> str | None:
-        base = self.compute_reference(seen)
-        if base is None or seen[-1] >= base * self.share:
+    def check_bounds(self, values: Sequence[float]) -> str | None:
+        base = self.compute_reference(values)
+        if base is None or values[-1] >= base * self.share:
             return None
-        return f"{self.metric} is {seen[-1]:.3f}; the first {self.reference_steps} steps had {base:.3f}"
+        return f"{self.metric} is {values[-1]:.3f}; the first {self.reference_steps} steps had {base:.3f}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class KLLimit(MetricGuard):
     """Mean KL to the start, nats a token of the policy's own answers."""
     metric = "train/kl_init"
 
-    def check_bounds(self, seen: Sequence[float]) -> str | None:
-        if seen[-1] <= self.nats:
+    def check_bounds(self, values: Sequence[float]) -> str | None:
+        if values[-1] <= self.nats:
             return None
-        return f"the KL to the start is {seen[-1]:.3f} nats a token, the limit {self.nats:g}"
+        return f"the KL to the start is {values[-1]:.3f} nats a token, the limit {self.nats:g}"

@@ -2,6 +2,6 @@
 
 from fdt.reward_models.process import ProcessReward
 from fdt.reward_models.reward_model import RewardModel
-from fdt.reward_models.scale import MinMax, Scale, Sigmoid
+from fdt.reward_models.scale import MinMax, Sigmoid, sigmoid
 
-__all__ = ["MinMax", "ProcessReward", "RewardModel", "Scale", "Sigmoid"]
+__all__ = ["MinMax", "ProcessReward", "RewardModel", "Sigmoid", "sigmoid"]

@@ -1,6 +1,6 @@
-"""Local models that judge: loaded once per process when first asked, run in batches, never trained.
+"""Local models that score: loaded once per process when first used, run in batches, never trained.
 
-Under several ranks each process loads its own copy onto its own device and judges its own episodes; nothing is
+Under several ranks each process loads its own copy onto its own device and scores its own episodes; nothing is
 communicated, so ranks may have unequally many.
 """
 
@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fdt.errors import UserError
 from fdt.policy.hub import resolve_model
 from fdt.policy.policy import choose_fast_dtype
 from feedback.types import Episode, Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class LocalClassifier:
     """A loaded classifier and its tokenizer."""
 
     name: str
-    model: nn.Module
+    model: PreTrainedModel
     tokenizer: Any
 
     @property
@@ -36,7 +39,7 @@ class LocalClassifier:
 
     @property
     def max_length(self) -> int:
-        """Tokens that the model can read at once, as far as its config says."""
+        """Tokens that the model can read at once, where its config gives their number."""
         return int(getattr(self.model.config, "max_position_embeddings", 2**31 - 1))
 
 
@@ -51,7 +54,7 @@ def load_classifier(name: str, kind: str, device: str = "auto") -> LocalClassifi
 
     Raises:
         UserError: where there is no such model, its head has no weights (rewards of a causal LM would be random), or
-            nothing says how it reads a conversation.
+            its tokenizer has no chat template.
     """
     import transformers
 
@@ -73,7 +76,7 @@ def load_classifier(name: str, kind: str, device: str = "auto") -> LocalClassifi
         raise UserError(
             "not a reward model for chats",
             got="a tokenizer without chat template or end token",
-            expected="both, which say how a conversation is laid out",
+            expected="both, which lay out a conversation",
             path=name,
         )
     pad = tokenizer.pad_token_id
@@ -87,32 +90,34 @@ def _get_own_device() -> str:
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
-def build_context(episode: Episode, place: int) -> list[Message]:
-    """The messages that stand before turn ``place``."""
-    return [*episode.task.messages, *({"role": turn.role, "content": turn.text} for turn in episode.turns[:place])]
+def build_context(episode: Episode, turn_index: int) -> list[Message]:
+    """The messages before turn ``turn_index``."""
+    return [*episode.task.messages, *({"role": turn.role, "content": turn.text} for turn in episode.turns[:turn_index])]
 
 
 class RowTruncator:
-    """Rows cut to a length: the beginning of the prompt goes first, an answer that is too long alone is not judged."""
+    """Rows cut to a length: the beginning of the prompt goes first, an answer that is too long alone gets no score."""
 
-    def __init__(self, longest: int) -> None:
-        self.longest, self.shortened, self.refused = longest, 0, 0
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self.truncated_count = 0
+        self.skipped_count = 0
 
     def __call__(self, context: list[int], answer: list[int]) -> list[int] | None:
-        """Context and answer as one row of at most ``longest`` tokens; None where the answer alone is longer."""
-        if not answer or len(answer) > self.longest:
-            self.refused += 1
+        """Context and answer as one row of at most ``max_tokens`` tokens; None where the answer alone is longer."""
+        if not answer or len(answer) > self.max_tokens:
+            self.skipped_count += 1
             return None
-        room = self.longest - len(answer)
-        self.shortened += len(context) > room
+        room = self.max_tokens - len(answer)
+        self.truncated_count += len(context) > room
         return context[max(0, len(context) - room) :] + answer
 
     def warn_truncated(self, name: str) -> None:
         """Warns of what was cut or left out."""
-        if self.shortened or self.refused:
+        if self.truncated_count or self.skipped_count:
             warnings.warn(
-                f"{name}: {self.shortened} answers were judged without the beginning of their prompt, "
-                f"{self.refused} hold nothing or are longer than {self.longest} tokens and were not judged.",
+                f"{name}: {self.truncated_count} answers were scored without the beginning of their prompt, "
+                f"{self.skipped_count} hold nothing or are longer than {self.max_tokens} tokens and were not scored.",
                 stacklevel=3,
             )
 
@@ -148,8 +153,8 @@ def compute_logits(local: LocalClassifier, rows: Sequence[list[int]], budget: in
 
 
 def try_tokenize(make: Callable[..., list[int]], *arguments: Any) -> list[int] | None:
-    """``make(*arguments)``, a function of ``fdt.data.tokenization``, or None where text forged a control token all the same."""
+    """``make(*arguments)``, a function of ``fdt.data.tokenization``; None where text forges a control token."""
     with suppress(ValueError):
         return make(*arguments)
-    warnings.warn("an answer writes control tokens that cannot be broken; it is not judged.", stacklevel=2)
+    warnings.warn("an answer writes control tokens that cannot be broken; it is not scored.", stacklevel=2)
     return None

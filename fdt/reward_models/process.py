@@ -22,17 +22,19 @@ from feedback.graders import Grader
 from feedback.types import Episode, Feedback
 
 BLANK = re.compile(r"\n[ \t]*\n")
-THOUGHT = re.compile(r"</?think>", re.IGNORECASE)
+THINK_TAG = re.compile(r"</?think>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class TurnSteps:
-    """One assistant turn: its place among the turns, its thinking's steps followed by its answer's, how many are the
-    former."""
+    """One assistant turn, cut into steps."""
 
-    place: int
+    turn_index: int
+    """Its place among the episode's turns."""
     steps: tuple[str, ...]
-    thought: int
+    """The steps of its thinking, then those of its answer."""
+    thinking_steps: int
+    """How many of them are thinking."""
 
 
 @dataclass(frozen=True)
@@ -68,38 +70,41 @@ class ProcessReward(Grader):
     def __call__(self, episodes: list[Episode]) -> list[Episode]:
         """Adds a ``Feedback`` for each assistant turn and one for the episode, where they could be read."""
         local = load_classifier(self.model, "AutoModelForTokenClassification", self.device)
-        mark = get_separator_id(self.separator, local)
+        separator = get_separator_id(self.separator, local)
         fit = RowTruncator(min(self.max_tokens, local.max_length))
         turns = [split_turns(episode) for episode in episodes]
         rows = [
-            [self._build_row(episode, turn, local, mark, fit) for turn in said]
-            for episode, said in zip(episodes, turns, strict=True)
+            [self._build_row(episode, turn, local, separator, fit) for turn in own]
+            for episode, own in zip(episodes, turns, strict=True)
         ]
         fit.warn_truncated(local.name)
-        read = [row for said in rows for row in said if row]
-        outputs = iter(zip(read, compute_logits(local, read, self.budget), strict=True))
-        scored = [[compute_step_scores(*next(outputs), mark) if row else [] for row in said] for said in rows]
+        fitting = [row for own in rows for row in own if row]
+        outputs = iter(compute_logits(local, fitting, self.budget))
+        scores = [[compute_step_scores(row, next(outputs), separator) if row else [] for row in own] for own in rows]
         return [
-            self._add_feedback(episode, said, scores, local.name)
-            for episode, said, scores in zip(episodes, turns, scored, strict=True)
+            self._add_feedback(episode, own, values, local.name)
+            for episode, own, values in zip(episodes, turns, scores, strict=True)
         ]
 
     @staticmethod
     def _build_row(
-        episode: Episode, turn: TurnSteps, local: LocalClassifier, mark: int, fit: RowTruncator
+        episode: Episode, turn: TurnSteps, local: LocalClassifier, separator: int, fit: RowTruncator
     ) -> list[int] | None:
-        context = try_tokenize(tokenize_prompt, build_context(episode, turn.place), local.tokenizer)
+        context = try_tokenize(tokenize_prompt, build_context(episode, turn.turn_index), local.tokenizer)
         steps = [try_tokenize(tokenize_answer, step, local.tokenizer, False) for step in turn.steps]
-        if context is None or None in steps:
+        known = [step for step in steps if step is not None]
+        if context is None or len(known) < len(steps):
             return None
-        return fit(context, [token for step in steps for token in [*step, mark]])
+        return fit(context, [token for step in known for token in [*step, separator]])
 
-    def _add_feedback(self, episode: Episode, said: list[TurnSteps], scores: list[list[float]], name: str) -> Episode:
-        for step, values in enumerate(scores):
+    def _add_feedback(self, episode: Episode, turns: list[TurnSteps], scores: list[list[float]], name: str) -> Episode:
+        for number, values in enumerate(scores):
             if values:
-                episode = episode.add_feedback(Feedback("llm", name, "process", sum(values) / len(values), turn=step))
+                mean = sum(values) / len(values)
+                episode = episode.add_feedback(Feedback("llm", name, "process", mean, turn=number))
         if scores and scores[-1]:
-            whole = compute_trajectory_score(scores[-1][: said[-1].thought], scores[-1][said[-1].thought :], self.alpha)
+            thinking = turns[-1].thinking_steps
+            whole = compute_trajectory_score(scores[-1][:thinking], scores[-1][thinking:], self.alpha)
             episode = episode.add_feedback(Feedback("llm", name, "trajectory", whole))
         return replace(episode, process_scores=tuple(map(tuple, scores)))
 
@@ -117,30 +122,31 @@ def get_separator_id(separator: str, local: LocalClassifier) -> int:
 def split_turns(episode: Episode) -> list[TurnSteps]:
     """The assistant turns of an episode, cut into steps."""
     return [
-        TurnSteps(place, *split_steps(turn.text))
-        for place, turn in enumerate(episode.turns)
+        TurnSteps(index, *split_steps(turn.text))
+        for index, turn in enumerate(episode.turns)
         if turn.role == "assistant"
     ]
 
 
 def split_steps(text: str) -> tuple[tuple[str, ...], int]:
     """The steps of a turn, and how many of them are thinking."""
-    marks = [mark for mark in THOUGHT.finditer(text) if mark[0].startswith("</")]
-    if not marks:
+    ends = [tag for tag in THINK_TAG.finditer(text) if tag[0].startswith("</")]
+    if not ends:
         steps = _split_paragraphs(text)
         return steps, max(0, len(steps) - 1)
-    thought, answer = _split_paragraphs(text[: marks[-1].start()]), _split_paragraphs(text[marks[-1].end() :])
-    return thought + answer, len(thought)
+    thinking = _split_paragraphs(text[: ends[-1].start()])
+    answer = _split_paragraphs(text[ends[-1].end() :])
+    return thinking + answer, len(thinking)
 
 
 def _split_paragraphs(text: str) -> tuple[str, ...]:
-    found = (THOUGHT.sub("", part).strip() for part in BLANK.split(text))
+    found = (THINK_TAG.sub("", part).strip() for part in BLANK.split(text))
     return tuple(part for part in found if part)
 
 
-def compute_step_scores(row: list[int], outputs: Tensor, mark: int) -> list[float]:
+def compute_step_scores(row: list[int], outputs: Tensor, separator: int) -> list[float]:
     """Scores in [0, 1] of the steps of one row, from ``[tokens, labels]``, found by the separator's place."""
-    at = outputs[torch.tensor(row) == mark]
+    at = outputs[torch.tensor(row) == separator]
     return (at[:, 0].sigmoid() if at.shape[1] == 1 else at.softmax(1)[:, -1]).tolist()
 
 
@@ -151,6 +157,6 @@ def compute_trajectory_score(thinking: list[float], answer: list[float], alpha: 
         ValueError: where both are empty.
     """
     if not thinking and not answer:
-        raise ValueError("trajectory_score: got no steps, expected at least one")
+        raise ValueError("compute_trajectory_score: got no steps, expected at least one")
     means = [sum(part) / len(part) for part in (thinking, answer) if part]
     return means[0] if len(means) == 1 else (means[0] + alpha * means[1]) / (1 + alpha)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from fdt.reward_models.local import (
     load_classifier,
     try_tokenize,
 )
-from fdt.reward_models.scale import Scale, Sigmoid
+from fdt.reward_models.scale import sigmoid
 from feedback.graders import Grader
 from feedback.types import Episode, Feedback
 
@@ -25,13 +27,13 @@ class RewardModel(Grader):
     """Scores the last assistant turn, in its conversation, with a sequence classifier of transformers.
 
     A head with one output gives a raw reward, which ``scale`` maps to [0, 1]; one with several gives the probability of
-    ``label``. The conversation is laid out by the model's own chat template. An answer that does not fit is not judged.
+    ``label``. The conversation is laid out by the model's own chat template. An answer that does not fit gets no score.
     """
 
     model: str
     """A folder or hub id with a sequence classifier."""
-    scale: Scale = Sigmoid()
-    """How a raw reward becomes a score."""
+    scale: Callable[[Tensor], Any] = sigmoid
+    """From raw rewards [n] to scores [n] in [0, 1]: fdt.reward_models.sigmoid, Sigmoid, MinMax or a function."""
     label: int = -1
     """Of a head with several outputs: the one whose probability is the score; -1 is the last."""
     max_tokens: int = 4096
@@ -56,11 +58,11 @@ class RewardModel(Grader):
         ]
 
     def _build_row(self, episode: Episode, local: LocalClassifier, fit: RowTruncator) -> list[int] | None:
-        spoken = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
-        if not spoken:
+        own = [index for index, turn in enumerate(episode.turns) if turn.role == "assistant"]
+        if not own:
             return None
-        context = try_tokenize(tokenize_prompt, build_context(episode, spoken[-1]), local.tokenizer)
-        answer = try_tokenize(tokenize_answer, episode.turns[spoken[-1]].text, local.tokenizer)
+        context = try_tokenize(tokenize_prompt, build_context(episode, own[-1]), local.tokenizer)
+        answer = try_tokenize(tokenize_answer, episode.turns[own[-1]].text, local.tokenizer)
         return None if context is None or answer is None else fit(context, answer)
 
     def _compute_scores(self, outputs: list[Tensor]) -> list[float]:

@@ -1,23 +1,22 @@
-"""From a reward model's raw number to a score in [0, 1]."""
+"""From a reward model's raw numbers [n] to scores [n] in [0, 1]; what is not a number stays none.
+
+Any function or callable class serves; these are the usual ones.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
 
 
-class Scale(ABC):
-    """Maps raw rewards to scores; what is not a number stays none."""
-
-    @abstractmethod
-    def __call__(self, raw: Tensor) -> Tensor:
-        """``[n]`` raw rewards to ``[n]`` scores in [0, 1]."""
+def sigmoid(raw: Tensor) -> Tensor:
+    """1 / (1 + exp(-raw)): under Bradley-Terry the chance of beating an answer of reward 0."""
+    return raw.sigmoid()
 
 
 @dataclass(frozen=True)
-class Sigmoid(Scale):
+class Sigmoid:
     """1 / (1 + exp(-(raw - centre) / width)): under Bradley-Terry the chance of beating reward ``centre``."""
 
     centre: float = 0.0
@@ -34,7 +33,7 @@ class Sigmoid(Scale):
 
 
 @dataclass(frozen=True)
-class MinMax(Scale):
+class MinMax:
     """(raw - low) / (high - low); what lies outside becomes 0 or 1."""
 
     low: float
