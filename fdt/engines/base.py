@@ -46,7 +46,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def max_answer_tokens(self) -> int:
-        """Most tokens of one answer where no ``Limit`` says otherwise."""
+        """Most tokens of one answer where no ``Limit`` sets another number."""
 
     @abstractmethod
     def generate(

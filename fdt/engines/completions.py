@@ -32,7 +32,7 @@ OWN = {
 
 
 class ServerUnavailable(Exception):
-    """No answer now, perhaps later: nothing listens, the connection broke, the server is out of order."""
+    """No answer now, perhaps later: no server there, a broken connection, a server out of order."""
 
 
 class ModelNotFound(ServerUnavailable):
@@ -63,7 +63,7 @@ class Completion:
     text: str
     """The server's own decoding of the ids."""
     stopped: bool
-    """Whether the text asked for as ``Ask.stop`` ended it."""
+    """Whether the text asked for as ``CompletionRequest.stop`` ended it."""
 
 
 @dataclass(frozen=True)
@@ -76,47 +76,48 @@ class CompletionsClient:
     model: str
     eos: int
     """The id that ends an answer; the server's own notion of an end does not count."""
-    deadline: float
+    timeout: float
     """Seconds for one request."""
     concurrency: int
     """Requests in flight at once."""
     listed: int = 1
-    """Most likely tokens to be listed beside the one drawn, which nobody reads: servers other than vLLM need 1."""
+    """Most likely tokens to list beside the one drawn, which are not used: servers other than vLLM need 1."""
 
-    def complete(self, asks: Sequence[CompletionRequest]) -> list[Completion]:
+    def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
         """An answer for each.
 
         Raises:
-            Away: where any of them failed for a reason that may pass.
+            ServerUnavailable: where any of them failed for a reason that may pass.
             UserError: where the server refuses a request, or gives no token ids or log-probs.
         """
-        return run_blocking(self._complete_all(asks))
+        return run_blocking(self._complete_all(requests))
 
-    async def _complete_all(self, asks: Sequence[CompletionRequest]) -> list[Completion]:
-        client, turn = open_client(self.url, self.key, self.deadline), asyncio.Semaphore(self.concurrency)
+    async def _complete_all(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
+        client = open_client(self.url, self.key, self.timeout)
+        slots = asyncio.Semaphore(self.concurrency)
 
-        async def complete_one(ask: CompletionRequest) -> Completion:
-            async with turn:
-                return parse_reply(await call(client, "/completions", self.build_body(ask)))
+        async def complete_one(request: CompletionRequest) -> Completion:
+            async with slots:
+                return parse_reply(await call(client, "/completions", self.build_body(request)))
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(complete_one(ask)) for ask in asks]
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None  # the first one cancelled the others
+                tasks = [group.create_task(complete_one(request)) for request in requests]
+        except ExceptionGroup as faults:
+            raise faults.exceptions[0] from None  # the first one cancelled the others
         finally:
             await client.close()
         return [task.result() for task in tasks]
 
-    def build_body(self, ask: CompletionRequest) -> dict[str, Any]:
-        """The request."""
-        drawn = {"temperature": 0.0} if ask.seed is None else {"temperature": 1.0, "seed": ask.seed}
+    def build_body(self, request: CompletionRequest) -> dict[str, Any]:
+        """The request as the endpoint takes it."""
+        sampling = {"temperature": 0.0} if request.seed is None else {"temperature": 1.0, "seed": request.seed}
         return {
             "model": self.model,
-            "prompt": list(ask.prompt),
-            "max_tokens": ask.tokens,
+            "prompt": list(request.prompt),
+            "max_tokens": request.tokens,
             **OWN,
-            **drawn,
+            **sampling,
             "logprobs": self.listed,
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
@@ -124,19 +125,19 @@ class CompletionsClient:
             "stop_token_ids": [self.eos],
             "skip_special_tokens": False,
             "spaces_between_special_tokens": False,
-            **({} if ask.stop is None else {"stop": [ask.stop], "include_stop_str_in_output": True}),
+            **({} if request.stop is None else {"stop": [request.stop], "include_stop_str_in_output": True}),
         }
 
 
-def call_endpoint(url: str, key: str | None, deadline: float, path: str, body: Mapping[str, Any] | None = None) -> Any:
+def call_endpoint(url: str, key: str | None, timeout: float, path: str, body: Mapping[str, Any] | None = None) -> Any:
     """What one call beside the completions returns: POST where there is a body, else GET.
 
     Raises:
-        Away, UserError: as `Completions.ask`.
+        ServerUnavailable, UserError: as `CompletionsClient.complete`.
     """
 
     async def call_once() -> Any:
-        client = open_client(url, key, deadline)
+        client = open_client(url, key, timeout)
         try:
             return await call(client, path, body)
         finally:
@@ -164,14 +165,14 @@ async def call(client: openai.AsyncOpenAI, path: str, body: Mapping[str, Any] | 
 
 
 def _convert_status_error(error: openai.APIStatusError, path: str, client: openai.AsyncOpenAI) -> Exception:
-    said = error.response.text[:600].replace(client.api_key, "[key]")
+    text = error.response.text[:600].replace(client.api_key, "[key]")
     status = error.status_code
-    if status == 404 and path == "/completions" and '"detail"' not in said[:12]:
-        return ModelNotFound(f"status 404: {said}")
+    if status == 404 and path == "/completions" and '"detail"' not in text[:12]:
+        return ModelNotFound(f"status 404: {text}")
     if status == 429 or (status in TEMPORARY and (path == "/completions" or status != 500)):
-        return ServerUnavailable(f"status {status}: {said}")
+        return ServerUnavailable(f"status {status}: {text}")
     return UserError(
-        f"the server refuses {path}", path=str(client.base_url), got=f"status {status}: {said}", key="data.engine"
+        f"the server refuses {path}", path=str(client.base_url), got=f"status {status}: {text}", key="data.engine"
     )
 
 
@@ -184,11 +185,13 @@ def parse_reply(reply: Any) -> Completion:
     try:
         choice = reply["choices"][0]
         logged = choice.get("logprobs") or {}
-        tokens, values = logged.get("tokens") or [], logged.get("token_logprobs")
+        tokens = logged.get("tokens") or []
+        values = logged.get("token_logprobs")
         ids = choice.get("token_ids")
         if ids is None and all(str(token).startswith(PREFIX) for token in tokens):
             ids = [int(token.removeprefix(PREFIX)) for token in tokens]
-        text, reason = choice.get("text") or "", choice.get("stop_reason")
+        text = choice.get("text") or ""
+        reason = choice.get("stop_reason")
     except (TypeError, KeyError, IndexError, AttributeError, ValueError):
         raise _build_reply_error("a reply of another layout: " + str(reply)[:200]) from None
     if not ids and text:

@@ -1,4 +1,4 @@
-"""What stands between a model's logits and the token that is drawn, and the record of the distribution drawn from."""
+"""Processors between a model's logits and the token that is drawn, and the record of the distribution drawn from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from fdt.engines.base import FORCED, Limit
 
 TAIL = 16
-"""Ids decoded in search of a mark that ends there."""
+"""Ids decoded in search of a delimiter that ends there."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class SwitchPenaltyProcessor:
     """Applies a ``SwitchPenalty`` in the course of one generation; a drawn switch token begins a new thought."""
 
     def __init__(self, penalty: SwitchPenalty, tokenizer: Any, width: int) -> None:
-        self.penalty, self.width = penalty, width
+        self.penalty = penalty
+        self.width = width
         self.switches = torch.tensor(sorted(penalty.find_switch_tokens(tokenizer)))
         self.start: Tensor | None = None
 
@@ -70,13 +71,13 @@ class SwitchPenaltyProcessor:
         if self.start is None:
             self.start = torch.zeros(len(input_ids), dtype=torch.long, device=scores.device)
         elif done:
-            # The thought starts where its switch token stands.
+            # The thought starts at its switch token.
             self.start[torch.isin(input_ids[:, -1], self.switches)] = done - 1
         return penalise_switches(scores, self.switches, done < self.start + self.penalty.beta, self.penalty.alpha)
 
 
 def is_block_open(text: str, delimiters: tuple[str, str]) -> bool | None:
-    """Whether a text ends inside a reasoning block; None where it has neither mark."""
+    """Whether a text ends inside a reasoning block; None where it has neither delimiter."""
     begun, ended = (text.rfind(delimiter) for delimiter in delimiters)
     return None if begun < 0 and ended < 0 else begun > ended
 
@@ -85,7 +86,9 @@ class ReasoningBudgetProcessor:
     """Closes each row's reasoning block when its budget is spent, one forced token at a time."""
 
     def __init__(self, limits: Sequence[Limit], tokenizer: Any, width: int) -> None:
-        self.limits, self.tokenizer, self.width = limits, tokenizer, width
+        self.limits = limits
+        self.tokenizer = tokenizer
+        self.width = width
         self.ends = [tokenizer(limit.delimiters[1], add_special_tokens=False)["input_ids"] for limit in limits]
         self.open: list[bool | None] = [None] * len(limits)
         self.pending: list[list[int]] = [[] for _ in limits]
@@ -107,7 +110,7 @@ class ReasoningBudgetProcessor:
             return False
         if self.pending[row]:
             return True
-        # The prompt's end may open the block; what was said before the last header does not matter.
+        # The prompt's end may open the block; what comes before the last header does not matter.
         text = self.tokenizer.decode(ids[-TAIL:] if done else ids[max(0, self.width - TAIL) :])
         found = is_block_open(text, limit.delimiters)
         self.open[row] = self.open[row] if found is None else found
@@ -119,7 +122,7 @@ class ReasoningBudgetProcessor:
 
 
 class LogProbRecorder:
-    """Last in line: keeps the log-prob of each token that is drawn, holding one step's logits at a time."""
+    """Last in line: keeps the log-prob of each token that is drawn, with the logits of one token at a time."""
 
     def __init__(self) -> None:
         self.scores: Tensor | None = None
@@ -148,7 +151,8 @@ class RowLengthCriteria:
     """Stops each row at its own limit."""
 
     def __init__(self, limits: Sequence[int], width: int) -> None:
-        self.limits, self.width = torch.tensor(limits), width
+        self.limits = torch.tensor(limits)
+        self.width = width
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         return (input_ids.shape[1] - self.width >= self.limits).to(input_ids.device)

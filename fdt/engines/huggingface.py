@@ -73,8 +73,8 @@ class HuggingFace(Engine):
         training = policy.training
         policy.eval()
         with torch.no_grad(), seed_rng(seed), unshard_all(policy), reset_generation_config(policy.causal):
-            for turn in range(rounds):
-                chunk = chunks[turn] if turn < len(chunks) else []
+            for number in range(rounds):
+                chunk = chunks[number] if number < len(chunks) else []
                 batch = [list(prompts[i]) for i in chunk] or [[policy.tokenizer.eos_token_id]]
                 caps = [limits[i] for i in chunk] or [Limit(tokens=1)]
                 answers |= zip(chunk, self._decode(policy, batch, seed is not None, caps, sharded), strict=False)
@@ -90,7 +90,8 @@ class HuggingFace(Engine):
         alive = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=policy.device)
         caps = [self.max_new_tokens if limit.tokens is None else limit.tokens for limit in limits]
         chain, closing, recorder = self._build_processors(policy.tokenizer, limits, width, sample)
-        out = policy.causal.generate(
+        causal: Any = policy.causal  # a class of transformers, under wrappers that its types do not know
+        out = causal.generate(
             input_ids=ids,
             attention_mask=alive,
             do_sample=sample,
@@ -128,7 +129,7 @@ def _build_sample(ids: list[int], log_probs: list[float], cap: int, eos: int) ->
 
 @contextmanager
 def reset_generation_config(causal: Any) -> Iterator[None]:
-    """Lays the model's own generation config aside: its top-p or repetition penalty would act unasked."""
+    """Lays the model's own generation config aside: its top-p or repetition penalty would bend the distribution."""
     own = causal.generation_config
     causal.generation_config = GenerationConfig()
     try:

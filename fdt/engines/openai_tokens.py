@@ -36,25 +36,25 @@ class OpenAITokens(ServerEngine):
     def connect(self, policy: Policy) -> CompletionsClient:
         from fdt.engines.completions import CompletionsClient
 
-        made = CompletionsClient(
+        client = CompletionsClient(
             self.url.rstrip("/"),
             read_key(self.key_variable),
             self.model,
             policy.tokenizer.eos_token_id,
-            self.deadline,
+            self.timeout,
             self.concurrency,
         )
-        self._compare(made, policy)
-        return made
+        self._check_tokenizer(client, policy)
+        return client
 
-    def _compare(self, made: CompletionsClient, policy: Policy) -> None:
-        """One word, decoded by both sides, before anything else is asked: once for each process."""
-        if self._check_flags:
+    def _check_tokenizer(self, client: CompletionsClient, policy: Policy) -> None:
+        """Some tokens, decoded by both sides, before anything else is asked: once for each process."""
+        if self._checked:
             return
         from fdt.engines.completions import CompletionRequest
 
-        (answer,) = made.complete([CompletionRequest(policy.tokenizer("Once upon a time")["input_ids"], 8, None)])
-        own = policy.tokenizer.decode(answer.ids, skip_special_tokens=False)
+        (answer,) = client.complete([CompletionRequest(policy.tokenizer("Once upon a time")["input_ids"], 8, None)])
+        own = str(policy.tokenizer.decode(list(answer.ids), skip_special_tokens=False))
         if "".join(own.split()) != "".join(answer.text.split()):
             raise UserError(
                 "the server has another tokenizer than the policy",
@@ -64,10 +64,11 @@ class OpenAITokens(ServerEngine):
                 key="data.engine.init_args.model",
                 remedy="serve a model with the tokenizer of model.base",
             )
-        self._check_flags.append(True)
+        self._checked.append(True)
 
     @cached_property
-    def _check_flags(self) -> list[bool]:
+    def _checked(self) -> list[bool]:
+        """Holds an entry once the tokenizer was compared; a list, since the settings are frozen."""
         return []
 
     def handle_outage(self, away: ServerUnavailable) -> None:

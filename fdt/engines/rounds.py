@@ -37,18 +37,18 @@ class PartialCompletion:
         stop = self.limit.delimiters[0] if self.over_budget else None
         return CompletionRequest([*self.prompt, *self.ids], left, seed, stop)
 
-    def append_completion(self, answer: Completion, asked: int, eos: int) -> None:
+    def append_completion(self, answer: Completion, tokens: int, eos: int) -> None:
         """Adds what was written.
 
         Args:
-            asked: most tokens that the request allowed.
+            tokens: most tokens that the request allowed.
             eos: the end token.
         """
-        if len(answer.ids) < asked and not answer.stopped and answer.ids[-1:] != (eos,):
+        if len(answer.ids) < tokens and not answer.stopped and answer.ids[-1:] != (eos,):
             raise UserError(
                 "the server ended an answer by a rule of its own",
                 got=f"{len(answer.ids)} tokens",
-                expected=f"{asked}, or the end token {eos}",
+                expected=f"{tokens}, or the end token {eos}",
                 key="data.engine",
                 remedy="start vLLM with --generation-config vllm",
             )
@@ -68,22 +68,22 @@ class PartialCompletion:
         self.done = len(self.ids) >= self.cap
 
     def _is_reasoning_open(self, tokenizer: Any) -> bool:
-        # The prompt's end may open the block; what was said before the last header does not matter.
+        # The prompt's end may open the block; what comes before the last header does not matter.
         own = is_block_open(tokenizer.decode(self.ids), self.limit.delimiters)
         return bool(is_block_open(tokenizer.decode(self.prompt[-TAIL:]), self.limit.delimiters) if own is None else own)
 
 
 def generate_in_rounds(
-    ask: Callable[[Sequence[CompletionRequest]], list[Completion]],
+    complete: Callable[[Sequence[CompletionRequest]], list[Completion]],
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     seed: int | None,
     limits: Sequence[Limit],
 ) -> list[Sample]:
-    """One answer for each prompt; every limit says how many tokens. Each request has a seed of its own, made of
-    ``seed``, the prompt's place and the round, so that equal prompts are answered differently."""
+    """One answer for each prompt; every limit sets how many tokens (`fill_limits`). Each request has a seed of its own,
+    made of ``seed``, the prompt's place and the round, so that equal prompts are answered differently."""
     drafts = [
-        PartialCompletion(list(prompt), limit, limit.tokens) for prompt, limit in zip(prompts, limits, strict=True)
+        PartialCompletion(list(prompt), limit, limit.tokens or 0) for prompt, limit in zip(prompts, limits, strict=True)
     ]
     number = 0
     while True:
@@ -92,18 +92,18 @@ def generate_in_rounds(
         live = [(place, draft) for place, draft in enumerate(drafts) if not draft.done]
         if not live:
             return [Sample(tuple(draft.ids), tuple(draft.log_probs)) for draft in drafts]
-        asks = [draft.build_request(_mix_seed(seed, place, number)) for place, draft in live]
-        for (_, draft), asked, answer in zip(live, asks, ask(asks), strict=True):
-            draft.append_completion(answer, asked.tokens, tokenizer.eos_token_id)
+        requests = [draft.build_request(_mix_seed(seed, place, number)) for place, draft in live]
+        for (_, draft), request, answer in zip(live, requests, complete(requests), strict=True):
+            draft.append_completion(answer, request.tokens, tokenizer.eos_token_id)
         number += 1
 
 
-def fill_limits(limits: Sequence[Limit] | None, count: int, longest: int) -> list[Limit]:
-    """A limit for each of ``count`` prompts that says how many tokens: ``longest`` where it left that open."""
+def fill_limits(limits: Sequence[Limit] | None, count: int, max_new_tokens: int) -> list[Limit]:
+    """A limit for each of ``count`` prompts, with ``max_new_tokens`` tokens where it left their number open."""
     given = [Limit()] * count if limits is None else limits
-    return [limit if limit.tokens is not None else replace(limit, tokens=longest) for limit in given]
+    return [limit if limit.tokens is not None else replace(limit, tokens=max_new_tokens) for limit in given]
 
 
 def _mix_seed(seed: int | None, place: int, number: int) -> int | None:
-    # Neighbouring seeds must not share a stream: multiplied, then cut to 31 bits.
+    # Neighbouring seeds must not share random numbers: multiplied, then cut to 31 bits.
     return None if seed is None else ((seed * 1_000_003 + place) * 1_000_003 + number) % (2**31 - 1)

@@ -19,8 +19,10 @@ from feedback.gateway import Outage
 if TYPE_CHECKING:
     from fdt.engines.completions import CompletionsClient, ServerUnavailable
 
-FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
-"""Seconds between two tries: doubling from the first to the longest."""
+FIRST_WAIT = 0.5
+"""Seconds between the first two tries; doubled each time, up to `LONGEST_WAIT`."""
+LONGEST_WAIT = 15.0
+"""Most seconds between two tries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +33,13 @@ class ServerEngine(Engine):
     """Most tokens of one answer."""
     concurrency: int = 256
     """Requests in flight at once; the server batches them."""
-    deadline: float = 600.0
+    timeout: float = 600.0
     """Seconds that one request may take."""
-    patience: float = 900.0
+    outage_timeout: float = 900.0
     """Seconds after which a server that does not come back ends the run, with a checkpoint."""
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "concurrency", "deadline", "patience"):
+        for name in ("max_new_tokens", "concurrency", "timeout", "outage_timeout"):
             if not getattr(self, name) > 0:
                 raise UserError(name, got=getattr(self, name), expected="more than 0", key="data.engine")
 
@@ -50,14 +52,14 @@ class ServerEngine(Engine):
         """The server's model to ask, with the policy's weights where this engine hands them over.
 
         Raises:
-            Away: where the server does not answer.
+            ServerUnavailable: where the server does not answer.
         """
 
     def check(self, policy: Policy) -> None:
-        """Called after the answers: raises `ServerUnavailable` where they came from other weights than `reach` promised."""
+        """Called after the answers: raises `ServerUnavailable` where they came from other weights than the present."""
 
     def handle_outage(self, away: ServerUnavailable) -> None:
-        """Called when the server did not answer; what is known of it may no longer hold."""
+        """Called when the server did not answer; what is known about it may no longer hold."""
 
     def generate(
         self,
@@ -69,7 +71,7 @@ class ServerEngine(Engine):
         """As `Engine.generate`. All prompts are asked again, under the same seeds, where the server went away.
 
         Raises:
-            Outage: where the server stays away for longer than `patience`.
+            Outage: where the server stays away for longer than `outage_timeout`.
             UserError: where it refuses what it is asked.
         """
         if not prompts:
@@ -78,26 +80,29 @@ class ServerEngine(Engine):
         from fdt.engines.rounds import fill_limits, generate_in_rounds
 
         limits = fill_limits(limits, len(prompts), self.max_new_tokens)
-        since, tries = None, 0
+        since: float | None = None
+        tries = 0
         while True:
             try:
                 found = generate_in_rounds(self.connect(policy).complete, policy.tokenizer, prompts, seed, limits)
                 self.check(policy)
                 return found
             except ServerUnavailable as away:
-                since, tries = since if since is not None else time.monotonic(), tries + 1
+                since = time.monotonic() if since is None else since
+                tries += 1
                 self.handle_outage(away)
                 self._wait(away, since, tries)
 
     def _wait(self, away: ServerUnavailable, since: float, tries: int) -> None:
-        lasted, wait = time.monotonic() - since, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(tries - 1, 16))
-        if lasted + wait > self.patience:
+        lasted = time.monotonic() - since
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(tries - 1, 16))
+        if lasted + wait > self.outage_timeout:
             raise Outage(
                 type(self).__name__,
                 None,
-                "data.engine.init_args.patience",
+                "data.engine.init_args.outage_timeout",
                 f"no answer for {lasted:.0f} s (last: {away})",
-                f"one within {self.patience:g} s",
+                f"one within {self.outage_timeout:g} s",
                 "What was trained is kept; start again with --ckpt_path last.",
             )
         rank_zero_warn(f"{type(self).__name__}: {away}. Trying again.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class VLLM(Engine):
     """vLLM in the trainer's own environment, which then has vLLM's versions of everything (docs/engines.md).
 
-    Its model runs in a process of its own. Distribution and weights are as `VLLMServer` says.
+    Its model runs in a process of its own. Distribution and weights are as with `VLLMServer`.
     """
 
     max_new_tokens: int = 64
@@ -60,8 +60,8 @@ class VLLM(Engine):
 
         self._llm.update_weights(policy, LLMOptions(self.dtype, self.max_model_len, self.options))
 
-        def complete(asks: Sequence[CompletionRequest]) -> list[Completion]:
-            return self._llm.complete(asks, policy.tokenizer.eos_token_id)
+        def complete(requests: Sequence[CompletionRequest]) -> list[Completion]:
+            return self._llm.complete(requests, policy.tokenizer.eos_token_id)
 
         return generate_in_rounds(
             complete, policy.tokenizer, prompts, seed, fill_limits(limits, len(prompts), self.max_new_tokens)

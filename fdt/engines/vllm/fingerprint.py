@@ -21,13 +21,14 @@ def compute_fingerprint(policy: Policy) -> tuple[int, ...]:
 def compute_digest(weight: Tensor) -> Tensor:
     """Sum [] int64 of a tensor's bits, each 8 bytes times a number of their place's own: equal steps of many elements,
     as an optimiser's first, do not cancel. Computed where the tensor is, and in parts."""
-    flat, size = weight.contiguous().view(-1), PART // weight.element_size()
+    flat = weight.contiguous().view(-1)
+    size = PART // weight.element_size()
     place = torch.arange(1, PART // 8 + 1, device=weight.device) * MIX[0]
     place = (place ^ (place >> 31)) * MIX[1] | 1
     found = torch.zeros((), dtype=torch.int64, device=weight.device)
     for start in range(0, len(flat), size):
         part = flat[start : start + size]
-        # Padded to whole words, which also copies them to an address that is one's.
+        # Padded to whole words, which also copies them to an aligned address.
         words = torch.nn.functional.pad(part, (0, -len(part) % (8 // weight.element_size()))).view(torch.int64)
         found = found * MIX[0] + (words * place[: len(words)]).sum()  # wraps, as hashes do
     return found

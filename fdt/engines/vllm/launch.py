@@ -1,4 +1,4 @@
-"""How vLLM is started for a policy: what it is told, in which environment, by which Python."""
+"""How vLLM is started for a policy: with which arguments, in which environment, by which Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PYTHON = "FDT_VLLM_PYTHON"
 EXTENSION = Path(__file__).parent / "worker"
 """Goes into the server's PYTHONPATH, so that it finds ``fdt_worker`` and nothing else."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The adapter ranks that vLLM can be told of."""
+"""The adapter ranks that vLLM accepts as its highest."""
 DECIDED = {
     "model",
     "dtype",
@@ -36,7 +36,7 @@ DECIDED = {
 
 
 def build_settings(policy: Policy, dtype: str, max_model_len: int | None) -> dict[str, Any]:
-    """What vLLM is told of the policy, by the names of its arguments."""
+    """vLLM's arguments for this policy, by name."""
     place = resolve_model(policy.base)
     found: dict[str, Any] = {
         "model": str(Path(place).resolve()) if Path(place).exists() else place,

@@ -36,10 +36,10 @@ class InProcessLLM(WeightSync):
     adapter: Any = None
     """What requests name to get the present adapter; None where whole weights were read."""
 
-    def update_weights(self, policy: Policy, how: LLMOptions) -> None:
+    def update_weights(self, policy: Policy, options: LLMOptions) -> None:
         """Makes sure that vLLM runs and has the policy's weights."""
         if self.llm is None:
-            self.llm = start(policy, how)
+            self.llm = start(policy, options)
         self.sync(policy)
 
     def deliver(self, target: Path, old: str, adapter: bool) -> None:
@@ -53,42 +53,42 @@ class InProcessLLM(WeightSync):
         self.llm.collective_rpc("fdt_reload", args=(str(target),))
         self.llm.reset_prefix_cache()
 
-    def complete(self, asks: Sequence[CompletionRequest], eos: int) -> list[Completion]:
+    def complete(self, requests: Sequence[CompletionRequest], eos: int) -> list[Completion]:
         """An answer for each, from the policy's own distribution."""
         from vllm import SamplingParams
 
-        how = [
+        sampling = [
             SamplingParams(
                 **OWN,
-                temperature=0.0 if ask.seed is None else 1.0,
-                seed=ask.seed,
-                max_tokens=ask.tokens,
+                temperature=0.0 if request.seed is None else 1.0,
+                seed=request.seed,
+                max_tokens=request.tokens,
                 logprobs=0,
                 ignore_eos=True,
                 stop_token_ids=[eos],
-                stop=ask.stop,
-                include_stop_str_in_output=ask.stop is not None,
+                stop=request.stop,
+                include_stop_str_in_output=request.stop is not None,
                 skip_special_tokens=False,
                 spaces_between_special_tokens=False,
             )
-            for ask in asks
+            for request in requests
         ]
-        prompts = [{"prompt_token_ids": list(ask.prompt)} for ask in asks]
+        prompts = [{"prompt_token_ids": list(request.prompt)} for request in requests]
         try:
-            found = self.llm.generate(prompts, how, use_tqdm=False, lora_request=self.adapter)
-        except ValueError as fault:  # a prompt that is too long, say
+            found = self.llm.generate(prompts, sampling, use_tqdm=False, lora_request=self.adapter)
+        except ValueError as fault:  # such as a prompt that is too long
             raise UserError(f"vLLM refuses a prompt: {fault}", key="data.engine") from fault
         return [parse_output(one.outputs[0]) for one in found]
 
 
-def parse_output(said: Any) -> Completion:
+def parse_output(output: Any) -> Completion:
     """One output of vLLM's."""
-    ids = tuple(said.token_ids)
-    values = tuple(listed[token].logprob for token, listed in zip(ids, said.logprobs, strict=True))
-    return Completion(ids, values, said.text, isinstance(said.stop_reason, str))
+    ids = tuple(output.token_ids)
+    values = tuple(listed[token].logprob for token, listed in zip(ids, output.logprobs, strict=True))
+    return Completion(ids, values, output.text, isinstance(output.stop_reason, str))
 
 
-def start(policy: Policy, how: LLMOptions) -> Any:
+def start(policy: Policy, options: LLMOptions) -> Any:
     """A `vllm.LLM` for this policy.
 
     Raises:
@@ -104,9 +104,9 @@ def start(policy: Policy, how: LLMOptions) -> Any:
     for name, value in build_variables(policy).items():
         if name.startswith("VLLM"):  # the trainer's own devices and paths stay as they are
             os.environ.setdefault(name, value)
-    told = build_settings(policy, how.dtype, how.max_model_len)
-    if "worker_extension_cls" in told:
-        told["worker_extension_cls"] = "fdt.engines.vllm.worker." + told["worker_extension_cls"]
+    settings = build_settings(policy, options.dtype, options.max_model_len)
+    if "worker_extension_cls" in settings:
+        settings["worker_extension_cls"] = "fdt.engines.vllm.worker." + settings["worker_extension_cls"]
     from vllm import LLM
 
-    return LLM(**told | {"disable_log_stats": True} | how.options)
+    return LLM(**settings | {"disable_log_stats": True} | options.options)

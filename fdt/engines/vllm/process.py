@@ -29,7 +29,7 @@ NOT_FOR_CHILDREN = (
 )
 """Variables of this process that would mislead another environment's Python, or make it join the run's ranks."""
 TAIL = 2500
-"""Characters of a server's last words that a message repeats."""
+"""Characters of the end of a server's log that a message repeats."""
 
 
 class Child:
@@ -45,14 +45,23 @@ class Child:
         with socket.socket() as place:
             place.bind(("127.0.0.1", 0))
             port = place.getsockname()[1]
-        self.url, self.key, self.log = f"http://127.0.0.1:{port}/v1", secrets.token_urlsafe(24), folder / "server.log"
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self.key = secrets.token_urlsafe(24)
+        self.log = folder / "server.log"
         kept = {name: value for name, value in os.environ.items() if name not in NOT_FOR_CHILDREN}
         # In the environment and not on the command line, which every user of the machine can read.
         kept |= {"VLLM_API_KEY": self.key} | variables
         with self.log.open("ab") as log:
             try:
-                pipes = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
-                self.process = subprocess.Popen(command(port), cwd=folder, env=kept, start_new_session=True, **pipes)
+                self.process = subprocess.Popen(
+                    command(port),
+                    cwd=folder,
+                    env=kept,
+                    start_new_session=True,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
             except OSError as fault:
                 raise UserError(
                     f"the server cannot be started: {fault}",
@@ -85,7 +94,7 @@ class Child:
             got=how,
             key="data.engine",
             expected=f"it to answer within {seconds:g} s",
-            remedy=f"its last words:\n{self.read_log_tail()}",
+            remedy=f"the end of its log:\n{self.read_log_tail()}",
         )
 
     def read_log_tail(self) -> str:

@@ -28,7 +28,7 @@ SET_HERE = {"--" + name.replace("_", "-") for name in (*DECIDED, "host", "port",
 class VLLMServer(ServerEngine):
     """A vLLM server beside the trainer, started by the run or running already, that gets the weights after each update.
 
-    One of our own listens on 127.0.0.1 and ends with the run; each rank has its own. Answers are drawn from the
+    One of our own runs on 127.0.0.1 and ends with the run; each rank has its own. Answers are drawn from the
     policy's own distribution: temperature 1, nothing cut off, no penalty, none of the model's own generation settings.
     Weights are handed over by folder: adapters through the server's runtime LoRA endpoint, whole weights through its
     ``reload_weights`` call. A server that is killed is started again, or waited for, and gets the present weights
@@ -73,11 +73,12 @@ class VLLMServer(ServerEngine):
         from fdt.engines.completions import CompletionsClient
 
         weights = self._state.weights
-        weights.server = server = self._ensure_server(policy)
+        server = self._ensure_server(policy)
+        weights.server = server
         weights.sync(policy)
         name = weights.name if policy.lora is not None else NAME if self.url is None else _find_base_name(server)
         return CompletionsClient(
-            server.url, server.key, name, policy.tokenizer.eos_token_id, self.deadline, self.concurrency, 0
+            server.url, server.key, name, policy.tokenizer.eos_token_id, self.timeout, self.concurrency, 0
         )
 
     def check(self, policy: Policy) -> None:
@@ -97,14 +98,15 @@ class VLLMServer(ServerEngine):
                     "data.engine",
                     f"a server that died {DEATHS} times over one call",
                     "one that lives",
-                    f"Its last words:\n{state.child.read_log_tail()}",
+                    f"The end of its log:\n{state.child.read_log_tail()}",
                 )
 
     def close(self) -> None:
         """Ends the server, where it is this engine's own; the next answer starts another."""
         if self._state.child is not None:
             self._state.child.stop()
-        self._state.child, self._state.weights.held = None, None
+        self._state.child = None
+        self._state.weights.held = None
 
     @cached_property
     def _state(self) -> State:
@@ -118,40 +120,41 @@ class VLLMServer(ServerEngine):
         from fdt.engines.vllm.weight_sync import Server
 
         if self.url is not None:
-            return Server(self.url.rstrip("/"), read_key(self.key_variable), self.deadline, False)
+            return Server(self.url.rstrip("/"), read_key(self.key_variable), self.timeout, False)
         state = self._state
         if state.child is not None and not state.child.is_alive:
             self.close()
         if state.child is None:
             state.child = self._start(policy)
             state.ran = True
-        return Server(state.child.url, state.child.key, self.deadline, True)
+        return Server(state.child.url, state.child.key, self.timeout, True)
 
     def _start(self, policy: Policy) -> Child:
         from fdt.engines.completions import ServerUnavailable
         from fdt.engines.vllm.process import Child
 
-        python, folder = find_python(self.python), Path(self._state.weights.place.name).resolve()
+        python = find_python(self.python)
+        folder = Path(self._state.weights.place.name).resolve()
         command = [python, "-m", "vllm.entrypoints.openai.api_server", *self._build_options(policy)]
         child = Child(lambda port: [*command, "--port", str(port)], folder, build_variables(policy))
         try:
-            child.wait(self.patience)
+            child.wait(self.outage_timeout)
         except BaseException as fault:
             child.stop()
             if isinstance(fault, UserError) and self._state.ran:
-                raise ServerUnavailable(
-                    str(fault)
-                ) from fault  # it did come up before: a run with trained weights waits for it
+                # It did come up before: a run with trained weights waits for it.
+                raise ServerUnavailable(str(fault)) from fault
             raise
         return child
 
     def _build_options(self, policy: Policy) -> list[str]:
-        told = build_settings(policy, self.dtype, self.max_model_len) | {"host": "127.0.0.1", "served_model_name": NAME}
-        return [word for name, value in told.items() for word in format_option(name, value)] + list(self.arguments)
+        settings = build_settings(policy, self.dtype, self.max_model_len)
+        settings |= {"host": "127.0.0.1", "served_model_name": NAME}
+        return [word for name, value in settings.items() for word in format_option(name, value)] + list(self.arguments)
 
 
 class State:
-    """What one process knows of its server."""
+    """What one process knows about its server."""
 
     def __init__(self, folder: str | None) -> None:
         from fdt.engines.vllm.weight_sync import ServerWeightSync

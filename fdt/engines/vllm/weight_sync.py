@@ -9,6 +9,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from transformers.utils import logging as progress
@@ -38,14 +39,15 @@ class Server:
     url: str
     """Up to and including /v1."""
     key: str | None
-    deadline: float
+    timeout: float
+    """Seconds for one call."""
     own: bool
     """Whether this rank started it, and nobody else uses it."""
 
-    def call(self, path: str, body: dict | None, remedy: str):
+    def call(self, path: str, body: dict[str, Any] | None, remedy: str) -> Any:
         """One management call, whose refusal is explained by the remedy."""
         try:
-            return call_endpoint(self.url, self.key, self.deadline, path, body)
+            return call_endpoint(self.url, self.key, self.timeout, path, body)
         except UserError as fault:
             raise UserError(fault.what, fault.got, fault.expected, remedy, fault.key, fault.path) from None
 
@@ -78,8 +80,8 @@ class WeightSync(ABC):
     name: str = ""
     """Names those weights to the engine."""
     count: int = 0
-    mark: str = field(default_factory=lambda: secrets.token_hex(4))
-    """Tells this run's weights from those of another, on a server that both use."""
+    run_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Distinguishes this run's weights from those of another, on a server that both use."""
 
     def __post_init__(self) -> None:
         if self.folder is not None and not Path(self.folder).is_dir():
@@ -97,7 +99,7 @@ class WeightSync(ABC):
         """Hands the weights over if they have changed; returns the folder of the present ones.
 
         Raises:
-            Away: where a server does not answer.
+            ServerUnavailable: where a server does not answer.
             UserError: where it does not take weights.
         """
         if is_sharded(policy):
@@ -111,7 +113,9 @@ class WeightSync(ABC):
         found = compute_fingerprint(policy)
         if found != self.held:
             self.count += 1
-            old, self.name, self.held = self.name, f"fdt-{self.mark}-{self.count}", None
+            old = self.name
+            self.name = f"fdt-{self.run_id}-{self.count}"
+            self.held = None
             write(policy, place / self.name)
             self.deliver(place / self.name, old, policy.lora is not None)
             self.held = found
@@ -133,12 +137,14 @@ class WeightSync(ABC):
 
 def write(policy: Policy, target: Path) -> None:
     """The adapter, or the whole model where there is none, in the files that transformers and PEFT read."""
+    model: Any = policy.model  # classes of PEFT and transformers, which write themselves
+    causal: Any = policy.causal
     if policy.lora is not None:
-        policy.model.save_pretrained(target, save_embedding_layers=False)
+        model.save_pretrained(target, save_embedding_layers=False)
         return
     shown = progress.is_progress_bar_enabled()
     progress.disable_progress_bar()  # one bar for each update
-    policy.causal.save_pretrained(target)
+    causal.save_pretrained(target)
     if shown:
         progress.enable_progress_bar()
 
@@ -161,9 +167,9 @@ class ServerWeightSync(WeightSync):
         server.call("/load_lora_adapter", {"lora_name": self.name, "lora_path": str(target)}, ADAPTERS)
         if old:
             try:
-                call_endpoint(server.url, server.key, server.deadline, "/unload_lora_adapter", {"lora_name": old})
+                call_endpoint(server.url, server.key, server.timeout, "/unload_lora_adapter", {"lora_name": old})
             except UserError:
-                return  # a server that was started anew has never heard of it
+                return  # a server that was started anew does not know it
 
     def _load_full_weights(self, server: Server, target: Path) -> None:
         if not server.is_local:
@@ -188,7 +194,7 @@ class ServerWeightSync(WeightSync):
         server.call(f"{server.root}/update_weight_version", {"new_version": self.name}, WHOLE)
 
     def verify(self) -> None:
-        """A server that was started anew serves its own weights under the same name: raises `ServerUnavailable` where it does."""
+        """Raises `ServerUnavailable` where a server was started anew and serves its own weights under the same name."""
         assert self.server is not None
         found = self.server.call(f"{self.server.root}/weight_info", None, WHOLE)
         if found.get("weight_version") != self.name:

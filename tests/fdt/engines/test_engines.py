@@ -111,7 +111,7 @@ def test_a_reply_that_cannot_be_trained_on_is_refused(changes, message):
 
 
 @pytest.mark.parametrize(
-    "said, error",
+    "reply, error",
     [
         (fault(503, "full"), ServerUnavailable),
         (fault(500, "engine dead"), ServerUnavailable),
@@ -122,8 +122,8 @@ def test_a_reply_that_cannot_be_trained_on_is_refused(changes, message):
         (fault(401, "no key"), UserError),
     ],
 )
-def test_what_may_pass_is_told_from_what_will_not(said, error):
-    with Server(lambda call: said) as server, pytest.raises(error) as found:
+def test_what_may_pass_differs_from_what_will_not(reply, error):
+    with Server(lambda call: reply) as server, pytest.raises(error) as found:
         completions(server.url).complete([CompletionRequest([1], 2, 3)])
     assert found.type is error
 
@@ -131,7 +131,7 @@ def test_what_may_pass_is_told_from_what_will_not(said, error):
 def test_a_server_that_is_not_there_is_away_and_ends_the_run_with_its_weights_kept(policy):
     with pytest.raises(ServerUnavailable, match="no connection"):
         completions("http://127.0.0.1:9/v1").complete([CompletionRequest([1], 2, 3)])
-    engine = OpenAITokens(url="http://127.0.0.1:9/v1", model="m", patience=0.6)
+    engine = OpenAITokens(url="http://127.0.0.1:9/v1", model="m", outage_timeout=0.6)
     with pytest.warns(UserWarning, match="Trying again"), pytest.raises(Outage, match="no answer for"):
         engine.generate(policy, [[1]], 3)  # an outage is what `Checkpoint` keeps the weights at
 
@@ -140,7 +140,7 @@ def test_a_server_that_is_not_there_is_away_and_ends_the_run_with_its_weights_ke
 
 
 class Script:
-    """Writes a text of its own, token by token, from wherever a request begins, and ends where requests are told to."""
+    """Writes a text of its own, token by token, from wherever a request begins, and ends where requests ask it to."""
 
     def __init__(self, start: str, text: str) -> None:
         self.start, self.text, self.asks = len(ids(start)), ids(text) + [EOS], []
@@ -161,7 +161,7 @@ MARKS = ("<", ">")
 
 
 @pytest.mark.parametrize(
-    "prompt, text, reasoning, said, forced",
+    "prompt, text, reasoning, written, forced",
     [
         # The budget of 3 ends in an open block: ">" is put in the place of the fourth token, and the rest goes on.
         ("q", "<abcdef", 3, "<ab>def", [3]),
@@ -174,10 +174,10 @@ MARKS = ("<", ">")
         ("q<", "abc", 0, ">bc", [0]),
     ],
 )
-def test_a_reasoning_budget_is_kept_by_asking_in_rounds(prompt, text, reasoning, said, forced):
+def test_a_reasoning_budget_is_kept_by_asking_in_rounds(prompt, text, reasoning, written, forced):
     script = Script(prompt, text)
     (sample,) = generate_in_rounds(script, WORDS, [ids(prompt)], 1, [Limit(20, reasoning, MARKS)])
-    assert WORDS.decode(sample.ids, skip_special_tokens=True) == said
+    assert WORDS.decode(sample.ids, skip_special_tokens=True) == written
     assert [n for n, value in enumerate(sample.log_probs) if value != value] == forced and sample.ids[-1] == EOS
     assert len({ask.seed for ask in script.asks}) == len(script.asks), "each round draws anew"
 

@@ -109,7 +109,7 @@ def foreign(wide_model, tmp_path_factory):
 
 def engine(foreign: Foreign, **changes) -> VLLMServer:
     """It waits for the server to come up as it would for one that comes back."""
-    return VLLMServer(url=foreign.url, **{"max_new_tokens": 12, "patience": 300.0} | changes)
+    return VLLMServer(url=foreign.url, **{"max_new_tokens": 12, "outage_timeout": 300.0} | changes)
 
 
 def own(policy: Policy, prompt: list[int], ids: tuple[int, ...]) -> torch.Tensor:
@@ -156,7 +156,7 @@ def test_ids_and_log_probs_are_those_of_the_trainer(foreign, adapters):
 
 
 def test_a_reasoning_budget_closes_where_the_other_engine_closes(foreign, adapters):
-    """Greedy answers of one text length, so that marks of one byte open and close at random."""
+    """Greedy answers of one text length, so that delimiters of one byte open and close at random."""
     limits = [Limit(12, n, (chr(33 + n), chr(70 + n))) for n in range(len(PROMPTS))]
     prompts = [[*prompt, 0 + n] for n, prompt in enumerate(PROMPTS)]  # ends with the opening mark: byte 33 is id 0
     ours, theirs = (
@@ -222,8 +222,8 @@ class Probed(VLLMServer):
     def connect(self, policy):
         made, state = super().connect(policy), self._state
         asked = {"model": made.model, "prompt": PROBE, "max_tokens": 1, "prompt_logprobs": 0}
-        told = call_endpoint(made.url, made.key, 60.0, "/completions", asked)["choices"][0]["prompt_logprobs"][1:]
-        sums = sum(next(iter(token.values()))["logprob"] for token in told)
+        found = call_endpoint(made.url, made.key, 60.0, "/completions", asked)["choices"][0]["prompt_logprobs"][1:]
+        sums = sum(next(iter(token.values()))["logprob"] for token in found)
         note = {
             "weights": state.weights.count,
             "probe": sums,
