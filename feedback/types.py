@@ -32,7 +32,7 @@ STYLE_SCORES = frozenset({"confidence", "format", "complexity", "verbosity"})
 
 def _register_dataclass(record: type[Record]) -> type[Record]:
     """The same class, which `dataclasses` takes for one of its own."""
-    fields = make_dataclass(record.__name__, record.__struct_fields__).__dataclass_fields__
+    fields = vars(make_dataclass(record.__name__, record.__struct_fields__))["__dataclass_fields__"]
     record.__dataclass_fields__ = fields  # type: ignore[attr-defined]  # msgspec declares no such attribute
     return record
 

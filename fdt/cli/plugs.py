@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import yaml
@@ -11,10 +13,15 @@ from jsonargparse.typing import register_type
 from fdt.errors import UserError
 from fdt.resources import resolve
 from feedback.faults import DataError
-from feedback.graders import FunctionGrader, Grader
+from feedback.graders import FunctionGrader, Grader, as_grader
 from feedback.graders.function import read_function, write_function
 
 PREFIX = "--data.grader"
+NOISE = re.compile(
+    r"^(Does not validate against any of the Union subtypes|Subtypes: |Errors:$|Given value( type)?: )"
+    r"|^Expected a (<class 'NoneType'>|dot import path string)|which is no function$|does not correspond to a subclass of"
+)
+"""Lines of jsonargparse's errors about a union of types that say nothing about the mistake."""
 
 
 def configure_parsers() -> None:
@@ -70,9 +77,17 @@ def load_grader(name: str, flags: list[str]) -> Grader:
     parser = ArgumentParser(prog="fdt critique", exit_on_error=False)
     parser.add_argument("--data.grader", type=FunctionGrader | Grader, help="the judge")
     try:
-        parser.set_defaults({"data.grader": data["grader"]})
-        return parser.instantiate_classes(parser.parse_args(flags)).data.grader
+        value = data["grader"]
+        given = f"{PREFIX}={value if isinstance(value, str) else json.dumps(value)}"
+        return as_grader(parser.instantiate_classes(parser.parse_args([given, *flags])).data.grader)
     except (ArgumentError, TypeError, ValueError, AttributeError, ImportError) as error:
-        if isinstance(error, DataError):  # the grader's own words
+        if isinstance(error, DataError):  # the grader's own message
             raise
-        raise UserError(" ".join(str(error).split()), key="data.grader", path=path) from None
+        raise UserError(condense_error(str(error)), key="data.grader", path=path) from None
+
+
+def condense_error(text: str) -> str:
+    """An error of jsonargparse on one line, without the types that it tried and that cannot have been meant."""
+    lines = (line.strip().removeprefix("- ") for line in text.splitlines())
+    kept = (line.removeprefix("Not of type FunctionGrader: ") for line in lines if not NOISE.search(line))
+    return " ".join(" ".join(kept).split())

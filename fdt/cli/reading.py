@@ -77,8 +77,7 @@ class EpisodeReader:
         self._items: Stream | None = None
         if self.rejects and not self.lenient:
             raise UserError("no --lenient", expected="both", remedy="Add --lenient.", key="--rejects")
-        exist = self.rejects and Path(self.rejects).exists() and Path(self.path).exists()
-        if exist and Path(self.rejects).samefile(self.path):
+        if self.rejects and _is_same_file(self.rejects, self.path):
             raise UserError("the file that is read", got=self.rejects, expected="another file", key="--rejects")
 
     @property
@@ -108,8 +107,8 @@ class EpisodeReader:
     def format_counts(self) -> str:
         """The counts in words."""
         stopped = " (not read to its end)" if self.broken else ""
-        sum_ = f"{self.record_count} records = {self.loaded_count} loaded + {self.refused_count} refused"
-        return to_one_line(f"{self.path}: {sum_}{stopped}")
+        counts = f"{self.record_count} records = {self.loaded_count} loaded + {self.refused_count} refused"
+        return to_one_line(f"{self.path}: {counts}{stopped}")
 
     def __iter__(self) -> Iterator[Episode]:
         with ExitStack() as files:
@@ -150,6 +149,10 @@ def as_json(fault: DataError) -> dict[str, Any]:
 def to_one_line(text: object) -> str:
     """Text that no terminal obeys, on one line."""
     return make_legible(str(text)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
 
 
 def _open_rejects(path: str) -> IO[str]:

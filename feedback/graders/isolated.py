@@ -2,8 +2,8 @@
 
 The process starts with an empty environment and bounds on its memory and on files it writes, lives as long as it
 answers in time, and exchanges JSON lines over pipes that the judged text never sees. One that does not answer is
-killed, and what it was asked stays ungraded. What it runs is a program: a module of `feedback.graders.programs` with a function
-`grade`.
+killed, and what it was asked stays ungraded. What it runs is a program: a module of `feedback.graders.programs` with a
+function `grade`.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class MathMatch(Verifier):
         given = (answer or "")[-LONGEST:]
         verdict = get_process("mathematics").ask(self.seconds, answer=given, right=task.reference)
         if "ungraded" in verdict:
-            warn_ungraded(f"math-verify: {verdict['unjudged']}")
+            warn_ungraded(f"math-verify: {verdict['ungraded']}")
             return None
         if verdict["equal"]:
             return build_rule_feedback("math", 1.0)

@@ -119,7 +119,7 @@ class Echo(Drafter):
 def test_the_policy_drafts_unless_somebody_else_does():
     policy, other = Echo("policy"), Echo("other")
     rows = [words("no"), episode("33"), words("nope", "6")]
-    found, verdicts = Rewriter(NumberMatch(), drafts=2).rewrite(rows, policy, 7)
+    _, verdicts = Rewriter(NumberMatch(), drafts=2).rewrite(rows, policy, 7)
     assert policy.asked == [(2, 2, 7)] and verdicts == {"accepted": 2, "not asked": 1}
     Rewriter(NumberMatch(), drafter=other).rewrite(rows, policy, 7)
     assert len(policy.asked) == 1 and other.asked == [(2, 1, 7)]

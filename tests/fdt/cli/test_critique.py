@@ -130,7 +130,7 @@ def test_faults_in_the_file_leave_nothing_to_write(critique, tmp_path):
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"prompt": "x"}\n')
     with Server(answer) as server:
-        code, out, errors = critique(server)
+        code, _, errors = critique(server)
         assert code == 1 and "rows.jsonl:4: response" in errors and not server.calls
         assert critique(server, "--lenient")[0] == 0
 
@@ -178,8 +178,8 @@ def test_configs_that_cannot_be_are_named(tmp_path, text, message):
 
 def test_it_needs_no_torch(tmp_path):
     code = (
-        "import sys; import fdt.cli.critique; from fdt.cli.plugs import load_grader; "
-        "load_grader('judge/api', []); print(sorted({'torch', 'lightning', 'transformers', 'openai'} & set(sys.modules)))"
+        "import sys; import fdt.cli.critique; from fdt.cli.plugs import load_grader; load_grader('judge/api', []); "
+        "print(sorted({'torch', 'lightning', 'transformers', 'openai'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
     assert done.stdout.strip() == "[]"

@@ -98,7 +98,7 @@ def test_a_claim_lasts_as_long_as_its_owner(tmp_path):
     one, two = CallLog(tmp_path), CallLog(tmp_path)
     assert one.claim("k", Usage(5, 5), FREE) is True
     assert two.claim("k", Usage(5, 5), FREE) is False
-    one.record_failure("k", "server", paid=False)
+    one.record_failure("k", "server", charged=False)
     assert two.claim("k", Usage(5, 5), FREE) is True
     assert one.claim("k", Usage(5, 5), FREE) is False
     two.close()
@@ -112,9 +112,9 @@ def test_the_budget_counts_what_others_spent_and_what_may_have_been_paid(tmp_pat
     one.claim("a", Usage(10, 20), FREE)
     one.record_reply("a", Reply("x", Usage(1, 2)))  # took 3 of the 30 reserved
     one.claim("b", Usage(10, 20), FREE)
-    one.record_failure("b", "timeout", paid=True)  # the server may have done the work: 30
+    one.record_failure("b", "timeout", charged=True)  # the server may have done the work: 30
     one.claim("c", Usage(10, 20), FREE)
-    one.record_failure("c", "server", paid=False)  # nothing
+    one.record_failure("c", "server", charged=False)  # nothing
     with pytest.raises(BudgetExceeded, match="got up to 63 with the next call, expected at most 62"):
         two.claim("d", Usage(10, 20), Budget(tokens=62))
     assert (two.calls, two.spent.total) == (3, 33)

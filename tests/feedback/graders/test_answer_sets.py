@@ -40,7 +40,7 @@ def test_equal_and_missing_answers_are_padded_with_zeros():
     )  # beyond the number asked for
 
 
-def test_a_set_that_a_reward_cannot_judge_is_left_unjudged():
+def test_a_set_that_a_reward_cannot_judge_stays_ungraded():
     found = judged("<answer_1>5</answer_1><answer_2>7, they say</answer_2>", reference=None)
     assert found.set_rewards is None and math.isnan(found.score)
     assert (

@@ -60,13 +60,13 @@ def test_mathematics_without_the_answer_told():
     assert none.critique == "It is wrong: it holds no answer."
 
 
-def test_nothing_to_compare_with_is_unjudged(generous):
+def test_nothing_to_compare_with_is_ungraded(generous):
     with pytest.warns(UserWarning, match="no mathematics in the reference"):
         assert generous([episode("3", "??")])[0].feedback == ()
     assert generous([episode("3", None)])[0].feedback == ()
 
 
-def test_what_never_ends_is_unjudged_and_the_next_answer_is_judged(generous):
+def test_what_never_ends_is_ungraded_and_the_next_answer_is_judged(generous):
     generous([episode("1", "1")])
     first = get_process("mathematics").process
     with pytest.warns(UserWarning, match="no verdict within 2 s"):
@@ -117,8 +117,8 @@ def test_the_generators_own_scorer():
 def test_scorers_that_run_code_are_refused(dataset, reason, tmp_path):
     marker = tmp_path / "ran"
     hostile = f"[open({str(marker)!r}, 'w')]"
+    one = episode(hostile, "x", entry={"answer": "x", "metadata": {}}, dataset=dataset)
     with pytest.warns(UserWarning, match=reason):
-        one = episode(hostile, "x", entry={"answer": "x", "metadata": {}}, dataset=dataset)
         (judged,) = GymScore(seconds=60)([one])
     assert judged.feedback == () and not marker.exists()
 
@@ -154,9 +154,9 @@ def test_without_an_entry_nothing_is_judged(meta):
     assert GymScore()([episode("3", "3", **meta)])[0].feedback == ()
 
 
-def test_an_entry_that_breaks_its_scorer_is_unjudged():
+def test_an_entry_that_breaks_its_scorer_is_ungraded():
+    one = episode("1 2", "x", entry={"answer": "x", "metadata": {}}, dataset="word_sorting")
     with pytest.warns(UserWarning, match="the grader failed .KeyError"):
-        one = episode("1 2", "x", entry={"answer": "x", "metadata": {}}, dataset="word_sorting")
         assert GymScore(seconds=60)([one])[0].feedback == ()
     with pytest.warns(UserWarning, match="cannot be written as JSON"):
         GymScore()([episode("x", "x", entry={"answer": "x", "metadata": {1, 2}}, dataset="chain_sum")])

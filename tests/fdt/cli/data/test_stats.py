@@ -84,7 +84,7 @@ def test_alpha_equals_its_definition_over_pairs(cells):
 
 
 def test_alpha_keeps_its_digits_far_from_zero():
-    units, who, marks = triples(OBSERVERS)
+    units, _, marks = triples(OBSERVERS)
     _, place, counts = np.unique(units[units < 11], return_inverse=True, return_counts=True)
     near, far = (interval_alpha(place, counts, marks[units < 11] + shift) for shift in (0, 1e6))
     assert near == pytest.approx(far, abs=1e-9)
