@@ -14,7 +14,7 @@ from fdt.bench.base import Bench, Job, Outcome, build_measuring_jobs, build_tuni
 
 BENCHES = {
     "signals": ("fdt.bench.signals", "Signals"),
-    "credit": ("fdt.bench.credit", "Landing"),
+    "credit": ("fdt.bench.credit", "AdvantageBench"),
     "calibration": ("fdt.bench.calibration", "Calibration"),
     "emphasis": ("fdt.bench.emphasis", "Emphasis"),
 }
@@ -24,9 +24,9 @@ examples:
   fdt bench signals                        three seeds, rates as shipped (at most ten minutes on two cores)
   fdt bench signals --full                 five seeds, rates tuned afresh on a seed of their own
   fdt bench signals --settings sparse --arms scores both --seeds 1
-  fdt bench credit                         where along an episode its return lands, and what that teaches
+  fdt bench credit                         which moves get the advantage of a return, and what that does
   fdt bench calibration                    what a Brier reward and critiques do to stated confidence (some four minutes)
-  fdt bench emphasis --full                do plans, wins or losses deserve more weight? five seeds
+  fdt bench emphasis --full                should plans, wins or losses get more weight? five seeds
 
 Jobs that are finished are kept: the same call again goes on where it was stopped.
 """
@@ -39,31 +39,31 @@ def main(argv: list[str]) -> int:
         UserError: where a job failed.
     """
     benches = [getattr(importlib.import_module(module), name)() for module, name in BENCHES.values()]
-    asked = _build_parser(benches).parse_args(argv)
-    bench = next(bench for bench in benches if bench.name == asked.bench)
-    asked.out = asked.out or Path("runs") / bench.name
+    args = _build_parser(benches).parse_args(argv)
+    bench = next(bench for bench in benches if bench.name == args.bench)
+    args.out = args.out or Path("runs") / bench.name
     rates = bench.rates
-    if len(bench.grid) > 1 and (asked.tune or asked.compute_on_vocabulary):
-        rates = choose_best_rates(
-            _run(build_tuning_jobs(bench, asked.settings, asked.arms, asked.steps), asked, "tuning")
-        )
-    seeds = asked.seeds or bench.seeds[asked.compute_on_vocabulary]
-    jobs = build_measuring_jobs(bench, asked.settings, asked.arms, rates, seeds, asked.steps)
-    outcomes = _run(jobs, asked, "measuring")
+    if len(bench.grid) > 1 and (args.tune or args.full):
+        rates = choose_best_rates(_run(build_tuning_jobs(bench, args.settings, args.arms, args.steps), args, "tuning"))
+    seeds = args.seeds or bench.seeds[args.full]
+    jobs = build_measuring_jobs(bench, args.settings, args.arms, rates, seeds, args.steps)
+    outcomes = _run(jobs, args, "measuring")
     from fdt.bench.reports import report_bench  # brings numpy and matplotlib
 
-    fallen = report_bench(bench, outcomes, asked.out)
-    print(f"picture, table and everything behind them: {asked.out}/{bench.name}.png, .md, .json")
+    fallen = report_bench(bench, outcomes, args.out)
+    print(f"picture, table and everything behind them: {args.out}/{bench.name}.png, .md, .json")
     return 1 if fallen else 0
 
 
 def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
-    style = {"epilog": EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(prog="fdt bench", description=__doc__, **style)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="fdt bench", description=__doc__, epilog=EPILOG, formatter_class=raw)
     verbs = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
     for bench in benches:
         about = inspect.getdoc(bench) or ""
-        own = verbs.add_parser(bench.name, help=about.partition("\n\n")[0], description=about, **style)
+        own = verbs.add_parser(
+            bench.name, help=about.partition("\n\n")[0], description=about, epilog=EPILOG, formatter_class=raw
+        )
         short, full = bench.seeds
         own.add_argument(
             "--seeds", type=_parse_positive, help=f"seeds of the measurement ({short}; with --full {full})"
@@ -74,7 +74,8 @@ def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
         else:
             own.add_argument("--full", action="store_true", help=f"{full} seeds")
         own.add_argument("--out", type=Path, help=f"where runs and results go (runs/{bench.name})")
-        arms, settings = list(bench.arms), list(bench.settings)
+        arms = list(bench.arms)
+        settings = list(bench.settings)
         own.add_argument("--arms", nargs="+", choices=arms, default=arms, help="only these, and the base")
         own.add_argument("--settings", nargs="+", choices=settings, default=settings, help="only these")
         own.add_argument(
@@ -84,19 +85,20 @@ def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(jobs: Sequence[Job], asked: argparse.Namespace, what: str) -> list[Outcome]:
+def _run(jobs: Sequence[Job], args: argparse.Namespace, what: str) -> list[Outcome]:
     """The outcomes of the jobs; a bar on a terminal, else a line for each."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from fdt.bench.work import run_all
 
-    asked.out.mkdir(parents=True, exist_ok=True)
-    found, began = [], time.monotonic()
+    args.out.mkdir(parents=True, exist_ok=True)
+    found: list[Outcome] = []
+    began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task(what, total=len(jobs))
-        for outcome in run_all(list(jobs), asked.out, asked.workers):
+        for outcome in run_all(list(jobs), args.out, args.workers):
             found.append(outcome)
             name = type(jobs[0])(**outcome["job"]).name
             bar.update(task, advance=1, description=f"{what}: {name}")

@@ -20,10 +20,10 @@ TUNING_SEED = 1000
 """Seed of the world and of all draws on which rates are chosen; evaluation seeds count from 0."""
 
 Outcome = dict[str, Any]
-"""What one job left: job, seconds, right, prompts and confidence [P] (held-out, at the end; None: no confidence
-that can be read), steps and heldout (while learning)."""
+"""What one job left: job, seconds, right, prompts and confidence [P] (held-out, at the end; None: no confidence that
+can be read), steps and heldout (while learning)."""
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Rollouts spent [n], and a share [n] at each of these places."""
+"""Rollouts spent [n], and a share [n] after each."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Job(ABC):
     rate: float = 0.0
     """Learning rate; 0 for the base, which does not learn."""
     steps: int = 0
-    """Optimiser steps; 0: as many as the config says."""
+    """Optimiser steps; 0: as many as in the config."""
 
     config: ClassVar[str]
     """The shipped config; its ``arms`` hold what each arm overrides."""
     is_right_path: ClassVar[str]
-    """Path of the function that says whether a training episode was truly right."""
+    """Dotted path of the function that finds whether a training episode was truly right."""
     measure_before: ClassVar[bool] = False
     """Whether held-out prompts are measured before the first step too."""
 
     @abstractmethod
     def build_environment_args(self) -> dict[str, Any]:
-        """What setting and seed say to the environment."""
+        """The environment's arguments for this setting and seed."""
 
     @property
     def name(self) -> str:
@@ -95,12 +95,12 @@ class Bench(ABC):
     """Of the short form, and of the full one."""
 
     def list_arms(self, setting: str) -> Sequence[str]:
-        """The arms that this setting can tell apart from another setting's."""
+        """The arms that this setting changes."""
         return self.arms
 
 
 def select_arms(bench: Bench, setting: str, wanted: Sequence[str]) -> list[str]:
-    """The wanted arms that a setting can tell apart, in the table's order."""
+    """The wanted arms that a setting changes, in the table's order."""
     return [arm for arm in bench.list_arms(setting) if arm in wanted]
 
 
@@ -127,8 +127,8 @@ def build_measuring_jobs(
     for seed in range(seeds):
         for setting in settings:
             jobs.append(bench.job(setting, BASE, seed))
-            for arm in select_arms(bench, setting, wanted):
-                jobs.append(bench.job(setting, arm, seed, rates[setting][arm], steps))
+            arms = select_arms(bench, setting, wanted)
+            jobs += [bench.job(setting, arm, seed, rates[setting][arm], steps) for arm in arms]
     return jobs
 
 
@@ -140,7 +140,8 @@ def choose_best_rates(found: list[Outcome]) -> dict[str, dict[str, float]]:
     """
     best: dict[str, dict[str, tuple[float, float]]] = {}
     for outcome in found:
-        job, right = outcome["job"], sum(outcome["right"]) / len(outcome["right"])
+        job = outcome["job"]
+        right = sum(outcome["right"]) / len(outcome["right"])
         arms = best.setdefault(job["setting"], {})
         arms[job["arm"]] = max(arms.get(job["arm"], (-1.0, 0.0)), (right, -job["rate"]))
     return {setting: {arm: -rate for arm, (_, rate) in arms.items()} for setting, arms in best.items()}

@@ -1,4 +1,4 @@
-"""What `fdt bench calibration` runs: a world where nothing is certain, and answers that say how sure they are."""
+"""What `fdt bench calibration` runs: a world where nothing is certain, and answers that state their confidence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATE = 5e-4
 
 @dataclass(frozen=True)
 class ConfidenceJob(base.Job):
-    """A run whose answers say how sure they are; a seed decides who wavers, and all draws."""
+    """A run whose answers state their confidence; a seed decides who wavers, and all draws."""
 
     config = "task/confidence"
     is_right_path = "fdt.bench.signals.is_right"

@@ -21,8 +21,10 @@ ORACLE = "oracle"
 """Who knows every user's habit and chance: what there is to reach."""
 DRAWS = 300
 """Resamples of one run's prompts, from which those of all seeds are put together."""
-MARGIN, USEFUL = 0.02, 0.6
-"""Accuracies this close count as equal; an AUROC from here on as telling answers apart."""
+MARGIN = 0.02
+"""Accuracies this close count as equal."""
+USEFUL = 0.6
+"""An AUROC from here on counts as separating right answers from wrong ones."""
 PAIRS = (
     ("plain", BASE),
     ("brier", "plain"),
@@ -69,7 +71,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, the number that decides it, and what its interval allows to say."""
+    """A question, the number that decides it, and what its interval allows to conclude."""
 
     question: str
     number: str
@@ -84,7 +86,8 @@ def resample_runs(outcomes: list[Outcome]) -> Draws:
     """
     found: Draws = {}
     for run in outcomes:
-        arm, seed = run["job"]["arm"], run["job"]["seed"]
+        arm = run["job"]["arm"]
+        seed = run["job"]["seed"]
         found.setdefault(arm, {})[seed] = _resample(*get_confidences(run))
         if arm == BASE:
             found.setdefault(ORACLE, {})[seed] = _resample(*simulate_oracle(run))
@@ -111,10 +114,10 @@ def compute_levels(outcomes: list[Outcome], draws: Draws) -> list[Level]:
 
 def compute_differences(draws: Draws) -> list[Difference]:
     """The stated pairs, paired by seed and prompt, as far as both arms were run from the same seeds."""
-    pairs = [(arm, than) for arm, than in PAIRS if _find_shared_seeds(draws, (arm, than))]
     return [
-        Difference(arm, than, {name: _combine(draws, {arm: 1.0, than: -1.0}, name) for name in MEASURES})
-        for arm, than in pairs
+        Difference(arm, baseline, {name: _combine(draws, {arm: 1.0, baseline: -1.0}, name) for name in MEASURES})
+        for arm, baseline in PAIRS
+        if _find_shared_seeds(draws, (arm, baseline))
     ]
 
 
@@ -129,7 +132,7 @@ def answer_questions(draws: Draws) -> list[Answer]:
             decide_below,
         ),
         (
-            "Do its confidences tell right answers from wrong ones (AUROC above 0.6)?",
+            "Do its confidences separate right answers from wrong ones (AUROC above 0.6)?",
             "AUROC brier",
             "auroc",
             {"brier": 1.0},
@@ -157,7 +160,7 @@ def answer_questions(draws: Draws) -> list[Answer]:
             partial(decide_above, 0.0),
         ),
         (
-            "Do they where the teacher has no say over the confidence?",
+            "Do they where the teacher does not train the confidence?",
             "ECE split - ECE brier",
             "ece",
             {"split": 1.0, "brier": -1.0},
@@ -221,9 +224,9 @@ def _resample(q: Values, c: Values) -> dict[str, Values]:
 
 
 def _combine(draws: Draws, weights: dict[str, float], measure: str) -> Interval:
-    """A weighted sum of one measure over arms, seed by seed; unknown where the measure is (no answer right, say)."""
+    """A weighted sum of one measure over arms, seed by seed; unknown where the measure is (as with no right answer)."""
     seeds = sorted(_find_shared_seeds(draws, tuple(weights)))
-    each = [sum(weight * draws[arm][seed][measure] for arm, weight in weights.items()) for seed in seeds]
+    each = [np.sum([weight * draws[arm][seed][measure] for arm, weight in weights.items()], axis=0) for seed in seeds]
     if not all(np.isfinite(own).all() for own in each):
         return Interval(nan, nan, nan)
     return compute_draws_interval([own[0] for own in each], [own[1:] for own in each])

@@ -25,12 +25,12 @@ class Comparison(Bench):
     baseline: str
     """The arm whose end the others are timed against."""
     pairs: dict[str, tuple[tuple[str, str], ...]]
-    """Arms that are subtracted, for each name that `values` gives."""
+    """Arms that are subtracted, for each name that `compute_values` gives."""
     words: dict[str, str]
     """level: heading of what is measured · prompts: what the held-out ones are · curve, share: title and axis of the
     learning curves · bars: title of the held-out levels."""
     notes: dict[str, str]
-    """What an arm is, where its name does not say it."""
+    """What an arm is, where its name does not tell."""
 
     @abstractmethod
     def compute_curve(self, run: Outcome) -> Curve:
@@ -45,7 +45,7 @@ class Comparison(Bench):
         return {"all": np.array(run["right"], dtype=np.float64)}
 
     def find_failures(self, found: Sequence[Difference]) -> list[str]:
-        """Guards that fell, by the differences: reasons not to believe the table, one line each."""
+        """Guards that fell, by the differences: reasons not to believe the tables, one line each."""
         return []
 
     def build_tables(self, outcomes: list[Outcome]) -> list[tuple[Sequence[str], list[list[str]]]]:
@@ -63,10 +63,10 @@ class Level:
     right: Interval
     """Share of held-out prompts answered rightly, greedy."""
     rollouts_to_baseline: list[float]
-    """For each seed the rollouts until it did as well as the baseline at its end; infinite where it never did."""
+    """For each seed the rollouts until it did as well as the baseline arm at its end; infinite where it never did."""
     rollouts: int
     tokens: dict[str, int]
-    """Mean over seeds: sampled, and heard by each term."""
+    """Mean over seeds: sampled, and weighted by each term."""
     seconds: float
 
 
@@ -83,7 +83,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """In words what the interval allows to say."""
+        """What the interval allows to conclude, in words."""
         if not self.value.has_bounds:
             return "undecided"
         if self.value.low > 0:
@@ -151,17 +151,18 @@ def compute_levels(bench: Comparison, outcomes: list[Outcome], setting: str) -> 
 def compute_differences(bench: Comparison, outcomes: list[Outcome], setting: str) -> list[Difference]:
     """The bench's pairs, paired by seed and prompt, as far as both arms were run from the same seeds."""
     found = []
-    for over, pairs in bench.pairs.items():
-        for arm, than in pairs:
-            ours, theirs = (select_runs(outcomes, setting, name) for name in (arm, than))
+    for measure, pairs in bench.pairs.items():
+        for arm, baseline in pairs:
+            ours = select_runs(outcomes, setting, arm)
+            theirs = select_runs(outcomes, setting, baseline)
             shared = {run["job"]["seed"] for run in ours} & {run["job"]["seed"] for run in theirs}
             both = (
-                [bench.compute_values(run)[over] for run in runs if run["job"]["seed"] in shared]
+                [bench.compute_values(run)[measure] for run in runs if run["job"]["seed"] in shared]
                 for runs in (ours, theirs)
             )
             if shared:
                 gap = [a - b for a, b in zip(*both, strict=True)]
-                found.append(Difference(setting, arm, than, over, compute_nested_interval(gap)))
+                found.append(Difference(setting, arm, baseline, measure, compute_nested_interval(gap)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What `fdt bench credit` runs and how it is read: on FrozenLake the same return lands on different moves."""
+"""What `fdt bench credit` runs and how it is read: on FrozenLake different moves get the advantage of one return."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "progress": {"reward": "fdt.environments.frozenlake.reward_progress"},
     "goal": {"reward": "fdt.environments.frozenlake.reward_goal"},
 }
-"""What a move is paid for: the share of the way that it newly covers, or reaching the goal."""
+"""What a move is rewarded for: the share of the way that it newly covers, or reaching the goal."""
 GRID = (5e-4, 1e-3, 2e-3)
-END, COURSE = "the end", "the whole run"
+END = "the end"
+COURSE = "the whole run"
 
 
 @dataclass(frozen=True)
 class Job(base.Job):
-    """A run on lakes of its own: each seed deals other maps, and none of the training's is held out."""
+    """A run on lakes of its own: each seed has other maps, and none of the training's is held out."""
 
     config = "task/lake"
     is_right_path = "fdt.bench.credit.is_solved"
@@ -44,7 +45,7 @@ def is_solved(episode: Episode) -> bool:
 
 
 class AdvantageBench(Comparison):
-    """Where along an episode its return lands, and what that teaches, on FrozenLake."""
+    """Which moves of an episode get the advantage of its return, and what that does, on FrozenLake."""
 
     name = "credit"
     job = Job
@@ -68,7 +69,7 @@ class AdvantageBench(Comparison):
     notes = {
         BASE: "the policy before training",
         "whole": "every move receives the advantage of the episode's return (MS-GRPO)",
-        "last": "the episode's last move receives it, all others nothing",
+        "last": "the episode's last move receives it, all others 0",
         "ahead": "every move receives that of the return from there on, among the group's moves at the same turn",
     }
 

@@ -23,12 +23,12 @@ class Job(signals.Job):
 
 
 class Emphasis(ConventionsComparison):
-    """Do plans, wins or losses deserve more weight than the rest?
+    """Should plans, wins or losses get more weight than the rest?
 
     On the small world an answer names a convention, which is its plan, and then carries it out, which the policy can do
     from the start. HICRA raises A to A + 0.2 |A| on plans: praise grows and blame shrinks. The arms `wins` and `losses`
-    do the same, and its opposite, on every token, so that what plans gain can be told from what optimism gains. Two
-    further arms learn twice from each rollout, where clipping begins to matter, with equal and with unequal bounds.
+    do the same, and its opposite, on every token, so that the effect of plans can be separated from that of optimism.
+    Two further arms learn twice from each rollout, where clipping begins to matter, with equal and with unequal bounds.
     """
 
     name = "emphasis"

@@ -1,4 +1,4 @@
-"""What a bench counts while a job runs: right training answers and tokens heard at each step, and held-out verdicts."""
+"""What a bench counts while a job runs: right answers and weighted tokens at each step, and held-out verdicts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from fdt.callbacks.access import get_learner, get_metrics
 from feedback.types import Episode
 
 FILE = "recorded.json"
@@ -21,7 +22,7 @@ class JobRecorder(Callback):
     def __init__(self, is_right: Callable[[Episode], bool]) -> None:
         """
         Args:
-            is_right: whether a training episode was truly right, whatever its feedback says.
+            is_right: whether a training episode was truly right, whatever its feedback.
         """
         self.is_right = is_right
         self.before: tuple[Episode, ...] = ()
@@ -32,10 +33,11 @@ class JobRecorder(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        whole = outputs["metrics"].batch
+        whole = get_metrics(outputs).batch
+        objective = get_learner(pl_module).objective
         rollouts = whole.rollouts
         imitated = set(rollouts.episode[rollouts.masks["imitated"]].tolist())
-        # A rollout that is learned from twice was played once.
+        # A rollout that is learned from twice was sampled once.
         known = {id(episode) for episode in self.before}
         fresh = [
             e
@@ -51,7 +53,7 @@ class JobRecorder(Callback):
                 | {
                     name: int((weight != 0).sum())
                     for name, weight in rollouts.weights.items()
-                    if pl_module.objective.get_coefficient(name)
+                    if objective.get_coefficient(name)
                 },
             }
         )
@@ -70,7 +72,7 @@ class JobRecorder(Callback):
         self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
-        # Whether the last measurement comes before or after the end of training is for other callbacks to say.
+        # The last measurement may come before or after the end of training, as other callbacks decide.
         path = Path(trainer.default_root_dir) / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"steps": self.steps, "heldout": self.heldout}), encoding="utf-8")

@@ -32,8 +32,8 @@ NOTES = {
     BASE: "before training: knows half of the habits, too sure",
     "plain": "policy gradient on right or wrong",
     "brier": "the same reward minus the Brier loss of what is stated (RLCR)",
-    "brier_and_critiques": "that, and distillation from a teacher who was told the convention and is sure",
-    "split": "the same, but the teacher has no say over the line of the confidence (objectives.SkipLast)",
+    "brier_and_critiques": "that, and distillation from a teacher that read the convention and is sure",
+    "split": "the same, but the teacher does not train the line of the confidence (objectives.SkipLast)",
     "critiques": "distillation alone",
     ORACLE: "states every user's true chance: what there is to reach",
 }
@@ -127,10 +127,10 @@ def draw_diagram(axes: Any, q: Any, c: Any, shade: str) -> None:
 def draw_histogram(axes: Any, q: Any, shade: str) -> None:
     """Share of the answers in each tenth."""
     edges = np.linspace(0, 1, BINS + 1)
-    # As in `binned`: a stated 0.3 belongs to the bin that starts there.
+    # As in `bin_answers`: a stated 0.3 belongs to the bin that starts there.
     axes.hist(
         np.minimum(q + 1e-9, 1),
-        bins=edges,
+        bins=edges.tolist(),
         weights=np.full(len(q), 1 / len(q)),
         color=shade,
         rwidth=0.88,
@@ -142,7 +142,8 @@ def pool_seeds(outcomes: list[Outcome], arm: str) -> tuple[Any, Any]:
     """Confidences and outcomes of all seeds of an arm, each [all prompts]."""
     runs = [run for run in outcomes if run["job"]["arm"] == (BASE if arm == ORACLE else arm)]
     parts = [(simulate_oracle if arm == ORACLE else get_confidences)(run) for run in runs]
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    confidences, outcomes_right = zip(*parts, strict=True)
+    return np.concatenate(confidences), np.concatenate(outcomes_right)
 
 
 def pick_colour(arm: str) -> str:

@@ -20,11 +20,12 @@ DIFFERENCES = ("setting", "over", "arm", "minus", "points [95 %]", "which is")
 
 
 def build_tables(found: Result) -> list[Table]:
-    """Levels, differences, and what else the bench tells."""
-    words, baseline = found.bench.words, found.bench.baseline
+    """Levels, differences, and the bench's further tables."""
+    words = found.bench.words
+    baseline = found.bench.baseline
     level = ("setting", "arm", f"{words['level']}, % [95 %]", f"rollouts to where {baseline} ended", "rollouts")
     return [
-        ((*level, "tokens heard, thousand", "rate", "s"), [format_level(row) for row in found.levels]),
+        ((*level, "tokens weighted, thousand", "rate", "s"), [format_level(row) for row in found.levels]),
         (DIFFERENCES, [format_difference(gap) for gap in found.differences]),
         *found.bench.build_tables(found.outcomes),
     ]
@@ -55,19 +56,19 @@ def build_notes(found: Result) -> list[str]:
     bench = found.bench
     seeds = sorted({run["job"]["seed"] for run in found.outcomes})
     prompts = sorted({len(run["right"]) for run in found.outcomes})
-    said = [f"GUARD FELL: {line}" for line in found.failures]
-    said += [
+    notes = [f"GUARD FELL: {line}" for line in found.failures]
+    notes += [
         f"{name}: {', '.join(f'{key} {format_setting(value)}' for key, value in bench.settings[name].items())}"
         for name in found.settings
     ]
-    said += [f"{arm}: {text}" for arm, text in bench.notes.items() if any(row.arm == arm for row in found.levels)]
-    said.append(
+    notes += [f"{arm}: {text}" for arm, text in bench.notes.items() if any(row.arm == arm for row in found.levels)]
+    notes.append(
         f"{len(seeds)} seeds x {'/'.join(map(str, prompts))} held-out prompts ({bench.words['prompts']}); "
         "intervals resample seeds, then prompts; differences are paired by seed and prompt"
     )
     rates = ", ".join(map("{:g}".format, bench.grid))
-    said.append(f"at least as good: lower end above -{100 * MARGIN:g} points; rates from {rates}")
-    return said
+    notes.append(f"at least as good: lower end above -{100 * MARGIN:g} points; rates from {rates}")
+    return notes
 
 
 def format_setting(value: Any) -> str:
@@ -144,9 +145,11 @@ def draw_curves(axes: Any, found: Result, setting: str) -> None:
     for arm in bench.arms:
         runs = select_runs(found.outcomes, setting, arm)
         if runs:
-            spent, shares = bench.compute_curve(runs[0])[0], np.array([bench.compute_curve(run)[1] for run in runs])
+            spent = bench.compute_curve(runs[0])[0]
+            shares = np.array([bench.compute_curve(run)[1] for run in runs])
             low, high = bench.compute_band(runs)
-            shade, style = pick_colour(arm, bench.arms), _pick_style(arm, bench.arms)
+            shade = pick_colour(arm, bench.arms)
+            style = _pick_style(arm, bench.arms)
             axes.fill_between(spent, 100 * low, 100 * high, color=shade, alpha=0.12, linewidth=0)
             axes.plot(spent, 100 * shares.mean(0), style, color=shade, linewidth=1.9, label=arm)
     axes.set(title=f"{setting}: {bench.words['curve']}", xlabel="rollouts", ylabel=bench.words["share"], ylim=(0, 100))
@@ -187,9 +190,10 @@ def _format_reached(spent: list[float]) -> str:
     """Median over seeds, and how many seeds got there; nothing where the baseline was not run."""
     if all(map(isnan, spent)):
         return ""
-    middle, there = float(np.median(spent)), sum(map(isfinite, spent))
-    said = f"{middle:.0f}" if isfinite(middle) else "never"
-    return said if there == len(spent) else f"{said} ({there}/{len(spent)})"
+    middle = float(np.median(spent))
+    reached = sum(map(isfinite, spent))
+    text = f"{middle:.0f}" if isfinite(middle) else "never"
+    return text if reached == len(spent) else f"{text} ({reached}/{len(spent)})"
 
 
 def _replace_nonfinite(value: Any) -> Any:

@@ -52,11 +52,13 @@ def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[Outcome]:
 def follow_parent() -> None:
     """Ends this worker when the process that started it is gone, however that ended: nobody would read its outcome."""
 
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
+    def exit_after_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=exit_after_parent, daemon=True).start()
 
 
 def run(job: Job, folder: Path) -> Outcome:
@@ -99,16 +101,16 @@ def list_stream_handlers() -> list[logging.StreamHandler]:
 
 
 def read_results(folder: Path, base: bool) -> dict[str, Any]:
-    """Held-out verdicts (1 right, 0 wrong, by prompt), which prompts they were, how sure the answers were (None: they
-    did not say, or not so that it can be read), and what was counted while learning."""
+    """Held-out verdicts (1 right, 0 wrong, by prompt), which prompts they were, the confidences that they state (None:
+    none that can be read), and what was counted while learning."""
     from fdt.bench.recorder import FILE
 
     lines = (folder / "eval" / ("validate.jsonl" if base else "last.jsonl")).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    watched = {"steps": [], "heldout": []} if base else json.loads((folder / FILE).read_text(encoding="utf-8"))
+    recorded = {"steps": [], "heldout": []} if base else json.loads((folder / FILE).read_text(encoding="utf-8"))
     return {
         "right": [record["score"] for record in records],
         "prompts": [record["id"] for record in records],
         "confidence": [record["scores"].get("confidence") for record in records],
-        **watched,
+        **recorded,
     }

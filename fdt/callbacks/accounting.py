@@ -83,7 +83,9 @@ class Accounting(Callback):
         # Fresh answers are named after their prompt: task#number.
         too_long = {name.rsplit("#", 1)[0] for name in too_long} if fresh else too_long
         used: Counter[str] = Counter()
-        dropped: Counter[str] = Counter({"held out for measuring": data.heldout_records} if data.heldout_records else {})
+        dropped: Counter[str] = Counter()
+        if data.heldout_records:
+            dropped["held out for measuring"] = data.heldout_records
         for episode in data.episodes:
             key = episode.task.key if fresh else episode.id
             if key in signals:

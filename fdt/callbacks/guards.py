@@ -90,7 +90,8 @@ class Guards(Callback):
         return Path(trainer.default_root_dir) / "checkpoints" / "good.ckpt"
 
     def _act(self, guard: Guard, reason: str, trainer: Trainer) -> None:
-        name, step = type(guard).__name__, trainer.global_step
+        name = type(guard).__name__
+        step = trainer.global_step
         if guard.action == "warn":
             rank_zero_warn(f"step {step}: {name}: {reason}. Shown once until it is within bounds again.")
             return

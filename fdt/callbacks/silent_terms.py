@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from fdt.callbacks.access import get_experience, get_learner, get_metrics
+from fdt.data.batch import Batch
 from fdt.distributed import reduce_sum
 from objectives import PolicyGradient, Term
 
@@ -54,12 +55,15 @@ class SilentTerms(Callback):
         for name, rows in reduce_sum(used, pl_module.device).items():
             if not rows and name not in self.warned and objective.get_coefficient(name):
                 self.warned.add(name)
-                reason = explain_silence(objective.terms[name])
+                reason = explain_silence(objective.terms[name], metrics.batch)
                 rank_zero_warn(f"step {trainer.global_step}: term {name!r} trained on nothing: {reason}. Shown once.")
 
 
-def explain_silence(term: Term) -> str:
-    """Why a term trained on no token of a step, as far as its mask and the models that it asks tell."""
+def explain_silence(term: Term, batch: Batch) -> str:
+    """Why a term trained on no token of a step, as far as its mask, its gate and the models that it asks tell."""
+    mask = term.get_mask(batch.rollouts)
+    if mask.any() and not term.weigh(batch.rollouts)[mask].any():
+        return f"its gate, {type(term.gate).__name__}, gives every token of its mask weight 0"
     reason = REASONS.get(term.mask, "no token is in its mask")
     if term.mask == "sampled" and term.needs - {"reference"}:
         return f"{reason}, and no teacher read a critique"

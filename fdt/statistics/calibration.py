@@ -14,10 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from fdt.statistics.intervals import Interval
 
 BINS = 10
-RESAMPLES = 1000  # for numbers that cannot be computed for many resamples at once
-EXACT_FROM = 5  # answers a distinct confidence, on average, from which the confidences themselves are the groups
-# Collapse: nearly every answer states the same confidence, or all state nearly the same.
-ONE_VALUE, NO_SPREAD = 0.9, 0.05
+RESAMPLES = 1000
+"""For numbers that cannot be computed for many resamples at once."""
+EXACT_FROM = 5
+"""Answers a distinct confidence, on average, from which the confidences themselves are the groups."""
+ONE_VALUE = 0.9
+"""Collapse: this share of the answers states the same confidence."""
+NO_SPREAD = 0.05
+"""Collapse: confidences have a smaller standard deviation."""
 Values = NDArray[np.float64]
 
 
@@ -64,7 +68,7 @@ def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error: mean |stated − right| over bins, weighted by answers (Naeini et al. 2015).
 
     Raises:
-        ValueError: as `binned`.
+        ValueError: as `bin_answers`.
     """
     found = bin_answers(confidence, correct, bins)
     return float((found.counts * np.abs(found.gaps)).sum() / found.counts.sum())
@@ -80,7 +84,7 @@ def debiased_ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) ->
     two thirds of what `ece` shows; of a true error near s it takes away a little too much.
 
     Raises:
-        ValueError: as `binned`.
+        ValueError: as `bin_answers`.
     """
     found = bin_answers(confidence, correct, bins)
     alone = found.counts == 1
@@ -101,7 +105,7 @@ def brier(confidence: ArrayLike, correct: ArrayLike) -> Brier:
     bins, each answer standing for its bin's mean confidence.
 
     Raises:
-        ValueError: as `binned`.
+        ValueError: as `bin_answers`.
     """
     q, c = _check_pairs(confidence, correct)
     values, place = np.unique(q, return_inverse=True)
@@ -117,7 +121,7 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Chance that a right answer states more than a wrong one, ties counting half; NaN where all or none are right.
 
     Raises:
-        ValueError: as `binned`.
+        ValueError: as `bin_answers`.
     """
     q, c = _check_pairs(confidence, correct)
     right = int(c.sum())
@@ -134,7 +138,7 @@ def bootstrap_measure(
     """A measure with its 95 % percentile bootstrap over answers; resamples where it is NaN are left out.
 
     Raises:
-        ValueError: as `binned`.
+        ValueError: as `bin_answers`.
     """
     q, c = _check_pairs(confidence, correct)
     rng = np.random.default_rng(0)
@@ -145,7 +149,7 @@ def bootstrap_measure(
 
 
 def detect_collapse(confidence: ArrayLike) -> str | None:
-    """What is wrong where confidences say nothing any more, else None."""
+    """What is wrong where confidences hardly differ any more, else None."""
     q = np.asarray(confidence, float)
     if len(q) < 2:
         return None
@@ -172,7 +176,8 @@ def _compute_folded_mean(mean: float, deviation: float) -> float:
 
 
 def _check_pairs(confidence: ArrayLike, correct: ArrayLike) -> tuple[Values, Values]:
-    q, c = np.asarray(confidence, float), np.asarray(correct, float)
+    q = np.asarray(confidence, float)
+    c = np.asarray(correct, float)
     if q.ndim != 1 or q.shape != c.shape or not q.size:
         raise ValueError(f"got confidences {q.shape} and outcomes {c.shape}, expected [n] each with n of at least 1")
     if not ((q >= 0) & (q <= 1)).all():

@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 RESAMPLES = 10_000
 SEED = 0
 LEVEL = 0.95
-# Resamples are drawn in blocks of at most this many indices, so that memory stays flat for long evaluations.
 BLOCK = 1 << 22
+"""Resamples are drawn in blocks of at most this many indices, so that memory stays flat for long evaluations."""
 
 
 @dataclass(frozen=True)
 class Interval:
     """A statistic and its 95 % interval, all three in the unit of the values that went in.
 
-    `low` and `high` are NaN where one prompt is all there is: a single value says nothing about its spread.
+    `low` and `high` are NaN where one prompt is all there is: a single value has no spread.
     """
 
     mean: float
@@ -51,9 +51,10 @@ def compute_paired_difference(before: ArrayLike, after: ArrayLike) -> Interval:
     """Mean of ``after - before`` ([n] each, same prompts in the same order, same unit) with its paired interval.
 
     Raises:
-        ValueError: as `mean_interval`, or the two differ in length.
+        ValueError: as `compute_mean_interval`, or the two differ in length.
     """
-    before, after = _check_values("before", before), _check_values("after", after)
+    before = _check_values("before", before)
+    after = _check_values("after", after)
     _check_same_length(before=before, after=after)
     return _bootstrap(lambda v: v.mean(axis=-1), after - before)
 
@@ -64,9 +65,10 @@ def compute_ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Inte
     For a negative log-likelihood per token: numerators in nats, denominators in tokens, result in nats per token.
 
     Raises:
-        ValueError: as `paired_difference`, or a denominator that is not positive.
+        ValueError: as `compute_paired_difference`, or a denominator that is not positive.
     """
-    numerator, denominator = _check_values("numerator", numerator), _check_positive("denominator", denominator)
+    numerator = _check_values("numerator", numerator)
+    denominator = _check_positive("denominator", denominator)
     _check_same_length(numerator=numerator, denominator=denominator)
     return _bootstrap(lambda n, d: n.sum(axis=-1) / d.sum(axis=-1), numerator, denominator)
 
@@ -76,10 +78,10 @@ def compute_paired_ratio_difference(
 ) -> Interval:
     """``sum(num_after) / sum(den_after) - sum(num_before) / sum(den_before)``, [n] each, resampling questions.
 
-    A question drawn brings its numerators and denominators with it, before and after. Units as `ratio_interval`.
+    A question drawn brings its numerators and denominators with it, before and after. Units as `compute_ratio_interval`.
 
     Raises:
-        ValueError: as `ratio_interval`.
+        ValueError: as `compute_ratio_interval`.
     """
     arrays = {
         "num_before": _check_values("num_before", num_before),
@@ -96,10 +98,10 @@ def compute_share_difference(
 ) -> Interval:
     """``sum(hits_after) / sum(tries_after) - sum(hits_before) / sum(tries_before)``, [n] counts each, resampling units.
 
-    Unlike `paired_ratio_difference` a unit may have no tries; where all of them lie in few units the interval is NaN.
+    Unlike `compute_paired_ratio_difference` a unit may have no tries; where all of them lie in few units the interval is NaN.
 
     Raises:
-        ValueError: as `mean_interval`, the lengths differ, a count is negative, or there are no tries at all.
+        ValueError: as `compute_mean_interval`, the lengths differ, a count is negative, or there are no tries at all.
     """
     arrays = {
         "hits_before": _check_counts("hits_before", hits_before),

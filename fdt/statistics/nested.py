@@ -9,10 +9,10 @@ from fdt.statistics.intervals import LEVEL, RESAMPLES, SEED, Interval
 
 
 def compute_nested_interval(values: Sequence[ArrayLike]) -> Interval:
-    """Mean over seeds of the means of ``values`` (one array of prompts a seed), resampling seeds and prompts within them.
+    """Mean over seeds of the means of ``values`` (one array of prompts a seed), resampling seeds and their prompts.
 
     Seeds are drawn with replacement, then the prompts of each drawn seed: a two-stage bootstrap (Davison and Hinkley
-    1997, section 3.8). With few seeds it is rather too narrow; with one it is silent about seeds.
+    1997, section 3.8). With few seeds it is rather too narrow; with one it leaves the spread of seeds out.
 
     Raises:
         ValueError: no seed, or one without prompts or with a value that is not finite.
@@ -55,6 +55,6 @@ def _bootstrap_seeds(
 
 def _resample_means(values: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Means of ``count`` resamples of ``values`` [n]."""
-    # Nobody tells equal values apart: how often each kind is drawn is multinomial, and verdicts are of few kinds.
+    # Equal values are interchangeable: how often each kind is drawn is multinomial, and verdicts are of few kinds.
     kinds, sizes = np.unique(values, return_counts=True)
     return rng.multinomial(len(values), sizes / len(values), size=count) @ kinds / len(values)

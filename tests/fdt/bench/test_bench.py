@@ -19,13 +19,18 @@ from fdt.bench.signals import GRID, Job, Signals, smooth_curve
 from fdt.environments.conventions import Conventions
 from fdt.statistics.intervals import Interval
 from fdt.statistics.nested import compute_nested_interval
-from feedback.types import Episode, Task
+from feedback.types import Episode, Task, Turn
 from tests.helpers.paths import ROOT
 
-SIGNALS, LANDING, EMPHASIS = Signals(), AdvantageBench(), Emphasis()
+SIGNALS = Signals()
+CREDIT = AdvantageBench()
+EMPHASIS = Emphasis()
 
-PLAYED = {
-    name: [Episode(f"{name}-{n}", Task(f"{name}-{n}", ({"role": "user", "content": "go"},)), ()) for n in range(2)]
+SAMPLED = {
+    name: [
+        Episode(f"{name}-{n}", Task(f"{name}-{n}", ({"role": "user", "content": "go"},)), (Turn("assistant", "on"),))
+        for n in range(2)
+    ]
     for name in ("first", "second")
 }
 
@@ -115,7 +120,7 @@ def test_covered_prompts_are_those_of_users_who_criticise():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("low", "high", "verdict"),
     [
         (0.01, 0.05, "better"),
         (-0.019, 0.05, "at least as good"),
@@ -125,8 +130,8 @@ def test_covered_prompts_are_those_of_users_who_criticise():
         (float("nan"), float("nan"), "undecided"),
     ],
 )
-def test_verdicts(low: float, high: float, said: str):
-    assert Difference("headline", "both", "scores", "all", Interval((low + high) / 2, low, high)).verdict == said
+def test_verdicts(low: float, high: float, verdict: str):
+    assert Difference("headline", "both", "scores", "all", Interval((low + high) / 2, low, high)).verdict == verdict
 
 
 def test_the_guard_falls_when_shuffled_critiques_teach():
@@ -135,7 +140,7 @@ def test_the_guard_falls_when_shuffled_critiques_teach():
         assert len(Result(SIGNALS, found).failures) == fallen
 
 
-@pytest.mark.parametrize("bench", [SIGNALS, LANDING, EMPHASIS], ids=lambda bench: bench.name)
+@pytest.mark.parametrize("bench", [SIGNALS, CREDIT, EMPHASIS], ids=lambda bench: bench.name)
 def test_every_arm_is_tuned_over_the_same_grid_on_a_seed_of_its_own(bench: Bench):
     settings = list(bench.settings)
     jobs = build_tuning_jobs(bench, settings, bench.arms, 0)
@@ -157,7 +162,7 @@ def test_the_best_rate_is_the_lowest_of_equals():
     assert choose_best_rates(found) == {"headline": {"scores": GRID[1]}}
 
 
-@pytest.mark.parametrize("bench", [SIGNALS, LANDING, EMPHASIS], ids=lambda bench: bench.name)
+@pytest.mark.parametrize("bench", [SIGNALS, CREDIT, EMPHASIS], ids=lambda bench: bench.name)
 def test_every_arm_of_a_bench_is_an_arm_of_its_config(bench: Bench):
     import yaml
 
@@ -170,44 +175,48 @@ def test_every_arm_of_a_bench_is_an_arm_of_its_config(bench: Bench):
 
 
 def test_weight_on_every_token_is_weight_on_plans_and_on_execution():
-    """The control of HICRA must cover what the two marks cover, or it would control for less."""
+    """The control of HICRA must cover what the two masks cover, or it would control for less."""
     import yaml
 
     from fdt.data.markers import Pattern
     from fdt.resources import resolve
 
     arms = yaml.safe_load(resolve(EMPHASIS.job.config).read_text(encoding="utf-8"))["arms"]
-    marks = {
+    markers = {
         arm: Pattern(**arms[arm]["data"]["marker"]["init_args"]) for arm in ("planning", "execution", "wins", "losses")
     }
     places = {
-        arm: [(item.start, item.end) for item in mark.find_spans("reversed: 2413")] for arm, mark in marks.items()
+        arm: [(item.start, item.end) for item in marker.find_spans("reversed: 2413")] for arm, marker in markers.items()
     }
     assert places == {"planning": [(0, 8)], "execution": [(10, 14)], "wins": [(0, 14)], "losses": [(0, 14)]}
-    credits = {arm: arms[arm]["data"]["credit"]["init_args"] for arm in marks}
-    assert credits["planning"] == credits["execution"] == credits["wins"]
-    assert credits["losses"] == credits["wins"] | {"alpha": -0.2}
+    terms = {arm: arms[arm]["model"]["terms"]["policy"] for arm in markers}
+    assert {term["class_path"] for term in terms.values()} == {"objectives.PlanningGradient"}
+    given = {arm: term["init_args"] for arm, term in terms.items()}
+    assert given["planning"] == given["execution"] == given["wins"]
+    assert given["losses"] == given["wins"] | {"alpha": -0.2}
 
 
 def test_a_rollout_that_is_learned_from_twice_is_counted_once():
-    from types import SimpleNamespace
+    import torch
 
     from fdt.bench.recorder import JobRecorder
+    from fdt.data.collate import Collator
+    from fdt.learner import Learner
+    from fdt.metrics.step import StepMetrics
+    from tests.helpers.tiny import tokenizer
 
-    watch = JobRecorder(lambda episode: True)
-    nothing = SimpleNamespace(episode=np.array([]), masks={"imitated": np.array([], dtype=bool)}, weights={})
+    recorder, learner, collator = JobRecorder(lambda episode: True), Learner(), Collator(tokenizer())
     for name in ("first", "first", "second"):
-        played = PLAYED[name]
-        whole = SimpleNamespace(rollouts=nothing, episodes=played)
-        watch.on_train_batch_end(None, None, {"metrics": SimpleNamespace(batch=whole)}, None, 0)
-    assert [step["rollouts"] for step in watch.steps] == [2, 0, 2]
-    assert [step["right"] for step in watch.steps] == [2, 0, 2]
+        batch = collator(SAMPLED[name], torch.zeros(2))
+        recorder.on_train_batch_end(None, learner, {"metrics": StepMetrics(batch, {})}, None, 0)
+    assert [step["rollouts"] for step in recorder.steps] == [2, 0, 2]
+    assert [step["right"] for step in recorder.steps] == [2, 0, 2]
 
 
 def walked(arm: str, verdicts: list[list[float]], seed: int = 0) -> dict:
     """A run on the lake: verdicts over held-out maps before the first step and after each second one of 64 episodes."""
     return {
-        "job": LANDING.job("goal", arm, seed, 0.0 if arm == BASE else 1e-3).to_dict(),
+        "job": CREDIT.job("goal", arm, seed, 0.0 if arm == BASE else 1e-3).to_dict(),
         "right": verdicts[-1],
         "prompts": [f"lake-{n}" for n in range(len(verdicts[0]))],
         "steps": [] if arm == BASE else [{"rollouts": 64, "right": 1, "tokens": {}}] * (2 * len(verdicts) - 2),
@@ -219,30 +228,29 @@ def walked(arm: str, verdicts: list[list[float]], seed: int = 0) -> dict:
 def test_held_out_maps_make_the_curve_of_the_lake():
     whole = walked("whole", [[0, 0, 0, 1], [0, 1, 0, 1], [1, 1, 0, 1]])
     last = walked("last", [[0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 0, 1]])
-    spent, shares = LANDING.compute_curve(whole)
+    spent, shares = CREDIT.compute_curve(whole)
     assert spent.tolist() == [0, 128, 256] and shares.tolist() == [0.25, 0.5, 0.75]
     # Over the run, the first measurement left out: whole (.5 + .75) / 2 = .625, last (.25 + .5) / 2 = .375.
-    found = {
-        (gap.measure, gap.arm, gap.baseline): gap.value.mean for gap in compute_differences(LANDING, [whole, last], "goal")
-    }
+    gaps = compute_differences(CREDIT, [whole, last], "goal")
+    found = {(gap.measure, gap.arm, gap.baseline): gap.value.mean for gap in gaps}
     assert found == {(END, "whole", "last"): 0.25, (COURSE, "whole", "last"): 0.25}
-    rows = {row.arm: row for row in compute_levels(LANDING, [whole, last], "goal")}
+    rows = {row.arm: row for row in compute_levels(CREDIT, [whole, last], "goal")}
     assert rows["whole"].rollouts_to_baseline == [128.0] and rows["last"].rollouts_to_baseline == [256.0]
-    low, high = LANDING.compute_band([whole])
+    low, high = CREDIT.compute_band([whole])
     assert (low <= shares).all() and (shares <= high).all() and low[0] < 0.25 < high[0]
 
 
 def test_tables_name_what_they_hold():
     found = Result(
-        LANDING, [walked(BASE, [[0, 1]]), walked("last", [[0, 1], [1, 1]]), walked("whole", [[0, 0], [0, 1]])]
+        CREDIT, [walked(BASE, [[0, 1]]), walked("last", [[0, 1], [1, 1]]), walked("whole", [[0, 0], [0, 1]])]
     )
     assert [row.arm for row in found.levels] == [BASE, "whole", "last"]
     heading, lines = build_tables(found)[2]
     assert heading == ("setting", "arm", "step 0", "step 2")
     assert lines[0][:2] == ["goal", "whole"] and [cell.split()[0] for cell in lines[1][2:]] == ["50", "100"]
-    assert "| goal | whole | 50.0 [" in as_markdown(found) and "goal: reward goal_only" in as_markdown(found)
+    assert "| goal | whole | 50.0 [" in as_markdown(found) and "goal: reward reward_goal" in as_markdown(found)
     assert get_heldout(found.outcomes[1])[1].shape == (2, 2)
-    alone = Result(LANDING, [walked("whole", [[0, 0], [0, 1]])])
+    alone = Result(CREDIT, [walked("whole", [[0, 0], [0, 1]])])
     assert build_tables(alone)[0][1][0][3] == "", "without the baseline nobody knows where it ended"
 
 
@@ -322,8 +330,8 @@ def test_two_arms_for_ten_steps(tmp_path: Path, capsys: pytest.CaptureFixture):
         assert len(run["steps"]) == (0 if run["job"]["arm"] == BASE else 10)
         assert all(step["rollouts"] == 128 for step in run["steps"])
     by_arm = {run["job"]["arm"]: run for run in content["outcomes"]}
-    heard = {arm: set(by_arm[arm]["steps"][0]["tokens"]) for arm in ("scores", "critiques")}
-    assert heard == {"scores": {"sampled", "policy"}, "critiques": {"sampled", "distill"}}
+    counted = {arm: set(by_arm[arm]["steps"][0]["tokens"]) for arm in ("scores", "critiques")}
+    assert counted == {"scores": {"sampled", "policy"}, "critiques": {"sampled", "distill"}}
     assert sum(by_arm["critiques"]["right"]) > sum(by_arm[BASE]["right"])  # ten steps of critiques already teach
     assert (tmp_path / "signals.png").stat().st_size > 10_000 and "| headline |" in (
         tmp_path / "signals.md"

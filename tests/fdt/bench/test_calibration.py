@@ -52,7 +52,7 @@ def test_levels_by_hand():
     assert row.numbers["right"].high - 0.8 == pytest.approx(1.96 * 0.028, abs=0.01)
 
 
-def test_what_cannot_be_read_counts_as_stating_nothing_and_is_told():
+def test_what_cannot_be_read_counts_as_stating_0_and_is_counted():
     row, _ = rows([outcome(BASE, [0.0, 1.0], [None, 1.0])])
     assert row.unread == 0.5 and row.numbers["brier"].mean == 0.0 and row.numbers["stated"].mean == 0.5
 
@@ -82,8 +82,8 @@ def test_the_oracle_is_asked_the_same_prompts():
 
 def test_differences_pair_prompts_and_seeds():
     right = [1.0, 0.0] * 100
-    told = {"plain": [1.0] * 200, "brier": [0.5] * 200}
-    runs = [*(outcome(arm, right, sure) for arm, sure in told.items()), outcome("brier", right, told["brier"], 1)]
+    stated = {"plain": [1.0] * 200, "brier": [0.5] * 200}
+    runs = [*(outcome(arm, right, sure) for arm, sure in stated.items()), outcome("brier", right, stated["brier"], 1)]
     (gap,) = compute_differences(resample_runs(runs))
     assert (gap.arm, gap.baseline) == ("brier", "plain")
     # Equal answers: their difference is 0 in every resample. Brier 0.25 against 0.5, ECE 0 against 0.5.
@@ -162,7 +162,7 @@ def test_every_bench_answers_to_its_own_name():
         assert bench.name == name and list(bench.rates) == list(bench.settings)
 
 
-def test_confidences_are_read_as_told():
+def test_confidences_are_read_as_stated():
     q, c = get_confidences({"confidence": [None, 0.3], "right": [1.0, 0.0]})
     assert q.tolist() == [0.0, 0.3] and c.tolist() == [1.0, 0.0]
 
@@ -192,7 +192,9 @@ def test_two_arms_for_a_few_steps(tmp_path: Path, capsys: pytest.CaptureFixture)
         assert len(run["right"]) == len(run["confidence"]) == 2048
         assert sum(value is None for value in run["confidence"]) < 200  # nearly every answer states one
     numbers = {row["arm"]: row["numbers"] for row in content["levels"]}
-    assert numbers["critiques"]["stated"]["mean"] > numbers["brier"]["stated"]["mean"]  # a sure teacher is heard
+    assert (
+        numbers["critiques"]["stated"]["mean"] > numbers["brier"]["stated"]["mean"]
+    )  # a sure teacher teaches its confidence
     assert (tmp_path / "calibration.png").stat().st_size > 10_000
     assert "| oracle |" in (tmp_path / "calibration.md").read_text()
     assert main(asked) == 0, "finished jobs are read, not run again"
