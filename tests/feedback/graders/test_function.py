@@ -1,6 +1,7 @@
 """A plain function as a grader, and what is said of graders that return something else."""
 
 import math
+import re
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ from feedback.faults import DataError
 from feedback.graders import AnswerSet, FunctionGrader, Grader, GraderChain, NumberMatch, as_grader, run_grader
 from feedback.graders.function import read_function, write_function
 from feedback.types import Episode, Feedback, Task, Turn
+from tests.helpers.paths import ROOT
 
 MODULE = '''
 from feedback.graders import NumberMatch
@@ -156,6 +158,17 @@ def test_a_path_that_names_no_grader_is_refused_in_one_line(module, path, words)
     with pytest.raises(DataError, match=words) as error:
         as_grader(path)
     assert str(error.value).startswith("config: data.grader: got ") and "\n" not in str(error.value)
+
+
+def test_the_function_in_the_docs_grades(tmp_path, monkeypatch):
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "graders.md").read_text(), re.DOTALL)
+    (tmp_path / "docs_grader.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (long,) = read_function({"class_path": "docs_grader.brevity", "init_args": {"words": 2}})(
+        [episode("one two three")]
+    )
+    assert (long.score, long.critique) == (0.0, "It has 3 words; 2 are enough.")
+    assert long.feedback[0].name == "brevity"
 
 
 def test_configs_come_back(module):

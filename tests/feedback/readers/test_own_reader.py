@@ -1,6 +1,7 @@
 """A reader of one's own: a class in one's own file, named by its dotted path, without an edit of ours."""
 
 import json
+import re
 
 import pytest
 
@@ -105,6 +106,17 @@ def test_shipped_readers_are_found_by_name_and_by_path():
 def test_names_are_listed_in_the_docs():
     text = (ROOT / "docs" / "formats.md").read_text()
     assert not [name for name in FORMATS[1:] if f"`{name}`" not in text]
+
+
+def test_the_reader_in_the_docs_reads(reviews, tmp_path):
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "formats.md").read_text(), re.DOTALL)
+    assert len(source.splitlines()) <= 30
+    (tmp_path / "docs_reader.py").write_text(source)
+    low, high = read(reviews, "docs_reader.Reviews:answer=reply")
+    assert (low.response, low.score, high.score) == ("A cod.", 0, 1)
+    reviews.write_text('{"question": "?", "answer": "a", "stars": 6}\n')
+    with pytest.raises(DataError, match="stars: got 6.0, expected a number from 1 to 5"):
+        read(reviews, "docs_reader.Reviews")
 
 
 def test_a_file_of_no_format_is_read_as_rows(reviews):
