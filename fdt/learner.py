@@ -1,4 +1,4 @@
-"""How experience is learned from: one batch is one optimiser step, cut into micro-batches, on any number of ranks."""
+"""The training step: one batch is one optimiser step, cut into micro-batches, on any number of ranks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
+from torch.optim.lr_scheduler import LRScheduler
 
 from fdt import __version__
 from fdt.data.batch import Batch
@@ -23,18 +25,23 @@ from fdt.distributed import reduce_sum
 from fdt.errors import UserError, explain_plug_errors
 from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
-from fdt.policy.fsdp import check_mesh, shard
+from fdt.policy.fsdp import check_mesh, keep_gathered, shard
 from fdt.policy.gradients import TermGradients
 from fdt.policy.log_probs import add_old_log_probs
 from fdt.policy.lora import LoRA
 from fdt.policy.optimizers import SignalAdamW, build_adamw, build_schedule
 from fdt.policy.policy import Policy
 from fdt.policy.teachers import Frozen, ReferencePolicy, Teacher, WeightCopyTeacher, split_by_hint
-from objectives import Loss, Objective, Schedule, Term, TokenLogProbs, default_terms
+from objectives import Loss, Objective, Rollouts, Schedule, Term, TokenLogProbs, default_terms
 
 
 class Learner(LightningModule):
     """Trains a causal LM on scores (policy gradient) and on critiques (distillation from a teacher that read them)."""
+
+    policy: Policy
+    """What is trained; absent before `configure_model`."""
+    start: Teacher
+    """The policy at its start; absent before `configure_model`, and where nothing is trained."""
 
     def __init__(
         self,
@@ -68,15 +75,14 @@ class Learner(LightningModule):
             teacher: fdt.policy.teachers.Frozen, EMA or Live (default Frozen).
             optimizer: optimiser class and its arguments.
             warmup_steps: steps over which the learning rate rises from 0.
-            lr_scheduler_type: what the learning rate does after that: constant, or linear, which falls to 0 at the run's
-                last step.
+            lr_scheduler_type: the learning rate after that: constant, or linear: it falls to 0 at the last step.
             max_grad_norm: largest gradient norm; larger ones are scaled down.
             tokens_per_microbatch: most tokens that one forward reads.
             log_kl_to_init: measure the KL to the starting policy at every step (one extra forward).
-            max_nonfinite_steps: stop after so many non-finite steps in a row; such a step touches no weight.
+            max_nonfinite_steps: stop after so many non-finite steps in a row; such a step changes no weight.
             seed: seed of adapters and dropout.
-            trust: learns from scored answers whose critiques are to be believed, and gives each row the score ``trust``
-                for gates to read; null: every annotator is believed alike.
+            trust: estimates from scored answers which annotators' critiques are right, and gives each row the score
+                ``trust`` for gates to read; null: all annotators count alike.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -96,20 +102,19 @@ class Learner(LightningModule):
         self.seed = seed
         self.trust = trust
         self.teacher = teacher if teacher is not None else Frozen()
-        self.start: Teacher | None = None
         self.reference: ReferencePolicy | None = None
-        self.policy: Policy | None = None
         self.nonfinite_steps = 0
 
     def configure_model(self) -> None:
         """Builds the policy, and for training its teachers; called before weights are restored."""
-        if self.policy is None:
+        if not hasattr(self, "policy"):
             self.policy = Policy(self.base, self.lora, self.dtype_name, self.gradient_checkpointing, self.seed)
             if isinstance(self.trainer.strategy, ModelParallelStrategy):
                 check_mesh(self.trainer.strategy)
+                assert self.device_mesh is not None
                 shard(self.policy, self.device_mesh["data_parallel"])
             self.policy.train()
-        if self.trainer.state.fn == TrainerFn.FITTING and self.start is None:
+        if self.trainer.state.fn == TrainerFn.FITTING and not hasattr(self, "start"):
             self.teacher.attach(self.policy)
             self.start = self.teacher if isinstance(self.teacher, Frozen) else Frozen()
             if self.start is not self.teacher:
@@ -118,25 +123,28 @@ class Learner(LightningModule):
                 self.reference.attach(self.policy)
 
     def configure_optimizers(self) -> Any:
+        """The optimiser of what trains, and its learning rate over the steps."""
         optimizer = self.make_optimizer(self.policy.get_trainable_parameters())
         total = self._count_steps() if self.lr_scheduler_type == "linear" else math.inf
         return [optimizer], [build_schedule(optimizer, self.warmup_steps, total)]
 
     def _count_steps(self) -> float:
-        """Optimiser steps of the whole run. Lightning's own estimate would make a data loader too early."""
-        data, epochs = self.trainer.datamodule, self.trainer.max_epochs
+        """Optimiser steps of the whole run; Lightning's own estimate would make a data loader too early."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in `fit`, and declares it nowhere
+        epochs = self.trainer.max_epochs
         limits = [] if self.trainer.max_steps < 0 else [self.trainer.max_steps]
         if epochs is not None and epochs >= 0:
             limits.append(epochs * data.source.count_rollouts(data.episodes) * data.source.steps_per_rollout)
         if not limits:
             raise UserError(
-                "a rate that falls to 0 at the last step, and no last step",
+                "the learning rate falls to 0 at the last step, and the run has none",
                 key="model.lr_scheduler_type",
                 remedy="set trainer.max_steps or trainer.max_epochs",
             )
         return min(limits)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """One optimiser step; callbacks get its metrics, its weighted batch, and whether the gradient was finite."""
         began = time.perf_counter()
         torch.manual_seed(self.seed * 1_000_003 + self.global_step * 1009 + self.global_rank)
         with explain_plug_errors():
@@ -161,7 +169,7 @@ class Learner(LightningModule):
         return {"metrics": metrics, "batch": batch, "finite": finite}
 
     def _log(self, metrics: StepMetrics, norm: float, seconds: float) -> None:
-        rate = self.optimizers().param_groups[0]["lr"]
+        rate = self._optimizer.param_groups[0]["lr"]
         values = metrics.finish(self.device, self.trainer.world_size, seconds) | {
             "optim/grad_norm": norm,
             "optim/lr": rate,
@@ -180,8 +188,8 @@ class Learner(LightningModule):
         shares = {name: torch.tensor(share) for name, share in self.objective.compute_totals(rollouts).items()}
         return replace(batch, rollouts=replace(rollouts, totals=reduce_sum(shares, self.device)))
 
-    def compute_loss(self, part: Batch) -> tuple[Loss, TokenLogProbs, dict[str, TokenLogProbs], Any]:
-        """The loss of one micro-batch, from log-probs under the policy and whoever it is compared with."""
+    def compute_loss(self, part: Batch) -> tuple[Loss, TokenLogProbs, dict[str, TokenLogProbs], Rollouts]:
+        """The loss of one micro-batch, from the log-probs under the policy and the models it is compared with."""
         others: dict[str, TokenLogProbs] = {}
         rollouts = part.rollouts
         if part.teacher is not None and "teacher" in self.objective.needs:
@@ -197,14 +205,20 @@ class Learner(LightningModule):
         student = self.policy.compute_log_probs(part.student)
         return self.objective(student, others, rollouts), student, others, rollouts
 
-    def _skip_gradient_sync(self):
+    @property
+    def _optimizer(self) -> LightningOptimizer:
+        found = self.optimizers()
+        assert isinstance(found, LightningOptimizer)
+        return found
+
+    def _skip_gradient_sync(self) -> AbstractContextManager[None]:
         strategy = self.trainer.strategy
         # DDP sums gradients over ranks once, in the last backward; FSDP2 reduces each, which adds up to the same.
         return strategy.block_backward_sync() if hasattr(strategy, "block_backward_sync") else nullcontext()
 
     def _separate_gradients(self, batch: Batch) -> TermGradients | None:
         """Where the optimiser keeps moments for each term, what collects their gradients."""
-        if not isinstance(self.optimizers().optimizer, SignalAdamW):
+        if not isinstance(self._optimizer.optimizer, SignalAdamW):
             return None
         totals = batch.rollouts.totals
         present = [name for name in self.objective.active if totals[name]]
@@ -216,7 +230,8 @@ class Learner(LightningModule):
         if apart is None:
             self.manual_backward(loss.value * world)
         else:
-            apart.add({name: part.value * world for name, part in loss.parts.items()}, self.manual_backward)
+            with keep_gathered(self.policy):
+                apart.add({name: part.value * world for name, part in loss.parts.items()}, self.manual_backward)
 
     def _step_apart(self, apart: TermGradients, metrics: StepMetrics) -> tuple[float, bool]:
         """The step of an optimiser that keeps moments for each term; one non-finite gradient stops all of it."""
@@ -225,26 +240,28 @@ class Learner(LightningModule):
         metrics.extra |= {f"signals/grad_norm/{name}": norm for name, norm in norms.items()}
         metrics.extra |= {f"signals/cosine/{a}_{b}": value for a, b, value in apart.compute_cosines(norms)}
         weights = {name: self.objective.get_coefficient(name, self.global_step) for name in self.objective.active}
-        step = partial(self.optimizers().step, gradients=apart.as_dict(), weights=weights, norms=norms)
+        step = partial(self._optimizer.step, gradients=apart.as_dict(), weights=weights, norms=norms)
         norm = math.sqrt(sum(value**2 for value in norms.values()))
         return norm, self._apply_step(math.isfinite(norm), step)
 
     def _step(self) -> tuple[float, bool]:
-        optimizer, parameters = self.optimizers(), self.policy.get_trainable_parameters()
+        parameters = self.policy.get_trainable_parameters()
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         finite = bool(torch.isfinite(norm))
         if finite:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
-        return float(norm), self._apply_step(finite, optimizer.step)
+        return float(norm), self._apply_step(finite, self._optimizer.step)
 
     def _apply_step(self, finite: bool, step: Callable[[], Any]) -> bool:
         """Takes the step where its gradient is finite, and counts those that are not."""
         if finite:
             step()
-            self.lr_schedulers().step()
+            scheduler = self.lr_schedulers()
+            assert isinstance(scheduler, LRScheduler)
+            scheduler.step()
             self.teacher.update(self.policy)
-        self.optimizers().zero_grad()
+        self._optimizer.zero_grad()
         self.nonfinite_steps = 0 if finite else self.nonfinite_steps + 1
         if self.nonfinite_steps >= self.max_nonfinite_steps:
             raise UserError(
@@ -253,7 +270,7 @@ class Learner(LightningModule):
         return finite
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another base or other adapters: its weights would fit nowhere, in silence."""
+        """Refuses a checkpoint of another base or other adapters, whose weights would be left out without a word."""
         saved = {key: value for key, value in checkpoint.get("fdt", {}).items() if key != "version"}
         own = json.loads(json.dumps(self.policy.describe()))
         if json.loads(json.dumps(saved)) != own:
@@ -264,30 +281,29 @@ class Learner(LightningModule):
                 key="ckpt_path",
                 remedy="set model.base and model.lora as they were when it was written",
             )
-
         if self.trust is not None:
             self.trust.counts = checkpoint.get("trust", {})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what trained, the EMA teacher and a reference that is reset; the frozen base is named, not copied."""
+        """Keeps the trained weights, an EMA teacher and a reference that is reset; of the frozen base, its name."""
         wanted = {f"policy.{name}" for name, p in self.policy.named_parameters() if p.requires_grad}
         moving = isinstance(self.teacher, WeightCopyTeacher) and not isinstance(self.teacher, Frozen)
-        shadows = ("teacher.",) * moving + ("reference.",)
+        kept = ("teacher.", "reference.") if moving else ("reference.",)
         checkpoint["state_dict"] = {
-            name: value
-            for name, value in checkpoint["state_dict"].items()
-            if name in wanted or name.startswith(shadows)
+            name: value for name, value in checkpoint["state_dict"].items() if name in wanted or name.startswith(kept)
         }
         checkpoint["fdt"] = {**self.policy.describe(), "version": __version__}
         if self.trust is not None:
             checkpoint["trust"] = self.trust.counts
 
-    def validation_step(self, records: list[dict], batch_idx: int) -> list[dict]:
+    def validation_step(self, records: list[dict[str, Any]], batch_idx: int) -> Any:
+        """The loader's records are the measurement; callbacks collect them."""
         return records
 
-    test_step = predict_step = validation_step
+    test_step = validation_step
+    predict_step = validation_step
 
 
 def uses_ratio(term: Term) -> bool:
-    """Whether a term compares the policy with whoever acted."""
+    """Whether a term compares the policy with what sampled the answers."""
     return term.mask == "sampled" or bool(getattr(term, "importance", None))

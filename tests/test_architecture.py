@@ -73,9 +73,11 @@ def refused(tree: ast.AST) -> list[str]:
 
 
 def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function without its docstring, which is where `--help` takes its text from."""
+    """Lines of a function without its docstring, which is where `--help` takes its text from; of a constructor, whose
+    arguments are the fields of a config, without these too."""
     words = node.body[0] if ast.get_docstring(node) else None
-    return node.end_lineno - node.lineno + 1 - (words.end_lineno - words.lineno + 1 if words else 0)
+    start = node.body[0].lineno if node.name == "__init__" else node.lineno
+    return node.end_lineno - start + 1 - (words.end_lineno - words.lineno + 1 if words else 0)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
@@ -180,3 +182,29 @@ def test_tests_mirror_the_packages():
 def test_modules_are_named_as_their_files():
     assert name_module(ROOT / "fdt" / "data" / "batch.py") == "fdt.data.batch"
     assert name_module(ROOT / "fdt" / "__init__.py") == "fdt"
+
+
+GUESSES = {
+    "fdt/rollout/sources.py": "class OnPolicy",
+    "fdt/rollout/advantages.py": "def compute_advantages",
+    "objectives/losses/policy_gradient.py": "class PolicyGradient",
+    "fdt/data/tokenization.py": "def tokenize_prompt",
+    "fdt/policy/forward.py": "def build_hidden_fn",
+    "fdt/policy/fsdp.py": "class FSDP2",
+    "fdt/policy/log_probs.py": "def compute_batch_log_probs",
+    "fdt/evaluation/pass_at_k.py": "class PassAtK",
+    "fdt/policy/hub.py": "def resolve_model",
+    "objectives/losses/reference_kl.py": "class ReferenceKL",
+    "fdt/data/splits.py": "class DataSplits",
+    "fdt/engines/vllm/weight_sync.py": "class WeightSync",
+    "fdt/callbacks/checkpoint.py": "class Checkpoint",
+    "fdt/policy/lora.py": "class LoRA",
+    "fdt/metrics/step.py": "class StepMetrics",
+}
+"""The file that a stranger would open first for each of fifteen questions, and what must be found there."""
+
+
+@pytest.mark.parametrize("path", GUESSES)
+def test_what_one_looks_for_is_where_one_looks(path):
+    assert f"\n{GUESSES[path]}" in (ROOT / path).read_text(encoding="utf-8")
+    assert f"`{path}`" in (ROOT / "docs" / "design.md").read_text(encoding="utf-8")

@@ -72,7 +72,7 @@ def _check(node: object, where: str) -> None:
             _check(child, where)
     if not isinstance(node, dict):
         return
-    if "class_path" in node and not node["class_path"].startswith("brevity."):  # the page's own example
+    if "class_path" in node and not node["class_path"].startswith(("brevity.", "my_")):  # a page's own example
         module, _, name = node["class_path"].rpartition(".")
         known = inspect.signature(getattr(importlib.import_module(module), name)).parameters
         unknown = set(node.get("init_args", {})) - set(known)

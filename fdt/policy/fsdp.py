@@ -1,12 +1,11 @@
-"""FSDP2: which modules are sharded, and what keeps scoring and generation whole under it."""
+"""FSDP2: which modules are sharded, and how log-probs and generation see whole weights under it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch.nn as nn
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -14,12 +13,19 @@ from fdt.errors import UserError
 from fdt.policy.forward import build_hidden_fn
 from fdt.policy.policy import Policy
 
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+
 
 def shard(policy: Policy, mesh: DeviceMesh) -> None:
     """Shards each decoder layer, then the causal LM itself (embedding, norm, head) as the root.
 
     The root is the causal LM, not a wrapper: the head is read outside a forward, so it must belong to the module that
-    stays gathered between forward and backward. The scoring method is registered so that FSDP2 gathers for it.
+    stays gathered between forward and backward. The method that computes hidden states is
+    registered so that FSDP2 gathers for it.
+
+    Raises:
+        UserError: where the policy reads frozen layers from a folder.
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
@@ -32,22 +38,24 @@ def shard(policy: Policy, mesh: DeviceMesh) -> None:
             remedy="train on one device or under DDP",
         )
     causal = policy.causal
-    for layer in causal.get_decoder().layers:
+    decoder: Any = causal.get_decoder()
+    for layer in decoder.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(causal, mesh=mesh, reshard_after_forward=False)
-    causal.fdt_hidden = build_hidden_fn(causal)
+    vars(causal)["fdt_hidden"] = build_hidden_fn(causal)
     register_fsdp_forward_method(causal, "fdt_hidden")
 
 
-def find_sharded_modules(policy: Policy) -> list[nn.Module]:
+def find_sharded_modules(policy: Policy) -> list[FSDPModule]:
     """The FSDP2 modules of a policy, root last; empty when nothing is sharded."""
     from torch.distributed.fsdp import FSDPModule
 
-    found = [module for module in policy.causal.modules() if isinstance(module, FSDPModule)]
+    found: list[FSDPModule] = [module for module in policy.causal.modules() if isinstance(module, FSDPModule)]
     return found[1:] + found[:1]
 
 
 def is_sharded(policy: Policy) -> bool:
+    """Whether the policy's weights are spread over ranks."""
     return bool(find_sharded_modules(policy))
 
 
@@ -58,7 +66,7 @@ def reshard(policy: Policy) -> None:
 
 
 def unshard_root(policy: Policy) -> None:
-    """Gathers the root again: scores read a head lazily, and what they hold is the gathered tensor."""
+    """Gathers the root again: `TokenLogProbs` read the head lazily, and hold the gathered tensor."""
     for module in find_sharded_modules(policy)[-1:]:
         module.unshard()
 
@@ -75,6 +83,20 @@ def unshard_all(policy: Policy) -> Iterator[None]:
     finally:
         for module in modules:
             module.set_reshard_after_forward(module is not modules[-1], recurse=False)
+            module.reshard()
+
+
+@contextmanager
+def keep_gathered(policy: Policy) -> Iterator[None]:
+    """Holds the weights whole between several backward passes over one graph, which read what the forward has saved."""
+    modules = find_sharded_modules(policy)
+    for module in modules:
+        module.set_reshard_after_backward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.set_reshard_after_backward(True, recurse=False)
             module.reshard()
 
 

@@ -1,4 +1,4 @@
-"""The actor: tasks become episodes. It answers with the current policy, has the answers judged, and rewrites failures."""
+"""The actor: tasks become episodes. It samples answers from the current policy, has them graded and rewritten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from fdt.data.batch import Batch, View, build_untrained_rollouts
 from fdt.data.collate import Collator
 from fdt.data.rows import Row
-from fdt.data.tokenization import tokenize_prompt
 from fdt.distributed import run_on_all
 from fdt.engines import Engine
 from fdt.environments import Environment, SingleTurn
@@ -22,7 +21,7 @@ from fdt.policy.log_probs import compute_batch_log_probs
 from fdt.policy.policy import Policy
 from fdt.rollout.drafter import PolicyDrafter
 from fdt.rollout.limits import EpisodeLimits
-from fdt.rollout.turn_loop import TurnLoop, build_turn
+from fdt.rollout.turn_loop import TurnLoop
 from feedback.graders import Grader
 from feedback.graders.base import run_grader
 from feedback.rewriter import Rewriter
@@ -38,12 +37,14 @@ class Actor:
         engine: generates.
         collator: turns episodes into a batch.
         grader: judges fresh answers; None leaves them unscored.
-        rewriter: gate of the policy's own revisions; None rewrites nothing.
+        rewriter: corrects answers that were criticised; None rewrites nothing.
         budget: tokens of one forward when log-probs are computed.
         precision: the context in which training runs its forwards (autocast under bf16-mixed), so that log-probs kept
             here are those that training would compute.
         environment: what the episodes are played against; by default an episode is one answer.
-        limits: how many turns, how long, and what happens when the environment breaks; ``episode_counts`` counts how it went.
+        limits: how many turns, how long, and how often an episode is tried again after its environment broke.
+        rejections: of rewrites, counted by reason.
+        episode_counts: how the episodes of training ended.
         score_names: every name that an answer was graded by so far.
     """
 
@@ -63,8 +64,8 @@ class Actor:
     def generate_episodes(
         self, tasks: Sequence[Task], seed: int | None, num_generations: int = 1, counted: bool = True
     ) -> list[Episode]:
-        """Plays each task ``num_generations`` times (greedily where seed is None), and grades nothing yet; ``counted`` is
-        False for what is measured, which is no part of training."""
+        """Samples ``num_generations`` episodes of each task (greedily where seed is None), not graded yet; ``counted``
+        is False for what is measured, which is no part of training."""
         tasks = [task for task in tasks for _ in range(num_generations)]
         alone = isinstance(self.environment, SingleTurn)
         context = None if alone else self.limits.max_context or self.collator.max_tokens
@@ -77,55 +78,54 @@ class Actor:
         return list(episodes)
 
     def grade(self, episodes: list[Episode]) -> list[Episode]:
-        """Has the grader judge fresh answers; they stay as they are where there is none."""
+        """Has the grader judge fresh answers; without one they stay as they are."""
         if self.grader is None:
             return episodes
         # A prompt that left no room for an answer has nothing to judge.
         answered = [episode for episode in episodes if episode.turns]
-        judged = iter(run_on_all(lambda: run_grader(self.grader, answered)))
+        grader = self.grader
+        judged = iter(run_on_all(lambda: run_grader(grader, answered)))
         return [next(judged) if episode.turns else episode for episode in episodes]
 
     def answer_with_hints(self, episodes: Sequence[Episode], seed: int) -> list[Episode | None]:
         """One fresh, graded answer to each episode's prompt by the current policy, shown what the teacher is shown.
 
-        Every rank must call, as often as the others. An episode of several turns is answered at its last one.
+        Every rank must call, as often as the others.
 
         Args:
             episodes: graded answers, with what was said about them.
             seed: of the sampling.
 
         Returns:
-            The answers under the episodes' own tasks and ids; None where nobody said anything, so that there is no hint.
+            For each episode, in order, its hinted answer under its own task and id, scored by the environment or the
+            grader as any other answer; None where nobody said anything, so that there is no hint.
         """
         hint = self.collator.hint
         prompts = [None if hint is None else hint(episode, self.collator.truncate_hint) for episode in episodes]
         asked = [n for n, prompt in enumerate(prompts) if prompt is not None]
-        ids = [tokenize_prompt(prompts[n], self.policy.tokenizer) for n in asked]
-        samples = run_on_all(lambda: self.engine.generate(self.policy, ids, seed))
-        turns = [build_turn(sample, self.policy.tokenizer) for sample in samples]
-        fresh = [
-            replace(episodes[n], turns=(*episodes[n].turns[:-1], turn), feedback=(), preferences=())
-            for n, turn in zip(asked, turns, strict=True)
-        ]
+        tasks = [replace(episodes[n].task, messages=tuple(prompts[n] or ())) for n in asked]
+        fresh = self.generate_episodes(tasks, seed, counted=False)
+        own = [replace(one, id=episodes[n].id, task=episodes[n].task) for n, one in zip(asked, fresh, strict=True)]
         found: list[Episode | None] = [None] * len(episodes)
-        for n, episode in zip(asked, self.grade(fresh), strict=True):
+        for n, episode in zip(asked, self.grade(own), strict=True):
             found[n] = episode
         return found
 
     def rewrite(self, episodes: list[Episode], seed: int = 0) -> list[Episode]:
-        """Has what was criticised rewritten; the gate's verdicts are counted by reason in ``rejections``.
+        """Has what was criticised rewritten; what was not accepted is counted by reason in ``rejections``.
 
         Rewrites that join their group follow as episodes of their own.
         """
         if self.rewriter is None:
             return episodes
         drafter = PolicyDrafter(self.policy, self.engine)
-        episodes, verdicts = run_on_all(lambda: self.rewriter.rewrite(episodes, drafter, seed))
-        self.rejections.update(verdicts)
-        return episodes
+        rewriter = self.rewriter
+        rewritten, rejections = run_on_all(lambda: rewriter.rewrite(episodes, drafter, seed))
+        self.rejections.update(rejections)
+        return rewritten
 
     def add_group_hints(self, episodes: list[Episode]) -> list[Episode]:
-        """Notes on whole groups what the hint tells of the others (a better answer)."""
+        """Adds what a hint shows of the other answers of a group (a better one)."""
         return episodes if self.collator.hint is None else self.collator.hint.annotate_group(episodes)
 
     def compute_answer_log_probs(self, episodes: Sequence[Episode]) -> list[float]:
@@ -148,7 +148,7 @@ class Actor:
         return sums.tolist()[: len(rows)], counts.tolist()[: len(rows)]
 
     def store_old_log_probs(self, batch: Batch) -> Batch:
-        """Keeps the log-probs that the policy gives its own tokens now, for updates that come after others."""
+        """The batch with the log-probs of its tokens under the policy as it is now, for updates after the first."""
         with self.precision():
             found = compute_batch_log_probs(batch.to(self.policy.device), self.policy.compute_log_probs, self.budget)
         return replace(batch, rollouts=replace(batch.rollouts, old_log_probs=found.cpu()))

@@ -20,7 +20,8 @@ def get_score(rollouts: Rollouts, name: str) -> Float[Tensor, "B"]:
     if name not in rollouts.scores:
         raise ValueError(
             f"rollouts.scores: got {sorted(rollouts.scores)}, expected {name!r}. "
-            "Name a score that the graders or the feedback file give, or add the grader."
+            "Name a score that a grader, the feedback file or the rollout source gives; a source that cannot measure a "
+            "row stores nan for it."
         )
     return rollouts.scores[name]
 
@@ -50,14 +51,15 @@ class ScoreGate(Gate):
     """Rows whose named score compares as asked with a number or with another named score; a row without one of them is
     left out, whatever the comparison: an absent score is neither a failure nor a success.
 
-    Failures (SRPO, arXiv 2604.02288): the defaults. Successes: `comparison: ">="`. Rows whose rewrite was judged better:
-    `{score: revision, comparison: ">", value: score}`. A weight for each row: `{score: NAME, comparison: weight}`.
+    Failures (SRPO, arXiv 2604.02288): the defaults. Successes: `comparison: ">="`. Rows whose rewrite was judged
+    better: `{score: revision, comparison: ">", value: score}`. A weight for each row: `{score: NAME, comparison:
+    weight}`.
     """
 
     score: str = "score"
     """Name of the score: "score" for the mean, a grader's name, or a name that the rollout source measured."""
     comparison: Literal["<", "<=", ">", ">=", "weight"] = "<"
-    """How it must compare with `value`; `weight`: the score itself, at least 0, is the factor, and `value` is not read."""
+    """How it must compare with `value`; `weight`: the score itself, at least 0, is the factor; `value` is not read."""
     value: float | str = 0.5
     """A number, or the name of another score."""
 
@@ -109,10 +111,10 @@ class SkipFirst(Gate):
 
 @dataclass(frozen=True)
 class SkipLast(Gate):
-    """All but the last tokens of each row, where an answer ends with what this term has no business to teach.
+    """All but the last tokens of each row, where an answer ends with what this term must not train.
 
-    A teacher that was told the answer is surer than its student can be: kept from the tokens of a stated confidence, it
-    teaches the answer and leaves the confidence to a reward (`objectives.Brier`).
+    A teacher that reads the right answer is surer than its student can be. Kept from the tokens of a stated confidence,
+    it trains the answer and leaves the confidence to a reward (`objectives.Brier`).
     """
 
     tokens: int = 7
@@ -144,7 +146,7 @@ class Not(Gate):
     """1 minus another gate."""
 
     gate: Gate
-    """What is turned round."""
+    """The gate to invert."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -156,7 +158,7 @@ class Not(Gate):
 
 @dataclass(frozen=True)
 class InMask(Gate):
-    """Tokens of another mask too, as those that a teacher scores."""
+    """Tokens that lie in a further mask too, such as those that a teacher reads."""
 
     mask: str = "distilled"
     """Name of the mask."""
@@ -166,10 +168,10 @@ class InMask(Gate):
 
 
 def _index_in_row(rollouts: Rollouts) -> Int[Tensor, "N"]:
-    """The place of each token in its row, from 0."""
+    """Position of each token in its row, from 0."""
     row = rollouts.episode
     order = row.argsort(stable=True)
     sizes = torch.bincount(row, minlength=len(rollouts.task))
-    place = torch.empty_like(row)
-    place[order] = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row[order]]
-    return place
+    position = torch.empty_like(row)
+    position[order] = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row[order]]
+    return position

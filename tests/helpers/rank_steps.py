@@ -21,7 +21,10 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
 from fdt.learner import Learner
+from fdt.metrics.step import StepMetrics
+from fdt.policy.gradients import TermGradients
 from fdt.policy.lora import LoRA
+from fdt.policy.optimizers import SignalAdamW
 from fdt.policy.teachers import EMA, Frozen, Live
 from feedback.hints import CritiqueHint
 from objectives import Distill, Imitate, PolicyGradient
@@ -29,12 +32,14 @@ from objectives.reductions import SequenceMean
 from tests.helpers.batches import episodes
 from tests.helpers.tiny import tokenizer
 
-# name: (head tied, adapters, teacher, replayed rows)
-CASES: dict[str, tuple[bool, bool, Any, bool]] = {
-    "adapters tied frozen": (True, True, Frozen, False),
-    "adapters untied ema": (False, True, EMA, True),
-    "full tied ema": (True, False, EMA, False),
-    "full untied live": (False, False, Live, True),
+# name: (head tied, adapters, teacher, replayed rows, gradients of each term apart)
+CASES: dict[str, tuple[bool, bool, Any, bool, bool]] = {
+    "adapters tied frozen": (True, True, Frozen, False, False),
+    "adapters untied ema": (False, True, EMA, True, False),
+    "full tied ema": (True, False, EMA, False, False),
+    "full untied live": (False, False, Live, True, False),
+    "adapters tied frozen apart": (True, True, Frozen, False, True),
+    "full untied live apart": (False, False, Live, True, True),
 }
 STRATEGIES = ("ddp", "fsdp2")
 RANK, WORLD = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("RANKS", 1))
@@ -52,6 +57,12 @@ class Dumping(Learner):
         self.kept.append({"gradient": torch.cat([g.flatten() for g in whole]).clone()})
         norm, finite = super()._step()
         self.kept[-1] |= {"norm": norm, "finite": finite}
+        return norm, finite
+
+    def _step_apart(self, apart: TermGradients, metrics: StepMetrics) -> tuple[float, bool]:
+        norm, finite = super()._step_apart(apart, metrics)
+        whole = [getattr(g, "full_tensor", lambda g=g: g)() for found in apart.sums.values() for g in found]
+        self.kept.append({"gradient": torch.cat([g.flatten() for g in whole]), "norm": norm, "finite": finite})
         return norm, finite
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -93,8 +104,13 @@ def sgd(params: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=0.05)
 
 
+def still(params: Any) -> torch.optim.Optimizer:
+    """Moments for each term, and no step, for the same reason."""
+    return SignalAdamW(params, lr=0.0)
+
+
 def run(case: str, strategy: str, models: dict[bool, str]) -> list[dict[str, Any]]:
-    tied, adapters, teacher, replayed = CASES[case]
+    tied, adapters, teacher, replayed, apart = CASES[case]
     terms = {
         "policy": PolicyGradient(truncate=2.0, reduction=SequenceMean()),
         "distill": Distill(k=16),
@@ -107,7 +123,7 @@ def run(case: str, strategy: str, models: dict[bool, str]) -> list[dict[str, Any
         LoRA(rank=4) if adapters else None,
         "float32",
         teacher=teacher(),
-        optimizer=sgd,
+        optimizer=still if apart else sgd,
         max_grad_norm=1e9,
         tokens_per_microbatch=150,
     )
