@@ -3,8 +3,8 @@
 Each takes log-probs [..., K] and gives [...] nats. The outcomes may be the whole vocabulary, or a support with the rest
 merged into one more outcome (`coarsen`): merging is a coarse-graining, so any divergence of the merged distributions
 is a lower bound on the full one, exact at K = V. Teacher log-probs are floored at `LOG_FLOOR`: an outcome that the
-teacher rules out (-inf, or a logit of -1e4) costs a bounded number of nats and a finite gradient; terms count such
-outcomes in the metric `floored`.
+teacher rules out (-inf, or a logit of -1e4) costs a bounded number of nats and a finite gradient; terms report
+the share of tokens with such outcomes as `teacher/clamped`.
 """
 
 import math
@@ -54,7 +54,7 @@ def js(student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[
 class GeneralisedJS:
     """beta KL(T || M) + (1 - beta) KL(S || M) with M = beta T + (1 - beta) S (GKD, arXiv 2306.13649); js at 1/2.
 
-    It tends to 0 as beta nears 0 or 1, so beta is no dial between the two KLs; the end points are refused.
+    It tends to 0 as beta nears 0 or 1, so beta does not interpolate between the two KLs; the end points are refused.
     """
 
     beta: float = 0.5
@@ -70,8 +70,9 @@ class GeneralisedJS:
     def __call__(self, student: Float[Tensor, "*o K"], teacher: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
         teacher = clamp_log_probs(teacher)
         mixture = mix_log_probs(student, teacher, self.beta)
-        taught, own = (teacher.exp() * (teacher - mixture)).sum(-1), (student.exp() * (student - mixture)).sum(-1)
-        return self.beta * taught + (1 - self.beta) * own
+        forward = (teacher.exp() * (teacher - mixture)).sum(-1)
+        reverse = (student.exp() * (student - mixture)).sum(-1)
+        return self.beta * forward + (1 - self.beta) * reverse
 
 
 @dataclass(frozen=True)

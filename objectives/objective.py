@@ -15,8 +15,8 @@ from objectives.vocabulary.token_log_probs import TokenLogProbs
 class Objective:
     """Sum of coefficient times term. Each term has its own tokens, gate and denominator.
 
-    Order of a step: `weigh` the whole step, put the result into `rollouts.weights`, add `compute_totals` over ranks into
-    `rollouts.totals`, then call on each micro-batch (`rollouts.take`) and add up values and metrics.
+    Order of a step: `weigh` the whole step, put the result into `rollouts.weights`, add `compute_totals` over ranks
+    into `rollouts.totals`, then call on each micro-batch (`rollouts.take`) and add up values and metrics.
     """
 
     terms: dict[str, Term]
@@ -34,7 +34,7 @@ class Objective:
 
     @property
     def active(self) -> dict[str, Term]:
-        """The terms that count: those whose coefficient is ever other than zero."""
+        """The terms that are computed: those whose coefficient is ever other than zero."""
         return {name: term for name, term in self.terms.items() if self.get_coefficient(name)}
 
     @property
@@ -44,7 +44,7 @@ class Objective:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Fields of the rollouts that the terms ask for and not every batch has, such as `old_log_probs`."""
+        """Fields of the rollouts that the terms read and not every batch has, such as `old_log_probs`."""
         return frozenset().union(*(term.reads for term in self.terms.values()))
 
     def get_coefficient(self, name: str, update: int | None = None) -> float:
@@ -69,7 +69,9 @@ class Objective:
 
         Metrics: `loss/<term>` without coefficient, and each term's own, with `/<term>` where two would clash.
         """
-        value, metrics, parts = student.nothing, {}, {}
+        value = student.nothing
+        metrics: dict[str, Tensor] = {}
+        parts: dict[str, Loss] = {}
         for name, term in self.terms.items():
             scale = self.get_coefficient(name, rollouts.update)
             if not scale:

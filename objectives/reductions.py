@@ -12,11 +12,11 @@ from objectives.types import Rollouts
 
 
 class Reduction(ABC):
-    """Called with the rollouts of the whole optimiser step and the tokens that the term listens to."""
+    """Called with the rollouts of the whole optimiser step and the mask of the tokens that a term trains on."""
 
     @abstractmethod
-    def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
-        """Weight of each token; those outside `heard` are ignored."""
+    def __call__(self, mask: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
+        """Weight of each token; those outside `mask` are ignored."""
 
     def compute_denominator(self, weights: Float[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, ""]:
         """This rank's share of the denominator."""
@@ -27,26 +27,26 @@ class Reduction(ABC):
 class TokenMean(Reduction):
     """Every token of the step weighs the same (DAPO, arXiv 2503.14476)."""
 
-    def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
+    def __call__(self, mask: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
         return torch.ones_like(rollouts.advantages)
 
 
 @dataclass(frozen=True)
 class SequenceMean(Reduction):
-    """Every row weighs the same: a token weighs one over its row's heard tokens (GRPO, arXiv 2402.03300)."""
+    """Every row weighs the same: a token weighs one over its row's trained tokens (GRPO, arXiv 2402.03300)."""
 
-    def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
-        members = segments.count(rollouts.episode[heard], len(rollouts.task)).clamp(min=1)
+    def __call__(self, mask: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
+        members = segments.count(rollouts.episode[mask], len(rollouts.task)).clamp(min=1)
         return (1.0 / members).to(rollouts.advantages.dtype)[rollouts.episode]
 
 
 @dataclass(frozen=True)
 class TurnMean(Reduction):
-    """Every step weighs the same, so episodes of many steps weigh more (MS-GRPO, arXiv 2508.10839, per chosen step)."""
+    """Every turn weighs the same, so episodes of many turns weigh more (MS-GRPO, arXiv 2508.10839, per chosen turn)."""
 
-    def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
+    def __call__(self, mask: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
         size = int(rollouts.turn.max()) + 1 if len(rollouts.turn) else 0
-        members = segments.count(rollouts.turn[heard], size).clamp(min=1)
+        members = segments.count(rollouts.turn[mask], size).clamp(min=1)
         return (1.0 / members).to(rollouts.advantages.dtype)[rollouts.turn]
 
 
@@ -54,13 +54,13 @@ class TurnMean(Reduction):
 class ConstantLength(Reduction):
     """Sum over tokens, divided by rows times a constant, so long rows are not discounted (Dr.GRPO, arXiv 2503.20783).
 
-    Rows count when they have at least one heard token.
+    Rows count when they have at least one trained token.
     """
 
     length: int
     """The constant, usually the longest response allowed [tokens]."""
 
-    def __call__(self, heard: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
+    def __call__(self, mask: Bool[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, "N"]:
         return torch.ones_like(rollouts.advantages)
 
     def compute_denominator(self, weights: Float[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, ""]:

@@ -14,7 +14,7 @@ class Schedule(ABC):
     @property
     @abstractmethod
     def peak(self) -> float:
-        """Greatest value; 0 means that the term is switched off for good."""
+        """Greatest value over a run; 0 means that the term is never computed."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Plateau:
     """Validations without improvement before it is due."""
     cooldown: int = 3
     """Validations afterwards in which it is not due again."""
-    least: float = 0.0
+    min_delta: float = 0.0
     """An improvement is more than this."""
 
     def is_due(self, history: Sequence[float], last: int | None = None) -> bool:
@@ -59,4 +59,4 @@ class Plateau:
         if len(history) - since <= self.patience:
             return False
         before, recent = history[since : -self.patience], history[-self.patience :]
-        return max(recent) <= max(before) + self.least
+        return max(recent) <= max(before) + self.min_delta

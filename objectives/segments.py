@@ -1,9 +1,9 @@
-"""Reductions of flat values over an index: token -> step -> episode -> task is one operation at every level.
+"""Reductions of flat values over an index: token -> turn -> episode -> task is one operation at every level.
 
 `values` [n] and `index` [n] (0..size-1) give [size]; an empty segment is 0 for a sum and NaN for a mean or a bound.
 """
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, full, zeros
 
 
@@ -36,6 +36,6 @@ def find_extreme(values: Float[Tensor, "n"], index: Int[Tensor, "n"], size: int,
     return start.scatter_reduce(0, index, values, reduce=kind, include_self=False)
 
 
-def has_no_spread(values: Float[Tensor, "n"], index: Int[Tensor, "n"], size: int):
-    """Whether all members of each segment are equal [size] bool; an empty segment is not flat."""
+def has_no_spread(values: Float[Tensor, "n"], index: Int[Tensor, "n"], size: int) -> Bool[Tensor, "size"]:
+    """Whether all members of each segment are equal; False for an empty segment."""
     return find_extreme(values, index, size, "amin") == find_extreme(values, index, size, "amax")

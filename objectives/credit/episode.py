@@ -27,7 +27,8 @@ def standardise(
     out = torch.zeros_like(values)
     known = ~values.isnan()
     size = int(index.max()) + 1 if len(index) else 0
-    held, where = values[known].double(), index[known]
+    held = values[known].double()
+    where = index[known]
     centred = held - segments.mean(held, where, size)[where]
     if scale == "std":
         centred = centred / (segments.std(held, where, size, ddof)[where] + eps)
@@ -48,11 +49,11 @@ class Credit(ABC):
         """Scores (NaN is absent) and task of each row -> advantage of each row."""
 
     def compute_rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        """Advantage of each row; asks only what is indexed by row or step, so the rollouts may hold a whole file."""
+        """Advantage of each row; reads only what is indexed by row or turn, so the rollouts may hold a whole file."""
         return self(self.reward(rollouts), rollouts.task)
 
     def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
-        """Advantage of each token: its row's, unless the credit tells steps or tokens apart."""
+        """Advantage of each token: its row's, unless the credit differs between turns or tokens."""
         return self.compute_rows(rollouts)[rollouts.episode]
 
     def check(self, task: Int[Tensor, "B"]) -> None:
@@ -122,9 +123,9 @@ class RawScore(Credit):
     """A = (r - center) / scale, without any baseline (binary feedback of OpenClaw-RL, arXiv 2603.10165)."""
 
     center: float = 0.5
-    """Score that is neither praise nor blame."""
+    """Score whose advantage is 0."""
     scale: float = 0.5
-    """Distance from it that counts as 1."""
+    """Distance from it whose advantage is 1."""
 
     def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         return ((scores - self.center) / self.scale).nan_to_num(0.0)
@@ -167,7 +168,7 @@ class MeanScaled(GroupBaseline):
 class PerReward(GroupBaseline):
     """Each named score is standardised in its group, then summed, then whitened over all rows (GDPO, arXiv 2601.05242).
 
-    Summing first would let the score with the widest spread hide the others. A score that a row lacks adds nothing; a
+    Summing first would let the score with the widest spread dominate. A score that a row lacks adds nothing; a
     row that lacks all has advantage 0 and stays outside the whitening.
     """
 
@@ -184,7 +185,8 @@ class PerReward(GroupBaseline):
     def compute_rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
         parts = {name: Score(name)(rollouts) for name in self.weights}
         known = torch.stack([~values.isnan() for values in parts.values()]).any(0)
-        summed = sum(weight * self(parts[name], rollouts.task) for name, weight in self.weights.items())
+        weighted = [weight * self(parts[name], rollouts.task) for name, weight in self.weights.items()]
+        summed = torch.stack(weighted).sum(0)
         whole = torch.zeros_like(rollouts.task)
         return standardise(summed.where(known, torch.nan), whole, "std", self.ddof, self.eps)
 
@@ -192,7 +194,7 @@ class PerReward(GroupBaseline):
 @dataclass(frozen=True)
 class GroupElseBatch(Credit):
     """A group whose scores differ is compared with itself (GRPO, arXiv 2402.03300), a flat one with the batch
-    (REINFORCE++, arXiv 2501.03262): where all answers to a prompt fail, that still says "not these"."""
+    (REINFORCE++, arXiv 2501.03262): where all answers to a prompt fail, each still has a negative advantage."""
 
     ddof: int = 0
     """0: population deviation; 1: sample deviation."""

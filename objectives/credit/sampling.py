@@ -1,4 +1,4 @@
-"""Choosing rows: groups that carry signal, and rows in proportion to their advantage."""
+"""Choosing rows: groups whose scores differ, and rows in proportion to their advantage."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,8 @@ def select_informative(scores: Float[Tensor, "B"], task: Int[Tensor, "B"], min_s
     """
     known = ~scores.isnan()
     size = int(task.max()) + 1 if len(task) else 0
-    held, where = scores[known].double(), task[known]
+    held = scores[known].double()
+    where = task[known]
     wide = (segments.std(held, where, size) > min_std) & ~segments.has_no_spread(held, where, size)
     return wide[task] & known
 

@@ -1,4 +1,4 @@
-"""Credits that know steps, tags and marks: they differ within a row, so they override `assign`."""
+"""Credits that differ between the turns of a row, by turn scores or tags: they override `compute_turns`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,38 +14,39 @@ from objectives.types import Rollouts, count_turns, find_rows_of_turns
 
 
 def get_turn_score(rollouts: Rollouts, name: str) -> Float[Tensor, "S"]:
-    """The step score `name`; raises ValueError that lists the names present."""
+    """The turn score `name`; raises ValueError that lists the names present."""
     if name not in rollouts.turn_scores:
         raise ValueError(
             f"rollouts.turn_scores: got {sorted(rollouts.turn_scores)}, expected {name!r}. "
-            "Name a score that a grader gives per step."
+            "Name a score that a grader gives per turn."
         )
     return rollouts.turn_scores[name]
 
 
 def index_turns(parent: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
-    """Place of each step within its row, from 0; steps are numbered in time order. -1 for a step without a row."""
+    """Position of each turn within its row, from 0; turns are numbered in time order. -1 for a turn without a row."""
     order = parent.argsort(stable=True)
     run = torch.arange(len(parent), device=parent.device)
     sizes = segments.count(parent + 1, int(parent.max()) + 2) if len(parent) else parent
     start = (sizes.cumsum(0) - sizes)[parent + 1] if len(parent) else parent
-    place = torch.empty_like(parent)
-    place[order] = run - start[order]
-    return place.where(parent >= 0, -1)
+    position = torch.empty_like(parent)
+    position[order] = run - start[order]
+    return position.where(parent >= 0, -1)
 
 
 @dataclass(frozen=True)
 class EpisodeReturn(Reward):
-    """Sum of a row's step scores (MS-GRPO, arXiv 2508.10839: every step then receives the whole return).
+    """Sum of a row's turn scores (MS-GRPO, arXiv 2508.10839: every turn then receives the whole return).
 
-    Steps without a score add nothing; a row none of whose steps has one is absent.
+    Turns without a score add nothing; a row none of whose turns has one is absent.
     """
 
-    step_score: str = "reward"
-    """Name of the step score."""
+    turn_score: str = "reward"
+    """Name of the turn score."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        values, parent = get_turn_score(rollouts, self.step_score), find_rows_of_turns(rollouts)
+        values = get_turn_score(rollouts, self.turn_score)
+        parent = find_rows_of_turns(rollouts)
         known = ~values.isnan() & (parent >= 0)
         rows = len(rollouts.task)
         summed = segments.total(values[known], parent[known], rows)
@@ -54,9 +55,9 @@ class EpisodeReturn(Reward):
 
 @dataclass(frozen=True)
 class DiscountedTurns(GroupBaseline):
-    """Each step's discounted return from there on, compared with other rows of the task at the same turn.
+    """Each turn's discounted return from there on, compared with other rows of the task at the same turn.
 
-    G_t = r_t + gamma G_{t+1}; a missing step score counts as 0 unless all of the row's are missing.
+    G_t = r_t + gamma G_{t+1}; a missing turn score counts as 0 unless all of the row's are missing.
     Turns that only one row of a task reached have advantage 0.
     """
 
@@ -64,8 +65,8 @@ class DiscountedTurns(GroupBaseline):
     """Discount per turn."""
     scale: Literal["std", "none"] = "std"
     """Divide by the deviation of the compared returns, or only centre."""
-    step_score: str = "reward"
-    """Name of the step score."""
+    turn_score: str = "reward"
+    """Name of the turn score."""
     eps: float = 1e-6
     """Added to the deviation."""
 
@@ -73,22 +74,23 @@ class DiscountedTurns(GroupBaseline):
         return standardise(scores, task, self.scale, 0, self.eps)
 
     def compute_returns(self, rollouts: Rollouts) -> Float[Tensor, "S"]:
-        """G_t of each step."""
-        values, parent = get_turn_score(rollouts, self.step_score), find_rows_of_turns(rollouts)
-        place = index_turns(parent)
+        """G_t of each turn; NaN in rows without a turn score."""
+        values = get_turn_score(rollouts, self.turn_score)
+        parent = find_rows_of_turns(rollouts)
+        position = index_turns(parent)
         out = values.nan_to_num(0.0)
         following = torch.zeros(len(rollouts.task), dtype=out.dtype, device=out.device)
-        for turn in range(int(place.max()) if len(place) else -1, -1, -1):
-            here = place == turn
+        for turn in range(int(position.max()) if len(position) else -1, -1, -1):
+            here = position == turn
             out[here] = out[here] + self.gamma * following[parent[here]]
             following[parent[here]] = out[here]
-        absent = EpisodeReturn(self.step_score)(rollouts).isnan()
+        absent = EpisodeReturn(self.turn_score)(rollouts).isnan()
         return out.where((parent >= 0) & ~absent[parent], torch.nan)
 
     def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         parent = find_rows_of_turns(rollouts)
-        place = index_turns(parent)
-        group = rollouts.task[parent] * (int(place.max()) + 1 if len(place) else 1) + place
+        position = index_turns(parent)
+        group = rollouts.task[parent] * (int(position.max()) + 1 if len(position) else 1) + position
         values = self.compute_returns(rollouts)
         group = group.where(parent >= 0, 0)
         return standardise(values, group, self.scale, 0, self.eps)[rollouts.turn]
@@ -96,13 +98,13 @@ class DiscountedTurns(GroupBaseline):
 
 @dataclass(frozen=True)
 class LastTurn(Credit):
-    """A row's advantage on its last step alone, 0 on all before it: what a trainer does that knows only final answers.
+    """A row's advantage on its last turn alone, 0 on all before it: what a trainer does that sees only final answers.
 
-    The counterpart to giving each step the whole return (MS-GRPO, arXiv 2508.10839): same numbers, another place.
+    The counterpart to giving each turn the whole return (MS-GRPO, arXiv 2508.10839): same numbers, another position.
     """
 
     credit: Credit = GroupRelative()
-    """Whose advantages land there."""
+    """Whose advantages the last turn gets."""
 
     def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         return self.credit(scores, task)
@@ -121,20 +123,20 @@ class LastTurn(Credit):
 
 @dataclass(frozen=True)
 class MetaReasoning(GroupBaseline):
-    """RLVMR (arXiv 2507.22844): outcome advantage of the row plus process advantage of the step.
+    """RLVMR (arXiv 2507.22844): outcome advantage of the row plus process advantage of the turn.
 
-    The step's score is compared among steps of the same task and the same tag (planning, exploring, ...). The published
+    The turn's score is compared among turns of the same task and the same tag (planning, exploring, ...). The published
     code compares outcomes over turns, so long episodes weigh more; here every row counts once.
     """
 
     outcome: float = 0.5
     """Weight of the row's advantage; the paper's alpha (the published code uses 1)."""
     process: float = 0.5
-    """Weight of the step's advantage; the paper's 1 - alpha (the published code uses 1)."""
-    step_score: str = "meta"
-    """Name of the step score."""
+    """Weight of the turn's advantage; the paper's 1 - alpha (the published code uses 1)."""
+    turn_score: str = "meta"
+    """Name of the turn score."""
     keep_lone: bool = True
-    """A step whose tag appears once in its task keeps its raw score, as published; else it has 0."""
+    """A turn whose tag appears once in its task keeps its raw score, as published; else it has 0."""
     ddof: int = 1
     """0: population deviation; 1: sample deviation."""
     eps: float = 1e-6
@@ -145,8 +147,9 @@ class MetaReasoning(GroupBaseline):
 
     def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         if rollouts.turn_tags is None:
-            raise ValueError("rollouts.turn_tags: got None, expected [S]. Add a grader that tags each step.")
-        values, parent = get_turn_score(rollouts, self.step_score), find_rows_of_turns(rollouts)
+            raise ValueError("rollouts.turn_tags: got None, expected [S]. Add a grader that tags each turn.")
+        values = get_turn_score(rollouts, self.turn_score)
+        parent = find_rows_of_turns(rollouts)
         known = ~values.isnan() & (parent >= 0)
         kinds = int(rollouts.turn_tags.max()) + 1 if len(rollouts.turn_tags) else 1
         group = (rollouts.task[parent] * kinds + rollouts.turn_tags).where(known, 0)

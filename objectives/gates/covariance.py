@@ -10,25 +10,26 @@ from objectives.gates.rows import Gate
 from objectives.types import Rollouts
 
 
-def get_old_log_probs(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
+def get_old_log_probs(rollouts: Rollouts, gate: object) -> Float[Tensor, "N"]:
     """`rollouts.old_log_probs`; raises ValueError where it is missing."""
     if rollouts.old_log_probs is None:
         raise ValueError(
-            f"rollouts.old_log_probs: got None, expected [N] log-probs; {type(asker).__name__} reads them before the forward "
-            "pass. Keep the rollout's log-probs (several updates per rollout do)."
+            f"rollouts.old_log_probs: got None, expected [N] log-probs; {type(gate).__name__} reads them before the "
+            "forward pass. Keep the rollout's log-probs (several updates per rollout do)."
         )
     return rollouts.old_log_probs
 
 
-def compute_covariance(rollouts: Rollouts, asker: object) -> Float[Tensor, "N"]:
-    """(A - mean A)(log p - mean log p) on the acted tokens of this rank's step, -inf elsewhere (arXiv 2505.22617).
+def compute_covariance(rollouts: Rollouts, gate: object) -> Float[Tensor, "N"]:
+    """(A - mean A)(log p - mean log p) on the sampled tokens of this rank's step, -inf elsewhere (arXiv 2505.22617).
 
     The log-probs are those at generation, so that the choice does not depend on how the step is cut.
     """
-    acted = rollouts.masks["sampled"]
+    sampled = rollouts.masks["sampled"]
     out = torch.full_like(rollouts.advantages, -torch.inf)
-    advantages, log_probs = rollouts.advantages[acted], get_old_log_probs(rollouts, asker)[acted]
-    out[acted] = ((advantages - advantages.mean()) * (log_probs - log_probs.mean())).to(out.dtype)
+    advantages = rollouts.advantages[sampled]
+    log_probs = get_old_log_probs(rollouts, gate)[sampled]
+    out[sampled] = ((advantages - advantages.mean()) * (log_probs - log_probs.mean())).to(out.dtype)
     return out
 
 
@@ -42,10 +43,10 @@ class Covariance(Gate):
 
 @dataclass(frozen=True)
 class ClipCov(Covariance):
-    """Silences a random few of the tokens whose covariance would collapse entropy most (arXiv 2505.22617)."""
+    """Leaves out a random few of the tokens whose covariance would collapse entropy most (arXiv 2505.22617)."""
 
     fraction: float = 2e-4
-    """Share of the acted tokens that is silenced, at least one where any is eligible."""
+    """Share of the sampled tokens that is left out, at least one where any is eligible."""
     low: float = 1.0
     """A token is eligible above this covariance."""
     high: float = 5.0
@@ -69,12 +70,12 @@ class TopCovariance(Covariance):
     """Only the tokens of greatest covariance; with `OldPolicyPenalty` this is KL-Cov (arXiv 2505.22617)."""
 
     fraction: float = 2e-4
-    """Share of the acted tokens that is kept, at least one."""
+    """Share of the sampled tokens that is kept, at least one."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         values = compute_covariance(rollouts, self)
-        acted = int(rollouts.masks["sampled"].sum())
-        few = min(acted, max(1, int(self.fraction * acted)))
+        size = int(rollouts.masks["sampled"].sum())
+        few = min(size, max(1, int(self.fraction * size)))
         factor = torch.zeros_like(rollouts.advantages)
         factor[values.topk(few).indices] = 1.0
         return factor

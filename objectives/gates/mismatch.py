@@ -1,7 +1,7 @@
 """Gates for the mismatch between trainer and generating engine: w = exp(old - engine), both at the old weights.
 
-They need `rollouts.old_log_probs` (the trainer's log-probs at generation) and `rollouts.engine_log_probs`. A masked token stays in the
-denominator where the term says `keep_silenced` (as in TRL) and leaves it otherwise (as in verl).
+They need `rollouts.old_log_probs` (the trainer's log-probs at generation) and `rollouts.engine_log_probs`. A masked
+token stays in the denominator where the term has `keep_masked` (as in TRL) and leaves it otherwise (as in verl).
 """
 
 from dataclasses import dataclass
@@ -24,19 +24,24 @@ class Mismatch(Gate):
 
 
 def compute_log_mismatch(rollouts: Rollouts) -> Float[Tensor, "N"]:
-    """log w on the acted tokens, 0 elsewhere and on tokens that the engine did not draw (NaN); raises ValueError where
-    acted tokens have no log-prob of one side."""
-    acted = rollouts.masks["sampled"]
-    if not acted.any():
+    """log w on the sampled tokens, 0 elsewhere and on tokens that the engine did not sample (NaN); raises ValueError
+    where no sampled token has a log-prob of one side."""
+    sampled = rollouts.masks["sampled"]
+    if not sampled.any():
         return torch.zeros_like(rollouts.advantages)
-    for name in ("old_log_probs", "engine_log_probs"):
-        values = getattr(rollouts, name)
-        if values is None or values[acted].isnan().all():
-            raise ValueError(
-                f"rollouts.{name}: got {None if values is None else 'NaN alone'}, expected [N] log-probs. Keep the trainer's and the engine's log-probs of "
-                "the rollout, or remove the mismatch gate: recorded answers were drawn by no engine."
-            )
-    return (rollouts.old_log_probs - rollouts.engine_log_probs).nan_to_num(0.0).where(acted, 0.0)
+    old = _check_log_probs("old_log_probs", rollouts.old_log_probs, sampled)
+    engine = _check_log_probs("engine_log_probs", rollouts.engine_log_probs, sampled)
+    return (old - engine).nan_to_num(0.0).where(sampled, 0.0)
+
+
+def _check_log_probs(name: str, values: Tensor | None, sampled: Tensor) -> Tensor:
+    if values is None or values[sampled].isnan().all():
+        raise ValueError(
+            f"rollouts.{name}: got {None if values is None else 'NaN alone'}, expected [N] log-probs. Keep the "
+            "trainer's and the engine's log-probs of the rollout, or remove the mismatch gate: recorded answers were "
+            "sampled by no engine."
+        )
+    return values
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Directive losses: distillation from a teacher that read a hint, and imitation of corrected answers."""
+"""Losses from feedback in words: distillation from a teacher that read a hint, and imitation of corrected answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class Distill(Term):
     importance: float | None = None
     """Weighs each token with its ratio pi / old, without gradient and at most this; null: no weighing."""
     token_weight: TokenWeight | None = None
-    """A factor on each token once both models have scored it, such as TeacherConfidence; null: 1."""
+    """A factor on each token, known once both models have read it, such as TeacherConfidence; null: 1."""
 
     def __post_init__(self) -> None:
         least = 1 if self.tail else 2
@@ -54,7 +54,7 @@ class Distill(Term):
         return frozenset({self.teacher})
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
-        """Metrics: teacher/log_ratio (teacher minus student log-prob of the sampled token), tail_mass, floored."""
+        """Metrics: teacher/log_ratio (log T - log S of the sampled token), teacher/tail_mass, teacher/clamped."""
         pair = align_models(student, self.choose_teacher(student, others, rollouts), rollouts, name, self.teacher)
         if pair is None:
             zero = student.nothing
@@ -63,19 +63,21 @@ class Distill(Term):
             )
         mine, theirs = pair
         losses, mass, low = (
-            self.compute_on_vocabulary(mine, theirs) if self.k is None else self.compute_on_support(mine, theirs)
+            self.compute_on_vocabulary(mine, theirs)
+            if self.k is None
+            else self.compute_on_support(mine, theirs, self.k)
         )
         losses = apply_weight(losses, self.weigh_tokens(mine, theirs, rollouts))
-        gain = theirs.log_probs - mine.log_probs.detach()
-        mean = {"teacher/log_ratio": gain, "teacher/tail_mass": mass, "teacher/clamped": low.to(mass.dtype)}
+        log_ratio = theirs.log_probs - mine.log_probs.detach()
+        mean = {"teacher/log_ratio": log_ratio, "teacher/tail_mass": mass, "teacher/clamped": low.to(mass.dtype)}
         metrics = {key: average_weighted(value, rollouts, name, mine.index) for key, value in mean.items()}
-        signal = place_signal(gain, rollouts, name, mine.index)
+        signal = place_signal(log_ratio, rollouts, name, mine.index)
         return Loss(average_weighted(losses, rollouts, name, mine.index), metrics, signal)
 
     def choose_teacher(
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts
     ) -> dict[str, TokenLogProbs]:
-        """The models that may teach here."""
+        """The other models, with the one named `teacher` to distill from."""
         return others
 
     def weigh_tokens(self, mine: TokenLogProbs, theirs: TokenLogProbs, rollouts: Rollouts) -> Tensor:
@@ -88,15 +90,15 @@ class Distill(Term):
             return factor
         return factor * self.token_weight(mine, theirs, rollouts.take(mine.index)).to(factor.dtype)
 
-    def compute_on_support(self, mine: TokenLogProbs, theirs: TokenLogProbs) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses, teacher's unlisted mass and floored flags, each [n], on a top-k support."""
-        # The teacher's own top-k comes with its normaliser in one pass over V.
-        ids, teacher = theirs.topk(self.k) if self.support == "teacher" else (None, None)
-        if ids is None:
-            ids, student = mine.topk(self.k)
-            teacher = theirs.at(ids)
-        else:
+    def compute_on_support(self, mine: TokenLogProbs, theirs: TokenLogProbs, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, the teacher's mass outside the support, and whether it was clamped, each [n], on a top-k support."""
+        # A model's own top-k comes with its normaliser in one pass over V.
+        if self.support == "teacher":
+            ids, teacher = theirs.topk(k)
             student = mine.at(ids)
+        else:
+            ids, student = mine.topk(k)
+            teacher = theirs.at(ids)
         mass = (1 - teacher.exp().sum(-1)).clamp(min=0)
         low = is_clamped(teacher)
         if ids.shape[1] == mine.vocabulary:
@@ -140,8 +142,9 @@ class DistillBestHint(Distill):
 
 @dataclass(frozen=True)
 class KLAnchor(Distill):
-    """KL(pi || start) over the whole vocabulary where no teacher reads a critique: what critiques teach about some rows
-    must not spill over onto the others (staying near the start where feedback does not apply: C3PO, arXiv 2402.10893)."""
+    """KL(pi || start) over the whole vocabulary where no teacher reads a critique: what critiques change on some rows
+    must not spill over onto the others (staying near the start where feedback does not apply: C3PO, arXiv
+    2402.10893)."""
 
     k: int | None = None
     """Outcomes listed per token; null: the whole vocabulary."""

@@ -14,10 +14,11 @@ def choose_best_hint(
 ) -> Int[Tensor, "rows"]:
     """Per row, which teacher (each one hint) shares most of its top-k supports with the student, summed over the row.
 
-    OpenClaw-RL v2's sequence-optimal choice (arXiv 2603.10165). A row that a teacher did not score counts as -1 for it;
+    OpenClaw-RL v2's sequence-optimal choice (arXiv 2603.10165). A row that a teacher did not read counts as -1 for it;
     ties go to the first.
     """
-    mine, totals = student.topk(k)[0], []
+    mine = student.topk(k)[0]
+    totals = []
     for teacher in teachers:
         shared = count_common(mine[teacher.index], teacher.topk(k)[0]).float()
         scored = segments.count(row[teacher.index], rows) > 0
@@ -36,5 +37,7 @@ def assemble_teacher(
         )
     parts = [t.select((choice[row[t.index]] == number).nonzero()[:, 0]) for number, t in enumerate(teachers)]
     order = torch.cat([part.index for part in parts]).argsort()
-    joined = [torch.cat([getattr(part, name) for part in parts])[order] for name in ("hidden", "targets", "index")]
-    return TokenLogProbs(joined[0], teachers[0].weight, joined[1], joined[2])
+    hidden, targets, index = (
+        torch.cat([getattr(part, name) for part in parts])[order] for name in ("hidden", "targets", "index")
+    )
+    return TokenLogProbs(hidden, teachers[0].weight, targets, index)

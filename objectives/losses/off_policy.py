@@ -16,7 +16,7 @@ class OffPolicy(Term):
 
     A rewrite was drawn under its critique, or by another model, so pi / pi_old is unknown. Taking pi_old for 1 and
     shaping what remains (LUFFY, arXiv 2504.14945; Critique-GRPO, arXiv 2506.03106) gives d f / d log pi = f (1 - f): at
-    most 1/4, largest where pi = shape, and small both for what the policy knows and for what it would never say. There
+    most 1/4, largest where pi = shape, and small both for likely and for very unlikely tokens. There
     is no clip, since nothing is compared. With `shape` null the loss is -A log pi, whose weight does not depend on pi
     (the rewrite as if on-policy: RLTF, arXiv 2602.02482).
     """
@@ -24,7 +24,7 @@ class OffPolicy(Term):
     mask: str = "off_policy"
     """Which mask of the rollouts selects this term's tokens."""
     shape: float | None = 0.1
-    """Probability at which a token teaches most (LUFFY: 0.1); null: -A log pi."""
+    """Probability at which the gradient of a token is largest (LUFFY: 0.1); null: -A log pi."""
 
     def __post_init__(self) -> None:
         if self.shape is not None and self.shape <= 0:

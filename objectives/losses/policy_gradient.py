@@ -21,14 +21,14 @@ from objectives.vocabulary.token_log_probs import TokenLogProbs
 
 @dataclass(frozen=True)
 class Clip:
-    """Bounds that a surrogate may use."""
+    """Bounds of the ratio rho = pi / pi_old that a surrogate may use."""
 
     low: float
     """rho is held above 1 - low."""
     high: float
     """rho is held below 1 + high."""
     dual: float | None = None
-    """A blamed token's loss stays below this many |A|."""
+    """The loss of a token with A < 0 stays below this many |A|; None: unbounded."""
 
 
 def token_ratio(log_ratio: Float[Tensor, "n"], row: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
@@ -49,7 +49,7 @@ def geometric_ratio(log_ratio: Float[Tensor, "n"], row: Int[Tensor, "n"]) -> Flo
 def ppo_clip(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
     """-min(rho A, clip(rho, 1 - low, 1 + high) A) (PPO; separate bounds: DAPO, arXiv 2503.14476).
 
-    With a dual clip the loss of a blamed token is at most dual |A| (arXiv 1912.09729).
+    With a dual clip the loss of a token with A < 0 is at most dual |A| (arXiv 1912.09729).
     """
     held = ratio.clamp(1 - clip.low, 1 + clip.high)
     ratio = ratio if clip.dual is None else ratio.clamp(max=clip.dual)
@@ -67,8 +67,8 @@ def cispo(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> T
 
 
 def topr(ratio: Tensor, advantages: Tensor, log_probs: Tensor, clip: Clip) -> Tensor:
-    """-A log pi where A > 0, -sg(min(rho, 1)) A log pi where A < 0 (TOPR, arXiv 2503.14286): what was right is learned
-    however unlikely it has become, what was wrong is left alone once it is unlikely. Give it `sequence_ratio`."""
+    """-A log pi where A > 0, -sg(min(rho, 1)) A log pi where A < 0 (TOPR, arXiv 2503.14286): a right answer is
+    reinforced however unlikely it has become, a wrong one is left alone once it is unlikely. Use `sequence_ratio`."""
     taper = torch.where(advantages > 0, 1.0, ratio.detach().clamp(max=1.0))
     return -taper * advantages * log_probs
 
@@ -86,11 +86,11 @@ class PolicyGradient(Term):
     ratio: Callable = token_ratio
     """token_ratio, sequence_ratio or geometric_ratio."""
     surrogate: Callable = ppo_clip
-    """clipped, plain or cispo."""
+    """ppo_clip, reinforce, cispo or topr."""
     dual_clip: float | None = None
-    """Bound on a blamed token's loss in |A|, for `clipped`; above 1 + clip_high (verl: 3)."""
+    """Bound on the loss of a token with A < 0, in |A|, for `ppo_clip`; above 1 + clip_high (verl: 3)."""
     token_weight: TokenWeight | None = None
-    """A factor on each token once the policy has scored it, such as OffPolicyMask; null: 1."""
+    """A factor on each token, known once the policy has read it, such as OffPolicyMask; null: 1."""
 
     def compute_advantages(
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
@@ -127,8 +127,9 @@ class PolicyGradient(Term):
         advantages = self.compute_advantages(student, others, rollouts, rows)
         losses = self.surrogate(ratio, advantages, log_probs, Clip(self.clip_low, self.clip_high, self.dual_clip))
         if self.token_weight is not None:
-            mine, taken = student.select(rows), replace(rollouts.take(rows), advantages=advantages)
-            losses = apply_weight(losses, self.token_weight(mine, self.find_teacher(others, rows), taken))
+            taken = replace(rollouts.take(rows), advantages=advantages)
+            factor = self.token_weight(student.select(rows), self.find_teacher(others, rows), taken)
+            losses = apply_weight(losses, factor)
         return Loss(
             average_weighted(losses, rollouts, name, rows),
             self._measure_ratio(log_ratio.detach(), advantages, rollouts, name, rows)
@@ -138,7 +139,7 @@ class PolicyGradient(Term):
         )
 
     def find_teacher(self, others: dict[str, TokenLogProbs], rows: Int[Tensor, "n"]) -> TokenLogProbs | None:
-        """The teacher on the tokens at `rows`; None where the term asks none."""
+        """The teacher on the tokens at `rows`; None where the term has none."""
         return None
 
     def _average_measures(
@@ -149,25 +150,25 @@ class PolicyGradient(Term):
 
     def _measure_ratio(
         self, log_ratio: Tensor, advantages: Tensor, rollouts: Rollouts, name: str, rows: Tensor
-    ) -> dict:
+    ) -> dict[str, Tensor]:
         ratio = log_ratio.exp()
         out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
-        heard = torch.cat([ratio[rollouts.weights[name][rows] != 0], ratio.new_ones(1)])
+        weighted = torch.cat([ratio[rollouts.weights[name][rows] != 0], ratio.new_ones(1)])
         return {
             "clip_fraction": average_weighted(out.to(ratio.dtype), rollouts, name, rows),
             "approx_kl": average_weighted(ratio - 1 - log_ratio, rollouts, name, rows),
-            "ratio_min": heard.min(),
-            "ratio_max": heard.max(),
+            "ratio_min": weighted.min(),
+            "ratio_max": weighted.max(),
         }
 
 
 @dataclass(frozen=True)
 class PlanningGradient(PolicyGradient):
-    """HICRA (arXiv 2509.03646): the advantage A + alpha |A| on planning tokens, A elsewhere: praise grows there and blame
-    shrinks."""
+    """HICRA (arXiv 2509.03646): the advantage A + alpha |A| on planning tokens, A elsewhere: there positive advantages
+    grow and negative ones shrink."""
 
     alpha: float = 0.2
-    """How much."""
+    """Share of |A| that is added."""
     planning: str = "planning"
     """Mask of the planning tokens: the name of `data.marker`."""
 
@@ -181,7 +182,7 @@ class PlanningGradient(PolicyGradient):
         if self.planning not in rollouts.masks:
             raise ValueError(
                 f"PlanningGradient.planning: got {self.planning!r}, expected one of {sorted(rollouts.masks)}. "
-                "Set data.marker to what marks plans, such as fdt.data.markers.StrategicGrams."
+                "Set data.marker to one that finds plans, such as fdt.data.markers.StrategicGrams."
             )
         advantages = rollouts.advantages[rows]
         return torch.where(rollouts.masks[self.planning][rows], advantages + self.alpha * advantages.abs(), advantages)

@@ -46,7 +46,7 @@ class ReferenceKL(Term):
         return frozenset({self.reference})
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
-        """Metrics: kl_reference (mean estimate, without importance), floored (share of reference log-probs)."""
+        """Metrics: kl_reference (mean estimate, without importance), teacher/clamped (share of reference log-probs)."""
         pair = align_models(student, others, rollouts, name, self.reference)
         if pair is None:
             return Loss(student.nothing, dict.fromkeys(("kl_reference", "teacher/clamped"), student.nothing.detach()))
@@ -66,7 +66,7 @@ class OldPolicyPenalty(Term):
     """A penalty on log(pi / old), which bounds the step within one rollout; exactly on-policy its value is 0."""
 
     estimator: Callable = k2
-    """k2 or absolute."""
+    """k2 or absolute_difference."""
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         if not len(find_weighted(student, rollouts, name)):

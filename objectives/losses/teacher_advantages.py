@@ -17,9 +17,9 @@ from objectives.vocabulary.token_log_probs import TokenLogProbs
 def compute_log_ratio(
     student: TokenLogProbs, teacher: TokenLogProbs | None, base: Float[Tensor, "N"], rows: Int[Tensor, "n"]
 ) -> Float[Tensor, "n"]:
-    """log T - base of the sampled tokens at `rows`, log T floored; 0, which teaches nothing, where T did not score.
+    """log T - base of the sampled tokens at `rows`, log T clamped; 0, which changes nothing, where T did not read.
 
-    A missing teacher log-prob must not stand as log-prob 0: it would praise the student's unlikeliest tokens.
+    A missing teacher log-prob must not stand as log-prob 0: it would reinforce the student's unlikeliest tokens.
     """
     gain = torch.zeros_like(student.log_probs.detach())
     if teacher is not None and len(teacher):
@@ -29,7 +29,7 @@ def compute_log_ratio(
 
 @dataclass(frozen=True)
 class TeacherShaped(PolicyGradient):
-    """A policy gradient that asks a teacher. Metrics beside its own: teacher/log_ratio, teacher/clamped."""
+    """A policy gradient that reads a teacher. Metrics beside its own: teacher/log_ratio, teacher/clamped."""
 
     teacher: str = "teacher"
     """Name of the model that teaches."""
@@ -44,7 +44,7 @@ class TeacherShaped(PolicyGradient):
     ) -> Float[Tensor, "n"]: ...
 
     def find_teacher(self, others: dict[str, TokenLogProbs], rows: Int[Tensor, "n"]) -> TokenLogProbs | None:
-        """The teacher on the tokens at `rows`; raises ValueError where it did not score them all."""
+        """The teacher on the tokens at `rows`; raises ValueError where it did not read them all."""
         teacher = others.get(self.teacher)
         if teacher is None:
             return None
@@ -53,8 +53,8 @@ class TeacherShaped(PolicyGradient):
         place[teacher.index[known]] = known.nonzero()[:, 0]
         if (place[rows] < 0).any():
             raise ValueError(
-                f"{type(self).__name__}.token_weight: the teacher did not score every token of this term. "
-                "Restrict the term to the mask `distilled`, or use a weight that asks no teacher."
+                f"{type(self).__name__}.token_weight: the teacher did not read every token of this term. "
+                "Restrict the term to the mask `distilled`, or use a weight that needs no teacher."
             )
         return teacher.select(place[rows])
 
@@ -63,7 +63,8 @@ class TeacherShaped(PolicyGradient):
     ) -> dict[str, Tensor]:
         if not len(rows):
             return dict.fromkeys(("teacher/log_ratio", "teacher/clamped"), student.nothing.detach().expand(0))
-        own, teacher = student.log_probs.detach(), others.get(self.teacher)
+        own = student.log_probs.detach()
+        teacher = others.get(self.teacher)
         low = torch.zeros_like(own)
         if teacher is not None:
             low[teacher.index] = (teacher.log_probs < LOG_FLOOR).to(low.dtype)
@@ -75,11 +76,11 @@ class TeacherAdvantage(TeacherShaped):
     """A = reward_weight * advantage + teacher_weight * clip(log T - log old) (OpenClaw-RL, arXiv 2603.10165).
 
     With reward_weight 0 its expected on-policy gradient is that of the reverse KL; with both it is one surrogate under
-    one clip, which two terms in a mix are not. Tokens that no teacher scored keep the reward's part.
+    one clip, which two terms of an objective are not. Tokens that no teacher read keep the reward's part.
     """
 
     mask: str = "distilled"
-    """Which mark selects this term's tokens; `acted` where the reward speaks too."""
+    """Which mask of the rollouts selects this term's tokens; `sampled` where the reward counts too."""
     reward_weight: float = 0.0
     """Weight of the credit's advantage."""
     teacher_weight: float = 1.0
@@ -102,8 +103,9 @@ class TeacherAdvantage(TeacherShaped):
 class TeacherScaledAdvantage(TeacherShaped):
     """The reward fixes the sign, the teacher's ratio only the size: A * clip((T/S)^sign(A), 1 - bound, 1 + bound).
 
-    RLSD (arXiv 2604.03128) in our reading: praise grows where the hinted teacher likes the token more than the student
-    does, blame grows where it likes it less; S is the current policy, held constant. Untaught tokens keep A.
+    RLSD (arXiv 2604.03128) in our reading: A > 0 grows where the hinted teacher finds the token likelier than the
+    student does, A < 0 where it finds it less likely; S is the current policy, held constant. Where no teacher read, A
+    stays.
     """
 
     bound: float = 0.2
@@ -119,11 +121,11 @@ class TeacherScaledAdvantage(TeacherShaped):
 
 @dataclass(frozen=True)
 class TopKTeacherAdvantage(Term):
-    """On-policy distillation over the k outcomes that the acting policy held likeliest, not only the sampled one: each
+    """On-policy distillation over the k likeliest tokens of the sampling policy, not only the sampled one: each
     outcome v has advantage A_v = w_v clip(log T(v) - log old(v)), w = softmax of log old over the k, and enters the
     clipped surrogate with its ratio under the whole vocabulary; summed over v (OpenClaw-RL v2, arXiv 2603.10165 v2).
 
-    Without `rollouts.top_k_ids` the student is the acting policy itself: ratios are 1 and only their gradient acts.
+    Without `rollouts.top_k_ids` the student is the sampling policy itself: ratios are 1 and only their gradient acts.
     """
 
     mask: str = "distilled"
@@ -148,19 +150,21 @@ class TopKTeacherAdvantage(Term):
         return self.gate.reads | {"top_k_ids"}
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
-        """Metrics: teacher/log_ratio of the sampled token, listed_mass (what the k hold of old), clip_fraction of outcomes."""
+        """Metrics: teacher/log_ratio of the sampled token, teacher/top_k_mass (the old probability of the k together),
+        clip_fraction of outcomes."""
         pair = align_models(student, others, rollouts, name, self.teacher)
         if pair is None:
             zero = student.nothing
             return Loss(
-                zero, dict.fromkeys(("teacher/log_ratio", "teacher/listed_mass", "clip_fraction"), zero.detach())
+                zero, dict.fromkeys(("teacher/log_ratio", "teacher/top_k_mass", "clip_fraction"), zero.detach())
             )
         mine, theirs = pair
-        if rollouts.top_k_ids is None:
+        if rollouts.top_k_ids is None or rollouts.top_k_log_probs is None:
             ids, now = mine.topk(self.k)
             old = now.detach()
         else:
-            ids, old = rollouts.top_k_ids[mine.index], rollouts.top_k_log_probs[mine.index]
+            ids = rollouts.top_k_ids[mine.index]
+            old = rollouts.top_k_log_probs[mine.index]
             now = mine.at(ids)
         advantages = old.softmax(-1) * (clamp_log_probs(theirs.at(ids)).detach() - old).clamp(-self.bound, self.bound)
         ratio = (now - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
@@ -168,7 +172,7 @@ class TopKTeacherAdvantage(Term):
         out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
         means = {
             "teacher/log_ratio": theirs.log_probs - mine.log_probs.detach(),
-            "teacher/listed_mass": old.exp().sum(-1),
+            "teacher/top_k_mass": old.exp().sum(-1),
             "clip_fraction": out.to(ratio.dtype).mean(-1),
         }
         metrics = {key: average_weighted(value.detach(), rollouts, name, mine.index) for key, value in means.items()}

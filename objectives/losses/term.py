@@ -27,12 +27,12 @@ class Term(ABC):
     """Which rows and tokens among them it trains on, and with what weight."""
     reduction: Reduction = TokenMean()
     """How its tokens add up to one number."""
-    keep_silenced: bool = False
+    keep_masked: bool = False
     """Tokens that the gate leaves out stay in the denominator."""
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of the other models this term asks."""
+        """Names of the models, beside the policy, whose log-probs this term reads: `teacher`, `reference`, ..."""
         return frozenset()
 
     @property
@@ -42,19 +42,19 @@ class Term(ABC):
 
     @property
     def reads(self) -> frozenset[str]:
-        """Fields of the rollouts that this term asks for and not every batch has, such as `old_log_probs`."""
+        """Fields of the rollouts that this term reads and not every batch has, such as `old_log_probs`."""
         return self.gate.reads
 
     def weigh(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         """Weights of the whole optimiser step: mask, gate and reduction; zero outside the mask."""
         mask = self.get_mask(rollouts)
         gated = self.gate(rollouts).where(mask, 0.0)
-        return gated * self.reduction(mask if self.keep_silenced else gated != 0, rollouts)
+        return gated * self.reduction(mask if self.keep_masked else gated != 0, rollouts)
 
     def compute_denominator(self, rollouts: Rollouts, weights: Float[Tensor, "N"]) -> Float[Tensor, ""]:
-        """This rank's share of the denominator: it counts tokens, so a gate's factor makes a token louder or quieter,
-        and the others stay as they are."""
-        counted = self.get_mask(rollouts) if self.keep_silenced else weights != 0
+        """This rank's share of the denominator: it counts tokens, so that a gate's factor scales one token's part of
+        the loss and leaves the others as they are."""
+        counted = self.get_mask(rollouts) if self.keep_masked else weights != 0
         return self.reduction.compute_denominator(self.reduction(counted, rollouts).where(counted, 0.0), rollouts)
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Term(ABC):
 def average_weighted(
     values: Float[Tensor, "n"], rollouts: Rollouts, name: str, index: Int[Tensor, "n"] | None = None
 ) -> Float[Tensor, ""]:
-    """Sum of weight times value over the term's denominator; `index` says which tokens the values belong to.
+    """Sum of weight times value over the term's denominator; `index` names the tokens that the values belong to.
 
     Tokens of weight zero are dropped, not multiplied: 0 times NaN would be NaN. Nothing left is an exact zero.
     """
@@ -88,18 +88,18 @@ def average_weighted(
 def place_signal(
     values: Float[Tensor, "n"], rollouts: Rollouts, name: str, index: Int[Tensor, "n"]
 ) -> Float[Tensor, "N"]:
-    """A signal [n] at its places among the micro-batch's N tokens, 0 where term `name` has no weight."""
+    """A signal [n] at its positions among the micro-batch's N tokens, 0 where term `name` has no weight."""
     out = torch.zeros(len(rollouts.advantages), dtype=torch.float32, device=values.device)
     out[index] = values.detach().float()
     return out.where(rollouts.weights[name] != 0, 0.0)
 
 
 def find_weighted(student: TokenLogProbs, rollouts: Rollouts, name: str) -> Int[Tensor, "n"]:
-    """Positions of the tokens on which term `name` has weight; checks that the student scored the whole micro-batch."""
+    """Positions of the tokens on which term `name` has weight; checks that the student covers the whole micro-batch."""
     if len(student) != len(rollouts.advantages):
         raise ValueError(
-            f"student: got {len(student)} scored tokens, expected the micro-batch's {len(rollouts.advantages)}. "
-            "Score every target token with the student."
+            f"student: got log-probs of {len(student)} tokens, expected the micro-batch's {len(rollouts.advantages)}. "
+            "Compute the log-probs of every target token with the student."
         )
     return rollouts.weights[name].nonzero()[:, 0]
 
@@ -109,19 +109,19 @@ def align_models(
 ) -> tuple[TokenLogProbs, TokenLogProbs] | None:
     """Student and `others[other]` on the tokens where term `name` has weight; None where there are none.
 
-    Raises ValueError when the term has weight on a token that the other model did not score.
+    Raises ValueError when the term has weight on a token of which the other model has no log-prob.
     """
     wanted = find_weighted(student, rollouts, name)
     if not len(wanted):
         return None
-    place = torch.full((len(student),), -1, dtype=torch.long, device=wanted.device)
+    position = torch.full((len(student),), -1, dtype=torch.long, device=wanted.device)
     if other in others:
-        place[others[other].index] = torch.arange(len(others[other]), device=wanted.device)
-    place = place[wanted]
-    missing = int((place < 0).sum())
+        position[others[other].index] = torch.arange(len(others[other]), device=wanted.device)
+    position = position[wanted]
+    missing = int((position < 0).sum())
     if missing:
         raise ValueError(
-            f"others[{other!r}]: got no score for {missing} of {len(wanted)} tokens on which term {name!r} has "
+            f"others[{other!r}]: got no log-prob for {missing} of {len(wanted)} tokens on which term {name!r} has "
             f"weight, expected all (present: {sorted(others)}). Add that model, or clear these tokens' mask."
         )
-    return student.select(wanted), others[other].select(place)
+    return student.select(wanted), others[other].select(position)

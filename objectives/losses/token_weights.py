@@ -1,6 +1,6 @@
 """Token weights: factors on a term's tokens that are known only after the forward pass.
 
-The tokens that a weight silences stay in the term's denominator.
+Tokens whose factor is 0 stay in the term's denominator.
 """
 
 from abc import ABC, abstractmethod
@@ -19,14 +19,14 @@ class TokenWeight(ABC):
     """Called with n tokens of a term; gives a factor [n] without gradient."""
 
     needs_teacher: bool = False
-    """Whether it compares with a teacher, and so is of no use in a term that asks none."""
+    """Whether it compares with a teacher, so that a term without one cannot use it."""
 
     @abstractmethod
     def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
         """
         Args:
             student: the policy on these n tokens.
-            teacher: the teacher on the same n tokens; None in terms that ask none.
+            teacher: the teacher on the same n tokens; None in terms without one.
             rollouts: these n tokens, with the advantages that the term trains with.
         """
 
@@ -64,7 +64,7 @@ class SupportOverlap(TokenWeight):
 
 @dataclass(frozen=True)
 class OffPolicyMask(TokenWeight):
-    """0 on blamed tokens of rows that the policy has moved away from: A < 0 and mean(log old - log pi) > limit.
+    """0 on tokens with A < 0 of rows that the policy has moved away from: mean(log old - log pi) > limit.
 
     OPSM (DeepSeek-V3.2, arXiv 2512.02556), which leaves the limit open.
     """
@@ -74,14 +74,15 @@ class OffPolicyMask(TokenWeight):
 
     def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
         now = student.log_probs.detach()
-        old, row = get_old_log_probs(student, rollouts), rollouts.episode
+        old = get_old_log_probs(student, rollouts)
+        row = rollouts.episode
         drop = segments.mean(old - now, row, len(rollouts.task))[row]
         return (~((rollouts.advantages < 0) & (drop > self.limit))).to(now.dtype)
 
 
 @dataclass(frozen=True)
 class ProbabilityShift(TokenWeight):
-    """0 on tokens whose probability has already moved by more than `limit` the way A pushes (DPPO, arXiv 2602.04879)."""
+    """0 on tokens whose probability has moved by more than `limit` in the direction of A (DPPO, arXiv 2602.04879)."""
 
     limit: float = 0.2
     """Greatest change of probability."""
@@ -97,7 +98,7 @@ class ProbabilityShift(TokenWeight):
 @dataclass(frozen=True)
 class PrefixTrust(TokenWeight):
     """The product over the row's earlier tokens u < t of min(1, T(y_u) / S(y_u)): after a token that the teacher would
-    not have written, what it says about the rest counts as little as it would have got there."""
+    not have written, its judgement of the rest counts no more than its own chance of having come that far."""
 
     needs_teacher = True
 
@@ -113,10 +114,10 @@ class PrefixTrust(TokenWeight):
 
 
 def check_teacher(weight: TokenWeight, teacher: TokenLogProbs | None) -> TokenLogProbs:
-    """The teacher; raises ValueError where the term asks none."""
+    """The teacher; raises ValueError where the term has none."""
     if teacher is None:
         raise ValueError(
-            f"{type(weight).__name__}: got a term without a teacher. Use it in a term that asks one, such as Distill."
+            f"{type(weight).__name__}: got a term without a teacher. Use it in a term that has one, such as Distill."
         )
     return teacher
 

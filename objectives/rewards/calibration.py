@@ -1,10 +1,10 @@
 """Rewards for stated confidence: correctness minus a proper loss S(q, c) of the confidence q (RLCR, arXiv 2507.16806).
 
 R = correctness * c - weight * S(q, c). S is proper, so each answer does best by stating its true chance p. The joint
-guarantee asks more: among honest reports the more likely answer must earn more. The honest value is
+guarantee needs more: among honest reports the more likely answer must earn more. The honest value is
 V(p) = correctness p - weight (p S(p, 1) + (1 - p) S(p, 0)), and V'(p) = correctness - weight (S(p, 1) - S(p, 0)), so
 the guarantee holds exactly while the gap S(p, 1) - S(p, 0), times the weight, stays below correctness except at
-isolated p. Each rule knows its largest gap and refuses weights that break it: a sure wrong answer might do best.
+isolated p. Each rule knows its largest gap and refuses weights that break it: a confident wrong answer might do best.
 """
 
 import math
@@ -33,7 +33,7 @@ class CalibratedReward(Reward):
     """correctness * c - weight * S(q, c)."""
 
     correctness: float = 1.0
-    """Worth of a correct answer."""
+    """Reward of a correct answer, before the loss."""
     weight: float = 1.0
     """Weight of the proper loss."""
     correct: str = "score"
@@ -48,7 +48,7 @@ class CalibratedReward(Reward):
         if not self.weight * self.gap <= self.correctness:
             raise ValueError(
                 f"{type(self).__name__}.weight: got {self.weight}, expected at most correctness / largest gap = "
-                f"{self.correctness:g} / {self.gap:g}: above it a sure wrong answer can earn more than an honest "
+                f"{self.correctness:g} / {self.gap:g}: above it a confident wrong answer can earn more than an honest "
                 "uncertain one. Lower weight or raise correctness."
             )
 
@@ -68,12 +68,13 @@ class CalibratedReward(Reward):
         )
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
-        correct, stated = get_score(rollouts, self.correct), get_score(rollouts, self.confidence)
+        correct = get_score(rollouts, self.correct)
+        stated = get_score(rollouts, self.confidence)
         outside = (stated < 0) | (stated > 1)
         if outside.any():
             raise ValueError(
                 f"rollouts.scores[{self.confidence!r}]: got {stated[outside][0].item():g}, expected [0, 1] or NaN. "
-                "Let the grader mark such a row as ill-formed and leave its confidence absent."
+                "Let the grader score such a row as ill-formed and leave its confidence absent."
             )
         target = compute_empirical_rate(correct, rollouts.task) if self.noisy else correct
         loss = target * self.compute_loss(stated, 1 - stated) + (1 - target) * self.compute_loss(1 - stated, stated)
@@ -112,7 +113,7 @@ class ClippedLog(CalibratedReward):
     """
 
     correctness: float = 4.6
-    """Worth of a correct answer."""
+    """Reward of a correct answer, before the loss."""
     epsilon: float = 0.01
     """Confidences are held this far from 0 and 1."""
 

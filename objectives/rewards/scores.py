@@ -1,4 +1,4 @@
-"""Rewards: from what was judged (named scores, lengths, steps) to one number per row. NaN stays absent."""
+"""Rewards: from named scores, lengths and turns to one number per row. NaN is absent and stays so."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class Overlong(Reward):
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
         earned = self.reward(rollouts)
-        over = (self.limit - self.buffer - rollouts.lengths) / self.buffer
+        over = (self.limit - self.buffer - rollouts.row_lengths) / self.buffer
         return earned + over.clamp(-1, 0).to(earned.dtype)
 
 

@@ -19,7 +19,7 @@ def score_set(values: Float[Tensor, "*b m k"], weights: Float[Tensor, "K k"]) ->
 
 
 def measure_collinearity(values: Float[Tensor, "n k"]) -> float:
-    """Mean Pearson correlation over pairs of rewards; near 1 a vector reward says no more than one of its parts.
+    """Mean Pearson correlation over pairs of rewards; near 1 the vector ranks answers as one of its parts does.
 
     Constant rewards correlate with nothing (0). Raises ValueError with fewer than two rewards.
     """

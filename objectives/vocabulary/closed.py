@@ -1,4 +1,4 @@
-"""Divergences over the whole vocabulary with their gradients in closed form, for `Scored.fold_part`.
+"""Divergences over the whole vocabulary with their gradients in closed form, for `TokenLogProbs.fold_part`.
 
 What autograd does in eight temporaries of a chunk's size is done here in three, in place. A form takes logits that it
 may overwrite and gives what `objectives.vocabulary.fold.Part` asks for; a test holds each against autograd.
@@ -23,7 +23,7 @@ def _normalise(logits: Tensor, spare: Tensor) -> Tensor:
 
 
 def _normalise_teacher(teacher: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
-    """(probabilities [n, V] held in `spare`, which rows were floored [n]); `teacher` becomes its floored log-probs."""
+    """(probabilities [n, V] held in `spare`, which rows were clamped [n]); `teacher` becomes its clamped log-probs."""
     mass = _normalise(teacher, spare)
     low = teacher.amin(-1) < LOG_FLOOR
     if low.any():
@@ -38,7 +38,7 @@ def _scale(grad: Tensor) -> Pull:
 
 
 def compute_reverse_kl(student: Tensor, teacher: Tensor) -> tuple[tuple[Tensor, Tensor], Pull]:
-    """KL(S || T) and whether the teacher was floored, each [n]; d/dlogit = S (log S - log T - KL)."""
+    """KL(S || T) and whether the teacher was clamped, each [n]; d/dlogit = S (log S - log T - KL)."""
     spare = torch.empty_like(teacher)
     _, low = _normalise_teacher(teacher, spare)
     own = _normalise(student, spare)
@@ -48,12 +48,15 @@ def compute_reverse_kl(student: Tensor, teacher: Tensor) -> tuple[tuple[Tensor, 
 
 
 def compute_forward_kl(student: Tensor, teacher: Tensor) -> tuple[tuple[Tensor, Tensor], Pull]:
-    """KL(T || S) and whether the teacher was floored, each [n]; d/dlogit = S (sum T) - T."""
-    taught, low = _normalise_teacher(teacher, torch.empty_like(teacher))
+    """KL(T || S) and whether the teacher was clamped, each [n]; d/dlogit = S (sum T) - T."""
+    target, low = _normalise_teacher(teacher, torch.empty_like(teacher))
     own = _normalise(student, torch.empty_like(student))
-    value = torch.linalg.vecdot(taught, teacher.sub_(student))
-    return (value, low), _scale(own.mul_(taught.sum(-1, keepdim=True)).sub_(taught))
+    value = torch.linalg.vecdot(target, teacher.sub_(student))
+    return (value, low), _scale(own.mul_(target.sum(-1, keepdim=True)).sub_(target))
 
 
-CLOSED: dict[Callable, Part] = {reverse_kl: compute_reverse_kl, forward_kl: compute_forward_kl}
+CLOSED: dict[Callable[[Tensor, Tensor], Tensor], Part] = {
+    reverse_kl: compute_reverse_kl,
+    forward_kl: compute_forward_kl,
+}
 """Closed form of a divergence, where there is one."""

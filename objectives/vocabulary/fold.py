@@ -1,6 +1,7 @@
 """Any function of full log-probs, folded over chunks of tokens."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ class Folded(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, part: Part, others: tuple) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, part: Part, others: tuple) -> tuple[Tensor, ...]:
         slope = torch.empty_like(hidden) if is_eager(ctx) else None
         parts = []
         for rows in split_rows(len(hidden), len(weight)):
@@ -51,14 +52,15 @@ class Folded(torch.autograd.Function):
                 slope[rows] = multiply(pull(None), weight, hidden.dtype)
             del out, pull  # they hold the chunk, and the next one needs its room
         ctx.save_for_backward(hidden, weight, slope)
-        ctx.part, ctx.others = part, others
+        ctx.part = part
+        ctx.others = others
         values, *further = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.mark_non_differentiable(*further)
         return values, *further
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, slope = ctx.saved_tensors
         if slope is not None:
             return (grad[:, None] * slope).to(hidden.dtype), None, None, None

@@ -1,4 +1,6 @@
-"""What a pass over the vocabulary finds, chunk by chunk, with backward passes of their own."""
+"""Passes over the vocabulary, chunk by chunk, with backward passes of their own."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from objectives.vocabulary.products import (
 )
 
 
-def is_eager(ctx) -> bool:
+def is_eager(ctx: Any) -> bool:
     """Whether only the hidden states need a gradient."""
     return ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]
 
@@ -23,9 +25,10 @@ def is_eager(ctx) -> bool:
 class Gradients:
     """Collects the gradients of hidden [N, D] and weight [V, D] from those of chunks of logits [n, V]."""
 
-    def __init__(self, ctx, hidden: Tensor, weight: Tensor) -> None:
+    def __init__(self, ctx: Any, hidden: Tensor, weight: Tensor) -> None:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        self.hidden, self.weight = hidden, weight
+        self.hidden = hidden
+        self.weight = weight
         self.to_hidden = torch.zeros_like(hidden) if needs_hidden else None
         # Many chunks add to one weight gradient: a low-precision sum would lose the small ones.
         self.to_weight = torch.zeros_like(weight, dtype=widen_dtype(weight.dtype)) if needs_weight else None
@@ -56,7 +59,7 @@ class Gradients:
 
 class Normaliser(torch.autograd.Function):
     """One pass over V: log-normaliser [N], differentiable; and without gradient entropy [N] (not for a constant, whose
-    entropy nobody may ask), the k likeliest ids [N, k], and the logits of these or else of the given ids [N, K].
+    entropy may never be needed), the k likeliest ids [N, k], and the logits of these or else of the given ids [N, K].
 
     A row's gradient with respect to its hidden state is the mean head row under its own distribution, times what comes
     from above. Where the head is frozen, as under adapters, that mean is taken in the same pass and backward is a
@@ -64,8 +67,9 @@ class Normaliser(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, k: int, ids: Tensor | None) -> tuple[Tensor | None, ...]:
-        n, dtype = len(hidden), widen_dtype(hidden.dtype)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, k: int, ids: Tensor | None) -> tuple[Tensor | None, ...]:
+        n = len(hidden)
+        dtype = widen_dtype(hidden.dtype)
         log_z = torch.empty(n, dtype=dtype, device=hidden.device)
         entropy = torch.empty_like(log_z) if any(ctx.needs_input_grad) else None
         top = torch.empty(n, k, dtype=torch.long, device=hidden.device)
@@ -93,7 +97,7 @@ class Normaliser(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, log_z, slope = ctx.saved_tensors
         if slope is not None:
             return (grad[:, None] * slope).to(hidden.dtype), None, None, None
@@ -111,7 +115,7 @@ class LogitsAt(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, ids: Tensor, known: Tensor | None) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, known: Tensor | None) -> Tensor:
         ctx.save_for_backward(hidden, weight, ids)
         if known is not None:
             return known.clone()
@@ -125,7 +129,7 @@ class LogitsAt(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, ids = ctx.saved_tensors
         pull = Gradients(ctx, hidden, weight)
         for rows in split_rows(len(ids), ids.shape[1] * hidden.shape[1]):

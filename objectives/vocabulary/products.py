@@ -23,8 +23,8 @@ def split_rows(n: int, width: int) -> Iterator[slice]:
 
 
 def make_room(hidden: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Two temporaries of a chunk's size for all chunks to write over, on a CPU: there, fresh pages for large temporaries
-    cost as much as the arithmetic on them. None on a GPU, whose allocator hands the same pages out again."""
+    """Two temporaries of a chunk's size for all chunks to write over, on a CPU, where fresh pages for large temporaries
+    cost as much as the arithmetic on them; None on a GPU, whose allocator hands the same pages out again."""
     if hidden.is_cuda:
         return None, None
     rows = next(split_rows(len(hidden), len(weight))).stop

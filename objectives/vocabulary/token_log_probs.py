@@ -1,4 +1,4 @@
-"""`TokenLogProbs`: what one model thinks of the target tokens, with a lazy head."""
+"""`TokenLogProbs`: the log-probs of target tokens under one model, with a lazy head."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,27 +12,36 @@ from objectives.vocabulary.head import LogitsAt, Normaliser
 
 
 class VocabularyPass(NamedTuple):
-    """What a pass over V found: log-normaliser [N], entropy [N], likeliest ids [N, k], and some ids' logits [N, K]."""
+    """What a pass over V found: log-normaliser [N], entropy [N], likeliest ids [N, k], and some ids' logits [N, K].
+
+    `entropy` is None for a constant model, until it is asked for.
+    """
 
     log_z: Tensor
     entropy: Tensor | None
     top: Tensor
-    ids: Tensor | None
+    ids: Tensor
     logits: Tensor
 
     def take(self, keep: Tensor) -> "VocabularyPass":
         """The rows at `keep`."""
-        part = VocabularyPass(*(None if value is None else value[keep] for value in self))
-        return part._replace(ids=part.top) if self.ids is self.top else part
+        top = self.top[keep]
+        return VocabularyPass(
+            log_z=self.log_z[keep],
+            entropy=None if self.entropy is None else self.entropy[keep],
+            top=top,
+            ids=top if self.ids is self.top else self.ids[keep],
+            logits=self.logits[keep],
+        )
 
 
 class TokenLogProbs:
     """N target tokens under one model: hidden states [N, D] before the head, the head's weight [V, D], targets [N].
 
-    `index` [N] says which tokens of the (micro-)batch's `Rollouts` these are; a teacher scores a subset. Everything
-    over the vocabulary is asked for (`log_probs`, `at`, `topk`, `fold`) and computed in chunks of rows. Hidden states
-    without gradient make a constant: nothing flows into `weight` either, so a teacher may share the student's head.
-    A sampling temperature is applied by dividing `hidden` beforehand.
+    `index` [N] says which tokens of the (micro-)batch's `Rollouts` these are; a teacher reads a subset. Everything
+    over the vocabulary (`log_probs`, `at`, `topk`, `fold`) is computed when it is asked for, in chunks of rows. Hidden
+    states without gradient make a constant: nothing flows into `weight` either, so a teacher may share the student's
+    head. A sampling temperature is applied by dividing `hidden` beforehand.
     """
 
     def __init__(
@@ -68,14 +77,16 @@ class TokenLogProbs:
     @property
     def entropy(self) -> Float[Tensor, "N"]:
         """Entropy of each next-token distribution [nats], without gradient."""
-        if self._read_vocabulary().entropy is None:
-            entropy = self.fold(lambda log_probs: -torch.linalg.vecdot(log_probs.exp(), log_probs))
-            self._known = self._known._replace(entropy=entropy)
-        return self._known.entropy
+        known = self._read_vocabulary()
+        if known.entropy is not None:
+            return known.entropy
+        entropy = self.fold(lambda log_probs: -torch.linalg.vecdot(log_probs.exp(), log_probs))
+        self._known = known._replace(entropy=entropy)
+        return entropy
 
     @property
     def nothing(self) -> Float[Tensor, ""]:
-        """An exact zero that hangs on the graph: its gradient is zero everywhere, also beside NaN."""
+        """An exact zero with a graph: its gradient is zero for every parameter, also beside NaN."""
         return (self.hidden[:0].sum() + self.weight[:0].sum()).to(torch.promote_types(self.hidden.dtype, torch.float32))
 
     def at(self, ids: Int[Tensor, "N K"]) -> Float[Tensor, "N K"]:
@@ -112,8 +123,8 @@ class TokenLogProbs:
             return Folded.apply(self.hidden, self.weight, part, fixed)
 
     def select(self, keep: Int[Tensor, "n"]) -> "TokenLogProbs":
-        """The tokens at positions `keep`; what was already computed is sliced, and all of them are this very object, so
-        that what one asker had computed serves the next."""
+        """The tokens at positions `keep`; what was already computed is sliced. All of them in order are this very
+        object, so that what one caller had computed serves the next."""
         if len(keep) == len(self) and torch.equal(keep, torch.arange(len(self), device=keep.device)):
             return self
         with torch.set_grad_enabled(self.hidden.requires_grad):
@@ -130,8 +141,9 @@ class TokenLogProbs:
         if known is None:
             with torch.set_grad_enabled(self.hidden.requires_grad):
                 log_z, entropy, top, met = Normaliser.apply(self.hidden, self.weight, k, ids)
-            self._known = VocabularyPass(log_z, entropy, top, top if ids is None else ids, met)
+            known = VocabularyPass(log_z, entropy, top, top if ids is None else ids, met)
         elif known.top.shape[1] < k:
             _, _, top, met = Normaliser.apply(self.hidden.detach(), self.weight.detach(), k, None)
-            self._known = known._replace(top=top, ids=top, logits=met)
-        return self._known
+            known = known._replace(top=top, ids=top, logits=met)
+        self._known = known
+        return known

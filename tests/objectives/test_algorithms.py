@@ -20,7 +20,7 @@ from tests.helpers.paths import ROOT
 OVERLAYS = sorted((ROOT / "configs" / "algorithm").glob("*.yaml"))
 NAMES = set(
     """grpo dr_grpo dapo dapo_swe rloo reinforce_pp gspo cispo ms_grpo hicra rlvmr srl rlcr prorl vpo sdpo opd
-openclaw_combine openclaw_v2 srpo sdpg rlsd imitation cold_start""".split()
+openclaw_combine openclaw_v2 srpo sdpg rlsd imitation cold_start dspo""".split()
 )
 
 
@@ -29,6 +29,8 @@ def parse(path):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--model.terms", type=dict[str, Term])
     parser.add_argument("--model.coefficients", type=dict[str, float | Schedule], default={})
+    for name in ("optimizer", "lr_scheduler_type", "warmup_steps", "trust"):
+        parser.add_argument(f"--model.{name}", type=dict | str | int | None, default=None)
     parser.add_subclass_arguments(Credit, "data.credit")
     parser.add_subclass_arguments(Source, "data.source", required=False)
     parser.add_subclass_arguments(Grader, "data.grader", required=False)
@@ -45,6 +47,7 @@ def episodes():
     place = [s for s, (_, step) in enumerate(steps) for _ in step["tokens"]]
     row = tensor([steps[s][0] for s in place])
     per_row = {name: tensor([number(r[name]) for r in data["rows"]]) for name in ("score", "format", "confidence")}
+    per_row["trust"] = tensor([0.75 if r["distilled"] else math.nan for r in data["rows"]])
     per_step = {name: tensor([number(step[name]) for _, step in steps]) for name in ("reward", "meta")}
     shown, taught = (tensor([r[name] for r in data["rows"]])[row] for name in ("imitated", "distilled"))
     planning = tensor([flag for _, step in steps for flag in step["planning"]]).bool()
@@ -122,7 +125,7 @@ def test_an_overlay_parses_and_trains_two_steps(path):
 
 
 # Where advantages or weights move with the policy, the loss's value is no yardstick.
-MOVING = {"opd", "openclaw_combine", "openclaw_v2", "cispo"}
+MOVING = {"opd", "openclaw_combine", "openclaw_v2", "cispo", "dspo"}
 
 
 @pytest.mark.parametrize("path", [path for path in OVERLAYS if path.stem not in MOVING], ids=lambda path: path.stem)

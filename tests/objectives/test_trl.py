@@ -170,7 +170,7 @@ def test_dual_clip(world):
 
 
 def test_truncated_importance_sampling(world):
-    term = PolicyGradient(gate=TruncatedIS(2.0), keep_silenced=True)
+    term = PolicyGradient(gate=TruncatedIS(2.0), keep_masked=True)
     same(world, ours(world, Objective({"pg": term})), theirs(world, "dapo", use_vllm=True))
 
 

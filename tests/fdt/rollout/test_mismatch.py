@@ -36,7 +36,7 @@ class Skewed(HuggingFace):
 
 
 def policy(gate: str | None, **settings) -> dict:
-    term = {"class_path": "objectives.PolicyGradient", "init_args": {"keep_silenced": True}}
+    term = {"class_path": "objectives.PolicyGradient", "init_args": {"keep_masked": True}}
     if gate is not None:
         term["init_args"]["gate"] = {"class_path": f"objectives.{gate}", "init_args": settings}
     return {"policy": term}

@@ -362,7 +362,7 @@ def retry_config(folder: Path, grader: dict, reward: str, texts: list[str]) -> P
         "class_path": "fdt.environments.retry.RetryWithCritique",
         "init_args": {"grader": {"class_path": "feedback.graders.NumberMatch"}, "attempts": 2},
     }
-    credit = {"class_path": "objectives.DiscountedTurns", "init_args": {"step_score": reward, "scale": "none"}}
+    credit = {"class_path": "objectives.DiscountedTurns", "init_args": {"turn_score": reward, "scale": "none"}}
     recite = {"class_path": "tests.helpers.reciting.Recite", "init_args": {"texts": texts}}
     return config(
         folder,
@@ -444,7 +444,7 @@ def test_step_scores_of_a_critic_are_returns_of_episodes():
     group = [Episode("a", task, turns, two), Episode("b", task, turns[:1], one)]
     found = compute_advantages(GroupRelative("none", reward=EpisodeReturn("process")), group)
     assert found.tolist() == pytest.approx([-0.15, 0.15])
-    each = compute_advantages(DiscountedTurns(step_score="process", scale="none"), group)
+    each = compute_advantages(DiscountedTurns(turn_score="process", scale="none"), group)
     # First turns: .6 and .9; the second turn has nobody beside it.
     assert each.tolist() == [pytest.approx([-0.15, 0.0]), pytest.approx([0.15, 0.0])]
 

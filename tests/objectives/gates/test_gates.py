@@ -76,7 +76,7 @@ def test_only_acted_tokens_are_compared():
 def test_masked_tokens_stay_in_the_denominator_or_leave_it(keep, share):
     batch = replace(mismatched(), advantages=torch.ones(4).double())
     student = scored(n=4)
-    mix = Objective({"t": PolicyGradient(gate=IcePop(0.5, 5.0), keep_silenced=keep)})
+    mix = Objective({"t": PolicyGradient(gate=IcePop(0.5, 5.0), keep_masked=keep)})
     loss = mix(student, {}, replace(weigh(mix, batch), old_log_probs=None))
     assert loss.value.item() == pytest.approx(-(0.9 + 1.5) / share)
 

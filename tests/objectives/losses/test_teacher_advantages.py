@@ -192,7 +192,7 @@ def test_kl_cov_presses_on_the_top_tokens_and_divides_by_all():
     batch = rollouts((4,), old_log_probs=old)
     top = TopCovariance(fraction=0.5)
     kept = top(batch).bool()
-    loss = run(OldPolicyPenalty(estimator=absolute_difference, gate=top, keep_silenced=True), student, {}, batch)
+    loss = run(OldPolicyPenalty(estimator=absolute_difference, gate=top, keep_masked=True), student, {}, batch)
     assert loss.value.item() == pytest.approx((student.log_probs - old).abs()[kept].sum().item() / 4)
 
 
@@ -236,7 +236,7 @@ def test_each_outcome_has_its_advantage():
     advantages = S[:4] / 0.95 * (T / S).log()[:4]
     assert advantages.tolist() == pytest.approx([-0.29185, 0.16131, -0.06402, 0.04268], abs=1e-5)
     assert loss.value.item() == pytest.approx(0.15188, abs=1e-5)
-    assert loss.metrics["teacher/listed_mass"].item() == pytest.approx(0.95)
+    assert loss.metrics["teacher/top_k_mass"].item() == pytest.approx(0.95)
     (slope,) = torch.autograd.grad(loss.value, student.hidden)
     onehot = torch.eye(5).double()[:4]
     assert torch.allclose(slope[0], -(advantages[:, None] * (onehot - S)).sum(0))

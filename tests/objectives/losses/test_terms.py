@@ -309,13 +309,13 @@ def test_refusals_say_what_to_do():
     student, others, batch = world()
     with pytest.raises(ValueError, match=r"got \['distil'\], expected names among \['distill'\]"):
         Objective({"distill": Distill()}, {"distil": 1.0})
-    with pytest.raises(ValueError, match="no score for 9 of 9 tokens"):
+    with pytest.raises(ValueError, match="no log-prob for 9 of 9 tokens"):
         run(Distill(), student, {}, batch)
     with pytest.raises(ValueError, match="probability 1"):
         Distill(k=1, tail=False)
     with pytest.raises(ValueError, match="PolicyGradient.mask: got 'act'"):
         run(PolicyGradient(mask="act"), student, others, batch)
-    with pytest.raises(ValueError, match="got 3 scored tokens, expected the micro-batch's 12"):
+    with pytest.raises(ValueError, match="got log-probs of 3 tokens, expected the micro-batch's 12"):
         run(Imitate(), part(student, torch.arange(3)), others, batch)
 
 
