@@ -22,6 +22,7 @@ VERBS = {
     "data": ("fdt.cli.data.main", False, "check, show, convert, cut into steps or describe a feedback file"),
     "grams": ("fdt.cli.grams", False, "mine the phrases that correct solutions share, for HICRA"),
     "critique": ("fdt.cli.critique", False, "have a judge add scores, critiques and corrections to a file"),
+    "reference": ("fdt.cli.reference.main", False, "list what a config can name, or explain one of them"),
 }
 EXPECTED_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -55,7 +56,7 @@ def format_unknown_verb(verb: str) -> str:
 
 
 def is_expected(error: Exception) -> bool:
-    """Whether the error is one the user can mend, so that its message is enough."""
+    """Whether the error is one that the user can correct, so that its message is enough."""
     from fdt.errors import UserError
     from feedback.faults import DataError
 
@@ -66,7 +67,7 @@ def dispatch(verb: str, rest: list[str]) -> int:
     """Runs one verb and returns its exit code.
 
     Raises:
-        Exception: whatever the verb raises, except the errors a user can mend.
+        Exception: whatever the verb raises, except the errors that a user can correct.
     """
     module, keeps_verb, _ = VERBS[verb]
     try:

@@ -1,4 +1,4 @@
-"""What ranks tell each other: sums, maxima, and lists of anything. One process alone talks to nobody."""
+"""What ranks exchange: sums, maxima, and lists of any objects. A single process exchanges nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend: printed as a message, without a traceback."""
+"""The one exception for mistakes that a user can correct: printed as a message, without a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class UserError(Exception):
         self,
         what: str,
         got: object = None,
-        expected: str | None = None,
+        expected: object = None,
         remedy: str | None = None,
         key: str | None = None,
         path: object = None,
@@ -34,7 +34,12 @@ class UserError(Exception):
         """
         # All fields go into `args`, so that the exception survives pickling between processes.
         super().__init__(what, got, expected, remedy, key, path)
-        self.what, self.got, self.expected, self.remedy, self.key, self.path = self.args
+        self.what = what
+        self.got = got
+        self.expected = expected
+        self.remedy = remedy
+        self.key = key
+        self.path = path
 
     def __str__(self) -> str:
         where = "".join(f"{part}: " for part in (self.path, self.key) if part is not None)
@@ -53,11 +58,11 @@ class UserError(Exception):
 def explain_plug_errors() -> Iterator[None]:
     """
     Raises:
-        UserError: where a term, gate, weight or schedule refuses what it was given: its message, and where it stands.
+        UserError: where a term, gate, weight or schedule refuses its input: with its message, file and line.
     """
     try:
         yield
     except ValueError as fault:
         frames = traceback.extract_tb(fault.__traceback__)
-        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name}"
-        raise UserError(str(fault), key="model.terms", remedy=f"raised in {place}") from fault
+        where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name}"
+        raise UserError(str(fault), key="model.terms", remedy=f"raised in {where}") from fault

@@ -1,12 +1,12 @@
-"""How experience is made: the feedback file or environment, the source of actions, the grader and the hints (a
-LightningDataModule)."""
+"""The data module: the feedback file or environment, the source of answers, the grader and the hints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
@@ -31,7 +31,7 @@ from objectives import Credit, GroupRelative
 
 
 class Experience(LightningDataModule):
-    """Reads feedback and makes the batches that train, and the held-out measures that judge."""
+    """Reads feedback and makes the batches that train and the held-out records that measure."""
 
     def __init__(
         self,
@@ -58,21 +58,21 @@ class Experience(LightningDataModule):
     ) -> None:
         """
         Args:
-            file: the feedback file: a path, or the name of a bundled sample. Null where an environment deals the tasks.
+            file: the feedback file: a path, or a bundled sample's name. Null where an environment samples the tasks.
             heldout: a file of held-out prompts, or the share of prompts of ``file`` kept for measuring.
             test_file: prompts for ``fdt test`` (default: the held-out ones, or the environment's own for testing).
             format: auto, rows or shepherd.
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
-            source: where actions come from: fdt.rollout.sources.Replay or fdt.rollout.sources.OnPolicy.
+            source: where answers come from: fdt.rollout.sources.Replay or fdt.rollout.sources.OnPolicy.
             credit: how scores become advantages.
-            grader: judges fresh answers (on-policy, validate, test, predict): a grader, or the dotted path of a function
-                of an episode that returns a score in [0, 1], or a score and a critique.
+            grader: judges fresh answers (on-policy, validate, test, predict): a grader, or the dotted path of a
+                function of an episode that returns a score in [0, 1], or a score and a critique.
             hint: what only the teacher reads; null switches the teacher off.
-            rewriter: gate for the policy's own revisions; null rewrites nothing.
-            marker: gives tokens a further mark, such as planning; null gives none.
+            rewriter: corrects answers that were criticised; null rewrites nothing.
+            marker: sets a further mask on tokens, such as planning; null sets none.
             engine: generates answers.
             environment: what episodes are played against, over several turns; null: an episode is one answer.
-            limits: how many tasks an environment deals, and the limits of its episodes.
+            limits: how many tasks an environment samples, and the limits of its episodes.
             evaluation: the held-out measure: fdt.evaluation.base.Answers or fdt.evaluation.base.Likelihood.
             evaluation_batch: held-out prompts measured together.
             evaluation_limit: measure only the first so many held-out prompts (null: all).
@@ -112,15 +112,22 @@ class Experience(LightningDataModule):
         self._actor: Actor | None = None
 
     def setup(self, stage: str) -> None:
-        """Reads and splits the file, or has the tasks dealt; refuses a credit that would be zero everywhere."""
+        """Reads and splits the file, or samples the environment's tasks.
+
+        Raises:
+            UserError: where fresh answers have no grader, or every advantage would be 0.
+        """
         judged = self.grader is not None or (self.environment is not None and self.environment.scores_episodes)
         if stage != "predict" and isinstance(self.evaluation, Answers) and not judged:
-            raise UserError("no grader", expected="one, since fresh answers need a judge", key="data.grader")
+            raise UserError("no grader", expected="one, since fresh answers need a score", key="data.grader")
         if self.episodes:
             return
         found = self._load_data()
-        self.file, self.records, self.test_tasks = found.origin, found.records, found.test
-        self.episodes, self.heldout_tasks = found.episodes, found.heldout
+        self.file = found.source
+        self.records = found.record_count
+        self.test_tasks = found.test
+        self.episodes = found.episodes
+        self.heldout_tasks = found.heldout
         self.heldout_records = self.records - len(self.episodes)
         if self.shuffle_critiques:
             self.episodes = shuffle_critiques(self.episodes, self.seed)
@@ -136,11 +143,12 @@ class Experience(LightningDataModule):
 
     @property
     def actor(self) -> Actor:
-        """Made on first use: the one place where experience reaches for the current weights."""
+        """Made on first use: the one place where experience uses the current weights."""
         if self._actor is None:
-            policy = self.trainer.lightning_module.policy
+            trainer = get_trainer(self)
+            policy = get_learner(trainer).policy
             collator = Collator(policy.tokenizer, self.hint, self.max_tokens, self.marker)
-            context = self.trainer.precision_plugin.forward_context
+            context = trainer.precision_plugin.forward_context
             self._actor = Actor(
                 policy,
                 self.engine,
@@ -154,15 +162,22 @@ class Experience(LightningDataModule):
         return self._actor
 
     def train_dataloader(self) -> RolloutLoader:
-        objective = self.trainer.lightning_module.objective
+        """The batches of an epoch, made while they are read.
+
+        Raises:
+            UserError: where engine, source and objective do not fit, or a term reads a mask that nothing sets.
+        """
+        objective = get_learner(get_trainer(self)).objective
         check_engine(self.engine, self.source, objective)
         check_masks(objective, self.marker)
         return RolloutLoader(self)
 
     def val_dataloader(self) -> EvaluationLoader:
+        """The held-out tasks."""
         return EvaluationLoader(self, self.heldout_tasks[: self.evaluation_limit])
 
     def test_dataloader(self) -> EvaluationLoader:
+        """The tasks of ``test_file``, else the held-out ones or the environment's own for testing."""
         tasks = read_tasks(locate(self.test_file)) if self.test_file else self.test_tasks()
         return EvaluationLoader(self, tasks[: self.evaluation_limit])
 
@@ -180,32 +195,47 @@ class RolloutLoader:
         return source.count_rollouts(self.data.episodes) * source.steps_per_rollout
 
     def __iter__(self) -> Iterator[Batch]:
-        data, trainer = self.data, self.data.trainer
+        data = self.data
+        trainer = get_trainer(data)
         # Computed, not stored: where this epoch stands is the number of batches that the loop has done.
         done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         size = data.source.steps_per_rollout
         recorded = Recorded(data.episodes, data.credit)
-        for number in range(done // size, len(self) // size):
-            position = RolloutPosition(trainer.current_epoch, number, trainer.global_rank, trainer.world_size, data.seed)
+        for rollout in range(done // size, len(self) // size):
+            position = RolloutPosition(
+                trainer.current_epoch, rollout, trainer.global_rank, trainer.world_size, data.seed
+            )
             batches = data.source.make_batches(position, recorded, data.actor)
-            yield from batches[done % size :] if number == done // size else batches
+            yield from batches[done % size :] if rollout == done // size else batches
 
 
 @dataclass
 class EvaluationLoader:
-    """Held-out records, made while they are read; each rank takes every world-th task, all make equally many batches."""
+    """Held-out records, made while they are read; W ranks take every W-th task each, and make equally many batches."""
 
     data: Experience
     tasks: list[Task]
 
     def __len__(self) -> int:
-        share = -(-len(self.tasks) // self.data.trainer.world_size)
+        share = -(-len(self.tasks) // get_trainer(self.data).world_size)
         return -(-share // self.data.evaluation_batch)
 
     def __iter__(self) -> Iterator[list[Record]]:
-        rank, world, size = self.data.trainer.global_rank, self.data.trainer.world_size, self.data.evaluation_batch
-        mine = list(enumerate(self.tasks))[rank::world]
+        trainer = get_trainer(self.data)
+        size = self.data.evaluation_batch
+        mine = list(enumerate(self.tasks))[trainer.global_rank :: trainer.world_size]
         for start in range(0, len(self) * size, size):
             part = mine[start : start + size]
             records = self.data.evaluation([task for _, task in part], self.data.actor)
             yield [{"order": n, **record} for (n, _), record in zip(part, records, strict=True) if record is not None]
+
+
+def get_trainer(data: Experience) -> Trainer:
+    """The trainer that reads this data module; Lightning sets it before any loader is made."""
+    assert data.trainer is not None
+    return data.trainer
+
+
+def get_learner(trainer: Trainer) -> Any:
+    """The module that trains, with its ``policy`` and ``objective``."""
+    return trainer.lightning_module

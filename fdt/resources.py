@@ -71,6 +71,7 @@ def find_sample(name: str) -> Path:
         UserError: no such sample.
     """
     spec = importlib.util.find_spec("feedback")  # finds the folder without importing the package
+    assert spec is not None and spec.submodule_search_locations
     root = Path(spec.submodule_search_locations[0]) / "samples"
     if path := _find_within(root, name, ("",)):
         return path
@@ -104,7 +105,7 @@ def main(argv: list[str]) -> int:
         return 0
     width = max(map(len, list_configs()), default=0)
     for known in list_configs():
-        print(f"{known:<{width}}  {describe(_find_within(find_configs_root(), known, SUFFIXES))}".rstrip())
+        print(f"{known:<{width}}  {describe(resolve(known))}".rstrip())
     return 0
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def read_arms(argv: list[str]) -> Arms | None:
     """
     if not argv or argv[0] != "fit" or any(a.split("=")[0] in PASSIVE for a in argv) or "LOCAL_RANK" in os.environ:
         return None
-    arms, root = None, "runs/fdt"
+    arms: Any = None
+    root = "runs/fdt"
     for path in list_config_files(argv):
         content = load_yaml(path)
         arms = content.get("arms", arms)
@@ -111,7 +113,7 @@ def can_reuse_base(overrides: dict[str, Any]) -> bool:
 
 def list_config_files(argv: list[str]) -> list[str]:
     """The config files named on a command line, in order."""
-    found = [value for flag, value in zip(argv, argv[1:], strict=False) if flag in ("-c", "--config")]
+    found = [value for flag, value in pairwise(argv) if flag in ("-c", "--config")]
     return found + [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
 
 
@@ -132,12 +134,15 @@ def load_yaml(path: str) -> dict[str, Any]:
 
 def list_flags(argv: list[str]) -> list[tuple[str, str]]:
     """Every ``--name=value`` and ``--name value``."""
-    pairs = [tuple(a.split("=", 1)) for a in argv if a.startswith("--") and "=" in a]
-    return pairs + [(a, b) for a, b in zip(argv, argv[1:], strict=False) if a.startswith("--") and "=" not in a]
+    joined = [a.partition("=") for a in argv if a.startswith("--") and "=" in a]
+    return [(name, value) for name, _, value in joined] + [
+        (a, b) for a, b in pairwise(argv) if a.startswith("--") and "=" not in a
+    ]
 
 
 def _drop_flags(argv: list[str], names: tuple[str, ...]) -> list[str]:
-    kept, skip = [], False
+    kept: list[str] = []
+    skip = False
     for argument in argv:
         if skip:
             skip = False

@@ -1,4 +1,4 @@
-"""Settings of Lightning's that would silently do something else here are refused, with the field to use instead."""
+"""Refuses settings of Lightning that would do something else here, and names the field to use instead."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ def check_configs(paths: Sequence[str]) -> None:
 
 def name_config(path: str) -> str:
     """What a config is called on the command line: a shipped one by its name, another by its path."""
-    file, root = Path(path).resolve(), find_configs_root().resolve()
+    file = Path(path).resolve()
+    root = find_configs_root().resolve()
     return file.relative_to(root).with_suffix("").as_posix() if file.is_relative_to(root) else path
 
 

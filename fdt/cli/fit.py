@@ -66,7 +66,7 @@ class CLI(LightningCLI):
         check_checkpoint(self._get(self.config, "ckpt_path"))
         try:
             super().instantiate_classes()
-        except ValueError as fault:  # a plug that refuses its settings
+        except ValueError as fault:  # a part that refuses its settings
             raise UserError(find_root_cause(fault)) from fault
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -124,7 +124,7 @@ def report_results(root: Path) -> None:
 
 
 class NoReportCLI(CLI):
-    """Leaves the run folder as it is: for runs that are one of many, and are told of together."""
+    """Leaves the run folder as it is: for runs that are one of many, with one report for all."""
 
     def after_fit(self) -> None:
         return None
@@ -134,7 +134,7 @@ def launch(argv: list[str], kind: type[CLI] = CLI) -> None:
     """One run in this process.
 
     Raises:
-        UserError: for what a user can put right.
+        UserError: for what a user can correct.
     """
     configure_parsers()
     filter_warnings()
@@ -158,7 +158,7 @@ def main(argv: list[str]) -> int:
     """Runs one of Lightning's verbs; returns the exit code.
 
     Raises:
-        UserError: for what a user can put right.
+        UserError: for what a user can correct.
     """
     argv = resolve_arguments(argv)
     check_configs(list_config_files(argv))

@@ -1,4 +1,4 @@
-"""What libraries say at each start and nobody needs to read."""
+"""Warnings of libraries that do not apply here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOISE = (
 
 
 def filter_warnings() -> None:
-    """Silences advice that does not apply here (our loaders make experience; steps are resumed exactly) and prints
+    """Filters advice that does not apply here (our loaders make experience; steps are resumed exactly) and prints
     the warnings that remain as one line each."""
     from lightning.pytorch.utilities.rank_zero import rank_zero_module
     from transformers.utils.logging import disable_progress_bar
@@ -34,5 +34,5 @@ def filter_warnings() -> None:
 
 
 def is_not_tip(record: logging.LogRecord) -> bool:
-    """Whether a line of Lightning's is more than praise of another package."""
+    """Whether a log line of Lightning is more than an advertisement of another package."""
     return "Tip: For seamless" not in str(record.msg)

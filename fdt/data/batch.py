@@ -1,4 +1,4 @@
-"""What the learner receives: token views of one model each, and the rollouts that say what the tokens are worth.
+"""What the learner receives: token views of one model each, and the rollouts with their advantages and masks.
 
 Dimensions: B rows · T context · N target tokens (all rows, flat, row-major) · Bt rows that a teacher reads.
 """
@@ -18,7 +18,7 @@ from objectives import Rollouts
 
 @dataclass(frozen=True)
 class View:
-    """What one model reads, and which of those tokens it answers for.
+    """What one model reads, and of which of those tokens the log-probs count.
 
     tokens: ``[B, T]`` int64, right-padded · target: ``[B, T]`` bool, never True at position 0 · lengths: ``[B]`` int64.
     """
@@ -37,13 +37,13 @@ class View:
         """Builds a view from (ids, which of them are targets) pairs; the first id of a row is never a target."""
         size = max(len(ids) for ids, _ in rows)
         tokens = torch.full((len(rows), size), pad, dtype=torch.long)
-        mark = torch.zeros((len(rows), size), dtype=torch.bool)
+        mask = torch.zeros((len(rows), size), dtype=torch.bool)
         for row, (ids, target) in enumerate(rows):
             if not ids or target[0]:
                 raise ValueError(f"View: row {row} has an empty context; the first target token needs a predecessor")
             tokens[row, : len(ids)] = torch.tensor(ids)
-            mark[row, : len(ids)] = torch.tensor(target)
-        return cls(tokens, mark, torch.tensor([len(ids) for ids, _ in rows]))
+            mask[row, : len(ids)] = torch.tensor(target)
+        return cls(tokens, mask, torch.tensor([len(ids) for ids, _ in rows]))
 
     @property
     def counts(self) -> Tensor:
@@ -76,7 +76,7 @@ class Batch:
     hint_index: Tensor | None = None
     """``[Bt]``: which of its row's hints each teacher row reads, from 0; None: all the first."""
     behaviour: str = "policy"
-    """Who produced the acted tokens: ``policy`` (the current one) or ``start`` (unknown; the starting policy stands in)."""
+    """Who sampled the answers: ``policy`` (the current one) or ``start`` (unknown; the starting policy stands in)."""
     episodes: tuple[Episode, ...] = ()
     """The episode behind each row, for transcripts; never moved to a device."""
     info: dict[str, float] = field(default_factory=dict)
@@ -95,38 +95,40 @@ class Batch:
 
     def select_rows(self, index: Tensor) -> Batch:
         """A micro-batch: the named rows with their teacher views and their share of the rollouts."""
-        teacher, taught, number = None, None, None
+        teacher: View | None = None
+        teacher_rows: Tensor | None = None
+        hint_index: Tensor | None = None
         if self.teacher is not None and self.teacher_rows is not None:
             where = (self.teacher_rows[None] == index[:, None]).nonzero()
             if len(where):
-                taught, places = where.unbind(1)
-                teacher = self.teacher.select_rows(places)
-                number = None if self.hint_index is None else self.hint_index[places]
+                teacher_rows, positions = where.unbind(1)
+                teacher = self.teacher.select_rows(positions)
+                hint_index = None if self.hint_index is None else self.hint_index[positions]
         episodes = tuple(self.episodes[i] for i in index.tolist()) if self.episodes else ()
         return replace(
             self,
             student=self.student.select_rows(index),
             rollouts=self.rollouts.take(self.index_tokens(index)),
             teacher=teacher,
-            teacher_rows=taught,
-            hint_index=number,
+            teacher_rows=teacher_rows,
+            hint_index=hint_index,
             episodes=episodes,
         )
 
     @property
     def teacher_tokens(self) -> Tensor:
-        """Positions among the N that the teacher view scores."""
+        """Positions among the N that the teacher view reads."""
         assert self.teacher_rows is not None
         return self.index_tokens(self.teacher_rows)
 
     def zero_weights(self) -> Batch:
-        """The same tokens with every mark and weight off: keeps a rank with nothing to say in step with the others."""
+        """The same tokens with every mask and weight off: keeps a rank without data in step with the others."""
         rollouts = self.rollouts
         return replace(
             self,
             rollouts=replace(
                 rollouts,
-                masks={name: torch.zeros_like(mark) for name, mark in rollouts.masks.items()},
+                masks={name: torch.zeros_like(mask) for name, mask in rollouts.masks.items()},
                 weights={name: torch.zeros_like(weight) for name, weight in rollouts.weights.items()},
             ),
         )
@@ -142,14 +144,21 @@ class Batch:
         )
 
 
-def build_untrained_rollouts(counts: Tensor, **known: Any) -> Rollouts:
-    """Rollouts of rows with ``counts [B]`` target tokens that nothing trains on: advantage 0, no marks, a task each.
+def build_untrained_rollouts(counts: Tensor, **given: Any) -> Rollouts:
+    """Rollouts of rows with ``counts [B]`` target tokens that nothing trains on: advantage 0, no masks, a task each.
 
-    ``known`` replaces fields.
+    ``given`` replaces fields.
     """
     row = torch.arange(len(counts)).repeat_interleave(counts)
-    nothing = {"advantages": torch.zeros(len(row)), "turn": row, "episode": row, "masks": {}, "lengths": counts}
-    return Rollouts(**nothing | {"task": torch.arange(len(counts))} | known)
+    known: dict[str, Any] = {
+        "advantages": torch.zeros(len(row)),
+        "turn": row,
+        "episode": row,
+        "task": torch.arange(len(counts)),
+        "masks": {},
+        "lengths": counts,
+    }
+    return Rollouts(**known | given)
 
 
 def move(value: Any, device: Any) -> Any:

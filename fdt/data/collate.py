@@ -27,7 +27,7 @@ class Collator:
         tokenizer: the policy's tokenizer, with a chat template.
         hint: writes the teacher's prompt; None switches the teacher off.
         max_tokens: rows longer than this (student or teacher view) are dropped and counted, never cut.
-        marker: gives the policy's tokens a further mark; None gives none.
+        marker: sets a further mask on the policy's tokens; None sets none.
 
     ``truncated`` counts what a row lost by reason (a hint cut at its own limit, a hint or revision that did not fit),
     ``dropped`` names the rows that are too long themselves.
@@ -45,22 +45,22 @@ class Collator:
     ) -> Batch | None:
         """
         Args:
-            episodes: E episodes; all their assistant turns are actions.
+            episodes: E episodes; all their assistant turns were sampled.
             advantages: ``[E]``, or ``[E, S]`` where the turns of an episode differ; 0 where there is no score.
-            sampled: whether the actions feed the policy gradient.
-            names: scores that every row of the batch has a place for.
+            sampled: whether the answers take part in the policy gradient.
+            names: scores that the batch has for every row, NaN where a row lacks one.
 
         Returns:
-            A batch of action rows followed by imitation rows (one for each revision), or None if nothing is left. An
+            A batch of sampled rows followed by imitation rows (one for each revision), or None if nothing is left. An
             episode is one row, or several where the chat template rewrites its history.
         """
-        tasks = {key: place for place, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
+        tasks = {key: number for number, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
         each_turn = advantages if advantages.dim() == 2 else advantages[:, None]
         lines: list[TrainingRow] = []
         imitated: list[TrainingRow] = []
         for episode, row in zip(episodes, each_turn.tolist(), strict=True):
             rows = self.tokenize_episode(episode)
-            turns = [step for own in rows for step in own.spans]
+            turns = [turn for own in rows for turn in own.spans]
             each = tuple(row) if advantages.dim() == 2 else tuple(row) * (max(turns, default=0) + 1)
             line = TrainingRow(episode, Row(), tasks[episode.task.key], each, sampled and not math.isnan(episode.score))
             lines += self._build_sampled_rows(rows, line)
@@ -96,27 +96,27 @@ class Collator:
 
     def _build_imitation_rows(self, rows: list[Row], line: TrainingRow) -> list[TrainingRow]:
         given = next((item for item in line.episode.feedback if item.revision is not None), None)
-        steps = [step for row in rows for step in row.spans]
-        if given is None or given.revision is None or not steps:
+        turns = [turn for row in rows for turn in row.spans]
+        if given is None or given.revision is None or not turns:
             return []
-        step = steps[-1] if given.turn is None else given.turn
-        source = next((row for row in rows if step in row.spans), None)
+        turn = turns[-1] if given.turn is None else given.turn
+        source = next((row for row in rows if turn in row.spans), None)
         if source is None:
-            raise ValueError(f"{line.episode.id}: a revision of turn {step}, and the episode has {len(steps)}")
-        row = Row.from_context(source.get_prefix_ids(step), tokenize_answer(given.revision, self.tokenizer), step)
+            raise ValueError(f"{line.episode.id}: a revision of turn {turn}, and the episode has {len(turns)}")
+        row = Row.from_context(source.get_prefix_ids(turn), tokenize_answer(given.revision, self.tokenizer), turn)
         if len(row.ids) > self.max_tokens:
             self.truncated["revision too long"] += 1
             return []
         return [replace(line, row=row, advantages=(), sampled=False, imitated=True)]
 
     def tokenize_episode(self, episode: Episode) -> list[Row]:
-        """What the policy read and what it answered, as ids."""
+        """The rows of an episode: what the policy read and what it answered, as ids."""
         return Dialogue.from_episode(episode, self.tokenizer).rows
 
     def tokenize_hinted(self, episode: Episode) -> list[list[Row]]:
-        """The same rows as the teacher reads them, once for each hint; nothing where nobody said anything.
+        """The same rows as the teacher reads them, once for each hint; nothing where there is no feedback in words.
 
-        The hinted episode goes through the very function that makes the student's rows, and is the same but for the hint.
+        The hinted episode goes through the function that makes the student's rows, and is the same but for the hint.
         """
         if self.hint is None:
             return []

@@ -1,10 +1,10 @@
-"""Conversations as token ids: what was sampled stays as it was, what is said to the policy is added behind it."""
+"""Conversations as token ids: what was sampled stays as it was, what others write is appended."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 
 from fdt.data.rows import Row
 from fdt.data.tokenization import (
+    clean_message,
     extract_control_tokens,
     get_control_ids,
     make_placeholder,
@@ -28,34 +29,37 @@ from feedback.sanitize import map_strings
 from feedback.types import Episode, Message, Turn
 
 REASONING = re.compile(r"(</?think>)")
-"""Marks of reasoning, which templates look for in the policy's own turns."""
+"""Delimiters of reasoning, which templates look for in the policy's own turns."""
 
 
 class Dialogue:
     """Follows one conversation.
 
-    The policy's own ids are never made from text again: the template's rendering of what is said next is appended to
-    them, from the end of the policy's turn on. Where a template rewrites what was there (it drops earlier reasoning,
-    say), the next turn starts a row of its own with the template's version of the history, and ``history_rewrites`` counts it.
+    The policy's own ids are never made from text again: the template's rendering of the next messages is appended to
+    them, from the end of the policy's turn on. Where a template rewrites the history (one that drops earlier
+    reasoning, for instance), the next turn starts a row of its own with the template's version of the history, and
+    ``history_rewrites`` counts it.
     """
 
     def __init__(self, messages: Sequence[Message], tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.messages = [_clean(message, tokenizer, neutralise) for message in messages]
+        self.messages = [clean_message(message, tokenizer, neutralise) for message in messages]
         self.rendered = self._render(self.messages)
         opening = tokenize_prompt(messages, tokenizer)
         self.rows = [Row()]
         self.rows[0].append_context(opening)
         self.history_rewrites = 0
+        """How often the template rewrote the history."""
         self.turn_count = 0
+        """Turns of the policy so far."""
         self._own = ""
 
     @classmethod
     def from_episode(cls, episode: Episode, tokenizer: Any) -> Dialogue:
         """A recorded or sampled episode, up to its last assistant turn.
 
-        Several turns of others between two of the policy's are heard together. A recorded last turn is closed by the
-        end token, unless the record says that it was not ``finished``.
+        Several turns of others between two of the policy's are appended together. A recorded last turn ends with the
+        end token, unless the record has it as cut off.
         """
         turns, messages = episode.turns, episode.task.messages
         finished = not episode.is_cut_off
@@ -67,8 +71,8 @@ class Dialogue:
             if not own:
                 made.append_messages([as_message(turn) for turn in part])
                 continue
-            for place, turn in enumerate(part):
-                if place:
+            for number, turn in enumerate(part):
+                if number:
                     made.append_messages([])
                 made.append_turn(turn, with_eos=finished or turn is not turns[last])
         return made
@@ -79,30 +83,32 @@ class Dialogue:
         return self.rows[-1].ids
 
     def append_turn(self, turn: Turn, with_eos: bool = True) -> None:
-        """The policy's turn: its ids where it has them, else its words, ``with_eos`` by the end token."""
-        ids, chosen, log_probs = _tokenize_turn(turn, self.tokenizer, with_eos)
-        self.rows[-1].append_turn(ids, chosen, log_probs, self.turn_count)
+        """The policy's turn: its ids where it has them, else its words, and the end token where ``with_eos``."""
+        ids, sampled, log_probs = _tokenize_turn(turn, self.tokenizer, with_eos)
+        self.rows[-1].append_turn(ids, sampled, log_probs, self.turn_count)
         self._own = decode_policy_text(ids, self.tokenizer)
         self.messages.append({"role": "assistant", "content": self._own})
         self.turn_count += 1
 
     def append_messages(self, messages: Sequence[Message]) -> None:
-        """What the policy reads before it speaks again.
+        """Messages that the policy reads before its next turn.
 
         Raises:
-            ValueError: where a message forged a control token or a role mark all the same.
+            ValueError: where a message forged a control token or a role marker all the same.
         """
         for message in messages:
             if neutralise(message["role"], self.tokenizer) != message["role"]:
                 raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
         harmless = self._render_new([map_strings(message, make_placeholder) for message in messages])
         for clean in (neutralise, remove_control_tokens):
-            new = [_clean(message, self.tokenizer, clean) for message in messages]
+            new = [clean_message(message, self.tokenizer, clean) for message in messages]
             found = self._render_new(new)
             if found.control == harmless.control:
                 break
         else:
-            raise ValueError(f"a message holds a control token or role mark that text forged: {found.new_text[:200]!r}")
+            raise ValueError(
+                f"a message holds a control token or role marker that text forged: {found.new_text[:200]!r}"
+            )
         if found.rewrites_history:
             self.history_rewrites += 1
             self.rows.append(Row())
@@ -134,8 +140,8 @@ class Dialogue:
 
 @dataclass(frozen=True)
 class _RenderedMessages:
-    """A rendering of the whole conversation, and the text (with its ids, and the marks in it) that is new in it: all of
-    it where the template rewrites what was there."""
+    """A rendering of the whole conversation, and the text that is new in it, with its ids and its control tokens; where
+    the template rewrites the history, all of it is new."""
 
     text: str
     new_text: str
@@ -153,9 +159,10 @@ def as_message(turn: Turn) -> Message:
 
 
 def decode_policy_text(ids: Sequence[int], tokenizer: Any) -> str:
-    """The words of ids that the policy wrote: its control tokens and reasoning marks stay, what only looks like another
-    token or mark does not."""
-    special, control = set(tokenizer.all_special_ids), get_control_ids(tokenizer)
+    """The words of ids that the policy wrote: its control tokens and reasoning delimiters stay, what only looks like
+    another one does not."""
+    special = set(tokenizer.all_special_ids)
+    control = get_control_ids(tokenizer)
     parts = []
     for genuine, run in groupby(ids, lambda i: i in control):
         text = tokenizer.decode([i for i in run if i not in special], skip_special_tokens=False)
@@ -168,9 +175,9 @@ def decode_policy_text(ids: Sequence[int], tokenizer: Any) -> str:
 
 
 def _tokenize_turn(turn: Turn, tokenizer: Any, with_eos: bool) -> tuple[list[int], list[bool], list[float]]:
-    """Ids of a turn, which of them the policy chose, and their log-probs.
+    """Ids of a turn, which of them the policy sampled, and their log-probs.
 
-    Without a log-prob a sampled id was forced; where no id has one, nobody says, and all were chosen.
+    An id of a sampled turn without a log-prob was forced; where no id has one, all count as sampled.
     """
     words = "\n".join(part for part in (turn.text, format_calls(turn.calls)) if part)
     ids = list(turn.ids) if turn.ids is not None else tokenize_answer(words, tokenizer, with_eos=with_eos)
@@ -179,18 +186,14 @@ def _tokenize_turn(turn: Turn, tokenizer: Any, with_eos: bool) -> tuple[list[int
     return ids, [not math.isnan(value) for value in turn.log_probs], list(turn.log_probs)
 
 
-def _clean(message: Message, tokenizer: Any, clean: Callable[[str, Any], str]) -> Message:
-    return map_strings(message, lambda _, value: clean(value, tokenizer))
-
-
-def _find_suffix(whole: str, shown: str, own: str) -> str | None:
+def _find_suffix(whole: str, rendered: str, own: str) -> str | None:
     """What a rendering adds behind the policy's words; None where it changed anything before that.
 
     Whitespace around the words may be trimmed: the policy keeps its own.
     """
-    if not whole.startswith(shown):
+    if not whole.startswith(rendered):
         return None
-    rest = whole[len(shown) :].lstrip()
+    rest = whole[len(rendered) :].lstrip()
     if not rest.startswith(own.strip()):
         return None
     rest = rest[len(own.strip()) :]

@@ -1,4 +1,4 @@
-"""Further marks of the policy's own tokens, read in what they say: a marker names the words, the collator the tokens."""
+"""Further masks of the policy's own tokens, by their text: a marker finds the words, the collator the tokens."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from feedback.graders import patterns
 from feedback.grams import GramMatch, load_grams
 
 RESERVED_MASKS = ("sampled", "distilled", "imitated", "off_policy", "recalled")
-"""Marks that every batch has."""
+"""Masks that every batch has."""
 EXECUTION = "execution"
 """What metrics call the tokens that a marker leaves out."""
 
 
 class TokenMarker(ABC):
-    """Finds the words of a turn whose tokens carry its mark, ``name``."""
+    """Finds the words of a turn whose tokens belong to its mask, ``name``."""
 
     name: str
 
     @abstractmethod
     def find_spans(self, text: str) -> list[GramMatch]:
-        """What is marked in the words of one turn; places may overlap."""
+        """The spans of one turn's text that the mask covers; they may overlap."""
 
     def __call__(self, row: Row, tokenizer: Any) -> tuple[bool, ...]:
-        """Of each target id of a row, whether it wrote any character that is marked.
+        """Of each target id of a row, whether it wrote any character of such a span.
 
-        Turns are read one by one, as their ids decode; forced ids are words of a turn and no targets.
+        Turns are read one by one, as their ids decode; forced ids are part of a turn's text and no targets.
         """
-        marks: list[bool] = []
-        for step, (start, end) in row.spans.items():
-            marks += compress(self._mark_turn(row.ids[start:end], tokenizer), row.target[start:end])
-        return tuple(marks)
+        mask: list[bool] = []
+        for start, end in row.spans.values():
+            mask += compress(self._mask_turn(row.ids[start:end], tokenizer), row.target[start:end])
+        return tuple(mask)
 
-    def _mark_turn(self, ids: Sequence[int], tokenizer: Any) -> list[bool]:
+    def _mask_turn(self, ids: Sequence[int], tokenizer: Any) -> list[bool]:
         text = tokenizer.decode(list(ids), skip_special_tokens=True)
         found = self.find_spans(text)
         if not found:
             return [False] * len(ids)
-        marked = [False] * len(text)
+        covered = [False] * len(text)
         for item in found:
-            marked[item.start : item.end] = [True] * (item.end - item.start)
-        return [any(marked[start:end]) for start, end in compute_offsets(ids, text, tokenizer)]
+            covered[item.start : item.end] = [True] * (item.end - item.start)
+        return [any(covered[start:end]) for start, end in compute_offsets(ids, text, tokenizer)]
 
 
 @dataclass(frozen=True)
 class StrategicGrams(TokenMarker):
-    """Marks planning tokens: those inside a strategic gram (HICRA, arXiv 2509.03646), whatever its case.
+    """Planning tokens: those inside a strategic gram (HICRA, arXiv 2509.03646), whatever its case.
 
-    A token that holds a gram's letter and others besides is marked whole.
+    A token that holds a letter of a gram and others besides belongs to the mask.
     """
 
     file: str
     """What `fdt grams` wrote, or a JSON list of phrases."""
     name: str = "planning"
-    """Name of the mark."""
+    """Name of the mask."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -72,12 +72,12 @@ class StrategicGrams(TokenMarker):
 
 @dataclass(frozen=True)
 class Pattern(TokenMarker):
-    """Marks what a regular expression matches: where plans have a form of their own, no grams need to be mined."""
+    """Tokens that a regular expression matches: where plans have a form of their own, no grams need to be mined."""
 
     pattern: str
     """Read by the package `regex`; the longest search is `feedback.graders.patterns.SECONDS`."""
     name: str = "planning"
-    """Name of the mark."""
+    """Name of the mask."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -90,7 +90,7 @@ class Pattern(TokenMarker):
 def check_name(name: str) -> None:
     """
     Raises:
-        UserError: where a mark's name is one that every batch has, or that metrics use.
+        UserError: where a mask's name is one that every batch has, or that metrics use.
     """
     if name in (*RESERVED_MASKS, EXECUTION, ""):
         raise UserError("data.marker.name", got=name, expected="a name of its own, such as planning")

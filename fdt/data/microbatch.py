@@ -14,7 +14,7 @@ from objectives import Term
 
 
 def select_weighted_rows(batch: Batch, terms: dict[str, Term]) -> Batch:
-    """The rows that some term gives weight to: nobody pays a forward for the others. At least one row is kept."""
+    """The rows that some term gives weight to: the others cost no forward. At least one row is kept."""
     weights = [batch.rollouts.weights[name] for name in terms]
     if not weights:
         return batch
@@ -38,16 +38,17 @@ def split_batch(batch: Batch, budget: int) -> list[Batch]:
 
 def split_rows(batch: Batch, budget: int) -> list[list[int]]:
     """Row numbers of each micro-batch."""
-    lengths, first = batch.student.lengths.tolist(), batch.student.context_lengths.tolist()
+    lengths = batch.student.lengths.tolist()
+    contexts = batch.student.context_lengths.tolist()
     teacher_lengths = _collect_teacher_lengths(batch)
 
     def count_packed_tokens(rows: list[int]) -> int:
-        return first[rows[0]] + sum(lengths[row] - first[row] for row in rows)
+        return contexts[rows[0]] + sum(lengths[row] - contexts[row] for row in rows)
 
     parts = [_Part()]
     for group in sorted(group_by_context(batch.student), key=count_packed_tokens):
-        for place, row in enumerate(group):
-            grown = parts[-1].add_row(row, lengths[row], first[row] if place else 0, teacher_lengths.get(row, []))
+        for number, row in enumerate(group):
+            grown = parts[-1].add_row(row, lengths[row], contexts[row] if number else 0, teacher_lengths.get(row, []))
             if grown.cost > budget and parts[-1].rows:
                 parts.append(_Part().add_row(row, lengths[row], 0, teacher_lengths.get(row, [])))
             else:
@@ -72,7 +73,7 @@ class _Part:
         return self.packs * self.widest + self.teacher_rows * self.teacher_width
 
     def add_row(self, row: int, length: int, shared: int, teacher_lengths: list[int]) -> _Part:
-        """One row more; ``shared`` tokens of it are read already, as the context of the last pack.
+        """One row more; ``shared`` tokens of it are already read, as the context of the last pack.
 
         ``teacher_lengths`` are the lengths that the teacher reads, one for each hint.
         """
@@ -105,8 +106,8 @@ def align(parts: list[Batch]) -> list[Batch]:
     idle = shortest.select_rows(torch.zeros(1, dtype=torch.long, device=device)).zero_weights()
     idle = replace(idle, teacher=None, teacher_rows=None, hint_index=None)
     parts = parts + [idle] * (reduce_max_count(len(parts), device) - len(parts))
-    taught = reduce_max([part.teacher is not None for part in parts], device)
-    return [_ensure_teacher(part) if needed else part for part, needed in zip(parts, taught, strict=True)]
+    has_teacher = reduce_max([part.teacher is not None for part in parts], device)
+    return [_ensure_teacher(part) if needed else part for part, needed in zip(parts, has_teacher, strict=True)]
 
 
 def _ensure_teacher(part: Batch) -> Batch:

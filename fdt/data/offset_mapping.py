@@ -13,7 +13,7 @@ def compute_offsets(ids: Sequence[int], text: str, tokenizer: Any) -> list[tuple
     """The characters ``(start, end)`` of ``text`` that each id took part in; empty for a special token.
 
     ``text`` is what the ids decode to without special tokens. Ids that write one letter between them (bytes of an
-    emoji) all have the place of that letter, and of what was written along with it.
+    emoji) all have the span of that letter, and of what was written along with it.
 
     Raises:
         ValueError: where the ids do not decode to this text.
@@ -25,12 +25,13 @@ def compute_offsets(ids: Sequence[int], text: str, tokenizer: Any) -> list[tuple
     if text and ends[-1:] != [len(text)]:
         raise ValueError(f"offsets: got ids that write {ends[-1] if ends else 0} of the text's {len(text)} characters")
     special = set(tokenizer.all_special_ids)
-    spans, later = [], len(text)
-    for place in reversed(range(len(ids))):
-        start = ends[place - 1] if place else 0
+    spans = []
+    later = len(text)
+    for index in reversed(range(len(ids))):
+        start = ends[index - 1] if index else 0
         # An id that settled no letter shares the next one's.
-        later = ends[place] if ends[place] > start else later
-        spans.append((start, start) if ids[place] in special else (start, max(start, later)))
+        later = ends[index] if ends[index] > start else later
+        spans.append((start, start) if ids[index] in special else (start, max(start, later)))
     return spans[::-1]
 
 
@@ -43,12 +44,14 @@ def _find_ends(ids: Sequence[int], text: str, tokenizer: Any, window: int) -> li
     ends: list[int] = []
     # The window's first id, its first unsettled one, the characters before that, and those of them in the window.
     behind = begin = settled = known = 0
-    for place in range(len(ids)):
-        written = decode_range(behind, place + 1)[known:]
+    for index in range(len(ids)):
+        written = decode_range(behind, index + 1)[known:]
         same = _count_common(written, text, settled)
         ends.append(max(settled + same, ends[-1] if ends else 0))
-        if place + 1 - begin >= window and same == len(written):
-            behind, begin, settled = max(0, place + 1 - window // 4), place + 1, settled + same
+        if index + 1 - begin >= window and same == len(written):
+            behind = max(0, index + 1 - window // 4)
+            begin = index + 1
+            settled += same
             known = len(decode_range(behind, begin))
     return ends
 

@@ -1,4 +1,4 @@
-"""One training row as ids: what was read, and what the policy answers for."""
+"""One training row as ids: what was read, and which tokens are targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from objectives import Rollouts
 
 @dataclass(frozen=True)
 class Row:
-    """One training row: its ids, and which of them the policy answers for."""
+    """One training row: its ids, and which of them are targets."""
 
     ids: list[int] = field(default_factory=list)
     target: list[bool] = field(default_factory=list)
@@ -25,9 +25,9 @@ class Row:
     turns: list[int] = field(default_factory=list)
     """Of each target id, in order, the turn of the episode that it belongs to, from 0."""
     log_probs: list[float] = field(default_factory=list)
-    """Of each target id, what the engine gave it when it was drawn (nats); NaN where nobody says."""
+    """Of each target id, its log-prob when the engine sampled it (nats); NaN where unknown."""
     spans: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Where each of its turns begins and ends among the ids."""
+    """Of each of its turns, the start and end among the ids."""
 
     @classmethod
     def from_context(cls, context: Sequence[int], target: Sequence[int], turn: int = 0) -> Row:
@@ -43,7 +43,7 @@ class Row:
         self.target.extend([False] * len(ids))
 
     def append_turn(self, ids: Sequence[int], sampled: Sequence[bool], log_probs: Sequence[float], turn: int) -> None:
-        """Appends a turn of the policy; ids that it did not choose are no targets."""
+        """Appends a turn of the policy; ids that it did not sample are no targets."""
         self.spans[turn] = (len(self.ids), len(self.ids) + len(ids))
         self.ids.extend(ids)
         self.target.extend(sampled)
@@ -51,7 +51,7 @@ class Row:
         self.log_probs.extend(compress(log_probs, sampled))
 
     def get_prefix_ids(self, turn: int) -> list[int]:
-        """What was read and written before a turn."""
+        """The ids before a turn."""
         return self.ids[: self.spans[turn][0]]
 
 
@@ -70,9 +70,9 @@ class TrainingRow:
     imitated: bool = False
     """Whether it is a target of imitation."""
     off_policy: bool = False
-    """Whether others wrote it into the group."""
+    """Whether it is an answer that others wrote into the group."""
     extra_masks: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
-    """Further marks of its target tokens; the same names in every line."""
+    """Further masks of its target tokens; the same names in every row of a batch."""
 
     def get_advantage(self, turn: int) -> float:
         """Advantage of a turn."""
@@ -85,16 +85,16 @@ def build_batch(lines: Sequence[TrainingRow], pad: int, names: Iterable[str] = (
     Args:
         lines: the rows.
         pad: id of padding.
-        names: scores that every row has a place for, NaN where it lacks one; those of the rows themselves join them.
+        names: scores that the batch has for every row, NaN where a row lacks one; those of the rows are added.
     """
-    taught = [(place, number) for place, line in enumerate(lines) for number in range(len(line.hints))]
-    teacher = [lines[place].hints[number] for place, number in taught]
+    pairs = [(place, number) for place, line in enumerate(lines) for number in range(len(line.hints))]
+    teacher = [lines[place].hints[number] for place, number in pairs]
     return Batch(
         student=View.from_masks([(line.row.ids, line.row.target) for line in lines], pad),
         rollouts=_build_rollouts(lines, names),
         teacher=View.from_masks([(row.ids, row.target) for row in teacher], pad) if teacher else None,
-        teacher_rows=torch.tensor([place for place, _ in taught]) if taught else None,
-        hint_index=torch.tensor([number for _, number in taught]) if taught else None,
+        teacher_rows=torch.tensor([place for place, _ in pairs]) if pairs else None,
+        hint_index=torch.tensor([number for _, number in pairs]) if pairs else None,
         episodes=tuple(line.episode for line in lines),
     )
 
@@ -103,7 +103,7 @@ def _build_rollouts(lines: Sequence[TrainingRow], names: Iterable[str]) -> Rollo
     counts = torch.tensor([len(line.row.turns) for line in lines])
     row = torch.arange(len(lines)).repeat_interleave(counts)
     turns = [(place, turn) for place, line in enumerate(lines) for turn in sorted(set(line.row.turns))]
-    number = {place_and_turn: step for step, place_and_turn in enumerate(turns)}
+    number = {pair: index for index, pair in enumerate(turns)}
     flags = {
         "sampled": [line.sampled for line in lines],
         "distilled": [bool(line.hints) for line in lines],
@@ -132,9 +132,9 @@ def _build_rollouts(lines: Sequence[TrainingRow], names: Iterable[str]) -> Rollo
 
 
 def _stack_engine_log_probs(lines: Sequence[TrainingRow]) -> Tensor | None:
-    """Log-probs ``[N]`` that the engine gave what it drew, NaN for the rest; None where it drew nothing."""
-    drawn = [line.row.log_probs if line.sampled else [math.nan] * len(line.row.turns) for line in lines]
-    found = torch.tensor([value for row in drawn for value in row], dtype=torch.float32)
+    """Log-probs ``[N]`` of what the engine sampled, NaN for the rest; None where it sampled nothing."""
+    sampled = [line.row.log_probs if line.sampled else [math.nan] * len(line.row.turns) for line in lines]
+    found = torch.tensor([value for row in sampled for value in row], dtype=torch.float32)
     return None if found.isnan().all() else found
 
 
@@ -168,6 +168,6 @@ def _stack_scores(lines: Sequence[TrainingRow], names: Iterable[str]) -> dict[st
 
 
 def get_turn_tag(episode: Episode, turn: int) -> int:
-    """Kind of a turn; 0 where nobody said."""
+    """Kind of a turn; 0 where it has no tag."""
     tags = episode.turn_tags or ()
     return int(tags[turn]) if turn < len(tags) else 0

@@ -15,11 +15,11 @@ from feedback.types import Episode, Task, collect_tasks
 
 @dataclass(frozen=True)
 class DataSplits:
-    """origin: where it comes from · records: how many there were · episodes: to train on (tasks alone hold no turns) ·
-    heldout: to measure on · test: for ``fdt test``, asked when needed."""
+    """source: name of the file or environment · record_count: how many records it had · episodes: to train on (an
+    environment's tasks hold no turns) · heldout: to measure on · test: for ``fdt test``, called when needed."""
 
-    origin: str
-    records: int
+    source: str
+    record_count: int
     episodes: list[Episode]
     heldout: list[Task]
     test: Callable[[], list[Task]]
@@ -34,12 +34,13 @@ def load_from_file(
         heldout: a file of held-out prompts, or the share of prompts kept for measuring.
 
     Raises:
-        DataFault: for a bad record. UserError: where a share leaves no prompts on one side.
+        DataError: for a bad record. UserError: where a share leaves no prompts on one side.
     """
     path = locate(file)
     episodes = read(path, format=format, scale=(scale[0], scale[1]) if scale else None)
     if isinstance(heldout, str):
-        tasks, kept = read_tasks(locate(heldout)), episodes
+        tasks = read_tasks(locate(heldout))
+        kept = episodes
     else:
         keys = {task.key for task in collect_tasks(episodes) if _hash_share(task.key, seed) < heldout}
         kept = [episode for episode in episodes if episode.task.key not in keys]

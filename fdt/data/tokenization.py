@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,8 +31,8 @@ def find_control_strings(tokenizer: Any) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=8)
-def find_role_marks(tokenizer: Any) -> tuple[str, ...]:
-    """Marks of turns that the chat template writes as plain text (``[/INST]`` of Llama 2 …), longest first.
+def find_role_markers(tokenizer: Any) -> tuple[str, ...]:
+    """Role markers: what the chat template writes around turns as plain text (``[/INST]`` of Llama 2 …), longest first.
 
     No token id gives them away, so their occurrences in the rendered prompt are counted instead.
     """
@@ -48,10 +48,10 @@ def get_control_ids(tokenizer: Any) -> frozenset[int]:
 
 
 def neutralise(text: str, tokenizer: Any) -> str:
-    """Breaks every control string and role mark in ``text`` with a zero-width space; other text stays as it is, but for
-    halves of surrogate pairs, which no tokenizer takes."""
+    """Breaks each control string and role marker in ``text`` with a zero-width space; other text stays as it is, but
+    for halves of surrogate pairs, which no tokenizer takes."""
     text = replace_surrogates(text)
-    for control in (*find_control_strings(tokenizer), *find_role_marks(tokenizer)):
+    for control in (*find_control_strings(tokenizer), *find_role_markers(tokenizer)):
         # A control string of one letter cannot be broken; the space takes its place.
         broken = control[0] + BREAK + control[1:] if len(control) > 1 else BREAK
         while control in text:
@@ -63,10 +63,10 @@ def tokenize_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     """Ids of a prompt, up to and including the header of the assistant's turn.
 
     Counts rather than trusting the neutralising: a prompt holds exactly the control ids, in their order, and the role
-    marks that its template writes around harmless words.
+    markers that its template writes around harmless words.
 
     Raises:
-        ValueError: where text wrote a control token or a role mark all the same, or a role holds one.
+        ValueError: where text wrote a control token or a role marker all the same, or a role holds one.
     """
     for message in messages:
         if neutralise(message["role"], tokenizer) != message["role"]:
@@ -75,19 +75,22 @@ def tokenize_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
         *_render_and_encode([map_strings(m, make_placeholder) for m in messages], tokenizer), tokenizer
     )
     for clean in (neutralise, remove_control_tokens):
-        text, ids = _render_and_encode(
-            [map_strings(m, lambda _, value: clean(value, tokenizer)) for m in messages], tokenizer
-        )
+        text, ids = _render_and_encode([clean_message(m, tokenizer, clean) for m in messages], tokenizer)
         if extract_control_tokens(text, ids, tokenizer) == expected:
             return ids
     raise ValueError(
-        f"prompt: got a control token or role mark that text forged, expected {len(expected[0])} control "
+        f"prompt: got a control token or role marker that text forged, expected {len(expected[0])} control "
         f"tokens, all the template's own: {text[:200]!r}"
     )
 
 
+def clean_message(message: Message, tokenizer: Any, clean: Callable[[str, Any], str]) -> Message:
+    """The message with ``clean(text, tokenizer)`` in place of each of its texts."""
+    return map_strings(message, lambda _, value: clean(value, tokenizer))
+
+
 def tokenize_answer(text: str, tokenizer: Any, with_eos: bool = True) -> list[int]:
-    """Ids of a recorded answer, ``with_eos`` by the end-of-sequence token unless it was cut off.
+    """Ids of a recorded answer; ``with_eos`` appends the end-of-sequence token, for answers that were not cut off.
 
     Raises:
         ValueError: where the answer wrote a control token all the same.
@@ -96,7 +99,7 @@ def tokenize_answer(text: str, tokenizer: Any, with_eos: bool = True) -> list[in
     for clean in (neutralise, remove_control_tokens):
         ids = tokenizer(clean(text, tokenizer), add_special_tokens=False)["input_ids"]
         if control.isdisjoint(ids):
-            return [*ids, tokenizer.eos_token_id] if closed else ids
+            return [*ids, tokenizer.eos_token_id] if with_eos else ids
     raise ValueError(f"an answer writes control tokens: {text[:60]!r}")
 
 
@@ -106,15 +109,15 @@ def truncate_to_tokens(text: str, tokenizer: Any, limit: int) -> str:
     def count_tokens(end: int) -> int:
         return len(tokenizer(neutralise(text[:end], tokenizer), add_special_tokens=False)["input_ids"])
 
-    return (
-        text if count_tokens(len(text)) <= limit else text[: bisect_right(range(1, len(text)), limit, key=count_tokens)]
-    )
+    if count_tokens(len(text)) <= limit:
+        return text
+    return text[: bisect_right(range(1, len(text)), limit, key=count_tokens)]
 
 
 def extract_control_tokens(text: str, ids: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Control ids in order, and how often the text holds each role mark: what words must not change."""
+    """Control ids in order, and how often the text holds each role marker: what words must not change."""
     control = get_control_ids(tokenizer)
-    return [i for i in ids if i in control], [text.count(mark) for mark in find_role_marks(tokenizer)]
+    return [i for i in ids if i in control], [text.count(marker) for marker in find_role_markers(tokenizer)]
 
 
 def make_placeholder(name: str, value: str) -> str:
@@ -146,7 +149,8 @@ def _encode(text: str, tokenizer: Any) -> tuple[int, ...]:
 
 def remove_control_tokens(text: str, tokenizer: Any) -> str:
     """The neutralised text without what became a control id even so: some tokenizers normalise letters first."""
-    text, control = neutralise(text, tokenizer), get_control_ids(tokenizer)
+    text = neutralise(text, tokenizer)
+    control = get_control_ids(tokenizer)
     bad = [(0, 0)] if tokenizer.is_fast else []
     while bad:
         for start, end in reversed(bad):

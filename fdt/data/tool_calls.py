@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 CALL = re.compile(r"```tool\s*\n(.*?)```|<tool_call>(.*?)</tool_call>", re.DOTALL)
-"""A fenced block, or the mark that some models learnt."""
+"""A fenced block, or the tag that some models were trained on."""
 
 
 def format_calls(calls: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""How broadly a policy answers while it trains: the answers to each task of a step, compared with each other."""
+"""How diverse a policy's answers are while it trains: the answers to each task of a step, compared with each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def compute_diversity(episodes: Sequence[Episode]) -> dict[str, list[float]]:
 
     - unique_share: share of different action sequences among a task's episodes.
     - distinct_2: different word pairs over all word pairs of its answers.
-    - solutions: different final answers; an answer that comes to none counts by its words.
+    - solutions: different final answers; an answer without one counts by its words.
     - wrong_unique: the same among answers that score below 1, over their number, for tasks with two or more of them. It
       stays high where a policy narrows to what is right, and falls where it narrows to a mistake.
     """
@@ -35,6 +35,6 @@ def compute_diversity(episodes: Sequence[Episode]) -> dict[str, list[float]]:
 
 
 def extract_solution(episode: Episode) -> str:
-    """What an episode comes to: its final answer, or its words without case and extra blanks."""
+    """An episode's final answer, or its words without case and extra blanks."""
     answer = extract_final_answer(episode.response)
     return " ".join(episode.response.lower().split()) if answer is None else answer

@@ -1,6 +1,6 @@
-"""Planning and execution apart: what HICRA (arXiv 2509.03646, section on its metrics) reads its two phases off.
+"""Planning and execution apart: how HICRA (arXiv 2509.03646, section on its metrics) tells its two phases apart.
 
-First the perplexity of execution falls, then the strategic phrases become more various. Entropy of tokens alone would
+First the perplexity of execution falls, then the strategic phrases become more diverse. Entropy of tokens alone would
 not show the latter: most planning tokens have a high one, and few tokens of high entropy plan.
 """
 
@@ -20,13 +20,13 @@ PREFIX = "phases/"
 
 
 def sum_planning_tokens(student: TokenLogProbs, rollouts: Rollouts) -> dict[str, Tensor]:
-    """Tokens, negative log-likelihood [nats] and entropy [nats] of the acted tokens that carry a marker's mark, and of
-    the others; nothing where no marker marks."""
+    """Tokens, negative log-likelihood [nats] and entropy [nats] of the sampled tokens inside a marker's mask, and of
+    the others; nothing without a marker."""
     found: dict[str, Tensor] = {}
-    acted = rollouts.masks["sampled"]
+    sampled = rollouts.masks["sampled"]
     for name in sorted(set(rollouts.masks) - set(RESERVED_MASKS)):
-        mark = rollouts.masks[name]
-        for part, tokens in ((name, acted & mark), (EXECUTION, acted & ~mark)):
+        mask = rollouts.masks[name]
+        for part, tokens in ((name, sampled & mask), (EXECUTION, sampled & ~mask)):
             found[f"{PREFIX}{part}/tokens"] = tokens.sum()
             found[f"{PREFIX}{part}/nll"] = -student.log_probs[tokens].sum()
             found[f"{PREFIX}{part}/entropy"] = student.entropy[tokens].sum()
@@ -34,8 +34,8 @@ def sum_planning_tokens(student: TokenLogProbs, rollouts: Rollouts) -> dict[str,
 
 
 def compute_planning_metrics(summed: dict[str, float]) -> dict[str, float]:
-    """Takes those sums out of ``summed`` and gives the share of marked tokens, both entropies [nats], and the perplexity
-    of execution, exp(mean NLL); what no token speaks for is left out."""
+    """Takes those sums out of ``summed`` and gives the share of planning tokens, both entropies [nats], and the
+    perplexity of execution, exp(mean NLL); what has no token is left out."""
     own = {key.removeprefix(PREFIX): summed.pop(key) for key in [key for key in summed if key.startswith(PREFIX)]}
     parts = {key.removesuffix("/tokens"): count for key, count in own.items() if key.endswith("/tokens")}
     found = {f"{part}_entropy": own[f"{part}/entropy"] / count for part, count in parts.items() if count}
@@ -46,7 +46,7 @@ def compute_planning_metrics(summed: dict[str, float]) -> dict[str, float]:
 
 
 def count_phrases(episodes: Iterable[Episode], marker: TokenMarker) -> Counter[str]:
-    """How often each marked phrase stands in the policy's turns; an episode of several rows counts once."""
+    """How often each phrase of the marker stands in the policy's turns; an episode of several rows counts once."""
     once = {episode.id: episode for episode in episodes}
     texts = (turn.text for episode in once.values() for turn in episode.turns if turn.role == "assistant")
     return Counter(item.gram for text in texts for item in marker.find_spans(text))

@@ -38,7 +38,7 @@ class StepMetrics:
         self.values: dict[str, float] = {}
         """What was logged, by name."""
         self.extra: dict[str, float] = {}
-        """Numbers that others know about the step, by name; the same on every rank."""
+        """Numbers about the step that others computed, by name; the same on every rank."""
         self.tokens: list[tuple[Batch, dict[str, Tensor]]] = []
         self.used: dict[str, Tensor] = {
             name: torch.zeros(len(batch.student.lengths), dtype=torch.bool) for name in terms
@@ -76,7 +76,7 @@ class StepMetrics:
         self.tokens.append((part, {name: value.detach().float().cpu() for name, value in values.items()}))
 
     def _add_teacher(self, teacher: TokenLogProbs, own: Tensor, rollouts: Rollouts) -> Tensor:
-        """The teacher's log-probs [N], NaN where it scored nothing."""
+        """The teacher's log-probs [N], NaN where it read nothing."""
         found = torch.full_like(own, math.nan)
         found[teacher.index] = teacher.log_probs.to(found.dtype)
         distilled = rollouts.masks["distilled"]
@@ -87,8 +87,9 @@ class StepMetrics:
     def _add_engine_difference(self, part: Batch, rollouts: Rollouts, own: Tensor) -> None:
         # Before the first update after sampling, the policy's log-probs are the old ones.
         old = own if rollouts.old_log_probs is None and part.behaviour == "policy" else rollouts.old_log_probs
-        known = rollouts.engine_log_probs is not None and old is not None
-        gap = (old - rollouts.engine_log_probs)[rollouts.masks["sampled"]] if known else own[:0]
+        gap = own[:0]
+        if rollouts.engine_log_probs is not None and old is not None:
+            gap = (old - rollouts.engine_log_probs)[rollouts.masks["sampled"]]
         self._accumulate("gap/sum", gap.abs().nansum())
         self._accumulate("gap/tokens", (~gap.isnan()).sum())
 
@@ -104,7 +105,7 @@ class StepMetrics:
         self.sums[name] = self.sums[name] + value.detach().double().cpu()
 
     def finish(self, device: Any, world_size: int, seconds: float) -> dict[str, float]:
-        """The step's numbers over all micro-batches and ranks, by name; what nothing speaks for is left out.
+        """The step's numbers over all micro-batches and ranks, by name; what has no value is left out.
 
         Args:
             device: where the ranks' sums meet.
@@ -117,7 +118,7 @@ class StepMetrics:
         values = {
             "kl_init": _pop_ratio(sums, "kl/sum", "sampled/tokens"),
             "entropy": _pop_ratio(sums, "entropy/sum", "sampled/tokens"),
-            **{f"diversity/{name}": _pop_ratio(sums, f"breadth/{name}", f"breadth/{name}/tasks") for name in NAMES},
+            **{f"diversity/{name}": _pop_ratio(sums, f"answers/{name}", f"answers/{name}/tasks") for name in NAMES},
             "teacher/log_ratio": _pop_ratio(sums, "teacher/sum", "teacher/tokens"),
             "sampling/logp_difference": _pop_ratio(sums, "gap/sum", "gap/tokens"),
             "completions/mean_length": _pop_ratio(sums, "length/sum", "sampled/rows"),
@@ -131,13 +132,13 @@ class StepMetrics:
             "time/generate": generated,
         }
         logged = {name: sums.pop(name) for name in list(sums) if name == "loss" or name.startswith("loss/")}
-        counted = ("score/", "scores/", "sampled/", "gap/", "turns/", "played/", "breadth/", "teacher/tokens", "rows")
+        counted = ("score/", "scores/", "sampled/", "gap/", "turns/", "played/", "answers/", "teacher/tokens", "rows")
         rest = {n.removeprefix("info/"): v for n, v in sums.items() if not n.startswith(counted)}
         values = logged | rest | values | _reduce_extremes(self.extremes, device) | self.extra
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
     def _add_row_sums(self) -> None:
-        """Row-level sums: rows that any term trained on, and what is known of fresh answers."""
+        """Sums over rows: those that any term trained on, and scores, lengths and ends of fresh answers."""
         batch = self.batch
         used = list(self.used.values())
         self._add_number("rows", len(batch.episodes))
@@ -152,8 +153,9 @@ class StepMetrics:
             self._add_answers(sampled)
 
     def _add_answers(self, sampled: Tensor) -> None:
-        """Scores, lengths, variety and ends of fresh answers; recorded ones are the file's, the same for every arm."""
-        batch, rollouts = self.batch, self.batch.rollouts
+        """Scores, lengths, diversity and ends of fresh answers; recorded ones are the same for every arm."""
+        batch = self.batch
+        rollouts = batch.rollouts
         self._add_number("length/sum", int(batch.student.counts.cpu()[sampled].sum()))
         for name, scores in rollouts.scores.items():
             known = scores.cpu()[sampled].double()
@@ -168,11 +170,11 @@ class StepMetrics:
         self._add_number("groups/flat", flat)
         self._add_number("groups", groups)
         for name, values in compute_diversity(fresh).items():
-            self._add_number(f"breadth/{name}", math.fsum(values))
-            self._add_number(f"breadth/{name}/tasks", len(values))
+            self._add_number(f"answers/{name}", math.fsum(values))
+            self._add_number(f"answers/{name}/tasks", len(values))
         played = [episode for episode in batch.episodes if episode.end_reason is not None]
         turns = list(map(count_turns, played))
-        # Episodes of one turn each have nothing to tell.
+        # The number of turns is of no interest where each episode has one.
         several = max(turns, default=0) > 1
         self._add_number("turns/sum", sum(turns) if several else 0)
         self._add_number("turns/rows", len(played) if several else 0)
@@ -246,7 +248,8 @@ def _pop_rewards(sums: dict[str, float]) -> dict[str, float]:
 
 
 def _pop_ratio(sums: dict[str, float], above: str, below: str) -> float:
-    top, bottom = sums.pop(above, 0.0), sums.get(below, 0.0)
+    top = sums.pop(above, 0.0)
+    bottom = sums.get(below, 0.0)
     return top / bottom if bottom else math.nan
 
 

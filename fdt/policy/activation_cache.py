@@ -11,10 +11,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from fdt.errors import UserError
 
@@ -28,11 +30,13 @@ class ActivationCache:
         folder: where states are kept; processes may share it.
 
     Raises:
-        UserError: where these layers train, drop out, or cannot be told from the rest.
+        UserError: where these layers train, have dropout, or cannot be run apart from the rest.
     """
 
-    def __init__(self, causal: nn.Module, depth: int, folder: str | Path) -> None:
-        self.decoder, self.depth, self.folder = causal.get_decoder(), depth, Path(folder)
+    def __init__(self, causal: PreTrainedModel, depth: int, folder: str | Path) -> None:
+        self.decoder: Any = causal.get_decoder()
+        self.depth = depth
+        self.folder = Path(folder)
         lower = list(getattr(self.decoder, "layers", []))[:depth]
         if not depth or len(lower) < depth or not isinstance(getattr(self.decoder, "norm", None), nn.Module):
             raise self._build_error(
@@ -65,8 +69,8 @@ class ActivationCache:
             width = max(sizes[r] for r in missing)
             part = mask[missing, ..., :width] if mask.dim() == 2 else mask[missing, :, :width, :width]
             states = self._run_lower(tokens[missing, :width], positions[missing, :width], part)
-            for place, row in enumerate(missing):
-                self._save_states(paths[row], states[place, : sizes[row]])
+            for number, row in enumerate(missing):
+                self._save_states(paths[row], states[number, : sizes[row]])
         kept = [load_file(path)["states"].to(tokens.device) for path in paths]
         return self._run_upper(nn.utils.rnn.pad_sequence(kept, batch_first=True), positions, mask)
 
@@ -83,13 +87,15 @@ class ActivationCache:
 
     @contextmanager
     def _use_layers(self, part: slice, norm: bool) -> Iterator[None]:
-        layers, closing = self.decoder.layers, self.decoder.norm
+        layers = self.decoder.layers
+        last_norm = self.decoder.norm
         self.decoder.layers = nn.ModuleList(list(layers)[part])
-        self.decoder.norm = closing if norm else nn.Identity()
+        self.decoder.norm = last_norm if norm else nn.Identity()
         try:
             yield
         finally:
-            self.decoder.layers, self.decoder.norm = layers, closing
+            self.decoder.layers = layers
+            self.decoder.norm = last_norm
 
     def _build_path(self, *row: Tensor) -> Path:
         digest = hashlib.sha256(torch.stack(row).cpu().numpy().tobytes()).hexdigest()
@@ -115,7 +121,8 @@ class ActivationCache:
         # Some architectures scale their embeddings or count their layers: for them two halves are not the whole.
         device = next(self.decoder.parameters()).device
         tokens = torch.arange(8, device=device)[None] % self.decoder.get_input_embeddings().weight.shape[0]
-        positions, mask = torch.arange(8, device=device)[None], torch.ones_like(tokens)
+        positions = torch.arange(8, device=device)[None]
+        mask = torch.ones_like(tokens)
         whole = self.decoder(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False)
         halves = self._run_upper(self._run_lower(tokens, positions, mask), positions, mask)
         if not torch.allclose(halves, whole.last_hidden_state, rtol=1e-3, atol=1e-3):

@@ -1,9 +1,9 @@
-"""Whose critiques are to be believed: learned from scored answers, without sampling any answer more.
+"""Trust in annotators, estimated from scored answers, without sampling further ones.
 
-A critique is what its teacher makes of it. The teacher's acceptance of the policy's own answer, min(1, T(y) / pi(y)), is
-the chance that it would let the answer stand (as in speculative sampling, arXiv 2211.17192). An answer that was scored
-right counts for the annotator as far as the teacher accepts it and against as far as not; one that was scored wrong
-counts against as far as the teacher accepts it, and neither way where it does not.
+A critique is judged by the teacher that reads it. The teacher's acceptance of the policy's own answer, min(1, T(y) /
+pi(y)), is the chance that it would accept the answer (as in speculative sampling, arXiv 2211.17192). An answer that was
+scored right counts for the annotator as far as the teacher accepts it and against as far as not; one that was scored
+wrong counts against as far as the teacher accepts it, and neither way where it does not.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SCORE = "trust"
 
 
 class AnnotatorTrust:
-    """A Beta posterior for each annotator: trust = (prior for + what counted for) / (both priors + all that counted)."""
+    """A Beta posterior for each annotator: trust = (prior for + counted for) / (both priors + all that counted)."""
 
     def __init__(self, prior_right: float = 1.0, prior_wrong: float = 1.0, threshold: float = 0.5) -> None:
         """
         Args:
-            prior_right: what counts for an annotator before any answer was scored.
-            prior_wrong: what counts against.
+            prior_right: counts for an annotator before any answer was scored.
+            prior_wrong: counts against.
             threshold: an answer that scores at least this is right.
         """
         if min(prior_right, prior_wrong) <= 0:
@@ -45,7 +45,7 @@ class AnnotatorTrust:
         self.pending: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
 
     def get_mean(self, annotator: str) -> float:
-        """How far an annotator is believed, in [0, 1]."""
+        """Trust in an annotator, in [0, 1]."""
         right, wrong = self.counts.get(annotator, (0.0, 0.0))
         return (self.prior_right + right) / (self.prior_right + self.prior_wrong + right + wrong)
 
@@ -62,13 +62,14 @@ class AnnotatorTrust:
         """Takes in the scored answers of a micro-batch that a teacher re-read."""
         if "teacher" not in others or not part.episodes:
             return
-        # What stands in for a rank without a teacher view is not distilled from.
+        # The stand-in of a rank without a teacher view is not in the mask.
         read = part.rollouts.masks["distilled"][others["teacher"].index]
         teacher = others["teacher"].select(read.nonzero()[:, 0])
         accepted = compute_acceptance(student, teacher, part.rollouts.episode, len(part.rollouts.task))
         scores = part.rollouts.scores["score"]
         for row, episode in zip(part.rollouts.episode.unique().tolist(), part.episodes, strict=True):
-            chance, score = float(accepted[row]), float(scores[row])
+            chance = float(accepted[row])
+            score = float(scores[row])
             if math.isnan(chance) or math.isnan(score):
                 continue
             for name in list_annotators(episode):
@@ -95,5 +96,5 @@ def compute_acceptance(student: TokenLogProbs, teacher: TokenLogProbs, row: Tens
 
 
 def list_annotators(episode: Episode) -> tuple[str, ...]:
-    """Names of those who criticised an episode in words, each once; who has no name goes by the source."""
+    """Names of those who criticised an episode in words, each once; without a name, the source of the feedback."""
     return tuple(dict.fromkeys(item.annotator or item.source for item in episode.feedback if item.text))

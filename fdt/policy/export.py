@@ -73,13 +73,14 @@ def write(policy: Policy, folder: Path, parts: list[str]) -> dict[str, float]:
         For each part, the largest absolute difference of its logits from the policy's, float32.
     """
     tokenizer = policy.tokenizer
-    wanted = compute_probe_logits(policy.model, tokenizer)
+    model: Any = policy.model
+    wanted = compute_probe_logits(model, tokenizer)
     if "adapter" in parts:
-        policy.model.save_pretrained(folder / "adapter")
+        model.save_pretrained(folder / "adapter")
         (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form to fill in; the export writes a card
         tokenizer.save_pretrained(folder / "adapter")
     if "merged" in parts:
-        plain = policy.model if policy.lora is None else policy.model.merge_and_unload(safe_merge=True)
+        plain = model if policy.lora is None else model.merge_and_unload(safe_merge=True)
         plain.save_pretrained(folder / "merged")
         tokenizer.save_pretrained(folder / "merged")
     return {part: _measure_difference(folder / part, wanted) for part in parts}
@@ -88,7 +89,7 @@ def write(policy: Policy, folder: Path, parts: list[str]) -> dict[str, float]:
 @torch.no_grad()
 def compute_probe_logits(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Logits `[1, T, V]` on the fixed conversation."""
-    tokens = tokenizer.apply_chat_template(PROBE, return_tensors="pt", return_dict=True)
+    tokens: Any = tokenizer.apply_chat_template(PROBE, return_tensors="pt", return_dict=True)
     return model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
 
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from fdt.data.batch import View
 from fdt.data.packing import group_by_context, pack
 from fdt.policy.activation_cache import ActivationCache
 
 
-def build_hidden_fn(causal: nn.Module, activation_cache: ActivationCache | None = None) -> Callable[[View], Tensor]:
-    """A function from a view to hidden states ``[N, D]``; ``activation_cache`` serves the frozen lower layers, if any."""
+def build_hidden_fn(
+    causal: PreTrainedModel, activation_cache: ActivationCache | None = None
+) -> Callable[[View], Tensor]:
+    """A function from a view to hidden states ``[N, D]``; ``activation_cache`` holds the frozen layers, if any."""
     # A mask of our own would switch a sliding window off.
     windowed = getattr(causal.config, "sliding_window", None) is not None
     scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
     decoder = causal.get_decoder()
 
     def forward_rows(view: View) -> Tensor:
-        place = torch.arange(view.tokens.shape[1], device=view.tokens.device)
-        alive = place < view.lengths[:, None]
+        position = torch.arange(view.tokens.shape[1], device=view.tokens.device)
+        alive = position < view.lengths[:, None]
         if activation_cache is not None:
-            positions = place.expand_as(view.tokens)
+            positions = position.expand_as(view.tokens)
             states = activation_cache(view.tokens, positions, alive.long() - 1, alive.long())
         else:
             states = decoder(input_ids=view.tokens, attention_mask=alive.long(), use_cache=False).last_hidden_state

@@ -45,7 +45,7 @@ class TermGradients:
 
     @torch.no_grad()
     def average_over_ranks(self) -> None:
-        """The mean over ranks of each term's gradient, in one message a term; sharded gradients are averaged already."""
+        """The mean over ranks of each term's gradient, one all-reduce a term; sharded ones are averaged already."""
         if not is_distributed() or any(hasattr(p, "full_tensor") for p in self.parameters):
             return
         for found in self.sums.values():

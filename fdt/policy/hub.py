@@ -1,4 +1,5 @@
-"""Where a model's name leads: the default model (fetched and converted once), a bundled one, a local folder, or a hub id."""
+"""From a model's name to its folder: the default model (fetched and converted once), a bundled one, a local folder, or
+a hub id."""
 
 import argparse
 import difflib
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from fdt.errors import UserError
 
@@ -84,11 +86,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("name", nargs="?", default=DEFAULT, help=f"{DEFAULT} (the default), a folder or a hub id")
     parser.add_argument("--path", action="store_true", help="print the folder alone, for scripts")
     arguments = parser.parse_args(argv)
-    place = resolve_model(arguments.name)
+    folder = resolve_model(arguments.name)
     if arguments.path:
-        print(place)
-    elif Path(place).is_dir():
-        print(f"{arguments.name}: {place} ({compute_folder_size(place) / 1e6:.0f} MB)")
+        print(folder)
+    elif Path(folder).is_dir():
+        print(f"{arguments.name}: {folder} ({compute_folder_size(folder) / 1e6:.0f} MB)")
     else:
         print(f"{arguments.name}: a hub id, fetched by transformers on first use")
     return 0
@@ -173,7 +175,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     disable_progress_bar()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     # Dequantised in float32 and rounded once, to bfloat16, which halves the folder; loaders cast as they like.
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).to(torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    model = model.to(torch.bfloat16)
     # transformers keeps treating the model as quantised, and refuses to save it, until these are gone.
     model.hf_quantizer = None
     model.is_quantized = False

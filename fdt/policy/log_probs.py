@@ -1,4 +1,4 @@
-"""Log-probs of whole batches without gradient, within the token budget, and those that gates ask for beforehand."""
+"""Log-probs of whole batches without gradient, within the token budget, and those that gates read beforehand."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from objectives import TokenLogProbs
 
 
 @torch.no_grad()
-def compute_batch_log_probs(batch: Batch, score: Callable[[View], TokenLogProbs], budget: int) -> Tensor:
-    """Log-probs ``[N]`` of a batch's target tokens under ``score``; every rank makes the same number of forwards."""
+def compute_batch_log_probs(batch: Batch, compute: Callable[[View], TokenLogProbs], budget: int) -> Tensor:
+    """Log-probs ``[N]`` of a batch's target tokens by ``compute``; every rank makes the same number of forwards."""
     device = batch.student.tokens.device
     found = torch.zeros(int(batch.student.counts.sum()), device=device)
     chunks = [torch.tensor(rows, device=device) for rows in split_rows(batch, budget)]
     for rows in chunks:
-        found[batch.index_tokens(rows)] = score(batch.student.select_rows(rows)).log_probs.float()
+        found[batch.index_tokens(rows)] = compute(batch.student.select_rows(rows)).log_probs.float()
     for _ in range(reduce_max_count(len(chunks), device) - len(chunks)):
-        score(batch.student.select_rows(torch.zeros(1, dtype=torch.long, device=device)))
+        compute(batch.student.select_rows(torch.zeros(1, dtype=torch.long, device=device)))
     return found
 
 
 def add_old_log_probs(batch: Batch, reads: frozenset[str], policy: Policy, start: Teacher, budget: int) -> Batch:
-    """The batch with the log-probs of whoever acted, policy or start, where a gate ``reads`` them before the forward pass.
+    """The batch with the log-probs of what sampled it, policy or start, where a gate ``reads`` them before the forward.
 
     Raises:
-        UserError: where a gate reads the engine's log-probs and no acted token has one, or a term the outcomes that were
-            likeliest before other updates.
+        UserError: where a gate reads the engine's log-probs and no sampled token has one, or a term the top-k tokens of
+            before other updates.
     """
     rollouts = batch.rollouts
-    acted = rollouts.masks["sampled"]
-    drawn = rollouts.engine_log_probs is not None and not rollouts.engine_log_probs[acted].isnan().all()
-    if "engine_log_probs" in reads and acted.any() and not drawn:
+    sampled = rollouts.masks["sampled"]
+    known = rollouts.engine_log_probs is not None and not rollouts.engine_log_probs[sampled].isnan().all()
+    if "engine_log_probs" in reads and sampled.any() and not known:
         raise UserError(
             "a gate weighs trainer against engine, and no answer has the engine's log-probs",
             key="model.terms",
@@ -50,13 +50,14 @@ def add_old_log_probs(batch: Batch, reads: frozenset[str], policy: Policy, start
         )
     if "top_k_ids" in reads and rollouts.old_log_probs is not None:
         raise UserError(
-            "outcomes are not kept from one update to the next",
+            "the top-k tokens are not kept from one update to the next",
             key="data.source",
             got="several updates",
-            expected="1 update and 1 epoch per rollout with OutcomeDistill",
+            expected="updates_per_rollout 1 and num_iterations 1 with TopKTeacherAdvantage",
         )
     if "old_log_probs" not in reads or rollouts.old_log_probs is not None:
         return batch
-    score = policy.compute_log_probs if batch.behaviour == "policy" else partial(start, policy)
+    compute = policy.compute_log_probs if batch.behaviour == "policy" else partial(start, policy)
     with disable_dropout(policy):
-        return replace(batch, rollouts=replace(rollouts, old_log_probs=compute_batch_log_probs(batch, score, budget)))
+        found = compute_batch_log_probs(batch, compute, budget)
+    return replace(batch, rollouts=replace(rollouts, old_log_probs=found))

@@ -1,5 +1,5 @@
-"""Optimisers. `SignalAdamW` keeps moments for each loss term, so that a term with a large gradient does not set the step
-of one with a small gradient."""
+"""Optimisers. `SignalAdamW` keeps moments for each loss term, so that a term with a large gradient does not set the
+step of one with a small gradient."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class SignalAdamW(torch.optim.Optimizer):
     """AdamW whose moments belong to a named term: w <- w - lr * sum_k weight_k * m_k / (sqrt(v_k) + eps).
 
     Each term's gradient is clipped by itself and meets moments of its own. Terms that share one Adam share one second
-    moment, so the term with the larger gradient sets the other's step; here weights say how much a term counts, whatever
-    the size of its gradient. A term without tokens in a step lets its momentum fade and keeps its second moment. The
-    state lies in the ordinary `state_dict`, under ``<term>/exp_avg``, ``<term>/exp_avg_sq``, ``<term>/steps`` and
+    moment, so the term with the larger gradient sets the other's step; here a term counts by its weight, whatever the
+    size of its gradient. A term without tokens in a step lets its momentum fade and keeps its second moment. The state
+    lies in the ordinary `state_dict`, under ``<term>/exp_avg``, ``<term>/exp_avg_sq``, ``<term>/steps`` and
     ``<term>/updates``. Memory: two moments and one gradient of the trainable weights for each term.
     """
 
@@ -90,7 +90,8 @@ class SignalAdamW(torch.optim.Optimizer):
             if not self._update_moments(name, group, part, norm) or not weight:
                 continue
             states = [self.state[p] for p in params]
-            steps, updates = states[0][f"{name}/steps"], states[0][f"{name}/updates"]
+            steps = states[0][f"{name}/steps"]
+            updates = states[0][f"{name}/updates"]
             first, second = group["betas"]
             root = torch._foreach_sqrt([state[f"{name}/exp_avg_sq"] for state in states])
             torch._foreach_div_(root, (1 - second**updates) ** 0.5)
@@ -111,7 +112,8 @@ class SignalAdamW(torch.optim.Optimizer):
                 self.state[p].update({**moments, f"{name}/steps": 0, f"{name}/updates": 0})
         states = [self.state[p] for p in params]
         first, second = group["betas"]
-        means, squares = ([state[f"{name}/{key}"] for state in states] for key in ("exp_avg", "exp_avg_sq"))
+        means = [state[f"{name}/exp_avg"] for state in states]
+        squares = [state[f"{name}/exp_avg_sq"] for state in states]
         for state in states:
             state[f"{name}/steps"] += 1
         torch._foreach_mul_(means, first)
@@ -129,7 +131,7 @@ class SignalAdamW(torch.optim.Optimizer):
 def build_schedule(
     optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: float
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """A learning rate that rises over ``warmup_steps``, and falls in a line to 0 at ``total_steps`` (infinite: stays)."""
+    """A learning rate that rises over ``warmup_steps`` and falls linearly to 0 at ``total_steps`` (infinite: stays)."""
 
     def scale_rate(step: int) -> float:
         return min(1.0, (step + 1) / max(1, warmup_steps)) * max(0.0, 1 - step / total_steps)

@@ -1,4 +1,4 @@
-"""The policy: a causal LM with optional LoRA adapters that scores target tokens without ever making full logits."""
+"""The policy: a causal LM with optional LoRA adapters, whose log-probs never need full logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from fdt.data.batch import View
 from fdt.errors import UserError
@@ -30,7 +30,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Policy(nn.Module):
-    """Loads the base, adds adapters, scores views. ``causal`` is the bare causal LM, ``model`` may wrap it for PEFT.
+    """Loads the base, adds adapters, computes log-probs of views. ``causal`` is the bare causal LM, which ``model`` may
+    wrap for PEFT.
 
     Args:
         base: model alias, local folder or hub id.
@@ -56,13 +57,16 @@ class Policy(nn.Module):
             causal = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa")
         except (OSError, ValueError) as fault:
             reason = str(fault).strip().splitlines()[0]
-            raise UserError(f"model.base: cannot load {base!r}: {reason}", remedy="a folder or hub id with a causal LM")
+            raise UserError(
+                f"cannot load {base!r}: {reason}", key="model.base", remedy="name a folder or hub id with a causal LM"
+            ) from fault
         check_tokenizer(self.tokenizer, base)
         check_head(causal, base)
         check_targets(causal, lora)
         if gradient_checkpointing:
             causal.gradient_checkpointing_enable({"use_reentrant": False})
-        self.base, self.lora = base, lora
+        self.base = base
+        self.lora = lora
         self.model: nn.Module = causal if lora is None else add_adapters(causal, lora, seed)
         self.train_dtype = {p.dtype for p in self.get_trainable_parameters()}
         self.activation_cache: ActivationCache | None = None
@@ -70,14 +74,16 @@ class Policy(nn.Module):
             self.activation_cache = ActivationCache(self.causal, min(lora.layers or [0]), lora.activation_cache_folder)
 
     @property
-    def causal(self) -> nn.Module:
+    def causal(self) -> PreTrainedModel:
         """The causal LM itself: what FSDP2 shards and what generates."""
-        return self.model if self.lora is None else self.model.get_base_model()
+        model: Any = self.model
+        return model if self.lora is None else model.get_base_model()
 
     @property
     def head(self) -> Tensor:
         """The LM head's weight ``[V, D]`` (shared with the embedding where the model ties them)."""
-        return self.causal.get_output_embeddings().weight
+        head: Any = self.causal.get_output_embeddings()
+        return head.weight
 
     @property
     def device(self) -> torch.device:
@@ -99,7 +105,7 @@ class Policy(nn.Module):
         return (reader or build_hidden_fn(self.causal, self.activation_cache))(view)
 
     def describe(self) -> dict[str, Any]:
-        """What an export must know to rebuild this policy."""
+        """What an export needs to rebuild this policy: `model` (name or folder) and `lora` (dict or None)."""
         lora = None if self.lora is None else asdict(self.lora)
         if lora is not None:
             del lora["activation_cache_folder"]  # how it was trained, not what it is
@@ -123,7 +129,11 @@ def choose_dtype(name: str, lora: LoRA | None) -> torch.dtype:
 
 
 def check_tokenizer(tokenizer: Any, base: str) -> None:
-    """A chat template and an end-of-sequence token are needed; padding falls back to the latter."""
+    """Pads with the end-of-sequence token where there is no padding token.
+
+    Raises:
+        UserError: where the tokenizer has no chat template or no end-of-sequence token.
+    """
     if tokenizer.chat_template is None:
         raise UserError(f"model.base: the tokenizer of {base!r} has no chat template", remedy="use an instruct model")
     if tokenizer.eos_token_id is None:
@@ -132,8 +142,11 @@ def check_tokenizer(tokenizer: Any, base: str) -> None:
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def check_head(causal: nn.Module, base: str) -> None:
-    """Heads that bend the logits after the matrix product are refused rather than scored wrongly."""
+def check_head(causal: PreTrainedModel, base: str) -> None:
+    """
+    Raises:
+        UserError: where the head changes the logits after the matrix product, which the chunked head does not compute.
+    """
     head = causal.get_output_embeddings()
     if getattr(causal.config, "final_logit_softcapping", None) or getattr(head, "bias", None) is not None:
         raise UserError(f"model.base: {base!r} caps its logits or has a head bias; the chunked head supports neither")

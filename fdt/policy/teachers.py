@@ -1,4 +1,4 @@
-"""Teachers: the same network shown the critique. They score the student's own tokens, and never hold a gradient."""
+"""Teachers: the same network with the critique in its prompt. They read the student's own tokens, without gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from objectives import TokenLogProbs
 
 
 class Teacher(nn.Module, ABC):
-    """Scores a view without gradient. ``attach`` is called once, when the policy holds its starting weights."""
+    """Log-probs of a view without gradient. ``attach`` is called once, when the policy holds its starting weights."""
 
     @abstractmethod
     def attach(self, policy: Policy) -> None:
@@ -32,7 +32,8 @@ class Teacher(nn.Module, ABC):
 
 
 class Live(Teacher):
-    """The current policy itself, shown the critique (SDPO without regularised teacher, arXiv 2601.20802 section 3)."""
+    """The current policy itself, with the critique in its prompt (SDPO without regularised teacher, arXiv 2601.20802
+    section 3)."""
 
     def attach(self, policy: Policy) -> None:
         return None
@@ -44,7 +45,7 @@ class Live(Teacher):
 
 
 class WeightCopyTeacher(Teacher):
-    """A second set of the *trainable* weights, put in place while it scores. With LoRA that is a few megabytes."""
+    """A second set of the *trainable* weights, put in place while it reads. With LoRA that is a few megabytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class WeightCopyTeacher(Teacher):
 
     def _clone_head(self, policy: Policy) -> Tensor | None:
         # The head is read lazily, after the policy's weights are back: a trained head must come from the copies.
-        head = policy.causal.get_output_embeddings().weight
+        head = policy.head
         if not head.requires_grad:
             return None
         return head.detach().clone()
@@ -88,7 +89,7 @@ class Frozen(WeightCopyTeacher):
 
 
 class ReferencePolicy(WeightCopyTeacher):
-    """The policy as it was when it was last taken; a ``ReferenceKL`` term compares with it (ProRL, arXiv 2505.24864)."""
+    """The policy as it was last copied; a ``ReferenceKL`` term compares with it (ProRL, arXiv 2505.24864)."""
 
     def copy_from(self, policy: Policy) -> None:
         """From now on the reference is the policy as it is."""
@@ -133,7 +134,7 @@ def replace_head(scored: TokenLogProbs, weight: Tensor) -> TokenLogProbs:
 
 
 def reindex(scored: TokenLogProbs, index: Tensor) -> TokenLogProbs:
-    """The same scores, said to be those of other positions among the step's N tokens."""
+    """The same log-probs, as those of other positions among the step's N tokens."""
     return TokenLogProbs(hidden=scored.hidden, weight=scored.weight, targets=scored.targets, index=index)
 
 
@@ -148,23 +149,23 @@ def split_by_hint(scored: TokenLogProbs, part: Batch, needs: frozenset[str] | se
     Args:
         scored: the teacher's view of a micro-batch, all hints in one forward.
         part: the micro-batch.
-        needs: names that the objective asks for.
+        needs: names that the objective reads.
 
     Returns:
-        One ``TokenLogProbs`` a name, each indexed by the target tokens that it scored.
+        One ``TokenLogProbs`` a name, each indexed by the target tokens that it read.
 
     Raises:
-        UserError: where rows were read under several hints and no term listens to the further ones.
+        UserError: where rows were read under several hints and no term reads the further ones.
     """
     whole = reindex(scored, part.teacher_tokens)
     if part.hint_index is None or not int(part.hint_index.max()):
         return {"teacher": whole}
     number = part.hint_index.repeat_interleave(part.student.counts[part.teacher_rows])
     names = ["teacher", *(f"hint_{n}" for n in range(1, int(number.max()) + 1))]
-    if unheard := set(names) - needs:
+    if unused := set(names) - needs:
         raise UserError(
             "hints that no term chooses from",
-            got=sorted(unheard),
+            got=sorted(unused),
             expected="one hint a row",
             key="data.hint",
             remedy="max_hints: 1, or a term objectives.DistillBestHint that names them in `hints`",

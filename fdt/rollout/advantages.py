@@ -19,7 +19,7 @@ from objectives import Credit, Rollouts
 
 @dataclass(frozen=True)
 class EpisodeScores:
-    """What a credit may know of an episode; small enough to send to every rank."""
+    """What a credit reads of an episode; small enough to send to every rank."""
 
     task: str
     scores: dict[str, float]
@@ -33,25 +33,23 @@ class EpisodeScores:
     tags: tuple[int, ...] | None = None
     """Kinds of its turns."""
     set_rewards: tuple[tuple[float, ...], ...] | None = None
-    """The rewards of the answers that it offers, [m][k]."""
+    """The rewards of its set of answers, [m][k]."""
 
 
-def compute_advantages(
-    credit: Credit, episodes: Sequence[Episode], all_ranks: bool = False, update: int = 0
-) -> Tensor:
+def compute_advantages(credit: Credit, episodes: Sequence[Episode], all_ranks: bool = False, update: int = 0) -> Tensor:
     """
     Args:
         credit: how scores compare.
         episodes: E episodes of this rank.
         all_ranks: compare with the episodes of all ranks (every rank must then call), not with these alone.
-        update: a number of the rollout, for credits that draw; the same on every rank.
+        update: a number of the rollout, for credits that sample; the same on every rank.
 
     Returns:
-        Advantages, 0 where there is no score: ``[E]``, or ``[E, S]`` where the credit tells turns apart, with S the
+        Advantages, 0 where there is no score: ``[E]``, or ``[E, S]`` where the credit differs between turns, with S the
         most turns of an episode and 0 for turns that an episode does not have.
 
     Raises:
-        UserError: where the credit asks for a score that no episode has.
+        UserError: where the credit reads a score that no episode has.
     """
     known, mine = gather_rollouts(episodes, all_ranks)
     known = replace(known, update=update)
@@ -65,14 +63,14 @@ def compute_advantages(
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
     turns = torch.bincount(known.episode, minlength=len(known.task))
-    place = torch.arange(len(each)) - (turns.cumsum(0) - turns)[known.episode]
+    position = torch.arange(len(each)) - (turns.cumsum(0) - turns)[known.episode]
     table = torch.zeros(len(turns), int(turns.max()))
-    table[known.episode, place] = each
+    table[known.episode, position] = each
     return table[mine]
 
 
 def gather_rollouts(episodes: Sequence[Episode], all_ranks: bool) -> tuple[Rollouts, slice]:
-    """These episodes as rollouts of one token a turn, or (every rank must then call) those of all ranks; and the place
+    """These episodes as rollouts of one token a turn, or (every rank must then call) those of all ranks; and the slice
     of these among them."""
     rows = [summarise_episode(episode) for episode in episodes]
     parts = gather_objects(rows) if all_ranks else [rows]
@@ -81,7 +79,7 @@ def gather_rollouts(episodes: Sequence[Episode], all_ranks: bool) -> tuple[Rollo
 
 
 def summarise_episode(episode: Episode) -> EpisodeScores:
-    """What a credit may know of an episode."""
+    """What a credit reads of an episode."""
     own = [turn for turn in episode.turns if turn.role == "assistant"]
     tags = None if episode.turn_tags is None else tuple(get_turn_tag(episode, n) for n in range(len(own)))
     length = sum(len(turn.ids or ()) for turn in own)
@@ -93,20 +91,20 @@ def summarise_episode(episode: Episode) -> EpisodeScores:
 
 def build_rollouts(rows: Sequence[EpisodeScores]) -> Rollouts:
     """Rollouts of B rows and one token for each of their turns."""
-    places = {key: n for n, key in enumerate(dict.fromkeys(row.task for row in rows))}
+    numbers = {key: n for n, key in enumerate(dict.fromkeys(row.task for row in rows))}
     names = sorted({name for row in rows for name in row.scores})
-    stepped = sorted({name for row in rows for name in row.turn_scores or {}})
+    turn_names = sorted({name for row in rows for name in row.turn_scores or {}})
     each = [(row, turn) for row in rows for turn in range(row.turns)]
     tagged = any(row.tags is not None for row in rows)
     turns = torch.tensor([row.turns for row in rows], dtype=torch.long)
     return build_untrained_rollouts(
         turns,
         turn=torch.arange(len(each)),
-        task=torch.tensor([places[row.task] for row in rows], dtype=torch.long),
+        task=torch.tensor([numbers[row.task] for row in rows], dtype=torch.long),
         scores={name: torch.tensor([row.scores.get(name, math.nan) for row in rows]) for name in names},
         turn_scores={
             name: torch.tensor([(row.turn_scores or {}).get(name, {}).get(turn, math.nan) for row, turn in each])
-            for name in stepped
+            for name in turn_names
         },
         turn_tags=torch.tensor([row.tags[turn] if row.tags else 0 for row, turn in each]) if tagged else None,
         set_scores=stack_set_scores(rows),
@@ -115,7 +113,7 @@ def build_rollouts(rows: Sequence[EpisodeScores]) -> Rollouts:
 
 
 def stack_set_scores(rows: Sequence[EpisodeScores]) -> Tensor | None:
-    """The rewards of what rows offer ``[B, m, k]``, NaN for a row whose answers were not judged; None without any."""
+    """The rewards of each row's set of answers ``[B, m, k]``, NaN for a row that was not judged; None without any."""
     known = next((row.set_rewards for row in rows if row.set_rewards), None)
     if known is None:
         return None

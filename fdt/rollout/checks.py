@@ -48,14 +48,14 @@ def check_masks(objective: Objective, marker: TokenMarker | None) -> None:
 def check_credit(credit: Credit, source: Source, episodes: Sequence[Episode]) -> None:
     """
     Raises:
-        UserError: where no group can give this credit any signal: recorded groups of one, or one answer a prompt.
+        UserError: where no group can give this credit an advantage: recorded groups of one, or one answer a prompt.
     """
     if isinstance(source, Replay) and source.behaviour == "drop":
         return
-    places = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
-    task = torch.tensor([places[e.task.key] for e in episodes], dtype=torch.long)
+    numbers = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
+    task = torch.tensor([numbers[e.task.key] for e in episodes], dtype=torch.long)
     if isinstance(source, OnPolicy):
-        task = torch.arange(len(places)).repeat_interleave(source.num_generations)
+        task = torch.arange(len(numbers)).repeat_interleave(source.num_generations)
     try:
         credit.check(task)
     except ValueError as fault:

@@ -27,5 +27,5 @@ class PolicyDrafter(Drafter):
         answers = list(self.engine.generate(self.policy, ids, None))
         if each > 1:
             answers += self.engine.generate(self.policy, ids * (each - 1), seed)
-        drafts = [tokenizer.decode(answer.ids, skip_special_tokens=True).strip() for answer in answers]
+        drafts = [str(tokenizer.decode(list(answer.ids), skip_special_tokens=True)).strip() for answer in answers]
         return [drafts[row :: len(ids)] for row in range(len(ids))]

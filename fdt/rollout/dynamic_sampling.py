@@ -20,21 +20,21 @@ Generate = Callable[[list[Task], int], list[Episode]]
 
 @dataclass(frozen=True)
 class DynamicSampling:
-    """Takes flat groups out of the policy gradient (DAPO, arXiv 2503.14476 section 3.2): no advantage, and no place in a
-    mean or denominator. Critiques of their answers still teach.
+    """Takes groups of equal scores out of the policy gradient (DAPO, arXiv 2503.14476 section 3.2): they have no
+    advantage and count in no mean or denominator. Critiques of their answers are still distilled.
 
-    ``train/reward/mean`` then speaks of the answers that are left, ``train/reward/mean_sampled`` of all.
+    ``train/reward/mean`` is then the mean of the answers that are kept, ``train/reward/mean_sampled`` that of all.
     """
 
     max_refills: int = 0
-    """Rounds in which prompts that the rollout did not have replace those without signal; 0: they are only dropped."""
+    """Rounds in which further prompts replace those whose scores are equal; 0: they are only dropped."""
     score: str = "score"
     """Which score must differ within a group; as the grader gave it, before a reward adds lengths or formats."""
     min_std: float = 0.0
-    """A group is kept where this score deviates (population) by more; SRL (arXiv 2510.25992) asks for more than 0."""
+    """A group is kept where this score's (population) deviation is larger; SRL (arXiv 2510.25992) sets it above 0."""
     reward: Reward | None = None
-    """What must differ in place of `score`: a reward of the credit's kind, such as objectives.FormatGate, where answers of
-    one score may be worth different things."""
+    """What must differ in place of `score`: a reward of the credit's kind, such as objectives.FormatGate, where answers
+    of one score may have different rewards."""
 
     def __post_init__(self) -> None:
         if self.max_refills < 0 or self.min_std < 0:
@@ -55,8 +55,8 @@ class DynamicSampling:
 
 @dataclass(frozen=True)
 class FilterResult:
-    """Which of this rank's answers carry signal, ``[E]`` bool; over all ranks the groups that do, all groups, and every
-    answer's score."""
+    """Which of this rank's answers are kept, ``[E]`` bool; over all ranks the number of kept groups and of all groups,
+    and every answer's score."""
 
     kept: Tensor
     kept_groups: int
@@ -66,14 +66,14 @@ class FilterResult:
 
 @dataclass(frozen=True)
 class SampledRollout:
-    """A rollout's answers on this rank, which of them the policy gradient trains on (``[E]`` bool), and what it took."""
+    """A rollout's answers on this rank, which of them the policy gradient trains on (``[E]`` bool), and its metrics."""
 
     episodes: list[Episode]
     kept: Tensor
     info: dict[str, float] = field(default_factory=dict)
 
     def extend_episodes(self, episodes: list[Episode]) -> SampledRollout:
-        """With these episodes for its own, which come first; those behind them are kept where their group is."""
+        """With these episodes in place of its own, which come first; further ones are kept where their group is."""
         groups = {episode.task.key for episode, kept in zip(self.episodes, self.kept.tolist(), strict=True) if kept}
         more = torch.tensor(
             [episode.task.key in groups for episode in episodes[len(self.episodes) :]], dtype=torch.bool
@@ -82,24 +82,31 @@ class SampledRollout:
 
 
 def sample_rollout(
-    rule: DynamicSampling | None, position: RolloutPosition, tasks: list[Task], chosen: list[int], generate: Generate
+    rule: DynamicSampling | None,
+    position: RolloutPosition,
+    tasks: list[Task],
+    chosen: list[int],
+    generate: Generate,
 ) -> SampledRollout:
     """
     Args:
-        rule: what to do about flat groups; None keeps them, as GRPO does.
-        position: the rollout; prompts and seeds are derived from it, so that a resumed run draws the same.
+        rule: what to do about groups of equal scores; None keeps them, as GRPO does.
+        position: the rollout; prompts and seeds are derived from it, so that a resumed run samples the same.
         tasks: all prompts.
         chosen: numbers of this rollout's prompts, over all ranks.
-        generate: answers prompts under a seed and has them graded. All ranks call equally often, if need be for nothing.
+        generate: answers prompts under a seed and has them graded. All ranks call equally often, if
+            need be with no prompts.
     """
 
     def generate_share(numbers: list[int], attempt: int) -> list[Episode]:
-        return generate([tasks[n] for n in numbers[position.rank :: position.world_size]], position.derive_seed(attempt))
+        own = numbers[position.rank :: position.world_size]
+        return generate([tasks[n] for n in own], position.derive_seed(attempt))
 
     episodes = generate_share(chosen, 0)
     if rule is None:
         return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool))
-    found, spare = rule.filter_groups(episodes), position.draw_replacements(len(tasks), chosen)
+    found = rule.filter_groups(episodes)
+    spare = position.draw_replacements(len(tasks), chosen)
     wanted = found.groups
     for attempt in range(1, rule.max_refills + 1):
         missing = wanted - found.kept_groups
@@ -116,7 +123,6 @@ def sample_rollout(
         "sampling/groups_missing": wanted - found.kept_groups,
         "reward/mean_sampled": float(found.scores.nanmean()),
     }
-    # They speak of all ranks, and are summed over ranks.
-    return SampledRollout(
-        episodes, found.kept, {name: float(value) if position.rank == 0 else 0.0 for name, value in info.items()}
-    )
+    # Each is of all ranks already, and is summed over ranks.
+    own = {name: float(value) if position.rank == 0 else 0.0 for name, value in info.items()}
+    return SampledRollout(episodes, found.kept, own)

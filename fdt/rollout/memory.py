@@ -1,4 +1,4 @@
-"""Scored answers are kept and learned from again where scores are few: a score that was given once still holds."""
+"""Scored answers are kept, and used again in steps with few scores: a score that was given once still holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from feedback.types import Episode
 
 @dataclass
 class ScoredMemory:
-    """Fills the scored rows of a step up to a share of its answers; where that many are scored afresh it adds none.
+    """Fills the scored rows of a step up to a share of its answers; where that many fresh ones are scored it adds none.
 
     A recalled answer keeps the log-probs with which it was sampled; `objectives.topr` weighs it by them (TOPR, arXiv
     2503.14286). No teacher reads it again. All ranks hold the same memory, so a checkpoint of one holds it all.

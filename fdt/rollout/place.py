@@ -1,4 +1,4 @@
-"""Where a rollout stands in a run, from which all its randomness follows."""
+"""The position of a rollout in a run, from which all its randomness is derived."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-REWRITES = -1  # stands for a round of samples where `Place.draw` makes the seed of drafts
+REWRITES = -1  # the attempt from which `RolloutPosition.derive_seed` makes the seed of drafts
 
 
 @dataclass(frozen=True)

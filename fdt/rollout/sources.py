@@ -30,7 +30,7 @@ from objectives import Credit
 
 @dataclass
 class Recorded:
-    """The episodes that an epoch runs over, and what is computed from all of them once an epoch, not once a step."""
+    """The episodes that an epoch runs over, and what is computed once from all of them."""
 
     episodes: Sequence[Episode]
     credit: Credit
@@ -90,7 +90,7 @@ class Source(ABC):
         """This rank's answers of the rollout, graded."""
 
     def grade(self, episodes: list[Episode], seed: int, actor: Actor) -> list[Episode]:
-        """Has fresh answers judged; what is measured beside may join `Episode.measures`. Every rank calls equally often.
+        """Has fresh answers graded; further measurements may join `Episode.measures`. Every rank calls equally often.
 
         Args:
             episodes: fresh answers of this rank.
@@ -99,7 +99,7 @@ class Source(ABC):
         return actor.grade(episodes)
 
     def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
-        """Has what was criticised rewritten, and hints told about the group."""
+        """Has what was criticised rewritten."""
         rewritten = actor.rewrite(rollout.episodes, position.derive_seed(REWRITES))
         return rollout.extend_episodes(rewritten)
 
@@ -114,7 +114,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Replay(Source):
-    """Recorded responses are the actions. Their behaviour log-probs are unknown; ``behaviour`` says how that is met.
+    """Recorded responses are the samples. Their log-probs when sampled are unknown; ``behaviour`` replaces them.
 
     Advantages come from the whole file, so that a group need not lie in one step.
     """
@@ -125,7 +125,7 @@ class Replay(Source):
     """Recorded rows in one optimiser step, over all ranks."""
     behaviour: str = "start"
     """start: the starting policy stands in for whoever wrote the answers, and the ratio is truncated by the policy
-    term; drop: scores are left out, critiques and revisions still teach."""
+    term; drop: scores are left out, critiques are distilled and revisions imitated."""
 
     def __post_init__(self) -> None:
         if self.behaviour not in ("start", "drop"):
@@ -139,8 +139,8 @@ class Replay(Source):
         return -(-len(episodes) // self.rows_per_step)
 
     def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
-        chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)[position.rank :: position.world_size]
-        episodes = [recorded.episodes[i] for i in chosen]
+        chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)
+        episodes = [recorded.episodes[i] for i in chosen[position.rank :: position.world_size]]
         return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool))
 
     def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
@@ -159,7 +159,8 @@ class Replay(Source):
         return recorded.advantages[chosen[position.rank :: position.world_size]]
 
     def collate(self, rollout: SampledRollout, advantages: Tensor, recorded: Recorded, actor: Actor) -> list[Batch]:
-        rows, names = rollout.episodes, recorded.score_names
+        rows = rollout.episodes
+        names = recorded.score_names
         batch = actor.collator(rows, advantages, self.behaviour == "start", names) if rows else None
         batch = batch if batch is not None else build_dummy_batch(recorded.episodes[0], actor, names)
         return [replace(batch, behaviour="start")]
@@ -174,13 +175,13 @@ class OnPolicy(Source):
     num_generations: int = 4
     """Answers to each prompt."""
     updates_per_rollout: int = 1
-    """Optimiser steps that one rollout is cut into; above 1 the log-probs of the rollout are kept and the ratio clips."""
+    """Optimiser steps that one rollout is split into; above 1 its log-probs are kept, and the ratio is clipped."""
     num_iterations: int = 1
     """Passes over one rollout."""
     dynamic: DynamicSampling | None = None
-    """What becomes of prompts whose answers all scored the same; null: they stay, with advantage 0."""
+    """What is done about prompts whose answers all scored the same; null: they stay, with advantage 0."""
     memory: ScoredMemory | None = None
-    """Scored answers of earlier steps, learned from again where scores are few; null: none."""
+    """Scored answers of earlier steps, used again where scores are few; null: none."""
 
     def __post_init__(self) -> None:
         if self.memory is not None and self.steps_per_rollout > 1:
@@ -250,8 +251,8 @@ def restrict_sampled(batch: Batch, tasks: set[str]) -> Batch:
 
 
 def build_dummy_batch(episode: Episode, actor: Actor, names: frozenset[str] = frozenset()) -> Batch:
-    """One row without weight, for a rank that has nothing to train on in a step; a task that was not played yet gets an
-    empty answer."""
+    """One row without weight, for a rank that has nothing to train on in a step; a task without an answer yet gets an
+    empty one."""
     whole = replace(actor.collator, max_tokens=2**31, hint=None)
     turns = episode.turns or (Turn("assistant", ""),)
     batch = whole([replace(episode, turns=turns, feedback=())], torch.zeros(1), names=names)

@@ -12,15 +12,14 @@ from feedback.types import Episode
 def load_from_environment(environment: Environment, limits: EpisodeLimits, seed: int) -> DataSplits:
     """
     Raises:
-        UserError: where the environment deals no tasks to train on or none to measure on.
+        UserError: where the environment samples no tasks to train on or none to measure on.
     """
     name = type(environment).__name__
-    tasks, heldout = (
-        environment.sample_tasks(*asked, seed) for asked in (("train", limits.tasks), ("heldout", limits.heldout))
-    )
+    tasks = environment.sample_tasks("train", limits.tasks, seed)
+    heldout = environment.sample_tasks("heldout", limits.heldout, seed)
     for split, found in (("train", tasks), ("heldout", heldout)):
         if not found:
-            raise UserError(f"{name} deals no {split} tasks", key="data.environment")
+            raise UserError(f"{name} samples no {split} tasks", key="data.environment")
     episodes = [Episode(task.key, task, ()) for task in tasks]
     return DataSplits(
         name, len(tasks), episodes, heldout, lambda: environment.sample_tasks("test", limits.heldout, seed)

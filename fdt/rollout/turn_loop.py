@@ -1,4 +1,4 @@
-"""The turn loop: engine and environment speak in turns until every episode of this rank is over."""
+"""The turn loop: engine and environment take turns until every episode of this rank is over."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from fdt.policy.policy import Policy
 from fdt.rollout.limits import EpisodeLimits
 from feedback.types import DONE, OUT_OF_CONTEXT, TURN_LIMIT, Episode, Feedback, Message, Task, Turn
 
-BROKEN, REWRITTEN = "environment broke, played again", "turns whose history the chat template rewrote"
+BROKEN = "environment broke, tried again"
+REWRITTEN = "turns whose history the chat template rewrote"
 
 
 @dataclass
 class EpisodeState:
-    """One episode being played."""
+    """One episode while it runs."""
 
     task: Task
     session: Session
@@ -32,7 +33,7 @@ class EpisodeState:
     turns: list[Turn] = field(default_factory=list)
     feedback: list[Feedback] = field(default_factory=list)
     reply_lengths: list[int] = field(default_factory=list)
-    tries: int = 0
+    failures: int = 0
     """Sessions that broke before this one."""
     end_reason: str | None = None
 
@@ -41,25 +42,25 @@ class EpisodeState:
         """Turns of the policy so far."""
         return self.dialogue.turn_count
 
-    def end(self, how: str) -> None:
-        """The episode is over; where it was cut, the session says what it is worth."""
-        self.end_reason = how
-        if how != DONE:
+    def end(self, reason: str) -> None:
+        """The episode is over; where it was cut, the session gives its feedback for that."""
+        self.end_reason = reason
+        if reason != DONE:
             self.feedback += self.session.truncate()
         self.session.close()
 
 
 @dataclass
 class TurnLoop:
-    """Plays episodes. All live ones of a rank are generated together; ranks stay in step where weights are sharded.
+    """Runs episodes. All live ones of a rank are generated together; ranks stay in step where weights are sharded.
 
     Args:
         policy: current weights.
         engine: generates.
         environment: replies.
-        limits: limits.
+        limits: turns, tokens and retries of an episode.
         context: most tokens of a conversation; None is unlimited.
-        counts: what happened on the way, added to.
+        counts: how episodes ended and how often environments broke, added to.
     """
 
     policy: Policy
@@ -84,37 +85,37 @@ class TurnLoop:
             for n, reply in zip(live, replies, strict=True):
                 if isinstance(reply, EnvironmentFault):
                     seats[n].session.close()
-                    self._record_failure(seats[n].tries + 1, reply)
-                    seats[n] = self._start(tasks[n], seeds[n], seats[n].tries + 1)
+                    self._record_failure(seats[n].failures + 1, reply)
+                    seats[n] = self._start(tasks[n], seeds[n], seats[n].failures + 1)
                 else:
                     self._apply_reply(seats[n], reply)
             turn += 1
         return [self._build_episode(seat) for seat in seats]
 
     def _has_live(self, live: list[int]) -> bool:
-        # Under FSDP2 a forward is a collective: a rank whose episodes are over generates for nobody.
+        # Under FSDP2 a forward is a collective: a rank whose episodes are over generates for no prompts.
         return bool(reduce_max_count(len(live), self.policy.device) if is_sharded(self.policy) else live)
 
-    def _start(self, task: Task, seed: int, tries: int) -> EpisodeState:
+    def _start(self, task: Task, seed: int, failures: int) -> EpisodeState:
         while True:
             try:
-                session = self.environment.start(task, seed + tries)
+                session = self.environment.start(task, seed + failures)
                 break
             except (EnvironmentFault, OSError) as fault:
-                tries += 1
-                self._record_failure(tries, fault)
-        seat = EpisodeState(task, session, Dialogue(session.messages, self.policy.tokenizer), tries=tries)
+                failures += 1
+                self._record_failure(failures, fault)
+        seat = EpisodeState(task, session, Dialogue(session.messages, self.policy.tokenizer), failures=failures)
         self._check(seat)
         return seat
 
-    def _record_failure(self, tries: int, fault: Exception) -> None:
-        if tries > self.limits.retries:
+    def _record_failure(self, failures: int, fault: Exception) -> None:
+        if failures > self.limits.retries:
             raise UserError(
                 f"the environment broke: {fault}",
-                got=f"{tries} failures of one episode",
+                got=f"{failures} failures of one episode",
                 expected=f"at most {self.limits.retries}",
                 key="data.limits.retries",
-                remedy="mend the environment, or allow more retries",
+                remedy="repair the environment, or allow more retries",
             ) from fault
         self.counts[BROKEN] += 1
 
@@ -131,8 +132,8 @@ class TurnLoop:
             self.limits.build_limit(self._compute_room(s), self.engine.max_answer_tokens, s.turn_count, s.reply_lengths)
             for s in seats
         ]
-        said = self.engine.generate(self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
-        for seat, sample in zip(seats, said, strict=True):
+        samples = self.engine.generate(self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
+        for seat, sample in zip(seats, samples, strict=True):
             turn = build_turn(sample, self.policy.tokenizer)
             seat.turns.append(turn)
             seat.dialogue.append_turn(turn)
@@ -140,16 +141,16 @@ class TurnLoop:
     def _apply_reply(self, seat: EpisodeState, reply: Reply) -> None:
         seat.feedback += reply.feedback
         seat.turns += [as_turn(message) for message in reply.messages]
-        if reply.done:
-            return seat.end(DONE)
-        if seat.turn_count >= self.limits.max_turns:
-            return seat.end(TURN_LIMIT)
-        rewritten, before = seat.dialogue.history_rewrites, len(seat.dialogue.ids)
+        if reply.done or seat.turn_count >= self.limits.max_turns:
+            seat.end(DONE if reply.done else TURN_LIMIT)
+            return
+        rewritten = seat.dialogue.history_rewrites
+        before = len(seat.dialogue.ids)
         seat.dialogue.append_messages(reply.messages)
         if seat.dialogue.history_rewrites > rewritten:
             self.counts[REWRITTEN] += 1
             rank_zero_warn(
-                "the chat template rewrites what was said before (it drops earlier reasoning, say): each such turn is "
+                "the chat template rewrites the history (it drops earlier reasoning, for instance): each such turn is "
                 "a training row of its own, with the history as the template gives it"
             )
         else:
@@ -159,19 +160,20 @@ class TurnLoop:
     def _build_episode(self, seat: EpisodeState) -> Episode:
         self.counts[f"episodes: {seat.end_reason}"] += 1
         last = next((turn for turn in reversed(seat.turns) if turn.ids), None)
-        finished = last is None or last.ids[-1] == self.policy.tokenizer.eos_token_id
-        # What the policy read, which may be more than was asked: a manual of tools, say.
+        finished = last is None or not last.ids or last.ids[-1] == self.policy.tokenizer.eos_token_id
+        # What the policy read, which may be more than the task's prompt: a manual of tools, for instance.
         task = replace(seat.task, messages=tuple(seat.session.messages))
-        turns, feedback = tuple(seat.turns), tuple(seat.feedback)
-        return Episode(task.key, task, turns, feedback, finished=finished, end_reason=seat.end_reason)
+        return Episode(
+            task.key, task, tuple(seat.turns), tuple(seat.feedback), finished=finished, end_reason=seat.end_reason
+        )
 
 
-def build_turn(said: Sample, tokenizer: Any) -> Turn:
-    """What the engine gave, as the policy's turn."""
-    text = tokenizer.decode(said.ids, skip_special_tokens=True)
-    return Turn("assistant", text, said.ids, said.log_probs, sampled=True)
+def build_turn(sample: Sample, tokenizer: Any) -> Turn:
+    """What the engine sampled, as the policy's turn."""
+    text = tokenizer.decode(sample.ids, skip_special_tokens=True)
+    return Turn("assistant", text, sample.ids, sample.log_probs, sampled=True)
 
 
 def as_turn(message: Message) -> Turn:
-    """What an environment says, as a turn."""
+    """A message of the environment, as a turn."""
     return Turn(message["role"], message["content"], call_id=message.get("tool_call_id"))

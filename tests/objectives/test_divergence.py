@@ -105,7 +105,6 @@ def test_expected_gradients_of_the_estimators():
     def gradient(value):
         return torch.autograd.grad(value, logits)[0]
 
-    log_p = torch.log_softmax(logits, -1)
     expected = [
         gradient((log_p.detach().exp() * k(log_p - reference)).sum())
         for k in (k1, k2, k3)

@@ -58,6 +58,7 @@ def test_one_row_token_by_token():
         "distilled": [False, False],
         "imitated": [False, False],
         "off_policy": [False, False],
+        "recalled": [False, False],
     }
     assert batch.teacher is None and batch.teacher_rows is None
 

@@ -40,7 +40,7 @@ TASK = Task("t", ({"role": "user", "content": "go"},))
 
 def sampled(text: str, with_eos: bool = True) -> Turn:
     """A turn as the engine gives it, each log-prob telling its place."""
-    own = [*ids(text), *([END] if closed else [])]
+    own = [*ids(text), *([END] if with_eos else [])]
     return Turn("assistant", text, tuple(own), tuple(-0.1 * (n + 1) for n in range(len(own))), True)
 
 
@@ -195,7 +195,7 @@ def test_where_the_template_rewrites_history_each_turn_is_a_row():
             ([*ids("<think>so</think> b"), END], True),
         ],
     )
-    assert (first.steps, second.steps) == ([0] * len(first.steps), [1] * len(second.steps))
+    assert (first.turns, second.turns) == ([0] * len(first.turns), [1] * len(second.turns))
     batch = Collator(words, CritiqueHint())(
         [Episode("e", TASK, turns, (Feedback(score=0.0, text="no", turn=1),))], torch.tensor([[1.0, 3.0]])
     )
@@ -261,7 +261,7 @@ def test_meta_reasoning_compares_turns_of_one_kind():
         played(name, [meta], score, [tag])
         for name, meta, score, tag in (("a", 1.0, 1.0, 2), ("b", 0.0, 0.0, 2), ("c", 1.0, 0.0, 2), ("d", 1.0, 1.0, 1))
     ]
-    found = compute_advantages(MetaReasoning(outcome=1.0, process=1.0, step_score="reward"), group)[:, 0].tolist()
+    found = compute_advantages(MetaReasoning(outcome=1.0, process=1.0, turn_score="reward"), group)[:, 0].tolist()
     assert found == pytest.approx([0.8660 + 0.5774, -0.8660 - 1.1547, -0.8660 + 0.5774, 0.8660 + 1.0], abs=1e-3)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fdt.data.collate import Collator
 from fdt.data.tokenization import (
     find_control_strings,
-    find_role_marks,
+    find_role_markers,
     get_control_ids,
     neutralise,
     tokenize_answer,
@@ -81,7 +81,7 @@ def control(ids, tokens) -> list[int]:
 
 def marks(ids, tokens) -> list[int]:
     text = tokens.decode(ids, skip_special_tokens=False)
-    return [text.count(mark) for mark in find_role_marks(tokens)]
+    return [text.count(mark) for mark in find_role_markers(tokens)]
 
 
 def episode(prompt: str, answer: str, critique: str, sibling: str, revision: str, reply: str) -> Episode:
@@ -121,7 +121,7 @@ def test_no_view_holds_a_control_token_that_words_wrote(name, texts):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_control_string_split_over_two_values_stays_words(name):
     tokens = words(name)
-    for mark in (*find_control_strings(tokens), *find_role_marks(tokens)):
+    for mark in (*find_control_strings(tokens), *find_role_markers(tokens)):
         for cut in range(1, len(mark)):
             template = "{critique}{revision}"
             text = template.replace("{critique}", mark[:cut]).replace("{revision}", mark[cut:])
@@ -144,7 +144,7 @@ def test_a_hint_whose_parts_join_to_a_control_string(tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_rewrite_is_asked_for_in_the_templates_own_tokens(name):
     tokens = words(name)
-    everything = "".join((*find_control_strings(tokens), *find_role_marks(tokens)))
+    everything = "".join((*find_control_strings(tokens), *find_role_markers(tokens)))
     asked = []
     for text in (everything, "x"):
         row = Episode(
@@ -186,10 +186,13 @@ def test_a_template_that_repeats_what_it_reads_is_refused():
 
 
 def test_role_marks_are_read_in_the_template():
-    assert find_role_marks(words("llama_2")) == ("[/INST]", "</SYS>", "[INST]", "<SYS>")
-    assert find_role_marks(words("plain")) == ("ASSISTANT:", "USER:")
+    assert find_role_markers(words("llama_2")) == ("[/INST]", "</SYS>", "[INST]", "<SYS>")
+    assert find_role_markers(words("plain")) == ("ASSISTANT:", "USER:")
     assert (
-        find_role_marks(words("chatml")) == find_role_marks(words("llama_3")) == find_role_marks(words("mistral")) == ()
+        find_role_markers(words("chatml"))
+        == find_role_markers(words("llama_3"))
+        == find_role_markers(words("mistral"))
+        == ()
     )
     assert neutralise("[INST] list[int] USER: Date: <b>", words("llama_2")) == "[\u200bINST] list[int] USER: Date: <b>"
 

@@ -36,7 +36,9 @@ TASK = Task("t", ({"role": "user", "content": "go"},))
 
 def shaped(rollouts):
     """The advantages [N] that HICRA's term trains with."""
-    return PlanningGradient().compute_advantages(scored(len(rollouts.advantages)), {}, rollouts, torch.arange(len(rollouts.advantages)))
+    return PlanningGradient().compute_advantages(
+        scored(len(rollouts.advantages)), {}, rollouts, torch.arange(len(rollouts.advantages))
+    )
 
 
 def merged() -> PreTrainedTokenizerFast:
@@ -202,7 +204,10 @@ def test_levels():
 def hicra(folder, *arguments, steps=2, **changes):
     """A run whose answers recite: right with a plan, wrong with another, right without."""
     texts = ["Let me check: 1", "so then -7", "-7", "1"]
-    source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"prompts_per_rollout": 2, "num_generations": 4}}
+    source = {
+        "class_path": "fdt.rollout.sources.OnPolicy",
+        "init_args": {"prompts_per_rollout": 2, "num_generations": 4},
+    }
     path = config(
         folder,
         data__source=source,

@@ -50,9 +50,10 @@ def test_packed_rows_have_the_log_probs_of_separate_rows(policy):
 def test_packed_rows_have_the_gradient_of_separate_rows(policy):
     view = View.from_pairs(ROWS)
     weights = torch.linspace(-1, 1, int(view.counts.sum()), dtype=torch.float64)
-    gradients = []
-    for log_probs in (policy.compute_log_probs(view).log_probs, separately(policy, view)):
-        gradients.append(torch.autograd.grad((weights * log_probs).sum(), policy.get_trainable_parameters()))
+    gradients = [
+        torch.autograd.grad((weights * log_probs).sum(), policy.get_trainable_parameters())
+        for log_probs in (policy.compute_log_probs(view).log_probs, separately(policy, view))
+    ]
     packed, separate = (torch.cat([g.flatten() for g in each]) for each in gradients)
     # The model's norms compute in float32 whatever its weights are.
     assert (packed - separate).norm() / separate.norm() < 1e-6

@@ -39,7 +39,7 @@ def test_adapters_stay_in_float32_and_the_base_as_asked_over_a_step(tiny_model, 
     assert dtypes(made.policy) == kept
     before = [p.detach().clone() for p in made.policy.get_trainable_parameters()]
     optimizer = torch.optim.AdamW(made.policy.get_trainable_parameters(), lr=1e-3)
-    flat, loss, _ = gradient(made, batch(made.policy.tokenizer), 400)
+    flat, _, _ = gradient(made, batch(made.policy.tokenizer), 400)
     place = 0
     for parameter in made.policy.get_trainable_parameters():
         parameter.grad = flat[place : place + parameter.numel()].view_as(parameter)

@@ -1,4 +1,4 @@
-"""Flat groups leave the scalar stream, and other prompts stand in for them, the same on every rank and after a resume."""
+"""Flat groups leave the policy gradient, and other prompts replace them, the same on every rank and after a resume."""
 
 import csv
 import json

@@ -27,7 +27,13 @@ def mark(call: Call) -> Answer:
 
 
 def train(folder: Path, server: Server, *arguments: str, ranks: int = 1, steps: int = STEPS):
-    gateway = {"model": "m", "base_url": server.url, "cache": str(folder / "calls"), "outage_timeout": 3.0, "timeout": 60.0}
+    gateway = {
+        "model": "m",
+        "base_url": server.url,
+        "cache": str(folder / "calls"),
+        "outage_timeout": 3.0,
+        "timeout": 60.0,
+    }
     grader = {"class_path": "feedback.graders.PointwiseJudge", "init_args": {"gateway": gateway}}
     path = config(folder, data__grader=grader, trainer__max_steps=steps)
     if ranks == 1:

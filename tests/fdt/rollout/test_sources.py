@@ -93,9 +93,9 @@ def test_what_a_plug_refuses_is_one_message():
     def fail():
         raise ValueError("rollouts.scores: got ['score'], expected 'wit'")
 
-    with pytest.raises(UserError, match="model.terms: rollouts.scores.*Raised in test_sources.py, line"):
-        with explain_plug_errors():
-            fail()
+    message = "model.terms: rollouts.scores.*Raised in test_sources.py, line"
+    with pytest.raises(UserError, match=message), explain_plug_errors():
+        fail()
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ LAKE = ["SFFF", "FHFH", "FFFH", "HFFG"]
 
 
 def steps_of(folder: Path) -> list[dict[str, str]]:
-    with sorted((folder / "metrics").iterdir())[-1].joinpath("metrics.csv").open() as file:
+    with max((folder / "metrics").iterdir()).joinpath("metrics.csv").open() as file:
         return [row for row in csv.DictReader(file) if row.get("train/loss")]
 
 

@@ -164,7 +164,10 @@ def test_a_broken_environment_stops_the_run_or_is_played_again(policy):
     ],
 )
 def test_a_reasoning_budget_is_a_share_of_what_is_left(room, later, replies, expected):
-    assert ReasoningBudget(min_tokens=64, max_tokens=4096, answer_tokens=1024).compute_tokens(room, later, replies) == expected
+    assert (
+        ReasoningBudget(min_tokens=64, max_tokens=4096, answer_tokens=1024).compute_tokens(room, later, replies)
+        == expected
+    )
 
 
 def test_limits_follow_from_the_context():
@@ -173,9 +176,9 @@ def test_limits_follow_from_the_context():
     assert EpisodeLimits().build_limit(50, 64, 0, []) == Limit(50) and EpisodeLimits().build_limit(
         None, 64, 0, []
     ) == Limit(64)
-    rationed = EpisodeLimits(max_turns=2, budget=ReasoningBudget(min_tokens=1, max_tokens=1000, answer_tokens=10, reply_tokens=20)).build_limit(
-        130, 90, 0, []
-    )
+    rationed = EpisodeLimits(
+        max_turns=2, budget=ReasoningBudget(min_tokens=1, max_tokens=1000, answer_tokens=10, reply_tokens=20)
+    ).build_limit(130, 90, 0, [])
     assert (rationed.tokens, rationed.reasoning) == (90, 50)  # (130 - 20 - 10) / 2
 
 
