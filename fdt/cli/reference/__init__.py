@@ -1,0 +1,1 @@
+"""`fdt reference`: every class and function that a config can name, with its arguments and an example."""
