@@ -23,10 +23,10 @@ examples:
   fdt grams solutions.jsonl --out grams.json --embedder models/all-MiniLM-L6-v2 --clusters 100
   fdt fit -c mine.yaml -c algorithm/hicra --data.marker StrategicGrams --data.marker.file grams.json
 
-A gram is 3 to 5 words of one sentence. Candidates stand in at least --rare solutions. With --embedder they are embedded
+A gram is 3 to 5 words of one sentence. Candidates stand in at least --min-solutions solutions. With --embedder they are embedded
 (mean of the last hidden states) and clustered (k-means); without it each is a cluster of its own, which needs
-no model and joins no paraphrases. Those of the clusters that most solutions share (the top --share) are written.
-Solutions are the answers whose score is at least --correct; equal ones count once, and wrong ones add nothing.
+no model and joins no paraphrases. Those of the clusters that most solutions share (the top --top-share) are written.
+Solutions are the answers whose score is at least --min-score; equal ones count once, and wrong ones add nothing.
 
 exit code: 0 written, 1 faults in the file and nothing written, 2 wrong arguments
 """
@@ -41,25 +41,25 @@ def main(argv: list[str]) -> int:
     args = _build_parser().parse_args(argv)
     _check(args)
     reading = EpisodeReader(args, lambda fault: print(to_one_line(fault), file=sys.stderr))
-    texts = [text for episode in reading if (text := extract_solution(episode, args.correct))]
+    texts = [text for episode in reading if (text := extract_solution(episode, args.min_score))]
     if not reading.is_valid:
         return 1
     if not texts:
         raise UserError(
             "no correct solutions",
             got=reading.format_counts(),
-            key="--correct",
+            key="--min-score",
             path=args.file,
-            expected=f"answers that score at least {args.correct}",
+            expected=f"answers that score at least {args.min_score}",
         )
     lengths = tuple(range(args.words[0], args.words[1] + 1))
-    mined = mine_grams(texts, lengths, args.share, args.rare, build_clusterer(args))
+    mined = mine_grams(texts, lengths, args.top_share, args.min_solutions, build_clusterer(args))
     if not mined:
         raise UserError(
             "no grams",
             got=f"{len(texts)} solutions",
-            expected=f"phrases that {args.rare} of them share",
-            remedy="Lower --rare, or give more solutions.",
+            expected=f"phrases that {args.min_solutions} of them share",
+            remedy="Lower --min-solutions, or give more solutions.",
             path=args.file,
         )
     write(Path(args.out), args, len(set(texts)), mined)
@@ -79,12 +79,16 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     add_file(parser)
     parser.add_argument("--out", required=True, help="the JSON file to write")
-    parser.add_argument("--correct", type=float, default=0.5, help="least score of a correct solution (default: 0.5)")
+    parser.add_argument("--min-score", type=float, default=0.5, help="least score of a correct solution (default: 0.5)")
     parser.add_argument(
         "--words", nargs=2, type=int, default=(3, 5), metavar=("LEAST", "MOST"), help="words of a gram (default: 3 5)"
     )
-    parser.add_argument("--share", type=float, default=0.2, help="share of the clusters that is kept (default: 0.2)")
-    parser.add_argument("--rare", type=int, default=2, help="fewest solutions that hold a candidate (default: 2)")
+    parser.add_argument(
+        "--top-share", type=float, default=0.2, help="share of the clusters that is kept (default: 0.2)"
+    )
+    parser.add_argument(
+        "--min-solutions", type=int, default=2, help="fewest solutions that hold a candidate (default: 2)"
+    )
     parser.add_argument("--embedder", metavar="FOLDER", help="a sentence-embedding model of transformers")
     parser.add_argument("--clusters", type=int, help="with --embedder (default: a tenth of the candidates)")
     parser.add_argument("--seed", type=int, default=0, help="of the clustering (default: 0)")
@@ -92,20 +96,20 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if not (0 < args.share <= 1 and 1 <= args.words[0] <= args.words[1]):
+    if not (0 < args.top_share <= 1 and 1 <= args.words[0] <= args.words[1]):
         raise UserError(
             "cannot mine",
-            got=f"--share {args.share} --words {args.words[0]} {args.words[1]}",
+            got=f"--top-share {args.top_share} --words {args.words[0]} {args.words[1]}",
             expected="a share above 0, at most 1, and fewest words before most words",
         )
-    for name in ("rare", "clusters"):
+    for name in ("min_solutions", "clusters"):
         if (given := getattr(args, name)) is not None and given < 1:
-            raise UserError("too few", got=given, expected="at least 1", key=f"--{name}")
+            raise UserError("too few", got=given, expected="at least 1", key=f"--{name.replace('_', '-')}")
 
 
-def extract_solution(episode: Episode, correct: float) -> str:
+def extract_solution(episode: Episode, min_score: float) -> str:
     """The policy's turns of an episode that is right; nothing where it is wrong or unscored."""
-    if math.isnan(episode.score) or episode.score < correct:
+    if math.isnan(episode.score) or episode.score < min_score:
         return ""
     return "\n".join(turn.text for turn in episode.turns if turn.role == "assistant")
 
@@ -144,8 +148,8 @@ def write(target: Path, args: argparse.Namespace, solutions: int, mined: list[St
     content = {
         "solutions": solutions,
         "words": list(args.words),
-        "share": args.share,
-        "rare": args.rare,
+        "share": args.top_share,
+        "rare": args.min_solutions,
         "embedder": args.embedder and Path(args.embedder).name,
         "clusters": args.clusters,
         "seed": args.seed,

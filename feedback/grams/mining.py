@@ -35,15 +35,15 @@ class GramCounts:
     occurrences: Counter[str]
 
 
-def count_grams(texts: Iterable[str], lengths: Sequence[int], rare: int) -> GramCounts:
-    """Counts the grams of distinct texts; those in fewer than `rare` of them are left out."""
+def count_grams(texts: Iterable[str], lengths: Sequence[int], min_solutions: int) -> GramCounts:
+    """Counts the grams of distinct texts; those in fewer than `min_solutions` of them are left out."""
     solutions = Counter[str]()
     occurrences = Counter[str]()
     for text in texts:
         own = Counter(found.gram for found in extract_ngrams(text, lengths))
         occurrences.update(own)
         solutions.update(own.keys())
-    kept = {gram: count for gram, count in solutions.items() if count >= rare}
+    kept = {gram: count for gram, count in solutions.items() if count >= min_solutions}
     return GramCounts(Counter(kept), Counter({gram: occurrences[gram] for gram in kept}))
 
 
@@ -55,21 +55,22 @@ def cluster_singly(grams: list[str]) -> list[int]:
 def mine_grams(
     texts: Iterable[str],
     lengths: Sequence[int] = (3, 4, 5),
-    share: float = 0.2,
-    rare: int = 2,
+    top_share: float = 0.2,
+    min_solutions: int = 2,
     cluster: Cluster = cluster_singly,
 ) -> list[StrategicGram]:
-    """The grams of the clusters that are in the top `share` by document frequency, the most frequent clusters first.
+    """The grams of the clusters with the highest document frequency, the most frequent clusters first.
 
     Args:
         texts: correct solutions; equal ones count once.
         lengths: words of a gram.
-        share: of the clusters, rounded up; among equal frequencies those whose grams occur oftener go first.
-        rare: grams of fewer solutions are no candidates: they would be most of all grams, and tell nothing.
+        top_share: share of the clusters that is kept, rounded up; among equal frequencies those whose grams occur more
+            often go first.
+        min_solutions: grams of fewer solutions are no candidates: they are most of all grams, and carry no strategy.
         cluster: which grams belong together.
     """
     texts = list(dict.fromkeys(texts))
-    found = count_grams(texts, lengths, rare)
+    found = count_grams(texts, lengths, min_solutions)
     grams = sorted(found.solutions)
     number = dict(zip(grams, cluster(grams), strict=True))
     frequency = count_solutions(texts, lengths, number)
@@ -77,7 +78,7 @@ def mine_grams(
     for gram in grams:
         occurrences[number[gram]] += found.occurrences[gram]
     ranked = sorted(frequency, key=lambda place: (-frequency[place], -occurrences[place], place))
-    best = {place: rank for rank, place in enumerate(ranked[: math.ceil(share * len(ranked))])}
+    best = {place: rank for rank, place in enumerate(ranked[: math.ceil(top_share * len(ranked))])}
     chosen = sorted((gram for gram in grams if number[gram] in best), key=lambda gram: (best[number[gram]], gram))
     return [StrategicGram(gram, best[number[gram]], frequency[number[gram]], found.solutions[gram]) for gram in chosen]
 

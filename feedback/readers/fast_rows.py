@@ -121,7 +121,8 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
     )
     task = Task(_to_id(row.task) or key, messages, row.reference or None, (), meta)
     feedback: tuple[Feedback, ...] = ()
-    if not all(part is None for part in (row.score, row.critique, row.revision, row.annotator, row.source)):
+    judged = row.score is not None or row.critique is not None or row.revision is not None
+    if judged or row.annotator is not None or row.source is not None:
         feedback = (
             Feedback(
                 row.source or "human",

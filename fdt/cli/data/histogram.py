@@ -12,7 +12,7 @@ BLOCKS = " ▏▎▍▌▋▊▉█"
 
 @dataclass
 class Histogram:
-    """A stream of numbers: count and mean exactly, the distribution to as many digits as `KEPT` values allow."""
+    """Numbers one by one: count and mean exactly, the distribution to as many digits as `KEPT` values allow."""
 
     digits: int = 9
     count: int = 0

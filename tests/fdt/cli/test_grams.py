@@ -69,15 +69,15 @@ def test_without_a_model_each_gram_is_a_cluster(tmp_path, capsys):
 def test_with_a_model_paraphrases_share_a_cluster(tmp_path):
     embedder, out = save_embedder(tmp_path / "embedder"), tmp_path / "grams.json"
     asked = ["grams", str(solutions(tmp_path)), "--out", str(out), "--embedder", str(embedder), "--clusters", "3"]
-    assert main([*asked, "--share", "1"]) == 0
+    assert main([*asked, "--top-share", "1"]) == 0
     content = json.loads(out.read_text())
     assert len({item["cluster"] for item in content["grams"]}) == 3 and content["embedder"] == "embedder"
     assert len({(item["cluster"], item["frequency"]) for item in content["grams"]}) == 3
-    assert main([*asked, "--share", "0.2"]) == 0
+    assert main([*asked, "--top-share", "0.2"]) == 0
     (kept,) = {item["cluster"] for item in json.loads(out.read_text())["grams"]}
     assert kept == 0
     again = out.read_text()
-    assert main([*asked, "--share", "0.2"]) == 0 and out.read_text() == again
+    assert main([*asked, "--top-share", "0.2"]) == 0 and out.read_text() == again
 
 
 def test_embeddings_do_not_depend_on_the_batch(tmp_path):
@@ -109,11 +109,11 @@ def test_k_means_finds_directions():
 def test_mistakes_are_refused(tmp_path, capsys):
     path, out = str(solutions(tmp_path)), str(tmp_path / "grams.json")
     for asked, words in (
-        (["--share", "0"], "share above 0"),
-        (["--rare", "0"], "at least 1"),
+        (["--top-share", "0"], "share above 0"),
+        (["--min-solutions", "0"], "at least 1"),
         (["--clusters", "3"], "--embedder"),
-        (["--correct", "2"], "no correct solutions"),
-        (["--rare", "9"], "Lower --rare"),
+        (["--min-score", "2"], "no correct solutions"),
+        (["--min-solutions", "9"], "Lower --min-solutions"),
         (["--embedder", str(tmp_path)], "no model"),
     ):
         assert main(["grams", path, "--out", out, *asked]) == 2

@@ -42,10 +42,10 @@ def test_places_are_characters_of_the_text():
 
 def test_a_phrase_that_one_solution_repeats_counts_once():
     nine = " ".join(["do it now."] * 9)
-    found = count_grams([nine, "do it now, friend"], (3,), rare=1)
+    found = count_grams([nine, "do it now, friend"], (3,), min_solutions=1)
     assert found.solutions["do it now"] == 2 and found.occurrences["do it now"] == 10
-    assert mine_grams([nine], (3,), share=1.0, rare=1)[0].frequency == 1
-    assert mine_grams([nine, nine], (3,), share=1.0, rare=2) == [], "equal solutions are one"
+    assert mine_grams([nine], (3,), top_share=1.0, min_solutions=1)[0].frequency == 1
+    assert mine_grams([nine, nine], (3,), top_share=1.0, min_solutions=2) == [], "equal solutions are one"
 
 
 def test_the_top_share_by_document_frequency():
@@ -53,16 +53,18 @@ def test_the_top_share_by_document_frequency():
     down", "sat down here" in 2. Candidates of 2 solutions and more: 4, so the top 20 % is one, the top half two."""
     (only,) = mine_grams(SOLUTIONS, (3,))
     assert (only.gram, only.frequency, only.solutions, only.cluster) == ("let me check", 3, 3, 0)
-    half = mine_grams(SOLUTIONS, (3,), share=0.5)
+    half = mine_grams(SOLUTIONS, (3,), top_share=0.5)
     assert [item.gram for item in half] == ["let me check", "cats sat down"], "equals go by their number, then by name"
-    assert len(mine_grams(SOLUTIONS, (3,), share=1.0)) == 4
+    assert len(mine_grams(SOLUTIONS, (3,), top_share=1.0)) == 4
 
 
 def test_a_cluster_counts_the_solutions_that_hold_any_of_its_grams():
     number = {"let me check": 0, "two cats sat": 0, "sat down here": 1}
     assert count_solutions(SOLUTIONS, (3,), number) == {0: 4, 1: 2}
     first = ("let me check", "two cats sat")
-    together = mine_grams(SOLUTIONS, (3,), share=0.5, cluster=lambda grams: [int(gram not in first) for gram in grams])
+    together = mine_grams(
+        SOLUTIONS, (3,), top_share=0.5, cluster=lambda grams: [int(gram not in first) for gram in grams]
+    )
     # Clusters {let me check, two cats sat} in 4 solutions and {cats sat down, sat down here} in 2: half of two is one.
     assert [(item.gram, item.frequency, item.solutions) for item in together] == [
         ("let me check", 4, 3),
