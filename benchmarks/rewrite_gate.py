@@ -95,7 +95,7 @@ def rewritten(base: str, limit: int) -> list[list[Case]]:
     from fdt.policy.policy import Policy
     from fdt.rollout.drafter import PolicyDrafter
 
-    judge = NumberMatch(tell=False)
+    judge = NumberMatch(reveal=False)
     given = [replace(episode, feedback=()) for episode in read(find_sample("sums.jsonl"))]
     wrong = [episode for episode in judge(given) if episode.score == 0][:limit]
     prompts = Rewriter(Agreement()).build_prompts(wrong)

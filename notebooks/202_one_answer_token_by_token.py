@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 202 · One answer, token by token
 #
-# A model says that the capital of Australia is Sydney. It hears a score, 0, and a critique. *What does each of them say
-# to each single token of that answer, and what becomes of the tokens after one step of training?*
+# A model answers that the capital of Australia is Sydney. It gets a score, 0, and a critique. *What does each of them
+# change about each single token of that answer, and what becomes of the tokens after one step of training?*
 #
 # Nothing here is made up for the picture: SmolLM2-135M answers eight times, a rule judges, the model rewrites what was
 # criticised, `fdt fit` takes one optimiser step, and its own transcript is drawn.
@@ -57,10 +57,11 @@ torch.set_grad_enabled(False)
 # ## One step
 #
 # Two files of one line (on-policy, only the prompt is read), and a config of the three signals with equal weight.
-# `Transcripts` writes down for each token what moved it.
+# `Transcripts` records for each token what moved it.
 
 # %%
-QUESTION, ASKED_ANEW = "What is the capital of Australia?", "Name the capital of Australia."
+QUESTION = "What is the capital of Australia?"
+ASKED_ANEW = "Name the capital of Australia."
 (folder / "train.jsonl").write_text(json.dumps({"prompt": QUESTION, "response": "Sydney."}) + "\n")
 (folder / "heldout.jsonl").write_text(json.dumps({"prompt": ASKED_ANEW}) + "\n")
 RULE = """{class_path: feedback.graders.RegexMatch,
@@ -78,26 +79,23 @@ model:
   optimizer: {{class_path: torch.optim.AdamW, init_args: {{lr: 5.0e-4, weight_decay: 0.0}}}}
   warmup_steps: 0
   teacher: {{class_path: fdt.policy.teachers.Frozen}}
-  objective:
-    class_path: objectives.Objective
-    init_args:
-      terms:
-        policy: {{class_path: objectives.PolicyGradient}}
-        distill: {{class_path: objectives.Distill, init_args: {{k: 64}}}}
-        imitate: {{class_path: objectives.Imitate}}
+  terms:
+    policy: {{class_path: objectives.PolicyGradient}}
+    distill: {{class_path: objectives.Distill, init_args: {{k: 64}}}}
+    imitate: {{class_path: objectives.Imitate}}
 data:
   file: {folder}/train.jsonl
   heldout: {folder}/heldout.jsonl
   grader: {RULE}
-  rewriter: {{class_path: feedback.rewriter.Rewriter, init_args: {{grader: {RULE}, follows: null}}}}
+  rewriter: {{class_path: feedback.rewriter.Rewriter, init_args: {{grader: {RULE}, critique_check: null}}}}
   source: {{class_path: fdt.rollout.sources.OnPolicy, init_args: {{prompts_per_rollout: 1, num_generations: 8}}}}
   engine: {{class_path: fdt.engines.HuggingFace, init_args: {{max_new_tokens: 20}}}}
 """)
 command = [sys.executable, "-m", "fdt", "fit", "-c", str(folder / "step.yaml")]
 run = subprocess.run(command, capture_output=True, text=True)
 assert run.returncode == 0, run.stderr
-told = [json.loads(line) for line in (folder / "run" / "transcripts.jsonl").read_text().splitlines()]
-for record in told:
+transcripts = [json.loads(line) for line in (folder / "run" / "transcripts.jsonl").read_text().splitlines()]
+for record in transcripts:
     print(f"score {record['score']:.0f}, advantage {record['advantage']:+.2f}: {record['response'][:80]!r}")
 
 # %% [markdown]
@@ -107,7 +105,7 @@ for record in told:
 # We follow the shortest answer that names Sydney.
 
 # %%
-wrong = [record for record in told if record["score"] == 0 and "Sydney" in record["response"]]
+wrong = [record for record in transcripts if record["score"] == 0 and "Sydney" in record["response"]]
 chosen = min(wrong, key=lambda record: len(record["response"]))
 print("answer  :", chosen["response"])
 print("critique:", chosen["critique"])
@@ -152,13 +150,13 @@ for axis, (name, values) in zip(axes, SIGNALS.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# The score is one colour from end to end: it cannot know that *of Australia is* was fine. The critique says different
-# things to different tokens. *Sydney* it finds less likely, for the reason that it names; *of Australia is* it leaves
+# The score is one colour from end to end: it cannot know that *of Australia is* was fine. The critique differs
+# from token to token. *Sydney* it finds less likely, for the reason that it names; *of Australia is* it leaves
 # alone, since whoever has begun so must go on so; and it would have begun otherwise (*The capital*), which is a matter
 # of taste: having read the critique, the teacher would rather start in other words. Distillation hands over the reason
 # and the taste alike.
 #
-# ## Figure 2: what the teacher would have said
+# ## Figure 2: what the teacher would have answered
 #
 # At the one word that is disputed: the likeliest words of the student, and those of the teacher, who read the critique.
 
@@ -169,11 +167,15 @@ feedback = Feedback(text=chosen["critique"], revision=chosen["revision"])
 episode = Episode("chosen", task, (Turn("assistant", chosen["response"]),), (feedback,))
 batch = Collator(policy.tokenizer, CritiqueHint())([episode], torch.ones(1))
 place = next(n for n, text in enumerate(texts) if "Sydney" in text)
-likely = {"the student": policy.compute_log_probs(batch.student), "the teacher, who read the critique": policy.compute_log_probs(batch.teacher)}
+likely = {
+    "the student": policy.compute_log_probs(batch.student),
+    "the teacher, who read the critique": policy.compute_log_probs(batch.teacher),
+}
 figure, axes = plt.subplots(1, 2, figsize=(10, 2.9), sharex=True, layout="constrained")
 for axis, (who, scored) in zip(axes, likely.items(), strict=True):
     ids, log_probs = scored.topk(6)
-    words, shares = [policy.tokenizer.decode([i]) for i in ids[place].tolist()], 100 * log_probs[place].exp()
+    words = [policy.tokenizer.decode([i]) for i in ids[place].tolist()]
+    shares = 100 * log_probs[place].exp()
     shades = [MORE if "Can" in word else LESS if "Sydney" in word else "#bdbdbd" for word in words]
     axis.barh(range(6), shares, color=shades)
     axis.set_yticks(range(6), [repr(word)[1:-1] for word in words])
@@ -185,17 +187,18 @@ plt.show()
 
 # %% [markdown]
 # This whole list of words, not one number, is what distillation moves the student towards. It takes from *Sydney*, and
-# gives to what a reader of the critique might say instead, some of it good, some of it odd. Here the score knows the
-# right word too, because siblings said it by chance; had none of the eight been right, it could have praised nothing.
+# gives to what a reader of the critique might answer instead, some of it good, some of it odd. Here the score knows the
+# right word too, because siblings gave it by chance; had none of the eight been right, no answer would have scored.
 #
 # ## Figure 3: after one step
 #
-# The same answer and its rewrite, scored by the policy before and after the step.
+# The same answer and its rewrite, under the policy before and after the step.
 
 # %%
 after, _ = load(folder / "run" / "checkpoints" / "last.ckpt")
-view, rows = batch.student, batch.rollouts.episode
-change = after.score(view).log_probs - policy.compute_log_probs(view).log_probs
+view = batch.student
+rows = batch.rollouts.episode
+change = after.compute_log_probs(view).log_probs - policy.compute_log_probs(view).log_probs
 names = [policy.tokenizer.decode([i]) for i in view.tokens[view.target].tolist()]
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True, layout="constrained")
 titles = ("the answer that was criticised", "its rewrite, which was imitated")
@@ -210,7 +213,7 @@ for row, (axis, title) in enumerate(zip(axes, titles, strict=True)):
 axes[0].set_ylabel("change of log p, nats")
 plt.show()
 words = ("Sydney", "Canberra")
-for name, scored in (("before", likely["the student"]), ("after", after.score(view))):
+for name, scored in (("before", likely["the student"]), ("after", after.compute_log_probs(view))):
     ids = torch.tensor([policy.tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in words])
     shares = scored.at(ids.expand(len(scored), -1))[place].exp()
     print(name.ljust(6), ", ".join(f"{word} {share:.1%}" for word, share in zip(words, shares.tolist(), strict=True)))
@@ -218,7 +221,7 @@ for name, scored in (("before", likely["the student"]), ("after", after.score(vi
 # %% [markdown]
 # Compare with figure 1. *Sydney* fell furthest, though its colour was not the darkest: score, critique, rewrite agree
 # about it, and a word at 31 % can fall. *of Australia is* was pushed down by the score and hardly moved: the right
-# siblings say the same words and push them up again, so does the rewrite, and the student is sure of them. What the
+# siblings hold the same words and push them up again, so does the rewrite, and the student is sure of them. What the
 # signals agree on is learned; what they disagree on cancels.
 #
 # ## Try it

@@ -23,9 +23,9 @@ examples:
   fdt grams solutions.jsonl --out grams.json --embedder models/all-MiniLM-L6-v2 --clusters 100
   fdt fit -c mine.yaml -c algorithm/hicra --data.marker StrategicGrams --data.marker.file grams.json
 
-A gram is 3 to 5 words of one sentence. Candidates stand in at least --min-solutions solutions. With --embedder they are embedded
-(mean of the last hidden states) and clustered (k-means); without it each is a cluster of its own, which needs
-no model and joins no paraphrases. Those of the clusters that most solutions share (the top --top-share) are written.
+A gram is 3 to 5 words of one sentence. Candidates stand in at least --min-solutions solutions. With --embedder they are
+embedded (mean of the last hidden states) and clustered (k-means); without it each is a cluster of its own, which needs
+no model and merges no paraphrases. Those of the clusters that most solutions share (the share --top-share) are written.
 Solutions are the answers whose score is at least --min-score; equal ones count once, and wrong ones add nothing.
 
 exit code: 0 written, 1 faults in the file and nothing written, 2 wrong arguments

@@ -19,7 +19,7 @@ from feedback.graders.function import read_function, write_function
 PREFIX = "--data.grader"
 NOISE = re.compile(
     r"^(Does not validate against any of the Union subtypes|Subtypes: |Errors:$|Given value( type)?: )"
-    r"|^Expected a (<class 'NoneType'>|dot import path string)|which is no function$|does not correspond to a subclass of"
+    r"|^Expected a (<class 'NoneType'>|dot import path string)|which is no function$|not correspond to a subclass of"
 )
 """Lines of jsonargparse's errors about a union of types that say nothing about the mistake."""
 

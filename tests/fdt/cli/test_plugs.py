@@ -148,11 +148,12 @@ def test_a_function_fills_in_a_file(folder, capsys):
 
 def test_a_function_of_something_else_is_refused(folder):
     number = "feedback.graders.NumberMatch"
+    chain = "feedback.graders.GraderChain"
     for grader, words in [
-        ("my_plugs.two", "got my_plugs.two.prompt, answer., expected a function of one episode. Missing a required"),
-        ("my_plugs.three", "got 'my_plugs.three', and my_plugs has no three, expected a function f.episode., or a grader"),
-        ({"class_path": number, "init_args": {"tell": 1}}, 'Parser key "data.grader": Problem with .*Option .tell. is not'),
-        ({"class_path": "feedback.graders.GraderChain", "init_args": {"graders": ["my_plugs.two"]}}, "expected a function"),
+        ("my_plugs.two", "got my_plugs.two.prompt, answer., expected a function of one episode. Missing a req"),
+        ("my_plugs.three", "got 'my_plugs.three', and my_plugs has no three, expected a function f.episode., or"),
+        ({"class_path": number, "init_args": {"tell": 1}}, 'key "data.grader": Problem with .*Option .tell. is not'),
+        ({"class_path": chain, "init_args": {"graders": ["my_plugs.two"]}}, "expected a function"),
     ]:
         with pytest.raises(UserError, match=words) as error:
             load_grader(judge(folder, grader), [])
