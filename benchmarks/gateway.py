@@ -24,7 +24,7 @@ PROMPT = "Judge this answer: " + "words of ordinary length " * 40
 
 
 def serve(line: Connection) -> None:
-    """Answers until told to stop; then says how many calls there were, and how many of them were repeated."""
+    """Answers until a message comes; then reports how many calls there were, and how many of them were repeated."""
 
     def behave(call: Call):
         return completion(call.prompt[-8:])
@@ -41,7 +41,8 @@ def measure(url: str, flying: int, calls: int) -> tuple[float, float, int]:
         gateway = Gateway("m", url, cache=folder, concurrency=flying, timeout=300.0)
         gateway.ask([Request(({"role": "user", "content": f"warm {flying}"},))])
         asked = [Request(({"role": "user", "content": f"{PROMPT} {flying:04d}-{n:06d}"},)) for n in range(calls)]
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall = time.perf_counter()
+        cpu = time.process_time()
         replies = gateway.ask(asked)
         spent = time.perf_counter() - wall, time.process_time() - cpu
         return *spent, sum(not isinstance(reply, Reply) for reply in replies)
@@ -51,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=3000)
     parser.add_argument("--flying", type=int, nargs="+", default=[64, 256, 1000])
-    asked = parser.parse_args()
+    args = parser.parse_args()
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(there,))
     process.start()
@@ -59,11 +60,11 @@ def main() -> None:
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print("| in flight | calls | calls/s | CPU ms a call | calls/s of a free core | failed |")
     print("|--:|--:|--:|--:|--:|--:|")
-    for flying in asked.flying:
-        wall, cpu, failed = measure(url, flying, asked.calls)
+    for flying in args.flying:
+        wall, cpu, failed = measure(url, flying, args.calls)
         print(
-            f"| {flying} | {asked.calls} | {asked.calls / wall:.0f} | {1000 * cpu / asked.calls:.2f} | "
-            f"{asked.calls / cpu:.0f} | {failed} |",
+            f"| {flying} | {args.calls} | {args.calls / wall:.0f} | {1000 * cpu / args.calls:.2f} | "
+            f"{args.calls / cpu:.0f} | {failed} |",
             flush=True,
         )
     here.send("stop")

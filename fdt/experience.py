@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,9 @@ from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Recorded, Replay, Source
 from fdt.rollout.tasks import load_from_environment
-from feedback.graders import Grader, as_grader
+from feedback.graders import FunctionGrader, Grader, as_grader
 from feedback.hints import CritiqueHint, Hint, shuffle_critiques
-from feedback.readers import read_tasks
+from feedback.readers import Reader, read_tasks
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Task
 from objectives import Credit, GroupRelative
@@ -38,11 +38,11 @@ class Experience(LightningDataModule):
         file: str | None = None,
         heldout: float | str = 0.1,
         test_file: str | None = None,
-        format: str = "auto",
+        format: str | Reader = "auto",
         scale: list[float] | None = None,
         source: Source = Replay(),
         credit: Credit = GroupRelative(),
-        grader: Grader | Callable[..., Any] | None = None,
+        grader: FunctionGrader | Grader | None = None,
         hint: Hint | None = CritiqueHint(),
         rewriter: Rewriter | None = None,
         marker: TokenMarker | None = None,
@@ -61,7 +61,11 @@ class Experience(LightningDataModule):
             file: the feedback file: a path, or a bundled sample's name. Null where an environment samples the tasks.
             heldout: a file of held-out prompts, or the share of prompts of ``file`` kept for measuring.
             test_file: prompts for ``fdt test`` (default: the held-out ones, or the environment's own for testing).
-            format: auto, rows or shepherd.
+            format: auto (by the columns of the first record), one of shepherd, helpsteer2, helpsteer2-preference,
+                helpsteer3-feedback, helpsteer3-edit, helpsteer3-quality, helpsteer3-preference, ultrafeedback,
+                ultrafeedback-binarized, ultrafeedback-critique, prometheus, distilabel, argilla, label-studio,
+                oasst-trees, oasst-messages, openclaw, swe-agent, open-webui, openai-preference, trl-preference,
+                trl-stepwise, trl-completion, trl-privileged, episodes, rows, or your own reader by its dotted path.
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
             source: where answers come from: fdt.rollout.sources.Replay or fdt.rollout.sources.OnPolicy.
             credit: how scores become advantages.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fdt.errors import UserError
 from fdt.resources import find_sample
-from feedback.readers import read, read_tasks
+from feedback.readers import Reader, read, read_tasks
 from feedback.types import Episode, Task, collect_tasks
 
 
@@ -26,11 +26,12 @@ class DataSplits:
 
 
 def load_from_file(
-    file: str, format: str, scale: Sequence[float] | None, heldout: float | str, seed: int
+    file: str, format: str | Reader, scale: Sequence[float] | None, heldout: float | str, seed: int
 ) -> DataSplits:
     """
     Args:
         file: path or name of a bundled sample.
+        format: as in `feedback.readers.read`.
         heldout: a file of held-out prompts, or the share of prompts kept for measuring.
 
     Raises:

@@ -10,8 +10,9 @@ from fdt.__main__ import main
 from fdt.cli.plugs import configure_parsers, load_grader
 from fdt.errors import UserError
 from feedback.graders import FunctionGrader, Grader, GraderChain, NumberMatch
-from feedback.readers import Reader, read
+from feedback.readers import FORMATS, Reader, read
 from feedback.rewriter import Rewriter
+from tests.helpers.runs import ROOT, config, quick
 
 MODULE = """
 from feedback.readers import Reader, build_task, read_id
@@ -125,6 +126,33 @@ def test_help_lists_the_formats(capsys):
         main(["data", "check", "--help"])
     words = " ".join(capsys.readouterr().out.split())
     assert "auto, shepherd, helpsteer2," in words and "episodes, rows, or the dotted path" in words
+
+
+def test_a_run_trains_on_plugs_of_ones_own(folder):
+    """No edit of ours: a function judges fresh answers, a class reads the file; the saved config names both."""
+    rows = [{"q": f"{n} + {n}?", "a": f"{n}", "b": f"{2 * n}"} for n in range(8)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reader = {"class_path": "my_plugs.Pairs", "init_args": {"answer": "b"}}
+    grader = {"class_path": "my_plugs.brevity", "init_args": {"limit": 8}}
+    settings = {"data__file": str(folder / "pairs.jsonl"), "data__format": reader, "data__grader": grader}
+    path = config(folder, trainer__max_steps=1, **settings)
+    done = quick("fit", "-c", path, PYTHONPATH=f"{ROOT}:{folder}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    saved = yaml.safe_load((folder / "run" / "config.yaml").read_text())["data"]
+    assert (saved["format"], saved["grader"]) == (reader, grader)
+    (metrics,) = (folder / "run").rglob("metrics.csv")
+    assert "train/rewards/brevity/mean" in metrics.read_text().splitlines()[0]
+    wild = config(folder, trainer__max_steps=1, **settings | {"data__grader": "my_plugs.wild"})
+    done = quick("fit", "-c", wild, PYTHONPATH=f"{ROOT}:{folder}")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr[-3000:]
+    assert "fdt: config: my_plugs.wild: got 7 of type int for the episode" in done.stderr
+
+
+def test_help_of_the_data_module_lists_the_formats():
+    from fdt.experience import Experience
+
+    words = " ".join((Experience.__init__.__doc__ or "").split())
+    assert ", ".join(FORMATS[1:]) in words
 
 
 def judge(folder, grader):
