@@ -6,6 +6,7 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -143,15 +144,19 @@ def test_no_kind_of_plug_is_left_out(entries):
 
 def list_held(plug: type) -> set[type]:
     """Classes of this project in the annotations of a class's arguments."""
-    found: set[type] = set()
     names = set(inspect.signature(plug).parameters)
+    found: set[type] = set()
     todo: list[Any] = []
-    for kind in plug.__mro__ if dataclasses.is_dataclass(plug) else [plug.__init__]:
-        scope = vars(sys.modules[kind.__module__]) if kind is not object else {}
-        todo += [hint for name, hint in typing.get_type_hints(kind, scope).items() if name in names]
+    for kind in plug.__mro__:
+        scope = vars(sys.modules[kind.__module__])
+        written = inspect.get_annotations(kind if dataclasses.is_dataclass(kind) else kind.__init__)
+        for hint in [hint for name, hint in written.items() if name in names]:
+            own = isinstance(hint, str) and kind.__module__.startswith(PACKAGES)
+            todo.append(eval(hint, dict(scope)) if own else hint)
     while todo:
         hint = todo.pop()
-        todo += typing.get_args(hint)
+        if typing.get_origin(hint) is not Callable:  # what a function is given is no setting
+            todo += typing.get_args(hint)
         if inspect.isclass(hint) and hint.__module__.split(".")[0] in PACKAGES:
             found.add(hint)
     return found

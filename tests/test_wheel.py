@@ -51,6 +51,14 @@ def test_data_files_are_all_there(wheel, source, target):
     assert packed
 
 
+def test_packages_are_marked_as_typed(wheel):
+    assert {f"{package}/py.typed" for package in ("fdt", "feedback", "objectives")} <= set(wheel.namelist())
+
+
+def test_kinds_of_the_reference_are_there(wheel):
+    assert "fdt/cli/reference/kinds.yaml" in wheel.namelist()
+
+
 def test_no_test_notebook_or_cache_is_installed(wheel):
     workshop = ("test_", "conftest", ".ipynb", ".pyc", "notebooks/", "tests/")
     assert [name for name in wheel.namelist() if any(part in name for part in workshop)] == []
