@@ -3,4 +3,4 @@
 from feedback.grams.mining import StrategicGram, mine_grams
 from feedback.grams.words import GramMatch, Grams, load_grams
 
-__all__ = ["Found", "Grams", "Mined", "load_grams", "strategic"]
+__all__ = ["GramMatch", "Grams", "StrategicGram", "load_grams", "mine_grams"]
