@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 101 · What the two signals are, on four tokens
 #
-# A model was asked *What is 3 + 4?* and said `it is eight .` Two people looked at the answer.
+# A model was asked *What is 3 + 4?* and answered `it is eight .` Two people looked at the answer.
 #
 # - One gave it a **score**: 0 out of 1.
 # - One wrote a **critique**: *It is wrong: 3 + 4 is seven.*
@@ -39,21 +39,23 @@ plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.rig
 # %% [markdown]
 # ## A student and a teacher
 #
-# The student is a table: for each of the four places, one logit a word. It has learned to speak in sentences; it has
-# not learned to add. In the third place it says *eight* two times in three.
+# The student is a table: for each of the four places, one logit a word. It has learned to form sentences; it has
+# not learned to add. In the third place it answers *eight* two times in three.
 #
-# The teacher is **the same model after reading the critique**. It scores the very words that the student said.
-# Nothing changes in the first two places and the last one, for the critique says nothing about them. In the third
+# The teacher is **the same model after reading the critique**. It reads the very words of the student's answer.
+# Nothing changes in the first two places and the last one, for the critique is not about them. In the third
 # place it now expects *seven*.
 
 # %%
-START = torch.tensor([
-    #  it    is  seven eight maybe  .
-    [0.85, 0.03, 0.02, 0.02, 0.06, 0.02],
-    [0.02, 0.90, 0.02, 0.02, 0.02, 0.02],
-    [0.04, 0.04, 0.10, 0.68, 0.10, 0.04],
-    [0.03, 0.03, 0.02, 0.02, 0.02, 0.88],
-]).log()
+START = torch.tensor(
+    [
+        #  it    is  seven eight maybe  .
+        [0.85, 0.03, 0.02, 0.02, 0.06, 0.02],
+        [0.02, 0.90, 0.02, 0.02, 0.02, 0.02],
+        [0.04, 0.04, 0.10, 0.68, 0.10, 0.04],
+        [0.03, 0.03, 0.02, 0.02, 0.02, 0.88],
+    ]
+).log()
 
 
 def after_reading(word: int) -> torch.Tensor:
@@ -64,32 +66,42 @@ def after_reading(word: int) -> torch.Tensor:
     return table
 
 
-def scored(table: torch.Tensor, said: torch.Tensor) -> TokenLogProbs:
-    """What a table thinks of spoken words [rows, 4]; hidden states and head of a real model stand in `TokenLogProbs` alike."""
+def log_probs_of(table: torch.Tensor, said: torch.Tensor) -> TokenLogProbs:
+    """Log-probs of answers [rows, 4] under a table; a real model's hidden states and head fit there too."""
     return TokenLogProbs(table.repeat(len(said), 1), torch.eye(6), said.flatten())
 
 
 for name, table in (("student", START), ("teacher", after_reading(SEVEN))):
-    print(f"{name}, third place: " + ", ".join(f"{w} {p:.2f}" for w, p in zip(WORDS, table[2].exp().tolist())))
+    print(
+        f"{name}, third place: "
+        + ", ".join(f"{w} {p:.2f}" for w, p in zip(WORDS, table[2].exp().tolist(), strict=True))
+    )
 
 # %% [markdown]
 # ## From feedback to a gradient
 #
-# `Rollouts` says what the spoken tokens are worth. They are flat: no padding, each token knows its row and each row
-# its task. An *advantage* is a score relative to what was to be expected; here the other answers to the question were
-# better on average, so ours gets −1, and **every one of its four tokens gets the same −1**. Nobody told us which word
-# was wrong.
+# `Rollouts` holds the tokens of the answers with their advantages. They are flat: no padding, each token knows its row
+# and each row its task. An *advantage* is a score relative to what was to be expected; here the other answers to the
+# question were better on average, so ours gets −1, and **every one of its four tokens gets the same −1**. The score
+# does not tell which word was wrong.
 #
-# A `Objective` adds terms, each with its own tokens and its own denominator: `policy` listens to tokens that the policy
-# spoke (`acted`), `distill` to tokens that a teacher scored (`taught`).
+# An `Objective` adds terms, each with its own tokens and its own denominator: `policy` trains on tokens that the policy
+# sampled (mask `sampled`), `distill` on tokens that a teacher read (mask `distilled`).
+
 
 # %%
 def rollouts_of(said: torch.Tensor, advantage: torch.Tensor, score: torch.Tensor) -> Rollouts:
-    """Rows of four spoken words, one task, all of them criticised."""
+    """Answers of four words, one task, all of them criticised."""
     row = torch.arange(len(said)).repeat_interleave(4)
     everything = torch.ones(len(row), dtype=torch.bool)
-    return Rollouts(advantages=advantage[row], turn=row, episode=row, task=torch.zeros(len(said), dtype=torch.long),
-                    masks={"sampled": everything, "distilled": everything}, scores={"score": score})
+    return Rollouts(
+        advantages=advantage[row],
+        turn=row,
+        episode=row,
+        task=torch.zeros(len(said), dtype=torch.long),
+        masks={"sampled": everything, "distilled": everything},
+        scores={"score": score},
+    )
 
 
 def gradient(mix: Objective, student: torch.Tensor, teacher: torch.Tensor, said: torch.Tensor, rollouts: Rollouts):
@@ -97,7 +109,7 @@ def gradient(mix: Objective, student: torch.Tensor, teacher: torch.Tensor, said:
     table = student.clone().requires_grad_(True)
     rollouts.weights.update(mix.weigh(rollouts))
     rollouts.totals.update(mix.compute_totals(rollouts))
-    mix(scored(table, said), {"teacher": scored(teacher, said)}, rollouts).value.backward()
+    mix(log_probs_of(table, said), {"teacher": log_probs_of(teacher, said)}, rollouts).value.backward()
     return -table.grad
 
 
@@ -108,17 +120,19 @@ ARMS = {
     "both": Objective({"policy": POLICY, "distill": DISTILL}),
 }
 said = torch.tensor([[WORDS.index(word) for word in SAID]])
-push = {name: gradient(mix, START, after_reading(SEVEN), said, rollouts_of(said, torch.tensor([-1.0]), torch.zeros(1)))
-        for name, mix in ARMS.items()}
+push = {
+    name: gradient(mix, START, after_reading(SEVEN), said, rollouts_of(said, torch.tensor([-1.0]), torch.zeros(1)))
+    for name, mix in ARMS.items()
+}
 
 # %% [markdown]
 # ## Figure 1: where each signal pushes
 #
-# Green words are made likelier, purple ones less likely; black frames mark what the student said.
+# Green words are made likelier, purple ones less likely; black frames are around the student's answer.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True, layout="constrained")
-for axis, (name, values) in zip(axes, push.items()):
+for axis, (name, values) in zip(axes, push.items(), strict=True):
     image = axis.imshow(values, cmap="PRGn", vmin=-0.35, vmax=0.35, aspect="auto")
     axis.set_title(name, loc="left", fontweight="bold")
     axis.set_xticks(range(6), WORDS)
@@ -131,7 +145,7 @@ for axis, (name, values) in zip(axes, push.items()):
             if abs(values[place, word]) > 0.0075:
                 shade = "white" if abs(values[place, word]) > 0.2 else "black"
                 axis.text(word, place, f"{values[place, word]:+.2f}", ha="center", va="center", fontsize=8, color=shade)
-axes[0].set_ylabel("what was said, by place")
+axes[0].set_ylabel("the answer, word by word")
 figure.colorbar(image, ax=axes, label="push on the word's logit", shrink=0.9)
 figure.suptitle("The score blames every word a little; the critique finds the one that was wrong", x=0.02, ha="left")
 plt.show()
@@ -139,15 +153,15 @@ plt.show()
 # %% [markdown]
 # Read the rows.
 #
-# **The score alone** pushes down all that was said, also *it*, *is* and the full stop, which were fine. What it takes
+# **The score alone** pushes down the whole answer, also *it*, *is* and the full stop, which were fine. What it takes
 # from *eight* it hands to the other words in proportion to how likely they already were: *maybe* gains as much as
-# *seven*. A score says *how good*, never *what instead*.
+# *seven*. A score tells *how good*, never *what instead*.
 #
-# **The critique alone** is silent in three places, because the teacher agrees with the student there. In the third it
-# takes from *eight* and gives to *seven*. A critique says *where* and *what instead*. It does not say how much the
-# answer is worth, and it may itself be wrong.
+# **The critique alone** changes nothing in three places, because the teacher agrees with the student there. In the
+# third it takes from *eight* and gives to *seven*. A critique tells *where* and *what instead*. It does not tell how
+# good the answer is, and it may itself be wrong.
 #
-# **Both** is exactly the sum, since a `Objective` adds losses. The two agree where they speak about the same word.
+# **Both** is exactly the sum, since an `Objective` adds losses. The two agree where they are about the same word.
 
 # %%
 assert torch.allclose(push["both"], push["the score alone"] + push["the critique alone"], atol=1e-6)
@@ -162,8 +176,9 @@ print(f"third place, critique alone: seven {third[SEVEN]:+.3f}, maybe {third[WOR
 #
 # One step is not learning. So let the student practise: at each step it answers eight times, a verifier gives 1 where
 # the third word is *seven* and 0 elsewhere, advantages compare the eight with each other (`GroupRelative`), and wrong
-# answers are criticised. The gate `Failures` makes the distillation listen to those rows alone. Each thin line is one
-# of eight runs, the thick one their mean.
+# answers are criticised. The gate `ScoreGate` (by default: score below 0.5) makes the distillation train on those rows
+# alone. Each thin line is one of eight runs, the thick one their mean.
+
 
 # %%
 def practise(mix: Objective, teacher: torch.Tensor, seed: int, steps: int = 50, rate: float = 1.0) -> torch.Tensor:
@@ -186,8 +201,10 @@ PRACTICE = {
     "critique alone": (Objective({"distill": GATED}), ORANGE, "--"),
     "both": (Objective({"policy": POLICY, "distill": GATED}), GREEN, "-."),
 }
-runs = {name: torch.stack([practise(mix, after_reading(SEVEN), seed) for seed in range(8)])
-        for name, (mix, _, _) in PRACTICE.items()}
+runs = {
+    name: torch.stack([practise(mix, after_reading(SEVEN), seed) for seed in range(8)])
+    for name, (mix, _, _) in PRACTICE.items()
+}
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
@@ -196,7 +213,7 @@ panels = {
     "“seven” in the third place": lambda run: run[..., 2, SEVEN],
     "the other three words, as before": lambda run: run[..., others, [WORDS.index(SAID[n]) for n in others]].prod(-1),
 }
-for axis, (title, measure) in zip(axes, panels.items()):
+for axis, (title, measure) in zip(axes, panels.items(), strict=True):
     for name, (_, colour, style) in PRACTICE.items():
         values = measure(runs[name])
         axis.plot(values.T, color=colour, alpha=0.18, lw=0.8)
@@ -211,8 +228,8 @@ axes[1].annotate("dotted: at the start", (1, 0.56), color=GREY)
 plt.show()
 
 # %% [markdown]
-# On the left: the score alone must wait until the student says *seven* by luck before there is anything to praise,
-# and luck differs from run to run. A critique pulls from the first step, but only towards what the teacher believes,
+# On the left: the score alone must wait until the student answers *seven* by luck before any answer scores well, and
+# luck differs from run to run. A critique pulls from the first step, but only towards what the teacher believes,
 # 0.90, and ever less, since right answers are not criticised. The score still tells right from wrong there. Both
 # together have the early pull and the late one.
 #
@@ -222,7 +239,7 @@ plt.show()
 #
 # ## When the critique is wrong
 #
-# Suppose the grader itself cannot add and says *It is wrong: 3 + 4 is eight*, after every wrong answer.
+# Suppose the critic cannot add and writes *It is wrong: 3 + 4 is eight*, after every wrong answer.
 
 # %%
 DOUBTED = {"both, score times 4": Objective({"policy": POLICY, "distill": GATED}, {"policy": 4.0})}
@@ -233,15 +250,16 @@ for name, mix in mixes.items():
     print(f"  {name:<20} seven {last[SEVEN]:.2f}   eight {last[EIGHT]:.2f}")
 
 # %% [markdown]
-# Distillation believes whatever the teacher read. A score that comes from somewhere else pulls the other way, and the
-# coefficients say whom to believe how much: at equal weights the words win here, with the score times four the score
-# does. So a run logs `train/teacher/log_ratio` (how much better the teacher likes what the student says) beside
+# Distillation follows whatever the teacher read. A score that comes from somewhere else pulls the other way, and the
+# coefficients set how much each counts: at equal weights the critique wins here, with the score times four the score
+# does. So a run logs `train/teacher/log_ratio` (how much likelier the teacher finds the student's answers) beside
 # `train/reward/mean`: where the first rises while the second falls, read the critiques.
 #
 # ## Each term has its own denominator
 #
 # A last detail that matters with real files, where some rows have a score, some a critique and few have both. Add
 # rows without a critique to the step: the distillation loss must not shrink because of them.
+
 
 # %%
 def distill_loss(rows: int) -> float:
@@ -252,7 +270,7 @@ def distill_loss(rows: int) -> float:
     mix = ARMS["both"]
     rollouts.weights.update(mix.weigh(rollouts))
     rollouts.totals.update(mix.compute_totals(rollouts))
-    loss = mix(scored(START, answers), {"teacher": scored(after_reading(SEVEN), answers)}, rollouts)
+    loss = mix(log_probs_of(START, answers), {"teacher": log_probs_of(after_reading(SEVEN), answers)}, rollouts)
     return float(loss.metrics["loss/distill"])
 
 
@@ -265,7 +283,7 @@ assert abs(distill_loss(1) - distill_loss(16)) < 1e-6
 # - `Distill(k=None, divergence=forward_kl)`: which words does the push now reach, and why is it stronger in the third
 #   place? (`from objectives import ScoreGate, forward_kl`)
 # - Give `policy` a coefficient: `Objective({...}, {"policy": 0.3})`.
-# - `PolicyGradient(gate=ScoreGate(comparison=">="))` learns from praise alone. What does the right-hand panel do?
+# - `PolicyGradient(gate=ScoreGate(comparison=">="))` trains on right answers alone. What does the right-hand panel do?
 #
 # From here: [docs/design.md](../docs/design.md) shows where these two terms sit in a training step, and
 # [docs/config.md](../docs/config.md) how to switch them on for your own file.

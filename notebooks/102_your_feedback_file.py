@@ -98,7 +98,7 @@ fdt("data", "stats", str(fixed), "--scale", "1", "5")
 # A number, words, and a correction are three signals, and each trains other tokens:
 #
 # - the **score**, compared with the other answers to the same question, pushes the answer's own tokens up or down;
-# - the **critique** is shown to a teacher (the same model), which then scores the *student's own answer*, token by token;
+# - the **critique** is shown to a teacher (the same model), which reads the *student's own answer*, token by token;
 # - the **revision** is an example to imitate.
 #
 # `Collator` is the code that trains; here it runs on our rows.
@@ -109,11 +109,10 @@ episodes = read(fixed, scale=(1, 5))
 collate = Collator(tokenizer, CritiqueHint())
 for episode in episodes:
     batch = collate([episode], torch.ones(1))
-    marks = batch.rollouts.masks
-    told = ", ".join(f"{count} tokens by {name}" for name, mark in
-                     (("score", marks["sampled"]), ("critique", marks["distilled"]), ("revision", marks["imitated"]))
-                     if (count := int(mark.sum())))
-    print(f"{episode.id}  {episode.score:4.2f}  {episode.response:<18} {told}")
+    masks = {"score": "sampled", "critique": "distilled", "revision": "imitated"}
+    counts = {signal: int(batch.rollouts.masks[mask].sum()) for signal, mask in masks.items()}
+    trained = ", ".join(f"{count} tokens by {signal}" for signal, count in counts.items() if count)
+    print(f"{episode.id}  {episode.score:4.2f}  {episode.response:<18} {trained}")
 
 # %% [markdown]
 # ## Figure 1: one row, token by token
@@ -123,21 +122,32 @@ for episode in episodes:
 
 # %%
 batch = collate(episodes[:1], torch.ones(1))
-student, teacher = batch.student, batch.teacher
+student = batch.student
+teacher = batch.teacher
 
 
 def strip(axis, ids, target, hint, colour, title):
     """Tokens as boxes, wrapped to lines."""
-    x = y = 0.0
-    for token, trained, hinted in zip(ids, target, hint):
+    x = 0.0
+    y = 0.0
+    for token, trained, hinted in zip(ids, target, hint, strict=True):
         text = tokenizer.decode([token]).replace("\n", "↵")
         width = max(1.1, 0.62 * len(text) + 0.5)
         if x + width > 64:
-            x, y = 0.0, y + 1
+            x = 0.0
+            y += 1
         face = colour if trained else PINK if hinted else GREY
         axis.add_patch(plt.Rectangle((x, -y), width - 0.12, 0.82, color=face, lw=0))
-        axis.text(x + width / 2 - 0.06, -y + 0.38, text, ha="center", va="center", family="monospace", fontsize=7,
-                  color="white" if trained else "black")
+        axis.text(
+            x + width / 2 - 0.06,
+            -y + 0.38,
+            text,
+            ha="center",
+            va="center",
+            family="monospace",
+            fontsize=7,
+            color="white" if trained else "black",
+        )
         x += width
     axis.set(xlim=(0, 64), ylim=(-y - 0.3, 1.0))
     axis.set_title(title, loc="left", fontsize=10)
@@ -145,16 +155,18 @@ def strip(axis, ids, target, hint, colour, title):
     return y + 1
 
 
-views = [("the student reads the question and is trained on its answer (score, critique)", student, 0, BLUE),
-         ("the teacher reads the critique as well (pink) and scores the same answer", teacher, 0, ORANGE),
-         ("the student again, trained on the revision", student, 1, GREEN)]
+views = [
+    ("the student reads the question and is trained on its answer (score, critique)", student, 0, BLUE),
+    ("the teacher reads the critique as well (pink) and the same answer", teacher, 0, ORANGE),
+    ("the student again, trained on the revision", student, 1, GREEN),
+]
 context = student.tokens[0, : student.context_lengths[0]].tolist()
-told = teacher.tokens[0, : teacher.context_lengths[0]].tolist()
-before = next(n for n, (a, b) in enumerate(zip(context, told)) if a != b)
-after = next(n for n, (a, b) in enumerate(zip(context[::-1], told[::-1])) if a != b)
-hinted = range(before, len(told) - after)  # what the teacher reads and the student does not
+read_by_teacher = teacher.tokens[0, : teacher.context_lengths[0]].tolist()
+before = next(n for n, (a, b) in enumerate(zip(context, read_by_teacher, strict=False)) if a != b)
+after = next(n for n, (a, b) in enumerate(zip(context[::-1], read_by_teacher[::-1], strict=False)) if a != b)
+hinted = range(before, len(read_by_teacher) - after)  # what the teacher reads and the student does not
 figure, axes = plt.subplots(3, 1, figsize=(11, 4.6), layout="constrained")
-for axis, (title, view, row, colour) in zip(axes, views):
+for axis, (title, view, row, colour) in zip(axes, views, strict=True):
     ids = view.tokens[row, : view.lengths[row]].tolist()
     target = view.target[row, : view.lengths[row]].tolist()
     strip(axis, ids, target, [view is teacher and place in hinted for place in range(len(ids))], colour, title)
@@ -171,18 +183,18 @@ print("trained by score and critique:", tokenizer.decode(said))
 # `objectives.DatasetMean`, which compares with the whole file.
 
 # %%
-from objectives import DatasetMean, GroupRelative  # noqa: E402
+from objectives import DatasetMean, GroupRelative
 
 names = list(dict.fromkeys(episode.task.key for episode in episodes))
 scores = torch.tensor([episode.score for episode in episodes])
 task = torch.tensor([names.index(episode.task.key) for episode in episodes])
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), sharey=True, layout="constrained")
-for axis, credit in zip(axes, (GroupRelative(scale="none"), DatasetMean(scale="none"))):
-    worth = credit(scores, task)
-    colours = [GREEN if value > 0 else ORANGE if value < 0 else GREY for value in worth]
-    axis.barh(range(len(worth)), worth, color=colours)
+for axis, credit in zip(axes, (GroupRelative(scale="none"), DatasetMean(scale="none")), strict=True):
+    advantages = credit(scores, task)
+    colours = [GREEN if value > 0 else ORANGE if value < 0 else GREY for value in advantages]
+    axis.barh(range(len(advantages)), advantages, color=colours)
     axis.axvline(0, color="black", lw=0.8)
-    axis.set_yticks(range(len(worth)), [f"{e.task.key}: {e.response} ({e.score:.2f})" for e in episodes])
+    axis.set_yticks(range(len(advantages)), [f"{e.task.key}: {e.response} ({e.score:.2f})" for e in episodes])
     axis.set_title(f"{type(credit).__name__}: advantage of each answer", loc="left")
 axes[0].invert_yaxis()
 plt.show()

@@ -15,15 +15,15 @@
 # # 201 · Reward, distillation, or both?
 #
 # Eight people ask the same model for the same kind of thing: *take these four digits and do it my way*. What their
-# way is, they never say in the question. One wants the list reversed, one wants every digit raised by one, and so on.
+# way is does not stand in the question. One wants the list reversed, one wants every digit raised by one, and so on.
 # The model can find out from two kinds of feedback:
 #
 # - a **score** for every answer, right or wrong;
 # - a **critique** from five of the eight: *It should be reversed.* One critique in ten names the wrong thing.
 #
 # Which signal teaches what? Here everything is real: a chat model with half a million weights that ships with the
-# package, the trainer of `fdt fit`, lists for measuring that no training prompt holds. Only the world is small, so that three
-# trainings take a minute. `fdt bench signals` runs the same comparison with more arms, seeds and intervals.
+# package, the trainer of `fdt fit`, lists for measuring that no training prompt holds. Only the world is small, so that
+# three trainings take a minute. `fdt bench signals` runs the same comparison with more arms, seeds and intervals.
 
 # %%
 import warnings
@@ -63,7 +63,7 @@ for task in world.sample_tasks("train", 3, seed=1):
 # ## Four policies
 #
 # The base obeys a critique that stands in its prompt nearly always, and guesses without one: it was trained to draw a
-# convention at random for each answer. That makes it a student with something to learn and a teacher worth hearing.
+# convention at random for each answer. That makes it a student with something to learn and a teacher that knows more.
 #
 # Then three runs of one config (`configs/task/conventions.yaml`) that differ in two coefficients: scores alone,
 # critiques alone, both. Each sees the same number of prompts and answers.
@@ -75,8 +75,10 @@ jobs += [Job(SETTING, arm, SEED, RATES[SETTING][arm], STEPS) for arm in ("scores
 outcomes = {job.arm: run(job, root / job.name) for job in jobs}
 for arm, outcome in outcomes.items():
     right, vocal = np.array(outcome["right"]), mask_covered(outcome)
-    print(f"{arm:<10} right {right.mean():6.1%}   users who criticise {right[vocal].mean():6.1%}, "
-          f"silent ones {right[~vocal].mean():6.1%}")
+    print(
+        f"{arm:<10} right {right.mean():6.1%}   users who criticise {right[vocal].mean():6.1%}, "
+        f"others {right[~vocal].mean():6.1%}"
+    )
 
 # %% [markdown]
 # ## Figure 1: learning
@@ -88,11 +90,18 @@ figure, axis = plt.subplots(figsize=(8, 3.8), layout="constrained")
 for arm, style in (("scores", "-"), ("critiques", "--"), ("both", "-.")):
     spent, right = smooth_curve(outcomes[arm])
     axis.plot(spent, 100 * right, style, color=pick_colour(arm, ARMS), lw=2.4, label=arm)
-    axis.annotate(arm, (spent[-1], 100 * right[-1]), (6, 0), textcoords="offset points", va="center",
-                  color=pick_colour(arm, ARMS), fontweight="bold")
+    axis.annotate(
+        arm,
+        (spent[-1], 100 * right[-1]),
+        (6, 0),
+        textcoords="offset points",
+        va="center",
+        color=pick_colour(arm, ARMS),
+        fontweight="bold",
+    )
 ceiling = 100 * len(world.critiquing_users) / world.users
 axis.axhline(ceiling, color="#6b6b6b", lw=1, ls=":")
-axis.annotate("all that critiques speak about", (0, ceiling), (0, 4), textcoords="offset points", color="#6b6b6b")
+axis.annotate("users who criticise", (0, ceiling), (0, 4), textcoords="offset points", color="#6b6b6b")
 axis.set(xlabel="answers given", ylabel="right, %", ylim=(0, 100), xlim=(0, spent[-1] * 1.12))
 axis.set_title("How soon each signal gets there", loc="left", fontweight="bold")
 plt.show()
@@ -101,7 +110,7 @@ plt.show()
 # ## Figure 2: who is understood
 #
 # For every user, the share of held-out answers that follow each convention. Black frames mark what the user wants;
-# a row that is dark inside its frame is a user who is understood. The three users below the line never say a word.
+# a row that is dark inside its frame is a user who is understood. The three users below the line never criticise.
 
 # %%
 NAMES = list(CONVENTIONS)
@@ -132,26 +141,27 @@ for axis, job in zip(axes, jobs, strict=True):
     axis.tick_params(length=0)
     axis.axhline(len(vocal) - 0.5, color="black", lw=1)
     for place, user in enumerate(users):
-        axis.add_patch(Rectangle((NAMES.index(world.habits[user]) - 0.5, place - 0.5), 1, 1, fill=False, lw=1.4, ec="black"))
+        corner = (NAMES.index(world.habits[user]) - 0.5, place - 0.5)
+        axis.add_patch(Rectangle(corner, 1, 1, fill=False, lw=1.4, ec="black"))
 figure.colorbar(image, ax=axes, label="share of answers", shrink=0.8)
 plt.show()
 
 # %% [markdown]
 # Read the rows.
 #
-# **Critiques alone** reach the users who speak, soon and surely: a critique names the convention outright, and one wrong
-# word in ten is outvoted by nine right ones. Below the line nothing was said, so nothing could be distilled, and the
-# answers there follow whatever the policy happens to favour.
+# **Critiques alone** teach the habits of those who criticise, and soon: a critique names the convention, and one wrong
+# critique in ten is outvoted by nine right ones. Below the line there was no critique, so nothing could be
+# distilled, and the answers there follow whatever the policy happens to favour.
 #
-# **Scores alone** know no such line. Whoever is answered rightly by luck, once in eight, is praised for it, and the
-# luck is repeated. That starts slowly; at a rate of their own they get far here, silent users included.
+# **Scores alone** know no such line. An answer that is right by luck, once in eight, scores, and becomes likelier. That
+# starts slowly; at a learning rate of their own they get far here, with all users.
 #
-# **Both**, added with equal weight, are no sum of the two. The words are the louder signal and set the pace, so that
-# the rows below the line are praised too rarely in so few steps; over five seeds both fell behind scores alone
+# **Both**, added with equal weight, are no sum of the two. The critiques have the larger gradient and set the pace, so
+# that the rows below the line score too rarely in so few steps; over five seeds both fell behind scores alone
 # (`docs/results.md`). Where one answer in twenty is scored, the order turns round, and both are far ahead.
 #
 # ## Try it
 #
 # - `Job(SETTING, "shuffled", SEED, 1e-3, STEPS)`: critiques meant for other users. Which column is never dark?
 # - `Job("sparse", "scores", ...)`: one answer in twenty is scored. How far do scores get now?
-# - `fdt bench signals` for all nine arms, three seeds and intervals; `docs/results.md` says what they were here.
+# - `fdt bench signals` for all nine arms, three seeds and intervals; `docs/results.md` has those measured here.

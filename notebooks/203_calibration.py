@@ -16,14 +16,14 @@
 #
 # Four people ask for their four digits in the way they like. They are not steady: one wants her usual way eight times
 # in ten, another only twice. Nobody can answer rightly each time, but one can know *how often* one will be right, and
-# say so. The policy here answers on two lines, the second is its confidence:
+# state it. The policy here answers on two lines, the second is its confidence:
 #
 # ```
 # amber: 3142   →   reversed: 2413
 #                   Confidence: 0.7
 # ```
 #
-# Rewarding right answers says nothing about that second line. RLCR (arXiv 2507.16806) adds one term for it: minus the
+# Rewarding right answers leaves that second line alone. RLCR (arXiv 2507.16806) adds one term for it: minus the
 # squared distance between what was stated and what came of it, the Brier loss. *Is that enough to make the numbers
 # honest, and does it cost right answers?*
 
@@ -40,9 +40,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from fdt.bench.calibration_results import simulate_oracle, get_confidences
 from fdt.bench.calibration import RATE, ConfidenceJob
-from fdt.bench.reliability import pick_colour, draw_diagram, draw_histogram
+from fdt.bench.calibration_results import get_confidences, simulate_oracle
+from fdt.bench.reliability import draw_diagram, draw_histogram, pick_colour
 from fdt.bench.signals import BASE
 from fdt.bench.work import run
 from fdt.environments.conventions import Conventions
@@ -87,9 +87,11 @@ plt.show()
 
 # %%
 root = Path(tempfile.mkdtemp())
-jobs = [ConfidenceJob("wavering", BASE, SEED), *(ConfidenceJob("wavering", arm, SEED, RATE) for arm in ("plain", "brier"))]
+jobs = [ConfidenceJob("wavering", BASE, SEED)]
+jobs += [ConfidenceJob("wavering", arm, SEED, RATE) for arm in ("plain", "brier")]
 outcomes = {job.arm: run(job, root / job.name) for job in jobs}
-found = {arm: get_confidences(outcome) for arm, outcome in outcomes.items()} | {"who knows all": simulate_oracle(outcomes[BASE])}
+found = {arm: get_confidences(outcome) for arm, outcome in outcomes.items()}
+found["who knows all"] = simulate_oracle(outcomes[BASE])
 print(f"{'':14} right  stated  Brier    ECE  AUROC")
 for arm, (q, c) in found.items():
     numbers = f"{brier(q, c).score:5.3f}  {debiased_ece(q, c):5.3f}  {auroc(q, c):5.2f}"
@@ -136,14 +138,14 @@ for axis, arm in zip(axes, outcomes, strict=True):
 plt.show()
 
 # %% [markdown]
-# Correctness alone has no opinion about the second line: it stays what it was, or drifts as chance has it. The Brier term
-# moves the dots towards the rings; how far it gets in so few steps, the table above says. Mind the last column as well:
-# a policy that states its mean accuracy to everyone has no calibration error and tells no right answer from a wrong one.
+# Correctness alone does not touch the second line: it stays what it was, or drifts at random. The Brier term moves the
+# dots towards the rings; the table above shows how far it gets in so few steps. Mind the last column as well: a policy
+# that states its mean accuracy to everyone has no calibration error and cannot tell a right answer from a wrong one.
 #
 # ## Try it
 #
-# - `Stating("wavering", "brier_and_critiques", SEED, RATE)`: a teacher who was told what the user wants this time is
-#   sure, and rightly so. What does its student become, who was not told? And in the arm `split`?
-# - `fdt bench calibration --full`: five seeds, all arms, intervals; `docs/results.md` says what they were here.
+# - `ConfidenceJob("wavering", "brier_and_critiques", SEED, RATE)`: a teacher that reads what the user wants now is
+#   sure, and rightly so. What does its student become, which did not read it? And in the arm `split`?
+# - `fdt bench calibration --full`: five seeds, all arms, intervals; `docs/results.md` has those measured here.
 # - On your own run: `feedback.graders.StatedConfidence` reads confidences, `algorithm/rlcr` rewards them, and `fdt
 #   report` draws figure 2.

@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 302 · Your own objective, in thirty lines
 #
-# An objective here is a sum of *terms*. A term says three things: which tokens it listens to, what each of them costs,
-# and which other models it wants to ask. Everything else is done for it: micro-batches, ranks, denominators, gates,
+# An objective here is a sum of *terms*. A term defines three things: which tokens it trains, what each of them costs,
+# and which other models it compares with. Everything else is done for it: micro-batches, ranks, denominators, gates,
 # logging, the command line.
 #
 # We build one that no paper in the table of `objectives` has in this form, check its gradient, look at what it pushes,
@@ -31,7 +31,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from objectives import Distill, Objective, PolicyGradient, Rollouts, ScoreGate, TokenLogProbs
+from objectives import Distill, Objective, PolicyGradient, Rollouts, TokenLogProbs
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito: apart for every eye
 plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90})
@@ -39,13 +39,13 @@ plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.rig
 # %% [markdown]
 # ## The idea
 #
-# A teacher that read the critique doubts some of the words that the student said. Distillation moves the student's
+# A teacher that read the critique doubts some of the words of the student's answer. Distillation moves the student's
 # whole distribution there. Suppose that we trust the teacher to *find* a wrong word, but not to *replace* it: the
-# critique may say "this name is wrong" without saying which name is right. Then only the doubt should count:
+# critique may tell that a name is wrong without telling which one is right. Then only the doubt should count:
 #
 # $$\ell_i = d_i \cdot \bigl(-\log(1 - p_i)\bigr), \qquad d_i = \max(0,\; p_i - q_i) \text{ (held fixed)}$$
 #
-# with $p_i$ and $q_i$ the probabilities that student and teacher give to the word that was said. Where the teacher
+# with $p_i$ and $q_i$ the probabilities that student and teacher give to the word of the answer. Where the teacher
 # agrees, $d_i = 0$ and nothing moves; where it doubts, the word is made unlikely, and what comes instead is left to the
 # student.
 
@@ -55,45 +55,47 @@ from dataclasses import dataclass
 
 import torch
 
-from objectives import Loss, Rollouts, ScoreGate, Scored, Term
-from objectives.losses.term import aligned, weighted
+from objectives import Loss, Rollouts, Term, TokenLogProbs
+from objectives.losses.term import align_models, average_weighted
 
 
 @dataclass(frozen=True)
 class Doubt(Term):
-    """Makes unlikely what the teacher, having read the critique, no longer believes; says nothing about what instead."""
+    """Makes unlikely what the teacher, having read the critique, doubts; what comes instead is left to the student."""
 
     mask: str = "distilled"
-    least: float = 0.0
+    min_doubt: float = 0.0
     """Doubts (differences of probability) up to this size are ignored."""
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"teacher"})
 
-    def __call__(self, student: Scored, others: dict[str, Scored], rollouts: Rollouts, name: str) -> Loss:
-        pair = aligned(student, others, rollouts, name, "teacher")
-        if pair is None:  # nobody was taught in this micro-batch: an exact zero that hangs on the graph
+    def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
+        pair = align_models(student, others, rollouts, name, "teacher")
+        if pair is None:  # no token of this micro-batch has weight: an exact zero with a graph
             return Loss(student.nothing, {})
         mine, teacher = pair
         doubt = (mine.log_probs.exp() - teacher.log_probs.exp()).detach().clamp(min=0)
-        doubt = doubt.where(doubt > self.least, 0.0)
+        doubt = doubt.where(doubt > self.min_doubt, 0.0)
         unlikely = -torch.log1p(-mine.log_probs.exp().clamp(max=1 - 1e-6))
-        return Loss(weighted(doubt * unlikely, rollouts, name, mine.index),
-                    {"doubt": weighted(doubt, rollouts, name, mine.index)})
+        return Loss(
+            average_weighted(doubt * unlikely, rollouts, name, mine.index),
+            {"doubt": average_weighted(doubt, rollouts, name, mine.index)},
+        )
 '''
 folder = Path(tempfile.mkdtemp())
 (folder / "my_terms.py").write_text(TERM.lstrip())
 sys.path.insert(0, str(folder))
-from my_terms import Doubt  # noqa: E402
+from my_terms import Doubt
 
 print(f"{len([line for line in TERM.splitlines() if line.strip()])} lines with imports and words")
 
 # %% [markdown]
-# `student` and `teacher` are `TokenLogProbs`: the log-probabilities of N words, with a lazy head behind them (a term may ask
-# for the likeliest words, for any words by id, or for a function of the whole vocabulary, without `[N, V]` ever being
-# held). `aligned` gives the words on which this term has weight, under both models. `weighted` sums with the weights
-# and the denominator that were fixed for the whole optimiser step.
+# `student` and `teacher` are `TokenLogProbs`: the log-probabilities of N words, with a lazy head behind them (one can
+# take the likeliest words, any words by id, or a function of the whole vocabulary, without `[N, V]` ever being held).
+# `align_models` gives the words on which this term has weight, under both models. `average_weighted` sums with the
+# weights and the denominator that were fixed for the whole optimiser step.
 #
 # ## Is the gradient right?
 #
@@ -102,34 +104,52 @@ print(f"{len([line for line in TERM.splitlines() if line.strip()])} lines with i
 
 # %%
 torch.manual_seed(0)
-WORDS, SAID = ["it", "was", "Ada", "Bob", "maybe", "."], torch.tensor([0, 1, 3, 5])
+WORDS = ["it", "was", "Ada", "Bob", "maybe", "."]
+SAID = torch.tensor([0, 1, 3, 5])
 
 
 def rollouts(count: int) -> Rollouts:
-    """Four words of one answer that scored badly, all of them seen by the teacher."""
+    """Four words of one answer that scored badly, all of them read by the teacher."""
     everything = torch.ones(count, dtype=torch.bool)
-    return Rollouts(advantages=-torch.ones(count), turn=torch.zeros(count, dtype=torch.long),
-                    episode=torch.zeros(count, dtype=torch.long), task=torch.zeros(1, dtype=torch.long),
-                    masks={"sampled": everything, "distilled": everything}, scores={"score": torch.zeros(1)})
+    return Rollouts(
+        advantages=-torch.ones(count),
+        turn=torch.zeros(count, dtype=torch.long),
+        episode=torch.zeros(count, dtype=torch.long),
+        task=torch.zeros(1, dtype=torch.long),
+        masks={"sampled": everything, "distilled": everything},
+        scores={"score": torch.zeros(1)},
+    )
 
 
 def loss(mix: Objective, table: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """A table of logits [4, 6] stands in for a network: hidden states of width 6 and an identity for a head."""
-    head, step = torch.eye(6, dtype=table.dtype), rollouts(len(table))
+    head = torch.eye(6, dtype=table.dtype)
+    step = rollouts(len(table))
     step.weights.update(mix.weigh(step))
     step.totals.update(mix.compute_totals(step))
     return mix(TokenLogProbs(table, head, SAID), {"teacher": TokenLogProbs(teacher, head, SAID)}, step).value
 
 
-start = torch.tensor([[0.85, 0.03, 0.02, 0.02, 0.06, 0.02], [0.02, 0.90, 0.02, 0.02, 0.02, 0.02],
-                      [0.04, 0.04, 0.10, 0.60, 0.18, 0.04], [0.03, 0.03, 0.02, 0.02, 0.02, 0.88]]).double().log()
-# "The name is wrong", says the critique; the teacher doubts it and does not know better.
-told = start.clone()
-told[2] = torch.tensor([0.04, 0.04, 0.10, 0.06, 0.72, 0.04]).double().log()
+start = (
+    torch.tensor(
+        [
+            [0.85, 0.03, 0.02, 0.02, 0.06, 0.02],
+            [0.02, 0.90, 0.02, 0.02, 0.02, 0.02],
+            [0.04, 0.04, 0.10, 0.60, 0.18, 0.04],
+            [0.03, 0.03, 0.02, 0.02, 0.02, 0.88],
+        ]
+    )
+    .double()
+    .log()
+)
+# The critique is "the name is wrong"; the teacher doubts it and does not know better.
+hinted = start.clone()
+hinted[2] = torch.tensor([0.04, 0.04, 0.10, 0.06, 0.72, 0.04]).double().log()
 
 table = start.clone().requires_grad_(True)
-loss(Objective({"doubt": Doubt()}), table, told).backward()
-p, q = start.softmax(-1)[range(4), SAID], told.softmax(-1)[range(4), SAID]
+loss(Objective({"doubt": Doubt()}), table, hinted).backward()
+p = start.softmax(-1)[range(4), SAID]
+q = hinted.softmax(-1)[range(4), SAID]
 doubt = (p - q).clamp(min=0)
 by_hand = torch.zeros_like(table)
 for place in range(4):
@@ -141,16 +161,19 @@ assert torch.allclose(table.grad, by_hand, atol=1e-12)
 print("largest difference to the gradient worked out by hand:", f"{(table.grad - by_hand).abs().max():.1e}")
 
 # %% [markdown]
-# ## What it pushes, beside the two that come with the house
+# ## What it pushes, beside the two that come with the package
 
 # %%
-ARMS = {"score: PolicyGradient": Objective({"policy": PolicyGradient()}), "critique: Distill": Objective({"distill": Distill(k=None)}),
-        "critique: Doubt": Objective({"doubt": Doubt()})}
+ARMS = {
+    "score: PolicyGradient": Objective({"policy": PolicyGradient()}),
+    "critique: Distill": Objective({"distill": Distill(k=None)}),
+    "critique: Doubt": Objective({"doubt": Doubt()}),
+}
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True, layout="constrained")
 push = {}
-for axis, (name, mix) in zip(axes, ARMS.items()):
+for axis, (name, mix) in zip(axes, ARMS.items(), strict=True):
     table = start.clone().requires_grad_(True)
-    loss(mix, table, told).backward()
+    loss(mix, table, hinted).backward()
     push[name] = -table.grad
     limit = push[name].abs().max()
     axis.imshow(push[name], cmap="PRGn", vmin=-limit, vmax=limit, aspect="auto")
@@ -163,13 +186,20 @@ for axis, (name, mix) in zip(axes, ARMS.items()):
         for word in range(6):
             if push[name][place, word].abs() > 0.03 * limit:
                 shade = "white" if push[name][place, word].abs() > 0.6 * limit else "black"
-                axis.text(word, place, f"{push[name][place, word]:+.3f}", ha="center", va="center", fontsize=7, color=shade)
-figure.suptitle("The score blames every word; Distill copies the teacher's “maybe”; Doubt strikes the name and no more",
-                x=0.02, ha="left")
+                axis.text(
+                    word, place, f"{push[name][place, word]:+.3f}", ha="center", va="center", fontsize=7, color=shade
+                )
+figure.suptitle(
+    "The score blames every word; Distill copies the teacher's “maybe”; Doubt strikes the name and no more",
+    x=0.02,
+    ha="left",
+)
 plt.show()
 third = {name: value[2] for name, value in push.items()}
 gain = {name: value[WORDS.index("maybe")] / value[WORDS.index("Ada")] for name, value in third.items()}
-print("what “maybe” gains for each unit that “Ada” gains:", {name: round(float(ratio), 2) for name, ratio in gain.items()})
+print(
+    "what “maybe” gains for each unit that “Ada” gains:", {name: round(float(ratio), 2) for name, ratio in gain.items()}
+)
 assert gain["critique: Distill"] > 2 * gain["critique: Doubt"]
 assert push["critique: Doubt"][[0, 1, 3]].abs().max() == 0
 
@@ -180,12 +210,13 @@ assert push["critique: Doubt"][[0, 1, 3]].abs().max() == 0
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), sharey=True, layout="constrained")
-for (name, mix), colour in zip(ARMS.items(), (BLUE, ORANGE, GREEN)):
-    table, seen = start.clone(), []
+for (name, mix), colour in zip(ARMS.items(), (BLUE, ORANGE, GREEN), strict=True):
+    table = start.clone()
+    seen = []
     for _ in range(50):
         seen.append(table.softmax(-1)[2])
         table = table.clone().requires_grad_(True)
-        loss(mix, table, told).backward()
+        loss(mix, table, hinted).backward()
         table = (table - 4 * table.grad).detach()
     run = torch.stack(seen)
     axes[0].plot(run[:, WORDS.index("Bob")], color=colour, label=name)
@@ -202,7 +233,7 @@ plt.show()
 # %% [markdown]
 # `Distill` ends where the teacher is, at “maybe”. `Doubt` takes the wrong name down to the doubt's own measure, shares
 # what is freed in the proportions that the student had, and slows as the doubt shrinks. The score alone has no such
-# end: with nobody to say what instead, all goes to whatever was likeliest among the rest.
+# end: it does not tell what instead, and all goes to whatever was likeliest among the rest.
 #
 # ## Hand it to `fdt fit`
 #
@@ -212,13 +243,10 @@ plt.show()
 # %%
 CONFIG = """
 model:
-  objective:
-    class_path: objectives.Objective
-    init_args:
-      terms:
-        policy: {class_path: objectives.PolicyGradient}
-        doubt: {class_path: my_terms.Doubt, init_args: {least: 0.05, gate: {class_path: objectives.ScoreGate}}}
-      coefficients: {policy: 1.0, doubt: 0.5}
+  terms:
+    policy: {class_path: objectives.PolicyGradient}
+    doubt: {class_path: my_terms.Doubt, init_args: {min_doubt: 0.05, gate: {class_path: objectives.ScoreGate}}}
+  coefficients: {policy: 1.0, doubt: 0.5}
 """
 (folder / "doubt.yaml").write_text(CONFIG)
 command = [sys.executable, "-m", "fdt", "fit", "-c", "quickstart", "-c", str(folder / "doubt.yaml"), "--print_config"]
@@ -230,6 +258,6 @@ first = next(n for n, line in enumerate(lines) if "my_terms.Doubt" in line)
 print("\n".join(lines[first - 1 : first + 14]))
 
 # %% [markdown]
-# `fdt fit -c quickstart -c doubt.yaml` trains with it: the loss, the doubt and the share of rows that it heard are
-# logged as `train/loss/doubt` and `train/doubt`, micro-batches and ranks add up, and the token view of the report shows
-# it beside the others. A term that hears nothing for a whole step is named in a warning.
+# `fdt fit -c quickstart -c doubt.yaml` trains with it: the loss and the doubt are logged as `train/loss/doubt` and
+# `train/doubt`, micro-batches and ranks add up, and the token view of the report shows it beside the others. A term
+# that has no token for a whole step is named in a warning.

@@ -22,7 +22,7 @@ FIGURES = {
 
 
 def cells(path: Path, kind: str) -> list[str]:
-    return [cell.source.strip() for cell in jupytext.read(path).format_cells if cell.cell_type == kind]
+    return [cell.source.strip() for cell in jupytext.read(path).cells if cell.cell_type == kind]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_there_are_notebooks():
 def test_runs_and_draws(script: Path, _kernel_here: None):
     notebook = jupytext.read(script)
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
-    outputs = [output for cell in notebook.format_cells if cell.cell_type == "code" for output in cell.outputs]
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     drawn = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(drawn) == FIGURES.get(script.stem, len(drawn))
     assert not [output for output in outputs if output.get("name") == "stderr"], "a notebook prints no warnings"

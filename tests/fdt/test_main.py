@@ -87,7 +87,7 @@ def test_no_verb_shows_the_help_and_fails(capsys):
 
 def test_version(capsys):
     assert command.main(["--version"]) == 0
-    assert capsys.readouterr().out == "0.1.0\n"
+    assert capsys.readouterr().out == "0.2.0\n"
 
 
 def test_verb_gets_the_rest_of_the_arguments(verb):

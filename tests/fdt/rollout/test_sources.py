@@ -42,7 +42,7 @@ def recorded_rows() -> list[Episode]:
     """Rated answers whose raters also gave named scores, some rows lacking one."""
     rows = []
     for n, task in enumerate(TASKS):
-        said = [Feedback(score=n / 5)] + ([Feedback(name="style", score=1 - n / 5)] if n % 2 else [])
+        said = [Feedback(score=n / 5)] + ([Feedback(name="verbosity", score=1 - n / 5)] if n % 2 else [])
         rows.append(Episode(f"r{n}", task, (Turn("assistant", f"{n}"),), tuple(said)))
     return rows
 
@@ -80,12 +80,12 @@ def test_every_batch_has_every_named_score_of_the_file():
         (batch,) = source.make_batches(RolloutPosition(0, number), recorded, actor)
         (episode,) = batch.episodes
         n = int(episode.id[1])
-        assert set(batch.rollouts.scores) == {"score", "style"}
-        style = batch.rollouts.scores["style"].item()
-        assert style == pytest.approx(1 - n / 5) if n % 2 else math.isnan(style)
-        gate = ScoreGate("style", ">=", 0.3)(batch.rollouts)
+        assert set(batch.rollouts.scores) == {"score", "verbosity"}
+        verbosity = batch.rollouts.scores["verbosity"].item()
+        assert verbosity == pytest.approx(1 - n / 5) if n % 2 else math.isnan(verbosity)
+        gate = ScoreGate("verbosity", ">=", 0.3)(batch.rollouts)
         assert gate.bool().all().item() == bool(n % 2 and 1 - n / 5 >= 0.3)
-    with pytest.raises(ValueError, match=r"got \['score', 'style'\], expected 'wit'"):
+    with pytest.raises(ValueError, match=r"got \['score', 'verbosity'\], expected 'wit'"):
         Imitate(gate=ScoreGate("wit")).gate(batch.rollouts)
 
 
