@@ -27,7 +27,7 @@ from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.fsdp import check_mesh, keep_gathered, shard
 from fdt.policy.gradients import TermGradients
-from fdt.policy.log_probs import add_old_log_probs
+from fdt.policy.log_probs import add_old_log_probs, uses_ratio
 from fdt.policy.lora import LoRA
 from fdt.policy.optimizers import SignalAdamW, build_adamw, build_schedule
 from fdt.policy.policy import Policy
@@ -81,8 +81,7 @@ class Learner(LightningModule):
             log_kl_to_init: measure the KL to the starting policy at every step (one extra forward).
             max_nonfinite_steps: stop after so many non-finite steps in a row; such a step changes no weight.
             seed: seed of adapters and dropout.
-            trust: estimates from scored answers which annotators' critiques are right, and gives each row the score
-                ``trust`` for gates to read; null: all annotators count alike.
+            trust: estimates whose critiques are right, for gates to read as score ``trust``; null: all count alike.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -169,11 +168,8 @@ class Learner(LightningModule):
         return {"metrics": metrics, "batch": batch, "finite": finite}
 
     def _log(self, metrics: StepMetrics, norm: float, seconds: float) -> None:
-        rate = self._optimizer.param_groups[0]["lr"]
-        values = metrics.finish(self.device, self.trainer.world_size, seconds) | {
-            "optim/grad_norm": norm,
-            "optim/lr": rate,
-        }
+        values = metrics.finish(self.device, self.trainer.world_size, seconds)
+        values |= {"optim/grad_norm": norm, "optim/lr": self._optimizer.param_groups[0]["lr"]}
         metrics.values = {f"train/{name}": value for name, value in values.items()}
         self.log_dict(metrics.values, logger=True, on_step=True, batch_size=1)
         bar = {short: values[name] for name, short in BAR.items() if name in values}
@@ -302,8 +298,3 @@ class Learner(LightningModule):
 
     test_step = validation_step
     predict_step = validation_step
-
-
-def uses_ratio(term: Term) -> bool:
-    """Whether a term compares the policy with what sampled the answers."""
-    return term.mask == "sampled" or bool(getattr(term, "importance", None))

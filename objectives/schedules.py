@@ -58,5 +58,6 @@ class Plateau:
             return False
         if len(history) - since <= self.patience:
             return False
-        before, recent = history[since : -self.patience], history[-self.patience :]
+        before = history[since : -self.patience]
+        recent = history[-self.patience :]
         return max(recent) <= max(before) + self.min_delta

@@ -27,7 +27,7 @@ def cells(path: Path, kind: str) -> list[str]:
 
 @pytest.fixture
 def _kernel_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # The kernel is a process of its own: it finds the packages of this checkout and leaves no files beside the notebook.
+    # The kernel is a process of its own: it finds the packages of this checkout and leaves no files here.
     for name, value in {
         "PYTHONPATH": str(ROOT),
         "IPYTHONDIR": str(tmp_path),
@@ -43,7 +43,8 @@ def test_there_are_notebooks():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_runs_and_draws(script: Path, _kernel_here: None):
+@pytest.mark.usefixtures("_kernel_here")
+def test_runs_and_draws(script: Path):
     notebook = jupytext.read(script)
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

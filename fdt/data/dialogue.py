@@ -61,7 +61,8 @@ class Dialogue:
         Several turns of others between two of the policy's are appended together. A recorded last turn ends with the
         end token, unless the record has it as cut off.
         """
-        turns, messages = episode.turns, episode.task.messages
+        turns = episode.turns
+        messages = episode.task.messages
         finished = not episode.is_cut_off
         last = max((n for n, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
         parts = [(own, list(part)) for own, part in groupby(turns[: last + 1], lambda turn: turn.role == "assistant")]

@@ -103,7 +103,7 @@ def keep_gathered(policy: Policy) -> Iterator[None]:
 class FSDP2(ModelParallelStrategy):
     """Shards weights, gradients and optimiser state over all processes (``fully_shard``).
 
-    Lightning's parent gives all processes of a node to tensor parallelism unless told otherwise, which would leave
+    Lightning's parent gives all processes of a node to tensor parallelism by default, which would leave
     the weights whole and the ranks' gradients unsummed. Checkpoints are written whole, in one file, by default.
     """
 

@@ -15,7 +15,7 @@ from fdt.distributed import reduce_max_count
 from fdt.errors import UserError
 from fdt.policy.policy import Policy
 from fdt.policy.teachers import Teacher, disable_dropout
-from objectives import TokenLogProbs
+from objectives import Term, TokenLogProbs
 
 
 @torch.no_grad()
@@ -61,3 +61,8 @@ def add_old_log_probs(batch: Batch, reads: frozenset[str], policy: Policy, start
     with disable_dropout(policy):
         found = compute_batch_log_probs(batch, compute, budget)
     return replace(batch, rollouts=replace(rollouts, old_log_probs=found))
+
+
+def uses_ratio(term: Term) -> bool:
+    """Whether a term compares the policy with what sampled the answers."""
+    return term.mask == "sampled" or bool(getattr(term, "importance", None))
