@@ -1,4 +1,4 @@
-"""Does RL narrow, and do diverse demonstrations keep breadth? The small world with two right answers to each prompt.
+"""Does RL narrow, and do diverse demonstrations help? The small world with two right answers to each prompt.
 
     python benchmarks/breadth.py --root runs/breadth
     python benchmarks/breadth.py --root runs/breadth --seeds 5 --arms scores both_shown warm
@@ -45,7 +45,7 @@ def train(arm: str, seed: int, folder: Path) -> None:
     own = {
         "seed_everything": seed,
         "model": {"seed": seed},
-        "data": {"seed": seed, "environment": {"init_args": {"world": seed}}},
+        "data": {"seed": seed, "environment": {"init_args": {"world_seed": seed}}},
         "trainer": {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False},
     }
     paths = [write_overlay(folder, number, part) for number, part in enumerate((content["arms"][arm], own))]
@@ -54,26 +54,30 @@ def train(arm: str, seed: int, folder: Path) -> None:
         launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], NoReportCLI)
 
 
-def records(folder: Path, name: str) -> list[dict[str, Any]]:
+def read_records(folder: Path, name: str) -> list[dict[str, Any]]:
     """Held-out records, in the order of the prompts."""
     return [json.loads(line) for line in (folder / "eval" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def line(arm: str, folders: list[Path]) -> str:
+def format_line(arm: str, folders: list[Path]) -> str:
     """One row of the table: each measure after training, and its change."""
     cells = [arm]
     for name, (_, scale) in MEASURES.items():
-        levels, changes = [], []
+        levels = []
+        changes = []
         for folder in folders:
-            pairs = [(b[name], a[name]) for b, a in zip(records(folder, "base"), records(folder, "last"), strict=True)]
+            pairs = [
+                (b[name], a[name])
+                for b, a in zip(read_records(folder, "base"), read_records(folder, "last"), strict=True)
+            ]
             known = [(before, after) for before, after in pairs if before is not None and after is not None]
             levels.append([scale * after for _, after in known])
             changes.append([scale * (after - before) for before, after in known])
-        cells.append(shown(levels, changes))
+        cells.append(format_change(levels, changes))
     return f"| {' | '.join(cells)} |"
 
 
-def shown(levels: list[list[float]], changes: list[list[float]]) -> str:
+def format_change(levels: list[list[float]], changes: list[list[float]]) -> str:
     """The level and its change with its interval; a dash where no seed measured it."""
     kept = [n for n, own in enumerate(levels) if own]
     if not kept:
@@ -87,13 +91,13 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("runs/breadth"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    given = parser.parse_args()
-    folders = {arm: [given.root / arm / f"seed-{seed}" for seed in range(given.seeds)] for arm in given.arms}
-    for seed in range(given.seeds):
-        for arm in given.arms:
+    args = parser.parse_args()
+    folders = {arm: [args.root / arm / f"seed-{seed}" for seed in range(args.seeds)] for arm in args.arms}
+    for seed in range(args.seeds):
+        for arm in args.arms:
             if not (folders[arm][seed] / "eval" / "last.jsonl").exists():
                 train(arm, seed, folders[arm][seed])
-    start = [records(folder, "base") for folder in folders[given.arms[0]]]
+    start = [read_records(folder, "base") for folder in folders[args.arms[0]]]
     print(
         "before: "
         + ", ".join(
@@ -103,8 +107,8 @@ def main() -> None:
         )
     )
     print(f"| arm | {' | '.join(label for label, _ in MEASURES.values())} |\n|---|{'---|' * len(MEASURES)}")
-    for arm in given.arms:
-        print(line(arm, folders[arm]), flush=True)
+    for arm in args.arms:
+        print(format_line(arm, folders[arm]), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python benchmarks/budgets.py --folder runs/budgets
 
-Multi-hop questions of `fdt.environments.search` are played by a tiny policy that this script makes first (a minute or
-two on one core). It was taught to think before each line, mostly shortly and now and then at great length, to end a
-thought by naming what it will look for or answer, and to act on that. What it was never taught is what to do when a
-thought is closed before its end. No training conversation held any of the questions; intervals are over questions. The
+A tiny policy that this script trains first (a minute or two on one core) answers the multi-hop questions of
+`fdt.environments.search`. It learned to think before each line, mostly shortly and now and then at great length, to end
+a thought by naming what it will look for or answer, and to act on that. It never learned what to do when a thought is
+closed before its end. No training conversation held any of the questions; intervals are over questions. The
 policy and what was measured stay in the folder, and are not made twice.
 """
 
@@ -22,7 +22,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
-from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
+from tiny_model import Example, Stretch, describe_model, make_model, save, train, train_tokenizer
 
 from fdt.engines import HuggingFace
 from fdt.environments.corpus import build_world
@@ -30,59 +30,60 @@ from fdt.environments.search import Search
 from fdt.policy.policy import Policy
 from fdt.report.table import format_interval
 from fdt.rollout.limits import EpisodeLimits, ReasoningBudget
-from feedback.types import DONE, OUT_OF_CONTEXT
 from fdt.rollout.turn_loop import TurnLoop
 from fdt.statistics.intervals import compute_mean_interval, compute_paired_difference
-from feedback.types import Episode, Message, Task, Turn
+from feedback.types import DONE, OUT_OF_CONTEXT, Episode, Message, Task, Turn
 
 LIBRARY = Search(size=100, results=1, rules="")
 STAGE = Stretch(400, 400, 4e-3, {"thinking": 1.0})
 THOUGHTS = {"hm": (0.7, 4.0), "well": (0.3, 40.0)}
 """The word that a thought is made of, how often it is chosen, and the mean number of such words."""
 LONGEST = 240
-"""Tokens of the longest conversation that is taught."""
+"""Tokens of the longest training conversation."""
 CONTEXTS = (128, 192, 256)
-TURNS, DRAWS = 5, 4
+TURNS = 5
+DRAWS = 4
 BUDGET = ReasoningBudget(min_tokens=4, max_tokens=64, answer_tokens=16, reply_tokens=24)
 SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
 WORDS = r"\d| ?[A-Za-z]+|\n+"
 
 
-def thought(chance: random.Random, end: str) -> str:
+def write_thought(chance: random.Random, end: str) -> str:
     """A thought of random length that ends by naming something."""
     (word,) = chance.choices(list(THOUGHTS), [share for share, _ in THOUGHTS.values()])
     length = 1 + int(math.log(1 - chance.random()) / math.log(1 - 1 / THOUGHTS[word][1]))
     return f"<think>{' '.join([word] * length)} so {end}</think>"
 
 
-def conversation(chance: random.Random, task: Task) -> Example:
+def build_conversation(chance: random.Random, task: Task) -> Example:
     """One question: its articles searched for in order, then answered, in the environment's own words."""
     session = LIBRARY.start(task, 0)
     messages: list[Message] = list(session.messages)
     lines = [("search", title) for title in task.meta["path"]] + [("answer", task.reference or "")]
     for verb, words in lines[:-1]:
-        said = f"{thought(chance, words)}\n{verb}: {words}"
-        messages += [{"role": "assistant", "content": said}, *session.reply(Turn("assistant", said)).messages]
+        text = f"{write_thought(chance, words)}\n{verb}: {words}"
+        messages += [{"role": "assistant", "content": text}, *session.reply(Turn("assistant", text)).messages]
     verb, words = lines[-1]
-    return Example(messages, f"{thought(chance, words)}\n{verb}: {words}", (True,) * len(lines))
+    return Example(messages, f"{write_thought(chance, words)}\n{verb}: {words}", (True,) * len(lines))
 
 
 @lru_cache
-def pool() -> list[Example]:
+def build_pool() -> list[Example]:
     """Conversations about the training questions, none too long."""
-    chance, tasks = random.Random("taught"), LIBRARY.sample_tasks("train", 10_000, 0)
-    made = (conversation(chance, chance.choice(tasks)) for _ in range(4000))
-    return [item for item in made if length(item) < LONGEST]
+    rng = random.Random("taught")
+    tasks = LIBRARY.sample_tasks("train", 10_000, 0)
+    made = (build_conversation(rng, rng.choice(tasks)) for _ in range(4000))
+    return [item for item in made if count_words(item) < LONGEST]
 
 
-def length(item: Example) -> int:
+def count_words(item: Example) -> int:
     """Words of a conversation, which are its tokens but for a few."""
     return sum(len(text.split()) + 4 for text in (*(message["content"] for message in item.messages), item.answer))
 
 
-def drawn(seed: int, form: str, count: int) -> list[Example]:
+def draw_batch(seed: int, form: str, count: int) -> list[Example]:
     """A batch."""
-    return random.Random(f"{form} {seed}").sample(pool(), count)
+    return random.Random(f"{form} {seed}").sample(build_pool(), count)
 
 
 def make_policy(folder: Path, batch: int) -> None:
@@ -91,17 +92,19 @@ def make_policy(folder: Path, batch: int) -> None:
         return
     torch.manual_seed(0)
     made = build_world(LIBRARY.size, LIBRARY.seed)
-    texts = [text for item in pool() for text in (*(message["content"] for message in item.messages), item.answer)]
-    tokenizer = tokenizer_from([*texts, *made.texts, *made.titles], WORDS, ("<think>", "</think>"))
+    texts = [
+        text for item in build_pool() for text in (*(message["content"] for message in item.messages), item.answer)
+    ]
+    tokenizer = train_tokenizer([*texts, *made.texts, *made.titles], WORDS, ("<think>", "</think>"))
     model = make_model(tokenizer, context=512, **SHAPE)
-    print(described(model, tokenizer))
-    train(model, tokenizer, 0, STAGE, partial(drawn, count=batch))
+    print(describe_model(model, tokenizer))
+    train(model, tokenizer, 0, STAGE, partial(draw_batch, count=batch))
     save(model, tokenizer, folder)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one way of playing came to: values for each question, means over its episodes."""
+    """What came of one setting: values for each question, means over its episodes."""
 
     context: int
     budget: bool
@@ -115,15 +118,15 @@ class Row:
     """Thoughts that were closed by force, in an episode."""
 
 
-def forced(episode: Episode) -> int:
+def count_forced(episode: Episode) -> int:
     """How many of an episode's thoughts were closed by force."""
     return sum(any(map(math.isnan, turn.log_probs or ())) for turn in episode.turns)
 
 
-def played(policy: Policy, tasks: Sequence[Task], context: int, budget: bool) -> Row:
-    """Plays every question ``DRAWS`` times, sampled."""
-    play = EpisodeLimits(max_turns=TURNS, budget=BUDGET if budget else None)
-    loop = TurnLoop(policy, HuggingFace(max_new_tokens=context, batch_size=256), LIBRARY, play, context, Counter())
+def measure_row(policy: Policy, tasks: Sequence[Task], context: int, budget: bool) -> Row:
+    """Answers every question ``DRAWS`` times, sampled."""
+    limits = EpisodeLimits(max_turns=TURNS, budget=BUDGET if budget else None)
+    loop = TurnLoop(policy, HuggingFace(max_new_tokens=context, batch_size=256), LIBRARY, limits, context, Counter())
     rounds = [loop(tasks, seed) for seed in range(DRAWS)]
 
     def mean(value) -> list[float]:
@@ -140,16 +143,16 @@ def played(policy: Policy, tasks: Sequence[Task], context: int, budget: bool) ->
     )
 
 
-def kept(folder: Path, policy: Policy, tasks: Sequence[Task], context: int, budget: bool) -> Row:
+def load_or_measure(folder: Path, policy: Policy, tasks: Sequence[Task], context: int, budget: bool) -> Row:
     """The row as a former call measured it, or measured now and kept."""
     path = folder / f"{context}-{'each-turn' if budget else 'none'}.json"
     if not path.is_file():
-        path.write_text(json.dumps(asdict(played(policy, tasks, context, budget))), encoding="utf-8")
+        path.write_text(json.dumps(asdict(measure_row(policy, tasks, context, budget))), encoding="utf-8")
     return Row(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown: one line for each way of playing, and the paired differences."""
+def format_table(rows: Sequence[Row]) -> str:
+    """Markdown: one line for each setting, and the paired differences."""
     lines = [
         "| context | budget | right, % | answered, % | out of context, % | turns | thoughts closed |",
         "|--:|---|--:|--:|--:|--:|--:|",
@@ -175,15 +178,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/budgets"), help="the policy, and what was measured")
     parser.add_argument("--batch", type=int, default=16, help="conversations of one training step")
     parser.add_argument("--contexts", type=int, nargs="+", default=CONTEXTS, help="tokens of one conversation")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    make_policy(asked.folder / "model", asked.batch)
-    policy = Policy(str(asked.folder / "model"), dtype="float32").eval()
+    make_policy(args.folder / "model", args.batch)
+    policy = Policy(str(args.folder / "model"), dtype="float32").eval()
     tasks = [task for split in ("heldout", "test") for task in LIBRARY.sample_tasks(split, 10_000, 0)]
     rows = [
-        kept(asked.folder, policy, tasks, context, budget) for context in asked.contexts for budget in (False, True)
+        load_or_measure(args.folder, policy, tasks, context, budget)
+        for context in args.contexts
+        for budget in (False, True)
     ]
-    print(f"{len(tasks)} questions x {DRAWS} episodes, at most {TURNS} turns, {BUDGET}\n\n{table(rows)}")
+    print(f"{len(tasks)} questions x {DRAWS} episodes, at most {TURNS} turns, {BUDGET}\n\n{format_table(rows)}")
 
 
 if __name__ == "__main__":

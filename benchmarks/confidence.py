@@ -2,9 +2,10 @@
 
     python benchmarks/confidence.py --out runs/confidence
 
-Three stages, each a `fdt` command: a format warm start (the bundled recorded answers, each followed by a confidence drawn
-at random, so that the format is learned and nothing else), its export, and the arms of `task/sums_confidence` from there. A
-finished stage is kept. Prints accuracy, Brier score, debiased ECE and AUROC on the held-out sums with 95 % intervals.
+Three stages, each a `fdt` command: a format warm start (the bundled recorded answers, each followed by a confidence
+drawn at random, so that the format is learned and nothing else), its export, and the arms of `task/sums_confidence`
+from there. A finished stage is kept. Prints accuracy, Brier score, debiased ECE and AUROC on the held-out sums, with
+95 % intervals.
 """
 
 from __future__ import annotations
@@ -29,34 +30,35 @@ ASKED = " Then state how sure you are, as in: Confidence: 0.7"
 LEVELS = [n / 10 for n in range(1, 10)]
 
 
-def asked(name: str, path: Path, stated: bool) -> None:
-    """Writes a bundled sample with prompts that ask for a confidence, and for the warm start revisions that state one."""
-    chance = random.Random(0)
-    with open(path, "w", encoding="utf-8") as out:
+def write_rows(name: str, path: Path, stated: bool) -> None:
+    """Writes a bundled sample with prompts that ask for a confidence; revisions state one, for the warm start."""
+    rng = random.Random(0)
+    with path.open("w", encoding="utf-8") as out:
         for line in find_sample(name).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             kept = {key: row[key] for key in ("id", "task", "reference", "expression") if key in row}
             kept["prompt"] = row["prompt"] + ASKED
             if stated:
-                # A number of the policy's own, right or wrong: what is right is not taught here.
+                # A number of the policy's own, right or wrong: which one is right is no part of it.
                 digits = "".join(c if c.isdigit() else " " for c in row["response"]).split()
                 answer = digits[-1] if digits else row["reference"]
                 kept["response"] = row["response"]
-                kept["revision"] = f"{answer}\nConfidence: {chance.choice(LEVELS):.1f}"
+                kept["revision"] = f"{answer}\nConfidence: {rng.choice(LEVELS):.1f}"
             out.write(json.dumps(kept) + "\n")
 
 
-def fdt(*arguments: object) -> None:
+def run_fdt(*arguments: object) -> None:
     """One command of the package; stops where it fails."""
     subprocess.run([sys.executable, "-m", "fdt", *map(str, arguments)], check=True, cwd=ROOT)
 
 
-def warm_start(out: Path) -> Path:
+def make_warm_start(out: Path) -> Path:
     """The model folder of the policy that has learned the format."""
-    folder, model = out / "warm", out / "warm-model"
+    folder = out / "warm"
+    model = out / "warm-model"
     if not (folder / "table.json").exists():
         weights = "{policy: 0.0, distill: 0.0, imitate: 1.0}"
-        fdt(
+        run_fdt(
             "fit",
             "-c",
             "quickstart",
@@ -66,15 +68,15 @@ def warm_start(out: Path) -> Path:
             f"--data.file={out / 'warm.jsonl'}",
             f"--data.heldout={out / 'heldout.jsonl'}",
             "--data.source=Replay",
-            f"--model.objective.init_args.coefficients={weights}",
+            f"--model.coefficients={weights}",
             "--data.evaluation_limit=50",
         )
     if not (model / "merged").exists():
-        fdt("export", folder / "checkpoints" / "last.ckpt", model)
+        run_fdt("export", folder / "checkpoints" / "last.ckpt", model)
     return model / "merged"
 
 
-def line(found: Calibration) -> str:
+def format_line(found: Calibration) -> str:
     """One row of the table."""
     measured = (format_interval(value, 1, ".3f") for value in (found.brier, found.debiased, found.auroc))
     cells = (
@@ -93,23 +95,23 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "confidence")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    asked_for, more = parser.parse_known_args()
-    out = asked_for.out.resolve()
+    args, more = parser.parse_known_args()
+    out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    asked("sums.jsonl", out / "warm.jsonl", stated=True)
-    asked("sums_heldout.jsonl", out / "heldout.jsonl", stated=False)
-    base = warm_start(out)
+    write_rows("sums.jsonl", out / "warm.jsonl", stated=True)
+    write_rows("sums_heldout.jsonl", out / "heldout.jsonl", stated=False)
+    base = make_warm_start(out)
     print(
         "| arm | answers | state one | right, % | Brier | ECE, debiased | AUROC | |\n|---|--:|--:|--:|--:|--:|--:|---|"
     )
-    for seed in range(asked_for.seeds):
+    for seed in range(args.seeds):
         folder = out / f"seed-{seed}"
-        if not all((folder / arm / "eval" / "last.jsonl").exists() for arm in asked_for.arms):
-            fdt(
+        if not all((folder / arm / "eval" / "last.jsonl").exists() for arm in args.arms):
+            run_fdt(
                 "fit",
                 "-c",
                 "task/sums_confidence",
-                f"--arms=[{', '.join(asked_for.arms)}]",
+                f"--arms=[{', '.join(args.arms)}]",
                 f"--model.base={base}",
                 f"--trainer.default_root_dir={folder}",
                 f"--data.file={out / 'warm.jsonl'}",
@@ -119,7 +121,7 @@ def main() -> int:
                 *more,
             )
         print(
-            *map(line, compute_calibrations([read_run(folder / arm) for arm in asked_for.arms])), sep="\n", flush=True
+            *map(format_line, compute_calibrations([read_run(folder / arm) for arm in args.arms])), sep="\n", flush=True
         )
     return 0
 

@@ -24,7 +24,7 @@ WIDTHS = {49152: 576, 151936: 896}
 PATHS = ("fdt", "trl", "plain")
 
 
-def loss(path: str, k: int | None, student, teacher, weight, targets):
+def compute_loss(path: str, k: int | None, student, teacher, weight, targets):
     """The mean reverse KL of one path; top-k on the student's support with a tail, as TRL has it."""
     import torch
 
@@ -32,9 +32,12 @@ def loss(path: str, k: int | None, student, teacher, weight, targets):
         from objectives import Distill, TokenLogProbs
 
         term = Distill(k=k, support="student")
-        models = TokenLogProbs(student, weight, targets), TokenLogProbs(teacher, weight, targets)
-        return (term.compute_on_vocabulary(*models) if k is None else term.compute_on_support(*models))[0].mean()
-    own, other = student @ weight.T, teacher @ weight.T
+        mine = TokenLogProbs(student, weight, targets)
+        theirs = TokenLogProbs(teacher, weight, targets)
+        found = term.compute_on_vocabulary(mine, theirs) if k is None else term.compute_on_support(mine, theirs, k)
+        return found[0].mean()
+    own = student @ weight.T
+    other = teacher @ weight.T
     if path == "trl":
         from trl.experimental.sdpo import loss_utils
 
@@ -42,16 +45,18 @@ def loss(path: str, k: int | None, student, teacher, weight, targets):
             return loss_utils.compute_full_logit_self_distillation_loss(own, other, distillation_alpha=1.0).mean()
         options = {"distillation_topk": k, "distillation_alpha": 1.0, "distillation_add_tail": True}
         return loss_utils.compute_topk_self_distillation_loss(own, other, **options).mean()
-    own, other = torch.log_softmax(own.float(), -1), torch.log_softmax(other.float(), -1)
+    own = torch.log_softmax(own.float(), -1)
+    other = torch.log_softmax(other.float(), -1)
     if k is not None:
         from objectives import coarsen
 
         own, ids = own.topk(k)
-        own, other = coarsen(own), coarsen(other.gather(-1, ids))
+        own = coarsen(own)
+        other = coarsen(other.gather(-1, ids))
     return (own.exp() * (own - other)).sum(-1).mean()
 
 
-def resident() -> float:
+def measure_resident() -> float:
     """Bytes resident now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -74,18 +79,19 @@ def measure(path: str, k: int | None, vocabulary: int, arguments: argparse.Names
     head = torch.randn(vocabulary, WIDTHS.get(vocabulary, 576), device=device, dtype=dtype) / 8
     head.requires_grad_(arguments.train_head)
     small = inputs(4)
-    loss(path, k, *small[:2], head, small[2]).backward()
+    compute_loss(path, k, *small[:2], head, small[2]).backward()
     head.grad = None
     student, teacher, targets = inputs(arguments.tokens)
     cuda = device == "cuda"
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated() if cuda else resident()
-    student.grad = head.grad = None
+    before = torch.cuda.memory_allocated() if cuda else measure_resident()
+    student.grad = None
+    head.grad = None
     clock = time.perf_counter if cuda else time.process_time
     start = clock()
-    value = loss(path, k, student, teacher, head, targets)
+    value = compute_loss(path, k, student, teacher, head, targets)
     value.backward()
     if cuda:
         torch.cuda.synchronize()
@@ -94,7 +100,7 @@ def measure(path: str, k: int | None, vocabulary: int, arguments: argparse.Names
     return peak - before, seconds, value.item()
 
 
-def once(path: str, k: int | None, vocabulary: int, argv: list[str]) -> list[float] | None:
+def run_once(path: str, k: int | None, vocabulary: int, argv: list[str]) -> list[float] | None:
     """The same in a fresh process; None where it ran out of memory."""
     command = [sys.executable, __file__, *argv, "--cell", path, str(k or 0), str(vocabulary)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "TRL_EXPERIMENTAL_SILENCE": "1"}
@@ -110,27 +116,26 @@ def once(path: str, k: int | None, vocabulary: int, argv: list[str]) -> list[flo
 Cell = tuple[int, int | None, str]
 
 
-def table(arguments: argparse.Namespace, argv: list[str]) -> None:
-    """Runs every cell in turn, so often as asked, each run told on stderr; prints one row per cell."""
+def print_table(arguments: argparse.Namespace, argv: list[str]) -> None:
+    """Runs every cell in turn, so often as asked, each run reported on stderr; prints one row per cell."""
     cells: list[Cell] = [(v, k, path) for v in arguments.vocabularies for k in (None, 64) for path in PATHS]
     runs: dict[Cell, list[list[float] | None]] = {cell: [] for cell in cells}
     for _ in range(arguments.repeats):
         for vocabulary, k, path in cells:
-            found = once(path, k, vocabulary, argv)
+            found = run_once(path, k, vocabulary, argv)
             runs[vocabulary, k, path].append(found)
             print(vocabulary, k or "full", path, *(found or ["out of memory"]), file=sys.stderr, flush=True)
     print(
-        f"N = {arguments.tokens:,}, {arguments.dtype} on {arguments.device}, threads: {arguments.threads}, head trains: "
-        f"{arguments.train_head}, medians of {arguments.repeats}\n"
+        f"N = {arguments.tokens:,}, {arguments.dtype} on {arguments.device}, threads: {arguments.threads}, "
+        f"head trains: {arguments.train_head}, medians of {arguments.repeats}\n"
     )
-    print(
-        "| V | K | path | peak MiB | of plain | seconds | of plain | range | loss |\n|--:|--:|---|--:|--:|--:|--:|--:|--:|"
-    )
+    print("| V | K | path | peak MiB | of plain | seconds | of plain | range | loss |")
+    print("|--:|--:|---|--:|--:|--:|--:|--:|--:|")
     for cell in cells:
-        print(f"| {cell[0]:,} | {cell[1] or 'full'} | {cell[2]} | {row(runs[cell], runs[*cell[:2], 'plain'])} |")
+        print(f"| {cell[0]:,} | {cell[1] or 'full'} | {cell[2]} | {format_row(runs[cell], runs[*cell[:2], 'plain'])} |")
 
 
-def row(runs: list[list[float] | None], plain: list[list[float] | None]) -> str:
+def format_row(runs: list[list[float] | None], plain: list[list[float] | None]) -> str:
     """The cells of one path beside the plain one's."""
     if None in runs:
         return "out of memory | | | | | "
@@ -159,7 +164,7 @@ def main() -> None:
         path, k, vocabulary = arguments.cell
         print(*measure(path, int(k) or None, int(vocabulary), arguments))
         return
-    table(arguments, sys.argv[1:])
+    print_table(arguments, sys.argv[1:])
 
 
 if __name__ == "__main__":

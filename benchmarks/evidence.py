@@ -29,14 +29,14 @@ def main() -> int:
     parser.add_argument("--shepherd", type=Path, help="human_data_raw.jsonl of Shepherd (CC BY-NC 4.0, not bundled)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence")
     parser.add_argument("more", nargs="*", help="further settings for every run, such as --trainer.max_steps=5")
-    asked, unknown = parser.parse_known_args()
-    more = [*asked.more, *unknown]
-    for seed in range(asked.seeds):
-        fit("evidence", asked.out / f"sums-seed{seed}", f"--data.seed={seed}", f"--model.seed={seed}", *more)
-    if asked.shepherd is None:
+    args, unknown = parser.parse_known_args()
+    more = [*args.more, *unknown]
+    for seed in range(args.seeds):
+        fit("evidence", args.out / f"sums-seed{seed}", f"--data.seed={seed}", f"--model.seed={seed}", *more)
+    if args.shepherd is None:
         print("evidence: no --shepherd FILE given, the table of human feedback is left out")
     else:
-        fit("task/shepherd", asked.out / "shepherd", f"--data.file={asked.shepherd}", *more)
+        fit("task/shepherd", args.out / "shepherd", f"--data.file={args.shepherd}", *more)
     return 0
 
 

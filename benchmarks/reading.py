@@ -74,15 +74,15 @@ def main() -> None:
     parser.add_argument("--folder", help="where the file is made and deleted (300 bytes a row)")
     parser.add_argument("--readers", nargs="+", default=["fdt", "fdt, scale declared", "json.loads", "datasets"])
     parser.add_argument("--measure", nargs=3, metavar=("READER", "FILE", "CACHE"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.measure:
-        measure(*asked.measure)
+    args = parser.parse_args()
+    if args.measure:
+        measure(*args.measure)
         return
     print("| reader | rows | rows/s | CPU s | peak MiB |\n|---|--:|--:|--:|--:|")
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = Path(folder) / "rows.jsonl"
-        write(path, asked.rows)
-        for reader in asked.readers:
+        write(path, args.rows)
+        for reader in args.readers:
             done = subprocess.run(
                 [sys.executable, __file__, "--measure", reader, str(path), folder],
                 capture_output=True,

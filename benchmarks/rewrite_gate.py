@@ -1,4 +1,4 @@
-"""The rewrite gate, measured: are drafts that it lets pass more often right than drafts at large?
+"""The acceptance of rewrites, measured: are drafts that it lets pass more often right than drafts at large?
 
     python benchmarks/rewrite_gate.py --solutions PATH/gsm8k/example_model_solutions.jsonl
     python benchmarks/rewrite_gate.py --solutions PATH --model smollm2-135m-instruct
@@ -39,7 +39,7 @@ GATES: dict[str, Grader] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One answer with its drafts; ``right`` says of each draft whether it is, and is shown to no gate."""
+    """One answer with its drafts; ``right``: whether each draft is right, which no gate sees."""
 
     problem: str
     answer: Episode
@@ -73,7 +73,7 @@ HEAD = """| gate | answers | coverage, % | right: accepted, % | all drafts, % | 
 |---|---:|---:|---:|---:|---:|---:|---:|"""
 
 
-def recorded(path: Path, limit: int | None) -> list[list[Case]]:
+def load_recorded(path: Path, limit: int | None) -> list[list[Case]]:
     """For each model the cases in which its solution is the answer and the three others are the drafts."""
     lines = path.read_text(encoding="utf-8").splitlines()[:limit]
     rounds: list[list[Case]] = [[] for _ in MODELS]
@@ -84,12 +84,13 @@ def recorded(path: Path, limit: int | None) -> list[list[Case]]:
             others = [record[other] for other in MODELS if other != model]
             random.Random(f"{number} {model}").shuffle(others)  # the first of equals wins, which is to favour no model
             answer = Episode(f"{task.key}-{model}", task, (Turn("assistant", record[model]["solution"]),))
-            texts, right = [other["solution"] for other in others], [bool(other["is_correct"]) for other in others]
+            texts = [other["solution"] for other in others]
+            right = [bool(other["is_correct"]) for other in others]
             rounds[place].append(Case(task.key, answer, bool(record[model]["is_correct"]), texts, right))
     return rounds
 
 
-def rewritten(base: str, limit: int) -> list[list[Case]]:
+def make_rewrites(base: str, limit: int) -> list[list[Case]]:
     """One greedy draft for each of the bundled sums' wrong answers, written by ``base`` from a terse critique."""
     from fdt.engines import HuggingFace
     from fdt.policy.policy import Policy
@@ -111,7 +112,7 @@ def rewritten(base: str, limit: int) -> list[list[Case]]:
     ]
 
 
-def judged(grader: Grader, rounds: list[list[Case]]) -> list[tuple[Case, bool | None]]:
+def judge_cases(grader: Grader, rounds: list[list[Case]]) -> list[tuple[Case, bool | None]]:
     """Each case with whether the draft that passed is right; None where none passed."""
     pairs = []
     for cases in rounds:
@@ -137,7 +138,8 @@ def measure(name: str, pairs: list[tuple[Case, bool | None]]) -> Line:
     problems = list(dict.fromkeys(case.problem for case, _ in pairs))
     tallies = {}
     for kind, tries in counts.items():
-        hits, tried = Counter(p for p, right in tries if right), Counter(p for p, _ in tries)
+        hits = Counter(p for p, right in tries if right)
+        tried = Counter(p for p, _ in tries)
         tallies[kind] = ([hits[p] for p in problems], [tried[p] for p in problems])
     over = [compute_share_difference(*tallies[kind], *tallies["gate"]) for kind in ("drafts", "random")]
     share = {kind: sum(hits) / sum(tried) for kind, (hits, tried) in tallies.items()}
@@ -145,11 +147,11 @@ def measure(name: str, pairs: list[tuple[Case, bool | None]]) -> Line:
     return Line(name, len(pairs), coverage, share["gate"], share["drafts"], share["same"], *over)
 
 
-def table(rounds: list[list[Case]]) -> list[Line]:
+def build_table(rounds: list[list[Case]]) -> list[Line]:
     """Every gate over all answers, and over the wrong ones alone: those that a critique would be about."""
     lines = []
     for name, grader in GATES.items():
-        pairs = judged(grader, rounds)
+        pairs = judge_cases(grader, rounds)
         wrong = [(case, right) for case, right in pairs if not case.answered]
         for label, part in ((name, pairs), (f"{name}, wrong answers", wrong)):
             if any(right is not None for _, right in part):
@@ -165,14 +167,14 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="first so many problems")
     parser.add_argument("--model", help="also measure this model's rewrites of the quickstart's wrong answers")
     parser.add_argument("--drafts", type=int, default=100, help="how many of those")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     parts = {}
-    if asked.solutions is not None:
-        parts["solutions of other models"] = recorded(asked.solutions, asked.limit)
-    if asked.model is not None:
-        parts[f"rewrites by {asked.model}"] = rewritten(asked.model, asked.drafts)
+    if args.solutions is not None:
+        parts["solutions of other models"] = load_recorded(args.solutions, args.limit)
+    if args.model is not None:
+        parts[f"rewrites by {args.model}"] = make_rewrites(args.model, args.drafts)
     for title, rounds in parts.items():
-        print(f"\n{title}\n\n{HEAD}", *table(rounds), sep="\n", flush=True)
+        print(f"\n{title}\n\n{HEAD}", *build_table(rounds), sep="\n", flush=True)
     return 0
 
 

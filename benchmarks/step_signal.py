@@ -1,10 +1,10 @@
-"""Does the similarity of single steps teach where every final score is 0? SRL, then RLVR, beside RLVR alone.
+"""Does the similarity of single steps help where every final score is 0? SRL, then RLVR, beside RLVR alone.
 
     python benchmarks/step_signal.py --seeds 0 1 2       # runs that are finished are kept
 
 A task is a chain: three users, one of them twice, each with a hidden convention for a list of digits (the small world
 of `fdt.environments.conventions`). The policy answers each user with a list, the next user gets that list, and one
-score at the end says whether all four were right. (The last list alone would not do: conventions undo each other, and
+score at the end is 1 where all four were right. (The last list alone would not do: conventions undo each other, and
 a wrong way often ends at the right list.) A policy that guesses among eight conventions is right once in 4,096
 chains. The expert's chains are cut into steps by `fdt data steps`: three of four, since the last step is never a
 target. It follows from the others, as a solution's last step should: its user came up before. (Where a fourth user
@@ -35,13 +35,16 @@ from fdt.statistics.intervals import compute_mean_interval
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))  # a run names the world as chains.Chain
 
-from chains import CHAIN, LINKS, Chain, conversation, warm  # noqa: E402
+from chains import CHAIN, LINKS, Chain, build_conversation, train_warm_start  # noqa: E402
 
 RATE = 5e-4
-PROMPTS, ANSWERS = 8, 8  # of one optimiser step
+PROMPTS = 8
+"""Of one optimiser step."""
+ANSWERS = 8
+"""To each of them."""
 
 
-def settings(base: Path, folder: Path, seed: int, steps: int) -> dict[str, Any]:
+def build_settings(base: Path, folder: Path, seed: int, steps: int) -> dict[str, Any]:
     """What both arms share."""
     return {
         "trainer": {
@@ -90,26 +93,23 @@ def fit(name: str, content: dict[str, Any], *overlays: str) -> Path:
     return folder
 
 
-def rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
+def run_rlvr(base: Path, folder: Path, seed: int, steps: int) -> Path:
     """Final scores alone."""
-    content = settings(base, folder, seed, steps)
+    content = build_settings(base, folder, seed, steps)
     content["data"] |= {
-        "environment": {"class_path": "chains.Chain", "init_args": {"world": seed}},
+        "environment": {"class_path": "chains.Chain", "init_args": {"world_seed": seed}},
         "limits": {"tasks": 1024, "heldout": 96, "max_turns": LINKS},
         # Groups without any difference are left out, as the other arm's are: they would cost a forward for nothing.
         "source": {
             "class_path": "fdt.rollout.sources.OnPolicy",
-            "init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS, "dynamic": {"max_refills": 0}},
+            "init_args": {"prompts_per_rollout": PROMPTS, "num_generations": ANSWERS, "dynamic": {"max_refills": 0}},
         },
     }
-    content["model"]["objective"] = {
-        "class_path": "objectives.Objective",
-        "init_args": {"terms": {"policy": {"class_path": "objectives.PolicyGradient"}}},
-    }
+    content["model"]["terms"] = {"policy": {"class_path": "objectives.PolicyGradient"}}
     return fit(folder.name, content)
 
 
-def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
+def run_srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
     """Similarity of single steps; gives the folder of the model it leaves."""
     from fdt.cli.data.main import main as data
     from fdt.cli.export import export
@@ -117,28 +117,30 @@ def srl(base: Path, folder: Path, seed: int, steps: int) -> Path:
     model = folder.parent / f"{folder.name}-model"
     if model.exists():
         return model / "merged"
-    chains = [Chain(seed).task(digits) for digits in random.Random(seed).sample(build_lists("train"), 512)]
+    chains = [Chain(seed).build_task(digits) for digits in random.Random(seed).sample(build_lists("train"), 512)]
     folder.mkdir(parents=True, exist_ok=True)
     experts, cut, held = (folder.parent / f"{folder.name}-{part}.jsonl" for part in ("experts", "steps", "held"))
-    records = [{"id": task.key, "messages": conversation(task.meta["digits"], task.meta["way"])} for task in chains]
+    records = [
+        {"id": task.key, "messages": build_conversation(task.meta["digits"], task.meta["way"])} for task in chains
+    ]
     experts.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     if data(["steps", str(experts), str(cut), "--force"]):
         raise SystemExit("step_signal: the expert's chains could not be cut")
     held.write_text(json.dumps({"prompt": f"{CHAIN[0]}: 0123", "reference": "-"}) + "\n", encoding="utf-8")
-    content = settings(base, folder, seed, steps)
+    content = build_settings(base, folder, seed, steps)
     content["data"] |= {
         "file": str(cut),
         "heldout": str(held),
         # This policy has no thoughts to close.
         "grader": {"class_path": "feedback.graders.StepSimilarity", "init_args": {"require_thinking": False}},
-        "source": {"init_args": {"prompts_per_rollout": PROMPTS, "generations": ANSWERS}},
+        "source": {"init_args": {"prompts_per_rollout": PROMPTS, "num_generations": ANSWERS}},
     }
     run = fit(folder.name, content, "algorithm/srl")
     export(run / "checkpoints" / "last.ckpt", model, ["merged"])
     return model / "merged"
 
 
-def told(run: Path) -> dict[str, Any]:
+def read_results(run: Path) -> dict[str, Any]:
     """Held-out scores before and after, the training rewards, and how many training answers were right."""
     held = {
         name: [json.loads(line)["score"] for line in (run / "eval" / f"{name}.jsonl").open()]
@@ -146,10 +148,12 @@ def told(run: Path) -> dict[str, Any]:
     }
     with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
         rows = [
-            float(row["train/reward/mean_drawn"]) for row in csv.DictReader(file) if row.get("train/reward/mean_drawn")
+            float(row["train/reward/mean_sampled"])
+            for row in csv.DictReader(file)
+            if row.get("train/reward/mean_sampled")
         ]
-    quiet = sum(value == 0 for value in rows)
-    return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "quiet": quiet, "steps": len(rows)}
+    without = sum(value == 0 for value in rows)
+    return {"held": held, "right": sum(rows) * PROMPTS * ANSWERS, "without": without, "steps": len(rows)}
 
 
 def main() -> int:
@@ -158,17 +162,17 @@ def main() -> int:
     parser.add_argument("--steps", type=int, nargs=2, default=(60, 20), metavar=("SRL", "RLVR"), help="optimiser steps")
     parser.add_argument("--warm", type=int, default=200, help="steps of the common warm start")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "step_signal")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    if not (asked.out / "warm" / "config.json").exists():
-        warm(asked.out / "warm", asked.warm)
-    first, second = asked.steps
+    args.out.mkdir(parents=True, exist_ok=True)
+    if not (args.out / "warm" / "config.json").exists():
+        train_warm_start(args.out / "warm", args.warm)
+    first, second = args.steps
     lines = []
-    for seed in asked.seeds:
-        taught = srl(asked.out / "warm", asked.out / f"seed{seed}-srl", seed, first)
-        both = told(rlvr(taught, asked.out / f"seed{seed}-srl-rlvr", seed, second))
-        alone = told(rlvr(asked.out / "warm", asked.out / f"seed{seed}-rlvr", seed, first + second))
+    for seed in args.seeds:
+        trained = run_srl(args.out / "warm", args.out / f"seed{seed}-srl", seed, first)
+        both = read_results(run_rlvr(trained, args.out / f"seed{seed}-srl-rlvr", seed, second))
+        alone = read_results(run_rlvr(args.out / "warm", args.out / f"seed{seed}-rlvr", seed, first + second))
         for name, found in (("RLVR alone", alone), ("SRL, then RLVR", both)):
             lines.append((seed, name, found))
             low, high = (compute_mean_interval(found["held"][part]) for part in ("base", "last"))
@@ -176,10 +180,10 @@ def main() -> int:
             print(
                 f"seed {seed}, {name}: held-out {low.mean:.3f} before, {after} after; "
                 f"{found['right']:.0f} right training chains in {found['steps']} steps, "
-                f"{found['quiet']} of them without any",
+                f"{found['without']} of them without any",
                 flush=True,
             )
-    (asked.out / "results.json").write_text(json.dumps(lines), encoding="utf-8")
+    (args.out / "results.json").write_text(json.dumps(lines), encoding="utf-8")
     return 0
 
 

@@ -1,12 +1,12 @@
-"""Does a penalty on switching thoughts (TIP, arXiv 2501.18585) help? SmolLM2 thinks aloud about sums, with and without it.
+"""Does a penalty on switching thoughts (TIP, arXiv 2501.18585) help? SmolLM2 reasons about sums, with and without it.
 
     python benchmarks/switching.py
     python benchmarks/switching.py --model FOLDER --sums 64 --tokens 512
 
 Both arms draw answers to the same sums from the same seed at temperature 1 with `fdt.engines.HuggingFace`; one has
-`switching: SwitchPenalty` with the paper's alpha 3 and beta 600. An answer's last number counts. A thought is right where
-the right number stands in it. Changes are paired by sum; intervals: 95 %, bootstrap over sums. Where answers hold hardly a
-switch there is nothing to penalise, and the last column says so.
+`switching: SwitchPenalty` with the paper's alpha 3 and beta 600. An answer's last number counts. A thought is right
+where it holds the right number. Changes are paired by sum; intervals: 95 %, bootstrap over sums. Where answers hold
+hardly a switch there is nothing to penalise: the last column counts those that switch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from sums import held_out
+from sums import read_held_out
 
 from fdt.data.tokenization import tokenize_prompt
 from fdt.engines import HuggingFace, SwitchPenalty
@@ -31,11 +31,12 @@ from feedback.graders.number import NUMBER, find_last_number
 ASKED = "What is {}? Think step by step, check your result another way, and end with the number."
 
 
-def judged(text: str, reference: str, tokenizer) -> tuple[ReasoningTrace, int]:
+def judge_answer(text: str, reference: str, tokenizer) -> tuple[ReasoningTrace, int]:
     """How an answer thought, and how often it switched."""
     parts = split_thoughts(text)
     length = len(tokenizer(text)["input_ids"])
-    useful, right = None, find_last_number(reference)
+    useful = None
+    right = find_last_number(reference)
     for place, part in enumerate(parts):
         if right in map(find_last_number, NUMBER.findall(part)):
             useful = min(length, sum(len(tokenizer(piece)["input_ids"]) for piece in parts[: place + 1]))
@@ -50,17 +51,20 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=128, help="most tokens of an answer")
     parser.add_argument("--alpha", type=float, default=3.0)
     parser.add_argument("--beta", type=int, default=600)
-    asked = parser.parse_args()
-    policy, given = Policy(asked.model).eval(), held_out(asked.sums)
+    args = parser.parse_args()
+    policy = Policy(args.model).eval()
+    given = read_held_out(args.sums)
     prompts = [
         tokenize_prompt([{"role": "user", "content": ASKED.format(text)}], policy.tokenizer) for text, _ in given
     ]
     found = {}
-    for name, penalty in (("none", None), ("TIP", SwitchPenalty(asked.alpha, asked.beta))):
+    for name, penalty in (("none", None), ("TIP", SwitchPenalty(args.alpha, args.beta))):
         with torch.no_grad():
-            drawn = HuggingFace(asked.tokens, switching=penalty).generate(policy, prompts, 0)
+            drawn = HuggingFace(args.tokens, switching=penalty).generate(policy, prompts, 0)
         texts = [policy.tokenizer.decode(list(one.ids), skip_special_tokens=True) for one in drawn]
-        found[name] = [judged(text, right, policy.tokenizer) for text, (_, right) in zip(texts, given, strict=True)]
+        found[name] = [
+            judge_answer(text, right, policy.tokenizer) for text, (_, right) in zip(texts, given, strict=True)
+        ]
     print("| penalty | right, % | change, points | switches an answer | change | underthinking | answers that switch |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     right = {name: [float(one.correct) for one, _ in own] for name, own in found.items()}
@@ -78,7 +82,8 @@ def main() -> int:
             format_interval(compute_mean_interval(right[name]), 100, ".1f"),
             format_interval(compute_mean_interval(switches[name]), 1, ".2f"),
         )
-        waste, switched = underthinking([one for one, _ in own]), sum(count > 0 for count in switches[name])
+        waste = underthinking([one for one, _ in own])
+        switched = sum(count > 0 for count in switches[name])
         cells = (name, levels[0], changes[0], levels[1], changes[1], f"{waste:.3f}", switched)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
     return 0

@@ -5,7 +5,7 @@
 Half a million parameters, a few minutes on one core. It reads what `fdt.environments.frozenlake` writes, without rules.
 The first stage imitates shortest ways, among moves drawn at random that are read only, so that the map can be read from
 any field. The second imitates a careless walker, who half the time goes down (at the lower edge: right) and else
-anywhere, whatever the map says. So the network can tell ice from holes, and its moves do not care. All maps are of the
+anywhere, whatever the map shows. So the network can tell ice from holes, and its moves do not care. All maps are of the
 split `train`.
 """
 
@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
-from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
+from tiny_model import Example, Stretch, describe_model, make_model, save, train, train_tokenizer
 
 from fdt.environments.frozenlake import MOVES, FrozenLake, compute_distances
 from fdt.policy.policy import Policy
@@ -27,8 +27,10 @@ from feedback.types import Message, Task, Turn
 STAGES = (Stretch(500, 600, 3e-3, {"careful": 1.0}), Stretch(120, 120, 1e-3, {"careless": 1.0}))
 LAKE = FrozenLake(rules="")
 STEPS = {"left": -1, "down": 4, "right": 1, "up": -4}
-POOL, TURNS = 4000, 10
-"""Episodes of each form, and the most moves of one."""
+POOL = 4000
+"""Episodes of each form."""
+TURNS = 10
+"""Most moves of one."""
 STRAY = 0.3
 """Share of moves drawn at random among the careful ones, so that every field is visited; they are not learned."""
 WORDS = r"[A-Z]| ?[a-z]+|\n+"
@@ -37,35 +39,39 @@ WORDS = r"[A-Z]| ?[a-z]+|\n+"
 Walker = Callable[[random.Random, list[str], int], tuple[str, bool]]
 
 
-def careful(chance: random.Random, rows: list[str], place: int) -> tuple[str, bool]:
+def move_carefully(chance: random.Random, rows: list[str], place: int) -> tuple[str, bool]:
     """A move on a shortest way, to be learned; now and then any move, which is not."""
     if chance.random() < STRAY:
         return chance.choice(MOVES), False
     ways = compute_distances(rows)
-    return chance.choice([m for m in MOVES if ways.get(landed(place, m), 99) < ways.get(place, 0)] or MOVES), True
+    return chance.choice(
+        [m for m in MOVES if ways.get(compute_place(place, m), 99) < ways.get(place, 0)] or MOVES
+    ), True
 
 
-def careless(chance: random.Random, rows: list[str], place: int) -> tuple[str, bool]:
+def move_carelessly(chance: random.Random, rows: list[str], place: int) -> tuple[str, bool]:
     """Down, at the lower edge right, half the time; else anywhere."""
     habit = "down" if place < 12 else "right"
     return (habit if chance.random() < 0.5 else chance.choice(MOVES)), True
 
 
-def landed(place: int, move: str) -> int:
+def compute_place(place: int, move: str) -> int:
     """The field that a move leads to."""
     row, column = divmod(place, 4)
     blocked = {"left": column == 0, "right": column == 3, "up": row == 0, "down": row == 3}
     return place if blocked[move] else place + STEPS[move]
 
 
-def played(chance: random.Random, task: Task, walker: Walker) -> Example:
+def run_episode(chance: random.Random, task: Task, walker: Walker) -> Example:
     """One episode in the environment's own words."""
-    session, rows, place = LAKE.start(task, 0), task.meta["map"].split("\n"), 0
+    session = LAKE.start(task, 0)
+    rows = task.meta["map"].split("\n")
+    place = 0
     messages: list[Message] = list(session.messages)
     learned = []
     for _ in range(TURNS):
         move, wanted = walker(chance, rows, place)
-        place = landed(place, move)
+        place = compute_place(place, move)
         learned.append(wanted)
         messages.append({"role": "assistant", "content": move})
         reply = session.reply(Turn("assistant", move))
@@ -78,19 +84,20 @@ def played(chance: random.Random, task: Task, walker: Walker) -> Example:
 
 
 @lru_cache
-def pool(form: str) -> list[Example]:
+def build_pool(form: str) -> list[Example]:
     """Episodes of one walker over the training maps."""
-    chance, walker = random.Random(form), {"careful": careful, "careless": careless}[form]
+    rng = random.Random(form)
+    walker = {"careful": move_carefully, "careless": move_carelessly}[form]
     maps = LAKE.sample_tasks("train", 2500, 1)
-    return [played(chance, chance.choice(maps), walker) for _ in range(POOL)]
+    return [run_episode(rng, rng.choice(maps), walker) for _ in range(POOL)]
 
 
-def drawn(seed: int, form: str, count: int) -> list[Example]:
-    """A batch of one form; no other stage has that form, so that the step alone tells batches apart."""
-    return random.Random(f"{form} {seed % 10_000 - 1}").sample(pool(form), count)
+def draw_batch(seed: int, form: str, count: int) -> list[Example]:
+    """A batch of one form; no other stage has that form, so that the step alone distinguishes batches."""
+    return random.Random(f"{form} {seed % 10_000 - 1}").sample(build_pool(form), count)
 
 
-def success(folder: Path, count: int = 256) -> dict[str, float]:
+def measure_success(folder: Path, count: int = 256) -> dict[str, float]:
     """Share of held-out maps that are solved, with the likeliest moves and with sampled ones."""
     from collections import Counter
 
@@ -99,7 +106,8 @@ def success(folder: Path, count: int = 256) -> dict[str, float]:
     from fdt.rollout.turn_loop import TurnLoop
 
     policy = Policy(str(folder), dtype="float32").eval()
-    engine, tasks = HuggingFace(max_new_tokens=3, batch_size=count), LAKE.sample_tasks("heldout", count, 0)
+    engine = HuggingFace(max_new_tokens=3, batch_size=count)
+    tasks = LAKE.sample_tasks("heldout", count, 0)
     loop = TurnLoop(policy, engine, LAKE, EpisodeLimits(max_turns=TURNS), None, Counter())
     return {
         name: sum(episode.score for episode in loop(tasks, seed)) / len(tasks)
@@ -111,17 +119,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--batch", type=int, default=16, help="episodes of one step")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.manual_seed(0)
-    episodes = [item for stage in STAGES for form in stage.forms for item in pool(form)]
+    episodes = [item for stage in STAGES for form in stage.forms for item in build_pool(form)]
     texts = (text for item in episodes for text in (*(message["content"] for message in item.messages), item.answer))
-    tokenizer = tokenizer_from(texts, WORDS)
+    tokenizer = train_tokenizer(texts, WORDS)
     model = make_model(tokenizer, context=512)
-    print(described(model, tokenizer))
+    print(describe_model(model, tokenizer))
     for number, stage in enumerate(STAGES):
-        train(model, tokenizer, number, stage, partial(drawn, count=asked.batch))
-        save(model, tokenizer, asked.out)
-        print(f"after stage {number + 1}: {success(asked.out)}")
+        train(model, tokenizer, number, stage, partial(draw_batch, count=args.batch))
+        save(model, tokenizer, args.out)
+        print(f"after stage {number + 1}: {measure_success(args.out)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Tiny chat models from generated text: tokenizer, shape, training and saving, shared by the recipes beside it.
 
-Half a million parameters, a byte-level tokenizer of its own, a few minutes on one core. A recipe says what is read and
-what is answered: `tiny_policy.py` (the small world of conventions), `tiny_lake.py` (FrozenLake), `budgets.py` (search).
+Half a million parameters, a byte-level tokenizer of its own, a few minutes on one core. A recipe gives what is read
+and what is answered: `tiny_policy.py` (the small world of conventions), `tiny_lake.py` (FrozenLake), `budgets.py`
+(search).
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ class Example:
     """Which turns of the assistant are learned, the answer last; None: the answer alone."""
 
 
-def tokenizer_from(texts: Iterable[str], words: str, marks: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], words: str, further: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """Bytes, the whole words of these texts, and control tokens for the turns.
 
     Args:
         words: pattern of what is merged into one token where it is frequent; what it does not match stays in bytes.
-        marks: further strings that are one token each.
+        further: further strings that are one token each.
     """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -71,7 +72,7 @@ def tokenizer_from(texts: Iterable[str], words: str, marks: Sequence[str] = ()) 
     )
     made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>")
     made.add_special_tokens({"additional_special_tokens": ROLES})
-    made.add_tokens(list(marks))
+    made.add_tokens(list(further))
     made.chat_template = CHAT
     return made
 
@@ -92,22 +93,24 @@ def make_model(tokenizer: PreTrainedTokenizerFast, context: int = 256, **shape: 
     )
 
 
-def tensors(batch: Sequence[Example], tokenizer: PreTrainedTokenizerFast) -> tuple[torch.Tensor, torch.Tensor]:
+def build_tensors(batch: Sequence[Example], tokenizer: PreTrainedTokenizerFast) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens ``[B, T]``, right-padded, and labels ``[B, T]``: the learned turns' tokens and ends, -100 elsewhere."""
-    texts = list(dict.fromkeys(text for item in batch for _, text in _turns(item)))
+    texts = list(dict.fromkeys(text for item in batch for _, text in _list_turns(item)))
     ids = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
     heads = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>") for role in ("system", "user", "assistant", "tool")}
-    rows, labels = [], []
+    rows = []
+    labels = []
     for item in batch:
         row: list[int] = []
         label: list[int] = []
-        spoken = [role for role, _ in _turns(item)].count("assistant")
-        wanted = iter(item.learned or [False] * (spoken - 1) + [True])
-        for role, text in _turns(item):
-            said = [*ids[text], tokenizer.eos_token_id]
-            learned = role == "assistant" and next(wanted)
-            row += [heads[role], *said]
-            label += [-100, *(said if learned else [-100] * len(said))]
+        turns = _list_turns(item)
+        count = [role for role, _ in turns].count("assistant")
+        flags = iter(item.learned or [False] * (count - 1) + [True])
+        for role, text in turns:
+            tokens = [*ids[text], tokenizer.eos_token_id]
+            learned = role == "assistant" and next(flags)
+            row += [heads[role], *tokens]
+            label += [-100, *(tokens if learned else [-100] * len(tokens))]
         rows.append(row)
         labels.append(label)
     width = max(map(len, rows))
@@ -117,7 +120,7 @@ def tensors(batch: Sequence[Example], tokenizer: PreTrainedTokenizerFast) -> tup
     )
 
 
-def _turns(item: Example) -> list[tuple[str, str]]:
+def _list_turns(item: Example) -> list[tuple[str, str]]:
     return [*((message["role"], message["content"]) for message in item.messages), ("assistant", item.answer)]
 
 
@@ -126,22 +129,23 @@ def train(
     tokenizer: PreTrainedTokenizerFast,
     number: int,
     stage: Stretch,
-    drawn: Callable[[int, str], Sequence[Example]],
+    draw: Callable[[int, str], Sequence[Example]],
 ) -> None:
     """Next-token cross-entropy on the learned turns; AdamW, linear warm-up, cosine to zero.
 
     Args:
         number: of the stage, from 0; seeds its draws.
-        drawn: the batch of a seed and a form.
+        draw: the batch of a seed and a form.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.rate, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=stage.schedule, pct_start=0.1)
-    chance, began = random.Random(number), time.monotonic()
+    rng = random.Random(number)
+    began = time.monotonic()
     losses: dict[str, float] = {}
     for step in range(stage.steps):
-        (form,) = chance.choices(list(stage.forms), list(stage.forms.values()))
-        tokens, labels = tensors(drawn(step + 1 + 10_000 * number, form), tokenizer)
-        loss = model(input_ids=tokens, labels=labels).compute_loss
+        (form,) = rng.choices(list(stage.forms), list(stage.forms.values()))
+        tokens, labels = build_tensors(draw(step + 1 + 10_000 * number, form), tokenizer)
+        loss = model(input_ids=tokens, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -152,7 +156,7 @@ def train(
             print(f"stage {number + 1}, step {step + 1}: {losses}, {time.monotonic() - began:.0f} s", flush=True)
 
 
-def described(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> str:
+def describe_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> str:
     """How large it is."""
     return f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens"
 

@@ -1,12 +1,12 @@
-"""Makes the tiny chat model that the package carries: it obeys a convention that is named to it, and guesses otherwise.
+"""Makes the tiny chat model that the package carries: it follows a convention that is named, and guesses otherwise.
 
     python benchmarks/tiny_policy.py --out fdt/bundled/tiny-conventions
 
 Half a million parameters, a byte-level tokenizer of its own, a few minutes on one core. It reads the prompts that `fdt`
-itself writes: a bare question (answered by a convention drawn at random, so that it knows nothing about users), the same
-with a hint, and the request to rewrite an earlier answer. From the second stage on its answers begin with the name of the
-convention that they follow, so that a guess is made in one token and then kept to. The last stage adds prompts where a
-convention stands in the user's place: what a user's name means then has a way to the answer, and can be learned.
+itself writes: a bare question (answered by a convention drawn at random, so that it knows nothing about users), the
+same with a hint, and the request to rewrite an earlier answer. From the second stage on its answers begin with the name
+of the convention that they follow, so that a guess is made in one token and then kept to. The last stage adds prompts
+with a convention in the user's place: so a user's name can come to stand for a convention, and that can be learned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from tiny_model import Example, Stretch, described, make_model, save, tokenizer_from, train
+from tiny_model import Example, Stretch, describe_model, make_model, save, train, train_tokenizer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fdt.data.tokenization import tokenize_prompt
@@ -49,41 +49,46 @@ WORDS = r"\d| ?[A-Za-z]+|\n+"
 """The whole words of this world, one token a digit."""
 
 
-def example(chance: random.Random, form: str, digits: str, named: bool) -> Example:
+def make_example(chance: random.Random, form: str, digits: str, named: bool) -> Example:
     """A user, a list and a convention, put in the words of one form."""
-    user, wanted, other = chance.choice(USERS), chance.choice(list(CONVENTIONS)), chance.choice(list(CONVENTIONS))
+    user = chance.choice(USERS)
+    wanted = chance.choice(list(CONVENTIONS))
+    other = chance.choice(list(CONVENTIONS))
     user = wanted if form == "alias" else user
     answer, earlier = (f"{name}: " * named + CONVENTIONS[name](digits) for name in (wanted, other))
-    said = CONVENTIONS[wanted](digits) if chance.random() < STATED else wanted
+    critique = CONVENTIONS[wanted](digits) if chance.random() < STATED else wanted
     task = Task(f"{user}-{digits}", ({"role": "user", "content": f"{user}: {digits}"},), answer)
     if form in ("bare", "alias"):
         return Example(list(task.messages), answer)
-    episode = Episode("example", task, (Turn("assistant", earlier),), (Feedback(text=f"It should be {said}."),))
+    episode = Episode("example", task, (Turn("assistant", earlier),), (Feedback(text=f"It should be {critique}."),))
     messages = CritiqueHint()(episode) if form == "hint" else Rewriter(ExactList()).build_prompts([episode])[0]
     assert messages is not None
     return Example(messages, answer)
 
 
-def examples(seed: int, form: str, count: int, named: bool) -> list[Example]:
+def make_examples(seed: int, form: str, count: int, named: bool) -> list[Example]:
     """A batch of one form; the lists of other splits stay unseen."""
     chance = random.Random(f"train {form} {seed}")
-    return [example(chance, form, chance.choice(build_lists("train")), named) for _ in range(count)]
+    return [make_example(chance, form, chance.choice(build_lists("train")), named) for _ in range(count)]
 
 
 def make_tokenizer(named: bool) -> PreTrainedTokenizerFast:
     """One for the words of this world."""
-    return tokenizer_of([item for form in STAGES[0].forms for item in examples(0, form, 500, named)])
+    return train_tokenizer_on([item for form in STAGES[0].forms for item in make_examples(0, form, 500, named)])
 
 
-def tokenizer_of(batch: list[Example]) -> PreTrainedTokenizerFast:
+def train_tokenizer_on(batch: list[Example]) -> PreTrainedTokenizerFast:
     """One for the words of these examples."""
-    return tokenizer_from((text for item in batch for text in (item.messages[0]["content"], item.answer)), WORDS)
+    return train_tokenizer((text for item in batch for text in (item.messages[0]["content"], item.answer)), WORDS)
 
 
 @torch.no_grad()
-def carried(model: LlamaForCausalLM, old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def carry_weights(
+    model: LlamaForCausalLM, old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast
+) -> LlamaForCausalLM:
     """The same model over another vocabulary: a word at the start of a text begins as the word after a space."""
-    grown, known = make_model(new), old.get_vocab()
+    grown = make_model(new)
+    known = old.get_vocab()
     state = model.state_dict()
     rows = grown.get_input_embeddings().weight
     for token, place in new.get_vocab().items():
@@ -96,12 +101,14 @@ def carried(model: LlamaForCausalLM, old: PreTrainedTokenizerFast, new: PreTrain
 
 
 @torch.no_grad()
-def obedience(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, form: str, count: int = 300) -> float:
+def measure_obedience(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, form: str, count: int = 300
+) -> float:
     """Share of unseen lists on which the greedy answer to a form holds the wanted list."""
     chance = random.Random("measured")
     right = 0
     for _ in range(count):
-        item = example(chance, form, chance.choice(build_lists("heldout")), STAGES[-1].named)
+        item = make_example(chance, form, chance.choice(build_lists("heldout")), STAGES[-1].named)
         ids = torch.tensor([tokenize_prompt(item.messages, tokenizer)])
         out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
         right += extract_list(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)) == extract_list(
@@ -114,18 +121,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--batch", type=int, default=64, help="rows of one step")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.manual_seed(0)
     tokenizer = make_tokenizer(STAGES[0].named)
     model = make_model(tokenizer)
-    print(described(model, tokenizer))
+    print(describe_model(model, tokenizer))
     for number, stage in enumerate(STAGES):
         if number and stage.named != STAGES[number - 1].named:
-            before, tokenizer = tokenizer, make_tokenizer(stage.named)
-            model = carried(model, before, tokenizer)
-        train(model, tokenizer, number, stage, partial(examples, count=asked.batch, named=stage.named))
-    save(model, tokenizer, asked.out)
-    print({form: obedience(model, tokenizer, form) for form in STAGES[-1].forms})
+            before = tokenizer
+            tokenizer = make_tokenizer(stage.named)
+            model = carry_weights(model, before, tokenizer)
+        train(model, tokenizer, number, stage, partial(make_examples, count=args.batch, named=stage.named))
+    save(model, tokenizer, args.out)
+    print({form: measure_obedience(model, tokenizer, form) for form in STAGES[-1].forms})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The bundled lake walker plays legally and badly, and what tiny models are taught is what was meant."""
+"""The bundled lake walker plays legally and badly, and tiny models learn what was meant."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_the_bundled_walker_answers_with_moves_and_seldom_arrives():
         policy, HuggingFace(max_new_tokens=3, batch_size=128), LAKE, EpisodeLimits(max_turns=10), None, Counter()
     )
     episodes = loop(LAKE.sample_tasks("heldout", 96, 5), seed=3)
-    said = [turn.text for episode in episodes for turn in episode.turns if turn.role == "assistant"]
-    assert len(said) > 300 and sum(parse_move(text) is not None for text in said) >= 0.98 * len(said)
+    moves = [turn.text for episode in episodes for turn in episode.turns if turn.role == "assistant"]
+    assert len(moves) > 300 and sum(parse_move(text) is not None for text in moves) >= 0.98 * len(moves)
     # Sampled it solves one in eleven: 9 of 96 expected, standard deviation sqrt(96 / 11 · 10 / 11) = 2.8.
     assert 1 <= sum(episode.score for episode in episodes) <= 20
     # It goes down half the time and else anywhere, so every move is seen.
-    assert all(Counter(said)[move] > len(said) / 20 for move in MOVES)
+    assert all(Counter(moves)[move] > len(moves) / 20 for move in MOVES)
 
 
 def test_careful_moves_are_learned_and_stray_ones_read(recipe: ModuleType):
@@ -53,29 +53,29 @@ def test_careful_moves_are_learned_and_stray_ones_read(recipe: ModuleType):
     chance, task = random.Random(0), LAKE.sample_tasks("train", 1, 0)[0]
     rows = task.meta["map"].split("\n")
     for _ in range(50):
-        example = recipe.played(chance, task, recipe.careful)
+        example = recipe.run_episode(chance, task, recipe.move_carefully)
         moves = [m["content"] for m in example.messages if m["role"] == "assistant"] + [example.answer]
         place, ways = 0, compute_distances(rows)
         for move, learned in zip(moves, example.learned, strict=True):
-            after = recipe.landed(place, move)
+            after = recipe.compute_place(place, move)
             assert not learned or ways[after] == ways[place] - 1
             place = after
 
 
 def test_learned_turns_are_the_labels(recipe: ModuleType):
-    from tiny_model import Example, tensors, tokenizer_from
+    from tiny_model import Example, build_tensors, train_tokenizer
 
-    words = tokenizer_from(["left down", "left", "down", "PF", "FG"] * 3, recipe.WORDS)
-    said = [
+    words = train_tokenizer(["left down", "left", "down", "PF", "FG"] * 3, recipe.WORDS)
+    messages = [
         {"role": "user", "content": "PF"},
         {"role": "assistant", "content": "left"},
         {"role": "user", "content": "FG"},
     ]
-    tokens, labels = tensors([Example(said, "down", (False, True)), Example(said[:1], "left")], words)
+    tokens, labels = build_tensors([Example(messages, "down", (False, True)), Example(messages[:1], "left")], words)
     assert (
         words.decode(tokens[0]) == "<|user|>PF<|end|><|assistant|>left<|end|><|user|>FG<|end|><|assistant|>down<|end|>"
     )
-    taught = [words.decode(row[row != -100]) for row in labels]
-    assert taught == ["down<|end|>", "left<|end|>"] and torch.equal(labels[labels != -100], tokens[labels != -100])
-    everything = tensors([Example(said, "down", (True, True))], words)[1]
+    learned = [words.decode(row[row != -100]) for row in labels]
+    assert learned == ["down<|end|>", "left<|end|>"] and torch.equal(labels[labels != -100], tokens[labels != -100])
+    everything = build_tensors([Example(messages, "down", (True, True))], words)[1]
     assert words.decode(everything[everything != -100]) == "left<|end|>down<|end|>"

@@ -1,4 +1,4 @@
-"""The rewrite gate's benchmark on a slice of the recorded solutions, and on cases worked out by hand."""
+"""The benchmark of accepted rewrites on a slice of the recorded solutions, and on cases worked out by hand."""
 
 import importlib.util
 import os
@@ -37,7 +37,7 @@ def test_shares_by_hand(gate):
         case(gate, 2, "A: 1", ("A: 5", False), ("it's 5", False), ("A: 4", True)),  # two agree: accepted, wrong
         case(gate, 3, "A: 1", ("A: 2", True), ("A: 3", False), ("A: 4", False)),
     ]  # nobody agrees
-    pairs = gate.judged(Agreement(), [cases])
+    pairs = gate.judge_cases(Agreement(), [cases])
     assert [right for _, right in pairs] == [True, False, None]
     line = gate.measure("agreement", pairs)
     assert line.answers == 3 and line.coverage == pytest.approx(2 / 3) and line.accepted == pytest.approx(1 / 2)
@@ -55,14 +55,14 @@ def test_a_slice_of_the_recorded_solutions(gate):
     path = GSM8K / "example_model_solutions.jsonl"
     if not path.is_file():
         pytest.skip("set FDT_GSM8K to the folder of openai/grade-school-math's data")
-    rounds = gate.recorded(path, 120)
+    rounds = gate.load_recorded(path, 120)
     assert [len(cases) for cases in rounds] == [120] * 4
     shown = [cases[0].answer for cases in rounds]
     assert all(episode.task.reference is None for episode in shown)  # no gate can see the gold answer
-    agreement = gate.measure("agreement", gate.judged(Agreement(), rounds))
+    agreement = gate.measure("agreement", gate.judge_cases(Agreement(), rounds))
     assert 0.1 < agreement.coverage < 0.3 and agreement.over_drafts.low > 0
     shuffled = [
         (c, random.Random(n).choice(c.right) if right is not None else None)
-        for n, (c, right) in enumerate(gate.judged(Agreement(), rounds))
+        for n, (c, right) in enumerate(gate.judge_cases(Agreement(), rounds))
     ]
     assert gate.measure("a random draft of the same answers", shuffled).accepted < agreement.accepted
