@@ -92,7 +92,7 @@ def test_a_resumed_run_has_the_reference_of_the_whole_one(tmp_path, optimizer):
 def test_a_stall_resets_and_a_resumed_run_remembers_it(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     # Nothing counts as an improvement: due at the third measurement, then again after two more.
-    reset = {"plateau": {"patience": 2, "cooldown": 1, "least": 9.0}}
+    reset = {"plateau": {"patience": 2, "cooldown": 1, "min_delta": 9.0}}
     often = {"trainer__val_check_interval": 1, "trainer__check_val_every_n_epoch": None}
     for folder in (whole, broken):
         folder.mkdir()

@@ -1,21 +1,21 @@
 """Which rows of a step show their tokens."""
 
-from types import SimpleNamespace
-
 import torch
 
 from fdt.callbacks.transcripts import rank_rows
+from fdt.data.batch import Batch, View
 from feedback.types import Episode, Task
+from tests.helpers.rollouts import rollouts
 
 
-def batch(tasks: str, taught: list[int]) -> SimpleNamespace:
+def batch(tasks: str, distilled: list[int]) -> Batch:
     """A row of two tokens for each letter, which names its task."""
     episodes = [Episode(str(n), Task(key, ({"role": "user", "content": "go"},)), ()) for n, key in enumerate(tasks)]
-    episode = torch.arange(len(tasks)).repeat_interleave(2)
-    return SimpleNamespace(
-        episodes=episodes,
-        rollouts=SimpleNamespace(episode=episode, masks={"distilled": torch.isin(episode, torch.tensor(taught))}),
-    )
+    sizes, numbers = (2,) * len(tasks), list(range(len(tasks)))
+    rows = rollouts(sizes, numbers)
+    masks = rows.masks | {"distilled": torch.isin(rows.episode, torch.tensor(distilled))}
+    view = View.from_pairs([([0], [1, 2])] * len(tasks))
+    return Batch(student=view, rollouts=rollouts(sizes, numbers, masks=masks), episodes=episodes)
 
 
 def test_rows_that_a_teacher_scored_go_first_and_prompts_take_turns():

@@ -22,7 +22,7 @@ def base(tmp_path_factory) -> Path:
     return folder
 
 
-def small(name: str, base: Path, root: Path, **data) -> Path:
+def small(name: str, base: Path, root: Path, terms: dict | None = None, **data) -> Path:
     """A shipped task, cut down to a tiny model and few short episodes."""
     content = yaml.safe_load((ROOT / "configs" / "task" / f"{name}.yaml").read_text())
     content["trainer"] |= {
@@ -35,6 +35,7 @@ def small(name: str, base: Path, root: Path, **data) -> Path:
     }
     # In float32, whatever this machine is fast in: a bfloat16 engine and trainer lie a few thousandths apart.
     content["model"] |= {"base": str(base / "model"), "lora": {"rank": 4}, "dtype": "float32"}
+    content["model"] |= {"terms": terms} if terms else {}
     held = content["data"]
     held["limits"] = held.get("limits", {}) | {"tasks": 4, "heldout": 2, "max_turns": 3}
     held["engine"]["init_args"]["max_new_tokens"] = 5
@@ -103,7 +104,7 @@ def test_held_out_episodes_are_tested_on_tasks_of_their_own(base, tmp_path):
             ["0.7", "TruncatedIS"],
         ),
         ({"environment": {"class_path": "fdt.environments.tools.Tools"}, "grader": None}, ["data.grader"]),
-        ({"credit": {"class_path": "objectives.PlanAmplified"}}, ["planning"]),
+        ({"terms": {"policy": {"class_path": "objectives.PlanningGradient"}}}, ["planning"]),
     ],
 )
 def test_what_cannot_work_is_refused(base, tmp_path, changes, words):

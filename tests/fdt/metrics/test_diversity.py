@@ -3,8 +3,8 @@
 import csv
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -50,23 +50,42 @@ def test_a_group_by_hand():
     assert right == {"unique_share": [0.5], "distinct_2": [], "solutions": [1.0], "wrong_unique": []}
 
 
-def test_the_alarm_sounds_when_wrong_answers_become_one():
+@dataclass(frozen=True)
+class Step:
+    """The part of a step's metrics that this guard reads."""
+
+    values: dict[str, float]
+
+
+def test_the_guard_acts_when_wrong_answers_become_one():
     guard = DiversityCollapse(reference_steps=2)
-    assert guard.measure(SimpleNamespace(values={"train/diversity/wrong_unique": 0.25}), "cpu") == 0.25
-    assert math.isnan(guard.measure(SimpleNamespace(values={"train/diversity/unique_share": 0.25}), "cpu"))
+    assert guard.measure(Step({"train/diversity/wrong_unique": 0.25}), "cpu") == 0.25
+    assert math.isnan(guard.measure(Step({"train/diversity/unique_share": 0.25}), "cpu"))
     assert guard.check_bounds([1.0, 0.8]) is None and guard.check_bounds([1.0, 0.8, 0.45]) is None
     assert "0.440" in guard.check_bounds([1.0, 0.8, 0.44]) and guard.check_patience([1.0, 0.8, 0.4, 0.4]) is None
     assert guard.check_patience([1.0, 0.8, 0.4, 0.4, 0.4])
     other = DiversityCollapse(metric="train/diversity/solutions")
-    assert other.measure(SimpleNamespace(values={"train/diversity/solutions": 3.0}), "cpu") == 3.0
+    assert other.measure(Step({"train/diversity/solutions": 3.0}), "cpu") == 3.0
+
+
+@dataclass(frozen=True)
+class Graded:
+    """An actor whose answers are given."""
+
+    episodes: list[Episode]
+
+    def generate_episodes(self, tasks, seed, num_generations, counted):
+        return self.episodes
+
+    def grade(self, episodes):
+        return episodes
 
 
 def test_sampled_answers_by_hand():
     texts = [("it is 5", 1.0), ("5", 1.0), ("4", 0.0), ("so 4", math.nan)]
     group = [answer(f"t#{n}", text, score) for n, (text, score) in enumerate(texts)]
-    actor = SimpleNamespace(generate_episodes=lambda tasks, seed, samples, counted: group)
     made = PassAtK(samples=4, ks=(1, 2, 4), turns=(0,))
-    (record,) = made([group[0].task], actor)
+    (record,) = made([group[0].task], Graded(group))
     assert record["score"] == pytest.approx(2 / 3) and record["pass_at_1"] == pytest.approx(2 / 3)
     assert record["pass_at_2"] == 1.0 and record["pass_at_4"] is None  # three answers are scored
     assert record["pass_at_1_within_0"] == 0.0 and record["tokens"] == 2.0
@@ -78,7 +97,7 @@ def test_sampled_answers_by_hand():
         PassAtK(samples=4, ks=(8,))
 
 
-def test_what_rows_offer_reaches_the_credit():
+def test_what_rows_offer_reaches_the_advantages():
     bare = RegexMatch(pattern=r"\d+", critique="-", whole=True, name="bare")
     grader = AnswerSet([NumberMatch(), bare], answers=2)
     texts = [
@@ -116,18 +135,18 @@ def test_a_tolerant_user_scores_each_accepted_list_and_shows_some_of_them():
     assert task.meta["right"] == [CONVENTIONS[name](digits) for name in names] and len(set(names)) == 2
     assert task.reference == f"{names[0]}: {task.meta['right'][0]}"
 
-    def said(world, text, seed=0):
+    def react(world, text, seed=0):
         return world.start(task, seed).reply(Turn("assistant", text)).feedback[0]
 
-    assert [said(world, f"so: {text}").score for text in (*task.meta["right"], digits)] == [1.0, 1.0, 0.0]
-    shown = [said(world, "", seed).revision for seed in range(40)]
+    assert [react(world, f"so: {text}").score for text in (*task.meta["right"], digits)] == [1.0, 1.0, 0.0]
+    shown = [react(world, "", seed).revision for seed in range(40)]
     assert {text: shown.count(text) > 10 for text in shown} == {
         f"{name}: {CONVENTIONS[name](digits)}": True for name in names
     }
     one = MultiConventions(with_revision=True, accepted_count=2, demonstrated_count=1)
-    assert {said(one, "", seed).revision for seed in range(20)} == {task.reference}
-    assert {said(world, "", seed).text for seed in range(40)} == {f"It should be {name}." for name in names}
-    assert said(MultiConventions(), "").revision is None
+    assert {react(one, "", seed).revision for seed in range(20)} == {task.reference}
+    assert {react(world, "", seed).text for seed in range(40)} == {f"It should be {name}." for name in names}
+    assert react(MultiConventions(), "").revision is None
     with pytest.raises(ValueError, match="demonstrated"):
         MultiConventions(accepted_count=1, demonstrated_count=2)
 
@@ -146,7 +165,7 @@ def test_a_warm_start_on_diverse_demonstrations_trains(tmp_path):
         "data": {"limits": {"tasks": 64, "heldout": 4}, "source": {"init_args": {"prompts_per_rollout": 4}}},
     }
     arms = yaml.safe_load((ROOT / "configs" / "task" / "tolerant.yaml").read_text())["arms"]
-    arms["warm"]["model"]["objective"]["init_args"]["coefficients"]["imitate"]["init_args"]["hold"] = 1
+    arms["warm"]["model"]["coefficients"]["imitate"]["init_args"]["hold"] = 1
     small |= {"arms": {name: arms[name] for name in ("both_shown", "warm")}}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
     done = quick("fit", "-c", "task/tolerant", "-c", tmp_path / "small.yaml")
@@ -181,7 +200,7 @@ def test_sets_train_two_steps(tmp_path):
             "limits": {"tasks": 4, "heldout": 2},
             "engine": {"init_args": {"max_new_tokens": 5}},
             "source": {"init_args": {"prompts_per_rollout": 2, "num_generations": 2}},
-            # A random model writes no tag: what any text is worth is judged instead.
+            # A random model writes no tag: any text is scored instead.
             "grader": {
                 "init_args": {
                     "tag": "answer",
@@ -200,7 +219,7 @@ def test_sets_train_two_steps(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_logs_breadth_measures_it_and_is_warned(tmp_path):
+def test_a_run_logs_diversity_measures_it_and_is_warned(tmp_path):
     guard = {
         "class_path": "fdt.guards.DiversityCollapse",
         "init_args": {"metric": "train/diversity/unique_share", "share": 2.0, "reference_steps": 1, "patience": 1},
@@ -219,7 +238,7 @@ def test_a_run_logs_breadth_measures_it_and_is_warned(tmp_path):
     logged = steps(tmp_path / "run")
     assert len(logged) == 2 and all(0 < float(step["train/diversity/unique_share"]) <= 1 for step in logged)
     assert all(1 <= float(step["train/diversity/solutions"]) <= 2 for step in logged)
-    assert "BreadthCollapse: train/diversity/unique_share is" in done.stderr  # what no share can double
+    assert "DiversityCollapse: train/diversity/unique_share is" in done.stderr  # what no share can double
     before, after = (
         [json.loads(line) for line in (tmp_path / "run" / "eval" / f"{name}.jsonl").read_text().splitlines()]
         for name in ("base", "last")

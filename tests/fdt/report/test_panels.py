@@ -179,7 +179,8 @@ def test_records_keep_the_named_scores():
         Feedback(name="confidence", score=0.7),
         Feedback(name="turn", score=1.0, turn=0),
     )
-    episode = Episode("a", Task("t", ()), (), said)
+    task = Task("t", ({"role": "user", "content": "?"},))
+    episode = Episode("a", task, (Turn("assistant", "!"),), said)
     record = Answers()._build_record(episode, -1.0)
     assert record["scores"] == {"correct": 0.5, "confidence": 0.7, "turn": 1.0, "score": pytest.approx(episode.score)}
 

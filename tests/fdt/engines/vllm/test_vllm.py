@@ -232,7 +232,8 @@ class Probed(VLLMServer):
         }
         with open(self.notes, "a") as file:
             file.write(json.dumps(note) + "\n")
-        if state.weights.count == 2 and len({json.loads(line)["server"] for line in open(self.notes)}) == 1:
+        servers = {json.loads(line)["server"] for line in Path(self.notes).read_text().splitlines()}
+        if state.weights.count == 2 and len(servers) == 1:
             os.killpg(state.child.process.pid, signal.SIGKILL)
         return made
 
