@@ -58,7 +58,7 @@ def test_old_folders_lead_to_new_ones():
     moved = re.search(r"Where only the folder changed:(.*?)Whose name", text, re.DOTALL)
     assert moved
     names = CODE.findall(moved[1])
-    assert len(names) == 12
+    assert len(names) == 10
     for module in names[1::2]:
         importlib.import_module(module.removesuffix("."))
 
