@@ -1,4 +1,4 @@
-"""An environment for tests: an episode succeeds as soon as the policy says stop, and fails where it runs out of turns."""
+"""An environment for tests: an episode succeeds once the policy says stop, and fails where it runs out of turns."""
 
 from __future__ import annotations
 
