@@ -69,7 +69,7 @@ SPARSE_RATES = SCORED_RATES | {"scores": 1.25e-4, "both": 5e-4}
 RATES: dict[str, dict[str, float]] = {
     name: SCORED_RATES if args["score_rate"] == 1.0 else SPARSE_RATES for name, args in SETTINGS.items()
 }
-"""Used without `--tune`; chosen on tuning seeds in the headline and the sparse setting, for all settings of their kind."""
+"""Used without `--tune`; chosen on tuning seeds in the headline and the sparse setting, for all of their kind."""
 PAIRS = (
     *(("dspo", arm) for arm in SINGLE),
     ("dspo", "both"),

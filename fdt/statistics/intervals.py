@@ -78,7 +78,8 @@ def compute_paired_ratio_difference(
 ) -> Interval:
     """``sum(num_after) / sum(den_after) - sum(num_before) / sum(den_before)``, [n] each, resampling questions.
 
-    A question drawn brings its numerators and denominators with it, before and after. Units as `compute_ratio_interval`.
+    A question drawn brings its numerators and denominators with it, before and after. Units as in
+    `compute_ratio_interval`.
 
     Raises:
         ValueError: as `compute_ratio_interval`.
@@ -98,7 +99,8 @@ def compute_share_difference(
 ) -> Interval:
     """``sum(hits_after) / sum(tries_after) - sum(hits_before) / sum(tries_before)``, [n] counts each, resampling units.
 
-    Unlike `compute_paired_ratio_difference` a unit may have no tries; where all of them lie in few units the interval is NaN.
+    Unlike in `compute_paired_ratio_difference` a unit may have no tries; where all of them lie in few units the
+    interval is NaN.
 
     Raises:
         ValueError: as `compute_mean_interval`, the lengths differ, a count is negative, or there are no tries at all.
