@@ -50,7 +50,7 @@ from fdt.statistics.calibration import auroc, brier, debiased_ece
 from objectives import Brier
 
 SEED = 2  # a world in which the base trusts the wrong people most
-world = Conventions(**ConfidenceJob("wavering", BASE, SEED).environment())
+world = Conventions(**ConfidenceJob("wavering", BASE, SEED).build_environment_args())
 plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90})
 
 # %% [markdown]

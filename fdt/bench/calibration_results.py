@@ -123,62 +123,11 @@ def compute_differences(draws: Draws) -> list[Difference]:
 
 def answer_questions(draws: Draws) -> list[Answer]:
     """The questions of the bench, as far as the arms that they need were run."""
-    asked = (
-        (
-            "Is the Brier reward's ECE at most half of plain correctness's?",
-            "ECE brier - ECE plain / 2",
-            "ece",
-            {"brier": 1.0, "plain": -0.5},
-            decide_below,
-        ),
-        (
-            "Do its confidences separate right answers from wrong ones (AUROC above 0.6)?",
-            "AUROC brier",
-            "auroc",
-            {"brier": 1.0},
-            partial(decide_above, USEFUL),
-        ),
-        (
-            "Is its accuracy that of plain correctness, within 2 points?",
-            "right brier - right plain",
-            "right",
-            {"brier": 1.0, "plain": -1.0},
-            decide_within,
-        ),
-        (
-            "Does plain correctness teach to state more?",
-            "stated plain - stated base",
-            "stated",
-            {"plain": 1.0, BASE: -1.0},
-            partial(decide_above, 0.0),
-        ),
-        (
-            "Do critiques from a sure teacher damage calibration beside a Brier reward?",
-            "ECE brier_and_critiques - ECE brier",
-            "ece",
-            {"brier_and_critiques": 1.0, "brier": -1.0},
-            partial(decide_above, 0.0),
-        ),
-        (
-            "Do they where the teacher does not train the confidence?",
-            "ECE split - ECE brier",
-            "ece",
-            {"split": 1.0, "brier": -1.0},
-            partial(decide_above, 0.0),
-        ),
-        (
-            "Do critiques alone leave it worse than plain correctness?",
-            "ECE critiques - ECE plain",
-            "ece",
-            {"critiques": 1.0, "plain": -1.0},
-            partial(decide_above, 0.0),
-        ),
-    )
     found = []
-    for question, number, measure, weights, rule in asked:
-        if _find_shared_seeds(draws, tuple(weights)):
-            value = _combine(draws, weights, measure)
-            found.append(Answer(question, number, value, rule(value)))
+    for question in QUESTIONS:
+        if _find_shared_seeds(draws, tuple(question.weights)):
+            value = _combine(draws, question.weights, question.measure)
+            found.append(Answer(question.text, question.number, value, question.rule(value)))
     return found
 
 
@@ -202,6 +151,73 @@ def decide_within(value: Interval) -> str:
     if value.low > -MARGIN and value.high < MARGIN:
         return "yes"
     return "no" if value.low > MARGIN or value.high < -MARGIN else "undecided"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of the bench, and how it is decided."""
+
+    text: str
+    number: str
+    """What the weighted sum is, in words."""
+    measure: str
+    weights: dict[str, float]
+    """By arm."""
+    rule: Callable[[Interval], str]
+    """From the sum's interval to yes, no or undecided."""
+
+
+QUESTIONS = (
+    Question(
+        "Is the Brier reward's ECE at most half of plain correctness's?",
+        "ECE brier - ECE plain / 2",
+        "ece",
+        {"brier": 1.0, "plain": -0.5},
+        decide_below,
+    ),
+    Question(
+        "Do its confidences separate right answers from wrong ones (AUROC above 0.6)?",
+        "AUROC brier",
+        "auroc",
+        {"brier": 1.0},
+        partial(decide_above, USEFUL),
+    ),
+    Question(
+        "Is its accuracy that of plain correctness, within 2 points?",
+        "right brier - right plain",
+        "right",
+        {"brier": 1.0, "plain": -1.0},
+        decide_within,
+    ),
+    Question(
+        "Does plain correctness teach to state more?",
+        "stated plain - stated base",
+        "stated",
+        {"plain": 1.0, BASE: -1.0},
+        partial(decide_above, 0.0),
+    ),
+    Question(
+        "Do critiques from a sure teacher damage calibration beside a Brier reward?",
+        "ECE brier_and_critiques - ECE brier",
+        "ece",
+        {"brier_and_critiques": 1.0, "brier": -1.0},
+        partial(decide_above, 0.0),
+    ),
+    Question(
+        "Do they where the teacher does not train the confidence?",
+        "ECE split - ECE brier",
+        "ece",
+        {"split": 1.0, "brier": -1.0},
+        partial(decide_above, 0.0),
+    ),
+    Question(
+        "Do critiques alone leave it worse than plain correctness?",
+        "ECE critiques - ECE plain",
+        "ece",
+        {"critiques": 1.0, "plain": -1.0},
+        partial(decide_above, 0.0),
+    ),
+)
 
 
 def get_confidences(run: Outcome) -> tuple[Values, Values]:

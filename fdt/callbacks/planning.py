@@ -1,4 +1,4 @@
-"""Logs what shows the two phases of learning to plan, where a marker marks planning tokens."""
+"""Logs what shows the two phases of learning to plan, where `data.marker` finds planning tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments: what multi-turn episodes are played against."""
+"""Environments: what the policy acts in over several turns."""
 
 from fdt.environments.base import SPLITS, Environment, EnvironmentFault, Reply, Session
 from fdt.environments.single import SingleTurn

@@ -9,7 +9,7 @@ from typing import cast
 
 from fdt.environments.base import Environment, EnvironmentFault, Reply, Session
 from fdt.environments.single import build_no_tasks_error
-from feedback.graders import Grader
+from feedback.graders import FunctionGrader, Grader, as_grader
 from feedback.types import Episode, Feedback, Task, Turn, deduplicate
 
 
@@ -21,8 +21,8 @@ class RetryWithCritique(Environment):
     An attempt that the grader cannot score ends the episode without a score.
     """
 
-    grader: Grader
-    """Scores and criticises each attempt."""
+    grader: FunctionGrader | Grader
+    """Scores and criticises each attempt; a plain function of an episode serves too, by its dotted path."""
     max_attempts: int = 2
     """Most attempts."""
     pass_score: float = 1.0
@@ -50,7 +50,7 @@ class RetryWithCritique(Environment):
         """Grades all attempts in one call, as suits a judge behind an API or a local model."""
         sessions = [cast(_RetrySession, session) for session, _ in turns]  # made by `start`
         attempts = [session.build_attempt(turn) for session, (_, turn) in zip(sessions, turns, strict=True)]
-        graded = self.grader(attempts) if attempts else []
+        graded = as_grader(self.grader)(attempts) if attempts else []
         return [session.build_reply(attempt) for session, attempt in zip(sessions, graded, strict=True)]
 
 
@@ -62,7 +62,7 @@ class _RetrySession(Session):
         self.attempt_count = 0
 
     def reply(self, turn: Turn) -> Reply:
-        (graded,) = self.environment.grader([self.build_attempt(turn)])
+        (graded,) = as_grader(self.environment.grader)([self.build_attempt(turn)])
         return self.build_reply(graded)
 
     def build_attempt(self, turn: Turn) -> Episode:

@@ -72,7 +72,7 @@ def render(
 
 
 def describe_change(row: Row) -> str:
-    """What the interval of the change allows to say: improved, worsened, no clear change, or not measured."""
+    """What the interval of the change shows: improved, worsened, no clear change, or not measured."""
     if row.change is None or not row.change.has_bounds:
         return "not measured"
     if not row.change.clear_of_zero:

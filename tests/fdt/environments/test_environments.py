@@ -182,6 +182,18 @@ def test_a_second_attempt_reads_the_critique():
     assert exhausted.done and exhausted.feedback[-1].score == 0.0
 
 
+def judge_five(episode) -> tuple[float, str]:
+    """A user's own grader: a plain function."""
+    right = episode.response == "5"
+    return float(right), "" if right else "It is five."
+
+
+def test_a_plain_function_grades_attempts():
+    session = RetryWithCritique(judge_five).start(SUM, 0)
+    assert session.reply(said("4")).messages[0]["content"] == "It is five.\n\nTry again."
+    assert session.reply(said("5")).done
+
+
 def test_an_attempt_that_nobody_can_judge_ends_without_a_score():
     unreferenced = Task("s", SUM.messages)  # no reference: the grader has nothing to go by
     reply = RetryWithCritique(NumberMatch()).start(unreferenced, 0).reply(said("5"))

@@ -12,13 +12,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonargparse import ArgumentParser
 from transformers import LlamaForSequenceClassification, LlamaForTokenClassification
 
 from fdt.errors import UserError
 from fdt.reward_models import MinMax, ProcessReward, RewardModel, Sigmoid
 from fdt.reward_models.local import load_classifier, make_batches
 from fdt.reward_models.process import compute_trajectory_score, split_steps
-from feedback.graders import GraderChain, NumberMatch
+from feedback.graders import Grader, GraderChain, NumberMatch
 from feedback.types import Episode, Task, Turn
 from tests.helpers.classifiers import save_classifier
 from tests.helpers.paths import ROOT
@@ -85,6 +86,29 @@ def test_scales():
     for wrong in (lambda: MinMax(1, 1), lambda: Sigmoid(width=0)):
         with pytest.raises(ValueError, match="expected"):
             wrong()
+
+
+def halve(raw: torch.Tensor) -> torch.Tensor:
+    """A user's own scale."""
+    return raw / 2
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ({"class_path": "fdt.reward_models.MinMax", "init_args": {"low": 0.0, "high": 4.0}}, 0.25),
+        ({"class_path": "fdt.reward_models.Sigmoid", "init_args": {"centre": 1.0}}, 0.5),
+        (f"{__name__}.halve", 0.5),
+        (None, 0.731059),  # sigmoid(1)
+    ],
+)
+def test_a_config_names_a_scale_by_class_or_by_function(scale, expected):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--grader", type=Grader)
+    arguments = {"model": "x"} | ({} if scale is None else {"scale": scale})
+    parsed = parser.parse_object({"grader": {"class_path": "fdt.reward_models.RewardModel", "init_args": arguments}})
+    made = parser.instantiate(parsed).grader
+    assert made.scale(torch.ones(1)).item() == pytest.approx(expected)
 
 
 def test_what_does_not_fit_is_reported_and_never_scored_0(reward_folder):
