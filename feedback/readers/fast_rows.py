@@ -120,22 +120,17 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
         else {name: value for name, value in fields.items() if value is not None and name not in KNOWN}
     )
     task = Task(_to_id(row.task) or key, messages, row.reference or None, (), meta)
-    feedback: tuple[Feedback, ...] = ()
-    judged = row.score is not None or row.critique is not None or row.revision is not None
-    if judged or row.annotator is not None or row.source is not None:
-        feedback = (
-            Feedback(
-                row.source or "human",
-                _to_id(row.annotator),
-                "score",
-                score,
-                row.critique or None,
-                None,
-                row.revision or None,
-                scale,
-            ),
-        )
+    feedback = _read_feedback(row, score, scale)
     return Episode(_to_id(row.id) or record.name, task, (Turn("assistant", row.response),), feedback)
+
+
+def _read_feedback(row: Row, score: float, scale: tuple[float, float] | None) -> tuple[Feedback, ...]:
+    judged = row.score is not None or row.critique is not None or row.revision is not None
+    if not judged and row.annotator is None and row.source is None:
+        return ()
+    source = row.source or "human"
+    words = (row.critique or None, None, row.revision or None)
+    return (Feedback(source, _to_id(row.annotator), "score", score, *words, scale),)
 
 
 def _to_id(value: str | int | None) -> str | None:

@@ -84,21 +84,7 @@ def build_row(episode: Episode) -> dict[str, Any]:
     own = bool(items) and (
         not _has_only_score(items[0]) or (items[0].name == "score" and (items[0].scale is None or len(items) == 1))
     )  # else it is an item of `scores`
-    wrong = None
-    if len(episode.turns) != 1 or chat.to_message(episode.turns[0]).keys() != {"role", "content"}:
-        wrong = "turns of a dialogue, tool calls or sampled tokens"
-    elif any(item.turn is not None for item in items):
-        wrong = "feedback on a turn"
-    elif not all(_has_only_score(item) and item.source == items[0].source for item in items[own:]):
-        wrong = f"{len(items)} feedback items with words or sources of their own"
-    elif (
-        own
-        and items[0].annotator
-        and not (all(item.annotator for item in items[1:]) and all(item.annotator for item in episode.preferences))
-    ):
-        wrong = "judgements with an annotator beside others without"
-    elif own and items[0].name != "score" and not math.isnan(items[0].score):
-        wrong = f"a score named {format_value(items[0].name)} beside words"
+    wrong = _find_misfit(episode, own)
     if wrong:
         raise ValueError(f"episode {episode.id}: got {wrong}, which a row cannot hold; write an episode")
     messages = episode.task.messages
@@ -124,6 +110,23 @@ def build_row(episode: Episode) -> dict[str, Any]:
     }
     notes = {name: value for name, value in episode.task.meta.items() if name not in COLUMNS}
     return {name: row[name] for name in COLUMNS if row.get(name) is not None} | notes
+
+
+def _find_misfit(episode: Episode, own: bool) -> str | None:
+    """What of an episode a row cannot hold; None where it fits. `own`: the first item fills the row's own columns."""
+    items = episode.feedback
+    if len(episode.turns) != 1 or chat.to_message(episode.turns[0]).keys() != {"role", "content"}:
+        return "turns of a dialogue, tool calls or sampled tokens"
+    if any(item.turn is not None for item in items):
+        return "feedback on a turn"
+    if not all(_has_only_score(item) and item.source == items[0].source for item in items[own:]):
+        return f"{len(items)} feedback items with words or sources of their own"
+    others = [*items[1:], *episode.preferences]
+    if own and items[0].annotator and not all(item.annotator for item in others):
+        return "judgements with an annotator beside others without"
+    if own and items[0].name != "score" and not math.isnan(items[0].score):
+        return f"a score named {format_value(items[0].name)} beside words"
+    return None
 
 
 def _has_only_score(item: Feedback) -> bool:
