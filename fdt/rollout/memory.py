@@ -27,8 +27,8 @@ class ScoredMemory:
     """Scored rows wanted, as a share of the answers of a step."""
     limit: int = 4096
     """Most answers kept; the oldest go first."""
-    kept: list[Episode] = field(default_factory=list)
-    """What is kept at the start; usually nothing."""
+    kept: list[Episode] = field(default_factory=list, init=False)
+    """The scored answers, the oldest first."""
 
     def recall(self, fresh: Sequence[Episode], seed: int) -> list[Episode]:
         """This rank's share of what fills up the step; then the fresh scored answers of all ranks are kept.

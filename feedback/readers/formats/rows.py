@@ -121,8 +121,8 @@ def _find_misfit(episode: Episode, own: bool) -> str | None:
         return "feedback on a turn"
     if not all(_has_only_score(item) and item.source == items[0].source for item in items[own:]):
         return f"{len(items)} feedback items with words or sources of their own"
-    others = [*items[1:], *episode.preferences]
-    if own and items[0].annotator and not all(item.annotator for item in others):
+    names = [item.annotator for item in items[1:]] + [item.annotator for item in episode.preferences]
+    if own and items[0].annotator and not all(names):
         return "judgements with an annotator beside others without"
     if own and items[0].name != "score" and not math.isnan(items[0].score):
         return f"a score named {format_value(items[0].name)} beside words"
