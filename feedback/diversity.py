@@ -11,6 +11,7 @@ from decimal import Context
 from feedback.graders.extract import extract_boxed, extract_tag
 from feedback.graders.match import normalize_text
 from feedback.graders.number import find_last_number
+from feedback.text_metrics import build_ngrams
 from feedback.types import Episode
 
 ORDER = 6
@@ -41,8 +42,7 @@ def pass_at_k_turns(attempts: Sequence[tuple[bool, int]], k: int, turns: int) ->
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
     """Different n-grams of words over all n-grams of these texts (arXiv 1510.03055 section 5.2); NaN without any."""
-    words = [text.lower().split() for text in texts]
-    grams = Counter(gram for own in words for gram in zip(*(own[start:] for start in range(n)), strict=False))
+    grams = Counter(gram for text in texts for gram in build_ngrams(text.lower().split(), n))
     return len(grams) / grams.total() if grams else math.nan
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 LENGTH = 4  # words of a phrase whose return is a repetition
 # Words by which an answer gives away feedback that its prompt does not mention.
@@ -13,10 +14,14 @@ MENTION = re.compile(
 SHARED = 6  # words in a row that answer and critique share and the prompt does not hold
 
 
+def build_ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    """Every run of n words, in order."""
+    return zip(*(words[start:] for start in range(n)), strict=False)
+
+
 def compute_repetition(text: str) -> float:
     """Share of a text's 4-word phrases that it has used before, in [0, 1]; 0 where it has fewer than two."""
-    words = text.lower().split()
-    phrases = Counter(zip(*(words[start:] for start in range(LENGTH)), strict=False))
+    phrases = Counter(build_ngrams(text.lower().split(), LENGTH))
     total = phrases.total()
     return 1 - len(phrases) / total if total else 0.0
 
@@ -34,5 +39,4 @@ def has_leak(answer: str, prompt: str, critique: str | None) -> bool:
 
 
 def _extract_ngrams(text: str) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.lower())
-    return set(zip(*(words[start:] for start in range(SHARED)), strict=False))
+    return set(build_ngrams(re.findall(r"\w+", text.lower()), SHARED))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,8 +11,15 @@ from pathlib import Path
 
 from fdt.cli.filling import fill_feedback, select_rows
 from fdt.cli.plugs import load_grader, split_flags
-from fdt.cli.reading import EpisodeReader, add_file, add_lenient, to_one_line
-from fdt.errors import UserError
+from fdt.cli.reading import (
+    EpisodeReader,
+    add_file,
+    add_lenient,
+    check_target,
+    print_fault,
+    replace_file,
+    to_one_line,
+)
 from feedback.graders import Grader, GraderChain, Judge, PairwiseJudge, Reviser, as_grader, require_self_test
 from feedback.readers.formats.rows import build_row
 from feedback.types import Episode, Feedback, collect_tasks
@@ -51,9 +56,9 @@ def main(argv: list[str]) -> int:
     """
     own, flags = split_flags(argv)
     args = build_parser().parse_args(own)
-    check_out(Path(args.out), args.force)
+    check_target(Path(args.out), args.force, "--out")
     graders = [enable_progress(grader) for grader in flatten_chain(load_grader(args.judge, flags))]
-    reading = EpisodeReader(args, lambda fault: print(to_one_line(fault), file=sys.stderr))
+    reading = EpisodeReader(args, print_fault)
     episodes = list(reading)
     print(reading.format_counts())
     if not reading.is_valid:
@@ -156,26 +161,10 @@ def summarise(graders: list[Grader], before: list[Episode], after: list[Episode]
     return "\n".join(map(to_one_line, lines))
 
 
-def check_out(target: Path, force: bool) -> None:
-    """Raises `UserError` where the file cannot be written."""
-    if target.exists() and not force:
-        raise UserError("exists", got=str(target), remedy="Add --force to replace it.", key="--out")
-    if not target.parent.is_dir():
-        raise UserError("no such folder", got=str(target.parent), key="--out")
-
-
 def write(target: Path, episodes: list[Episode]) -> None:
     """Writes rows, or episodes where one of them does not fit into a row; whole or not at all."""
-    part = target.with_name(f".{os.getpid()}.part.{target.name}")
-    try:
+    with replace_file(target) as part:
         try:
             write_rows(part, [build_row(episode) for episode in episodes])
         except ValueError:
             write_episodes(part, episodes)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    except OSError as error:
-        raise UserError("cannot be written", got=error.strerror or str(error), path=str(target)) from None
-    finally:
-        part.unlink(missing_ok=True)

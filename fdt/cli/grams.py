@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fdt.cli.reading import EpisodeReader, add_file, to_one_line
+from fdt.cli.reading import EpisodeReader, add_file, print_fault, replace_file
 from fdt.errors import UserError
 from feedback.grams.mining import Cluster, StrategicGram, cluster_singly, mine_grams
 from feedback.types import Episode
@@ -40,7 +39,7 @@ def main(argv: list[str]) -> int:
     """
     args = _build_parser().parse_args(argv)
     _check(args)
-    reading = EpisodeReader(args, lambda fault: print(to_one_line(fault), file=sys.stderr))
+    reading = EpisodeReader(args, print_fault)
     texts = [text for episode in reading if (text := extract_solution(episode, args.min_score))]
     if not reading.is_valid:
         return 1
@@ -158,11 +157,5 @@ def write(target: Path, args: argparse.Namespace, solutions: int, mined: list[St
             for item in mined
         ],
     }
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with replace_file(target) as part:
         part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, target)
-    except OSError as error:
-        raise UserError("cannot be written", got=error.strerror, path=target, key="--out") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,12 +1,14 @@
-"""One pass over a feedback file: what loads is yielded, what does not is reported, and both are counted."""
+"""What commands read and write: one pass over a feedback file with its counts; files written whole or not at all."""
 
 from __future__ import annotations
 
 import argparse
 import base64
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -144,6 +146,44 @@ def as_json(fault: DataError) -> dict[str, Any]:
     """A fault for machines: file, line (from 1) or row (from 0) where it has one, column, reason."""
     place = {} if fault.line is None else {fault.unit: fault.line}
     return {"file": fault.file} | place | {"column": fault.field, "reason": fault.reason}
+
+
+def print_fault(fault: DataError) -> None:
+    """A fault on stderr, on one line."""
+    print(to_one_line(fault), file=sys.stderr)
+
+
+def check_target(target: Path, force: bool, key: str) -> None:
+    """
+    Raises:
+        UserError: where a command may not write the file, or cannot.
+    """
+    if target.exists() and not force:
+        raise UserError("exists", got=str(target), remedy="Add --force to replace it.", key=key)
+    if not target.parent.is_dir():
+        raise UserError("no such folder", got=str(target.parent), key=key)
+
+
+@contextmanager
+def replace_file(target: Path) -> Iterator[Path]:
+    """A path beside the file to write to: it takes the file's place at the end, whole or, after an error, not at all.
+
+    Its ending is the file's, since endings say how a file is written. Where nothing was written, nothing is replaced.
+
+    Raises:
+        UserError: where it cannot be written.
+    """
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        yield part
+        if part.exists():
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, target)
+    except OSError as error:
+        raise UserError("cannot be written", got=error.strerror or str(error), path=target) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def to_one_line(text: object) -> str:

@@ -129,8 +129,9 @@ def _read_feedback(row: Row, score: float, scale: tuple[float, float] | None) ->
     if not judged and row.annotator is None and row.source is None:
         return ()
     source = row.source or "human"
-    words = (row.critique or None, None, row.revision or None)
-    return (Feedback(source, _to_id(row.annotator), "score", score, *words, scale),)
+    annotator = _to_id(row.annotator)
+    revision = row.revision or None
+    return (Feedback(source, annotator, "score", score, row.critique or None, None, revision, scale),)
 
 
 def _to_id(value: str | int | None) -> str | None:

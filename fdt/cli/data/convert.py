@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fdt.cli.reading import EpisodeReader, add_file, add_lenient, to_one_line
+from fdt.cli.reading import (
+    EpisodeReader,
+    add_file,
+    add_lenient,
+    check_target,
+    print_fault,
+    replace_file,
+    to_one_line,
+)
 from fdt.errors import UserError
-from feedback.faults import DataError
 from feedback.readers.formats.episodes import build_record
 from feedback.readers.formats.rows import build_row
 from feedback.types import Episode
@@ -79,20 +85,17 @@ def convert_file(args: argparse.Namespace, make: Make, unfit: str, endings: Iter
         endings: that `args.dst` may have.
     """
     target = Path(args.dst)
-    _check(target, args.force, list(endings))
-    conversion = Conversion(EpisodeReader(args, _print_fault, args.src), make, unfit)
-    # The ending stays last, since it says how the file is written.
-    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
-    try:
-        write_rows(part, conversion)
-        if conversion.is_valid:
-            _publish(part, target)
-    except (OSError, ValueError) as error:  # ValueError: a further column holds what JSON cannot, such as NaN
-        raise UserError(
-            "cannot be written", got=getattr(error, "strerror", None) or str(error), path=args.dst
-        ) from None
-    finally:
-        part.unlink(missing_ok=True)
+    if target.suffix.lower() not in (known := list(endings)):
+        raise UserError("unknown ending", got=target.name, expected="one of " + ", ".join(known), key="DST")
+    check_target(target, args.force, "DST")
+    conversion = Conversion(EpisodeReader(args, print_fault, args.src), make, unfit)
+    with replace_file(target) as part:
+        try:
+            write_rows(part, conversion)
+        except ValueError as error:  # a further column holds what JSON cannot, such as NaN
+            raise UserError("cannot be written", got=str(error), path=args.dst) from None
+        if not conversion.is_valid:
+            part.unlink(missing_ok=True)
     print(conversion.format_counts(args.dst))
     return 0 if conversion.is_valid else 1
 
@@ -138,23 +141,3 @@ class Conversion:
     def _report_unfit(self, episode: Episode, error: ValueError) -> None:
         self.num_unfit += 1
         print(to_one_line(f"{self.reading.path}: {error}"), file=sys.stderr)
-
-
-def _check(target: Path, force: bool, endings: list[str]) -> None:
-    if target.suffix.lower() not in endings:
-        raise UserError("unknown ending", got=target.name, expected="one of " + ", ".join(endings), key="DST")
-    if target.exists() and not force:
-        raise UserError("exists", got=str(target), remedy="Add --force to replace it.", key="DST")
-    if not target.parent.is_dir():
-        raise UserError("no such folder", got=str(target.parent), key="DST")
-
-
-def _publish(part: Path, target: Path) -> None:
-    """Gives the complete file its name; after a crash there is the old one or the new one."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, target)
-
-
-def _print_fault(fault: DataError) -> None:
-    print(to_one_line(fault), file=sys.stderr)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
-from fdt.cli.reading import EpisodeReader, add_file, to_one_line
+from fdt.cli.reading import EpisodeReader, add_file, print_fault, to_one_line
 from fdt.errors import UserError
 from fdt.policy.hub import DEFAULT, resolve_model
 from feedback.aggregate import add_win_rates, aggregate_scores
-from feedback.faults import DataError
 from feedback.types import Episode, attach_hints
 
 if TYPE_CHECKING:
@@ -101,7 +99,7 @@ def choose(args: argparse.Namespace) -> list[tuple[int, Episode]]:
         UserError: there is none.
         DataError: the file cannot be read.
     """
-    reading = EpisodeReader(args, _print_fault)
+    reading = EpisodeReader(args, print_fault)
     chosen = []
     for episode in reading:
         if episode.id == args.id or (args.id is None and reading.record_count >= args.row):
@@ -157,7 +155,3 @@ def _build_collator(args: argparse.Namespace, hint: Hint | None) -> Collator:
     if tokenizer.chat_template is None:
         raise UserError("no chat template", got=args.model, expected="a chat model's tokenizer", key="--model")
     return Collator(tokenizer, hint, args.max_tokens)
-
-
-def _print_fault(fault: DataError) -> None:
-    print(to_one_line(fault), file=sys.stderr)
