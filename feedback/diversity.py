@@ -48,10 +48,9 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
 
 def extract_actions(episode: Episode) -> tuple[str, ...]:
     """What the policy did, turn by turn: the tools it called, else its words without case and extra blanks."""
-    own = [turn for turn in episode.turns if turn.role == "assistant"]
     return tuple(
         " ".join(f"{call['name']}({call['arguments']})" for call in turn.calls) or " ".join(turn.text.lower().split())
-        for turn in own
+        for turn in episode.policy_turns
     )
 
 

@@ -148,6 +148,11 @@ class Episode(Struct, frozen=True):
     this attempt, such as how much better the hinted policy did."""
 
     @property
+    def policy_turns(self) -> tuple[Turn, ...]:
+        """The assistant's turns, which the policy wrote or is compared with; `Feedback.turn` counts them from 0."""
+        return tuple(turn for turn in self.turns if turn.role == "assistant")
+
+    @property
     def response(self) -> str:
         """Text of the last assistant turn; empty if there is none."""
         return next((turn.text for turn in reversed(self.turns) if turn.role == "assistant"), "")

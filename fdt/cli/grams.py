@@ -110,7 +110,7 @@ def extract_solution(episode: Episode, min_score: float) -> str:
     """The policy's turns of an episode that is right; nothing where it is wrong or unscored."""
     if math.isnan(episode.score) or episode.score < min_score:
         return ""
-    return "\n".join(turn.text for turn in episode.turns if turn.role == "assistant")
+    return "\n".join(turn.text for turn in episode.policy_turns)
 
 
 def build_clusterer(args: argparse.Namespace) -> Cluster:

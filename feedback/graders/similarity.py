@@ -51,7 +51,7 @@ class StepSimilarity(RuleGrader):
         experts = episode.task.meta.get(self.steps)
         if not isinstance(experts, list):
             return self._compare(episode, episode.response, episode.task.reference, None)
-        steps = [turn.text for turn in episode.turns if turn.role == "assistant"]
+        steps = [turn.text for turn in episode.policy_turns]
         for turn, (text, expert) in enumerate(zip(steps, experts, strict=False)):
             episode = self._compare(episode, text, expert, turn)
         return episode

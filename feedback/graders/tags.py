@@ -65,7 +65,7 @@ class MetaTags(RuleGrader):
     def grade(self, episode: Episode) -> Episode:
         """Adds a `Feedback` named "meta" and a format score for each assistant turn, and notes their kinds."""
         observations, replies = collect_observations(episode)
-        turns = [parse_turn(turn.text) for turn in episode.turns if turn.role == "assistant"]
+        turns = [parse_turn(turn.text) for turn in episode.policy_turns]
         try:
             failed = self._find_failures(episode, turns, replies)
         except TimeoutError as slow:

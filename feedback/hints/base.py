@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from feedback.hints.places import append_to_prompt
 from feedback.hints.templates import fill_template, load_template
-from feedback.types import Episode, Message, Turn
+from feedback.types import Episode, Message
 
 Truncate = Callable[[str, int], str]
 """Truncates a text to a number of tokens; whoever owns a tokenizer gives one."""
@@ -73,7 +73,7 @@ class TemplateHint(Hint):
         Raises ValueError where `place` changed a turn of the policy.
         """
         found = [HintedEpisode(text, self.place(episode, text)) for text in self.render_texts(episode, truncate)]
-        if any(_select_policy_turns(hint.episode) != _select_policy_turns(episode) for hint in found):
+        if any(hint.episode.policy_turns != episode.policy_turns for hint in found):
             raise ValueError(
                 f"hint.place: got {self.place}, which changes a turn of the policy, expected one that "
                 "changes another message"
@@ -130,7 +130,3 @@ def attach_siblings(episodes: list[Episode], min_score: float) -> list[Episode]:
             text = sibling.response.rpartition("</think>")[2].strip()
         found.append(replace(episode, sibling=text))
     return found
-
-
-def _select_policy_turns(episode: Episode) -> list[Turn]:
-    return [turn for turn in episode.turns if turn.role == "assistant"]
