@@ -105,7 +105,7 @@ def test_a_run_with_everything(tmp_path):
             "class_path": "feedback.rewriter.Rewriter",
             "init_args": {"grader": longer, "drafts": 3, "add_to_group": True},
         },
-        model__objective={"class_path": "objectives.Objective", "init_args": {"terms": terms}},
+        model__terms=terms,
     )
     done = quick("fit", "-c", path)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -123,7 +123,7 @@ def test_hints_that_nobody_chooses_from_are_refused(tmp_path):
     hint = {
         "class_path": "feedback.hints.OneOf",
         "init_args": {
-            "keep": 2,
+            "max_hints": 2,
             "hints": [{"class_path": "feedback.hints.CritiqueHint"}, {"class_path": "feedback.hints.ReferenceHint"}],
         },
     }

@@ -117,7 +117,7 @@ def test_every_critic_can_be_named_in_a_config(tmp_path):
         "MathMatch",
         "GymScore",
         "StatedConfidence",
-        "Format",
+        "FormatGrader",
         "StepSimilarity",
         "MetaTags",
     ]
