@@ -108,7 +108,7 @@ def check_configs(paths: Sequence[str]) -> None:
                     path=path,
                     key=old,
                     expected=new,
-                    remedy="docs/migration.md lists all new names",
+                    remedy="see docs/migration.md, which lists all new names",
                 )
 
 

@@ -17,7 +17,7 @@ SETTINGS = {
     "model__lora": {"rank": 4, "dropout": 0.1},
     "model__teacher": EMA,
     "trainer__max_steps": 8,
-    "model__track_start": True,
+    "model__log_kl_to_init": True,
 }
 MODES = {
     "on_policy": {},
