@@ -29,5 +29,5 @@ class _Asking(Session):
             return Reply((), (Feedback("environment", None, "success", 1.0),))
         return Reply(({"role": "user", "content": "and?"},), done=False)
 
-    def cut(self) -> tuple[Feedback, ...]:
+    def truncate(self) -> tuple[Feedback, ...]:
         return (Feedback("environment", None, "success", 0.0),)
