@@ -9,7 +9,7 @@ from typing import Any
 
 from fdt.cli.arms import load_yaml
 from fdt.errors import UserError
-from fdt.resources import describe, find_configs_root, resolve
+from fdt.resources import describe, find_configs_root
 
 INSTEAD = {
     "accumulate_grad_batches": (1, "micro-batches are cut by tokens: set model.tokens_per_microbatch"),
@@ -87,12 +87,12 @@ def check_configs(paths: Sequence[str]) -> None:
         paths: the config files of a command line, in order.
 
     Raises:
-        UserError: where one is made to be stacked on another that is not there, or holds a key of an older version.
+        UserError: where one that is made to be stacked on another comes first, or one holds a key of an older version.
     """
     seen: set[Path] = set()
     for path in paths:
         base = STACKED.search(describe(Path(path)))
-        if base is not None and resolve(base["base"]).resolve() not in seen:
+        if base is not None and not seen:  # a user's own config may stand in the base's place
             name = name_config(path)
             raise UserError(
                 "this config holds only what it changes of another",

@@ -360,7 +360,7 @@ def retry_config(folder: Path, grader: dict, reward: str, texts: list[str]) -> P
     }
     retry = {
         "class_path": "fdt.environments.retry.RetryWithCritique",
-        "init_args": {"grader": {"class_path": "feedback.graders.NumberMatch"}, "attempts": 2},
+        "init_args": {"grader": {"class_path": "feedback.graders.NumberMatch"}, "max_attempts": 2},
     }
     credit = {"class_path": "objectives.DiscountedTurns", "init_args": {"turn_score": reward, "scale": "none"}}
     recite = {"class_path": "tests.helpers.reciting.Recite", "init_args": {"texts": texts}}
