@@ -146,6 +146,11 @@ class Experience(LightningDataModule):
         return load_from_environment(self.environment, self.limits, self.seed)
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch."""
+        return self.source.count_rollouts(self.episodes) * self.source.steps_per_rollout
+
+    @property
     def actor(self) -> Actor:
         """Made on first use: the one place where experience uses the current weights."""
         if self._actor is None:
@@ -195,8 +200,7 @@ class RolloutLoader:
     data: Experience
 
     def __len__(self) -> int:
-        source = self.data.source
-        return source.count_rollouts(self.data.episodes) * source.steps_per_rollout
+        return self.data.steps_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:
         data = self.data

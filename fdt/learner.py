@@ -29,7 +29,7 @@ from fdt.policy.fsdp import check_mesh, keep_gathered, shard
 from fdt.policy.gradients import TermGradients
 from fdt.policy.log_probs import add_old_log_probs, uses_ratio
 from fdt.policy.lora import LoRA
-from fdt.policy.optimizers import SignalAdamW, build_adamw, build_schedule
+from fdt.policy.optimizers import SignalAdamW, build_adamw, build_schedule, compute_norm
 from fdt.policy.policy import Policy
 from fdt.policy.teachers import Frozen, ReferencePolicy, Teacher, WeightCopyTeacher, split_by_hint
 from objectives import Loss, Objective, Rollouts, Schedule, Term, TokenLogProbs, default_terms
@@ -133,7 +133,7 @@ class Learner(LightningModule):
         epochs = self.trainer.max_epochs
         limits = [] if self.trainer.max_steps < 0 else [self.trainer.max_steps]
         if epochs is not None and epochs >= 0:
-            limits.append(epochs * data.source.count_rollouts(data.episodes) * data.source.steps_per_rollout)
+            limits.append(epochs * data.steps_per_epoch)
         if not limits:
             raise UserError(
                 "the learning rate falls to 0 at the last step, and the run has none",
@@ -242,8 +242,7 @@ class Learner(LightningModule):
 
     def _step(self) -> tuple[float, bool]:
         parameters = self.policy.get_trainable_parameters()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        norm = compute_norm([p.grad for p in parameters if p.grad is not None])
         finite = bool(torch.isfinite(norm))
         if finite:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)

@@ -150,7 +150,12 @@ class Episode(Struct, frozen=True):
     @property
     def policy_turns(self) -> tuple[Turn, ...]:
         """The assistant's turns, which the policy wrote or is compared with; `Feedback.turn` counts them from 0."""
-        return tuple(turn for turn in self.turns if turn.role == "assistant")
+        return tuple(self.turns[place] for place in self.policy_places)
+
+    @property
+    def policy_places(self) -> tuple[int, ...]:
+        """Where in `turns` the assistant's turns stand."""
+        return tuple(place for place, turn in enumerate(self.turns) if turn.role == "assistant")
 
     @property
     def response(self) -> str:

@@ -89,17 +89,15 @@ def check_configs(paths: Sequence[str]) -> None:
     Raises:
         UserError: where one that is made to be stacked on another comes first, or one holds a key of an older version.
     """
-    seen: set[Path] = set()
-    for path in paths:
+    for place, path in enumerate(paths):
         base = STACKED.search(describe(Path(path)))
-        if base is not None and not seen:  # a user's own config may stand in the base's place
+        if base is not None and place == 0:  # a user's own config may stand in the base's place
             name = name_config(path)
             raise UserError(
                 "this config holds only what it changes of another",
                 path=path,
                 remedy=f"stack it: fdt fit -c {base['base']} -c {name}",
             )
-        seen.add(Path(path).resolve())
         content = load_yaml(path)
         for old, new in RENAMED.items():
             if get_nested(content, old) is not None:

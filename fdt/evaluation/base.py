@@ -83,7 +83,7 @@ class Answers(Evaluation):
 
 def describe_turns(episode: Episode) -> Record:
     """How an episode of several turns went; nothing for one that was over after its first."""
-    own = sum(turn.role == "assistant" for turn in episode.turns)
+    own = len(episode.policy_turns)
     if own == 1 and episode.end_reason in (None, DONE):
         return {}
     conversation = [{"role": turn.role, "text": turn.text} for turn in episode.turns]

@@ -48,7 +48,7 @@ def compute_planning_metrics(summed: dict[str, float]) -> dict[str, float]:
 def count_phrases(episodes: Iterable[Episode], marker: TokenMarker) -> Counter[str]:
     """How often each phrase of the marker stands in the policy's turns; an episode of several rows counts once."""
     once = {episode.id: episode for episode in episodes}
-    texts = (turn.text for episode in once.values() for turn in episode.turns if turn.role == "assistant")
+    texts = (turn.text for episode in once.values() for turn in episode.policy_turns)
     return Counter(item.gram for text in texts for item in marker.find_spans(text))
 
 

@@ -224,7 +224,7 @@ def count_flat_groups(episodes: Sequence[Episode]) -> tuple[int, int]:
 
 def count_turns(episode: Episode) -> int:
     """Turns of the policy."""
-    return sum(turn.role == "assistant" for turn in episode.turns)
+    return len(episode.policy_turns)
 
 
 def _pop_rewards(sums: dict[str, float]) -> dict[str, float]:

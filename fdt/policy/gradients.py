@@ -57,7 +57,7 @@ class TermGradients:
 
     def compute_norms(self) -> dict[str, float]:
         """Norm of each present term's gradient."""
-        return {name: compute_norm(found) for name, found in self.sums.items()}
+        return {name: float(compute_norm(found)) for name, found in self.sums.items()}
 
     def compute_cosines(self, norms: dict[str, float]) -> Iterator[tuple[str, str, float]]:
         """Cosine of each pair of present terms; none where either gradient is zero."""

@@ -76,7 +76,7 @@ class SignalAdamW(torch.optim.Optimizer):
         for name, found in gradients.items():
             norm = None if norms is None else norms.get(name)
             if norm is None and found is not None:
-                norm = compute_norm(found)
+                norm = float(compute_norm(found))
             self._apply_term(name, found, 1.0 if weights is None else weights.get(name, 1.0), norm)
         return result
 
@@ -139,7 +139,7 @@ def build_schedule(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, scale_rate)
 
 
-def compute_norm(tensors: Sequence[Tensor]) -> float:
-    """Norm of all tensors taken as one vector, over all shards where they are sharded."""
+def compute_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Norm [] of all tensors taken as one vector, over all shards where they are sharded."""
     norm = torch.nn.utils.get_total_norm(list(tensors))
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

@@ -58,7 +58,7 @@ class RewardModel(Grader):
         ]
 
     def _build_row(self, episode: Episode, local: LocalClassifier, fit: RowTruncator) -> list[int] | None:
-        own = [index for index, turn in enumerate(episode.turns) if turn.role == "assistant"]
+        own = episode.policy_places
         if not own:
             return None
         context = try_tokenize(tokenize_prompt, build_context(episode, own[-1]), local.tokenizer)

@@ -80,7 +80,7 @@ def gather_rollouts(episodes: Sequence[Episode], all_ranks: bool) -> tuple[Rollo
 
 def summarise_episode(episode: Episode) -> EpisodeScores:
     """What a credit reads of an episode."""
-    own = [turn for turn in episode.turns if turn.role == "assistant"]
+    own = episode.policy_turns
     tags = None if episode.turn_tags is None else tuple(get_turn_tag(episode, n) for n in range(len(own)))
     length = sum(len(turn.ids or ()) for turn in own)
     turns = max(1, len(own))

@@ -60,5 +60,5 @@ class ScoredMemory:
 
 def can_recall(episode: Episode) -> bool:
     """Whether an answer has a score, and the log-probs with which each of its turns was sampled."""
-    own = [turn for turn in episode.turns if turn.role == "assistant"]
+    own = episode.policy_turns
     return not math.isnan(episode.score) and bool(own) and all(turn.ids and turn.log_probs for turn in own)

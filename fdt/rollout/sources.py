@@ -139,8 +139,7 @@ class Replay(Source):
         return -(-len(episodes) // self.rows_per_step)
 
     def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
-        chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)
-        episodes = [recorded.episodes[i] for i in chosen[position.rank :: position.world_size]]
+        episodes = [recorded.episodes[i] for i in self._choose_own(position, recorded)]
         return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool))
 
     def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
@@ -155,8 +154,12 @@ class Replay(Source):
         return super().rewrite(rollout, position, actor)
 
     def assign_advantages(self, rollout: SampledRollout, position: RolloutPosition, recorded: Recorded) -> Tensor:
+        return recorded.advantages[self._choose_own(position, recorded)]
+
+    def _choose_own(self, position: RolloutPosition, recorded: Recorded) -> list[int]:
+        """Which recorded rows this rank has of the rollout."""
         chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)
-        return recorded.advantages[chosen[position.rank :: position.world_size]]
+        return chosen[position.rank :: position.world_size]
 
     def collate(self, rollout: SampledRollout, advantages: Tensor, recorded: Recorded, actor: Actor) -> list[Batch]:
         rows = rollout.episodes

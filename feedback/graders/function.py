@@ -37,15 +37,16 @@ class FunctionGrader(RuleGrader):
     """Further arguments of the function, by name."""
 
     def __post_init__(self) -> None:
+        signature = _get_signature(self.function)
+        if signature is None:
+            return
         try:
-            inspect.signature(self.function).bind(None, **self.settings)
+            signature.bind(None, **self.settings)
         except TypeError as error:
             expected = "a function of one episode" + (f" and {', '.join(self.settings)}" if self.settings else "")
-            got = f"{_name(self.function)}{_format_signature(self.function)}"
+            got = f"{_name(self.function)}{signature}"
             remedy = f"{str(error).capitalize()}. Give every further argument a default, or its value in `settings`."
             raise DataError("config", None, self.dotted_path, got, expected, remedy) from None
-        except ValueError:
-            pass  # written in C, without a signature
 
     @property
     def dotted_path(self) -> str:
@@ -145,11 +146,12 @@ def _suggest_remedy(result: Any, value: float | None) -> str:
     return "Return a number; float(...) makes one of a tensor."
 
 
-def _format_signature(function: Callable[..., Any]) -> str:
+def _get_signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """None for a function written in C that tells none."""
     try:
-        return str(inspect.signature(function))
-    except (TypeError, ValueError):
-        return "(...)"
+        return inspect.signature(function)
+    except ValueError:
+        return None
 
 
 def _name(plug: Any) -> str:

@@ -82,6 +82,6 @@ class AnswerSet(Grader):
 
 def isolate_answer(episode: Episode, text: str) -> Episode:
     """The episode as if this answer were its last turn, without feedback."""
-    last = max(n for n, turn in enumerate(episode.turns) if turn.role == "assistant")
+    last = episode.policy_places[-1]
     turn = replace(episode.turns[last], text=text.strip(), ids=None, log_probs=None)
     return replace(episode, turns=(*episode.turns[:last], turn), feedback=())

@@ -29,7 +29,7 @@ def insert_before_turn(episode: Episode, text: str) -> Episode:
     It ends the message which that turn answers (a reply of the user or of a tool); before the first turn that is the
     prompt's last user message.
     """
-    answers = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
+    answers = episode.policy_places
     criticised = [item.turn for item in episode.feedback if item.text and item.turn is not None]
     number = criticised[0] if criticised else len(answers) - 1
     place = answers[number] if 0 <= number < len(answers) else len(episode.turns)

@@ -8,18 +8,8 @@ from feedback.drafters import Drafter
 from feedback.faults import DataError
 from feedback.graders import LiteralCheck, NumberMatch
 from feedback.rewriter import Rewriter
-from feedback.types import Episode, Feedback, Task, Turn
-
-
-def episode(response: str = "5", *feedback: Feedback, name: str = "e", reference: str = "33") -> Episode:
-    messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 14 + 19?"})
-    return Episode(
-        name, Task(name, messages, reference), (Turn("assistant", response, (1, 2), (-1.0, -2.0), True),), feedback
-    )
-
-
-def wrong(text: str, **others: str) -> Feedback:
-    return Feedback(score=0.0, text=text, **others)
+from feedback.types import Episode, Feedback
+from tests.helpers.criticised import episode, wrong
 
 
 def test_rewrites_are_asked_for_where_there_is_a_critique_and_no_revision():

@@ -70,6 +70,17 @@ def config(folder: Path, mode: str = "on_policy", **changes) -> Path:
     return path
 
 
+def without_terms(path: Path, *names: str, **data) -> Path:
+    """The config without its terms, so that an overlay's stands, and without these settings of `data`."""
+    content = yaml.safe_load(path.read_text())
+    del content["model"]["terms"]
+    for name in names:
+        del content["data"][name]
+    content["data"] |= data
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
 def fdt(*arguments: str, timeout: int = 300, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
     """Runs the command in a process of its own, one thread."""
     return subprocess.run(

@@ -85,7 +85,6 @@ class NextStateJudge(Judge):
 
 def find_answered_turns(episode: Episode) -> Iterator[tuple[int, int]]:
     """The policy's turns that another's turn follows: which of its turns, counted from 0, and its place in `turns`."""
-    places = [place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
-    for turn, place in enumerate(places):
+    for turn, place in enumerate(episode.policy_places):
         if place + 1 < len(episode.turns) and episode.turns[place + 1].role != "assistant":
             yield turn, place

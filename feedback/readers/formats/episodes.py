@@ -125,7 +125,7 @@ def build_record(episode: Episode) -> dict[str, Any]:
     """The canonical record of any episode; reading it gives the same episode back."""
     prompt = [dict(message) for message in episode.task.messages]
     messages = prompt + [chat.to_message(turn) for turn in episode.turns]
-    places = [len(prompt) + place for place, turn in enumerate(episode.turns) if turn.role == "assistant"]
+    places = [len(prompt) + place for place in episode.policy_places]
     earlier = any(message["role"] == "assistant" for message in prompt)
     record = {
         "id": episode.id,

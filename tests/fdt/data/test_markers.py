@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -26,7 +25,7 @@ from fdt.rollout.checks import check_masks
 from feedback.types import Episode, Feedback, Task, Turn
 from objectives import GroupRelative, Objective, PlanningGradient
 from tests.helpers.rollouts import scored
-from tests.helpers.runs import ROOT, config, quick
+from tests.helpers.runs import ROOT, config, quick, without_terms
 from tests.helpers.tiny import tokenizer
 
 WORDS = tokenizer()
@@ -215,10 +214,7 @@ def hicra(folder, *arguments, steps=2, **changes):
         data__engine={"class_path": "tests.helpers.reciting.Recite", "init_args": {"texts": texts}},
         **changes,
     )
-    content = yaml.safe_load(path.read_text())
-    del content["model"]["terms"]
-    path.write_text(yaml.safe_dump(content))
-    done = quick("fit", "-c", path, "-c", ROOT / "configs" / "algorithm" / "hicra.yaml", *arguments)
+    done = quick("fit", "-c", without_terms(path), "-c", ROOT / "configs" / "algorithm" / "hicra.yaml", *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
     versions = sorted((folder / "run" / "metrics").iterdir())
     with (versions[-1] / "metrics.csv").open() as file:

@@ -13,7 +13,7 @@ from fdt.rollout.advantages import compute_advantages
 from feedback.graders import FormatGrader, GraderChain, MetaTags, NumberMatch, StatedConfidence, StepSimilarity
 from feedback.types import Episode, Task, Turn
 from objectives import Brier, FormatGate, GroupRelative, MetaReasoning
-from tests.helpers.runs import ROOT, config, quick
+from tests.helpers.runs import ROOT, config, quick, without_terms
 
 RLCR = [{"class_path": "feedback.graders.NumberMatch"}, {"class_path": "feedback.graders.StatedConfidence"}]
 
@@ -89,10 +89,7 @@ def test_two_steps_of_rlcr_on_the_command_line(tmp_path, engine):
         trainer__max_steps=2,
         data__grader={"class_path": "feedback.graders.GraderChain", "init_args": {"graders": RLCR}},
     )
-    settings = yaml.safe_load(path.read_text())
-    del settings["model"]["terms"]
-    path.write_text(yaml.safe_dump(settings))
-    done = quick("fit", "-c", str(path), "-c", str(ROOT / "configs" / "algorithm" / "rlcr.yaml"))
+    done = quick("fit", "-c", str(without_terms(path)), "-c", str(ROOT / "configs" / "algorithm" / "rlcr.yaml"))
     assert done.returncode == 0, done.stderr[-2000:]
     with (tmp_path / "run" / "metrics" / "version_0" / "metrics.csv").open() as file:
         steps = [row for row in csv.DictReader(file) if row.get("train/loss")]

@@ -26,7 +26,7 @@ from objectives import (
     TurnLimit,
 )
 from tests.helpers.classifiers import save_classifier
-from tests.helpers.runs import ROOT, config, quick
+from tests.helpers.runs import ROOT, config, quick, without_terms
 from tests.helpers.servers import Answer, Call, Server, completion
 from tests.helpers.tiny import save_model, tokenizer
 
@@ -41,17 +41,6 @@ def steps_of(folder: Path) -> list[dict[str, str]]:
 
 def told(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "transcripts.jsonl").open()]
-
-
-def without_terms(path: Path, *names: str, **data) -> Path:
-    """The config without its terms, so that an overlay's stands, and without these settings of `data`."""
-    content = yaml.safe_load(path.read_text())
-    del content["model"]["terms"]
-    for name in names:
-        del content["data"][name]
-    content["data"] |= data
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 def overlay(name: str) -> Path:

@@ -24,18 +24,8 @@ from feedback.hints import (
     sort_longest_first,
     sort_shortest_first,
 )
-from feedback.types import Episode, Feedback, Task, Turn, attach_hints
-
-
-def episode(response: str = "5", *feedback: Feedback, name: str = "e", reference: str = "33") -> Episode:
-    messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 14 + 19?"})
-    return Episode(
-        name, Task(name, messages, reference), (Turn("assistant", response, (1, 2), (-1.0, -2.0), True),), feedback
-    )
-
-
-def wrong(text: str, **others: str) -> Feedback:
-    return Feedback(score=0.0, text=text, **others)
+from feedback.types import Episode, Feedback, Turn, attach_hints
+from tests.helpers.criticised import episode, wrong
 
 
 def test_the_hint_ends_the_last_user_message():
