@@ -38,7 +38,7 @@ def train(arm: str, seed: int, folder: Path) -> None:
     """One real `fdt fit`, in this process; what it prints goes to a file beside its folder."""
     import yaml
 
-    from fdt.cli.fit import NoReportCLI, launch
+    from fdt.cli.run.lightning_cli import NoReportCLI, launch
     from fdt.resources import resolve
 
     content = yaml.safe_load(resolve(CONFIG).read_text(encoding="utf-8"))

@@ -78,7 +78,7 @@ def build_settings(base: Path, folder: Path, seed: int, steps: int) -> dict[str,
 
 def fit(name: str, content: dict[str, Any], *overlays: str) -> Path:
     """One `fdt fit` in this process; its run folder."""
-    from fdt.cli.fit import NoReportCLI, launch
+    from fdt.cli.run.lightning_cli import NoReportCLI, launch
 
     folder = Path(content["trainer"]["default_root_dir"])
     if (folder / "checkpoints" / "last.ckpt").exists() and (folder / "eval" / "last.jsonl").exists():

@@ -9,10 +9,10 @@ from fdt import __version__
 
 # verb: (module whose main(argv) runs it, whether argv keeps the verb as the module serves several, one line of help)
 VERBS = {
-    "fit": ("fdt.cli.fit", True, "train on a feedback file, on its prompts, or both"),
-    "validate": ("fdt.cli.fit", True, "answer held-out prompts, score the answers, print the table"),
-    "test": ("fdt.cli.fit", True, "the same on the test split, from a checkpoint"),
-    "predict": ("fdt.cli.fit", True, "write prompt, answer, log-probability and score as JSON lines"),
+    "fit": ("fdt.cli.run.main", True, "train on a feedback file, on its prompts, or both"),
+    "validate": ("fdt.cli.run.main", True, "answer held-out prompts, score the answers, print the table"),
+    "test": ("fdt.cli.run.main", True, "the same on the test split, from a checkpoint"),
+    "predict": ("fdt.cli.run.main", True, "write prompt, answer, log-probability and score as JSON lines"),
     "export": ("fdt.cli.export", False, "turn a checkpoint into an adapter and a merged model folder"),
     "report": ("fdt.report", True, "write report.html, table and figures of a run folder"),
     "compare": ("fdt.report", True, "set several run folders side by side"),

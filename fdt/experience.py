@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
@@ -16,8 +18,10 @@ from fdt.engines import Engine, HuggingFace
 from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
+from fdt.evaluation.choices import choose_evaluation
 from fdt.rollout.actor import Actor
 from fdt.rollout.checks import check_credit, check_engine, check_masks
+from fdt.rollout.choices import choose_credit
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Recorded, Replay, Source
@@ -27,7 +31,7 @@ from feedback.hints import CritiqueHint, Hint, shuffle_critiques
 from feedback.readers import Reader, read_tasks
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Task
-from objectives import Credit, GroupRelative
+from objectives import Credit
 
 
 class Experience(LightningDataModule):
@@ -41,7 +45,7 @@ class Experience(LightningDataModule):
         format: str | Reader = "auto",
         scale: list[float] | None = None,
         source: Source = Replay(),
-        credit: Credit = GroupRelative(),
+        credit: Credit | None = None,
         grader: FunctionGrader | Grader | None = None,
         hint: Hint | None = CritiqueHint(),
         rewriter: Rewriter | None = None,
@@ -49,7 +53,7 @@ class Experience(LightningDataModule):
         engine: Engine = HuggingFace(),
         environment: Environment | None = None,
         limits: EpisodeLimits = EpisodeLimits(),
-        evaluation: Evaluation = Answers(),
+        evaluation: Evaluation | None = None,
         evaluation_batch: int = 64,
         evaluation_limit: int | None = None,
         max_tokens: int = 2048,
@@ -68,7 +72,7 @@ class Experience(LightningDataModule):
                 trl-stepwise, trl-completion, trl-privileged, episodes, rows, or your own reader by its dotted path.
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
             source: where answers come from: fdt.rollout.sources.Replay or fdt.rollout.sources.OnPolicy.
-            credit: how scores become advantages.
+            credit: how scores become advantages; null chooses by how many scored answers a prompt has, and says so.
             grader: judges fresh answers (on-policy, validate, test, predict): a grader, or the dotted path of a
                 function of an episode that returns a score in [0, 1], or a score and a critique.
             hint: what only the teacher reads; null switches the teacher off.
@@ -77,7 +81,8 @@ class Experience(LightningDataModule):
             engine: generates answers.
             environment: what episodes are played against, over several turns; null: an episode is one answer.
             limits: how many tasks an environment samples, and the limits of its episodes.
-            evaluation: the held-out measure: fdt.evaluation.base.Answers or fdt.evaluation.base.Likelihood.
+            evaluation: the held-out measure, as fdt.evaluation.base.Answers or fdt.evaluation.base.Likelihood; null:
+                answers where something scores them, else likelihood of references, corrections or well rated answers.
             evaluation_batch: held-out prompts measured together.
             evaluation_limit: measure only the first so many held-out prompts (null: all).
             max_tokens: longer rows are dropped and counted.
@@ -91,7 +96,7 @@ class Experience(LightningDataModule):
         self.format = format
         self.scale = scale
         self.source = source
-        self.credit = credit
+        self._credit = credit
         self.grader = None if grader is None else as_grader(grader)
         self.hint = hint
         self.rewriter = rewriter
@@ -99,7 +104,7 @@ class Experience(LightningDataModule):
         self.engine = engine
         self.environment = environment
         self.limits = limits
-        self.evaluation = evaluation
+        self._evaluation = evaluation
         self.evaluation_batch = evaluation_batch
         self.evaluation_limit = evaluation_limit
         self.max_tokens = max_tokens
@@ -119,11 +124,8 @@ class Experience(LightningDataModule):
         """Reads and splits the file, or samples the environment's tasks.
 
         Raises:
-            UserError: where fresh answers have no grader, or every advantage would be 0.
+            UserError: where fresh answers have no grader, nothing can be measured, or every advantage would be 0.
         """
-        judged = self.grader is not None or (self.environment is not None and self.environment.scores_episodes)
-        if stage != "predict" and isinstance(self.evaluation, Answers) and not judged:
-            raise UserError("no grader", expected="one, since fresh answers need a score", key="data.grader")
         if self.episodes:
             return
         found = self._load_data()
@@ -137,7 +139,29 @@ class Experience(LightningDataModule):
             self.episodes = shuffle_critiques(self.episodes, self.seed)
         if self.hint is not None:
             self.episodes = self.hint.annotate_group(self.episodes)
+        if self._credit is None:
+            self._credit, reason = choose_credit(self.source, self.episodes)
+            rank_zero_info(f"data.credit: objectives.{type(self.credit).__name__}, as {reason}")
         check_credit(self.credit, self.source, self.episodes)
+        if stage != "predict":
+            judged = self.grader is not None or (self.environment is not None and self.environment.scores_episodes)
+            self._evaluation, self.heldout_tasks = choose_evaluation(
+                self._evaluation, judged, found, self.source.on_policy
+            )
+            if found.targets:
+                self.test_tasks = partial(list, self.heldout_tasks)
+
+    @property
+    def credit(self) -> Credit:
+        """How scores become advantages; chosen in `setup` where the config names none."""
+        assert self._credit is not None
+        return self._credit
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The held-out measure; chosen in `setup` where the config names none."""
+        assert self._evaluation is not None
+        return self._evaluation
 
     def _load_data(self) -> DataSplits:
         if self.file is not None:
@@ -190,7 +214,9 @@ class Experience(LightningDataModule):
         tasks = read_tasks(locate(self.test_file)) if self.test_file else self.test_tasks()
         return EvaluationLoader(self, tasks[: self.evaluation_limit])
 
-    predict_dataloader = test_dataloader
+    def predict_dataloader(self) -> EvaluationLoader:
+        """The same tasks, answered, whatever else is measured on them."""
+        return replace(self.test_dataloader(), evaluation=Answers())
 
 
 @dataclass
@@ -223,6 +249,8 @@ class EvaluationLoader:
 
     data: Experience
     tasks: list[Task]
+    evaluation: Evaluation | None = None
+    """What measures; null: what the run measures."""
 
     def __len__(self) -> int:
         share = -(-len(self.tasks) // get_trainer(self.data).world_size)
@@ -234,7 +262,7 @@ class EvaluationLoader:
         mine = list(enumerate(self.tasks))[trainer.global_rank :: trainer.world_size]
         for start in range(0, len(self) * size, size):
             part = mine[start : start + size]
-            records = self.data.evaluation([task for _, task in part], self.data.actor)
+            records = (self.evaluation or self.data.evaluation)([task for _, task in part], self.data.actor)
             yield [{"order": n, **record} for (n, _), record in zip(part, records, strict=True) if record is not None]
 
 

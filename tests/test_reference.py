@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from fdt.cli.fit import CLI, DEFAULTS
 from fdt.cli.plugs import configure_parsers
 from fdt.cli.reference.entries import Entry, format_type, format_value
 from fdt.cli.reference.main import find_text
@@ -27,6 +26,7 @@ from fdt.cli.reference.plugs import (
     is_plug,
     read_kinds,
 )
+from fdt.cli.run.lightning_cli import CLI, DEFAULTS
 from fdt.errors import UserError
 from feedback.types import Episode
 from tests.helpers.paths import ROOT

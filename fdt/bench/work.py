@@ -63,7 +63,7 @@ def follow_parent() -> None:
 
 def run(job: Job, folder: Path) -> Outcome:
     """Trains and measures one job in this process, in a run folder like any other."""
-    from fdt.cli.fit import NoReportCLI, launch  # imports torch: in the worker only
+    from fdt.cli.run.lightning_cli import NoReportCLI, launch  # imports torch: in the worker only
     from fdt.resources import resolve
 
     verb = "validate" if job.arm == BASE else "fit"

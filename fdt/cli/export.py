@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fdt import __version__
+from fdt.cli.run.runs import find_checkpoint
 from fdt.errors import UserError
 
 TOLERANCE = 1e-3
@@ -22,14 +23,14 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="fdt export", description="Write DIR/adapter (LoRA runs) and DIR/merged, and check their logits."
     )
-    parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="a run's checkpoints/last.ckpt")
+    parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="a run's folder, or one of its checkpoints")
     parser.add_argument("target", metavar="DIR", type=Path, help="a folder that does not exist yet")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--merged-only", action="store_true", help="leave the adapter out")
     which.add_argument("--adapter-only", action="store_true", help="leave the merged model out")
     arguments = parser.parse_args(argv)
     parts = ["merged"] if arguments.merged_only else ["adapter"] if arguments.adapter_only else ["adapter", "merged"]
-    for name, difference in export(arguments.checkpoint, arguments.target, parts).items():
+    for name, difference in export(find_checkpoint(arguments.checkpoint), arguments.target, parts).items():
         print(f"{arguments.target / name}: logits within {difference:.1e} of the trained model's")
     return 0
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fdt.errors import UserError
@@ -16,13 +17,16 @@ from feedback.types import Episode, Task, collect_tasks
 @dataclass(frozen=True)
 class DataSplits:
     """source: name of the file or environment · record_count: how many records it had · episodes: to train on (an
-    environment's tasks hold no turns) · heldout: to measure on · test: for ``fdt test``, called when needed."""
+    environment's tasks hold no turns) · heldout: to measure on · test: for ``fdt test``, called when needed ·
+    targets: by a task's key a text whose likelihood can be measured, `target_kind` what these texts are."""
 
     source: str
     record_count: int
     episodes: list[Episode]
     heldout: list[Task]
     test: Callable[[], list[Task]]
+    targets: dict[str, str] = field(default_factory=dict)
+    target_kind: str = "references"
 
 
 def load_from_file(
@@ -41,14 +45,53 @@ def load_from_file(
     episodes = read(path, format=format, scale=(scale[0], scale[1]) if scale else None)
     if isinstance(heldout, str):
         tasks = read_tasks(locate(heldout))
-        kept = episodes
-    else:
-        keys = {task.key for task in collect_tasks(episodes) if _hash_share(task.key, seed) < heldout}
-        kept = [episode for episode in episodes if episode.task.key not in keys]
-        if not kept or not keys:
-            raise UserError("data.heldout", got=heldout, expected="a share that leaves prompts on both sides")
-        tasks = collect_tasks([episode for episode in episodes if episode.task.key in keys])
-    return DataSplits(str(path), len(episodes), kept, tasks, lambda: tasks)
+        return DataSplits(str(path), len(episodes), episodes, tasks, lambda: tasks)
+    targets, kind = find_targets(episodes)
+    keys = select_heldout([task.key for task in collect_tasks(episodes)], heldout, seed, targets)
+    kept = [episode for episode in episodes if episode.task.key not in keys]
+    if not kept or not keys:
+        raise UserError(
+            "data.heldout",
+            got=heldout,
+            expected="a share that leaves prompts on both sides, or a file of held-out prompts",
+            path=path,
+        )
+    tasks = collect_tasks([episode for episode in episodes if episode.task.key in keys])
+    return DataSplits(str(path), len(episodes), kept, tasks, lambda: tasks, targets, kind)
+
+
+def select_heldout(keys: Sequence[str], share: float, seed: int, preferred: Collection[str] = ()) -> set[str]:
+    """The prompts that are kept for measuring: about this share of them, by a hash, so that more rows in the file move
+    none from one side to the other; of a few prompts one, whatever the share, a preferred one where there is any."""
+    places = {key: _hash_share(key, seed) for key in keys}
+    chosen = {key for key, place in places.items() if place < share}
+    if chosen or share <= 0 or len(places) < 2:
+        return chosen
+    return {min(places, key=lambda key: (key not in preferred, places[key]))}
+
+
+def find_targets(episodes: Sequence[Episode]) -> tuple[dict[str, str], str]:
+    """One text of each prompt whose likelihood says whether a policy became better: references, else corrections, else
+    the answers that were rated at or above the mean.
+
+    Args:
+        episodes: the records of a file.
+
+    Returns:
+        The texts by the task's key, and what they are, in words; empty where the records have none of these.
+    """
+    references = {e.task.key: e.task.reference for e in episodes if e.task.reference}
+    if references:
+        return references, "references"
+    revisions = {e.task.key: e.revision for e in episodes if e.revision}
+    if revisions:
+        return revisions, "corrections"
+    scores = [e.score for e in episodes if not math.isnan(e.score)]
+    if not scores or min(scores) == max(scores):
+        return {}, "nothing"
+    mean = sum(scores) / len(scores)
+    rated = sorted((e for e in episodes if e.response and e.score >= mean), key=lambda e: e.score)
+    return {e.task.key: e.response for e in rated}, "answers rated at or above the mean"
 
 
 def locate(name: str) -> Path:

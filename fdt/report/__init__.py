@@ -43,6 +43,16 @@ def print_table(roots: Path | list[Path]) -> None:
         console.print(make_legible(line), markup=False, highlight=False, soft_wrap=True)
 
 
+def report_results(root: Path) -> None:
+    """The table in the terminal, and the page beside the runs.
+
+    Raises:
+        UserError: a folder without a run in it, or a page that cannot be written.
+    """
+    print_table(root)
+    print(f"report: {write_report(root)}")
+
+
 def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
     """Writes report.html, table.json, table.md and figures/ and returns the path of the page.
 

@@ -154,7 +154,7 @@ def test_praise_of_other_packages_is_left_out_and_news_are_not(caplog: pytest.Lo
 
     from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-    from fdt.cli.warnings import filter_warnings
+    from fdt.cli.run.warnings import filter_warnings
 
     filter_warnings()
     with caplog.at_level(logging.INFO):

@@ -105,7 +105,9 @@ def environment(**env: str) -> dict[str, str]:
 def quick(*arguments: str, timeout: int = 300, **env: str) -> subprocess.CompletedProcess:
     """The same for a run on one rank, without its report, forked from a process that has imported everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fdt.cli.fit", "fdt.engines", "transformers.models.llama.modeling_llama", "peft"])
+    context.set_forkserver_preload(
+        ["fdt.cli.run.lightning_cli", "fdt.engines", "transformers.models.llama.modeling_llama", "peft"]
+    )
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         argv = list(map(str, arguments))
@@ -127,8 +129,8 @@ def _as_command(argv: list[str], out: str, err: str, env: dict[str, str]) -> Non
     sys.argv = ["fdt", *argv]
     sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
     from fdt.__main__ import main
-    from fdt.cli import fit as cli
+    from fdt.cli.run import lightning_cli
 
-    cli.report_results = lambda root: None
+    lightning_cli.report_results = lambda root: None
 
     sys.exit(main(argv))

@@ -167,7 +167,8 @@ def test_groups_of_one_in_replay_are_refused_with_another_credit(refused, place)
         place,
         *({"prompt": f"{n}+1?", "response": str(n + 1), "score": n % 2, "reference": str(n + 1)} for n in range(8)),
     )
-    refused(config(place, "replay", data__file=path), words=["DatasetMean"])
+    chosen = config(place, "replay", data__file=path, data__credit="objectives.GroupRelative")
+    refused(chosen, words=["DatasetMean"])
 
 
 def test_arms_that_are_no_mapping(refused, place):
@@ -197,4 +198,5 @@ def test_as_a_command_of_its_own(place, arguments, words):
 
 def test_one_answer_a_prompt_has_no_group_to_compare_with(refused, place):
     source = {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": {"num_generations": 1}}
-    refused(config(place, data__source=source), words=["data.credit", "DatasetMean"])
+    chosen = config(place, data__source=source, data__credit="objectives.GroupRelative")
+    refused(chosen, words=["data.credit", "DatasetMean"])

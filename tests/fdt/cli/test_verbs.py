@@ -187,7 +187,7 @@ def test_a_prompt_that_stands_twice_among_the_held_out_ones_is_measured_twice(tm
 
 
 def test_some_arms_of_a_config_by_name(tmp_path: Path):
-    from fdt.cli.arms import read_arms
+    from fdt.cli.run.arms import read_arms
 
     path = tmp_path / "three.yaml"
     path.write_text("arms: {one: {model: {seed: 1}}, two: {}, three: {}}\n")

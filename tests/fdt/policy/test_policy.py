@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fdt.cli.checks import check_trainer
+from fdt.cli.run.checks import check_trainer
 from fdt.data.batch import View
 from fdt.errors import UserError
 from fdt.policy import policy as module

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fdt.cli.run.arguments import CONFIG_FLAGS, drop_flags, list_config_files, list_flags, load_yaml
 from fdt.errors import UserError
 
 UNTOUCHED = {
@@ -82,14 +82,14 @@ def pick_arms(arms: Any, names: list[Any]) -> dict[str, Any]:
 def run_arms(argv: list[str], arms: Arms) -> int:
     """Runs the arms one after another; stops at the first that fails and returns its exit code."""
     measured: Path | None = None
-    last = max((n for n, a in enumerate(argv) if a in ("-c", "--config")), default=-1)
+    last = max((n for n, a in enumerate(argv) if a in CONFIG_FLAGS), default=-1)
     for number, (name, overrides) in enumerate(arms.overrides.items(), 1):
         folder = arms.root / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         overlay = arms.root / f"{name}.overrides.yaml"
         overlay.write_text(yaml.safe_dump(overrides, sort_keys=False), encoding="utf-8")
         own = [*argv[: last + 2], "-c", str(overlay), *argv[last + 2 :]] if last >= 0 else [*argv, "-c", str(overlay)]
-        own = _drop_flags(own, ("--arms", "--trainer.default_root_dir"))
+        own = drop_flags(own, ("--arms", "--trainer.default_root_dir"))
         own += ["--arms=null", f"--trainer.default_root_dir={folder}"]
         if measured is not None and can_reuse_base(overrides) and not any(a.startswith("--ckpt_path") for a in argv):
             own += ["--trainer.num_sanity_val_steps=0", f"--base_from={measured}"]
@@ -109,45 +109,3 @@ def can_reuse_base(overrides: dict[str, Any]) -> bool:
     """Whether an arm starts from the same policy and is measured alike, so that its base row need not be made again."""
     flat = [f"{block}.{name}" for block, settings in overrides.items() for name in settings or {}]
     return all(name in UNTOUCHED or name.startswith("trainer.max_") for name in flat)
-
-
-def list_config_files(argv: list[str]) -> list[str]:
-    """The config files named on a command line, in order."""
-    found = [value for flag, value in pairwise(argv) if flag in ("-c", "--config")]
-    return found + [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
-
-
-def load_yaml(path: str) -> dict[str, Any]:
-    """One YAML file.
-
-    Raises:
-        UserError: where it is not YAML, with line and column, or not a mapping.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise UserError(" ".join(str(fault).split()), path=path) from fault
-    if content is not None and not isinstance(content, dict):
-        raise UserError("config", got=type(content).__name__, expected="a mapping of settings", path=path)
-    return content or {}
-
-
-def list_flags(argv: list[str]) -> list[tuple[str, str]]:
-    """Every ``--name=value`` and ``--name value``."""
-    joined = [a.partition("=") for a in argv if a.startswith("--") and "=" in a]
-    return [(name, value) for name, _, value in joined] + [
-        (a, b) for a, b in pairwise(argv) if a.startswith("--") and "=" not in a
-    ]
-
-
-def _drop_flags(argv: list[str], names: tuple[str, ...]) -> list[str]:
-    kept: list[str] = []
-    skip = False
-    for argument in argv:
-        if skip:
-            skip = False
-        elif argument in names:
-            skip = True
-        elif argument.split("=")[0] not in names:
-            kept.append(argument)
-    return kept

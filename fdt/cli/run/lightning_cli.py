@@ -1,4 +1,4 @@
-"""``fdt fit | validate | test | predict``: Lightning's CLI with fdt's defaults, refusals and arms."""
+"""Lightning's CLI with fdt's defaults, refusals, callbacks and run folder; importing it imports torch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fdt.callbacks import Accounting, Checkpoint, Evaluate, PlanningMetrics, SilentTerms, Transcripts, WritePredictions
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
-from fdt.cli.arms import list_config_files, read_arms, run_arms
-from fdt.cli.checks import check_checkpoint, check_configs, check_trainer, find_root_cause
 from fdt.cli.plugs import configure_parsers
-from fdt.cli.warnings import filter_warnings
+from fdt.cli.run.checks import check_checkpoint, check_trainer, find_root_cause
+from fdt.cli.run.warnings import filter_warnings
 from fdt.errors import UserError
 from fdt.experience import Experience
 from fdt.learner import Learner
-from fdt.resources import resolve_arguments
+from fdt.report import report_results
 
 DEFAULTS = {
     # Every validation before the first step measures the base; inference_mode would break FSDP2's gathers.
@@ -94,6 +94,22 @@ class CLI(LightningCLI):
             (root / "eval").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(measured, root / "eval" / "base.jsonl")
 
+    def before_validate(self) -> None:
+        self._name_weights()
+
+    def before_test(self) -> None:
+        self._name_weights()
+
+    def before_predict(self) -> None:
+        self._name_weights()
+
+    def _name_weights(self) -> None:
+        """Says whose weights answer, as a run's config and its checkpoint are two things."""
+        given = self._get(self.config_init, "ckpt_path")
+        base = self._get(self.config_init, "model").base
+        weights = f"{given} (trained from {base})" if given else f"{base} as it is; --ckpt_path names a trained one"
+        rank_zero_info(f"fdt {self.subcommand}: weights of {weights}")
+
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.interrupted:
             report_results(Path(self.trainer.default_root_dir))
@@ -113,14 +129,6 @@ def keep_old(root: Path, ckpt_path: str | None) -> None:
     aside = root.with_name(f"{root.name}.old{number}")
     root.rename(aside)
     print(f"fdt: kept the former run as {aside}")
-
-
-def report_results(root: Path) -> None:
-    """The table in the terminal, and the report beside the runs."""
-    from fdt.report import print_table, write_report
-
-    print_table(root)
-    print(f"report: {write_report(root)}")
 
 
 class NoReportCLI(CLI):
@@ -152,21 +160,3 @@ def launch(argv: list[str], kind: type[CLI] = CLI) -> None:
         )
     except MisconfigurationException as fault:
         raise UserError(str(fault)) from fault
-
-
-def main(argv: list[str]) -> int:
-    """Runs one of Lightning's verbs; returns the exit code.
-
-    Raises:
-        UserError: for what a user can correct.
-    """
-    argv = resolve_arguments(argv)
-    check_configs(list_config_files(argv))
-    arms = read_arms(argv)
-    if arms is not None:
-        status = run_arms(argv, arms)
-        if status == 0:
-            report_results(arms.root)
-        return status
-    launch(argv)
-    return 0

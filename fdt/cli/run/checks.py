@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fdt.cli.arms import load_yaml
+from fdt.cli.run.arguments import load_yaml
 from fdt.errors import UserError
 from fdt.resources import describe, find_configs_root
 

@@ -1,0 +1,33 @@
+"""``fdt fit | validate | test | predict``: what can be said without torch is said first, then Lightning's CLI runs."""
+
+from __future__ import annotations
+
+from fdt.cli.run.arguments import list_config_files, put_configs_first
+from fdt.cli.run.arms import read_arms, run_arms
+from fdt.cli.run.checks import check_configs
+from fdt.cli.run.names import check_names
+from fdt.cli.run.runs import add_run_config
+from fdt.resources import resolve_arguments
+
+
+def main(argv: list[str]) -> int:
+    """Runs one of Lightning's verbs; returns the exit code.
+
+    Raises:
+        UserError: for what a user can correct.
+    """
+    argv = put_configs_first(add_run_config(resolve_arguments(argv)))
+    check_configs(list_config_files(argv))
+    check_names(argv)
+    arms = read_arms(argv)
+    if arms is not None:
+        status = run_arms(argv, arms)
+        if status == 0:
+            from fdt.report import report_results
+
+            report_results(arms.root)
+        return status
+    from fdt.cli.run.lightning_cli import launch
+
+    launch(argv)
+    return 0

@@ -1,0 +1,285 @@
+"""Every name in a config and on the command line is checked before torch is imported: settings, classes, arguments."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from fdt.cli.run.arguments import list_config_files, list_flags, load_yaml, read_value
+from fdt.cli.run.signatures import (
+    Signature,
+    find_definition,
+    find_module_file,
+    is_dataclass,
+    list_names,
+    read_signature,
+)
+from fdt.errors import UserError
+
+ROOTS = {
+    "model": "fdt.learner.Learner",
+    "data": "fdt.experience.Experience",
+    "trainer": "lightning.pytorch.trainer.trainer.Trainer",
+}
+VERB_OPTIONS = ("ckpt_path", "weights_only", "verbose", "return_predictions", "datamodule", "dataloaders")
+TOP = (*ROOTS, "arms", "base_from", "seed_everything", "config", "print_config", "help", *VERB_OPTIONS)
+PLUG_KEYS = ("class_path", "init_args", "dict_kwargs")
+CONTAINERS = {"dict", "list", "tuple", "Callable", "Sequence", "Mapping"}
+OURS = re.compile(r"^(objectives|feedback|fdt)(\.\w+)+$")
+DOORS = (
+    "objectives",
+    "feedback.graders",
+    "feedback.hints",
+    "feedback.rewriter",
+    "feedback.readers",
+    "fdt.callbacks",
+    "fdt.engines",
+    "fdt.evaluation",
+    "fdt.guards",
+    "fdt.policy.lora",
+    "fdt.policy.optimizers",
+    "fdt.policy.teachers",
+    "fdt.reward_models",
+    "fdt.rollout.memory",
+    "fdt.rollout.sources",
+)
+"""Modules whose names are offered where a class path leads nowhere."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands: the file, None for the command line, and its keys from the top."""
+
+    path: str | None
+    keys: tuple[str, ...] = ()
+
+    def enter(self, key: object) -> Place:
+        """The place of one of the value's own values."""
+        return Place(self.path, (*self.keys, str(key)))
+
+    def build_error(self, what: str, got: str, known: Iterable[str]) -> UserError:
+        """The refusal of a name that is none of the known."""
+        names = list(known)
+        near = difflib.get_close_matches(got.rpartition(".")[2], [name.rpartition(".")[2] for name in names], n=1)
+        full = next((name for name in names if near and name.rpartition(".")[2] == near[0]), None)
+        remedy = f"Did you mean {full!r}?" if full else f"There are: {', '.join(names) or 'none'}."
+        line = None if self.path is None else find_line(self.path, self.keys)
+        where = f"{self.path}, line {line}" if line else self.path
+        return UserError(what, got=got, remedy=remedy, key=".".join(self.keys) or None, path=where)
+
+
+def check_names(argv: Sequence[str]) -> None:
+    """
+    Args:
+        argv: the command line, with its config files as paths.
+
+    Raises:
+        UserError: for the first setting, class or argument that does not exist, with the nearest that does.
+    """
+    merged: dict[str, Any] = {}
+    for path in list_config_files(argv):
+        content = load_yaml(path)
+        check_config(content, Place(path))
+        merged = merge(merged, content)
+    flags = [(name.removeprefix("--").removesuffix("+").split("."), read_value(v)) for name, v in list_flags(argv)]
+    for keys, value in flags:
+        merged = merge(merged, nest(keys, value))
+    for keys, value in flags:
+        check_flag(keys, value, merged)
+
+
+def check_config(content: dict[str, Any], place: Place) -> None:
+    """
+    Raises:
+        UserError: where a config, or what an arm changes of it, holds a name that does not exist.
+    """
+    for key, value in content.items():
+        here = place.enter(key)
+        if key not in TOP:
+            raise here.build_error("no such block of settings", str(key), (*ROOTS, "arms", "seed_everything"))
+        if key in ROOTS and isinstance(value, dict):
+            check_arguments(value, read_signature(ROOTS[key]), here)
+        if key == "arms" and isinstance(value, dict):
+            for name, overrides in value.items():
+                if isinstance(overrides, dict):
+                    check_config(overrides, here.enter(name))
+
+
+def check_flag(keys: list[str], value: Any, merged: dict[str, Any]) -> None:
+    """One option of the command line, and what its value names.
+
+    Args:
+        keys: the parts of its name.
+        value: its value as YAML reads it.
+        merged: the config files and the options, so that the class of each plug is known.
+
+    Raises:
+        UserError: where a part of its name does not exist.
+    """
+    place = Place(None).enter(keys[0])
+    if keys[0] not in TOP:
+        raise place.build_error("no such option", keys[0], (*ROOTS, "arms", "ckpt_path", "config", "seed_everything"))
+    signature = read_signature(ROOTS[keys[0]]) if keys[0] in ROOTS else None
+    owner, annotation, given = signature, None, merged.get(keys[0])
+    for key in keys[1:]:
+        if key in PLUG_KEYS or key == "help":
+            continue
+        if signature is None:
+            return
+        place = place.enter(key)
+        check_argument(key, signature, place)
+        owner, annotation = signature, signature.parameters.get(key)
+        given = get_argument(given, key)
+        signature = find_signature(given, key, owner)
+    if len(keys) > 1 and owner is not None:
+        check_value(value, annotation, owner.module, place)
+
+
+def get_argument(given: Any, key: str) -> Any:
+    """The value that a config gives to an argument, with or without the level of `init_args`."""
+    if not isinstance(given, dict):
+        return None
+    inner = given.get("init_args")
+    return inner.get(key) if isinstance(inner, dict) and key in inner else given.get(key)
+
+
+def find_signature(given: Any, key: str, owner: Signature) -> Signature | None:
+    """What the value of an argument takes: by its class path, by its annotation where that is a record of ours, or by
+    its default where it is given nothing else; None where that cannot be known."""
+    path = given.get("class_path") if isinstance(given, dict) else given
+    if isinstance(path, str):
+        return read_signature(path) if "." in path else None
+    if (record := read_record(owner.parameters.get(key), owner.module)) is not None:
+        return record
+    default = owner.defaults.get(key)
+    if isinstance(default, ast.Call) and isinstance(default.func, ast.Name):
+        return read_signature(f"{owner.module}.{default.func.id}")
+    return None
+
+
+def read_record(annotation: ast.expr | None, module: str) -> Signature | None:
+    """The fields of the one dataclass that an annotation names, as in ``LoRA | None``; None for any other."""
+    if annotation is None:
+        return None
+    names = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}
+    if names & CONTAINERS:
+        return None
+    found = [found for name in names if (found := find_definition(f"{module}.{name}")) is not None]
+    records = [each.node for each in found if isinstance(each.node, ast.ClassDef) and is_dataclass(each.node)]
+    if len(records) != 1 or len(found) != 1:
+        return None
+    return read_signature(f"{found[0].module}.{records[0].name}")
+
+
+def check_arguments(content: dict[str, Any], signature: Signature | None, place: Place) -> None:
+    """
+    Raises:
+        UserError: where one of the settings does not exist, or its value names what does not.
+    """
+    if content and set(content) <= set(PLUG_KEYS):  # changes a plug that another file names
+        signature = None
+    for key, value in content.items():
+        here = place.enter(key)
+        name = str(key).removesuffix("+")
+        if signature is not None:
+            check_argument(name, signature, here)
+        annotation = None if signature is None else signature.parameters.get(name)
+        check_value(value, annotation, "" if signature is None else signature.module, here)
+
+
+def check_argument(key: str, signature: Signature, place: Place) -> None:
+    """
+    Raises:
+        UserError: where there is no argument of that name.
+    """
+    if key not in signature.parameters and not signature.is_open:
+        raise place.build_error("no such setting", key, signature.parameters)
+
+
+def check_value(value: Any, annotation: ast.expr | None, module: str, place: Place) -> None:
+    """
+    Raises:
+        UserError: where a value, or one inside it, names a class or an argument that does not exist.
+    """
+    if isinstance(value, list):
+        for number, each in enumerate(value):
+            check_value(each, None, module, place.enter(number))
+    elif isinstance(value, str) and OURS.match(value):
+        check_class_path(value, place)
+    elif isinstance(value, dict) and isinstance(value.get("class_path"), str):
+        check_plug(value, place)
+    elif isinstance(value, dict):
+        check_arguments(value, read_record(annotation, module), place)
+
+
+def check_plug(value: dict[str, Any], place: Place) -> None:
+    """
+    Raises:
+        UserError: where a `class_path` leads nowhere, or one of its `init_args` does not exist.
+    """
+    for key in value:
+        if key not in PLUG_KEYS:
+            raise place.enter(key).build_error("no such key beside class_path", str(key), PLUG_KEYS)
+    check_class_path(value["class_path"], place.enter("class_path"))
+    arguments = value.get("init_args")
+    if isinstance(arguments, dict):
+        check_arguments(arguments, read_signature(value["class_path"]), place.enter("init_args"))
+
+
+def check_class_path(path: str, place: Place) -> None:
+    """
+    Raises:
+        UserError: where a dotted path leads to nothing. Short names, and modules that are not written in Python, are
+            left to the parser.
+    """
+    module = path.rpartition(".")[0]
+    if not module or find_definition(path) is not None:
+        return
+    if not OURS.match(path) and find_module_file(module) is None:
+        return
+    names = list_names(module)
+    if names:
+        raise place.build_error("no such class or function", path, [f"{module}.{name}" for name in names])
+    known = [f"{door}.{name}" for door in DOORS for name in list_names(door)]
+    raise place.build_error("no such class or function", path, sorted(known))
+
+
+def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """One config laid over another, so that the class of each plug is known; another class brings its own arguments."""
+    found = dict(base)
+    for key, value in overlay.items():
+        old = found.get(key)
+        old = {"class_path": old} if isinstance(old, str) and isinstance(value, dict) else old
+        other = isinstance(value, dict) and isinstance(old, dict) and value.get("class_path", old.get("class_path"))
+        same = isinstance(value, dict) and isinstance(old, dict) and other == old.get("class_path")
+        found[key] = merge(old, value) if same and isinstance(old, dict) else value
+    return found
+
+
+def nest(keys: Sequence[str], value: Any) -> Any:
+    """The value under its keys, as a file would give it."""
+    return {keys[0]: nest(keys[1:], value)} if keys else value
+
+
+def find_line(path: str, keys: Sequence[str]) -> int | None:
+    """The line, from 1, where a file gives a setting; None where it cannot be told."""
+    with open(path, encoding="utf-8") as file:
+        node = yaml.compose(file, Loader=yaml.SafeLoader)
+    line: int | None = None
+    for key in keys:
+        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == key), None)
+            if pair is None:
+                break
+            line = pair[0].start_mark.line + 1
+            node = pair[1]
+    return line

@@ -1,0 +1,25 @@
+"""What a run chooses by itself where its config says nothing: how scores compare."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from fdt.rollout.sources import OnPolicy, Source
+from feedback.types import Episode
+from objectives import Credit, DatasetMean, GroupElseBatch, GroupRelative
+
+
+def choose_credit(source: Source, episodes: Sequence[Episode]) -> tuple[Credit, str]:
+    """How scores become advantages, by how many scored answers a prompt has; and the reason, in words."""
+    if isinstance(source, OnPolicy):
+        number = source.num_generations
+        return (GroupRelative() if number > 1 else DatasetMean()), f"{number} answers a prompt"
+    sizes = Counter(episode.task.key for episode in episodes if not math.isnan(episode.score))
+    alone = sum(size == 1 for size in sizes.values())
+    if alone == 0:
+        return GroupRelative(), "every prompt has several scored answers"
+    if alone == len(sizes):
+        return DatasetMean(), "each prompt has one scored answer"
+    return GroupElseBatch(), f"{alone} of {len(sizes)} prompts have one scored answer"

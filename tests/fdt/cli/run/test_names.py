@@ -1,0 +1,123 @@
+"""Names in a config and on the command line, checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fdt.cli.run.arguments import put_configs_first
+from fdt.cli.run.main import main
+from fdt.cli.run.names import check_names, merge
+from fdt.cli.run.signatures import find_definition, read_signature
+from fdt.errors import UserError
+from fdt.resources import list_configs, resolve
+from tests.helpers.paths import ROOT
+from tests.helpers.runs import environment
+
+
+def check(*argv: str) -> None:
+    check_names(["fit", *argv])
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_every_shipped_config_passes(name: str):
+    check("-c", str(resolve(name)))
+
+
+@pytest.mark.parametrize(
+    "argv, nearest",
+    [
+        (["--model.max_grad_nrm", "1"], "max_grad_norm"),
+        (["--trainer.max_step=3"], "max_steps"),  # an abbreviation, which argparse would take
+        (["--modle.base", "x"], "model"),
+        (["--data.sorce.rows_per_step", "3"], "source"),
+        (["--data.source.rows_per_stp", "3"], "rows_per_step"),  # of the default source
+        (["--data.source=fdt.rollout.sources.OnPolicy", "--data.source.num_generation", "3"], "num_generations"),
+        (["--data.source", "fdt.rollout.sources.OnPolicy", "--data.source.init_args.num_gens=3"], "num_generations"),
+        (["--model.lora.rnk", "4"], "rank"),
+        (["--data.credit", "objectives.GroupRelativ"], "objectives.GroupRelative"),
+        (["--data.grader", "feedback.critics.NumberMatch"], "feedback.graders.NumberMatch"),
+        (["--trainer.callbacks+={class_path: fdt.callbacks.Guard}"], "fdt.callbacks.Guards"),
+    ],
+)
+def test_options_are_named_with_the_nearest_that_exists(argv: list[str], nearest: str):
+    with pytest.raises(UserError, match=f"Did you mean '{nearest}'"):
+        check(*argv)
+
+
+@pytest.mark.parametrize(
+    "text, line, nearest",
+    [
+        ("model:\n  lora: {rank: 4}\n  optimiser: null\n", 3, "optimizer"),
+        ("model:\n  terms:\n    a:\n      class_path: objectives.Distil\n", 4, "objectives.Distill"),
+        ("model:\n  terms:\n    a:\n      class_path: objectives.Distill\n      init_arg: {k: 1}\n", 5, "init_args"),
+        ("model:\n  terms:\n    a:\n      class_path: objectives.Distill\n      init_args:\n        kk: 1\n", 6, "k"),
+        ("trainer:\n  callbacks:\n  - class_path: fdt.callbacks.Checkpoints\n", 3, "fdt.callbacks.Checkpoint"),
+        ("arms:\n  one:\n    data:\n      sourc: null\n", 4, "source"),
+        ("dta:\n  file: x\n", 1, "data"),
+    ],
+)
+def test_files_are_named_with_the_line(tmp_path: Path, text: str, line: int, nearest: str):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as refusal:
+        check("-c", str(path))
+    assert f"Did you mean '{nearest}'" in str(refusal.value)
+    assert f"own.yaml, line {line}: " in str(refusal.value)
+
+
+def test_what_cannot_be_known_is_left_to_the_parser(tmp_path: Path):
+    check("--data.grader", "my_module.my_function", "--data.grader.init_args.anything", "1")
+    check("--data.source", "OnPolicy", "--data.source.num_generations", "2")  # a short name
+    check("--model.optimizer", "torch.optim.AdamW", "--model.optimizer.lr", "1e-3")
+    check("--trainer.logger.help", "CSVLogger")
+
+
+def test_arguments_of_a_class_of_another_package():
+    with pytest.raises(UserError, match="Did you mean 'weight_decay'"):
+        check("--model.optimizer", "torch.optim.AdamW", "--model.optimizer.weight_decy", "0")
+
+
+def test_signatures_follow_re_exports_and_dataclasses():
+    names = read_signature("objectives.PolicyGradient").parameters
+    assert {"surrogate", "ratio", "gate", "mask"} <= set(names)
+    assert "reward" in read_signature("objectives.GroupRelative").parameters  # of the base class
+    assert find_definition("objectives.nothing_of_that_name") is None
+    assert find_definition("objectives.sequence_ratio").module.startswith("objectives.")
+
+
+def test_another_class_brings_its_own_arguments():
+    one = {"a": {"class_path": "x.A", "init_args": {"p": 1}}}
+    assert merge(one, {"a": {"init_args": {"q": 2}}})["a"]["init_args"] == {"p": 1, "q": 2}
+    assert merge(one, {"a": {"class_path": "x.B"}})["a"] == {"class_path": "x.B"}
+
+
+def test_a_misspelt_option_is_refused_before_torch_is_imported(tmp_path: Path):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"model": {"bse": "x"}}))
+    code = (
+        "import sys; from fdt.__main__ import main\n"
+        f"code = main(['fit', '-c', {str(path)!r}])\n"
+        "print(code, 'torch' in sys.modules, 'lightning' in sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["2", "False", "False"]
+    assert len(found.stderr.splitlines()) == 1
+    assert "Did you mean 'base'" in found.stderr
+
+
+def test_a_misspelt_option_of_predict_too():
+    with pytest.raises(UserError, match="Did you mean 'ckpt_path'"):
+        main(["predict", "--ckpt_pth", "x"])
+
+
+def test_options_win_over_files_wherever_they_stand():
+    argv = ["fit", "--trainer.max_steps", "3", "-c", "a.yaml", "--config=b.yaml", "--seed_everything=1"]
+    expected = ["fit", "-c", "a.yaml", "-c", "b.yaml", "--trainer.max_steps", "3", "--seed_everything=1"]
+    assert put_configs_first(argv) == expected

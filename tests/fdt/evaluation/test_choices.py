@@ -1,0 +1,81 @@
+"""What is measured, where the config leaves that to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fdt.data.splits import DataSplits, load_from_file, select_heldout
+from fdt.errors import UserError
+from fdt.evaluation import Answers, Likelihood, PassAtK
+from fdt.evaluation.choices import choose_evaluation
+
+PLAIN = '"prompt": "p{n}", "response": "r{n}"'
+
+
+def load(tmp_path: Path, *rows: str, heldout: float = 0.5) -> DataSplits:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join("{" + row.replace("{n}", str(n)) + "}\n" for n, row in enumerate(rows)))
+    return load_from_file(str(path), "auto", None, heldout, 0)
+
+
+def test_answers_where_something_scores_them(tmp_path: Path):
+    data = load(tmp_path, *[PLAIN + ', "score": 1, "reference": "x"'] * 6)
+    found, tasks = choose_evaluation(None, True, data)
+    assert isinstance(found, Answers)
+    assert tasks == data.heldout
+
+
+@pytest.mark.parametrize(
+    "extra, texts",
+    [
+        (', "score": 1, "reference": "ref{n}", "revision": "better{n}"', "ref{n}"),
+        (', "score": 1, "revision": "better{n}"', "better{n}"),
+    ],
+)
+def test_likelihood_of_references_then_of_corrections(tmp_path: Path, extra: str, texts: str):
+    data = load(tmp_path, *[PLAIN + extra] * 8)
+    found, tasks = choose_evaluation(None, False, data)
+    assert isinstance(found, Likelihood)
+    assert tasks
+    assert all(task.reference == texts.replace("{n}", task.messages[-1]["content"][1:]) for task in tasks)
+
+
+def test_likelihood_of_what_was_rated_well(tmp_path: Path):
+    rows = [PLAIN + f', "score": {n % 2}' for n in range(20)]
+    _, tasks = choose_evaluation(None, False, load(tmp_path, *rows))
+    known = {task.messages[-1]["content"]: task.reference for task in tasks}
+    assert {text for prompt, text in known.items() if int(prompt[1:]) % 2 == 0} == {None}
+    assert all(text == f"r{prompt[1:]}" for prompt, text in known.items() if int(prompt[1:]) % 2)
+
+
+def test_nothing_to_measure_by_is_refused_and_not_measured_on_no_prompt(tmp_path: Path):
+    data = load(tmp_path, *[PLAIN + ', "critique": "Shorter."'] * 6)
+    for given in (None, Likelihood()):
+        with pytest.raises(UserError, match="nothing to measure by"):
+            choose_evaluation(given, False, data)
+
+
+def test_what_the_config_names_stands(tmp_path: Path):
+    data = load(tmp_path, *[PLAIN + ', "revision": "x"'] * 6)
+    given = PassAtK(samples=8)
+    assert choose_evaluation(given, True, data) == (given, data.heldout)
+    for given, on_policy in ((Answers(), False), (None, True)):
+        with pytest.raises(UserError, match="no grader"):
+            choose_evaluation(given, False, data, on_policy)
+
+
+def test_of_a_few_prompts_one_is_held_out():
+    keys = [f"k{n}" for n in range(4)]
+    assert len(select_heldout(keys, 1e-9, 0)) == 1
+    assert select_heldout(keys, 1e-9, 0, ["k2"]) == {"k2"}
+    assert select_heldout(keys, 0.0, 0) == set()
+    assert select_heldout(keys[:1], 1e-9, 0) == set()
+
+
+def test_more_rows_move_no_prompt_to_the_other_side():
+    few, many = [f"k{n}" for n in range(200)], [f"k{n}" for n in range(400)]
+    assert select_heldout(few, 0.2, 1) == select_heldout(many, 0.2, 1) & set(few)
+    assert 20 < len(select_heldout(few, 0.2, 1)) < 60
+    assert select_heldout(few, 0.2, 1) != select_heldout(few, 0.2, 2)
