@@ -56,11 +56,11 @@ def format_unknown_verb(verb: str) -> str:
 
 
 def is_expected(error: Exception) -> bool:
-    """Whether the error is one that the user can correct, so that its message is enough."""
-    from fdt.errors import UserError
+    """Whether the error is one that the user can correct or asked for, so that its message is enough."""
+    from fdt.errors import Interrupted, UserError
     from feedback.faults import DataError
 
-    return isinstance(error, UserError | DataError)
+    return isinstance(error, UserError | DataError | Interrupted)
 
 
 def dispatch(verb: str, rest: list[str]) -> int:
@@ -83,7 +83,7 @@ def dispatch(verb: str, rest: list[str]) -> int:
         if not is_expected(error):
             raise
         print(f"fdt: {error}", file=sys.stderr)
-        return EXPECTED_ERROR
+        return getattr(error, "exit_code", EXPECTED_ERROR)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -54,6 +54,18 @@ class UserError(Exception):
         return where + " ".join(text if text[-1] in ".?!" else f"{text}." for text in sentences)
 
 
+class Interrupted(Exception):
+    """A signal ended the run; `fdt` prints the message and exits as shells expect, with 128 + the signal's number."""
+
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(number, what)
+        self.exit_code = 128 + number
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what
+
+
 @contextmanager
 def explain_plug_errors() -> Iterator[None]:
     """

@@ -4,10 +4,12 @@ from fdt.callbacks.accounting import Accounting
 from fdt.callbacks.checkpoint import Checkpoint
 from fdt.callbacks.evaluate import Evaluate
 from fdt.callbacks.guards import Guards
+from fdt.callbacks.interruption import Interruption
 from fdt.callbacks.planning import PlanningMetrics
 from fdt.callbacks.predict import WritePredictions
 from fdt.callbacks.reset_reference import ResetReference
 from fdt.callbacks.silent_terms import SilentTerms
+from fdt.callbacks.step_log import StepLog
 from fdt.callbacks.transcripts import Transcripts
 
 __all__ = [
@@ -15,9 +17,11 @@ __all__ = [
     "Checkpoint",
     "Evaluate",
     "Guards",
+    "Interruption",
     "PlanningMetrics",
     "ResetReference",
     "SilentTerms",
+    "StepLog",
     "Transcripts",
     "WritePredictions",
 ]

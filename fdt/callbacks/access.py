@@ -29,6 +29,11 @@ def get_callback(trainer: Trainer, kind: type[CallbackType]) -> CallbackType:
     return next(callback for callback in cast(Any, trainer).callbacks if isinstance(callback, kind))
 
 
+def find_callback(trainer: Trainer, kind: type[CallbackType]) -> CallbackType | None:
+    """The run's first callback of this class; None where it has none."""
+    return next((callback for callback in cast(Any, trainer).callbacks if isinstance(callback, kind)), None)
+
+
 def get_metrics(outputs: Any) -> StepMetrics:
     """The metrics of the step just taken, from what `Learner.training_step` returned."""
     return outputs["metrics"]

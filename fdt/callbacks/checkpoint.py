@@ -74,6 +74,16 @@ class Checkpoint(ModelCheckpoint):
         if isinstance(exception, GatewayStop) and trainer.state.fn == TrainerFn.FITTING:
             self.save_now(trainer)
 
+    def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, torch.Tensor]) -> None:
+        """``last.ckpt`` is another name of the step's own file, where there is one: the bytes are written once."""
+        saved = Path(self._last_checkpoint_saved or "")
+        last = saved.with_name("last.ckpt")
+        is_new = saved.name == f"step-{trainer.global_step}.ckpt" and saved.is_file()
+        if trainer.strategy.broadcast(trainer.is_global_zero and is_new and link_file(saved, last)):
+            self.last_model_path = str(last)
+        else:
+            super()._save_last_checkpoint(trainer, monitor_candidates)
+
     def save_now(self, trainer: Trainer) -> None:
         """Saves the present step unless that has been done."""
         if trainer.global_step != self._last_global_step_saved:
@@ -81,6 +91,18 @@ class Checkpoint(ModelCheckpoint):
             if self.save_top_k != 0:
                 self._save_topk_checkpoint(trainer, monitored)
             self._save_last_checkpoint(trainer, monitored)
+
+
+def link_file(source: Path, target: Path) -> bool:
+    """Gives a file a second name, in one step; False where the file system has no such links."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        return False
+    os.replace(part, target)
+    return True
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

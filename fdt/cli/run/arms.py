@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -95,7 +96,7 @@ def run_arms(argv: list[str], arms: Arms) -> int:
             own += ["--trainer.num_sanity_val_steps=0", f"--base_from={measured}"]
         print(f"\nfdt: arm {number} of {len(arms.overrides)}: {name}", flush=True)
         began = time.monotonic()
-        status = subprocess.run([sys.executable, "-m", "fdt", *own], check=False).returncode
+        status = run_arm([sys.executable, "-m", "fdt", *own])
         if status:
             print(f"fdt: arm {name} ended with exit code {status}", file=sys.stderr)
             return status if status > 0 else 128 - status
@@ -103,6 +104,21 @@ def run_arms(argv: list[str], arms: Arms) -> int:
         if measured is None and can_reuse_base(overrides):
             measured = folder / "eval" / "base.jsonl"
     return 0
+
+
+def run_arm(command: list[str]) -> int:
+    """Runs one arm in a process of its own; what asks this process to stop is left to the arm, which saves first."""
+    with subprocess.Popen(command) as child:
+        handlers = {
+            signal.SIGINT: lambda *_: None,  # a terminal sends it to the arm as well
+            signal.SIGTERM: lambda *_: child.send_signal(signal.SIGTERM),
+        }
+        former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            return child.wait()
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
 
 
 def can_reuse_base(overrides: dict[str, Any]) -> bool:

@@ -12,10 +12,22 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from fdt.callbacks import Accounting, Checkpoint, Evaluate, PlanningMetrics, SilentTerms, Transcripts, WritePredictions
+from fdt.callbacks import (
+    Accounting,
+    Checkpoint,
+    Evaluate,
+    Interruption,
+    PlanningMetrics,
+    SilentTerms,
+    StepLog,
+    Transcripts,
+    WritePredictions,
+)
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.cli.plugs import configure_parsers
 from fdt.cli.run.checks import check_checkpoint, check_trainer, find_root_cause
+from fdt.cli.run.lock import lock_folder
+from fdt.cli.run.provenance import write_provenance
 from fdt.cli.run.warnings import filter_warnings
 from fdt.errors import UserError
 from fdt.experience import Experience
@@ -73,7 +85,16 @@ class CLI(LightningCLI):
         given = self._get(self.config_init, "trainer", default={})
         check_trainer(given, self._get(self.config_init, "model"))
         root = Path(given.get("default_root_dir"))
-        own = [Evaluate(), SilentTerms(), PlanningMetrics(), Transcripts(), Accounting(), WritePredictions()]
+        own = [
+            Evaluate(),
+            SilentTerms(),
+            PlanningMetrics(),
+            Transcripts(),
+            Accounting(),
+            WritePredictions(),
+            StepLog(),
+            Interruption(),
+        ]
         if given.get("enable_checkpointing") is not False:
             own.append(Checkpoint())
         theirs = _to_list(given.get("callbacks"))
@@ -88,7 +109,16 @@ class CLI(LightningCLI):
 
     def before_fit(self) -> None:
         root = Path(self.trainer.default_root_dir)
-        keep_old(root, self._get(self.config_init, "ckpt_path"))
+        given = self._get(self.config_init, "ckpt_path")
+        if self.trainer.is_global_zero and os.environ.get("LOCAL_RANK") is None:
+            lock = lock_folder(root)
+            if not given and (root / "config.yaml").exists():
+                keep_old(root)
+                lock = lock_folder(root)
+            self._lock = lock
+            data = self._get(self.config_init, "data")
+            heldout = data.heldout if isinstance(data.heldout, str) else None
+            write_provenance(root, [data.file, heldout, data.test_file], resumed=bool(given))
         measured = self._get(self.config_init, "base_from")
         if measured and self.trainer.is_global_zero:
             (root / "eval").mkdir(parents=True, exist_ok=True)
@@ -121,10 +151,8 @@ def _to_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def keep_old(root: Path, ckpt_path: str | None) -> None:
+def keep_old(root: Path) -> None:
     """A fresh run into a used folder moves the old run aside; nothing is overwritten."""
-    if ckpt_path or os.environ.get("LOCAL_RANK") is not None or not (root / "config.yaml").exists():
-        return
     number = next(n for n in range(1, 10_000) if not root.with_name(f"{root.name}.old{n}").exists())
     aside = root.with_name(f"{root.name}.old{number}")
     root.rename(aside)

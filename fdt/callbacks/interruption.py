@@ -1,0 +1,97 @@
+"""Ctrl-C and SIGTERM end a run between two steps, with a checkpoint; a second one ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.trainer.states import TrainerFn
+
+from fdt.callbacks.access import find_callback, get_experience
+from fdt.callbacks.checkpoint import Checkpoint
+from fdt.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption(LightningCheckpoint):
+    """A checkpoint by its class, so that Lightning calls it after all others: what is saved has all of the step."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._former: dict[int, Any] = {}
+        self._trainer: Trainer | None = None
+
+    def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the signals over from Lightning, which would save nothing and wait for the end of an evaluation."""
+        environment = trainer._accelerator_connector.cluster_environment
+        requeued = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+        if self._former or requeued or threading.current_thread() is not threading.main_thread():
+            return
+        self._trainer = trainer
+        self._former = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    on_sanity_check_start = _begin
+    on_train_start = _begin
+    on_validation_start = _begin
+    on_test_start = _begin
+    on_predict_start = _begin
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        self._former = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise Interrupted(number, "stopped at once; the last checkpoint is of an earlier step")
+        self.received = number
+        launcher: Any = None if self._trainer is None else self._trainer.strategy.launcher
+        if number == signal.SIGTERM and hasattr(launcher, "kill"):  # a terminal's Ctrl-C reaches all by itself
+            launcher.kill(number)
+        print("fdt: stopping after this step; once more stops at once", file=sys.stderr, flush=True)
+
+    def _is_asked(self, trainer: Trainer) -> bool:
+        """Whether any rank was told to stop; every rank must call."""
+        return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """
+        Raises:
+            Interrupted: where a rank was told to stop and the rollout is complete, after a checkpoint.
+        """
+        if self._is_asked(trainer) and trainer.global_step % get_experience(trainer).source.steps_per_rollout == 0:
+            self._stop(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """
+        Raises:
+            Interrupted: where a rank was told to stop; what was measured so far is lost, what was trained is kept.
+        """
+        if self._is_asked(trainer):
+            self._stop(trainer)
+
+    def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.on_validation_batch_end(trainer)
+
+    def on_predict_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.on_validation_batch_end(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        number = self.received or signal.SIGTERM
+        checkpoint = find_callback(trainer, Checkpoint)
+        if trainer.state.fn != TrainerFn.FITTING or not trainer.global_step:
+            raise Interrupted(number, "stopped before anything was trained")
+        if checkpoint is None:
+            raise Interrupted(number, f"stopped after step {trainer.global_step}; nothing saves checkpoints here")
+        checkpoint.save_now(trainer)
+        root = trainer.default_root_dir
+        raise Interrupted(
+            number, f"stopped after step {trainer.global_step}, which is saved; go on: fdt fit --ckpt_path {root}"
+        )
