@@ -19,6 +19,7 @@ ARMS = (
     "dspo",
     "scores_anchored",
     "scores_moments",
+    "scores_batch",
     "critiques_moments",
     "scores",
     "critiques",
@@ -30,7 +31,7 @@ ARMS = (
     "stated",
     "shuffled",
 )
-SINGLE = ("scores", "scores_anchored", "scores_moments", "critiques", "critiques_moments", "rewrites")
+SINGLE = ("scores", "scores_anchored", "scores_moments", "scores_batch", "critiques", "critiques_moments", "rewrites")
 """Arms that learn from one signal alone: the best of them in a setting is what the mix is held against there."""
 HEADLINE: dict[str, Any] = {"coverage": 0.6, "noise": 0.1, "score_rate": 1.0}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -46,17 +47,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "unscored": HEADLINE | {"score_rate": 0.0},  # critiques alone: does the mix still learn from them?
 }
 """The environment's arguments: coverage and noise of critiques, share of answers that are scored, and who is wrong."""
-SCORE_ARMS = ("dspo", "scores", "scores_anchored", "scores_moments", "both", "faded", "gated")
+SCORE_ARMS = ("dspo", "scores", "scores_anchored", "scores_moments", "scores_batch", "both", "faded", "gated")
 """Arms that learn from scores: the only ones that a setting with fewer scores changes."""
 GRID = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
 """Learning rates tried for every arm, the same for each."""
 SCORED_RATES = {
-    "dspo": 5e-4,
+    "dspo": 5e-4,  # as shipped, in every setting
     "scores": 2.5e-4,
     "scores_anchored": 5e-4,
-    "scores_moments": 2.5e-4,
+    "scores_moments": 5e-4,
+    "scores_batch": 5e-4,
     "critiques": 5e-4,
-    "critiques_moments": 5e-4,
+    "critiques_moments": 2e-3,
     "both": 1e-3,
     "faded": 5e-4,
     "gated": 5e-4,
@@ -147,7 +149,8 @@ class Signals(ConventionsComparison):
         BASE: "the policy before training",
         "dspo": "both signals, algorithm/dspo",
         "scores_anchored": "scores against the batch's mean over its deviation, KL to the start on every row",
-        "scores_moments": "scores with the mix's optimiser, anchor, credit and memory",
+        "scores_moments": "scores with the mix's optimiser, anchor and memory, credit by group",
+        "scores_batch": "scores with the mix's optimiser, anchor, credit and memory",
         "critiques_moments": "critiques with the mix's optimiser, prefix trust and anchor",
         "references": "imitates every right answer: an upper bound, not a competitor",
         "stated": "critiques that are the bare answer",
