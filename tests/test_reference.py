@@ -26,7 +26,8 @@ from fdt.cli.reference.plugs import (
     is_plug,
     read_kinds,
 )
-from fdt.cli.run.lightning_cli import CLI, DEFAULTS
+from fdt.cli.run.arguments import TRAINER_DEFAULTS
+from fdt.cli.run.lightning_cli import CLI
 from fdt.errors import UserError
 from feedback.types import Episode
 from tests.helpers.paths import ROOT
@@ -62,7 +63,7 @@ def parser() -> Any:
         args=[],
         run=False,
         save_config_callback=None,
-        trainer_defaults=DEFAULTS,
+        trainer_defaults=TRAINER_DEFAULTS,
         auto_configure_optimizers=False,
     )
     return made.parser

@@ -69,7 +69,9 @@ def test_packages_are_marked_as_typed():
 def test_targets_are_listed_and_called():
     phony = set(re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[1].split())
     assert phony <= TARGETS
-    help_text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    help_text = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert {line.split()[1] for line in help_text.splitlines()} == phony
     for page in ("README.md", "CONTRIBUTING.md", "AGENTS.md", ".github/workflows/ci.yml", ".ci/run"):
         for target in re.findall(r"(?:^|`|run: )make ([a-z][a-z-]*)", read(page), re.MULTILINE):

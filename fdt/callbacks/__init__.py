@@ -4,7 +4,7 @@ from fdt.callbacks.accounting import Accounting
 from fdt.callbacks.checkpoint import Checkpoint
 from fdt.callbacks.evaluate import Evaluate
 from fdt.callbacks.guards import Guards
-from fdt.callbacks.interruption import Interruption
+from fdt.callbacks.interruption import Interruption, SavingInterruption
 from fdt.callbacks.planning import PlanningMetrics
 from fdt.callbacks.predict import WritePredictions
 from fdt.callbacks.reset_reference import ResetReference
@@ -20,6 +20,7 @@ __all__ = [
     "Interruption",
     "PlanningMetrics",
     "ResetReference",
+    "SavingInterruption",
     "SilentTerms",
     "StepLog",
     "Transcripts",

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
@@ -20,8 +21,8 @@ from fdt.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interruption(LightningCheckpoint):
-    """A checkpoint by its class, so that Lightning calls it after all others: what is saved has all of the step."""
+class Interruption(Callback):
+    """Stops a run between two steps; `SavingInterruption` where the run saves checkpoints."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -95,3 +96,7 @@ class Interruption(LightningCheckpoint):
         raise Interrupted(
             number, f"stopped after step {trainer.global_step}, which is saved; go on: fdt fit --ckpt_path {root}"
         )
+
+
+class SavingInterruption(Interruption, LightningCheckpoint):
+    """A checkpoint by its class, so that Lightning calls it after all others: what is saved has all of the step."""

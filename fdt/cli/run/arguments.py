@@ -12,6 +12,17 @@ import yaml
 from fdt.errors import UserError
 
 CONFIG_FLAGS = ("-c", "--config")
+HELP_FLAGS = ("-h", "--help")
+TRAINER_DEFAULTS = {
+    # Every validation before the first step measures the base; inference_mode would break FSDP2's gathers.
+    "num_sanity_val_steps": -1,
+    "inference_mode": False,
+    "log_every_n_steps": 1,
+    "use_distributed_sampler": False,
+    "default_root_dir": "runs/fdt",
+    "max_epochs": 1,
+}
+"""Settings of Lightning's Trainer that start from another value here."""
 
 
 def list_config_files(argv: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from fdt.callbacks import (
     Evaluate,
     Interruption,
     PlanningMetrics,
+    SavingInterruption,
     SilentTerms,
     StepLog,
     Transcripts,
@@ -25,6 +26,7 @@ from fdt.callbacks import (
 )
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.cli.plugs import configure_parsers
+from fdt.cli.run.arguments import TRAINER_DEFAULTS
 from fdt.cli.run.checks import check_checkpoint, check_trainer, find_root_cause
 from fdt.cli.run.lock import lock_folder
 from fdt.cli.run.provenance import write_provenance
@@ -33,16 +35,6 @@ from fdt.errors import UserError
 from fdt.experience import Experience
 from fdt.learner import Learner
 from fdt.report import report_results
-
-DEFAULTS = {
-    # Every validation before the first step measures the base; inference_mode would break FSDP2's gathers.
-    "num_sanity_val_steps": -1,
-    "inference_mode": False,
-    "log_every_n_steps": 1,
-    "use_distributed_sampler": False,
-    "default_root_dir": "runs/fdt",
-    "max_epochs": 1,
-}
 
 
 class SaveConfig(SaveConfigCallback):
@@ -93,10 +85,9 @@ class CLI(LightningCLI):
             Accounting(),
             WritePredictions(),
             StepLog(),
-            Interruption(),
         ]
-        if given.get("enable_checkpointing") is not False:
-            own.append(Checkpoint())
+        saves = given.get("enable_checkpointing") is not False
+        own += [Checkpoint(), SavingInterruption()] if saves else [Interruption()]
         theirs = _to_list(given.get("callbacks"))
         own = [callback for callback in own if not any(isinstance(other, type(callback)) for other in theirs)]
         loggers = _to_list(given.get("logger"))
@@ -182,7 +173,7 @@ def launch(argv: list[str], kind: type[CLI] = CLI) -> None:
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
-            trainer_defaults=DEFAULTS,
+            trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
             parser_kwargs={"prog": "fdt"},
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fdt.cli.run.arguments import list_config_files, put_configs_first
+from fdt.cli.run.arguments import HELP_FLAGS, list_config_files, put_configs_first
 from fdt.cli.run.arms import read_arms, run_arms
 from fdt.cli.run.checks import check_configs
+from fdt.cli.run.help import format_help
 from fdt.cli.run.names import check_names
 from fdt.cli.run.runs import add_run_config
 from fdt.resources import resolve_arguments
@@ -16,6 +17,9 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: for what a user can correct.
     """
+    if any(argument in HELP_FLAGS for argument in argv[1:]):
+        print(format_help(argv[0]))
+        return 0
     argv = put_configs_first(add_run_config(resolve_arguments(argv)))
     check_configs(list_config_files(argv))
     check_names(argv)

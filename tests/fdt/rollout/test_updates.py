@@ -68,7 +68,7 @@ def test_with_one_update_a_clip_that_cannot_act_says_so_once(tmp_path):
 def test_dropping_the_scalar_stream_leaves_its_term_inert_and_says_so_once(tmp_path):
     source = {"class_path": "fdt.rollout.sources.Replay", "init_args": {"rows_per_step": 4, "behaviour": "drop"}}
     done, rows = run(tmp_path, "replay", data__source=source)
-    assert (done.stderr + done.stdout).count("term 'policy' taught nothing") == 1
+    assert (done.stderr + done.stdout).count("term 'policy' trained on nothing") == 1
     assert all(float(row["train/loss/policy"] or 0) == 0 for row in rows)
     assert any(float(row["train/loss/distill"] or 0) > 0 for row in rows)
 
