@@ -24,7 +24,7 @@ class OversizedBody(Exception):
     """A body beyond `LONGEST_BODY`, or packed in a way whose size cannot be bounded."""
 
 
-class BoundedStream(http.AsyncByteStream):
+class BoundedStream(http.AsyncByteStream):  # type: ignore[name-defined]  # the module is found at run time
     """A body as it arrives, inflated where it is packed; raises `OversizedBody` before more is held than allowed."""
 
     def __init__(self, stream: Any, packed: bool):
