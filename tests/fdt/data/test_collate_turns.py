@@ -283,3 +283,13 @@ def test_each_row_has_the_teachers_view_of_its_own_turn(monkeypatch):
     line = TrainingRow(played("a", [0.0, 1.0]), Row(), 0)
     found = collator._build_sampled_rows(rows, line)
     assert [(one.row, one.hints) for one in found] == [(rows[0], (hinted[0],)), (rows[1], (hinted[1],))]
+
+
+def test_a_revision_is_imitated_at_the_turn_that_it_corrects():
+    rows = [Row.from_context([1, 2], [3], 0), Row.from_context([1, 2, 3, 4], [5], 1)]
+    for turn, prefix in ((0, [1, 2]), (1, [1, 2, 3, 4]), (None, [1, 2, 3, 4])):
+        item = Feedback(revision="b", turn=turn)
+        line = TrainingRow(Episode("e", TASK, (Turn("assistant", "a"),), (item,)), Row(), 0)
+        (found,) = Collator(WORDS)._build_imitation_rows(rows, line)
+        assert found.imitated and found.row.ids[: len(prefix)] == prefix and not any(found.row.target[: len(prefix)])
+        assert all(found.row.target[len(prefix) :])
