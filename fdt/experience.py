@@ -27,7 +27,7 @@ from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Recorded, Replay, Source
 from fdt.rollout.tasks import load_from_environment
 from feedback.graders import FunctionGrader, Grader, as_grader
-from feedback.hints import CritiqueHint, Hint, shuffle_critiques
+from feedback.hints import CritiqueHint, Hint, annotate_group, shuffle_critiques
 from feedback.readers import Reader, read_tasks
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Task
@@ -138,7 +138,7 @@ class Experience(LightningDataModule):
         if self.shuffle_critiques:
             self.episodes = shuffle_critiques(self.episodes, self.seed)
         if self.hint is not None:
-            self.episodes = self.hint.annotate_group(self.episodes)
+            self.episodes = annotate_group(self.hint, self.episodes)
         if self._credit is None:
             self._credit, reason = choose_credit(self.source, self.episodes)
             rank_zero_info(f"data.credit: objectives.{type(self.credit).__name__}, as {reason}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feedback.gateway import Gateway, Reply, Request, Sampling
+from feedback.returns import check_list
 from feedback.sanitize import escape_control_tokens, map_strings
 from feedback.types import Message
 
@@ -20,6 +21,16 @@ class Drafter(ABC):
 
         `seed` makes the drafts repeatable where the model allows it.
         """
+
+
+def run_drafter(drafter: Drafter, prompts: Sequence[list[Message]], each: int, seed: int) -> list[list[str]]:
+    """The drafts that a plug writes for each prompt.
+
+    Raises:
+        DataError: where it does not return a list of texts for each.
+    """
+    found = check_list(drafter, drafter(prompts, each, seed), list | tuple, "lists of drafts", len(prompts))
+    return [check_list(drafter, drafts, str, "drafts") for drafts in found]
 
 
 @dataclass(frozen=True)

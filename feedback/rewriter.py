@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from feedback.drafters import Drafter
+from feedback.drafters import Drafter, run_drafter
 from feedback.graders.base import Grader, get_added_feedback, run_grader
 from feedback.graders.drafts import LiteralCheck
 from feedback.graders.function import FunctionGrader, as_grader
@@ -72,7 +72,7 @@ class Rewriter:
         prompts = self.build_prompts(episodes)
         drafter = self.drafter if self.drafter is not None else policy
         # Asked even where no row needs a draft: under FSDP2 every rank takes part in generating.
-        found = iter(drafter([prompt for prompt in prompts if prompt is not None], self.drafts, seed))
+        found = iter(run_drafter(drafter, [prompt for prompt in prompts if prompt is not None], self.drafts, seed))
         return self.accept(episodes, [None if prompt is None else next(found) for prompt in prompts])
 
     def build_prompts(self, episodes: Sequence[Episode]) -> list[list[Message] | None]:

@@ -22,10 +22,16 @@ NAMES = (
 SURROGATE = re.compile("[\ud800-\udfff]")
 """Halves of a pair of code units: JSON can spell one alone, no encoder can write it."""
 SHAPES = re.compile(
-    r"<[|｜][^<>|｜\n]{1,60}[|｜]>"  # ChatML, Llama 3, Phi, gpt-oss; DeepSeek's wide bars
+    r"<[|｜][^<>|｜\n]{1,60}[|｜]>"  # ChatML, Llama 3, Phi, gpt-oss, GLM; DeepSeek's wide bars
+    r"|<\|\w{1,40}>|<\w{1,40}\|>"  # Gemma 4
+    r"|\[\|[^\[\]|\n]{1,60}\|\]"  # EXAONE
     rf"|<{{1,2}}/?(?:{NAMES}|sys)>{{1,2}}"  # sentencepiece's own, thinking and tool tags, Llama 2's system tag
-    r"|<(?:start|end|begin)_of_\w{1,30}>"  # Gemma
-    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|THINK|IMG|PREFIX)\]",
+    r"|<(?:start|end|begin|beginning)_of_\w{1,30}>"  # Gemma, MiniMax
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|THINK|IMG|PREFIX)\]"
+    r"|\[(?:[gs]?MASK|BOS|EOS|EOT|PAD|UNK|SEP|CLS)\]"  # GLM, EXAONE, Kimi
+    r"|<(?:[se]op|/?arg_key|/?arg_value|fim_\w{1,10})>|/nothink\b"  # GLM, MiniMax
+    r"|</?(?:seed|minimax):\w{1,40}>|<\[\w{1,20}_never_used\]>"  # Seed and MiniMax
+    r"|\]~!?b[\[\]]|\[e~\[|\]![pd]~\[|\]<\]\w{1,20}\[>\[",  # MiniMax
     re.IGNORECASE,
 )
 

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from feedback.readers.formats import episodes, rows
 from feedback.readers.tables import JSON_COLUMN
+from feedback.sanitize import map_strings, replace_surrogates
 from feedback.types import Episode
 
 Row = dict[str, Any]
@@ -23,7 +24,8 @@ def write_rows(path: str | Path, records: Iterable[Row]) -> None:
 
     None is an absent value. In tables, a column that a cell cannot hold as it is (lists, mixed types, empty text) is
     written as JSON under a name that ends in `:json`. Lines and lists are written as they come, tables are held whole.
-    Raises ValueError for values that JSON cannot hold, NaN among them; dates and decimals become text.
+    Raises ValueError for values that JSON cannot hold, NaN among them; dates and decimals become text, and half of a
+    surrogate pair, which no file can hold, the replacement character.
     """
     kept = ({name: value for name, value in record.items() if value is not None} for record in records)
     ending = Path(str(path).removesuffix(".gz")).suffix.lower()
@@ -47,7 +49,12 @@ def _open_text(path: str | Path) -> IO[str]:
 
 
 def _to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+    return replace_surrogates(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _clean(cell: Any) -> Any:
+    """A cell of a table as UTF-8 can hold it."""
+    return map_strings(cell, lambda _, text: replace_surrogates(text)) if isinstance(cell, str | list) else cell
 
 
 def _write_lines(stream: IO[str], records: Iterable[Row]) -> None:
@@ -72,7 +79,7 @@ def _pack_columns(records: list[Row], plain: Callable[[str, list[Any]], bool]) -
     header = []
     columns = []
     for name in _order_columns(records):
-        cells = [record.get(name) for record in records]
+        cells = [_clean(record.get(name)) for record in records]
         if not name.endswith(JSON_COLUMN) and plain(name, [cell for cell in cells if cell is not None]):
             header.append(name)
             columns.append(cells)

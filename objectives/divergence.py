@@ -121,9 +121,17 @@ def compute_tail(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o"]:
     return torch.log(-torch.expm1(listed))
 
 
-def coarsen(log_probs: Float[Tensor, "*o K"]) -> Float[Tensor, "*o K1"]:
-    """The listed outcomes and, as one more, all others merged."""
-    return torch.cat([log_probs, compute_tail(log_probs).unsqueeze(-1)], -1)
+def sum_unlisted(log_probs: Float[Tensor, "n V"], chooser: Float[Tensor, "n V"], k: int) -> Float[Tensor, "n"]:
+    """log of the summed probabilities of all outcomes but the `chooser`'s likeliest k, whatever their size."""
+    listed = chooser.detach().topk(k, -1).indices
+    return log_probs.scatter(-1, listed, -torch.inf).logsumexp(-1)
+
+
+def coarsen(log_probs: Float[Tensor, "*o K"], tail: Float[Tensor, "*o"] | None = None) -> Float[Tensor, "*o K1"]:
+    """The listed outcomes and, as one more, all others merged; `tail` is their log-prob, where it is known better than
+    as 1 - sum of the listed."""
+    tail = compute_tail(log_probs) if tail is None else tail
+    return torch.cat([log_probs, tail.unsqueeze(-1)], -1)
 
 
 def k1(log_ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from objectives.losses.term import Term
+from objectives.returns import check_coefficient, check_loss
 from objectives.schedules import Schedule
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.token_log_probs import TokenLogProbs
@@ -51,7 +52,7 @@ class Objective:
         """What term `name` is multiplied by after `update` optimiser steps; without a step, the most it ever is."""
         value = self.coefficients.get(name, 1.0)
         if isinstance(value, Schedule):
-            return value.peak if update is None else value(update)
+            return check_coefficient(value.peak if update is None else value(update), value)
         return value
 
     def weigh(self, rollouts: Rollouts) -> dict[str, Float[Tensor, "N"]]:
@@ -76,7 +77,7 @@ class Objective:
             scale = self.get_coefficient(name, rollouts.update)
             if not scale:
                 continue
-            loss = term(student, others, rollouts, name)
+            loss = check_loss(term(student, others, rollouts, name), term)
             parts[name] = loss
             value = value + scale * loss.value
             metrics[f"loss/{name}"] = loss.value.detach()

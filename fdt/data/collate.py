@@ -15,7 +15,7 @@ from fdt.data.dialogue import Dialogue
 from fdt.data.markers import TokenMarker
 from fdt.data.rows import Row, TrainingRow, build_batch
 from fdt.data.tokenization import tokenize_answer, truncate_to_tokens
-from feedback.hints import Hint
+from feedback.hints import Hint, run_hint
 from feedback.types import Episode
 
 
@@ -120,7 +120,7 @@ class Collator:
         """
         if self.hint is None:
             return []
-        return [self.tokenize_episode(hinted.episode) for hinted in self.hint.build_hints(episode, self.truncate_hint)]
+        return [self.tokenize_episode(hinted.episode) for hinted in run_hint(self.hint, episode, self.truncate_hint)]
 
     def truncate_text(self, text: str, limit: int) -> str:
         """The text within ``limit`` tokens, with an ellipsis where something was cut."""

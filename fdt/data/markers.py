@@ -13,6 +13,7 @@ from fdt.data.rows import Row
 from fdt.errors import UserError
 from feedback.graders import patterns
 from feedback.grams import GramMatch, load_grams
+from feedback.returns import check_list, refuse
 
 RESERVED_MASKS = ("sampled", "distilled", "imitated", "off_policy", "recalled")
 """Masks that every batch has."""
@@ -41,9 +42,11 @@ class TokenMarker(ABC):
 
     def _mask_turn(self, ids: Sequence[int], tokenizer: Any) -> list[bool]:
         text = tokenizer.decode(list(ids), skip_special_tokens=True)
-        found = self.find_spans(text)
+        found = check_list(self, self.find_spans(text), GramMatch, "spans")
         if not found:
             return [False] * len(ids)
+        if bad := [span for span in found if not 0 <= span.start <= span.end <= len(text)]:
+            raise refuse(self, f"a span from {bad[0].start} to {bad[0].end}", f"one within the {len(text)} characters")
         covered = [False] * len(text)
         for item in found:
             covered[item.start : item.end] = [True] * (item.end - item.start)

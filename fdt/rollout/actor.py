@@ -24,6 +24,7 @@ from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.turn_loop import TurnLoop
 from feedback.graders import Grader
 from feedback.graders.base import run_grader
+from feedback.hints import annotate_group
 from feedback.rewriter import Rewriter
 from feedback.types import Episode, Task
 
@@ -126,7 +127,7 @@ class Actor:
 
     def add_group_hints(self, episodes: list[Episode]) -> list[Episode]:
         """Adds what a hint shows of the other answers of a group (a better one)."""
-        return episodes if self.collator.hint is None else self.collator.hint.annotate_group(episodes)
+        return episodes if self.collator.hint is None else annotate_group(self.collator.hint, episodes)
 
     def compute_answer_log_probs(self, episodes: Sequence[Episode]) -> list[float]:
         """Sum of log-probs (nats) of each episode's answer under the current policy; NaN for an empty answer."""

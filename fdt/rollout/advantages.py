@@ -15,6 +15,7 @@ from fdt.distributed import gather_objects, get_rank
 from fdt.errors import UserError
 from feedback.types import Episode
 from objectives import Credit, Rollouts
+from objectives.returns import check_numbers
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def compute_advantages(credit: Credit, episodes: Sequence[Episode], all_ranks: b
         return torch.zeros(0, 1) if apart else torch.zeros(0)
     try:
         if not apart:
-            return credit.compute_rows(known)[mine]
-        each = credit.compute_turns(known)
+            return check_numbers(credit.compute_rows(known), known.task.shape, credit, "advantages of rows")[mine]
+        each = check_numbers(credit.compute_turns(known), known.episode.shape, credit, "advantages of turns")
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
     turns = torch.bincount(known.episode, minlength=len(known.task))

@@ -13,6 +13,7 @@ from fdt.data.dialogue import Dialogue
 from fdt.distributed import reduce_max_count
 from fdt.engines import Engine, Sample
 from fdt.environments import Environment, EnvironmentFault, Reply, Session
+from fdt.environments.returns import reply_all, start_session, truncate_session
 from fdt.errors import UserError
 from fdt.policy.fsdp import is_sharded
 from fdt.policy.policy import Policy
@@ -46,7 +47,7 @@ class EpisodeState:
         """The episode is over; where it was cut, the session gives its feedback for that."""
         self.end_reason = reason
         if reason != DONE:
-            self.feedback += self.session.truncate()
+            self.feedback += truncate_session(self.session)
         self.session.close()
 
 
@@ -81,7 +82,7 @@ class TurnLoop:
         turn = 0
         while self._has_live(live := [n for n, seat in enumerate(seats) if seat.end_reason is None]):
             self._generate_turns([seats[n] for n in live], None if seed is None else (seed + turn * 7919) % (2**31 - 1))
-            replies = self.environment.reply_all([(seats[n].session, seats[n].turns[-1]) for n in live])
+            replies = reply_all(self.environment, [(seats[n].session, seats[n].turns[-1]) for n in live])
             for n, reply in zip(live, replies, strict=True):
                 if isinstance(reply, EnvironmentFault):
                     seats[n].session.close()
@@ -99,7 +100,7 @@ class TurnLoop:
     def _start(self, task: Task, seed: int, failures: int) -> EpisodeState:
         while True:
             try:
-                session = self.environment.start(task, seed + failures)
+                session = start_session(self.environment, task, seed + failures)
                 break
             except (EnvironmentFault, OSError) as fault:
                 failures += 1

@@ -15,7 +15,8 @@ class Budget:
     """
 
     calls: int | None = None
-    """Calls, those that failed included; null is no limit."""
+    """Calls that a server may have charged for; those that it refused (429, 500, no connection) do not count. Null is
+    no limit."""
     tokens: int | None = None
     """Tokens read and written; null is no limit."""
     cost: float | None = None

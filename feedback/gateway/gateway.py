@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -14,11 +15,14 @@ from urllib.parse import urlsplit
 from feedback.faults import DataError, format_value
 from feedback.gateway.breaker import CircuitBreaker
 from feedback.gateway.budget import Budget
-from feedback.gateway.endpoint import Endpoint
+from feedback.gateway.concurrency import ConcurrencyLimit
+from feedback.gateway.endpoint import Endpoint, describe_danger
 from feedback.gateway.log import CallLog
 from feedback.gateway.types import Failure, Reply, Request, Usage
 
 T = TypeVar("T")
+SHOWN_LINES = 5
+"""Broken lines of the log that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Gateway:
     budget: Budget = Budget()
     """The most that the calls in `cache` may take."""
     concurrency: int = 64
-    """Calls in flight at once."""
+    """Calls in flight at once, at most: where the server refuses some because they are too many, fewer are sent."""
     timeout: float = 120.0
     """Seconds that one try may take, to the last byte."""
     retries: int = 4
@@ -66,6 +70,9 @@ class Gateway:
                 format_value(place._replace(netloc=place.hostname or "").geturl()),
                 "http://HOST/v1 or https://HOST/v1 without credentials",
             )
+        if danger := describe_danger(place.scheme, place.hostname):
+            keyed = " and the key" if self.api_key_env else ""
+            warnings.warn(f"gateway.base_url: {self.base_url}: {danger.format(keyed=keyed)}", stacklevel=3)
         for name in ("concurrency", "timeout", "outage_timeout"):
             if not getattr(self, name) > 0:
                 raise self._build_error(name, format_value(getattr(self, name)), "more than 0")
@@ -81,8 +88,7 @@ class Gateway:
         """
         if not requests:
             return []
-        log = self._log
-        log.refresh()
+        log = self._refresh_log()
         keys = [request.compute_key(self.identity) for request in requests]
         found: dict[str, Reply | Failure] = {}
         missing: dict[str, Request] = {}
@@ -97,7 +103,7 @@ class Gateway:
         if missing:
             from feedback.gateway.job import Job  # brings openai, which takes a second to import
 
-            job = Job(self._endpoint, self.read_api_key(), log, self._breaker)
+            job = Job(self._endpoint, self.read_api_key(), log, self._breaker, self._limit)
             try:
                 found |= run_blocking(job.run(missing, len(found)))
             finally:
@@ -106,8 +112,7 @@ class Gateway:
 
     def estimate_cost(self, requests: Sequence[Request]) -> CostEstimate:
         """What these requests would take, without sending any."""
-        log = self._log
-        log.refresh()
+        log = self._refresh_log()
         new = {request.compute_key(self.identity): request for request in requests}
         new = {key: request for key, request in new.items() if log.get_reply(key) is None}
         prompt = sum(request.likely_prompt_tokens for request in new.values())
@@ -123,8 +128,8 @@ class Gateway:
 
     def get_usage(self) -> tuple[int, Usage]:
         """Calls and tokens of all that the cache folder has seen, what is reserved for calls under way included."""
-        self._log.refresh()
-        return self._log.calls, self._log.spent
+        log = self._refresh_log()
+        return log.calls, log.spent
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -148,6 +153,20 @@ class Gateway:
     def _build_error(self, name: str, got: str, expected: str, remedy: str = "") -> DataError:
         return DataError("config", None, f"gateway.{name}", got, expected, remedy)
 
+    def _refresh_log(self) -> CallLog:
+        """The log with what others have added; lines that cannot be read are told, since paid replies may be lost."""
+        self._log.refresh()
+        if broken := self._log.take_broken():
+            shown = ", ".join(str(number) for number, _ in broken[:SHOWN_LINES])
+            more = ", …" if len(broken) > SHOWN_LINES else ""
+            warnings.warn(
+                f"{self._log.path}: {len(broken)} lines cannot be read (line {shown}{more}: {broken[0][1]}); what they "
+                "held is asked and paid for again. One unfinished line is what a kill or a power cut leaves; more mean "
+                "that the file was damaged or edited.",
+                stacklevel=3,
+            )
+        return self._log
+
     @cached_property
     def _log(self) -> CallLog:
         return CallLog(self.cache)
@@ -155,6 +174,10 @@ class Gateway:
     @cached_property
     def _breaker(self) -> CircuitBreaker:
         return CircuitBreaker(self.base_url, self.outage_timeout)
+
+    @cached_property
+    def _limit(self) -> ConcurrencyLimit:
+        return ConcurrencyLimit(self.concurrency)
 
     @property
     def _endpoint(self) -> Endpoint:

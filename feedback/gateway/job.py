@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from feedback.gateway.breaker import CircuitBreaker
+from feedback.gateway.concurrency import ConcurrencyLimit
 from feedback.gateway.endpoint import Endpoint
 from feedback.gateway.log import CallLog
 from feedback.gateway.progress import ProgressBar
@@ -24,11 +25,14 @@ FLUSH = 1.0
 class Job:
     """What is in flight for one `Gateway.ask`."""
 
-    def __init__(self, endpoint: Endpoint, key: str | None, log: CallLog, breaker: CircuitBreaker):
+    def __init__(
+        self, endpoint: Endpoint, key: str | None, log: CallLog, breaker: CircuitBreaker, limit: ConcurrencyLimit
+    ):
         self.endpoint = endpoint
         self.key = key
         self.log = log
         self.breaker = breaker
+        self.limit = limit
         self.found: dict[str, Reply | Failure] = {}
         self.stopping = False
         self.sending: set[asyncio.Task[Any]] = set()
@@ -41,6 +45,7 @@ class Job:
         lanes = min(self.endpoint.concurrency, len(requests))
         self.client = ChatClient(self.endpoint, self.key, lanes)
         self.probing = asyncio.Lock()
+        self.room = asyncio.Condition()
         todo = iter(requests.items())
         with ProgressBar(self.endpoint.progress, num_cached, len(requests), self.endpoint.budget) as self.bar:
             flusher = asyncio.create_task(self._flush())
@@ -81,11 +86,12 @@ class Job:
         began = time.monotonic()
         reserve = Usage(request.most_prompt_tokens, request.sampling.max_tokens)
         while not self.stopping:
-            async with self.breaker.acquire(self.probing):
+            async with self.limit.hold(self.room) as burst, self.breaker.acquire(self.probing):
                 claimed = self.log.claim(key, reserve, self.endpoint.budget)
                 if isinstance(claimed, Reply):
                     return claimed
                 result = await self._send(lane, key, request) if claimed else None
+                self._learn_limit(result, burst)
             if isinstance(result, Reply):
                 return result
             if result is None:
@@ -96,6 +102,12 @@ class Job:
                 return result.failure
             await asyncio.sleep(self.breaker.compute_backoff(max(tries, 1)))
         return None
+
+    def _learn_limit(self, result: Reply | FailedAttempt | None, burst: int) -> None:
+        if isinstance(result, Reply):
+            self.limit.record_reply()
+        elif result is not None and result.failure.kind == "rate limit":
+            self.limit.record_refusal(burst)
 
     def _is_exhausted(self, tries: int, began: float) -> bool:
         """Whether to give up on a request while the server answers others; an outage is the breaker's to end."""

@@ -16,14 +16,54 @@ import secrets
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from feedback.faults import DataError
 from feedback.gateway.budget import Budget
 from feedback.gateway.types import Reply, Usage
+from feedback.sanitize import replace_surrogates
 
 NAME = "calls.jsonl"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the log."""
+
+    kind: str
+    """sent, reply or failed."""
+    key: str
+    """Of the request."""
+    by: str = ""
+    """Who sent it."""
+    usage: Usage = Usage()
+    """Tokens: reserved where it was sent, taken where it was answered."""
+    paid: bool = True
+    """Whether a call that failed may have been charged."""
+
+    @classmethod
+    def read(cls, line: bytes) -> Event:
+        """Raises ValueError, KeyError or TypeError for a line that no log holds."""
+        found = json.loads(line)
+        kind = found["event"]
+        key = found["key"]
+        if kind == "failed":
+            return cls(kind, key, paid=bool(found["paid"]))
+        usage = Usage(found["prompt"], found["completion"])
+        if kind not in ("sent", "reply") or not all(type(count) is int for count in (usage.prompt, usage.completion)):
+            raise ValueError("no event of a log")
+        if kind == "reply" and not (isinstance(found["text"], str) and "finish" in found):
+            raise ValueError("a reply without text")
+        return cls(kind, key, found["by"] if kind == "sent" else "", usage)
+
+
+def describe_fault(error: Exception) -> str:
+    """What is wrong with a line, in a few words."""
+    if isinstance(error, KeyError):
+        return f"no {error.args[0]}"
+    return "no JSON" if isinstance(error, UnicodeDecodeError | json.JSONDecodeError | RecursionError) else "no event"
 
 
 class CallLog:
@@ -32,9 +72,10 @@ class CallLog:
     def __init__(self, folder: str | Path):
         """Opens or makes the folder; raises `DataError` where that fails."""
         self.folder = Path(folder).expanduser()
+        self.path = self.folder / NAME
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             # Whoever holds the lock on a file of this name is alive: a pid would be given to others later.
             self.name = secrets.token_hex(8)
             self.lock_file = os.open(self._get_lock_path(self.name), os.O_RDWR | os.O_CREAT, 0o644)
@@ -49,7 +90,8 @@ class CallLog:
         self.pending: dict[str, tuple[str, Usage]] = {}  # calls under way: key -> who, tokens reserved
         self.calls = 0
         self.spent = Usage()  # what was paid for, and what is reserved
-        self.broken = 0
+        self.num_lines = 0
+        self.broken: list[tuple[int, str]] = []  # lines that cannot be read, from 1, and why; see `take_broken`
         self.dirty = False
 
     def flush(self) -> None:
@@ -64,7 +106,9 @@ class CallLog:
         if place is None:
             return None
         found = json.loads(os.pread(self.file, place[1], place[0]))
-        return Reply(found["text"], Usage(found["prompt"], found["completion"]), True, found["finish"])
+        return Reply(
+            replace_surrogates(found["text"]), Usage(found["prompt"], found["completion"]), True, found["finish"]
+        )
 
     def refresh(self) -> None:
         """Takes in the lines that others have added; one that is not finished waits for its end."""
@@ -75,7 +119,7 @@ class CallLog:
             if not whole:
                 if len(block) < 1 << 24:
                     return
-                raise DataError(str(self.folder / NAME), None, "cache", "a line of over 16 MiB", "a log of calls")
+                raise DataError(str(self.path), None, "cache", "a line of over 16 MiB", "a log of calls")
             at = self.offset
             for line in block[:whole].splitlines(keepends=True):
                 self._apply_line(line, at)
@@ -127,25 +171,33 @@ class CallLog:
         with self._lock():
             self._append({"event": "failed", "key": key, "kind": kind, "paid": charged})
 
+    def take_broken(self) -> list[tuple[int, str]]:
+        """The lines that could not be read and were not taken yet: their numbers from 1, and why."""
+        broken, self.broken = self.broken, []
+        return broken
+
     def _apply_line(self, line: bytes, at: int) -> None:
+        self.num_lines += 1
+        if not line.strip():  # what follows a line that a kill cut off
+            return
         try:
-            event = json.loads(line)
-            key = event["key"]
-            kind = event["event"]
-            if kind == "sent":
-                reserved = Usage(event["prompt"], event["completion"])
-                self.pending[key] = (event["by"], reserved)
-                self.calls += 1
-                self.spent += reserved
-                return
-            reserved = self.pending.pop(key, ("", Usage()))[1]
-            if kind == "reply":
-                self.reply_offsets[key] = (at, len(line))
-                self.spent = self.spent - reserved + Usage(event["prompt"], event["completion"])
-            elif not event["paid"]:
-                self.spent -= reserved
-        except (ValueError, KeyError, TypeError):  # the end of a killed process, or a hand that edited
-            self.broken += 1
+            event = Event.read(line)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:  # a killed process, or a hand that edited
+            self.broken.append((self.num_lines, describe_fault(error)))
+            return
+        if event.kind == "sent":
+            self.pending[event.key] = (event.by, event.usage)
+            self.calls += 1
+            self.spent += event.usage
+            return
+        claimed = self.pending.pop(event.key, None)
+        reserved = Usage() if claimed is None else claimed[1]
+        if event.kind == "reply":
+            self.reply_offsets[event.key] = (at, len(line))
+            self.spent = self.spent - reserved + event.usage
+        elif not event.paid and claimed is not None:
+            self.spent -= reserved
+            self.calls -= 1  # refused, or it never arrived: no call that anybody counts
 
     def _append(self, event: dict[str, Any]) -> None:
         line = json.dumps(event, ensure_ascii=True).encode() + b"\n"
@@ -155,9 +207,9 @@ class CallLog:
         try:
             written = os.write(self.file, line)
         except OSError as error:
-            raise DataError(str(self.folder / NAME), None, "cache", str(error), "room for another line") from None
+            raise DataError(str(self.path), None, "cache", str(error), "room for another line") from None
         if written != len(line):
-            raise DataError(str(self.folder / NAME), None, "cache", "a full disk", "room for another line")
+            raise DataError(str(self.path), None, "cache", "a full disk", "room for another line")
         self.dirty = True
         self.refresh()
 

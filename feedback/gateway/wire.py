@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
-import math
+import re
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
@@ -15,17 +15,17 @@ from typing import Any
 import openai
 
 from feedback.faults import format_value
+from feedback.gateway.bounded import OversizedBody, bound_response, http
 from feedback.gateway.endpoint import Endpoint
 from feedback.gateway.types import Failure, GatewayRefusal, Reply, Request, Usage
-
-# openai 2 stands on httpx, openai 3 on httpx2: the same classes, found through the one that its client derives from.
-BASE = next(base for base in openai.DefaultAsyncHttpxClient.__mro__ if base.__name__ == "AsyncClient")
-http = importlib.import_module(BASE.__module__.partition(".")[0])
+from feedback.sanitize import map_strings, replace_surrogates
 
 POOL = 16
 """Connections of one client: a pool searches all of its connections at each call, which hundreds make slow."""
-LONGEST_TEXT = 1 << 22
-"""Characters of the longest reply that is kept."""
+LONGEST_TEXT = 1 << 20
+"""Characters of the longest reply that is kept: with each escaped, its line in the log stays below 16 MiB."""
+SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]*)?")
+"""Retry-After as a number."""
 NO_KEY = "none"
 QUOTING = ("openai", "httpcore", "httpcore2")
 """Loggers that repeat what a server sent when they log everything; some servers send the key back."""
@@ -70,9 +70,13 @@ class ChatClient:
             return self._parse_reply(request, response.content)
         except openai.APIStatusError as error:
             return self._handle_status(error, "response_format" in body)
+        except OversizedBody as error:
+            return self._build_unreadable(str(error))
         except openai.APITimeoutError as error:
             return _classify_error("timeout", error)
         except (openai.OpenAIError, http.HTTPError) as error:
+            if isinstance(error.__cause__, OversizedBody):
+                return self._build_unreadable(str(error.__cause__))
             return _classify_error("reset", error)
 
     def build_timeout(self) -> FailedAttempt:
@@ -83,7 +87,7 @@ class ChatClient:
 
     def _build_body(self, request: Request) -> dict[str, Any]:
         messages = [
-            message | {"content": (message.get("content") or "").encode(errors="replace").decode()}
+            {"content": ""} | map_strings({name: value for name, value in message.items() if value is not None}, _clean)
             for message in request.messages
         ]
         body = {"model": self.endpoint.model, "messages": messages, **dict(self.endpoint.extra_body)}
@@ -112,10 +116,10 @@ class ChatClient:
         most = Usage(request.most_prompt_tokens, request.sampling.max_tokens)
         finish = choice.get("finish_reason")
         return Reply(
-            self.scrub(text),
+            self.scrub(replace_surrogates(text)),
             _parse_usage(found.get("usage"), most),
             False,
-            self.scrub(finish) if isinstance(finish, str) else None,
+            self.scrub(replace_surrogates(finish)) if isinstance(finish, str) else None,
         )
 
     @staticmethod
@@ -176,6 +180,8 @@ def open_client(base_url: str, key: str | None, timeout: float) -> openai.AsyncO
         limits=limits,
         follow_redirects=False,
         timeout=http.Timeout(timeout),
+        headers={"accept-encoding": "identity"},
+        event_hooks={"response": [bound_response]},
         verify=load_certificates() if base_url.startswith("https") else False,
     )
     client = openai.AsyncOpenAI(api_key=key or NO_KEY, base_url=base_url, max_retries=0, http_client=transport)
@@ -212,15 +218,29 @@ def _has_no_credit(error: openai.APIStatusError) -> bool:
 
 
 def parse_retry_after(response: Any) -> float | None:
-    """Seconds that the server asks to wait: Retry-After as a number or as a date (RFC 9110, section 10.2.3)."""
-    header = response.headers.get("retry-after", "")
+    """Seconds that the server asks to wait: Retry-After as a number or as a date (RFC 9110, section 10.2.3).
+
+    A date is measured by the server's own clock where it shows one, else by ours.
+    """
+    header = response.headers.get("retry-after", "").strip()
+    if SECONDS.fullmatch(header):
+        return float(header)
+    when = _parse_date(header)
+    if when is None:
+        return None
+    now = _parse_date(response.headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (when - now).total_seconds())
+
+
+def _parse_date(text: str) -> datetime | None:
+    """A date of HTTP, in UTC where it names no zone; None for what is none."""
     try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            # Measured by the server's own clock where it shows it.
-            clock = parsedate_to_datetime(response.headers["date"])
-            seconds = (parsedate_to_datetime(header) - clock).total_seconds()
-        except (ValueError, TypeError, KeyError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+        when = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+
+
+def _clean(_: str, text: str) -> str:
+    """A string of a message that UTF-8 can hold."""
+    return text.encode(errors="replace").decode()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from feedback.faults import DataError, format_value
+from feedback.returns import check_feedback, check_same_episodes, refuse
 from feedback.types import Episode, Feedback, deduplicate
 
 FORMAT = "format"
@@ -59,41 +59,14 @@ def check_graded(before: Sequence[Episode], after: Any, grader: Grader) -> list[
         DataError: where that is no list of the same episodes in the same order, or a score is no number from 0 to 1.
     """
 
-    def refuse(got: str, expected: str, remedy: str = "") -> DataError:
-        return DataError("config", None, name_grader(grader), got, expected, remedy)
-
-    if not isinstance(after, list | tuple):
-        expected = f"a list of {len(before)} episodes, those that it was given"
-        raise refuse(f"{format_value(after)} of type {type(after).__name__}", expected)
-    if len(after) != len(before):
+    if isinstance(after, list | tuple) and len(after) != len(before):
         got = f"{len(after)} episodes for the {len(before)} that it was given"
         remedy = "Return what cannot be judged as it is; `episode.add_feedback` adds a judgement."
-        raise refuse(got, "one for each, in the same order", remedy)
-    for given, episode in zip(before, after, strict=True):
-        if not isinstance(episode, Episode):
-            raise refuse(f"{format_value(episode)} in the place of the episode {given.id}", "an episode")
-        if episode.id != given.id:
-            got = f"the episode {episode.id} in the place of {given.id}"
-            raise refuse(got, "the same episodes in the same order, with their ids")
-        for item in episode.feedback:
-            if not _is_feedback(item):
-                got = f"{format_value(getattr(item, 'score', item))} as a score of the episode {episode.id}"
-                raise refuse(got, "feedback with a score from 0 to 1, or NaN for none", "Map it to [0, 1].")
-    return list(after)
-
-
-def _is_feedback(item: Any) -> bool:
-    """Whether something is feedback with a score in [0, 1], or NaN."""
-    score = item.score if isinstance(item, Feedback) else None
-    return isinstance(score, int | float) and (math.isnan(score) or 0 <= score <= 1)
-
-
-def name_grader(grader: Grader) -> str:
-    """A grader as messages name it: its class, with the module where it is somebody's own."""
-    kind = type(grader)
-    own = kind.__module__.split(".")[0] not in ("feedback", "fdt")
-    named = f"{kind.__module__}.{kind.__qualname__}" if own else kind.__qualname__
-    return getattr(grader, "dotted_path", named)  # that of the function, where a function grades
+        raise refuse(grader, got, "one for each, in the same order", remedy)
+    found = check_same_episodes(grader, before, after)
+    for episode in found:
+        check_feedback(grader, episode.feedback, f"the episode {episode.id}")
+    return found
 
 
 def get_added_feedback(before: Episode, after: Episode) -> tuple[Feedback, ...]:

@@ -1,6 +1,15 @@
 """What only the teacher reads: kinds of hint, where they stand, and which of several it reads."""
 
-from feedback.hints.base import Hint, HintedEpisode, TemplateHint, Truncate, attach_siblings, skip_truncation
+from feedback.hints.base import (
+    Hint,
+    HintedEpisode,
+    TemplateHint,
+    Truncate,
+    annotate_group,
+    attach_siblings,
+    run_hint,
+    skip_truncation,
+)
 from feedback.hints.choice import OneOf, keep_order, sort_longest_first, sort_shortest_first
 from feedback.hints.kinds import (
     ComposedHint,
@@ -26,6 +35,7 @@ __all__ = [
     "SiblingHint",
     "TemplateHint",
     "Truncate",
+    "annotate_group",
     "append_to_messages",
     "append_to_prompt",
     "append_to_system",
@@ -35,6 +45,7 @@ __all__ = [
     "insert_before_turn",
     "keep_order",
     "load_template",
+    "run_hint",
     "shuffle_critiques",
     "skip_truncation",
     "sort_longest_first",

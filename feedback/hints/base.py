@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from feedback.hints.places import append_to_prompt
 from feedback.hints.templates import fill_template, load_template
+from feedback.returns import check_list, check_same_episodes, refuse
 from feedback.types import Episode, Message
 
 Truncate = Callable[[str, int], str]
@@ -42,11 +43,39 @@ class Hint(ABC):
 
     def __call__(self, episode: Episode, truncate: Truncate = skip_truncation) -> list[Message] | None:
         """The messages that the teacher reads before the last turn, under the best hint; None for no hint."""
-        found = self.build_hints(episode, truncate)
+        found = run_hint(self, episode, truncate)
         if not found:
             return None
         hinted = found[0].episode
         return [*hinted.task.messages, *({"role": turn.role, "content": turn.text} for turn in hinted.turns[:-1])]
+
+
+def run_hint(hint: Hint, episode: Episode, truncate: Truncate = skip_truncation) -> list[HintedEpisode]:
+    """The hints that a plug builds for an episode.
+
+    Raises:
+        DataError: where it returns no list of hints, or one without words, or one that changes a turn of the policy:
+            then the teacher would score an answer that nobody gave.
+    """
+    found = check_list(hint, hint.build_hints(episode, truncate), HintedEpisode, "hints")
+    for each in found:
+        if not isinstance(each.text, str) or not isinstance(each.episode, Episode):
+            raise refuse(
+                hint, f"a hint for {episode.id} of {type(each.text).__name__}", "a text and the hinted episode"
+            )
+        if each.episode.policy_turns != episode.policy_turns:
+            got = f"a hint for {episode.id} that changes a turn of the policy"
+            raise refuse(hint, got, "one that changes another message")
+    return found
+
+
+def annotate_group(hint: Hint, episodes: list[Episode]) -> list[Episode]:
+    """`Hint.annotate_group`, checked.
+
+    Raises:
+        DataError: where it does not return the same episodes in the same order.
+    """
+    return check_same_episodes(hint, episodes, hint.annotate_group(episodes))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from objectives import segments
+from objectives.returns import check_numbers
 from objectives.rewards.scores import Reward, Score
 from objectives.types import Rollouts
 
@@ -50,7 +51,8 @@ class Credit(ABC):
 
     def compute_rows(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
         """Advantage of each row; reads only what is indexed by row or turn, so the rollouts may hold a whole file."""
-        return self(self.reward(rollouts), rollouts.task)
+        reward = self.reward(rollouts)
+        return self(check_numbers(reward, rollouts.task.shape, self.reward, "rewards", allow_nan=True), rollouts.task)
 
     def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         """Advantage of each token: its row's, unless the credit differs between turns or tokens."""

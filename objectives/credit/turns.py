@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from objectives import segments
@@ -34,31 +34,49 @@ def index_turns(parent: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
     return position.where(parent >= 0, -1)
 
 
+def find_gaps(values: Float[Tensor, "S"], parent: Int[Tensor, "S"]) -> Bool[Tensor, "S"]:
+    """Turns of a row that have no score (NaN) although a later turn of the row has one."""
+    position = index_turns(parent)
+    known = ~values.isnan() & (parent >= 0)
+    last = position.new_full((int(parent.max()) + 1 if len(parent) else 0,), -1)
+    last = last.scatter_reduce(0, parent[known], position[known], "amax")
+    return values.isnan() & (parent >= 0) & (position < last[parent])
+
+
 @dataclass(frozen=True)
 class EpisodeReturn(Reward):
     """Sum of a row's turn scores (MS-GRPO, arXiv 2508.10839: every turn then receives the whole return).
 
-    Turns without a score add nothing; a row none of whose turns has one is absent.
+    A row with an unscored turn before a scored one is absent, as is one without any score: what is not known is not 0.
+    Unscored turns behind the last scored one end the row.
     """
 
     turn_score: str = "reward"
     """Name of the turn score."""
+    missing: float | None = None
+    """What an unscored turn of a scored row counts; null: the row is absent. 0 where an environment pays only some
+    turns, such as the last."""
 
     def __call__(self, rollouts: Rollouts) -> Float[Tensor, "B"]:
         values = get_turn_score(rollouts, self.turn_score)
         parent = find_rows_of_turns(rollouts)
         known = ~values.isnan() & (parent >= 0)
         rows = len(rollouts.task)
-        summed = segments.total(values[known], parent[known], rows)
-        return summed.where(segments.count(parent[known], rows) > 0, torch.nan)
+        used = known if self.missing is None else parent >= 0
+        filled = values if self.missing is None else values.nan_to_num(self.missing)
+        summed = segments.total(filled[used], parent[used], rows)
+        absent = segments.count(parent[known], rows) == 0
+        if self.missing is None:
+            absent[parent[find_gaps(values, parent)]] = True
+        return summed.where(~absent, torch.nan)
 
 
 @dataclass(frozen=True)
 class DiscountedTurns(GroupBaseline):
     """Each turn's discounted return from there on, compared with other rows of the task at the same turn.
 
-    G_t = r_t + gamma G_{t+1}; a missing turn score counts as 0 unless all of the row's are missing.
-    Turns that only one row of a task reached have advantage 0.
+    G_t = r_t + gamma G_{t+1}. Turns that only one row of a task reached have advantage 0, and so have an unscored turn
+    and those before it: their returns are not known. Unscored turns behind the last scored one end the row.
     """
 
     gamma: float = 1.0
@@ -69,22 +87,28 @@ class DiscountedTurns(GroupBaseline):
     """Name of the turn score."""
     eps: float = 1e-6
     """Added to the deviation."""
+    missing: float | None = None
+    """What an unscored turn of a scored row counts; null: its return is absent. 0 where an environment pays only some
+    turns, such as the last."""
 
     def __call__(self, scores: Float[Tensor, "B"], task: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         return standardise(scores, task, self.scale, 0, self.eps)
 
     def compute_returns(self, rollouts: Rollouts) -> Float[Tensor, "S"]:
-        """G_t of each turn; NaN in rows without a turn score."""
+        """G_t of each turn; NaN where it is not known."""
         values = get_turn_score(rollouts, self.turn_score)
         parent = find_rows_of_turns(rollouts)
         position = index_turns(parent)
-        out = values.nan_to_num(0.0)
+        behind = values.isnan() & ~find_gaps(values, parent)  # the last scored turn; adds nothing to those before
+        out = values.where(~behind, 0.0) if self.missing is None else values.nan_to_num(self.missing)
         following = torch.zeros(len(rollouts.task), dtype=out.dtype, device=out.device)
         for turn in range(int(position.max()) if len(position) else -1, -1, -1):
             here = position == turn
             out[here] = out[here] + self.gamma * following[parent[here]]
             following[parent[here]] = out[here]
-        absent = EpisodeReturn(self.turn_score)(rollouts).isnan()
+        if self.missing is None:
+            return out.where((parent >= 0) & ~behind, torch.nan)
+        absent = EpisodeReturn(self.turn_score, self.missing)(rollouts).isnan()
         return out.where((parent >= 0) & ~absent[parent], torch.nan)
 
     def compute_turns(self, rollouts: Rollouts) -> Float[Tensor, "N"]:

@@ -2,18 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
-from objectives.divergence import LOG_RATIO_BOUND, coarsen, is_clamped, renormalise, reverse_kl
+from objectives.divergence import (
+    LOG_RATIO_BOUND,
+    coarsen,
+    compute_tail,
+    is_clamped,
+    renormalise,
+    reverse_kl,
+    sum_unlisted,
+)
 from objectives.losses.hints import assemble_teacher, choose_best_hint
 from objectives.losses.term import Term, align_models, average_weighted, find_weighted, place_signal
 from objectives.losses.token_weights import TokenWeight, apply_weight
+from objectives.returns import check_shape
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.closed import CLOSED
 from objectives.vocabulary.token_log_probs import TokenLogProbs
+
+SURE = -8.0
+"""Log-prob of a tail below which 1 - sum of the listed has lost its digits in float32: exp(-8) is 2800 roundings."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class Distill(Term):
             if self.k is None
             else self.compute_on_support(mine, theirs, self.k)
         )
+        losses = check_shape(losses, mine.targets.shape, self.divergence, "divergences")
         losses = apply_weight(losses, self.weigh_tokens(mine, theirs, rollouts))
         log_ratio = theirs.log_probs - mine.log_probs.detach()
         mean = {"teacher/log_ratio": log_ratio, "teacher/tail_mass": mass, "teacher/clamped": low.to(mass.dtype)}
@@ -88,7 +101,8 @@ class Distill(Term):
             factor = ratio.clamp(max=self.importance).to(factor.dtype)
         if self.token_weight is None:
             return factor
-        return factor * self.token_weight(mine, theirs, rollouts.take(mine.index)).to(factor.dtype)
+        found = self.token_weight(mine, theirs, rollouts.take(mine.index))
+        return factor * check_shape(found, factor.shape, self.token_weight, "factors").to(factor.dtype)
 
     def compute_on_support(self, mine: TokenLogProbs, theirs: TokenLogProbs, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Losses, the teacher's mass outside the support, and whether it was clamped, each [n], on a top-k support."""
@@ -103,8 +117,24 @@ class Distill(Term):
         low = is_clamped(teacher)
         if ids.shape[1] == mine.vocabulary:
             return self.divergence(student, teacher), mass, low
-        merge = coarsen if self.tail else renormalise
-        return self.divergence(merge(student), merge(teacher)), mass, low
+        if not self.tail:
+            return self.divergence(renormalise(student), renormalise(teacher)), mass, low
+        tails = self.correct_tail(compute_tail(student), compute_tail(teacher), mine, theirs)
+        return self.divergence(coarsen(student, tails), coarsen(teacher)), mass, low
+
+    def correct_tail(self, student: Tensor, teacher: Tensor, mine: TokenLogProbs, theirs: TokenLogProbs) -> Tensor:
+        """The student's log-probs [n] of what is not listed, summed over the unlisted themselves where 1 - sum of the
+        listed is rounding, and the teacher has mass there: there a student is surely wrong, and only the unlisted
+        logits know by how much."""
+        keep = ((student < SURE) & (teacher > SURE)).nonzero()[:, 0]
+        if not len(keep):
+            return student
+        k = cast(int, self.k)
+        if self.support == "teacher":
+            exact = mine.select(keep).fold(lambda own, other: sum_unlisted(own, other, k), theirs.select(keep))
+        else:
+            exact = mine.select(keep).fold(lambda own: sum_unlisted(own, own, k))
+        return student.index_copy(0, keep, exact.to(student.dtype))
 
     def compute_on_vocabulary(self, mine: TokenLogProbs, theirs: TokenLogProbs) -> tuple[Tensor, Tensor, Tensor]:
         """The same over the whole vocabulary, folded over chunks of tokens."""

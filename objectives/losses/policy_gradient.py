@@ -15,6 +15,7 @@ from objectives import segments
 from objectives.divergence import LOG_RATIO_BOUND
 from objectives.losses.term import Term, average_weighted, find_weighted, place_signal
 from objectives.losses.token_weights import TokenWeight, apply_weight
+from objectives.returns import check_shape
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.token_log_probs import TokenLogProbs
 
@@ -120,7 +121,8 @@ class PolicyGradient(Term):
         log_probs = student.log_probs[rows]
         old = log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs[rows]
         old = torch.where(old.isnan(), log_probs.detach(), old)  # fresh rows beside recalled ones
-        log_ratio = self.ratio(log_probs - old, row).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+        log_ratio = check_shape(self.ratio(log_probs - old, row), row.shape, self.ratio, "log-ratios")
+        log_ratio = log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
         ratio = log_ratio.exp()
         if self.truncate is not None:
             ratio = ratio * (self.truncate / ratio.detach()).clamp(max=1.0)
@@ -129,7 +131,7 @@ class PolicyGradient(Term):
         if self.token_weight is not None:
             taken = replace(rollouts.take(rows), advantages=advantages)
             factor = self.token_weight(student.select(rows), self.find_teacher(others, rows), taken)
-            losses = apply_weight(losses, factor)
+            losses = apply_weight(losses, check_shape(factor, losses.shape, self.token_weight, "factors"))
         return Loss(
             average_weighted(losses, rollouts, name, rows),
             self._measure_ratio(log_ratio.detach(), advantages, rollouts, name, rows)

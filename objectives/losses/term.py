@@ -9,6 +9,7 @@ from torch import Tensor
 
 from objectives.gates.rows import All, Gate
 from objectives.reductions import Reduction, TokenMean
+from objectives.returns import check_numbers, check_shape
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.token_log_probs import TokenLogProbs
 
@@ -48,7 +49,8 @@ class Term(ABC):
     def weigh(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         """Weights of the whole optimiser step: mask, gate and reduction; zero outside the mask."""
         mask = self.get_mask(rollouts)
-        gated = self.gate(rollouts).where(mask, 0.0)
+        factor = check_shape(self.gate(rollouts), rollouts.advantages.shape, self.gate, "factors")
+        gated = check_numbers(factor.where(mask, 0.0), factor.shape, self.gate, "factors", least=0.0)
         return gated * self.reduction(mask if self.keep_masked else gated != 0, rollouts)
 
     def compute_denominator(self, rollouts: Rollouts, weights: Float[Tensor, "N"]) -> Float[Tensor, ""]:
@@ -72,13 +74,18 @@ class Term(ABC):
 
 
 def average_weighted(
-    values: Float[Tensor, "n"], rollouts: Rollouts, name: str, index: Int[Tensor, "n"] | None = None
+    values: Tensor, rollouts: Rollouts, name: str, index: Int[Tensor, "n"] | None = None
 ) -> Float[Tensor, ""]:
-    """Sum of weight times value over the term's denominator; `index` names the tokens that the values belong to.
+    """Sum of weight times value [n] over the term's denominator; `index` names the tokens that the values belong to.
 
     Tokens of weight zero are dropped, not multiplied: 0 times NaN would be NaN. Nothing left is an exact zero.
     """
     weights = rollouts.weights[name] if index is None else rollouts.weights[name][index]
+    if values.shape != weights.shape:
+        raise ValueError(
+            f"term {name!r}: got values {list(values.shape)}, expected one for each token {list(weights.shape)}. "
+            "A ratio, surrogate, divergence or estimator of your own keeps one number for each token."
+        )
     keep = weights != 0
     total = rollouts.totals[name]
     summed = (weights[keep].to(values.dtype) * values[keep]).sum()

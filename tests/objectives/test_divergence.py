@@ -6,7 +6,19 @@ import pytest
 import torch
 from torch import tensor
 
-from objectives import GeneralisedJS, coarsen, forward_kl, js, k1, k2, k3, renormalise, reverse_kl
+from objectives import (
+    GeneralisedJS,
+    SkewedForwardKL,
+    SkewedReverseKL,
+    coarsen,
+    forward_kl,
+    js,
+    k1,
+    k2,
+    k3,
+    renormalise,
+    reverse_kl,
+)
 from objectives.divergence import LOG_FLOOR, is_clamped
 
 P, Q = tensor([0.7, 0.2, 0.1]).double(), tensor([0.5, 0.3, 0.2]).double()
@@ -113,3 +125,20 @@ def test_expected_gradients_of_the_estimators():
     assert expected[0].abs().max() < 1e-12
     assert torch.allclose(expected[1], gradient(reverse_kl(torch.log_softmax(logits, -1), reference)))
     assert torch.allclose(expected[2], gradient(forward_kl(torch.log_softmax(logits, -1), reference)))
+
+
+def test_the_two_skewed_divergences_are_told_apart():
+    """alpha 1/4 between S = (.7, .2, .1) and T = (.5, .3, .2). Forward: T against M = T/4 + 3S/4 = (.65, .225, .125):
+    .5 log(.5/.65) + .3 log(.3/.225) + .2 log(.2/.125) = .04912. Reverse: S against M = S/4 + 3T/4 = (.55, .275, .175):
+    .7 log(.7/.55) + .2 log(.2/.275) + .1 log(.1/.175) = .04917."""
+    forward = 0.5 * math.log(0.5 / 0.65) + 0.3 * math.log(0.3 / 0.225) + 0.2 * math.log(0.2 / 0.125)
+    reverse = 0.7 * math.log(0.7 / 0.55) + 0.2 * math.log(0.2 / 0.275) + 0.1 * math.log(0.1 / 0.175)
+    assert SkewedForwardKL(0.25)(P.log(), Q.log()).item() == pytest.approx(forward, abs=1e-6)
+    assert SkewedReverseKL(0.25)(P.log(), Q.log()).item() == pytest.approx(reverse, abs=1e-6)
+    sure, unsure = tensor([0.98, 0.01, 0.01]).double(), tensor([0.2, 0.4, 0.4]).double()
+    mixed = 0.1 * unsure + 0.9 * sure
+    assert SkewedForwardKL(0.1)(sure.log(), unsure.log()).item() == pytest.approx(
+        (unsure * (unsure / mixed).log()).sum().item()
+    )
+    assert SkewedForwardKL(0.0)(P.log(), Q.log()).item() == pytest.approx(forward_kl(P.log(), Q.log()).item())
+    assert SkewedReverseKL(0.0)(P.log(), Q.log()).item() == pytest.approx(reverse_kl(P.log(), Q.log()).item())

@@ -85,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
     view.print_legend()
     group = _load_groups(args, {episode.task.key for _, episode in chosen})
     if hint is not None:
-        group = hint.annotate_group(group)
+        from feedback.hints import annotate_group
+
+        group = annotate_group(hint, group)
     known = {episode.id: episode for episode in group}
     for number, episode in chosen:
         view.print_record(number, episode, _collate(collator, known[episode.id]), collator)

@@ -8,18 +8,16 @@ from itertools import combinations
 from statistics import fmean
 from typing import Literal
 
-from pydantic import BaseModel
-
 from feedback.gateway import Failure, Reply, Request
 from feedback.graders.judges.base import Judge, group_by_prompt
 from feedback.graders.judges.prompt import build_judge_prompt, format_answer, format_question
-from feedback.graders.judges.reply import UnreadableReply, name_reason, read_form, strip_reasoning
+from feedback.graders.judges.reply import Form, UnreadableReply, name_reason, read_form, strip_reasoning
 from feedback.types import Episode, Feedback
 
 UNDECIDED = "the order of the answers decided"
 
 
-class ComparisonReply(BaseModel):
+class ComparisonReply(Form):
     """Two answers compared: thoughts first, the verdict last."""
 
     analysis: str = ""

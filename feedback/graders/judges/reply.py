@@ -6,31 +6,45 @@ import json
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from feedback.gateway import Failure, Reply
+from feedback.sanitize import map_strings, replace_surrogates
 
-FENCED = re.compile(r"^```(?:json)?[ \t]*\n(.*?)\n```[ \t]*$", re.MULTILINE | re.DOTALL)
-REASONING_ENDS = ("</think>", "</reasoning>", "</thinking>")
+FENCE = re.compile(r"^```(\S*)[ \t]*$", re.MULTILINE)
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+"""A number as JSON writes it."""
+REASONING_END = re.compile("</(?:think|reasoning|thinking|seed:think)>")
+SPACE = re.compile(r"\s*")
 SHOWN_ERRORS = 3
+MOST_ENDS = 64
+"""Marks of the end of reasoning after which a form is looked for."""
 
-Form = TypeVar("Form", bound=BaseModel)
+Filled = TypeVar("Filled", bound=BaseModel)
 
 
 class UnreadableReply(ValueError):
     """Why a reply has no value: a few words, the same for all replies of a kind, so that they can be counted."""
 
 
-def _reject_bool(value: Any) -> Any:
+def _read_number(value: Any) -> Any:
+    """A number in quotation marks is what it says where it is written as JSON writes numbers; `1_0`, `８` and a truth
+    value are none."""
     if isinstance(value, bool):
         raise ValueError("a truth value is no score")
-    return value
+    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
 
 
-Score = Annotated[float, BeforeValidator(_reject_bool), Field(allow_inf_nan=False)]
+Score = Annotated[float, BeforeValidator(_read_number), Field(allow_inf_nan=False)]
 
 
-class PointwiseReply(BaseModel):
+class Form(BaseModel):
+    """What a judge fills in; nothing is converted."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class PointwiseReply(Form):
     """One answer judged by itself: thoughts first, the score last."""
 
     analysis: str = ""
@@ -38,14 +52,14 @@ class PointwiseReply(BaseModel):
     score: Score
 
 
-class Principle(BaseModel):
+class Principle(Form):
     """One thing that makes an answer good here."""
 
     name: str
     weight: Score
 
 
-class PrincipleReply(BaseModel):
+class PrincipleReply(Form):
     """Several answers judged by principles made for the question (arXiv 2504.02495, section 3)."""
 
     principles: list[Principle] = Field(min_length=1)
@@ -53,16 +67,16 @@ class PrincipleReply(BaseModel):
     scores: list[Score]
 
 
-class NextStateReply(BaseModel):
+class NextStateReply(Form):
     """What came after a turn, and what that reveals about the turn."""
 
     analysis: str = ""
-    progress: Literal[-1, 0, 1]
+    progress: Annotated[Literal[-1, 0, 1], BeforeValidator(_read_number)]
     useful: bool
     hint: str = ""
 
 
-class RevisionReply(BaseModel):
+class RevisionReply(Form):
     """A corrected answer."""
 
     revision: str = Field(min_length=1)
@@ -89,37 +103,81 @@ def name_reason(reply: Reply | Failure, fault: str) -> str:
     return "cut off" if isinstance(reply, Reply) and reply.finish == "length" else fault
 
 
-def strip_reasoning(reply: Reply | Failure) -> str:
-    """The reply's text after any reasoning. Raises `UnreadableReply` where there is none."""
+def get_text(reply: Reply | Failure) -> str:
+    """What was replied. Raises `UnreadableReply` where nothing was."""
     if isinstance(reply, Failure):
         raise UnreadableReply(f"no reply: {reply.kind}")
-    text = reply.text
-    for end in REASONING_ENDS:
-        text = text.rpartition(end)[2]
-    if not text.strip():
+    return reply.text.strip()
+
+
+def strip_reasoning(reply: Reply | Failure) -> str:
+    """The reply's text after any reasoning. Raises `UnreadableReply` where there is none."""
+    text = get_text(reply)
+    ends = [match.end() for match in REASONING_END.finditer(text)]
+    rest = text[ends[-1] :].strip() if ends else text
+    if not rest:
         raise UnreadableReply(name_reason(reply, "empty"))
-    return text.strip()
+    return rest
 
 
-def read_form(reply: Reply | Failure, form: type[Form]) -> Form:
-    """The reply as a filled-in form: the whole text where it is one JSON object, else the last fenced one.
+def read_form(reply: Reply | Failure, form: type[Filled]) -> Filled:
+    """The reply as a filled-in form: one JSON object, after any reasoning, else the last fenced one.
 
     Text that the judge quotes inside a value cannot pass for its own: its quotation marks are escaped there, so that it
-    is no JSON by itself. Raises `UnreadableReply`.
+    is no JSON by itself; nor does a mark of reasoning that stands inside a value end anything. Raises
+    `UnreadableReply`.
     """
-    text = strip_reasoning(reply)
-    blocks = [text] if text.startswith("{") else FENCED.findall(text)
-    if not blocks:
-        raise UnreadableReply(name_reason(reply, "no JSON"))
     try:
-        found = json.loads(blocks[-1], object_pairs_hook=_reject_duplicates)
-    except (ValueError, RecursionError):
+        found = find_object(get_text(reply))
+        if found is None:
+            strip_reasoning(reply)
+            raise UnreadableReply(name_reason(reply, "no JSON"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UnreadableReply):
+            raise
         raise UnreadableReply(name_reason(reply, "bad JSON")) from None
     try:
-        return form.model_validate(found)
+        return form.model_validate(map_strings(found, lambda _, text: replace_surrogates(text)))
     except ValidationError as error:
         fields = dict.fromkeys(str(item["loc"][0]) if item["loc"] else "object" for item in error.errors())
         raise UnreadableReply("wrong fields: " + ", ".join(list(fields)[:SHOWN_ERRORS])) from None
+
+
+def find_object(text: str) -> Any:
+    """The JSON that a reply consists of, whole or after a mark that ends reasoning, or that it fences last; None where
+    nothing looks so. Raises ValueError or RecursionError where what looks so is none."""
+    ends = [match.end() for match in REASONING_END.finditer(text)]
+    fault: ValueError | RecursionError | None = None
+    for end in (0, *ends[:MOST_ENDS], *ends[-1:]):
+        start = match.end() if (match := SPACE.match(text, end)) else end
+        if not text.startswith("{", start):
+            continue
+        try:
+            found, stop = DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            fault = error
+            continue
+        if not text[stop:].strip():
+            return found
+        fault = ValueError("more than one object")
+    if fault is not None:
+        raise fault
+    block = find_fenced(text, ends[-1] if ends else 0)
+    return None if block is None else DECODER.decode(block)
+
+
+def find_fenced(text: str, end: int) -> str | None:
+    """What the last fence named json, or named nothing, holds; None where reasoning that stops at `end` follows it."""
+    opened: re.Match[str] | None = None
+    block: str | None = None
+    for fence in FENCE.finditer(text):
+        if opened is None:
+            opened = fence
+        elif not fence[1]:
+            if opened[1] in ("", "json"):
+                block = text[opened.end() + 1 : fence.start() - 1] if fence.end() > end else None
+            opened = None
+    return block
 
 
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -128,3 +186,6 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name stands twice")
     return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicates)

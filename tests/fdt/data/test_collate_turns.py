@@ -8,6 +8,7 @@ import torch
 from fdt.data.collate import Collator
 from fdt.data.dialogue import Dialogue
 from fdt.data.markers import StrategicGrams
+from fdt.data.rows import Row, TrainingRow
 from fdt.engines import FORCED
 from fdt.rollout.advantages import compute_advantages
 from feedback.hints import CritiqueHint, insert_before_turn
@@ -271,3 +272,24 @@ def test_steps_weigh_alike_under_the_step_mean():
     batch = Collator(WORDS)([Episode("e", TASK, turns, (Feedback(score=1.0),))], torch.ones(1))
     weights = TurnMean()(batch.rollouts.masks["sampled"], batch.rollouts)
     assert weights.tolist() == pytest.approx([1 / 3] * 3 + [1 / 4] * 4)
+
+
+def test_each_row_has_the_teachers_view_of_its_own_turn(monkeypatch):
+    """Two rows of one episode, as where a template rewrites history: each with the hint's row of the same turn."""
+    rows = [Row.from_context([1, 2], [3], 0), Row.from_context([1, 2, 3, 4], [5], 1)]
+    hinted = [Row.from_context([9, 1, 2], [3], 0), Row.from_context([9, 1, 2, 3, 4], [5], 1)]
+    collator = Collator(WORDS)
+    monkeypatch.setattr(collator, "tokenize_hinted", lambda episode: [hinted])
+    line = TrainingRow(played("a", [0.0, 1.0]), Row(), 0)
+    found = collator._build_sampled_rows(rows, line)
+    assert [(one.row, one.hints) for one in found] == [(rows[0], (hinted[0],)), (rows[1], (hinted[1],))]
+
+
+def test_a_revision_is_imitated_at_the_turn_that_it_corrects():
+    rows = [Row.from_context([1, 2], [3], 0), Row.from_context([1, 2, 3, 4], [5], 1)]
+    for turn, prefix in ((0, [1, 2]), (1, [1, 2, 3, 4]), (None, [1, 2, 3, 4])):
+        item = Feedback(revision="b", turn=turn)
+        line = TrainingRow(Episode("e", TASK, (Turn("assistant", "a"),), (item,)), Row(), 0)
+        (found,) = Collator(WORDS)._build_imitation_rows(rows, line)
+        assert found.imitated and found.row.ids[: len(prefix)] == prefix and not any(found.row.target[: len(prefix)])
+        assert all(found.row.target[len(prefix) :])

@@ -230,6 +230,29 @@ def test_cuts_are_counted_and_marked():
         "<unused7>",
         "<extra_0>",
         "<think>",
+        "[gMASK]",
+        "[sMASK]",
+        "<sop>",
+        "<|observation|>",
+        "<arg_key>",
+        "</arg_value>",
+        "/nothink",
+        "[|system|]",
+        "[|endofturn|]",
+        "[BOS]",
+        "<seed:bos>",
+        "</seed:think>",
+        "<seed:cot_budget_reflect>",
+        "<[PLHD7_never_used]>",
+        "<beginning_of_sentence>",
+        "<minimax:tool_call>",
+        "]~b]",
+        "]~!b[",
+        "[e~[",
+        "]!p~[",
+        "]<]image[>[",
+        "<|turn>",
+        "<turn|>",
     ],
 )
 def test_without_a_tokenizer_known_shapes_are_broken(mark):
@@ -244,6 +267,24 @@ def test_no_family_finds_its_control_tokens_in_neutral_text(text):
         tokens = words(name)
         assert not control(tokens(escape_control_tokens(text), add_special_tokens=False)["input_ids"], tokens)
     assert escape_control_tokens(text).replace(BREAK, "") == replace_surrogates(text).replace(BREAK, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a[i] ~ b[j]",
+        "x = [e for e in y]",
+        "[1] (see [2])",
+        "a <b> c</b> <br/>",
+        "if a <b and c> d:",
+        "</div>\n<p class='seed'>",
+        "nothink /nothinking",
+        "| a | b |\n|---|---|",
+        "a |> f <| b",
+    ],
+)
+def test_code_markdown_and_html_are_left_alone(text):
+    assert escape_control_tokens(text) == text
 
 
 @given(st.text(st.sampled_from("abc ]()>=.,:/|\n0123456789{}%#"), max_size=40))

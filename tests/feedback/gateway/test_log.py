@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from feedback.faults import DataError
 from feedback.gateway import Budget, BudgetExceeded, Gateway, Reply, Usage
 from feedback.gateway.log import NAME, CallLog
+from feedback.gateway.wire import LONGEST_TEXT
 from tests.feedback.gateway.test_gateway import ask_for, echo
 from tests.helpers.runs import ROOT, environment
 from tests.helpers.servers import Answer, Call, Server
@@ -114,11 +116,11 @@ def test_the_budget_counts_what_others_spent_and_what_may_have_been_paid(tmp_pat
     one.claim("b", Usage(10, 20), FREE)
     one.record_failure("b", "timeout", charged=True)  # the server may have done the work: 30
     one.claim("c", Usage(10, 20), FREE)
-    one.record_failure("c", "server", charged=False)  # nothing
+    one.record_failure("c", "server", charged=False)  # nothing: no call either, since the server refused it
     with pytest.raises(BudgetExceeded, match="got up to 63 with the next call, expected at most 62"):
         two.claim("d", Usage(10, 20), Budget(tokens=62))
-    assert (two.calls, two.spent.total) == (3, 33)
-    assert two.claim("d", Usage(10, 20), Budget(tokens=63, calls=4)) is True
+    assert (two.calls, two.spent.total) == (2, 33)
+    assert two.claim("d", Usage(10, 20), Budget(tokens=63, calls=3)) is True
     with pytest.raises(BudgetExceeded, match="budget.cost"):  # 11 + 10 + 1 read at 1, 22 + 20 written at 2 a million
         one.claim("e", Usage(1, 0), Budget(cost=1.05e-4, prompt_price=1.0, completion_price=2.0))
 
@@ -127,3 +129,38 @@ def test_an_unusable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cache: got .*expected a folder that can be written"):
         Gateway("m", "http://127.0.0.1:1/v1", cache=str(tmp_path / "file" / "x")).ask(ask_for("a"))
+
+
+@pytest.mark.parametrize(
+    "line, why",
+    [
+        (b'{"event": "reply", "key": "k9", "te\n', "no JSON"),
+        (b'{"event": "reply", "key": "k9", "prompt": 1, "completion": 1, "finish": null}\n', "no text"),
+        (b'{"event": "sent", "key": "k9", "by": "x", "prompt": "5", "completion": 1}\n', "no event"),
+        (b"[" * 100_000 + b"\n", "no JSON"),
+    ],
+    ids=["torn", "without text", "text for a number", "nested"],
+)
+def test_broken_lines_are_told_once_and_change_no_count(tmp_path, line, why):
+    log = CallLog(tmp_path)
+    log.claim("k0", Usage(5, 5), FREE)
+    log.record_reply("k0", Reply("text", Usage(1, 2)))
+    log.close()
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(line)
+    gateway = Gateway("m", "http://127.0.0.1:1/v1", cache=str(tmp_path))
+    with pytest.warns(UserWarning, match=rf"calls.jsonl: 1 lines cannot be read \(line 3: {why}\)"):
+        assert gateway.get_usage() == (1, Usage(1, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gateway.get_usage()
+
+
+def test_the_longest_reply_fits_into_a_line_of_the_log(tmp_path):
+    """Each character outside the basic plane is escaped in 12 bytes, and a line may hold 16 MiB."""
+    log = CallLog(tmp_path)
+    log.claim("k", Usage(), FREE)
+    log.record_reply("k", Reply("\U0001f600" * LONGEST_TEXT))
+    again = CallLog(tmp_path)
+    again.refresh()
+    assert len(again.get_reply("k").text) == LONGEST_TEXT

@@ -338,3 +338,13 @@ def test_reports_count_records(lenient, tmp_path):
     else:
         with pytest.raises(DataError, match="rejected"):
             read(tmp_path / "f.jsonl")
+
+
+@pytest.mark.parametrize("name", ["f.jsonl", "f.json", "f.csv", "f.parquet", "f.jsonl.gz"])
+def test_half_a_surrogate_pair_takes_no_other_row_with_it(tmp_path, name):
+    """No file can hold one: the row is written with the replacement character, and so are the thousand after it."""
+    given_rows = [{"prompt": "p", "response": f"r{number}", "critique": "no"} for number in range(1000)]
+    given_rows[3]["critique"] = "cut \ud83d"
+    write_rows(tmp_path / name, given_rows)
+    found = [episode.critique for episode in read(tmp_path / name)]
+    assert len(found) == 1000 and found[3] == "cut \ufffd" and found[4] == "no"

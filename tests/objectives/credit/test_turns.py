@@ -53,8 +53,8 @@ def test_steps_know_their_row_and_place():
 def test_every_step_receives_the_whole_return():
     reward = tensor([0.0, 0.0, nan, 1.0, 0.5, 1.5, 1.0])
     batch = episodes([1, 1, 2, 3], turn_scores={"reward": reward})
-    close(EpisodeReturn()(batch), [0, 0, 1, 3])
-    credit = GroupRelative(reward=EpisodeReturn())
+    close(EpisodeReturn(missing=0.0)(batch), [0, 0, 1, 3])
+    credit = GroupRelative(reward=EpisodeReturn(missing=0.0))
     close(credit.compute_turns(batch), [-0.8165, -0.8165, 0, 0, 1.6330, 1.6330, 1.6330])
     close(EpisodeReturn()(episodes([2], turn_scores={"reward": tensor([nan, nan])})), [nan])
 
@@ -83,6 +83,28 @@ def test_discounted_turns():
     close(credit.compute_turns(batch), [0, 0, 0, 0, 0, 0, 0])
     batch = episodes([2, 3], turn_scores={"reward": tensor([0.0, 2, 0, 0, 2])})
     close(credit.compute_turns(batch), [0.25, 0.5, -0.25, -0.5, 0])
+
+
+def test_a_missing_turn_score_is_not_0():
+    """Row 0 lacks the first of two scores, row 1 the second, which nothing follows, row 2 the second of three."""
+    reward = tensor([nan, 1.0, 1.0, nan, 0.5, nan, 1.0])
+    batch = episodes([2, 2, 3], turn_scores={"reward": reward})
+    close(EpisodeReturn()(batch), [nan, 1, nan])
+    close(EpisodeReturn(missing=0.0)(batch), [1, 1, 1.5])
+    close(EpisodeReturn(missing=0.25)(batch), [1.25, 1.25, 1.75])
+    credit = DiscountedTurns(gamma=0.5, scale="none")
+    close(credit.compute_returns(batch), [nan, 1, 1, nan, nan, nan, 1])
+    # Only the second turns of rows 0 and the first of row 1 have a return, each alone at its place: no advantage.
+    close(credit.compute_turns(batch), [0] * 7)
+    filled = DiscountedTurns(gamma=0.5, scale="none", missing=0.0)
+    close(filled.compute_returns(batch), [0.5, 1, 1, 0, 0.75, 0.5, 1])
+
+
+def test_an_unscored_turn_is_compared_with_nothing():
+    """A 0 in its place would have advantage -1/3, the others 1/6 each."""
+    batch = episodes([1, 1, 1], turn_scores={"reward": tensor([0.5, 0.5, nan])})
+    close(DiscountedTurns(scale="none").compute_turns(batch), [0, 0, 0])
+    close(GroupRelative("none", reward=EpisodeReturn()).compute_turns(batch), [0, 0, 0])
 
 
 def test_the_last_step_alone():

@@ -334,3 +334,24 @@ def test_rollouts_take_and_move():
     taken = batch.take(tensor([0, 6])).to("cpu")
     assert taken.episode.tolist() == [0, 1] and taken.lengths.tolist() == [5, 4, 3] and len(taken.weights["pg"]) == 2
     assert taken.old_log_probs is None and taken.totals == batch.totals
+
+
+@pytest.mark.parametrize("support", ["student", "teacher"])
+@pytest.mark.parametrize("lead", [20.0, 60.0, 200.0])
+def test_a_student_that_is_surely_wrong_keeps_value_and_gradient(support, lead):
+    """In float32. The student's likeliest outcome leads by 20 nats and more, so that 1 - its probability is rounding;
+    the teacher gives it 1/4 and each of the other three 1/4. KL(T || S) of (listed, rest), with S(rest) = 3 e^-lead:
+    1/4 log(1/4) + 3/4 (log 3/4 - log 3 + lead); d/d lead is 3/4, the teacher's mass of the rest, and the other logits
+    share -3/4 alike. The teacher's own first outcome is the lead too (1/4 + a hair).
+    """
+    hidden = torch.zeros(1, 4, dtype=torch.float32)
+    hidden[0, 0] = lead
+    hidden.requires_grad_()
+    taught = tensor([[1e-4, 0.0, 0.0, 0.0]])
+    student = TokenLogProbs(hidden, torch.eye(4), tensor([0]))
+    teacher = TokenLogProbs(taught, torch.eye(4), tensor([0]))
+    losses, _, _ = Distill(k=1, divergence=forward_kl, support=support).compute_on_support(student, teacher, 1)
+    expected = 0.25 * math.log(0.25) + 0.75 * (math.log(0.75) - math.log(3) + lead)
+    assert losses.item() == pytest.approx(expected, rel=1e-3)
+    (slope,) = torch.autograd.grad(losses.sum(), hidden)
+    assert slope[0].tolist() == pytest.approx([0.75, -0.25, -0.25, -0.25], abs=1e-3)

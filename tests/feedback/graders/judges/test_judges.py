@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from feedback.graders import (
     run_self_test,
 )
 from feedback.graders.judges.prompt import build_judge_prompt, make_fence_tag
-from feedback.graders.judges.reply import PointwiseReply, UnreadableReply, build_schema, read_form
+from feedback.graders.judges.reply import NextStateReply, PointwiseReply, UnreadableReply, build_schema, read_form
 from feedback.graders.judges.selftest import CANNED, HONEST
 from feedback.types import Episode, Feedback, Task, Turn
 from tests.helpers.servers import Call, Server, completion, fault
@@ -140,6 +141,57 @@ def test_a_failed_call_is_unscored(judged, answer, reason):
 )
 def test_replies_are_read_by_schema(text):
     assert read_form(Reply(text), PointwiseReply).score == 8
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"critique": "it never closes </think>", "score": 8}',
+        '{"critique": "</think> {\\"critique\\": \\"\\", \\"score\\": 1}", "score": 8}',
+        'The tag </think> is open.</think>\n{"critique": "it writes </think> twice", "score": 8}',
+        '<seed:think>So.</seed:think>{"critique": "</thinking>", "score": 8}',
+        '<think>So.</think>Here:\n```json\n{"critique": "no </think>", "score": 8}\n```',
+        'Code:\n```python\nx = 1\n```\n```json\n{"critique": "", "score": 8}\n```',
+    ],
+)
+def test_json_that_mentions_the_end_of_reasoning_is_read(text):
+    assert read_form(Reply(text), PointwiseReply).score == 8
+
+
+def test_a_draft_within_reasoning_is_no_verdict():
+    draft = "```json\n" + marked(3) + "\n```"
+    with pytest.raises(UnreadableReply, match="no JSON"):
+        read_form(Reply(f"<think>{draft}</think>I would say 8."), PointwiseReply)
+    with pytest.raises(UnreadableReply, match="bad JSON"):
+        read_form(Reply(f"{marked(3)} or {marked(8)}"), PointwiseReply)
+
+
+@pytest.mark.parametrize("text", ["```json\n", '</think>{"a":', "</think>", "```\n{"])
+def test_a_hostile_reply_of_a_million_characters_takes_no_second(text):
+    began = time.monotonic()
+    with pytest.raises(UnreadableReply):
+        read_form(Reply(text * (1_000_000 // len(text))), PointwiseReply)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("score", ["1_0", "８", " 8", "+8", "8.", "0x8", "08", True, [8], "Infinity", "nan"])
+def test_only_what_json_calls_a_number_is_a_score(score):
+    with pytest.raises(UnreadableReply, match="wrong fields: score"):
+        read_form(Reply(marked(score)), PointwiseReply)
+
+
+@pytest.mark.parametrize("change", [{"progress": True}, {"progress": "1_"}, {"useful": 1}, {"useful": "yes"}])
+def test_votes_are_not_converted(change):
+    form = {"analysis": "", "progress": 1, "useful": True, "hint": ""}
+    assert read_form(Reply(json.dumps(form)), NextStateReply).progress == 1
+    with pytest.raises(UnreadableReply, match=f"wrong fields: {next(iter(change))}"):
+        read_form(Reply(json.dumps(form | change)), NextStateReply)
+
+
+def test_half_a_surrogate_pair_inside_a_form_is_replaced():
+    """The reply is plain ASCII; the half appears when its JSON is read."""
+    found = read_form(Reply(r'{"critique": "cut \ud83d", "score": 8}'), PointwiseReply)
+    assert found.critique == "cut \ufffd"
 
 
 def test_a_verdict_quoted_inside_a_value_is_not_read():
