@@ -145,13 +145,13 @@ def read_signature(path: str, depth: int = FOLLOWED) -> Signature | None:
     own = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     if own is not None:
         return read_arguments(own, definition.module, skip=1)
-    fields = read_fields(node) if is_dataclass(node) else {}
+    fields, defaults = read_fields(node) if is_dataclass(node) else ({}, {})
     for base in reversed(node.bases):
         inherited = read_base(base, definition.module, depth)
         if inherited is None:
-            return Signature(fields, True, definition.module)
-        fields = inherited.parameters | fields if is_dataclass(node) else fields | inherited.parameters
-    return Signature(fields, False, definition.module)
+            return Signature(fields, True, definition.module, defaults)
+        fields, defaults = inherited.parameters | fields, inherited.defaults | defaults
+    return Signature(fields, False, definition.module, defaults)
 
 
 PLAIN_BASES = {"ABC", "Protocol", "object", "Generic"}
@@ -185,12 +185,15 @@ def is_dataclass(node: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(each) for each in node.decorator_list)
 
 
-def read_fields(node: ast.ClassDef) -> dict[str, ast.expr | None]:
-    """The fields that a dataclass declares itself and sets when it is made."""
+def read_fields(node: ast.ClassDef) -> tuple[dict[str, ast.expr | None], dict[str, ast.expr]]:
+    """The fields that a dataclass declares itself and sets when it is made, and their defaults."""
     found: dict[str, ast.expr | None] = {}
+    defaults: dict[str, ast.expr] = {}
     for each in node.body:
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
             made = "init=False" not in ast.unparse(each.value) if each.value is not None else True
             if made and "ClassVar" not in ast.unparse(each.annotation):
                 found[each.target.id] = each.annotation
-    return found
+                if each.value is not None:
+                    defaults[each.target.id] = each.value
+    return found, defaults
