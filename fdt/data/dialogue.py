@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,25 +10,22 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from fdt.data.chat.control_tokens import find_control_tokens, neutralise
+from fdt.data.chat.template import find_stop_ids, render_messages
 from fdt.data.rows import Row
 from fdt.data.tokenization import (
+    check_roles,
     clean_message,
     extract_control_tokens,
-    get_control_ids,
-    make_placeholder,
-    neutralise,
+    find_written_opening,
+    make_harmless,
     remove_control_tokens,
-    render_messages,
     tokenize_answer,
     tokenize_prompt,
 )
 from fdt.data.tool_calls import format_calls
 from fdt.errors import UserError
-from feedback.sanitize import map_strings
 from feedback.types import Episode, Message, Turn
-
-REASONING = re.compile(r"(</?think>)")
-"""Delimiters of reasoning, which templates look for in the policy's own turns."""
 
 
 class Dialogue:
@@ -85,9 +81,12 @@ class Dialogue:
 
     def append_turn(self, turn: Turn, with_eos: bool = True) -> None:
         """The policy's turn: its ids where it has them, else its words, and the end token where ``with_eos``."""
-        ids, sampled, log_probs = _tokenize_turn(turn, self.tokenizer, with_eos)
+        # What the template opened for the policy is part of what it wrote, and so of the history.
+        opening = find_written_opening(self.ids, self.tokenizer)
+        ids, sampled, log_probs = _tokenize_turn(turn, self.tokenizer, with_eos, self.ids)
         self.rows[-1].append_turn(ids, sampled, log_probs, self.turn_count)
-        self._own = decode_policy_text(ids, self.tokenizer)
+        self.rendered = self.rendered.removesuffix(opening)
+        self._own = opening + decode_policy_text(ids, self.tokenizer)
         self.messages.append({"role": "assistant", "content": self._own})
         self.turn_count += 1
 
@@ -97,10 +96,8 @@ class Dialogue:
         Raises:
             ValueError: where a message forged a control token or a role marker all the same.
         """
-        for message in messages:
-            if neutralise(message["role"], self.tokenizer) != message["role"]:
-                raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
-        harmless = self._render_new([map_strings(message, make_placeholder) for message in messages])
+        check_roles(messages, self.tokenizer)
+        harmless = self._render_new([make_harmless(message, self.tokenizer) for message in messages])
         for clean in (neutralise, remove_control_tokens):
             new = [clean_message(message, self.tokenizer, clean) for message in messages]
             found = self._render_new(new)
@@ -113,8 +110,10 @@ class Dialogue:
         if found.rewrites_history:
             self.history_rewrites += 1
             self.rows.append(Row())
-        # Where the policy was cut short, the template's end token closes its turn, and is no target.
-        ended = not found.rewrites_history and self.ids[-1:] == [self.tokenizer.eos_token_id] == found.new_ids[:1]
+        # Where the policy was cut short, the template's end token closes its turn, and is no target. A turn may have
+        # ended with another token than the template's own.
+        stops = {*find_stop_ids(self.tokenizer)}
+        ended = not found.rewrites_history and stops.issuperset(self.ids[-1:]) and stops.issuperset(found.new_ids[:1])
         self.rows[-1].append_context(found.new_ids[ended:])
         self.messages.extend(new)
         self.rendered = found.text
@@ -160,28 +159,26 @@ def as_message(turn: Turn) -> Message:
 
 
 def decode_policy_text(ids: Sequence[int], tokenizer: Any) -> str:
-    """The words of ids that the policy wrote: its control tokens and reasoning delimiters stay, what only looks like
-    another one does not."""
-    special = set(tokenizer.all_special_ids)
-    control = get_control_ids(tokenizer)
+    """The words of ids that the policy wrote: its control tokens and its marks of reasoning and of calls stay, what
+    only looks like another control token does not."""
+    known = find_control_tokens(tokenizer)
+    dropped = set(tokenizer.all_special_ids) - set(known.own_tokens.values())
     parts = []
-    for genuine, run in groupby(ids, lambda i: i in control):
-        text = tokenizer.decode([i for i in run if i not in special], skip_special_tokens=False)
-        parts += (
-            [text]
-            if genuine
-            else [part if REASONING.fullmatch(part) else neutralise(part, tokenizer) for part in REASONING.split(text)]
-        )
+    for genuine, run in groupby(ids, lambda i: i in known.ids):
+        text = tokenizer.decode([i for i in run if i not in dropped], skip_special_tokens=False)
+        parts.append(text if genuine else neutralise(text, tokenizer, own=True))
     return "".join(parts)
 
 
-def _tokenize_turn(turn: Turn, tokenizer: Any, with_eos: bool) -> tuple[list[int], list[bool], list[float]]:
+def _tokenize_turn(
+    turn: Turn, tokenizer: Any, with_eos: bool, context: Sequence[int]
+) -> tuple[list[int], list[bool], list[float]]:
     """Ids of a turn, which of them the policy sampled, and their log-probs.
 
     An id of a sampled turn without a log-prob was forced; where no id has one, all count as sampled.
     """
     words = "\n".join(part for part in (turn.text, format_calls(turn.calls)) if part)
-    ids = list(turn.ids) if turn.ids is not None else tokenize_answer(words, tokenizer, with_eos=with_eos)
+    ids = list(turn.ids) if turn.ids is not None else tokenize_answer(words, tokenizer, with_eos, context)
     if turn.ids is None or turn.log_probs is None:
         return ids, [True] * len(ids), [math.nan] * len(ids)
     return ids, [not math.isnan(value) for value in turn.log_probs], list(turn.log_probs)

@@ -96,9 +96,10 @@ class Likelihood(Evaluation):
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record | None]:
         tokenizer = actor.policy.tokenizer
         kept = [task for task in tasks if task.reference]
+        prompts = [tokenize_prompt(task.messages, tokenizer) for task in kept]
         rows = [
-            Row.from_context(tokenize_prompt(t.messages, tokenizer), tokenize_answer(t.reference or "", tokenizer))
-            for t in kept
+            Row.from_context(prompt, tokenize_answer(task.reference or "", tokenizer, context=prompt))
+            for task, prompt in zip(kept, prompts, strict=True)
         ]
         sums, counts = actor.compute_row_log_probs(rows)
         found = iter(zip(sums, counts, strict=True))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from fdt.data.batch import View
+from fdt.data.chat.template import find_stop_ids
 from fdt.errors import UserError
 from fdt.policy.activation_cache import ActivationCache
 from fdt.policy.forward import build_hidden_fn
@@ -84,6 +85,13 @@ class Policy(nn.Module):
         """The LM head's weight ``[V, D]`` (shared with the embedding where the model ties them)."""
         head: Any = self.causal.get_output_embeddings()
         return head.weight
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer, the one that the chat template writes after a turn first, then the tokenizer's and
+        those of the model's generation config."""
+        listed = getattr(self.causal.generation_config, "eos_token_id", None)
+        return find_stop_ids(self.tokenizer, [listed] if isinstance(listed, int) else listed or [])
 
     @property
     def device(self) -> torch.device:

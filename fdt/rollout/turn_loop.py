@@ -160,7 +160,7 @@ class TurnLoop:
     def _build_episode(self, seat: EpisodeState) -> Episode:
         self.counts[f"episodes: {seat.end_reason}"] += 1
         last = next((turn for turn in reversed(seat.turns) if turn.ids), None)
-        finished = last is None or not last.ids or last.ids[-1] == self.policy.tokenizer.eos_token_id
+        finished = last is None or not last.ids or last.ids[-1] in self.policy.stop_ids
         # What the policy read, which may be more than the task's prompt: a manual of tools, for instance.
         task = replace(seat.task, messages=tuple(seat.session.messages))
         return Episode(
