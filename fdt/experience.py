@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lightning import LightningDataModule, Trainer
 
 from fdt.data.batch import Batch
+from fdt.data.chat.conversations import check_conversations
 from fdt.data.collate import Collator
 from fdt.data.markers import TokenMarker
 from fdt.data.splits import DataSplits, load_from_file, locate
@@ -17,7 +18,7 @@ from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
 from fdt.rollout.actor import Actor
-from fdt.rollout.checks import check_credit, check_engine, check_masks
+from fdt.rollout.checks import check_credit, check_engine, check_masks, limit_tokens
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Recorded, Replay, Source
@@ -26,7 +27,7 @@ from feedback.graders import FunctionGrader, Grader, as_grader
 from feedback.hints import CritiqueHint, Hint, shuffle_critiques
 from feedback.readers import Reader, read_tasks
 from feedback.rewriter import Rewriter
-from feedback.types import Episode, Task
+from feedback.types import Episode, Task, collect_tasks
 from objectives import Credit, GroupRelative
 
 
@@ -80,7 +81,7 @@ class Experience(LightningDataModule):
             evaluation: the held-out measure: fdt.evaluation.base.Answers or fdt.evaluation.base.Likelihood.
             evaluation_batch: held-out prompts measured together.
             evaluation_limit: measure only the first so many held-out prompts (null: all).
-            max_tokens: longer rows are dropped and counted.
+            max_tokens: longer rows are dropped and counted, those longer than the model has positions as well.
             shuffle_critiques: control arm: every critique goes to another row.
             seed: seed of prompt order, splits and samples.
         """
@@ -156,7 +157,8 @@ class Experience(LightningDataModule):
         if self._actor is None:
             trainer = get_trainer(self)
             policy = get_learner(trainer).policy
-            collator = Collator(policy.tokenizer, self.hint, self.max_tokens, self.marker)
+            most = limit_tokens(self.max_tokens, policy.positions, policy.base)
+            collator = Collator(policy.tokenizer, self.hint, most, self.marker)
             context = trainer.precision_plugin.forward_context
             self._actor = Actor(
                 policy,
@@ -174,23 +176,31 @@ class Experience(LightningDataModule):
         """The batches of an epoch, made while they are read.
 
         Raises:
-            UserError: where engine, source and objective do not fit, or a term reads a mask that nothing sets.
+            UserError: where engine, source and objective do not fit, a term reads a mask that nothing sets, or the chat
+                template refuses a row.
         """
         objective = get_learner(get_trainer(self)).objective
+        self._check_rows(collect_tasks(self.episodes) if self.source.on_policy else self.episodes, self.file)
         check_engine(self.engine, self.source, objective)
         check_masks(objective, self.marker)
         return RolloutLoader(self)
 
     def val_dataloader(self) -> EvaluationLoader:
         """The held-out tasks."""
+        self._check_rows(self.heldout_tasks, self.heldout if isinstance(self.heldout, str) else self.file)
         return EvaluationLoader(self, self.heldout_tasks[: self.evaluation_limit])
 
     def test_dataloader(self) -> EvaluationLoader:
         """The tasks of ``test_file``, else the held-out ones or the environment's own for testing."""
         tasks = read_tasks(locate(self.test_file)) if self.test_file else self.test_tasks()
+        self._check_rows(tasks, self.test_file)
         return EvaluationLoader(self, tasks[: self.evaluation_limit])
 
     predict_dataloader = test_dataloader
+
+    def _check_rows(self, rows: Sequence[Episode | Task], file: str | None) -> None:
+        if self.environment is None:  # else its sessions say what the policy reads
+            check_conversations(rows, get_learner(get_trainer(self)).policy.tokenizer, file)
 
 
 @dataclass

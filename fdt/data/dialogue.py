@@ -10,8 +10,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from fdt.data.chat.calls import format_native_calls, get_tools, render_conversation, wrap_call
 from fdt.data.chat.control_tokens import find_control_tokens, neutralise
-from fdt.data.chat.template import find_stop_ids, render_messages
+from fdt.data.chat.template import find_stop_ids
 from fdt.data.rows import Row
 from fdt.data.tokenization import (
     check_roles,
@@ -23,7 +24,6 @@ from fdt.data.tokenization import (
     tokenize_answer,
     tokenize_prompt,
 )
-from fdt.data.tool_calls import format_calls
 from fdt.errors import UserError
 from feedback.types import Episode, Message, Turn
 
@@ -37,11 +37,12 @@ class Dialogue:
     ``history_rewrites`` counts it.
     """
 
-    def __init__(self, messages: Sequence[Message], tokenizer: Any) -> None:
+    def __init__(self, messages: Sequence[Message], tokenizer: Any, tools: Sequence[Any] = ()) -> None:
         self.tokenizer = tokenizer
+        self.tools = clean_message(tools, tokenizer, neutralise)
         self.messages = [clean_message(message, tokenizer, neutralise) for message in messages]
         self.rendered = self._render(self.messages)
-        opening = tokenize_prompt(messages, tokenizer)
+        opening = tokenize_prompt(messages, tokenizer, tools)
         self.rows = [Row()]
         self.rows[0].append_context(opening)
         self.history_rewrites = 0
@@ -63,7 +64,7 @@ class Dialogue:
         last = max((n for n, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
         parts = [(own, list(part)) for own, part in groupby(turns[: last + 1], lambda turn: turn.role == "assistant")]
         opening = [as_message(turn) for turn in parts[0][1]] if parts and not parts[0][0] else []
-        made = cls([*messages, *opening], tokenizer)
+        made = cls([*messages, *opening], tokenizer, get_tools(episode.task))
         for own, part in parts[bool(opening) :]:
             if not own:
                 made.append_messages([as_message(turn) for turn in part])
@@ -127,7 +128,7 @@ class Dialogue:
 
     def _render(self, messages: Sequence[Message]) -> str:
         try:
-            return render_messages(messages, self.tokenizer)
+            return render_conversation(messages, self.tokenizer, self.tools)
         except TemplateError as fault:
             roles = ", ".join(message["role"] for message in messages)
             raise UserError(
@@ -153,6 +154,10 @@ class _RenderedMessages:
 def as_message(turn: Turn) -> Message:
     """A turn as a chat message, tool calls and the call that it answers included."""
     message: Message = {"role": turn.role, "content": turn.text}
+    if turn.calls:
+        message["tool_calls"] = [
+            wrap_call(call.get("id"), {name: call[name] for name in ("name", "arguments")}) for call in turn.calls
+        ]
     if turn.call_id is not None:
         message["tool_call_id"] = turn.call_id
     return message
@@ -177,7 +182,7 @@ def _tokenize_turn(
 
     An id of a sampled turn without a log-prob was forced; where no id has one, all count as sampled.
     """
-    words = "\n".join(part for part in (turn.text, format_calls(turn.calls)) if part)
+    words = "\n".join(part for part in (turn.text, format_native_calls(turn.calls, tokenizer)) if part)
     ids = list(turn.ids) if turn.ids is not None else tokenize_answer(words, tokenizer, with_eos, context)
     if turn.ids is None or turn.log_probs is None:
         return ids, [True] * len(ids), [math.nan] * len(ids)

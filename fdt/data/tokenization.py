@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from fdt.data.chat.calls import parse_arguments, render_conversation
 from fdt.data.chat.control_tokens import find_control_tokens, get_control_ids, neutralise, sort_by_length
-from fdt.data.chat.template import drop_opening, find_opening, find_turn_end, render_messages
-from feedback.sanitize import map_strings
+from fdt.data.chat.template import drop_opening, find_opening, find_turn_end
+from feedback.sanitize import KEPT
 from feedback.types import Episode, Message
 
+PROTOCOL = (*KEPT, "id", "tool_call_id")
+"""Fields that templates compare or measure."""
 Clean = Callable[[str, Any, bool], str]
 """From a text, a tokenizer, and whether the policy wrote it, to a text without forged control tokens."""
 
@@ -62,16 +65,17 @@ def clean_message(message: Any, tokenizer: Any, clean: Clean) -> Any:
     """The message, or the description of a tool, with ``clean`` in place of each of its texts and of names that others
     chose; the policy's own turns keep the marks that are the policy's."""
     own = isinstance(message, dict) and message.get("role") == "assistant"
-    return map_keys(
-        map_strings(message, lambda _, value: clean(value, tokenizer, own)), lambda key: clean(key, tokenizer, own)
-    )
+    return map_words(parse_arguments(message), lambda _, value: clean(value, tokenizer, own))
 
 
-def map_keys(value: Any, change: Callable[[str], str]) -> Any:
-    """The same value with ``change(key)`` for every key of every mapping in it."""
+def map_words(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
+    """The same value with ``change(its field, it)`` for every string in it, and ``change("", key)`` for every key: the
+    names of a call's arguments are a stranger's as well."""
     if isinstance(value, dict):
-        return {change(key): map_keys(item, change) for key, item in value.items()}
-    return [map_keys(item, change) for item in value] if isinstance(value, list | tuple) else value
+        return {change("", key): map_words(item, change, key) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_words(item, change, name) for item in value]
+    return change(name, value) if isinstance(value, str) else value
 
 
 def make_harmless(message: Any, tokenizer: Any) -> Any:
@@ -82,11 +86,14 @@ def make_harmless(message: Any, tokenizer: Any) -> Any:
     marks = re.compile("(" + "|".join(map(re.escape, sort_by_length(own))) + ")") if own else None
 
     def replace_words(name: str, value: str) -> str:
+        # Keys, and names of the protocol, are what templates ask for: they stay, without what could be forged.
+        if not name or name in PROTOCOL:
+            return (neutralise if value.isascii() else remove_control_tokens)(value, tokenizer)
         if marks is None or not marks.search(value):
             return make_placeholder(name, value)
         return "".join(part if marks.fullmatch(part) else make_placeholder(name, part) for part in marks.split(value))
 
-    return map_keys(map_strings(message, replace_words), lambda key: neutralise(key, tokenizer))
+    return map_words(parse_arguments(message), replace_words)
 
 
 def tokenize_answer(text: str, tokenizer: Any, with_eos: bool = True, context: Sequence[int] = ()) -> list[int]:
@@ -135,7 +142,7 @@ def holds_control_tokens(episode: Episode, tokenizer: Any) -> bool:
     said = [(item.text, False) for item in episode.feedback] + [(item.revision, True) for item in episode.feedback]
     if any(text and neutralise(text, tokenizer, own) != text for text, own in (*recorded, *said)):
         return True
-    messages = list(episode.task.messages)
+    messages = [parse_arguments(message) for message in episode.task.messages]
     return [clean_message(message, tokenizer, neutralise) for message in messages] != messages
 
 
@@ -162,7 +169,7 @@ def make_placeholder(name: str, value: str) -> str:
 
 
 def _render_and_encode(messages: Sequence[Message], tokenizer: Any, tools: Sequence[Any]) -> tuple[str, list[int]]:
-    text = render_messages(messages, tokenizer, tools)
+    text = render_conversation(messages, tokenizer, tools)
     return text, list(_encode(text, tokenizer))
 
 

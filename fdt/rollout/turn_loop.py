@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from fdt.data.chat.calls import get_tools
 from fdt.data.dialogue import Dialogue
 from fdt.distributed import reduce_max_count
 from fdt.engines import Engine, Sample
@@ -104,7 +105,8 @@ class TurnLoop:
             except (EnvironmentFault, OSError) as fault:
                 failures += 1
                 self._record_failure(failures, fault)
-        seat = EpisodeState(task, session, Dialogue(session.messages, self.policy.tokenizer), failures=failures)
+        dialogue = Dialogue(session.messages, self.policy.tokenizer, get_tools(task))
+        seat = EpisodeState(task, session, dialogue, failures=failures)
         self._check(seat)
         return seat
 
