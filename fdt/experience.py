@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from fdt.data.batch import Batch
+from fdt.data.chat.conversations import check_conversations
 from fdt.data.collate import Collator
 from fdt.data.markers import TokenMarker
 from fdt.data.splits import DataSplits, load_from_file, locate
@@ -20,7 +21,7 @@ from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
 from fdt.evaluation.choices import choose_evaluation
 from fdt.rollout.actor import Actor
-from fdt.rollout.checks import check_credit, check_engine, check_masks
+from fdt.rollout.checks import check_credit, check_engine, check_masks, limit_tokens
 from fdt.rollout.choices import choose_credit
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.place import RolloutPosition
@@ -30,7 +31,7 @@ from feedback.graders import FunctionGrader, Grader, as_grader
 from feedback.hints import CritiqueHint, Hint, annotate_group, shuffle_critiques
 from feedback.readers import Reader, read_tasks
 from feedback.rewriter import Rewriter
-from feedback.types import Episode, Task
+from feedback.types import Episode, Task, collect_tasks
 from objectives import Credit
 
 
@@ -85,7 +86,7 @@ class Experience(LightningDataModule):
                 answers where something scores them, else likelihood of references, corrections or well rated answers.
             evaluation_batch: held-out prompts measured together.
             evaluation_limit: measure only the first so many held-out prompts (null: all).
-            max_tokens: longer rows are dropped and counted.
+            max_tokens: longer rows are dropped and counted, those longer than the model has positions as well.
             shuffle_critiques: control arm: every critique goes to another row.
             seed: seed of prompt order, splits and samples.
         """
@@ -180,7 +181,8 @@ class Experience(LightningDataModule):
         if self._actor is None:
             trainer = get_trainer(self)
             policy = get_learner(trainer).policy
-            collator = Collator(policy.tokenizer, self.hint, self.max_tokens, self.marker)
+            most = limit_tokens(self.max_tokens, policy.positions, policy.base)
+            collator = Collator(policy.tokenizer, self.hint, most, self.marker)
             context = trainer.precision_plugin.forward_context
             self._actor = Actor(
                 policy,
@@ -198,25 +200,33 @@ class Experience(LightningDataModule):
         """The batches of an epoch, made while they are read.
 
         Raises:
-            UserError: where engine, source and objective do not fit, or a term reads a mask that nothing sets.
+            UserError: where engine, source and objective do not fit, a term reads a mask that nothing sets, or the chat
+                template refuses a row.
         """
         objective = get_learner(get_trainer(self)).objective
+        self._check_rows(collect_tasks(self.episodes) if self.source.on_policy else self.episodes, self.file)
         check_engine(self.engine, self.source, objective)
         check_masks(objective, self.marker)
         return RolloutLoader(self)
 
     def val_dataloader(self) -> EvaluationLoader:
         """The held-out tasks."""
+        self._check_rows(self.heldout_tasks, self.heldout if isinstance(self.heldout, str) else self.file)
         return EvaluationLoader(self, self.heldout_tasks[: self.evaluation_limit])
 
     def test_dataloader(self) -> EvaluationLoader:
         """The tasks of ``test_file``, else the held-out ones or the environment's own for testing."""
         tasks = read_tasks(locate(self.test_file)) if self.test_file else self.test_tasks()
+        self._check_rows(tasks, self.test_file)
         return EvaluationLoader(self, tasks[: self.evaluation_limit])
 
     def predict_dataloader(self) -> EvaluationLoader:
         """The same tasks, answered, whatever else is measured on them."""
         return replace(self.test_dataloader(), evaluation=Answers())
+
+    def _check_rows(self, rows: Sequence[Episode | Task], file: str | None) -> None:
+        if self.environment is None:  # else its sessions say what the policy reads
+            check_conversations(rows, get_learner(get_trainer(self)).policy.tokenizer, file)
 
 
 @dataclass

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -25,7 +24,7 @@ from fdt.distributed import reduce_sum
 from fdt.errors import UserError, explain_plug_errors
 from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
-from fdt.policy.fsdp import check_mesh, keep_gathered, shard
+from fdt.policy.fsdp import keep_gathered, shard_as_asked
 from fdt.policy.gradients import TermGradients
 from fdt.policy.log_probs import add_old_log_probs, uses_ratio
 from fdt.policy.lora import LoRA
@@ -61,6 +60,7 @@ class Learner(LightningModule):
         max_nonfinite_steps: int = 5,
         seed: int = 0,
         trust: AnnotatorTrust | None = None,
+        template_variables: dict[str, Any] | None = None,
     ) -> None:
         """
         Args:
@@ -82,6 +82,7 @@ class Learner(LightningModule):
             max_nonfinite_steps: stop after so many non-finite steps in a row; such a step changes no weight.
             seed: seed of adapters and dropout.
             trust: estimates whose critiques are right, for gates to read as score ``trust``; null: all count alike.
+            template_variables: variables of the model's chat template, such as {enable_thinking: false}; null: none.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -100,6 +101,7 @@ class Learner(LightningModule):
         self.max_nonfinite_steps = max_nonfinite_steps
         self.seed = seed
         self.trust = trust
+        self.template_variables = template_variables
         self.teacher = teacher if teacher is not None else Frozen()
         self.reference: ReferencePolicy | None = None
         self.nonfinite_steps = 0
@@ -107,11 +109,9 @@ class Learner(LightningModule):
     def configure_model(self) -> None:
         """Builds the policy, and for training its teachers; called before weights are restored."""
         if not hasattr(self, "policy"):
-            self.policy = Policy(self.base, self.lora, self.dtype_name, self.gradient_checkpointing, self.seed)
-            if isinstance(self.trainer.strategy, ModelParallelStrategy):
-                check_mesh(self.trainer.strategy)
-                assert self.device_mesh is not None
-                shard(self.policy, self.device_mesh["data_parallel"])
+            settings = (self.lora, self.dtype_name, self.gradient_checkpointing, self.seed, self.template_variables)
+            self.policy = Policy(self.base, *settings)
+            shard_as_asked(self.policy, self.trainer.strategy, self.device_mesh)
             self.policy.train()
         if self.trainer.state.fn == TrainerFn.FITTING and not hasattr(self, "start"):
             self.teacher.attach(self.policy)

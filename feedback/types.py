@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
+from feedback.cut_off import is_cut_off
+
 Record = TypeVar("Record", bound=Struct)
 Message = dict[str, Any]
 """One chat message: `{"role": ..., "content": ...}`; `tool_calls` and `tool_call_id` where tools were used."""
@@ -181,8 +183,9 @@ class Episode(Struct, frozen=True):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the last answer was cut off: by the episode itself, or by a column `finished` of its row."""
-        return not self.finished or self.task.meta.get("finished") is False
+        """Whether the last answer was cut off: by the episode itself, or by a column of its row (`finished`,
+        `is_truncated`, `finish_reason` and their like)."""
+        return not self.finished or is_cut_off(self.task.meta)
 
     @property
     def scores(self) -> dict[str, float]:

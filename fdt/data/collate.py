@@ -14,9 +14,11 @@ from fdt.data.batch import Batch
 from fdt.data.dialogue import Dialogue
 from fdt.data.markers import TokenMarker
 from fdt.data.rows import Row, TrainingRow, build_batch
-from fdt.data.tokenization import tokenize_answer, truncate_to_tokens
+from fdt.data.tokenization import holds_control_tokens, tokenize_answer, truncate_to_tokens
 from feedback.hints import Hint, run_hint
 from feedback.types import Episode
+
+BROKEN = "control tokens in the text, broken by a zero-width space"
 
 
 @dataclass
@@ -29,8 +31,9 @@ class Collator:
         max_tokens: rows longer than this (student or teacher view) are dropped and counted, never cut.
         marker: sets a further mask on the policy's tokens; None sets none.
 
-    ``truncated`` counts what a row lost by reason (a hint cut at its own limit, a hint or revision that did not fit),
-    ``dropped`` names the rows that are too long themselves.
+    ``truncated`` counts what a row lost by reason (a hint cut at its own limit, a hint or revision that did not fit, a
+    control token in its text that was broken, once for each row), ``dropped`` names the rows that are too long
+    themselves.
     """
 
     tokenizer: Any
@@ -39,6 +42,7 @@ class Collator:
     marker: TokenMarker | None = None
     truncated: Counter[str] = field(default_factory=Counter)
     dropped: set[str] = field(default_factory=set)
+    _changed: set[str] = field(default_factory=set)
 
     def __call__(
         self, episodes: Sequence[Episode], advantages: Tensor, sampled: bool = True, names: Iterable[str] = ()
@@ -60,6 +64,7 @@ class Collator:
         imitated: list[TrainingRow] = []
         for episode, row in zip(episodes, each_turn.tolist(), strict=True):
             rows = self.tokenize_episode(episode)
+            self._count_changes(episode)
             turns = [turn for own in rows for turn in own.spans]
             each = tuple(row) if advantages.dim() == 2 else tuple(row) * (max(turns, default=0) + 1)
             line = TrainingRow(episode, Row(), tasks[episode.task.key], each, sampled and not math.isnan(episode.score))
@@ -103,11 +108,17 @@ class Collator:
         source = next((row for row in rows if turn in row.spans), None)
         if source is None:
             raise ValueError(f"{line.episode.id}: a revision of turn {turn}, and the episode has {len(turns)}")
-        row = Row.from_context(source.get_prefix_ids(turn), tokenize_answer(given.revision, self.tokenizer), turn)
+        prefix = source.get_prefix_ids(turn)
+        row = Row.from_context(prefix, tokenize_answer(given.revision, self.tokenizer, context=prefix), turn)
         if len(row.ids) > self.max_tokens:
             self.truncated["revision too long"] += 1
             return []
         return [replace(line, row=row, advantages=(), sampled=False, imitated=True)]
+
+    def _count_changes(self, episode: Episode) -> None:
+        if episode.id not in self._changed and holds_control_tokens(episode, self.tokenizer):
+            self._changed.add(episode.id)
+            self.truncated[BROKEN] += 1
 
     def tokenize_episode(self, episode: Episode) -> list[Row]:
         """The rows of an episode: what the policy read and what it answered, as ids."""

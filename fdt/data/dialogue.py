@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,25 +10,22 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from fdt.data.chat.calls import format_native_calls, get_tools, render_conversation, wrap_call
+from fdt.data.chat.control_tokens import find_control_tokens, neutralise
+from fdt.data.chat.template import find_stop_ids
 from fdt.data.rows import Row
 from fdt.data.tokenization import (
+    check_roles,
     clean_message,
     extract_control_tokens,
-    get_control_ids,
-    make_placeholder,
-    neutralise,
+    find_written_opening,
+    make_harmless,
     remove_control_tokens,
-    render_messages,
     tokenize_answer,
     tokenize_prompt,
 )
-from fdt.data.tool_calls import format_calls
 from fdt.errors import UserError
-from feedback.sanitize import map_strings
 from feedback.types import Episode, Message, Turn
-
-REASONING = re.compile(r"(</?think>)")
-"""Delimiters of reasoning, which templates look for in the policy's own turns."""
 
 
 class Dialogue:
@@ -41,11 +37,12 @@ class Dialogue:
     ``history_rewrites`` counts it.
     """
 
-    def __init__(self, messages: Sequence[Message], tokenizer: Any) -> None:
+    def __init__(self, messages: Sequence[Message], tokenizer: Any, tools: Sequence[Any] = ()) -> None:
         self.tokenizer = tokenizer
+        self.tools = clean_message(tools, tokenizer, neutralise)
         self.messages = [clean_message(message, tokenizer, neutralise) for message in messages]
         self.rendered = self._render(self.messages)
-        opening = tokenize_prompt(messages, tokenizer)
+        opening = tokenize_prompt(messages, tokenizer, tools)
         self.rows = [Row()]
         self.rows[0].append_context(opening)
         self.history_rewrites = 0
@@ -67,7 +64,7 @@ class Dialogue:
         last = max((n for n, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
         parts = [(own, list(part)) for own, part in groupby(turns[: last + 1], lambda turn: turn.role == "assistant")]
         opening = [as_message(turn) for turn in parts[0][1]] if parts and not parts[0][0] else []
-        made = cls([*messages, *opening], tokenizer)
+        made = cls([*messages, *opening], tokenizer, get_tools(episode.task))
         for own, part in parts[bool(opening) :]:
             if not own:
                 made.append_messages([as_message(turn) for turn in part])
@@ -85,9 +82,12 @@ class Dialogue:
 
     def append_turn(self, turn: Turn, with_eos: bool = True) -> None:
         """The policy's turn: its ids where it has them, else its words, and the end token where ``with_eos``."""
-        ids, sampled, log_probs = _tokenize_turn(turn, self.tokenizer, with_eos)
+        # What the template opened for the policy is part of what it wrote, and so of the history.
+        opening = find_written_opening(self.ids, self.tokenizer)
+        ids, sampled, log_probs = _tokenize_turn(turn, self.tokenizer, with_eos, self.ids)
         self.rows[-1].append_turn(ids, sampled, log_probs, self.turn_count)
-        self._own = decode_policy_text(ids, self.tokenizer)
+        self.rendered = self.rendered.removesuffix(opening)
+        self._own = opening + decode_policy_text(ids, self.tokenizer)
         self.messages.append({"role": "assistant", "content": self._own})
         self.turn_count += 1
 
@@ -97,10 +97,8 @@ class Dialogue:
         Raises:
             ValueError: where a message forged a control token or a role marker all the same.
         """
-        for message in messages:
-            if neutralise(message["role"], self.tokenizer) != message["role"]:
-                raise ValueError(f"role: got {message['role']!r}, expected a name without control tokens")
-        harmless = self._render_new([map_strings(message, make_placeholder) for message in messages])
+        check_roles(messages, self.tokenizer)
+        harmless = self._render_new([make_harmless(message, self.tokenizer) for message in messages])
         for clean in (neutralise, remove_control_tokens):
             new = [clean_message(message, self.tokenizer, clean) for message in messages]
             found = self._render_new(new)
@@ -113,8 +111,10 @@ class Dialogue:
         if found.rewrites_history:
             self.history_rewrites += 1
             self.rows.append(Row())
-        # Where the policy was cut short, the template's end token closes its turn, and is no target.
-        ended = not found.rewrites_history and self.ids[-1:] == [self.tokenizer.eos_token_id] == found.new_ids[:1]
+        # Where the policy was cut short, the template's end token closes its turn, and is no target. A turn may have
+        # ended with another token than the template's own.
+        stops = {*find_stop_ids(self.tokenizer)}
+        ended = not found.rewrites_history and stops.issuperset(self.ids[-1:]) and stops.issuperset(found.new_ids[:1])
         self.rows[-1].append_context(found.new_ids[ended:])
         self.messages.extend(new)
         self.rendered = found.text
@@ -128,7 +128,7 @@ class Dialogue:
 
     def _render(self, messages: Sequence[Message]) -> str:
         try:
-            return render_messages(messages, self.tokenizer)
+            return render_conversation(messages, self.tokenizer, self.tools)
         except TemplateError as fault:
             roles = ", ".join(message["role"] for message in messages)
             raise UserError(
@@ -154,34 +154,36 @@ class _RenderedMessages:
 def as_message(turn: Turn) -> Message:
     """A turn as a chat message, tool calls and the call that it answers included."""
     message: Message = {"role": turn.role, "content": turn.text}
+    if turn.calls:
+        message["tool_calls"] = [
+            wrap_call(call.get("id"), {name: call[name] for name in ("name", "arguments")}) for call in turn.calls
+        ]
     if turn.call_id is not None:
         message["tool_call_id"] = turn.call_id
     return message
 
 
 def decode_policy_text(ids: Sequence[int], tokenizer: Any) -> str:
-    """The words of ids that the policy wrote: its control tokens and reasoning delimiters stay, what only looks like
-    another one does not."""
-    special = set(tokenizer.all_special_ids)
-    control = get_control_ids(tokenizer)
+    """The words of ids that the policy wrote: its control tokens and its marks of reasoning and of calls stay, what
+    only looks like another control token does not."""
+    known = find_control_tokens(tokenizer)
+    dropped = set(tokenizer.all_special_ids) - set(known.own_tokens.values())
     parts = []
-    for genuine, run in groupby(ids, lambda i: i in control):
-        text = tokenizer.decode([i for i in run if i not in special], skip_special_tokens=False)
-        parts += (
-            [text]
-            if genuine
-            else [part if REASONING.fullmatch(part) else neutralise(part, tokenizer) for part in REASONING.split(text)]
-        )
+    for genuine, run in groupby(ids, lambda i: i in known.ids):
+        text = tokenizer.decode([i for i in run if i not in dropped], skip_special_tokens=False)
+        parts.append(text if genuine else neutralise(text, tokenizer, own=True))
     return "".join(parts)
 
 
-def _tokenize_turn(turn: Turn, tokenizer: Any, with_eos: bool) -> tuple[list[int], list[bool], list[float]]:
+def _tokenize_turn(
+    turn: Turn, tokenizer: Any, with_eos: bool, context: Sequence[int]
+) -> tuple[list[int], list[bool], list[float]]:
     """Ids of a turn, which of them the policy sampled, and their log-probs.
 
     An id of a sampled turn without a log-prob was forced; where no id has one, all count as sampled.
     """
-    words = "\n".join(part for part in (turn.text, format_calls(turn.calls)) if part)
-    ids = list(turn.ids) if turn.ids is not None else tokenize_answer(words, tokenizer, with_eos=with_eos)
+    words = "\n".join(part for part in (turn.text, format_native_calls(turn.calls, tokenizer)) if part)
+    ids = list(turn.ids) if turn.ids is not None else tokenize_answer(words, tokenizer, with_eos, context)
     if turn.ids is None or turn.log_probs is None:
         return ids, [True] * len(ids), [math.nan] * len(ids)
     return ids, [not math.isnan(value) for value in turn.log_probs], list(turn.log_probs)

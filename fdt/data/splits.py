@@ -30,7 +30,7 @@ class DataSplits:
 
 
 def load_from_file(
-    file: str, format: str | Reader, scale: Sequence[float] | None, heldout: float | str, seed: int
+    file: str, format: str | Reader, scale: Sequence[float] | None, heldout: float | str | None, seed: int
 ) -> DataSplits:
     """
     Args:
@@ -39,8 +39,15 @@ def load_from_file(
         heldout: a file of held-out prompts, or the share of prompts kept for measuring.
 
     Raises:
-        DataError: for a bad record. UserError: where a share leaves no prompts on one side.
+        DataError: for a bad record. UserError: where a share leaves no prompts on one side, or there is none.
     """
+    if heldout is None:
+        raise UserError(
+            "nothing to measure on",
+            got="null",
+            expected="a share of the prompts such as 0.1, or a file of held-out prompts",
+            key="data.heldout",
+        )
     path = locate(file)
     episodes = read(path, format=format, scale=(scale[0], scale[1]) if scale else None)
     if isinstance(heldout, str):

@@ -74,8 +74,8 @@ class CompletionsClient:
     """Up to and including /v1."""
     key: str | None
     model: str
-    eos: int
-    """The id that ends an answer; the server's own notion of an end does not count."""
+    stops: tuple[int, ...]
+    """The ids that end an answer; the server's own notion of an end does not count."""
     timeout: float
     """Seconds for one request."""
     concurrency: int
@@ -122,7 +122,7 @@ class CompletionsClient:
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
             "ignore_eos": True,
-            "stop_token_ids": [self.eos],
+            "stop_token_ids": list(self.stops),
             "skip_special_tokens": False,
             "spaces_between_special_tokens": False,
             **({} if request.stop is None else {"stop": [request.stop], "include_stop_str_in_output": True}),

@@ -72,19 +72,27 @@ class HuggingFace(Engine):
         rounds = reduce_max_count(len(chunks), policy.device) if sharded else len(chunks)
         training = policy.training
         policy.eval()
+        stops = policy.stop_ids  # before the model's own generation config is laid aside
         with torch.no_grad(), seed_rng(seed), unshard_all(policy), reset_generation_config(policy.causal):
             for number in range(rounds):
                 chunk = chunks[number] if number < len(chunks) else []
                 batch = [list(prompts[i]) for i in chunk] or [[policy.tokenizer.eos_token_id]]
                 caps = [limits[i] for i in chunk] or [Limit(tokens=1)]
-                answers |= zip(chunk, self._decode(policy, batch, seed is not None, caps, sharded), strict=False)
+                samples = self._decode(policy, batch, seed is not None, caps, stops, sharded)
+                answers |= zip(chunk, samples, strict=False)
         policy.train(training)
         return [answers[i] for i in range(len(prompts))]
 
     def _decode(
-        self, policy: Policy, batch: list[list[int]], sample: bool, limits: list[Limit], synced: bool
+        self,
+        policy: Policy,
+        batch: list[list[int]],
+        sample: bool,
+        limits: list[Limit],
+        stops: tuple[int, ...],
+        synced: bool,
     ) -> list[Sample]:
-        eos = policy.tokenizer.eos_token_id
+        eos = stops[0]
         width = max(len(ids) for ids in batch)
         ids = torch.tensor([[eos] * (width - len(row)) + row for row in batch], device=policy.device)
         alive = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=policy.device)
@@ -96,7 +104,7 @@ class HuggingFace(Engine):
             attention_mask=alive,
             do_sample=sample,
             max_new_tokens=max(caps),
-            eos_token_id=eos,
+            eos_token_id=list(stops),
             pad_token_id=eos,
             synced_gpus=synced,
             logits_processor=chain,
@@ -105,7 +113,7 @@ class HuggingFace(Engine):
         )
         written = out[:, width:]
         log_probs = recorder.finish(written[:, -1], closing).tolist()
-        return [_build_sample(*row, eos) for row in zip(written.tolist(), log_probs, caps, strict=True)]
+        return [_build_sample(*row, stops) for row in zip(written.tolist(), log_probs, caps, strict=True)]
 
     def _build_processors(
         self, tokenizer: Any, limits: list[Limit], width: int, sample: bool
@@ -120,10 +128,10 @@ class HuggingFace(Engine):
         return [*chain, *([closing] if closing else []), recorder], closing, recorder
 
 
-def _build_sample(ids: list[int], log_probs: list[float], cap: int, eos: int) -> Sample:
+def _build_sample(ids: list[int], log_probs: list[float], cap: int, stops: tuple[int, ...]) -> Sample:
     # What follows a row's cap is padding, which looks like the end token.
     ids = ids[:cap]
-    size = ids.index(eos) + 1 if eos in ids else len(ids)
+    size = next((n for n, i in enumerate(ids, 1) if i in stops), len(ids))
     return Sample(tuple(ids[:size]), tuple(log_probs[:size]))
 
 

@@ -40,7 +40,7 @@ class OpenAITokens(ServerEngine):
             self.url.rstrip("/"),
             read_key(self.key_variable),
             self.model,
-            policy.tokenizer.eos_token_id,
+            policy.stop_ids,
             self.timeout,
             self.concurrency,
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fdt.data.chat.template import find_stop_ids
 from fdt.engines.base import FORCED, Limit, Sample
 from fdt.engines.completions import Completion, CompletionRequest
 from fdt.engines.decoding import TAIL, is_block_open
@@ -37,18 +38,19 @@ class PartialCompletion:
         stop = self.limit.delimiters[0] if self.over_budget else None
         return CompletionRequest([*self.prompt, *self.ids], left, seed, stop)
 
-    def append_completion(self, answer: Completion, tokens: int, eos: int) -> None:
+    def append_completion(self, answer: Completion, tokens: int, stops: Collection[int]) -> None:
         """Adds what was written.
 
         Args:
             tokens: most tokens that the request allowed.
-            eos: the end token.
+            stops: the ids that end an answer.
         """
-        if len(answer.ids) < tokens and not answer.stopped and answer.ids[-1:] != (eos,):
+        ended = bool(answer.ids) and answer.ids[-1] in stops
+        if len(answer.ids) < tokens and not answer.stopped and not ended:
             raise UserError(
                 "the server ended an answer by a rule of its own",
                 got=f"{len(answer.ids)} tokens",
-                expected=f"{tokens}, or the end token {eos}",
+                expected=f"{tokens}, or an end token ({', '.join(map(str, stops))})",
                 key="data.engine",
                 remedy="start vLLM with --generation-config vllm",
             )
@@ -56,7 +58,7 @@ class PartialCompletion:
         last = self.limit.reasoning is None or (self.over_budget and not answer.stopped)
         self.ids += answer.ids
         self.log_probs += answer.log_probs
-        self.done = last or self.ids[-1] == eos or len(self.ids) >= self.cap
+        self.done = last or self.ids[-1] in stops or len(self.ids) >= self.cap
 
     def close_reasoning(self, tokenizer: Any) -> None:
         """Closes an open reasoning block once its budget is spent; the tokens are nobody's choice."""
@@ -79,12 +81,15 @@ def generate_in_rounds(
     prompts: Sequence[Sequence[int]],
     seed: int | None,
     limits: Sequence[Limit],
+    stops: Sequence[int] | None = None,
 ) -> list[Sample]:
     """One answer for each prompt; every limit sets how many tokens (`fill_limits`). Each request has a seed of its own,
-    made of ``seed``, the prompt's place and the round, so that equal prompts are answered differently."""
+    made of ``seed``, the prompt's place and the round, so that equal prompts are answered differently. ``stops`` are
+    the ids that end an answer (None: those of the tokenizer and its template)."""
     drafts = [
         PartialCompletion(list(prompt), limit, limit.tokens or 0) for prompt, limit in zip(prompts, limits, strict=True)
     ]
+    ends = find_stop_ids(tokenizer) if stops is None else tuple(stops)
     number = 0
     while True:
         for draft in drafts:
@@ -94,7 +99,7 @@ def generate_in_rounds(
             return [Sample(tuple(draft.ids), tuple(draft.log_probs)) for draft in drafts]
         requests = [draft.build_request(_mix_seed(seed, place, number)) for place, draft in live]
         for (_, draft), request, answer in zip(live, requests, complete(requests), strict=True):
-            draft.append_completion(answer, request.tokens, tokenizer.eos_token_id)
+            draft.append_completion(answer, request.tokens, ends)
         number += 1
 
 

@@ -84,7 +84,8 @@ class ServerEngine(Engine):
         tries = 0
         while True:
             try:
-                found = generate_in_rounds(self.connect(policy).complete, policy.tokenizer, prompts, seed, limits)
+                complete = self.connect(policy).complete
+                found = generate_in_rounds(complete, policy.tokenizer, prompts, seed, limits, policy.stop_ids)
                 self.check(policy)
                 return found
             except ServerUnavailable as away:

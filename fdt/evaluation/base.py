@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
+from fdt.data.chat.calls import get_tools
 from fdt.data.rows import Row
 from fdt.data.tokenization import tokenize_answer, tokenize_prompt
 from fdt.rollout.actor import Actor
@@ -96,13 +99,19 @@ class Likelihood(Evaluation):
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record | None]:
         tokenizer = actor.policy.tokenizer
         kept = [task for task in tasks if task.reference]
+        prompts = [tokenize_prompt(task.messages, tokenizer, get_tools(task)) for task in kept]
         rows = [
-            Row.from_context(tokenize_prompt(t.messages, tokenizer), tokenize_answer(t.reference or "", tokenizer))
-            for t in kept
+            Row.from_context(prompt, tokenize_answer(task.reference or "", tokenizer, context=prompt))
+            for task, prompt in zip(kept, prompts, strict=True)
         ]
-        sums, counts = actor.compute_row_log_probs(rows)
+        most = actor.policy.positions
+        fits = [most is None or len(row.ids) <= most for row in rows]
+        if not all(fits):
+            rank_zero_warn(f"{fits.count(False)} references are not measured: longer than the model's {most} positions")
+        sums, counts = actor.compute_row_log_probs([row for row, fit in zip(rows, fits, strict=True) if fit])
         found = iter(zip(sums, counts, strict=True))
-        return [self._build_record(task, *next(found)) if task.reference else None for task in tasks]
+        measured = {id(task) for task, fit in zip(kept, fits, strict=True) if fit}
+        return [self._build_record(task, *next(found)) if id(task) in measured else None for task in tasks]
 
     def _build_record(self, task: Task, log_prob: float, tokens: int) -> Record:
         prompt = task.messages[-1]["content"]

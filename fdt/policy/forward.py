@@ -13,12 +13,25 @@ from fdt.data.packing import group_by_context, pack
 from fdt.policy.activation_cache import ActivationCache
 
 
+def is_windowed(causal: PreTrainedModel) -> bool:
+    """Whether any layer attends to a window or a chunk, which a mask of our own would switch off."""
+    config = causal.config.get_text_config()
+    names = ("sliding_window", "attention_chunk_size", "attention_window_size")
+    local = any("sliding" in kind or "chunked" in kind for kind in getattr(config, "layer_types", None) or ())
+    return local or any(getattr(config, name, None) is not None for name in names)
+
+
 def build_hidden_fn(
-    causal: PreTrainedModel, activation_cache: ActivationCache | None = None
+    causal: PreTrainedModel, activation_cache: ActivationCache | None = None, packs: bool = True
 ) -> Callable[[View], Tensor]:
-    """A function from a view to hidden states ``[N, D]``; ``activation_cache`` holds the frozen layers, if any."""
-    # A mask of our own would switch a sliding window off.
-    windowed = getattr(causal.config, "sliding_window", None) is not None
+    """A function from a view to hidden states ``[N, D]``.
+
+    Args:
+        causal: the model.
+        activation_cache: holds the frozen layers, if any.
+        packs: whether rows that share a prompt are read together, where no layer has a window.
+    """
+    apart = not packs or is_windowed(causal)
     scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
     decoder = causal.get_decoder()
 
@@ -47,7 +60,7 @@ def build_hidden_fn(
         return states[made.gather_index[:, 0], made.gather_index[:, 1]]
 
     def compute_hidden(view: View) -> Tensor:
-        alone = windowed or len(group_by_context(view)) == len(view.lengths)
+        alone = apart or len(group_by_context(view)) == len(view.lengths)
         chosen = forward_rows(view) if alone else forward_packed(view)
         return chosen if scale == 1.0 else chosen * scale
 

@@ -42,8 +42,16 @@ def shard(policy: Policy, mesh: DeviceMesh) -> None:
     for layer in decoder.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(causal, mesh=mesh, reshard_after_forward=False)
-    vars(causal)["fdt_hidden"] = build_hidden_fn(causal)
+    vars(causal)["fdt_hidden"] = build_hidden_fn(causal, packs=policy.packs)
     register_fsdp_forward_method(causal, "fdt_hidden")
+
+
+def shard_as_asked(policy: Policy, strategy: Any, mesh: DeviceMesh | None) -> None:
+    """Shards the policy where the trainer's strategy is a model-parallel one."""
+    if isinstance(strategy, ModelParallelStrategy):
+        check_mesh(strategy)
+        assert mesh is not None
+        shard(policy, mesh["data_parallel"])
 
 
 def find_sharded_modules(policy: Policy) -> list[FSDPModule]:

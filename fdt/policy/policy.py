@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from fdt.data.batch import View
+from fdt.data.chat.template import find_stop_ids, set_template_variables
 from fdt.errors import UserError
 from fdt.policy.activation_cache import ActivationCache
 from fdt.policy.forward import build_hidden_fn
 from fdt.policy.hub import resolve_model
-from fdt.policy.lora import LoRA, add_adapters, check_targets
+from fdt.policy.loading.self_check import check_log_probs, find_positions
+from fdt.policy.lora import LoRA, add_adapters, check_targets, report_frozen
 from objectives import TokenLogProbs
 from objectives.vocabulary.products import has_native_bfloat16
 
@@ -39,6 +42,7 @@ class Policy(nn.Module):
         dtype: auto, float32 or bfloat16: the dtype of the frozen base, or of all weights without LoRA.
         gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
         seed: seed of the adapters' initial values, so that every rank and every restart begins with the same ones.
+        template_variables: what the chat template reads beside the messages, such as enable_thinking.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Policy(nn.Module):
         dtype: str = "auto",
         gradient_checkpointing: bool = False,
         seed: int = 0,
+        template_variables: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         folder = resolve_model(base)
@@ -61,8 +66,14 @@ class Policy(nn.Module):
                 f"cannot load {base!r}: {reason}", key="model.base", remedy="name a folder or hub id with a causal LM"
             ) from fault
         check_tokenizer(self.tokenizer, base)
+        set_template_variables(self.tokenizer, template_variables or {})
         check_head(causal, base)
+        self.packs = check_log_probs(causal, self.tokenizer, base)
+        """Whether rows that share a prompt are read together; not where a state runs through the row."""
+        self.positions = find_positions(causal)
+        """Most tokens of a row that the model has positions for; None where it does not say."""
         check_targets(causal, lora)
+        report_frozen(causal, lora)
         if gradient_checkpointing:
             causal.gradient_checkpointing_enable({"use_reentrant": False})
         self.base = base
@@ -86,6 +97,13 @@ class Policy(nn.Module):
         return head.weight
 
     @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer, the one that the chat template writes after a turn first, then the tokenizer's and
+        those of the model's generation config."""
+        listed = getattr(self.causal.generation_config, "eos_token_id", None)
+        return find_stop_ids(self.tokenizer, [listed] if isinstance(listed, int) else listed or [])
+
+    @property
     def device(self) -> torch.device:
         return next(self.causal.parameters()).device
 
@@ -102,7 +120,7 @@ class Policy(nn.Module):
     def compute_hidden(self, view: View) -> Tensor:
         """Hidden states ``[N, D]`` that predict the target tokens, row-major; prompts shared by rows are read once."""
         reader = getattr(self.causal, "fdt_hidden", None)
-        return (reader or build_hidden_fn(self.causal, self.activation_cache))(view)
+        return (reader or build_hidden_fn(self.causal, self.activation_cache, self.packs))(view)
 
     def describe(self) -> dict[str, Any]:
         """What an export needs to rebuild this policy: `model` (name or folder) and `lora` (dict or None)."""
@@ -148,7 +166,10 @@ def check_head(causal: PreTrainedModel, base: str) -> None:
         UserError: where the head changes the logits after the matrix product, which the chunked head does not compute.
     """
     head = causal.get_output_embeddings()
-    if getattr(causal.config, "final_logit_softcapping", None) or getattr(head, "bias", None) is not None:
+    if head is None:
+        raise UserError(f"model.base: {base!r} has no LM head", expected="a causal LM")
+    config = causal.config.get_text_config()
+    if getattr(config, "final_logit_softcapping", None) or getattr(head, "bias", None) is not None:
         raise UserError(f"model.base: {base!r} caps its logits or has a head bias; the chunked head supports neither")
-    if getattr(causal.config, "logit_scale", None) not in (None, 1.0):
+    if getattr(config, "logit_scale", None) not in (None, 1.0):
         raise UserError(f"model.base: {base!r} scales its logits (logit_scale); the chunked head does not support it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -69,7 +70,8 @@ class Actor:
         is False for what is measured, which is no part of training."""
         tasks = [task for task in tasks for _ in range(num_generations)]
         alone = isinstance(self.environment, SingleTurn)
-        context = None if alone else self.limits.max_context or self.collator.max_tokens
+        most = self.policy.positions
+        context = most if alone else min(self.limits.max_context or self.collator.max_tokens, most or sys.maxsize)
         counts = self.episode_counts if counted and seed is not None else Counter()
         loop = TurnLoop(self.policy, self.engine, self.environment, self.limits, context, counts)
         episodes = (

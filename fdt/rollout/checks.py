@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from fdt.data.markers import RESERVED_MASKS, TokenMarker
 from fdt.engines import Engine
@@ -43,6 +44,18 @@ def check_masks(objective: Objective, marker: TokenMarker | None) -> None:
                 "fdt.data.markers.StrategicGrams with what `fdt grams` wrote",
                 key=f"model.terms.{name}",
             )
+
+
+def limit_tokens(max_tokens: int, positions: int | None, base: str) -> int:
+    """Most tokens of a row: ``data.max_tokens``, or the positions that the model has where they are fewer, with a
+    warning."""
+    if positions is None or positions >= max_tokens:
+        return max_tokens
+    rank_zero_warn(
+        f"data.max_tokens {max_tokens} is more than {base!r} has positions for: rows longer than {positions} tokens "
+        "are dropped and counted"
+    )
+    return positions
 
 
 def check_credit(credit: Credit, source: Source, episodes: Sequence[Episode]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fdt.data.tokenization import tokenize_prompt
-from fdt.engines import Engine
+from fdt.engines import Engine, Limit
 from fdt.policy.policy import Policy
 from feedback.drafters import Drafter
 from feedback.types import Message
@@ -24,8 +25,15 @@ class PolicyDrafter(Drafter):
         """Generates even for no prompts, since under FSDP2 every rank takes part; the greedy draft stands first."""
         tokenizer = self.policy.tokenizer
         ids = [tokenize_prompt(messages, tokenizer) for messages in prompts]
-        answers = list(self.engine.generate(self.policy, ids, None))
+        most = self.policy.positions or sys.maxsize
+        asked = [n for n, prompt in enumerate(ids) if len(prompt) < most]
+        limits = [Limit(min(self.engine.max_answer_tokens, most - len(ids[n]))) for n in asked]
+        fitting = [ids[n] for n in asked]
+        answers = list(self.engine.generate(self.policy, fitting, None, limits))
         if each > 1:
-            answers += self.engine.generate(self.policy, ids * (each - 1), seed)
+            answers += self.engine.generate(self.policy, fitting * (each - 1), seed, limits * (each - 1))
         drafts = [str(tokenizer.decode(list(answer.ids), skip_special_tokens=True)).strip() for answer in answers]
-        return [drafts[row :: len(ids)] for row in range(len(ids))]
+        found = [[""] * each for _ in ids]  # what leaves no room for an answer gets an empty draft, which is refused
+        for place, n in enumerate(asked):
+            found[n] = drafts[place :: len(asked)]
+        return found

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from fdt.data.chat.calls import get_tools
 from fdt.data.dialogue import Dialogue
 from fdt.distributed import reduce_max_count
 from fdt.engines import Engine, Sample
@@ -105,7 +106,8 @@ class TurnLoop:
             except (EnvironmentFault, OSError) as fault:
                 failures += 1
                 self._record_failure(failures, fault)
-        seat = EpisodeState(task, session, Dialogue(session.messages, self.policy.tokenizer), failures=failures)
+        dialogue = Dialogue(session.messages, self.policy.tokenizer, get_tools(task))
+        seat = EpisodeState(task, session, dialogue, failures=failures)
         self._check(seat)
         return seat
 
@@ -161,7 +163,7 @@ class TurnLoop:
     def _build_episode(self, seat: EpisodeState) -> Episode:
         self.counts[f"episodes: {seat.end_reason}"] += 1
         last = next((turn for turn in reversed(seat.turns) if turn.ids), None)
-        finished = last is None or not last.ids or last.ids[-1] == self.policy.tokenizer.eos_token_id
+        finished = last is None or not last.ids or last.ids[-1] in self.policy.stop_ids
         # What the policy read, which may be more than the task's prompt: a manual of tools, for instance.
         task = replace(seat.task, messages=tuple(seat.session.messages))
         return Episode(

@@ -148,12 +148,12 @@ def _build_collator(args: argparse.Namespace, hint: Hint | None) -> Collator:
     from transformers import AutoTokenizer
 
     from fdt.data.collate import Collator
+    from fdt.policy.policy import check_tokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve_model(args.model))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError("no tokenizer", got=args.model, remedy=reason, key="--model") from None
-    if tokenizer.chat_template is None:
-        raise UserError("no chat template", got=args.model, expected="a chat model's tokenizer", key="--model")
+    check_tokenizer(tokenizer, args.model)
     return Collator(tokenizer, hint, args.max_tokens)

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from fdt.cli.reading import to_one_line
 from fdt.data.batch import Batch
+from fdt.data.chat.control_tokens import get_control_ids
 from fdt.data.collate import Collator
-from fdt.data.tokenization import get_control_ids
 from fdt.report.sanitize import make_legible
 from feedback.types import Episode
 

@@ -61,10 +61,15 @@ class VLLM(Engine):
         self._llm.update_weights(policy, LLMOptions(self.dtype, self.max_model_len, self.options))
 
         def complete(requests: Sequence[CompletionRequest]) -> list[Completion]:
-            return self._llm.complete(requests, policy.tokenizer.eos_token_id)
+            return self._llm.complete(requests, policy.stop_ids)
 
         return generate_in_rounds(
-            complete, policy.tokenizer, prompts, seed, fill_limits(limits, len(prompts), self.max_new_tokens)
+            complete,
+            policy.tokenizer,
+            prompts,
+            seed,
+            fill_limits(limits, len(prompts), self.max_new_tokens),
+            policy.stop_ids,
         )
 
     @cached_property

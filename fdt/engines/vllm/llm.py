@@ -53,8 +53,8 @@ class InProcessLLM(WeightSync):
         self.llm.collective_rpc("fdt_reload", args=(str(target),))
         self.llm.reset_prefix_cache()
 
-    def complete(self, requests: Sequence[CompletionRequest], eos: int) -> list[Completion]:
-        """An answer for each, from the policy's own distribution."""
+    def complete(self, requests: Sequence[CompletionRequest], stops: Sequence[int]) -> list[Completion]:
+        """An answer for each, from the policy's own distribution, up to one of the ids ``stops``."""
         from vllm import SamplingParams
 
         sampling = [
@@ -65,7 +65,7 @@ class InProcessLLM(WeightSync):
                 max_tokens=request.tokens,
                 logprobs=0,
                 ignore_eos=True,
-                stop_token_ids=[eos],
+                stop_token_ids=list(stops),
                 stop=request.stop,
                 include_stop_str_in_output=request.stop is not None,
                 skip_special_tokens=False,

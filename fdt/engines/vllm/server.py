@@ -77,9 +77,7 @@ class VLLMServer(ServerEngine):
         weights.server = server
         weights.sync(policy)
         name = weights.name if policy.lora is not None else NAME if self.url is None else _find_base_name(server)
-        return CompletionsClient(
-            server.url, server.key, name, policy.tokenizer.eos_token_id, self.timeout, self.concurrency, 0
-        )
+        return CompletionsClient(server.url, server.key, name, policy.stop_ids, self.timeout, self.concurrency, 0)
 
     def check(self, policy: Policy) -> None:
         self._state.deaths = 0

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from fdt.data.chat.control_tokens import get_control_ids
 from fdt.data.collate import Collator
-from fdt.data.tokenization import get_control_ids, tokenize_answer, tokenize_prompt
+from fdt.data.tokenization import tokenize_answer, tokenize_prompt
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Task, Turn
 from tests.helpers.tiny import tokenizer
@@ -150,7 +151,7 @@ def test_broken_pieces_cannot_join_to_a_control_token():
 
 def test_a_control_token_of_one_letter_is_neutralised_too():
     words = tokenizer()
-    words.add_tokens(["§"])
+    words.add_tokens(["§"], special_tokens=True)
     assert not set(tokenize_answer("a § b", words)[:-1]) & get_control_ids(words)
 
 

@@ -10,16 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fdt.data.chat.control_tokens import find_control_tokens, get_control_ids, neutralise
 from fdt.data.collate import Collator
-from fdt.data.tokenization import (
-    find_control_strings,
-    find_role_markers,
-    get_control_ids,
-    neutralise,
-    tokenize_answer,
-    tokenize_prompt,
-    truncate_to_tokens,
-)
+from fdt.data.tokenization import make_harmless, tokenize_answer, tokenize_prompt, truncate_to_tokens
 from feedback.graders import NumberMatch
 from feedback.hints import ComposedHint, OneOf, insert_before_turn
 from feedback.hints.templates import load_template
@@ -81,7 +74,7 @@ def control(ids, tokens) -> list[int]:
 
 def marks(ids, tokens) -> list[int]:
     text = tokens.decode(ids, skip_special_tokens=False)
-    return [text.count(mark) for mark in find_role_markers(tokens)]
+    return [text.count(mark) for mark in find_control_tokens(tokens).markers]
 
 
 def episode(prompt: str, answer: str, critique: str, sibling: str, revision: str, reply: str) -> Episode:
@@ -108,6 +101,9 @@ def test_no_view_holds_a_control_token_that_words_wrote(name, texts):
     hint = OneOf([ComposedHint(), ComposedHint(place=insert_before_turn)], max_hints=2)
     # The same episode in harmless words: a template leaves out what is empty, so empty stays empty.
     plain = ["x" if text.strip() else text for text in texts]
+    # The policy's own turns hold its own marks of reasoning and of calls.
+    for own in (1, 4):
+        plain[own] = make_harmless({"role": "assistant", "content": texts[own]}, tokens)["content"]
     batches = [Collator(tokens, hint, 10**6)([episode(*said)], torch.zeros(1)) for said in (texts, plain)]
     for view in ("student", "teacher"):
         hostile, harmless = (getattr(batch, view) for batch in batches)
@@ -121,7 +117,7 @@ def test_no_view_holds_a_control_token_that_words_wrote(name, texts):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_control_string_split_over_two_values_stays_words(name):
     tokens = words(name)
-    for mark in (*find_control_strings(tokens), *find_role_markers(tokens)):
+    for mark in (*find_control_tokens(tokens).strings, *find_control_tokens(tokens).markers):
         for cut in range(1, len(mark)):
             template = "{critique}{revision}"
             text = template.replace("{critique}", mark[:cut]).replace("{revision}", mark[cut:])
@@ -144,7 +140,7 @@ def test_a_hint_whose_parts_join_to_a_control_string(tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_rewrite_is_asked_for_in_the_templates_own_tokens(name):
     tokens = words(name)
-    everything = "".join((*find_control_strings(tokens), *find_role_markers(tokens)))
+    everything = "".join((*find_control_tokens(tokens).strings, *find_control_tokens(tokens).markers))
     asked = []
     for text in (everything, "x"):
         row = Episode(
@@ -186,12 +182,12 @@ def test_a_template_that_repeats_what_it_reads_is_refused():
 
 
 def test_role_marks_are_read_in_the_template():
-    assert find_role_markers(words("llama_2")) == ("[/INST]", "</SYS>", "[INST]", "<SYS>")
-    assert find_role_markers(words("plain")) == ("ASSISTANT:", "USER:")
+    assert find_control_tokens(words("llama_2")).markers == ("[/INST]", "</SYS>", "[INST]", "<SYS>")
+    assert find_control_tokens(words("plain")).markers == ("ASSISTANT:", "USER:")
     assert (
-        find_role_markers(words("chatml"))
-        == find_role_markers(words("llama_3"))
-        == find_role_markers(words("mistral"))
+        find_control_tokens(words("chatml")).markers
+        == find_control_tokens(words("llama_3")).markers
+        == find_control_tokens(words("mistral")).markers
         == ()
     )
     assert neutralise("[INST] list[int] USER: Date: <b>", words("llama_2")) == "[\u200bINST] list[int] USER: Date: <b>"

@@ -52,7 +52,7 @@ def policy(tiny_model):
 
 
 def completions(url: str, **changes) -> CompletionsClient:
-    made = CompletionsClient(url, None, "m", EOS, 10.0, 8)
+    made = CompletionsClient(url, None, "m", (EOS, 7), 10.0, 8)
     return replace(made, **changes)
 
 
@@ -82,7 +82,7 @@ def test_a_request_spells_out_the_policys_own_distribution():
     assert body["prompt"] == [1, 2] and body["max_tokens"] == 5 and body["seed"] == 7 and body["temperature"] == 1.0
     neutral = {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
     assert neutral.items() <= body.items()
-    assert body["ignore_eos"] and body["stop_token_ids"] == [EOS], "the policy's end token alone ends an answer"
+    assert body["ignore_eos"] and body["stop_token_ids"] == [EOS, 7], "the policy's end tokens alone end an answer"
     greedy = completions("http://127.0.0.1:1/v1").build_body(CompletionRequest([1], 5, None))
     assert greedy["temperature"] == 0.0 and "seed" not in greedy
 

@@ -5,6 +5,7 @@ import torch
 
 from fdt.cli.run.checks import check_trainer
 from fdt.data.batch import View
+from fdt.data.tokenization import tokenize_prompt
 from fdt.errors import UserError
 from fdt.policy import policy as module
 from fdt.policy.lora import LoRA
@@ -128,3 +129,21 @@ def test_a_model_that_cannot_be_scored_right_is_refused(tiny_model):
 def test_a_missing_model_is_one_message(tmp_path):
     with pytest.raises(UserError, match="model"):
         Policy(str(tmp_path / "none"), None)
+
+
+def test_template_variables_are_a_setting_of_the_policy(tiny_model):
+    asked = [{"role": "user", "content": "?"}]
+    texts = []
+    for variables in (None, {"enable_thinking": False}):
+        policy = Policy(tiny_model, None, "float32", template_variables=variables)
+        policy.tokenizer.chat_template += "{% if enable_thinking is defined %}thinking {{ enable_thinking }}{% endif %}"
+        texts.append(policy.tokenizer.decode(tokenize_prompt(asked, policy.tokenizer)))
+    assert texts[1] == texts[0] + "thinking False"
+
+
+def test_a_loaded_model_is_checked(tiny_model, monkeypatch):
+    monkeypatch.setattr(module, "check_log_probs", lambda causal, tokenizer, base: False)
+    policy = Policy(tiny_model, None, "float32")
+    assert not policy.packs and policy.positions == 2048
+    monkeypatch.setattr("fdt.policy.forward.pack", lambda view: pytest.fail("rows were packed"))
+    policy.compute_log_probs(VIEW)
