@@ -40,6 +40,7 @@ class Experience(LightningDataModule):
         test_file: str | None = None,
         format: str | Reader = "auto",
         scale: list[float] | None = None,
+        map: dict[str, str] | None = None,
         source: Source = Replay(),
         credit: Credit = GroupRelative(),
         grader: FunctionGrader | Grader | None = None,
@@ -67,6 +68,8 @@ class Experience(LightningDataModule):
                 oasst-trees, oasst-messages, openclaw, swe-agent, open-webui, openai-preference, trl-preference,
                 trl-stepwise, trl-completion, trl-privileged, episodes, rows, or your own reader by its dotted path.
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
+            map: for fields that the files have under other names, their columns, such as {prompt: Question, response:
+                Answer, score: Rating}; {meta.rating: rating} keeps a column that is no feedback as a note.
             source: where answers come from: fdt.rollout.sources.Replay or fdt.rollout.sources.OnPolicy.
             credit: how scores become advantages.
             grader: judges fresh answers (on-policy, validate, test, predict): a grader, or the dotted path of a
@@ -90,6 +93,7 @@ class Experience(LightningDataModule):
         self.test_file = test_file
         self.format = format
         self.scale = scale
+        self.map = map or {}
         self.source = source
         self.credit = credit
         self.grader = None if grader is None else as_grader(grader)
@@ -141,7 +145,7 @@ class Experience(LightningDataModule):
 
     def _load_data(self) -> DataSplits:
         if self.file is not None:
-            return load_from_file(self.file, self.format, self.scale, self.heldout, self.seed)
+            return load_from_file(self.file, self.format, self.scale, self.heldout, self.seed, self.map)
         assert self.environment is not None
         return load_from_environment(self.environment, self.limits, self.seed)
 
@@ -187,7 +191,7 @@ class Experience(LightningDataModule):
 
     def test_dataloader(self) -> EvaluationLoader:
         """The tasks of ``test_file``, else the held-out ones or the environment's own for testing."""
-        tasks = read_tasks(locate(self.test_file)) if self.test_file else self.test_tasks()
+        tasks = read_tasks(locate(self.test_file), self.map) if self.test_file else self.test_tasks()
         return EvaluationLoader(self, tasks[: self.evaluation_limit])
 
     predict_dataloader = test_dataloader

@@ -16,6 +16,7 @@ from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.cli.arms import list_config_files, read_arms, run_arms
 from fdt.cli.checks import check_checkpoint, check_configs, check_trainer, find_root_cause
 from fdt.cli.plugs import configure_parsers
+from fdt.cli.reading import replace_map
 from fdt.cli.warnings import filter_warnings
 from fdt.errors import UserError
 from fdt.experience import Experience
@@ -160,7 +161,7 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: for what a user can correct.
     """
-    argv = resolve_arguments(argv)
+    argv = resolve_arguments(replace_map(argv))
     check_configs(list_config_files(argv))
     arms = read_arms(argv)
     if arms is not None:

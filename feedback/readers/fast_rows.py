@@ -10,6 +10,8 @@ import msgspec
 from feedback.faults import format_value
 from feedback.readers import chat
 from feedback.readers.base import FastReader
+from feedback.readers.columns import endings
+from feedback.readers.columns.packed import MESSAGES, TOOLS
 from feedback.readers.record import Record
 from feedback.readers.scales import ScoreRange
 from feedback.types import Episode, Feedback, Task, Turn, hash_prompt, hash_text
@@ -24,11 +26,14 @@ COLUMNS = (
     "revision",
     "reference",
     "annotator",
+    "finished",
     "source",
     "scores",
     "preferences",
 )
 KNOWN = frozenset(COLUMNS)
+SLOW = endings.COLUMNS - {"finished"} | {TOOLS}
+"""Further columns that say something, and take the slow way."""
 
 
 class PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -50,6 +55,7 @@ class Row(msgspec.Struct):
     revision: str | None = None
     reference: str | None = None
     annotator: str | int | None = None
+    finished: bool | None = None
     source: Literal["human", "llm", "environment", "policy"] | None = None
     scores: None = None
     preferences: None = None
@@ -94,7 +100,7 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
         row = msgspec.convert(fields, Row)
     except (msgspec.ValidationError, RecursionError):
         return None
-    if not row.prompt or not row.response:
+    if not row.prompt or not row.response or not SLOW.isdisjoint(fields) or _may_be_packed(row):
         return None
     score = row.score
     scale = None
@@ -121,7 +127,13 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
     )
     task = Task(_to_id(row.task) or key, messages, row.reference or None, (), meta)
     feedback = _read_feedback(row, score, scale)
-    return Episode(_to_id(row.id) or record.name, task, (Turn("assistant", row.response),), feedback)
+    turns = (Turn("assistant", row.response),)
+    return Episode(_to_id(row.id) or record.name, task, turns, feedback, finished=row.finished is not False)
+
+
+def _may_be_packed(row: Row) -> bool:
+    """Whether prompt or response may be messages as JSON text."""
+    return any(type(text) is str and MESSAGES.match(text) is not None for text in (row.prompt, row.response))
 
 
 def _read_feedback(row: Row, score: float, scale: tuple[float, float] | None) -> tuple[Feedback, ...]:

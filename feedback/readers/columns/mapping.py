@@ -1,0 +1,114 @@
+"""Columns under other names: which column is which field, as `--map prompt=Question` and `data.map` say."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from feedback.faults import DataError, format_value
+from feedback.readers.record import Record
+
+FIELDS = (
+    *("id", "task", "prompt", "response", "score", "critique", "revision", "reference", "annotator", "source"),
+    *("finished", "scores", "preferences", "tools", "messages", "feedback", "start", "completion", "label"),
+    *("chosen", "rejected", "privileged_context"),
+)
+"""What a column may be mapped to: the fields of rows, of episodes and of TRL's records."""
+NOTE = "meta."
+"""Before the name of a note: `meta.rating=rating` says that a column is no feedback, and keeps it."""
+DISPLACED = "original_"
+"""Before the name of a column whose place a mapped one takes."""
+Columns = Mapping[str, str]
+
+
+def check_map(columns: Columns) -> None:
+    """Raises `DataError` for a field that there is not, or one column that is two fields."""
+    for field, column in columns.items():
+        own = field.removeprefix(NOTE)
+        if field not in FIELDS and (own == field or own in FIELDS or not own):
+            near = difflib.get_close_matches(field, FIELDS, n=1)
+            remedy = f"Did you mean {near[0]}?" if near else f"meta.{field}={format_column(column)} keeps it as a note."
+            raise DataError("config", None, "map", format_value(field), f"one of {', '.join(FIELDS)}", remedy)
+        if not isinstance(column, str) or not column:
+            raise DataError("config", None, "map", format_value(column), f"the column that is {field}")
+    twice = [column for column in columns.values() if list(columns.values()).count(column) > 1]
+    if twice:
+        raise DataError("config", None, "map", f"{format_value(twice[0])} twice", "each column for one field")
+
+
+def map_record(record: Record, columns: Columns) -> Record:
+    """The record with its columns under the names of their fields; one that cannot be read stays as it is."""
+    if record.error is not None:
+        return record
+    rest = {name: value for name, value in record.fields.items() if name not in set(columns.values())}
+    found = {}
+    for field, column in columns.items():
+        value = get_column(record.fields, column)
+        if value is not None:
+            # A mark of right or wrong is a score; a score under its own name must be a number.
+            found[field.removeprefix(NOTE)] = float(value) if field == "score" and isinstance(value, bool) else value
+    taken = {field.removeprefix(NOTE) for field in columns}
+    kept = {f"{DISPLACED}{name}" if name in taken else name: value for name, value in rest.items()}
+    names = {column: field.removeprefix(NOTE) for field, column in columns.items()}
+    header = tuple(names.get(name, f"{DISPLACED}{name}" if name in taken else name) for name in record.columns)
+    return msgspec.structs.replace(record, fields=found | kept, columns=header)
+
+
+def map_records(records: Iterable[Record], columns: Columns) -> Iterator[Record]:
+    """All records, each with its columns under the names of their fields."""
+    return (map_record(record, columns) for record in records)
+
+
+def get_column(fields: dict[str, Any], column: str) -> Any:
+    """The value of a column, or else at a dotted path into it; None where it is absent."""
+    if column in fields or "." not in column:
+        return fields.get(column)
+    value: Any = fields
+    for part in column.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def check_presence(path: str, records: Iterable[Record], columns: Columns) -> None:
+    """Raises `DataError` for a mapped column that no record has; reads on only while one is missing."""
+    missing = dict.fromkeys(columns.values())
+    seen: dict[str, None] = {}
+    for record in records:
+        if record.error is None:
+            present = dict.fromkeys((*record.columns, *record.fields))
+            seen |= present if len(seen) < 100 else {}
+            found = [name for name in missing if name in present or get_column(record.fields, name) is not None]
+            missing = {name: None for name in missing if name not in found}
+        if not missing:
+            return
+    name = next(iter(missing), None)
+    if name is not None and seen:
+        near = difflib.get_close_matches(name, seen, n=1)
+        remedy = f"Did you mean {format_value(near[0])}?" if near else "Correct its name in the map."
+        raise DataError(path, None, "map", f"no column {format_value(name)}", f"one of {list_columns(seen)}", remedy)
+
+
+def list_columns(names: Iterable[str], most: int = 20) -> str:
+    """Columns as a message repeats them."""
+    given = list(names)
+    shown = ", ".join(format_value(name) for name in given[:most])
+    return shown + (f" and {len(given) - most} more" if len(given) > most else "")
+
+
+def format_column(name: str) -> str:
+    """A column's name as a shell takes it: in quotes where it needs them."""
+    return name if name and all(letter.isalnum() or letter in "_-." for letter in name) else _quote(name)
+
+
+def _quote(name: str) -> str:
+    inner = "".join(f"\\{letter}" if letter in '"\\$`!' else letter for letter in name)
+    return f'"{inner}"'
+
+
+def format_map(columns: Columns) -> str:
+    """The option to type and the setting of a config that map these columns."""
+    typed = " ".join(f"{field}={format_column(column)}" for field, column in columns.items())
+    return f"--map {typed}"
