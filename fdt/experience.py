@@ -17,7 +17,7 @@ from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
 from fdt.rollout.actor import Actor
-from fdt.rollout.checks import check_credit, check_engine, check_masks
+from fdt.rollout.checks import check_credit, check_engine, check_masks, check_signals
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Recorded, Replay, Source
@@ -142,6 +142,9 @@ class Experience(LightningDataModule):
         if self.hint is not None:
             self.episodes = self.hint.annotate_group(self.episodes)
         check_credit(self.credit, self.source, self.episodes)
+        if stage == "fit" and self.trainer is not None and self.rewriter is None:
+            objective = get_learner(self.trainer).objective
+            check_signals(self.source, objective, self.credit, self.hint, self.episodes)
 
     def _load_data(self) -> DataSplits:
         if self.file is not None:

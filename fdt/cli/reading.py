@@ -19,6 +19,7 @@ from fdt.report.sanitize import make_legible
 from feedback.faults import DataError
 from feedback.readers import FORMATS, Reader, find_reader, stream
 from feedback.readers.columns.mapping import Columns, check_map
+from feedback.readers.columns.unread import list_kinds
 from feedback.readers.streaming import Stream
 from feedback.types import Episode
 
@@ -132,6 +133,7 @@ class EpisodeReader:
         self.lenient = getattr(args, "lenient", False)
         self.rejects = getattr(args, "rejects", None)
         self.broken: DataError | None = None
+        self.has_feedback = False
         self._causes: Counter[str] = Counter()
         self._items: Stream | None = None
         if self.rejects and not self.lenient:
@@ -171,6 +173,14 @@ class EpisodeReader:
         untold = f" (told once; {'; '.join(more)})" if more else ""
         return to_one_line(f"{self.path}: {counts}{stopped}{untold}")
 
+    def format_absence(self) -> list[str]:
+        """A line where no record that was read holds any feedback; none where one does."""
+        if self.has_feedback or not self.loaded_count:
+            return []
+        return [
+            "  no feedback in any record: no score, critique, revision or comparison (on-policy training needs none)"
+        ]
+
     def __iter__(self) -> Iterator[Episode]:
         with ExitStack() as files:
             out = files.enter_context(_open_rejects(self.rejects)) if self.rejects else None
@@ -180,6 +190,7 @@ class EpisodeReader:
                     if isinstance(item, DataError):
                         self._refuse(item, out)
                     else:
+                        self.has_feedback = self.has_feedback or bool(list_kinds([item]))
                         yield item
             except DataError as fault:
                 self.broken = fault

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from feedback.aggregate import add_win_rates, aggregate_scores, check_rule, measure_disagreement
 from feedback.faults import DataError
 from feedback.readers.base import Reader, build_pair, build_task, read_id
 from feedback.readers.catalogue import NAMES, find_reader
-from feedback.readers.columns.mapping import Columns, check_map, map_records
+from feedback.readers.columns.mapping import Columns, keep_present, map_records
 from feedback.readers.columns.packed import unpack_tools
 from feedback.readers.fields import Fields
 from feedback.readers.formats.rows import read_task
 from feedback.readers.ids import IdIndex
 from feedback.readers.scales import Scale, ScoreRange
-from feedback.readers.streaming import Stream, require_records, select_reader
+from feedback.readers.streaming import HEAD, Stream, require_records, select_reader
 from feedback.types import Episode, Task, attach_hints
 
 FORMATS = ("auto", *NAMES)
@@ -109,8 +110,8 @@ def read_tasks(path: str | Path, columns: Columns | None = None) -> list[Task]:
     """
     tasks = []
     ids = IdIndex()
-    check_map(columns or {})
-    for record in map_records(require_records(path), columns or {}):
+    present = keep_present(list(islice(require_records(path), HEAD)), columns or {})
+    for record in map_records(require_records(path), present):
         if record.error:
             raise record.error
         fields = Fields(record, ScoreRange())

@@ -91,6 +91,17 @@ def check_presence(path: str, records: Iterable[Record], columns: Columns) -> No
         raise DataError(path, None, "map", f"no column {format_value(name)}", f"one of {list_columns(seen)}", remedy)
 
 
+def keep_present(head: Iterable[Record], columns: Columns) -> dict[str, str]:
+    """Those of the columns that some of the records have; raises `DataError` as `check_map`."""
+    check_map(columns)
+    records = list(head)
+    return {
+        field: column
+        for field, column in columns.items()
+        if any(column in record.columns or get_column(record.fields, column) is not None for record in records)
+    }
+
+
 def list_columns(names: Iterable[str], most: int = 20) -> str:
     """Columns as a message repeats them."""
     given = list(names)
