@@ -122,5 +122,5 @@ def read_tasks(path: str | Path, columns: Columns | None = None) -> list[Task]:
             fields.refuse("id", name, f"an id of its own: {record.unit} {line} has this one", "Number the rows anew.")
         if fields.faults:
             raise fields.faults[0]
-        tasks.append(replace(task, meta=task.meta | {"id": name}))
+        tasks.append(replace(task, meta=task.meta | record.notes | {"id": name}))
     return tasks

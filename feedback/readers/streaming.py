@@ -10,7 +10,7 @@ from feedback.faults import DataError
 from feedback.readers.base import Reader
 from feedback.readers.catalogue import PROMPTS, READERS, find_reader
 from feedback.readers.columns.endings import note_endings
-from feedback.readers.columns.mapping import Columns, check_map, check_presence, map_records
+from feedback.readers.columns.mapping import Columns, add_notes, check_map, check_presence, map_records
 from feedback.readers.columns.packed import unpack_tools
 from feedback.readers.columns.unread import check_fit, check_unread
 from feedback.readers.fields import Fields
@@ -78,7 +78,7 @@ class Stream(Iterator[Episode | DataError]):
             self.num_records += 1
             episode = fast.parse(record, self.score_range) if fast and record.error is None else None
             if episode is not None and ids.find_duplicate(episode.id, record.line) is None:
-                yield episode
+                yield from add_notes(record, [episode])
                 continue
             found = self._parse_record(record, ids)
             if isinstance(found, DataError):
@@ -113,7 +113,7 @@ class Stream(Iterator[Episode | DataError]):
                 expected = f"an id of its own: {record.unit} {line} has this one"
                 fields.refuse("id", episode.id, expected, "Number the rows anew.")
         if not fields.faults:
-            return episodes
+            return add_notes(record, episodes)
         first, *others = fields.faults
         first.others = tuple(others)
         return first

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from feedback.faults import DataError, format_value
 from feedback.readers.record import Record
+from feedback.types import Episode
 
 FIELDS = (
     *("id", "task", "prompt", "response", "score", "critique", "revision", "reference", "annotator", "source"),
@@ -27,34 +29,46 @@ Columns = Mapping[str, str]
 def check_map(columns: Columns) -> None:
     """Raises `DataError` for a field that there is not, or one column that is two fields."""
     for field, column in columns.items():
-        own = field.removeprefix(NOTE)
-        if field not in FIELDS and (own == field or own in FIELDS or not own):
-            near = difflib.get_close_matches(field, FIELDS, n=1)
-            remedy = f"Did you mean {near[0]}?" if near else f"meta.{field}={format_column(column)} keeps it as a note."
-            raise DataError("config", None, "map", format_value(field), f"one of {', '.join(FIELDS)}", remedy)
         if not isinstance(column, str) or not column:
             raise DataError("config", None, "map", format_value(column), f"the column that is {field}")
+        if field not in FIELDS and (not field.startswith(NOTE) or field == NOTE):
+            near = difflib.get_close_matches(field, FIELDS, n=1)
+            remedy = f"Did you mean {near[0]}? " if near else ""
+            remedy += f"meta.{field}={format_column(column)} keeps it as a note."
+            raise DataError("config", None, "map", format_value(field), f"one of {', '.join(FIELDS)}", remedy)
     twice = [column for column in columns.values() if list(columns.values()).count(column) > 1]
     if twice:
         raise DataError("config", None, "map", f"{format_value(twice[0])} twice", "each column for one field")
 
 
 def map_record(record: Record, columns: Columns) -> Record:
-    """The record with its columns under the names of their fields; one that cannot be read stays as it is."""
-    if record.error is not None:
+    """The record with its columns under the names of their fields, and its notes apart from them.
+
+    One that cannot be read stays as it is.
+    """
+    if record.error is not None or not columns:
         return record
-    rest = {name: value for name, value in record.fields.items() if name not in set(columns.values())}
-    found = {}
-    for field, column in columns.items():
-        value = get_column(record.fields, column)
-        if value is not None:
-            # A mark of right or wrong is a score; a score under its own name must be a number.
-            found[field.removeprefix(NOTE)] = float(value) if field == "score" and isinstance(value, bool) else value
-    taken = {field.removeprefix(NOTE) for field in columns}
-    kept = {f"{DISPLACED}{name}" if name in taken else name: value for name, value in rest.items()}
-    names = {column: field.removeprefix(NOTE) for field, column in columns.items()}
-    header = tuple(names.get(name, f"{DISPLACED}{name}" if name in taken else name) for name in record.columns)
-    return msgspec.structs.replace(record, fields=found | kept, columns=header)
+    given = {field: get_column(record.fields, column) for field, column in columns.items()}
+    notes = {field.removeprefix(NOTE): value for field, value in given.items() if field.startswith(NOTE)}
+    # A mark of right or wrong is a score; a score under its own name must be a number.
+    found = {
+        field: float(value) if field == "score" and isinstance(value, bool) else value
+        for field, value in given.items()
+        if value is not None and not field.startswith(NOTE)
+    }
+    names = {column: field for field, column in columns.items() if not field.startswith(NOTE)}
+    left = [name for name in record.fields if name not in columns.values()]
+    kept = {f"{DISPLACED}{name}" if name in names.values() else name: record.fields[name] for name in left}
+    header = [names.get(name, name) for name in record.columns if name in names or name not in columns.values()]
+    notes = {name: value for name, value in notes.items() if value is not None}
+    return msgspec.structs.replace(record, fields=found | kept, notes=notes, columns=tuple(header))
+
+
+def add_notes(record: Record, episodes: list[Episode]) -> list[Episode]:
+    """The episodes of a record, its notes with those of their tasks."""
+    if not record.notes:
+        return episodes
+    return [replace(each, task=replace(each.task, meta=each.task.meta | record.notes)) for each in episodes]
 
 
 def map_records(records: Iterable[Record], columns: Columns) -> Iterator[Record]:

@@ -37,7 +37,7 @@ UNMISTAKABLE: dict[str, frozenset[str]] = {
 """Words that say feedback so plainly that a column with one of them is never passed over in silence."""
 ABOUT = frozenset(
     "id ids name names model time date at by count num number min max scale type version threshold logprob url source "
-    "status length tokens seconds prompt description rubric criteria".split()
+    "status length tokens seconds prompt description rubric criteria result results".split()
 )
 """Words that make a name speak of something about the feedback, and not of the feedback itself."""
 
@@ -66,8 +66,10 @@ def suggest_field(name: str, values: Sequence[Any]) -> str | None:
     kind = find_kind(values)
     if kind is None or (len(words) > 1 and words[-1] in ABOUT - WORDS["prompt"]):
         return None
-    if kind == "score":
-        return "score" if not (WORDS["score"] | WORDS["critique"]).isdisjoint(words) else None
+    if kind == "score" and not (WORDS["score"] | WORDS["critique"]).isdisjoint(words):
+        return "score"
+    if kind == "score" and not all(isinstance(value, str) for value in values):
+        return None
     fitting = ("prompt", "response") if kind == "messages" else (field for field in WORDS if field != "score")
     return next((field for field in fitting if not WORDS[field].isdisjoint(words)), None)
 

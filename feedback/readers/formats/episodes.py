@@ -37,7 +37,7 @@ class Episodes(Reader):
     """One dialogue as an episode."""
 
     name = "episodes"
-    columns = ("messages",)
+    columns: ClassVar[tuple[str, ...]] = ("messages",)
     reads_row_columns = True
     allow_unknown: ClassVar[bool] = False
     """Whether messages may hold notes of a program, which are left out."""

@@ -14,6 +14,7 @@ from feedback.readers.base import Reader, build_pair, build_task, read_id
 from feedback.readers.columns.words import parse_flag, parse_verdict
 from feedback.readers.fields import Fields
 from feedback.readers.formats.rows import read_own_feedback
+from feedback.readers.formats.verifiers import Verifiers
 from feedback.types import Episode, Feedback, Message, Task, Turn
 
 KNOWN = ("id", "prompt", "completion", "completions", "chosen", "rejected", "label", "labels", "privileged_context")
@@ -66,8 +67,9 @@ class TRLCompletion(Reader):
     reads_row_columns = True
 
     def is_match(self, record: dict[str, Any]) -> bool:
-        """Its columns, and none of a row's."""
-        return super().is_match(record) and isinstance(record["prompt"], (str, list)) and "response" not in record
+        """Its columns, and none of a row's or of a rollout's."""
+        other = "response" in record or Verifiers().is_match(record)
+        return super().is_match(record) and isinstance(record["prompt"], (str, list)) and not other
 
     def parse(self, fields: Fields) -> list[Episode]:
         """One episode."""
