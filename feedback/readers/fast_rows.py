@@ -100,7 +100,10 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
         row = msgspec.convert(fields, Row)
     except (msgspec.ValidationError, RecursionError):
         return None
-    if not row.prompt or not row.response or not SLOW.isdisjoint(fields) or _may_be_packed(row):
+    if not row.prompt or not row.response or _is_packed(row.prompt) or _is_packed(row.response):
+        return None
+    is_plain = fields.keys() <= KNOWN
+    if not is_plain and not SLOW.isdisjoint(fields):
         return None
     score = row.score
     scale = None
@@ -121,9 +124,7 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
             return None
         key = hash_prompt(messages)
     meta = (
-        {}
-        if fields.keys() <= KNOWN
-        else {name: value for name, value in fields.items() if value is not None and name not in KNOWN}
+        {} if is_plain else {name: value for name, value in fields.items() if value is not None and name not in KNOWN}
     )
     task = Task(_to_id(row.task) or key, messages, row.reference or None, (), meta)
     feedback = _read_feedback(row, score, scale)
@@ -131,9 +132,9 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
     return Episode(_to_id(row.id) or record.name, task, turns, feedback, finished=row.finished is not False)
 
 
-def _may_be_packed(row: Row) -> bool:
-    """Whether prompt or response may be messages as JSON text."""
-    return any(type(text) is str and MESSAGES.match(text) is not None for text in (row.prompt, row.response))
+def _is_packed(text: str | list[PlainMessage]) -> bool:
+    """Whether prompt or response are messages as JSON text."""
+    return type(text) is str and text[0] in "[ \t\r\n" and MESSAGES.match(text) is not None
 
 
 def _read_feedback(row: Row, score: float, scale: tuple[float, float] | None) -> tuple[Feedback, ...]:

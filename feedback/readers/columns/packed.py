@@ -8,7 +8,7 @@ from typing import Any
 from feedback.readers.fields import Fields
 from feedback.readers.record import parse_json
 
-MESSAGES = re.compile(r"\s*\[\s*\{\s*['\"](role|content)['\"]\s*:")
+MESSAGES = re.compile(r"[ \t\r\n]*\[\s*\{\s*['\"](role|content)['\"]\s*:")
 """How a text begins that is a list of messages, in JSON or in Python's notation."""
 TOOLS = "tools"
 """The column of the tools that the policy may call, which the chat template writes out."""

@@ -41,18 +41,18 @@ def check_fit(path: str, head: Sequence[Record]) -> None:
     columns = collect_columns(head)
     missing = [field for field in ESSENTIAL if field not in columns]
     near = suggest_columns(columns)
-    if not missing or not columns or not (any(field in near for field in missing) or not set(columns) & set(FIELDS)):
+    if not missing or not columns or not (near or not set(columns) & set(FIELDS)):
         return
-    told = [field for field in near if field in ESSENTIAL]
     lost = [field for field in missing if field not in near]
-    wanted = near if told else {"prompt": "COLUMN", "response": "COLUMN"}
-    remedy = (
-        f"The nearest fit: {_suggest_map(wanted, columns)}" if told else f"Say which is which: {format_map(wanted)}"
-    )
-    if told and lost:
-        remedy += f"; nothing looks like {' or '.join(lost)}"
+    wanted = near | dict.fromkeys(lost, "COLUMN")
+    wanted = {field: wanted[field] for field in FIELDS if field in wanted}
+    remedy = ("Type " if lost == missing else "The nearest fit: ") + _suggest_map(wanted, columns)
+    remedy += f"; nothing looks like {' or '.join(lost)}" if lost else ""
+    remedy += " (in a config: data.map)."
+    if "prompt" in columns:
+        remedy += " As prompts alone, for on-policy training, it is read by --format prompts (data.format)."
     expected = "prompt and response, or the columns of a format of docs/formats.md"
-    raise DataError(path, None, "columns", list_columns(columns), expected, remedy + " (in a config: data.map).")
+    raise DataError(path, None, "columns", list_columns(columns), expected, remedy)
 
 
 def suggest_columns(columns: Values) -> dict[str, str]:

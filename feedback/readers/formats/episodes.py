@@ -49,7 +49,11 @@ class Episodes(Reader):
         messages = chat.check_prompt(fields, "messages", [_drop_weight(fields, message) for message in found[:start]])
         turns = tuple(chat.to_turn(message) for message in found[start:])
         answers = [place for place, message in enumerate(found) if message["role"] == "assistant" and place >= start]
-        judged = tuple(_read_feedback(item, answers) for item in fields.get_objects("feedback"))
+        if isinstance(fields.get("feedback"), str):
+            remedy = "Words about the whole are read as --map critique=feedback says (in a config: data.map)."
+            fields.refuse("feedback", fields.get("feedback"), "a list of judgements", remedy)
+        items = [] if isinstance(fields.get("feedback"), str) else fields.get_objects("feedback")
+        judged = tuple(_read_feedback(item, answers) for item in items)
         feedback = judged + read_own_feedback(fields)
         name = fields.get_label("id") or fields.record.name
         meta = fields.collect_rest((*COLUMNS, *OWN)) | fields.get_object("meta").value

@@ -42,6 +42,26 @@ def test_label_answers_are_scores_and_may_be_asked_for(tmp_path):
         read(ask("spam"), "argilla:score=verdict")
 
 
+def test_labels_of_label_studio_that_are_verdicts_are_scores(tmp_path):
+    def choose(question, label):
+        return {"from_name": question, "to_name": "r", "type": "choices", "value": {"choices": [label]}}
+
+    annotation = {"completed_by": 3, "result": [choose("verdict", "Bad"), choose("kind", "fish")]}
+    row = {"id": 1, "data": {"prompt": "p", "response": "r"}, "annotations": [annotation]}
+    (tmp_path / "f.json").write_text(json.dumps([row]))
+    (episode,) = read(tmp_path / "f.json")
+    assert [(item.name, item.score) for item in episode.feedback] == [("verdict", 0)]
+    assert [each["from_name"] for each in episode.task.meta["results"]] == ["kind"]
+
+
+def test_words_in_the_place_of_a_dialogues_feedback_are_refused_with_their_map(tmp_path):
+    chat = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "r"}]
+    (tmp_path / "f.jsonl").write_text(json.dumps({"messages": chat, "feedback": "No."}) + "\n")
+    with pytest.raises(DataError, match="feedback: got 'No.', expected a list of judgements.*--map critique=feedback"):
+        read(tmp_path / "f.jsonl")
+    assert read(tmp_path / "f.jsonl", columns={"critique": "feedback"})[0].critique == "No."
+
+
 def test_branches_of_a_chat_are_answers_to_one_prompt(tmp_path):
     def say(name, parent, role, content, **more):
         return {"id": name, "parentId": parent, "role": role, "content": content, **more}

@@ -48,7 +48,9 @@ def test_columns_that_fit_nothing_are_one_message_with_the_map_to_type(tmp_path)
         ({"prompt": "p", "Answer": "a", "Score": 1}, "--map response=Answer score=Score"),
         ({"user_query": "p", "modelOutput": "a"}, "--map prompt=user_query response=modelOutput"),
         ({"foo": 1, "bar": 2}, "--map prompt=COLUMN response=COLUMN"),
-        ({"question": "p", "foo": 2}, "nothing looks like response"),
+        ({"question": "p", "foo": 2}, "--map prompt=question response=COLUMN; nothing looks like response"),
+        ({"prompt": "p", "rating": 2}, "--map response=COLUMN score=rating --scale 1 5; nothing looks like response"),
+        ({"prompt": "p", "answer": "5"}, "read by --format prompts"),
     ],
 )
 def test_the_nearest_fit_is_named(tmp_path, row, said):
