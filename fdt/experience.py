@@ -21,7 +21,7 @@ from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
 from fdt.evaluation.choices import choose_evaluation
 from fdt.rollout.actor import Actor
-from fdt.rollout.checks import check_credit, check_engine, check_masks, limit_tokens
+from fdt.rollout.checks import check_credit, check_engine, check_masks, check_signals, limit_tokens
 from fdt.rollout.choices import choose_credit
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.place import RolloutPosition
@@ -45,6 +45,7 @@ class Experience(LightningDataModule):
         test_file: str | None = None,
         format: str | Reader = "auto",
         scale: list[float] | None = None,
+        map: dict[str, str] | None = None,
         source: Source = Replay(),
         credit: Credit | None = None,
         grader: FunctionGrader | Grader | None = None,
@@ -72,6 +73,8 @@ class Experience(LightningDataModule):
                 oasst-trees, oasst-messages, openclaw, swe-agent, open-webui, openai-preference, trl-preference,
                 trl-stepwise, trl-completion, trl-privileged, episodes, rows, or your own reader by its dotted path.
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
+            map: for fields that the files have under other names, their columns, such as {prompt: Question, response:
+                Answer, score: Rating}; {meta.rating: rating} keeps a column that is no feedback as a note.
             source: where answers come from: fdt.rollout.sources.Replay or fdt.rollout.sources.OnPolicy.
             credit: how scores become advantages; null chooses by how many scored answers a prompt has, and says so.
             grader: judges fresh answers (on-policy, validate, test, predict): a grader, or the dotted path of a
@@ -96,6 +99,7 @@ class Experience(LightningDataModule):
         self.test_file = test_file
         self.format = format
         self.scale = scale
+        self.map = map or {}
         self.source = source
         self._credit = credit
         self.grader = None if grader is None else as_grader(grader)
@@ -144,6 +148,9 @@ class Experience(LightningDataModule):
             self._credit, reason = choose_credit(self.source, self.episodes)
             rank_zero_info(f"data.credit: objectives.{type(self.credit).__name__}, as {reason}")
         check_credit(self.credit, self.source, self.episodes)
+        if stage == "fit" and self.trainer is not None and self.rewriter is None:
+            objective = get_learner(self.trainer).objective
+            check_signals(self.source, objective, self.credit, self.hint, self.episodes)
         if stage != "predict":
             judged = self.grader is not None or (self.environment is not None and self.environment.scores_episodes)
             self._evaluation, self.heldout_tasks = choose_evaluation(
@@ -166,7 +173,7 @@ class Experience(LightningDataModule):
 
     def _load_data(self) -> DataSplits:
         if self.file is not None:
-            return load_from_file(self.file, self.format, self.scale, self.heldout, self.seed)
+            return load_from_file(self.file, self.format, self.scale, self.heldout, self.seed, self.map)
         assert self.environment is not None
         return load_from_environment(self.environment, self.limits, self.seed)
 
@@ -216,7 +223,7 @@ class Experience(LightningDataModule):
 
     def test_dataloader(self) -> EvaluationLoader:
         """The tasks of ``test_file``, else the held-out ones or the environment's own for testing."""
-        tasks = read_tasks(locate(self.test_file)) if self.test_file else self.test_tasks()
+        tasks = read_tasks(locate(self.test_file), self.map) if self.test_file else self.test_tasks()
         self._check_rows(tasks, self.test_file)
         return EvaluationLoader(self, tasks[: self.evaluation_limit])
 

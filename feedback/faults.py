@@ -14,7 +14,7 @@ class DataError(ValueError):
 
     `line` is the physical line (from 1) of a text file, the row (from 0) of a Parquet file (`unit` says which), or
     None when the file as a whole is at fault. `raw` holds the refused record's bytes, `others` further faults of the
-    same record.
+    same record. `cause` is set where one thing is wrong with the whole file and shows in many records: it is told once.
     """
 
     def __init__(self, file: str | Path, line: int | None, field: str, got: str, expected: str, remedy: str = ""):
@@ -28,6 +28,7 @@ class DataError(ValueError):
         self.unit = "line"
         self.raw = b""
         self.others: tuple[DataError, ...] = ()
+        self.cause: str | None = None
 
     @property
     def where(self) -> str:

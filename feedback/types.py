@@ -17,8 +17,6 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
-from feedback.cut_off import is_cut_off
-
 Record = TypeVar("Record", bound=Struct)
 Message = dict[str, Any]
 """One chat message: `{"role": ..., "content": ...}`; `tool_calls` and `tool_call_id` where tools were used."""
@@ -183,9 +181,8 @@ class Episode(Struct, frozen=True):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the last answer was cut off: by the episode itself, or by a column of its row (`finished`,
-        `is_truncated`, `finish_reason` and their like)."""
-        return not self.finished or is_cut_off(self.task.meta)
+        """Whether the last answer was cut off."""
+        return not self.finished
 
     @property
     def scores(self) -> dict[str, float]:

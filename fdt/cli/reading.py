@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,10 +18,13 @@ from fdt.errors import UserError
 from fdt.report.sanitize import make_legible
 from feedback.faults import DataError
 from feedback.readers import FORMATS, Reader, find_reader, stream
+from feedback.readers.columns.mapping import Columns, check_map
+from feedback.readers.columns.unread import list_kinds
 from feedback.readers.streaming import Stream
 from feedback.types import Episode
 
 Report = Callable[[DataError], None]
+MAP = "--map"
 
 
 def add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:
@@ -40,6 +44,58 @@ def add_file(parser: argparse.ArgumentParser, name: str = "file") -> None:
         help=f"{', '.join(FORMATS)}, or the dotted path of a reader of your own, as in my_module.MyReader "
         "(default: auto, by the columns of the first record)",
     )
+    parser.add_argument(
+        MAP,
+        nargs="+",
+        type=_split_pair,
+        action="extend",
+        metavar="FIELD=COLUMN",
+        help='columns under other names, as in prompt=Question response=Answer revision="Better answer"; '
+        "meta.NAME=COLUMN keeps a column as a note",
+    )
+
+
+def _split_pair(text: str) -> tuple[str, str]:
+    field, sign, column = text.partition("=")
+    if not sign or not field or not column:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected FIELD=COLUMN (name the file before {MAP})")
+    return field, column
+
+
+def read_map(pairs: list[tuple[str, str]] | None) -> dict[str, str]:
+    """The columns that `--map` names, each by its field.
+
+    Raises:
+        UserError: a field that there is not, or twice.
+    """
+    columns = dict(pairs or [])
+    twice = [field for field, _ in pairs or [] if [name for name, _ in pairs or []].count(field) > 1]
+    if twice:
+        raise UserError("twice", got=twice[0], expected="one column for each field", key=MAP)
+    try:
+        check_map(columns)
+    except DataError as fault:
+        raise UserError(f"got {fault.got}, expected {fault.expected}", remedy=fault.remedy, key=MAP) from None
+    return columns
+
+
+def replace_map(argv: list[str]) -> list[str]:
+    """The arguments of Lightning's verbs with `--map FIELD=COLUMN …` as the setting `data.map`.
+
+    Raises:
+        UserError: as `read_map`, and for what is no pair.
+    """
+    start = next((place for place, word in enumerate(argv) if word.partition("=")[0] == MAP), None)
+    if start is None:
+        return argv
+    end = next((n for n in range(start + 1, len(argv)) if argv[n].startswith("-")), len(argv))
+    parser = argparse.ArgumentParser(prog="fdt", allow_abbrev=False, add_help=False, exit_on_error=False)
+    parser.add_argument(MAP, nargs="+", type=_split_pair, action="extend")
+    try:
+        columns = read_map(parser.parse_args(argv[start:end]).map)
+    except argparse.ArgumentError as error:
+        raise UserError(str(error), key=MAP) from None
+    return replace_map([*argv[:start], f"--data.map={json.dumps(columns)}", *argv[end:]])
 
 
 def add_lenient(parser: argparse.ArgumentParser) -> None:
@@ -72,10 +128,13 @@ class EpisodeReader:
         self.path = path or args.file
         self.format = _find_format(args.format)
         self.scale = (args.scale[0], args.scale[1]) if args.scale else None
+        self.columns: Columns = read_map(args.map)
         self.report = report
         self.lenient = getattr(args, "lenient", False)
         self.rejects = getattr(args, "rejects", None)
         self.broken: DataError | None = None
+        self.has_feedback = False
+        self._causes: Counter[str] = Counter()
         self._items: Stream | None = None
         if self.rejects and not self.lenient:
             raise UserError("no --lenient", expected="both", remedy="Add --lenient.", key="--rejects")
@@ -110,17 +169,28 @@ class EpisodeReader:
         """The counts in words."""
         stopped = " (not read to its end)" if self.broken else ""
         counts = f"{self.record_count} records = {self.loaded_count} loaded + {self.refused_count} refused"
-        return to_one_line(f"{self.path}: {counts}{stopped}")
+        more = [f"{count - 1} more: {cause}" for cause, count in self._causes.items() if count > 1]
+        untold = f" (told once; {'; '.join(more)})" if more else ""
+        return to_one_line(f"{self.path}: {counts}{stopped}{untold}")
+
+    def format_absence(self) -> list[str]:
+        """A line where no record that was read holds any feedback; none where one does."""
+        if self.has_feedback or not self.loaded_count:
+            return []
+        return [
+            "  no feedback in any record: no score, critique, revision or comparison (on-policy training needs none)"
+        ]
 
     def __iter__(self) -> Iterator[Episode]:
         with ExitStack() as files:
             out = files.enter_context(_open_rejects(self.rejects)) if self.rejects else None
             try:
-                self._items = stream(self.path, self.format, self.scale)
+                self._items = stream(self.path, self.format, self.scale, self.columns)
                 for item in track_progress(self._items, self.path):
                     if isinstance(item, DataError):
                         self._refuse(item, out)
                     else:
+                        self.has_feedback = self.has_feedback or bool(list_kinds([item]))
                         yield item
             except DataError as fault:
                 self.broken = fault
@@ -132,7 +202,10 @@ class EpisodeReader:
             reasons = [as_json(each) for each in faults]
             out.write(json.dumps({"faults": reasons} | _encode_raw(fault.raw), ensure_ascii=False) + "\n")
         for each in faults:
-            self.report(each)
+            if each.cause is None or not self._causes[each.cause]:
+                self.report(each)
+            if each.cause is not None:
+                self._causes[each.cause] += 1
 
 
 def _find_format(name: str) -> str | Reader:

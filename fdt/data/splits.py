@@ -11,6 +11,7 @@ from pathlib import Path
 from fdt.errors import UserError
 from fdt.resources import find_sample
 from feedback.readers import Reader, read, read_tasks
+from feedback.readers.columns.mapping import Columns
 from feedback.types import Episode, Task, collect_tasks
 
 
@@ -30,13 +31,19 @@ class DataSplits:
 
 
 def load_from_file(
-    file: str, format: str | Reader, scale: Sequence[float] | None, heldout: float | str | None, seed: int
+    file: str,
+    format: str | Reader,
+    scale: Sequence[float] | None,
+    heldout: float | str | None,
+    seed: int,
+    columns: Columns | None = None,
 ) -> DataSplits:
     """
     Args:
         file: path or name of a bundled sample.
         format: as in `feedback.readers.read`.
         heldout: a file of held-out prompts, or the share of prompts kept for measuring.
+        columns: as in `feedback.readers.read`; for the held-out file too.
 
     Raises:
         DataError: for a bad record. UserError: where a share leaves no prompts on one side, or there is none.
@@ -49,9 +56,9 @@ def load_from_file(
             key="data.heldout",
         )
     path = locate(file)
-    episodes = read(path, format=format, scale=(scale[0], scale[1]) if scale else None)
+    episodes = read(path, format=format, scale=(scale[0], scale[1]) if scale else None, columns=columns)
     if isinstance(heldout, str):
-        tasks = read_tasks(locate(heldout))
+        tasks = read_tasks(locate(heldout), columns)
         return DataSplits(str(path), len(episodes), episodes, tasks, lambda: tasks)
     targets, kind = find_targets(episodes)
     keys = select_heldout([task.key for task in collect_tasks(episodes)], heldout, seed, targets)

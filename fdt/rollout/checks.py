@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from fdt.data.markers import RESERVED_MASKS, TokenMarker
 from fdt.engines import Engine
 from fdt.errors import UserError
+from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.sources import OnPolicy, Replay, Source
+from feedback.hints import Hint
 from feedback.types import Episode
 from objectives import Credit, Objective
 
@@ -73,3 +76,34 @@ def check_credit(credit: Credit, source: Source, episodes: Sequence[Episode]) ->
         credit.check(task)
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
+
+
+def check_signals(
+    source: Source, objective: Objective, credit: Credit, hint: Hint | None, episodes: Sequence[Episode]
+) -> None:
+    """
+    Raises:
+        UserError: where recorded answers alone teach, and no row of the file has anything that teaches: an answer with
+            a critique that the hint tells the teacher, a revision, or an advantage other than 0.
+    """
+    own = any(not type(term).__module__.startswith("objectives.") for term in objective.active.values())
+    if not isinstance(source, Replay) or own:  # somebody's own term may learn from an answer alone
+        return
+    if not any(episode.policy_turns for episode in episodes):
+        raise UserError(
+            "nothing to replay",
+            got="prompts without answers",
+            expected="recorded answers, or data.source OnPolicy, which answers them",
+            key="data.source",
+        )
+    taught = any(episode.revision is not None or (hint and hint.build_hints(episode)) for episode in episodes)
+    if not taught and not (source.behaviour == "start" and compute_advantages(credit, episodes).any()):
+        scored = sum(not math.isnan(episode.score) for episode in episodes)
+        raise UserError(
+            "no row of the file teaches anything",
+            got=f"{len(episodes)} rows, {scored} with a score, none with a critique or revision"
+            + (", and every advantage is 0" if scored else ""),
+            expected="critiques, revisions, or scores that differ within what data.credit compares",
+            key="data.file",
+            remedy="`fdt data check` says what the file holds; data.map names columns under other names",
+        )

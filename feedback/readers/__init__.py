@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from feedback.aggregate import add_win_rates, aggregate_scores, check_rule, measure_disagreement
 from feedback.faults import DataError
 from feedback.readers.base import Reader, build_pair, build_task, read_id
 from feedback.readers.catalogue import NAMES, find_reader
+from feedback.readers.columns.mapping import Columns, keep_present, map_records
+from feedback.readers.columns.packed import unpack_tools
 from feedback.readers.fields import Fields
 from feedback.readers.formats.rows import read_task
 from feedback.readers.ids import IdIndex
 from feedback.readers.scales import Scale, ScoreRange
-from feedback.readers.streaming import Stream, require_records, select_reader
+from feedback.readers.streaming import HEAD, Stream, require_records, select_reader
 from feedback.types import Episode, Task, attach_hints
 
 FORMATS = ("auto", *NAMES)
@@ -26,7 +29,11 @@ FORMATS = ("auto", *NAMES)
 
 
 def read(
-    path: str | Path, format: str | Reader | type[Reader] = "auto", scale: Scale | None = None, aggregate: str = "mean"
+    path: str | Path,
+    format: str | Reader | type[Reader] = "auto",
+    scale: Scale | None = None,
+    aggregate: str = "mean",
+    columns: Columns | None = None,
 ) -> list[Episode]:
     """All episodes of a file, scores mapped from `scale` (lowest, highest) to [0, 1], each task with its hints.
 
@@ -37,12 +44,14 @@ def read(
         format: one of `FORMATS`, the dotted path of a `Reader`, or a reader.
         scale: lowest and highest possible score; None where they lie in [0, 1] or the format fixes them.
         aggregate: what becomes of several annotators' scores of one thing: mean, majority, first, or each.
+        columns: for fields that the file has under other names, their columns: `{"prompt": "Question"}`.
 
     Raises:
         DataError: the first thing wrong: a missing or empty file, bad JSON or encoding, a wrong type, a row without
-            response, a score that is not finite or off the scale, a repeated id, an argument that makes no sense.
+            response, a score that is not finite or off the scale, a repeated id, an argument that makes no sense,
+            columns that fit no format, feedback in columns that nothing reads.
     """
-    return read_with_report(path, format, scale, aggregate=aggregate)[0]
+    return read_with_report(path, format, scale, aggregate=aggregate, columns=columns)[0]
 
 
 def read_with_report(
@@ -51,6 +60,7 @@ def read_with_report(
     scale: Scale | None = None,
     lenient: bool = False,
     aggregate: str = "mean",
+    columns: Columns | None = None,
 ) -> tuple[list[Episode], list[DataError]]:
     """The episodes that could be read, and one fault for each record that was refused (see its `others`).
 
@@ -59,7 +69,7 @@ def read_with_report(
     check_rule(aggregate)
     episodes: list[Episode] = []
     refused: list[DataError] = []
-    for item in Stream(path, format, scale):
+    for item in Stream(path, format, scale, columns):
         if isinstance(item, Episode):
             episodes.append(item)
         elif lenient:
@@ -72,14 +82,19 @@ def read_with_report(
     return attach_hints(add_win_rates(aggregate_scores(episodes, aggregate))), refused
 
 
-def stream(path: str | Path, format: str | Reader | type[Reader] = "auto", scale: Scale | None = None) -> Stream:
+def stream(
+    path: str | Path,
+    format: str | Reader | type[Reader] = "auto",
+    scale: Scale | None = None,
+    columns: Columns | None = None,
+) -> Stream:
     """Each record of a file in order: its episodes, or the fault that refused it; see `Stream` for its counts.
 
     Memory grows by eight bytes a row; formats without a fast reader keep every id. Where no scale is declared the file
     is first read through, since only the range of all scores shows whether they lie in [0, 1]. Nothing is aggregated.
     Raises `DataError` for a file that cannot be read at all, and for a `format` or `scale` that makes no sense.
     """
-    return Stream(path, format, scale)
+    return Stream(path, format, scale, columns)
 
 
 def detect(path: str | Path) -> str:
@@ -87,22 +102,25 @@ def detect(path: str | Path) -> str:
     return select_reader(path).name
 
 
-def read_tasks(path: str | Path) -> list[Task]:
+def read_tasks(path: str | Path, columns: Columns | None = None) -> list[Task]:
     """The prompts of a file of rows that need no response: `id`, `task`, `prompt`, `reference`, further columns.
 
-    Raises `DataError` as `read` does. The id is kept as `meta["id"]`.
+    `columns` are as in `read`; those that a file of prompts lacks are passed over. The id is kept as `meta["id"]`.
+    Raises `DataError` as `read` does.
     """
     tasks = []
     ids = IdIndex()
-    for record in require_records(path):
+    present = keep_present(list(islice(require_records(path), HEAD)), columns or {})
+    for record in map_records(require_records(path), present):
         if record.error:
             raise record.error
         fields = Fields(record, ScoreRange())
+        unpack_tools(fields)
         name = fields.get_label("id") or record.name
         task = read_task(fields)
         if (line := ids.find_duplicate(name, record.line)) is not None:
             fields.refuse("id", name, f"an id of its own: {record.unit} {line} has this one", "Number the rows anew.")
         if fields.faults:
             raise fields.faults[0]
-        tasks.append(replace(task, meta=task.meta | {"id": name}))
+        tasks.append(replace(task, meta=task.meta | record.notes | {"id": name}))
     return tasks

@@ -39,6 +39,10 @@ class Reader(ABC):
     takes_scale: ClassVar[bool] = True
     """Whether scores read without a scale of their own come on the scale that the user declares, else in [0, 1]; a
     format that fixes the scale of every score takes none."""
+    reads_feedback: ClassVar[bool] = True
+    """Whether records of the format hold feedback at all."""
+    reads_row_columns: ClassVar[bool] = False
+    """Whether feedback in the columns of a row (`score`, `critique`, `revision`) is read beside the format's own."""
     fast: ClassVar[FastReader | None] = None
     """A short cut for sound records."""
 

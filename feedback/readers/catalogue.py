@@ -20,15 +20,18 @@ from feedback.readers.formats.helpsteer import (
     HelpSteer3Quality,
 )
 from feedback.readers.formats.labelstudio import LabelStudio
+from feedback.readers.formats.labelstudio_flat import LabelStudioFlat
+from feedback.readers.formats.miniswe import MiniSWEAgent
 from feedback.readers.formats.oasst import OasstMessages, OasstTrees
 from feedback.readers.formats.openai import OpenAIPreference
 from feedback.readers.formats.openclaw import OpenClaw
 from feedback.readers.formats.prometheus import Prometheus
-from feedback.readers.formats.rows import Rows
+from feedback.readers.formats.rows import Prompts, Rows
 from feedback.readers.formats.shepherd import Shepherd
 from feedback.readers.formats.sweagent import SWEAgent
 from feedback.readers.formats.trl import TRLCompletion, TRLPreference, TRLPrivileged, TRLStepwise
 from feedback.readers.formats.ultrafeedback import UltraFeedback, UltraFeedbackBinarized, UltraFeedbackCritique
+from feedback.readers.formats.verifiers import Verifiers
 from feedback.readers.formats.webui import OpenWebUI
 
 READERS: tuple[Reader, ...] = (
@@ -46,12 +49,15 @@ READERS: tuple[Reader, ...] = (
     Distilabel(),
     Argilla(),
     LabelStudio(),
+    LabelStudioFlat(),
     OasstTrees(),
     OasstMessages(),
     OpenClaw(),
     SWEAgent(),
+    MiniSWEAgent(),
     OpenWebUI(),
     OpenAIPreference(),
+    Verifiers(),
     TRLPreference(),
     TRLStepwise(),
     TRLCompletion(),
@@ -59,7 +65,9 @@ READERS: tuple[Reader, ...] = (
     Episodes(),
     Rows(),
 )
-NAMES = tuple(reader.name for reader in READERS)
+PROMPTS = Prompts()
+"""Fits any file with prompts, so it is tried when all others have failed, on what several records show together."""
+NAMES = tuple(reader.name for reader in (*READERS[:-1], PROMPTS, READERS[-1]))
 EXPECTED = f"one of auto, {', '.join(NAMES)}, or the dotted path of a reader of your own"
 
 
@@ -78,7 +86,7 @@ def find_reader(format: str | Reader | type[Reader]) -> Reader:
     if isinstance(format, type):
         return _make_reader(format, "", format_value(format.__name__))
     name, _, words = format.partition(":")
-    kind: Any = next((type(reader) for reader in READERS if reader.name == name), None)
+    kind: Any = next((type(reader) for reader in (*READERS, PROMPTS) if reader.name == name), None)
     if kind is None and "." not in name:
         raise _refuse(format_value(format), EXPECTED)
     return _make_reader(kind or import_plug(name, "format", EXPECTED), words, format_value(format))

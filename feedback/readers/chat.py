@@ -1,15 +1,26 @@
-"""Messages of a chat, as OpenAI and most others write them: role, content, tool calls."""
+"""Messages of a chat, as OpenAI and most others write them: role, content, tool calls.
+
+A list of messages may stand as JSON text, which is how tables hold it.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from feedback.readers.columns.packed import parse_messages
 from feedback.readers.fields import Fields
 from feedback.types import Message, Turn
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-KEYS = ("role", "content", "tool_calls", "tool_call_id")
+KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Where servers put what a model thought before its words."""
+PROGRAM_NOTES = frozenset(
+    "id type status index model created created_at timestamp date extra agent message_type metadata logprobs usage "
+    "finish_reason stop_reason reasoning_details".split()
+)
+"""Keys of a message that programs keep for themselves: they say nothing to the model, and are left out."""
 SAMPLED = ("ids", "log_probs", "sampled")
 """What a message of an episode that fdt wrote may hold besides: the tokens that the policy sampled."""
 
@@ -17,13 +28,32 @@ SAMPLED = ("ids", "log_probs", "sampled")
 def read_messages(fields: Fields, path: str, more: tuple[str, ...] = (), allow_unknown: bool = False) -> list[Message]:
     """The messages at a path, each with role and content and what else it has of `KEYS` and `more`.
 
-    Any other key is refused; with `allow_unknown` it is left out, for logs whose messages hold notes of a program.
+    Any other key is refused unless it is empty or one of `PROGRAM_NOTES`; with `allow_unknown` it is left out, for logs
+    whose messages hold notes of a program.
     """
-    return [read_message(item, more, allow_unknown) for item in fields.get_objects(path)]
+    return [read_message(item, more, allow_unknown) for item in unpack_messages(fields, path).get_objects(path)]
+
+
+def unpack_messages(fields: Fields, path: str) -> Fields:
+    """The fields with the JSON text of messages at a path, if it is that, as the list that it holds.
+
+    A text that begins as a list of messages and is no JSON is refused, since the model would be asked about brackets.
+    """
+    value = fields.get(path)
+    if not isinstance(value, str):
+        return fields
+    try:
+        found = parse_messages(value)
+    except ValueError as error:
+        remedy = "Write the list with json.dumps; a column of JSON may also be named NAME:json."
+        fields.refuse(path, value, f"text, or messages as JSON ({error})", remedy)
+        return fields
+    return fields if found is None else fields.replace_values(fields.value | {path: found})
 
 
 def read_prompt(fields: Fields, path: str, allow_unknown: bool = False) -> tuple[Message, ...]:
-    """A prompt: text becomes one user message, a list of messages stays one."""
+    """A prompt: text becomes one user message, a list of messages, also as JSON text, stays one."""
+    fields = unpack_messages(fields, path)
     value = fields.get(path)
     if isinstance(value, str) and value:
         return build_user_prompt(value)
@@ -33,12 +63,13 @@ def read_prompt(fields: Fields, path: str, allow_unknown: bool = False) -> tuple
     return ()
 
 
-def read_answer(fields: Fields, path: str) -> tuple[Turn, ...]:
-    """An answer: text, or a list of messages that begins with the assistant's."""
+def read_answer(fields: Fields, path: str, allow_unknown: bool = False) -> tuple[Turn, ...]:
+    """An answer: text, or a list of messages, also as JSON text, that begins with the assistant's."""
+    fields = unpack_messages(fields, path)
     value = fields.get(path)
     if not isinstance(value, list):
         return build_answer(fields.get_text(path, required=True) or "")
-    found = read_messages(fields, path)
+    found = read_messages(fields, path, allow_unknown=allow_unknown)
     if not found or found[0]["role"] != "assistant":
         fields.refuse(path, value, "messages that begin with the assistant's")
     return tuple(to_turn(message) for message in found)
@@ -52,7 +83,7 @@ def check_prompt(fields: Fields, path: str, found: list[Message]) -> tuple[Messa
         fields.refuse(f"{path}[-1].role", found[-1]["role"], "user or tool, which the response answers")
     elif all(message["role"] != "user" for message in found):
         fields.refuse(path, [message["role"] for message in found], "at least one message of the user")
-    return tuple(found)
+    return tuple(_parse_arguments(message) for message in found)
 
 
 def build_user_prompt(text: str) -> tuple[Message, ...]:
@@ -63,6 +94,21 @@ def build_user_prompt(text: str) -> tuple[Message, ...]:
 def build_answer(text: str) -> tuple[Turn, ...]:
     """An answer of one turn."""
     return (Turn("assistant", text),)
+
+
+def _parse_arguments(message: Message) -> Message:
+    """A message of a prompt, the arguments of its calls as objects, which is what chat templates write out as JSON."""
+    calls = []
+    for call in message.get("tool_calls", ()):
+        arguments = call["function"]["arguments"]
+        try:
+            found = json.loads(arguments)
+            json.dumps(found, allow_nan=False)
+        except (ValueError, RecursionError):
+            found = None
+        given = found if isinstance(found, dict) else arguments
+        calls.append(call | {"function": call["function"] | {"arguments": given}})
+    return message | ({"tool_calls": calls} if calls else {})
 
 
 def to_turn(message: Message) -> Turn:
@@ -89,28 +135,42 @@ def to_message(turn: Turn) -> Message:
 
 def read_message(fields: Fields, more: tuple[str, ...] = (), allow_unknown: bool = False) -> Message:
     """One message; `read_messages` says what `more` and `allow_unknown` do."""
-    unknown = {} if allow_unknown else fields.collect_rest((*KEYS, *more))
-    if unknown:
-        fields.refuse(
-            next(iter(unknown)),
-            next(iter(unknown.values())),
-            "no such key in a message",
-            "Keep what it says elsewhere, in a column of its own.",
-        )
+    if not allow_unknown:
+        _refuse_unknown(fields, (*KEYS, *REASONING, "function_call", *more))
     if fields.get("role") not in ROLES:
         fields.refuse("role", fields.get("role"), "one of " + ", ".join(ROLES))
-    found: Message = {"role": fields.get("role"), "content": _read_content(fields)}
     calls = [_read_call(item, number) for number, item in enumerate(fields.get_objects("tool_calls"))]
-    call_id = fields.get_label("tool_call_id")
+    if fields.get("function_call") is not None and not calls:
+        calls = [_read_call(fields.get_object("function_call"), 0)]
+    found: Message = {"role": fields.get("role"), "content": _read_content(fields, bool(calls))}
+    labels = {name: fields.get_label(name) for name in ("tool_call_id", "name")}
     return (
         found
         | ({"tool_calls": calls} if calls else {})
-        | ({"tool_call_id": call_id} if call_id else {})
+        | {name: label for name, label in labels.items() if label}
         | {name: _read_sampled(fields, name) for name in more if fields.get(name) is not None}
     )
 
 
-def _read_content(fields: Fields) -> str:
+def _refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
+    """Notes the first key that would be lost; what SDKs write out empty is nothing."""
+    unknown = fields.collect_rest((*known, *PROGRAM_NOTES))
+    name = next((name for name, value in unknown.items() if value not in ("", [], {})), None)
+    if name is not None:
+        remedy = "Keep what it says elsewhere, in a column of its own."
+        fields.refuse(name, unknown[name], "no such key in a message", remedy)
+
+
+def _read_content(fields: Fields, has_calls: bool) -> str:
+    """The words, after what the model thought where a key of its own says it."""
+    words = _read_words(fields, has_calls)
+    thoughts = [text for name in REASONING if (text := fields.get_text(name)) is not None]
+    if not thoughts or fields.get("role") != "assistant" or "</think>" in words:
+        return words
+    return "<think>\n" + thoughts[0].strip("\n") + "\n</think>\n\n" + words
+
+
+def _read_words(fields: Fields, has_calls: bool) -> str:
     """The words: text, or parts that are all text; nothing beside tool calls."""
     value = fields.get("content")
     if isinstance(value, list):
@@ -119,7 +179,7 @@ def _read_content(fields: Fields) -> str:
             if part.get("type") not in ("text", "input_text", "output_text", None) or part.get("text") is None:
                 part.refuse("type", part.get("type"), "text", "Pictures and sounds are not read.")
         return "".join(part.get_text("text") or "" for part in parts)
-    if not isinstance(value, str) and not (value is None and fields.get_list("tool_calls")):
+    if not isinstance(value, str) and not (value is None and has_calls):
         fields.refuse("content", value, "text")
     return value if isinstance(value, str) else ""
 

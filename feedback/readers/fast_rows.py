@@ -10,6 +10,8 @@ import msgspec
 from feedback.faults import format_value
 from feedback.readers import chat
 from feedback.readers.base import FastReader
+from feedback.readers.columns import endings
+from feedback.readers.columns.packed import MESSAGES, TOOLS
 from feedback.readers.record import Record
 from feedback.readers.scales import ScoreRange
 from feedback.types import Episode, Feedback, Task, Turn, hash_prompt, hash_text
@@ -24,6 +26,7 @@ COLUMNS = (
     "revision",
     "reference",
     "annotator",
+    "finished",
     "source",
     "scores",
     "preferences",
@@ -50,6 +53,7 @@ class Row(msgspec.Struct):
     revision: str | None = None
     reference: str | None = None
     annotator: str | int | None = None
+    finished: bool | None = None
     source: Literal["human", "llm", "environment", "policy"] | None = None
     scores: None = None
     preferences: None = None
@@ -94,8 +98,11 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
         row = msgspec.convert(fields, Row)
     except (msgspec.ValidationError, RecursionError):
         return None
-    if not row.prompt or not row.response:
+    if not row.prompt or not row.response or _is_packed(row.prompt) or _is_packed(row.response):
         return None
+    is_plain = fields.keys() <= KNOWN
+    if not is_plain and any(name == TOOLS or endings.tells_ending(name) for name in fields.keys() - KNOWN):
+        return None  # further columns that say something take the slow way
     score = row.score
     scale = None
     if score is None:
@@ -115,13 +122,17 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
             return None
         key = hash_prompt(messages)
     meta = (
-        {}
-        if fields.keys() <= KNOWN
-        else {name: value for name, value in fields.items() if value is not None and name not in KNOWN}
+        {} if is_plain else {name: value for name, value in fields.items() if value is not None and name not in KNOWN}
     )
     task = Task(_to_id(row.task) or key, messages, row.reference or None, (), meta)
     feedback = _read_feedback(row, score, scale)
-    return Episode(_to_id(row.id) or record.name, task, (Turn("assistant", row.response),), feedback)
+    turns = (Turn("assistant", row.response),)
+    return Episode(_to_id(row.id) or record.name, task, turns, feedback, finished=row.finished is not False)
+
+
+def _is_packed(text: str | list[PlainMessage]) -> bool:
+    """Whether prompt or response are messages as JSON text."""
+    return type(text) is str and text[0] in "[ \t\r\n" and MESSAGES.match(text) is not None
 
 
 def _read_feedback(row: Row, score: float, scale: tuple[float, float] | None) -> tuple[Feedback, ...]:

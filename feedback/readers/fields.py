@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from feedback.faults import DataError, format_value
+from feedback.readers.columns.words import VERDICT_SCALE, parse_flag, parse_verdict
 from feedback.readers.record import Record
 from feedback.readers.scales import Scale, ScoreRange
 
+NO_SCALE = "no scale is declared"
+"""What is wrong with a file whose scores leave [0, 1]: a cause of many faults, told once."""
 SOURCES = ("human", "llm", "environment", "policy")
 
 
@@ -54,8 +57,8 @@ class Fields:
         return value if isinstance(value, str) and value else None
 
     def get_label(self, path: str) -> str | None:
-        """A name: text, or an integer written out."""
-        value = self.get(path)
+        """A name: text, or an integer written out; a float that holds an integer, as pandas makes them, is one."""
+        value = _to_integer(self.get(path))
         if isinstance(value, int) and not isinstance(value, bool):
             return format_value(value)
         if value is not None and not isinstance(value, str):
@@ -70,11 +73,12 @@ class Fields:
         return value
 
     def get_flag(self, path: str) -> bool | None:
-        """True or false (0 and 1 serve too), None where it is absent."""
+        """True or false (0 and 1 serve too, and all of them as text), None where it is absent."""
         value = self.get(path)
-        if value is not None and value not in (0, 1):
+        found = parse_flag(value)
+        if value is not None and value != "" and found is None:
             self.refuse(path, value, "true or false")
-        return None if value is None else bool(value)
+        return found
 
     def get_number(self, path: str, allow_text: bool = False) -> float:
         """A finite number, NaN only where it is absent; with `allow_text` also written as text."""
@@ -84,15 +88,15 @@ class Fields:
         found = math.nan
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number or (isinstance(value, str) and (allow_text or self.record.is_text_only) and "_" not in value):
-            found = _to_float(value)
+            found = _to_float(value, self.record.has_decimal_comma)
         if not math.isfinite(found):
             self.refuse(path, value, "a finite number", "Leave it out where there is no score.")
             return math.nan
         return found
 
     def get_int(self, path: str) -> int | None:
-        """An integer, None where it is absent."""
-        value = self.get(path)
+        """An integer, None where it is absent; a float without a fraction is one."""
+        value = _to_integer(self.get(path))
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             self.refuse(path, value, "an integer")
             return None
@@ -105,7 +109,12 @@ class Fields:
             path: where it stands.
             scale: the format's or the item's own; else the declared one; with neither it lies in [0, 1] already.
             allow_text: a number as text serves too.
+
+        A one-word verdict, such as "good" or "wrong", is a score on a scale of its own, from 0 to 1.
         """
+        verdict = parse_verdict(self.get(path))
+        if verdict is not None:
+            return verdict, VERDICT_SCALE
         return self.normalize_score(path, self.get_number(path, allow_text), scale)
 
     def normalize_score(self, path: str, value: float, scale: Scale | None = None) -> tuple[float, Scale | None]:
@@ -125,7 +134,7 @@ class Fields:
                 f"{value:g} in a file whose scores run from {self.score_range.low:g} to {self.score_range.high:g}",
                 "scores from 0 to 1",
                 "Declare the scale: its lowest and highest possible score, for example 1 5.",
-            )
+            ).cause = NO_SCALE
         return value, None
 
     def get_scale(self) -> Scale | None:
@@ -184,11 +193,20 @@ class Fields:
     def _make_inner(self, value: dict[str, Any], path: str) -> Fields:
         return Fields(self.record, self.score_range, value, f"{self.prefix}{path}.", self.faults)
 
-    def _add_error(self, name: str, got: str, expected: str, remedy: str) -> None:
-        self.faults.append(self.record.build_error(self.prefix + name, got, expected, remedy))
+    def _add_error(self, name: str, got: str, expected: str, remedy: str) -> DataError:
+        fault = self.record.build_error(self.prefix + name, got, expected, remedy)
+        self.faults.append(fault)
+        return fault
 
 
-def _to_float(value: int | float | str) -> float:
+def _to_integer(value: Any) -> Any:
+    """The value, or the integer that a float stands for."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _to_float(value: int | float | str, has_decimal_comma: bool = False) -> float:
+    if has_decimal_comma and isinstance(value, str) and value.count(",") == 1 and "." not in value:
+        value = value.replace(",", ".")
     try:
         return float(value)
     except (ValueError, OverflowError):

@@ -21,6 +21,8 @@ FastJson = Callable[[bytes], dict[str, Any] | None]
 REMEDY = "Write one JSON object a line."
 DOCUMENTS = ("json", "traj")
 """Endings of files that may hold one JSON value over many lines."""
+TABLES = ("csv", "tsv", "tab")
+"""Endings of tables as text."""
 
 
 def open_file(path: str | Path) -> IO[bytes]:
@@ -32,7 +34,7 @@ def open_file(path: str | Path) -> IO[bytes]:
 
 
 def detect_kind(path: str | Path) -> str:
-    """jsonl, json, csv or parquet, by the first bytes or the file's ending.
+    """jsonl, json, csv (with tabs or semicolons too) or parquet, by the first bytes or the file's ending.
 
     Raises `DataError` where nothing can be read.
     """
@@ -51,10 +53,15 @@ def detect_kind(path: str | Path) -> str:
         raise DataError(name, 1, "encoding", "UTF-16", "UTF-8", "Save the file as UTF-8.")
     if head == b"PAR1":
         return "parquet"
+    if head == b"PK\x03\x04":
+        remedy = "Save its sheet as CSV in UTF-8, or unpack the archive."
+        raise DataError(name, None, "file", "a spreadsheet's workbook or another zip archive", "text", remedy)
     ending = Path(name.removesuffix(".gz")).suffix.lower().lstrip(".")
     if ending in DOCUMENTS:
         return "jsonl" if parse_json_fast(start) is not None else "json"
-    return ending if ending in ("csv", "parquet") else "jsonl"
+    if ending in TABLES:
+        return "csv"
+    return "parquet" if ending == "parquet" else "jsonl"
 
 
 def read_records(path: str | Path, decode_line: FastJson = parse_json_fast) -> Iterator[Record]:

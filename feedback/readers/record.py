@@ -22,6 +22,12 @@ class Record(msgspec.Struct):
     """True where every value is text, as in CSV: then a number may be written as text."""
     error: DataError | None = None
     """Why the record as a whole could not be read."""
+    notes: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What the user keeps of it as notes, under these names; no reader looks at them."""
+    columns: tuple[str, ...] = ()
+    """The columns of the table that it is a row of, those that are empty here included; none where it is no row."""
+    has_decimal_comma: bool = False
+    """True where numbers may be written as 4,5: in tables whose cells semicolons or tabs set apart."""
 
     @property
     def name(self) -> str:

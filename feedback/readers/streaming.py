@@ -8,7 +8,11 @@ from pathlib import Path
 
 from feedback.faults import DataError
 from feedback.readers.base import Reader
-from feedback.readers.catalogue import READERS, find_reader
+from feedback.readers.catalogue import PROMPTS, READERS, find_reader
+from feedback.readers.columns.endings import note_endings
+from feedback.readers.columns.mapping import Columns, add_notes, check_map, check_presence, map_records
+from feedback.readers.columns.packed import unpack_tools
+from feedback.readers.columns.unread import check_fit, check_unread
 from feedback.readers.fields import Fields
 from feedback.readers.files import FastJson, read_records
 from feedback.readers.formats.rows import Rows
@@ -17,8 +21,8 @@ from feedback.readers.record import Record, parse_json_fast
 from feedback.readers.scales import Scale, ScoreRange, check_scale
 from feedback.types import Episode
 
-MAX_BROKEN_RECORDS = 100
-"""Records that may be broken before the first whole one, which shows the format."""
+HEAD = 100
+"""Records that are looked at before the first is read: they show the format, and what a file holds besides."""
 
 
 class Stream(Iterator[Episode | DataError]):
@@ -28,10 +32,20 @@ class Stream(Iterator[Episode | DataError]):
     read so far.
     """
 
-    def __init__(self, path: str | Path, format: str | Reader | type[Reader] = "auto", scale: Scale | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        format: str | Reader | type[Reader] = "auto",
+        scale: Scale | None = None,
+        columns: Columns | None = None,
+    ):
         check_scale(str(path), scale)
         self.path = path
-        self.reader = select_reader(path, format)
+        self.columns = columns or {}
+        check_map(self.columns)
+        check_presence(str(path), read_records(path), self.columns)
+        self.reader = select_reader(path, format, self.columns)
+        check_head(path, self.reader, self.columns)
         if scale is not None and not self.reader.takes_scale:
             expected = f"none: scores in the format {self.reader.name} carry their own"
             raise DataError(str(path), None, "scale", str(scale), expected)
@@ -52,7 +66,8 @@ class Stream(Iterator[Episode | DataError]):
         return next(self._items)
 
     def _iter_records(self, decode: FastJson = parse_json_fast) -> Iterator[Record]:
-        return self.reader.merge(self.path, read_records(self.path, decode))
+        records = read_records(self.path, parse_json_fast if self.columns else decode)
+        return self.reader.merge(self.path, map_records(records, self.columns) if self.columns else records)
 
     def _read(self) -> Iterator[Episode | DataError]:
         ids = IdIndex()
@@ -63,7 +78,7 @@ class Stream(Iterator[Episode | DataError]):
             self.num_records += 1
             episode = fast.parse(record, self.score_range) if fast and record.error is None else None
             if episode is not None and ids.find_duplicate(episode.id, record.line) is None:
-                yield episode
+                yield from add_notes(record, [episode])
                 continue
             found = self._parse_record(record, ids)
             if isinstance(found, DataError):
@@ -90,14 +105,15 @@ class Stream(Iterator[Episode | DataError]):
         if record.error is not None:
             return record.error
         fields = Fields(record, self.score_range)
-        episodes = self.reader.parse(fields)
+        unpack_tools(fields)
+        episodes = note_endings(fields, self.reader.parse(fields))
         for episode in episodes:
             line = ids.find_duplicate(episode.id, record.line)
             if line is not None:
                 expected = f"an id of its own: {record.unit} {line} has this one"
                 fields.refuse("id", episode.id, expected, "Number the rows anew.")
         if not fields.faults:
-            return episodes
+            return add_notes(record, episodes)
         first, *others = fields.faults
         first.others = tuple(others)
         return first
@@ -112,15 +128,35 @@ def require_records(path: str | Path) -> Iterator[Record]:
     return chain([first], source)
 
 
-def select_reader(path: str | Path, format: str | Reader | type[Reader] = "auto") -> Reader:
-    """The reader of the format of that name; for `auto`, the first that fits the first whole record, else rows'.
+def select_reader(
+    path: str | Path, format: str | Reader | type[Reader] = "auto", columns: Columns | None = None
+) -> Reader:
+    """The reader of the format of that name; for `auto`, the first that fits the first whole record.
 
-    Raises `DataError` as `find_reader`, and for a file without a record.
+    Where none does, the first records together decide, since a record may lack what others have: prompts alone, else
+    rows. Raises `DataError` as `find_reader`, and for a file without a record.
     """
     if format != "auto":
         found = find_reader(format)
         next(require_records(path))
         return found
-    whole = (record for record in islice(require_records(path), MAX_BROKEN_RECORDS) if record.error is None)
-    first = next(whole, None)
-    return next((reader for reader in READERS if first is not None and reader.is_match(first.fields)), Rows())
+    head = read_head(path, columns)
+    whole = [record.fields for record in head if record.error is None]
+    first = whole[0] if whole else {}
+    together = {name: None for record in head for name in record.columns}
+    together |= {name: value for record in reversed(whole) for name, value in record.items()}
+    tried = [(reader, first) for reader in READERS] + [(reader, together) for reader in (*READERS, PROMPTS)]
+    return next((reader for reader, record in tried if whole and reader.is_match(record)), Rows())
+
+
+def read_head(path: str | Path, columns: Columns | None = None) -> list[Record]:
+    """The first records, their columns under the names of their fields; raises as `require_records`."""
+    return list(islice(map_records(require_records(path), columns or {}), HEAD))
+
+
+def check_head(path: str | Path, reader: Reader, columns: Columns) -> None:
+    """Raises `DataError` where a file's columns fit nothing, or hold feedback that nothing reads."""
+    head = read_head(path, columns)
+    if isinstance(reader, Rows):
+        check_fit(str(path), head)
+    check_unread(str(path), reader, head)

@@ -1,10 +1,15 @@
-"""Raw records of tables: CSV with the standard library, so that "NA" and "001" stay text, and Parquet with pyarrow."""
+"""Raw records of tables: CSV with the standard library, so that "NA" and "001" stay text, and Parquet with pyarrow.
+
+Spreadsheets set cells apart with semicolons where the comma is the decimal sign, and with tabs on request; the header
+shows which it is.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +18,12 @@ from feedback.readers.record import Record, decode, parse_json, reject_record
 
 JSON_COLUMN = ":json"
 """A column whose name ends so holds JSON; every other CSV column is text, never guessed at."""
+
+
+DELIMITERS = (",", ";", "\t")
+"""What may set the cells of a CSV file apart; the first that cuts its header into several."""
+DIRECTIVE = "sep="
+"""How a first line begins that names the delimiter, which Excel writes and reads."""
 
 
 class _Lines:
@@ -25,6 +36,7 @@ class _Lines:
         self.first = 1
         self.raw = b""
         self.error: DataError | None = None
+        self.has_decimal_comma = False
 
     def __iter__(self) -> _Lines:
         return self
@@ -41,7 +53,8 @@ class _Lines:
 
     def take_record(self) -> tuple[Record, DataError | None]:
         """The place of the record just read, and the fault of its bytes; starts the next record."""
-        place = Record(self.path, self.first, raw=self.raw, is_text_only=True)
+        decimal_comma = self.has_decimal_comma
+        place = Record(self.path, self.first, raw=self.raw, is_text_only=True, has_decimal_comma=decimal_comma)
         error = self.error
         self.first = self.number + 1
         self.raw = b""
@@ -50,10 +63,16 @@ class _Lines:
 
 
 def read_csv(path: str, stream: IO[bytes]) -> Iterator[Record]:
-    """The records of a CSV file with a header line, quoted as RFC 4180 says; an empty cell is an absent value."""
+    """The records of a CSV file with a header line, quoted as RFC 4180 says; an empty cell is an absent value.
+
+    Cells are set apart by the first of `DELIMITERS` that cuts the header into several. Beside semicolons and tabs a
+    number may have a decimal comma.
+    """
     csv.field_size_limit(2**31 - 1)  # the module's default refuses cells beyond 128 KiB
     lines = _Lines(path, stream)
-    rows = csv.reader(lines, strict=True)
+    delimiter = _find_delimiter(stream, lines)
+    lines.has_decimal_comma = delimiter != ","
+    rows = csv.reader(lines, strict=True, delimiter=delimiter)
     header: list[str] | None = None
     while True:
         cells: list[str] = []
@@ -76,6 +95,25 @@ def read_csv(path: str, stream: IO[bytes]) -> Iterator[Record]:
             yield _build_csv_record(place, header, cells)
 
 
+def _find_delimiter(stream: IO[bytes], lines: _Lines) -> str:
+    """What sets the cells of the header apart; a first line that says so is passed over."""
+    first = stream.readline().decode("utf-8-sig", errors="replace").strip("\r\n")
+    if first.startswith(DIRECTIVE) and len(first) == len(DIRECTIVE) + 1:
+        lines.number = 1
+        lines.first = 2
+        return first[-1]
+    stream.seek(0)
+    counts = {delimiter: _count_cells(first, delimiter) for delimiter in DELIMITERS}
+    return next((delimiter for delimiter, count in counts.items() if count > 1), ",")
+
+
+def _count_cells(header: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([header], delimiter=delimiter), []))
+    except csv.Error:
+        return 0
+
+
 def _check_header(place: Record, cells: list[str]) -> list[str]:
     names = [cell.removesuffix(JSON_COLUMN) for cell in cells]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -91,6 +129,7 @@ def _build_csv_record(place: Record, header: list[str], cells: list[str]) -> Rec
         return reject_record(
             place, f"{len(cells)} cells", f"{len(header)}, as in the header", "Quote cells that hold commas."
         )
+    place.columns = tuple(name.removesuffix(JSON_COLUMN) for name in header)
     return _parse_json_columns(place, {name: cell for name, cell in zip(header, cells, strict=True) if cell})
 
 
@@ -126,13 +165,30 @@ def read_batches(path: str, batches: Iterator[Any], kind: str = "a data set") ->
     while True:
         with convert_arrow_errors(path, kind):
             batch = next(batches, None)
-            rows = [] if batch is None else batch.to_pylist()
+            rows = [] if batch is None else _list_rows(batch)
         if batch is None:
             return
+        columns = tuple(name.removesuffix(JSON_COLUMN) for name in batch.schema.names)
         for fields in rows:
             present = {name: value for name, value in fields.items() if value is not None}
-            yield _parse_json_columns(Record(path, row, present, unit="row"), present)
+            yield _parse_json_columns(Record(path, row, present, unit="row", columns=columns), present)
             row += 1
+
+
+def _list_rows(batch: Any) -> list[dict[str, Any]]:
+    """The rows of a batch; decimals, which databases write, become numbers."""
+    rows = batch.to_pylist()
+    return _replace_decimals(rows) if "decimal" in str(batch.schema) else rows
+
+
+def _replace_decimals(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_replace_decimals(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _replace_decimals(part) for name, part in value.items()}
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class _TextOutput:
     def close(self, reading: EpisodeReader, held: SignalCounts) -> None:
         if reading.record_count:
             print(reading.format_counts())
-            print("\n".join(held.format_lines()))
+            print("\n".join([*held.format_lines(), *reading.format_absence()]))
 
 
 class _JsonOutput:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         print(reading.format_counts())
         if faults:
             print(f"  first fault: {faults[0]}")
-        print("\n".join(format_summary(found)))
+        print("\n".join([*reading.format_absence(), *format_summary(found)]))
     if args.picture and tally.tasks:
         _draw_picture(tally, args.file, args.picture)
     return 0 if reading.loaded_count and not reading.broken else 1

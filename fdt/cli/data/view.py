@@ -64,7 +64,9 @@ class View:
         for indent, line in format_feedback(episode):
             self._print(line, indent)
         if episode.id in collator.dropped:
-            self._print(Text(f"dropped: longer than {collator.max_tokens} tokens", "bold red"), indent=2)
+            reason = f"dropped: longer than {collator.max_tokens} tokens"
+            reason = reason if episode.policy_turns else "a prompt without an answer, for on-policy training"
+            self._print(Text(reason, "bold red"), indent=2)
         for what, count in collator.truncated.items():
             self._print(Text(f"{what}: {count}", "bold red"), indent=2)
         if batch is not None:

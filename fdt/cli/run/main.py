@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fdt.cli.reading import replace_map
 from fdt.cli.run.arguments import HELP_FLAGS, list_config_files, put_configs_first
 from fdt.cli.run.arms import read_arms, run_arms
 from fdt.cli.run.checks import check_configs
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> int:
     if any(argument in HELP_FLAGS for argument in argv[1:]):
         print(format_help(argv[0]))
         return 0
-    argv = put_configs_first(add_run_config(resolve_arguments(argv)))
+    argv = put_configs_first(add_run_config(resolve_arguments(replace_map(argv))))
     check_configs(list_config_files(argv))
     check_names(argv)
     arms = read_arms(argv)

@@ -2,7 +2,8 @@
 
 `id`, `task`, `messages` (role, content, tool calls), `feedback`: a list of `{turn, score, min, max, critique, revision,
 name, source, annotator}` where `turn` is the place of an assistant's message in `messages`, from 0; absent, the item
-is about the whole. Besides `reference`, `meta` (an object; further columns join it), `preferences` as in a row.
+is about the whole. Besides `reference`, `meta` (an object; further columns join it), `preferences` as in a row; and
+the feedback of a row (`score`, `critique`, `revision`, `annotator`, `source`, `scores`) is about the whole too.
 
 The prompt is what stands before the first assistant's message, or before `start`, the place of another one; a `start`
 after the last message leaves the answer to the policy.
@@ -11,14 +12,14 @@ after the last message leaves the answer to the policy.
 from __future__ import annotations
 
 import math
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import msgspec
 
 from feedback.readers import chat
 from feedback.readers.base import Reader
 from feedback.readers.fields import SOURCES, Fields
-from feedback.readers.formats.rows import build_preference, read_preference, restore_scale
+from feedback.readers.formats.rows import build_preference, read_own_feedback, read_preferences, restore_scale
 from feedback.types import Episode, Feedback, Message, Task, hash_prompt
 
 NOTES: dict[str, Any] = {
@@ -28,27 +29,37 @@ NOTES: dict[str, Any] = {
 ITEM = ("turn", "score", "min", "max", "critique", "revision", "name", "source", "annotator")
 """Keys of an item of `feedback`."""
 COLUMNS = ("id", "task", "messages", "start", "feedback", "preferences", "reference", "meta", "notes")
+OWN = ("score", "critique", "revision", "annotator", "source", "scores", "finished")
+"""Columns of a row that may stand beside the messages."""
 
 
 class Episodes(Reader):
     """One dialogue as an episode."""
 
     name = "episodes"
-    columns = ("messages",)
+    columns: ClassVar[tuple[str, ...]] = ("messages",)
+    reads_row_columns = True
+    allow_unknown: ClassVar[bool] = False
+    """Whether messages may hold notes of a program, which are left out."""
 
     def parse(self, fields: Fields) -> list[Episode]:
         """One episode."""
-        found = chat.read_messages(fields, "messages", (*chat.SAMPLED, "weight"))
+        found = chat.read_messages(fields, "messages", (*chat.SAMPLED, "weight"), self.allow_unknown)
         start = _find_start(fields, found)
         messages = chat.check_prompt(fields, "messages", [_drop_weight(fields, message) for message in found[:start]])
         turns = tuple(chat.to_turn(message) for message in found[start:])
         answers = [place for place, message in enumerate(found) if message["role"] == "assistant" and place >= start]
-        feedback = tuple(_read_feedback(item, answers) for item in fields.get_objects("feedback"))
+        if isinstance(fields.get("feedback"), str):
+            remedy = "Words about the whole are read as --map critique=feedback says (in a config: data.map)."
+            fields.refuse("feedback", fields.get("feedback"), "a list of judgements", remedy)
+        items = [] if isinstance(fields.get("feedback"), str) else fields.get_objects("feedback")
+        judged = tuple(_read_feedback(item, answers) for item in items)
+        feedback = judged + read_own_feedback(fields)
         name = fields.get_label("id") or fields.record.name
-        meta = fields.collect_rest(COLUMNS) | fields.get_object("meta").value
+        meta = fields.collect_rest((*COLUMNS, *OWN)) | fields.get_object("meta").value
         key = fields.get_label("task") or hash_prompt(messages)
         task = Task(key, messages, fields.get_text("reference"), meta=meta)
-        preferences = tuple(read_preference(item) for item in fields.get_objects("preferences"))
+        preferences = read_preferences(fields, name)
         return [Episode(name, task, turns, feedback, preferences, **_read_notes(fields))]
 
 

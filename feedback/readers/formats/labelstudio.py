@@ -1,6 +1,7 @@
 """Label Studio's JSON export: `data`, and `annotations` with `completed_by`, `was_cancelled` and a `result` list.
 
-Each result names its question in `from_name`; ratings, numbers and texts are read, other types stay in meta.
+Each result names its question in `from_name`; ratings, numbers, texts and labels that are verdicts ("good") are read,
+other types stay in meta.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from feedback.readers.base import read_id
+from feedback.readers.columns.words import parse_verdict
 from feedback.readers.fields import Fields
 from feedback.readers.formats.questions import FormReader
 from feedback.types import Episode, Feedback
 
-READ = ("rating", "number", "text")
+READ = ("rating", "number", "text", "choices")
 
 
 class LabelStudio(FormReader):
@@ -44,7 +46,8 @@ class LabelStudio(FormReader):
         value = result.get_object("value")
         for kind in READ:
             given = value.get(kind)
-            if given is not None:
+            is_label = kind == "choices" and question not in (self.score, self.critique, self.revision)
+            if given is not None and not (is_label and not _are_verdicts(given)):
                 texts = given if isinstance(given, list) else [given]
                 items = [
                     self.read_judgement(value.replace_values({question: text}), question, "human", annotator)
@@ -52,6 +55,12 @@ class LabelStudio(FormReader):
                 ]
                 return [item for item in items if item]
         return []
+
+
+def _are_verdicts(given: Any) -> bool:
+    """Whether the labels chosen are verdicts such as "good", which are scores; others say what, and not how good."""
+    labels = given if isinstance(given, list) else [given]
+    return bool(labels) and all(parse_verdict(label) is not None for label in labels)
 
 
 def _read_annotator(annotation: Fields) -> str | None:

@@ -2,8 +2,8 @@
 
 Columns: `id`, `task` (rows with equal `task`, else equal prompt, form a group), `prompt` (text or a list of messages),
 `response`, and any of `score`, `critique`, `revision`, `reference`, `annotator`, `source` (human, llm, environment,
-policy); `scores`, a list of `{name, value, min, max, annotator}`; `preferences`, a list of `{over, strength, min, max,
-annotator, text}`. Further columns go to `task.meta`; a null or an empty CSV cell is an absent value.
+policy), `finished`; `scores`, a list of `{name, value, min, max, annotator}`; `preferences`, a list of `{over,
+strength, min, max, annotator, text}`. Further columns go to `task.meta`; a null or an empty CSV cell is absent.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from feedback.faults import format_value
 from feedback.readers import chat
 from feedback.readers.base import Reader
+from feedback.readers.columns.names import suggest_field
 from feedback.readers.fast_rows import COLUMNS, FAST, KNOWN
 from feedback.readers.fields import SOURCES, Fields
 from feedback.readers.scales import Scale
@@ -33,25 +34,59 @@ class Rows(Reader):
     name = "rows"
     columns = ("prompt", "response")
     fast = FAST
+    reads_row_columns = True
 
     def parse(self, fields: Fields) -> list[Episode]:
         """One episode."""
         task = read_task(fields)
-        response = fields.get_text("response", required=True) or ""
+        turns = chat.read_answer(fields, "response")
         name = fields.get_label("id") or fields.record.name
-        source = fields.get_choice("source", SOURCES, "human")
-        annotator = fields.get_label("annotator")
-        score, scale = fields.get_score("score")
-        item = Feedback(
-            source, annotator, "score", score, fields.get_text("critique"), None, fields.get_text("revision"), scale
-        )
-        scores = tuple(_read_score(given, source, annotator) for given in fields.get_objects("scores"))
-        judged = ("score", "critique", "revision") + (() if scores else ("annotator", "source"))
-        own = (item,) if any(fields.get(column) is not None for column in judged) else ()
-        preferences = tuple(read_preference(given, annotator) for given in fields.get_objects("preferences"))
-        if any(given.other_id == name for given in preferences):
-            fields.refuse("preferences", name, "the id of another row")
-        return [Episode(name, task, chat.build_answer(response), own + scores, preferences)]
+        preferences = read_preferences(fields, name)
+        return [Episode(name, task, turns, read_own_feedback(fields), preferences)]
+
+
+class Prompts(Reader):
+    """Prompts without an answer, with references and notes: what on-policy training asks."""
+
+    name = "prompts"
+    columns = ("prompt",)
+    reads_feedback = False
+
+    def is_match(self, record: dict[str, Any]) -> bool:
+        """A prompt, nothing that was answered, and nothing that judges an answer or may be one under another name."""
+        suggested = {suggest_field(name, [value]) for name, value in record.items() if name not in KNOWN}
+        answered = {"response", "score", "critique", "revision"}
+        return super().is_match(record) and not answered & (record.keys() | suggested)
+
+    def parse(self, fields: Fields) -> list[Episode]:
+        """One episode without turns."""
+        for column in ("response", "score", "critique", "revision"):
+            if fields.get(column) is not None:
+                expected = "prompts alone, as the first records have it"
+                fields.refuse(column, fields.get(column), expected, "Name the format (rows), or part the file.")
+        return [Episode(fields.get_label("id") or fields.record.name, read_task(fields), ())]
+
+
+def read_own_feedback(fields: Fields) -> tuple[Feedback, ...]:
+    """The feedback that a record holds in columns of a row: `score`, `critique`, `revision`, `scores`, by whom."""
+    source = fields.get_choice("source", SOURCES, "human")
+    annotator = fields.get_label("annotator")
+    score, scale = fields.get_score("score")
+    critique = fields.get_text("critique")
+    item = Feedback(source, annotator, "score", score, critique, None, fields.get_text("revision"), scale)
+    scores = tuple(_read_score(given, source, annotator) for given in fields.get_objects("scores"))
+    judged = ("score", "critique", "revision") + (() if scores else ("annotator", "source"))
+    own = (item,) if any(fields.get(column) is not None for column in judged) else ()
+    return own + scores
+
+
+def read_preferences(fields: Fields, name: str) -> tuple[Preference, ...]:
+    """The comparisons of the record of this name with others."""
+    annotator = fields.get_label("annotator")
+    preferences = tuple(read_preference(given, annotator) for given in fields.get_objects("preferences"))
+    if any(given.other_id == name for given in preferences):
+        fields.refuse("preferences", name, "the id of another row")
+    return preferences
 
 
 def read_preference(fields: Fields, annotator: str | None = None) -> Preference:
@@ -94,6 +129,7 @@ def build_row(episode: Episode) -> dict[str, Any]:
         "task": episode.task.key,
         "response": episode.response,
         "reference": episode.task.reference,
+        "finished": None if episode.finished else False,
         "prompt": messages[0]["content"] if alone and messages[0]["content"] else list(messages),
     }
     if own:

@@ -1,4 +1,7 @@
-"""SWE-agent's trajectories (`.traj`): what the agent answered at each step, and what the environment showed it then."""
+"""SWE-agent's trajectories (`.traj`): what the agent answered at each step, and what the environment showed it then.
+
+The action is a part of the answer: in its words, or as a tool call, which some versions note in the history alone.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,12 @@ class SWEAgent(Reader):
         if not steps:
             fields.refuse("trajectory", fields.get("trajectory"), "at least one step")
         messages = _read_prompt(fields, steps)
-        turns = [turn for number, step in enumerate(steps) for turn in _read_turns(step, number == len(steps) - 1)]
+        recorded = _match_history(fields, steps)
+        turns = [
+            turn
+            for number, (step, message) in enumerate(zip(steps, recorded, strict=True))
+            for turn in _read_turns(step, message, number == len(steps) - 1)
+        ]
         task = build_task(fields, messages, ("trajectory", "history", "id", "instance_id"))
         return [Episode(read_id(fields, "instance_id", "id"), task, tuple(turns))]
 
@@ -45,14 +53,35 @@ def _read_prompt(fields: Fields, steps: list[Fields]) -> tuple[Message, ...]:
     return chat.check_prompt(fields, "history", history[:start])
 
 
-def _read_turns(step: Fields, last: bool) -> list[Turn]:
-    answer = step.get_text("response") or "\n".join(filter(None, (step.get_text("thought"), step.get_text("action"))))
+def _match_history(fields: Fields, steps: list[Fields]) -> list[Fields | None]:
+    """For each step the message of the history that holds the same action; None where there is none."""
+    answers = [
+        item
+        for item in fields.get_objects("history")
+        if item.get("role") == "assistant" and item.get("is_demo") is not True
+    ]
+    found: list[Fields | None] = []
+    place = 0
+    for step in steps:
+        at = next((n for n in range(place, len(answers)) if answers[n].get("action") == step.get("action")), None)
+        found.append(None if at is None else answers[at])
+        place = place if at is None else at + 1
+    return found
+
+
+def _read_turns(step: Fields, recorded: Fields | None, last: bool) -> list[Turn]:
+    """The answer of a step, its action included, and what the environment showed then."""
+    calls = step.get("tool_calls") or (recorded.get("tool_calls") if recorded is not None else None)
+    words = step.get_text("response") or step.get_text("thought") or ""
+    action = (step.get_text("action") or "").strip()
+    if action and not calls and action.casefold() not in words.casefold():
+        words = f"{words}\n\n```\n{action}\n```".lstrip("\n")
     message = chat.read_message(
-        step.replace_values({"role": "assistant", "content": answer, "tool_calls": step.get("tool_calls")})
+        step.replace_values({"role": "assistant", "content": words, "tool_calls": calls}), allow_unknown=True
     )
+    turn = chat.to_turn(message)
     observation = step.get_text("observation")
-    call_ids = step.get_list("tool_call_ids")
+    call_ids = step.get_list("tool_call_ids") or [call["id"] for call in turn.calls]
     role = "tool" if call_ids else "user"
     call_id = call_ids[0] if call_ids and isinstance(call_ids[0], str) else None
-    reply = [] if observation is None and last else [Turn(role, observation or "", call_id=call_id)]
-    return [chat.to_turn(message), *reply]
+    return [turn, *([] if observation is None and last else [Turn(role, observation or "", call_id=call_id)])]

@@ -1,7 +1,8 @@
 """The record types of TRL (its "dataset formats and types"): texts or lists of messages throughout.
 
 A comparison becomes two episodes, an unpaired label a score of 0 or 1, the steps of a stepwise record turns with a
-label each, `privileged_context` a critique that only a teacher reads.
+label each, `privileged_context` a critique that only a teacher reads. Beside a completion the feedback of a row is read
+too (`score`, `critique`, `revision`, `annotator`, `source`, `scores`), and its `reference`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from typing import Any
 
 from feedback.readers import chat
 from feedback.readers.base import Reader, build_pair, build_task, read_id
+from feedback.readers.columns.words import parse_flag, parse_verdict
 from feedback.readers.fields import Fields
+from feedback.readers.formats.rows import read_own_feedback
+from feedback.readers.formats.verifiers import Verifiers
 from feedback.types import Episode, Feedback, Message, Task, Turn
 
 KNOWN = ("id", "prompt", "completion", "completions", "chosen", "rejected", "label", "labels", "privileged_context")
+OWN = ("score", "critique", "revision", "annotator", "source", "scores", "reference", "finished")
+"""Columns of a row that are read beside a completion."""
 
 
 class TRLPreference(Reader):
@@ -58,21 +64,22 @@ class TRLCompletion(Reader):
 
     name = "trl-completion"
     columns = ("prompt", "completion")
-    takes_scale = False
+    reads_row_columns = True
 
     def is_match(self, record: dict[str, Any]) -> bool:
-        """Its columns, and none of a row's."""
-        return super().is_match(record) and isinstance(record["prompt"], (str, list)) and "response" not in record
+        """Its columns, and none of a row's or of a rollout's."""
+        other = "response" in record or Verifiers().is_match(record)
+        return super().is_match(record) and isinstance(record["prompt"], (str, list)) and not other
 
     def parse(self, fields: Fields) -> list[Episode]:
         """One episode."""
-        task = build_task(fields, chat.read_prompt(fields, "prompt"), KNOWN)
+        known = (*KNOWN, *OWN)
+        task = build_task(fields, chat.read_prompt(fields, "prompt"), known, fields.get_text("reference"))
         turns = chat.read_answer(fields, "completion") if fields.get("completion") is not None else ()
-        label = fields.get_flag("label")
         context = fields.get_text("privileged_context")
         if not turns and context is None:
             fields.refuse("completion", None, "an answer, or a privileged_context for answers to come")
-        feedback = [] if label is None else [Feedback(name="label", score=float(label))]
+        feedback = [*_read_label(fields), *read_own_feedback(fields)]
         if context is not None:
             feedback.append(Feedback(name="privileged_context", text=context))
         return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
@@ -85,8 +92,23 @@ class TRLPrivileged(TRLCompletion):
     columns = ("prompt", "privileged_context")
 
 
+def _read_label(fields: Fields) -> list[Feedback]:
+    """The label of a completion, good or not, as a score of 1 or 0."""
+    value = fields.get("label")
+    if value is None or value == "":
+        return []
+    flag = parse_flag(value)
+    score = parse_verdict(value) if flag is None else float(flag)
+    if score is None:
+        remedy = "A rating is read as --map score=label says (in a config: data.map)."
+        fields.refuse("label", value, "true or false", remedy)
+        return []
+    return [Feedback(name="label", score=score)]
+
+
 def read_comparison(fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple[Turn, ...], tuple[Turn, ...]]:
     """Task, chosen and rejected turns of a comparison."""
+    fields = chat.unpack_messages(chat.unpack_messages(fields, "chosen"), "rejected")
     if fields.get("prompt") is not None and not _has_prompt_prefix(fields):
         messages = chat.read_prompt(fields, "prompt")
         return (

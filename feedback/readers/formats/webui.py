@@ -1,4 +1,8 @@
-"""Open WebUI's exported chats: a thumb up or down, a reason and a comment on single answers."""
+"""Open WebUI's exported chats: a thumb up or down, a reason and a comment on single answers.
+
+A chat is a tree: an answer asked for again and a question put in other words are branches. Each path between two
+branchings is an episode, so that every answer is read once, with what was said of it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 from feedback.readers import chat
 from feedback.readers.base import Reader, build_task, read_id
 from feedback.readers.fields import Fields
-from feedback.types import Episode, Feedback
+from feedback.types import Episode, Feedback, Message
 
 THUMBS = (-1.0, 1.0)
 
@@ -24,22 +28,63 @@ class OpenWebUI(Reader):
         return isinstance(record.get("chat"), dict)
 
     def parse(self, fields: Fields) -> list[Episode]:
-        """One episode."""
+        """An episode for each path of answers that no branching divides; one for a chat without branches."""
         given = fields.get_object("chat")
-        found = chat.read_messages(given, "messages", allow_unknown=True)
-        start = next((n for n, message in enumerate(found) if message["role"] == "assistant"), len(found))
-        messages = chat.check_prompt(given, "messages", found[:start])
-        if start == len(found):
-            given.refuse("messages", [message["role"] for message in found], "a message of the assistant")
-        answers = [item for item in given.get_objects("messages")[start:] if item.get("role") == "assistant"]
-        feedback = [
-            _read_judgement(item.get_object("annotation"), turn, fields.get_label("user_id"))
-            for turn, item in enumerate(answers)
-            if item.get("annotation") is not None
+        nodes = given.get_object("history").get_object("messages")
+        paths = _walk_tree(nodes) if nodes.value else [([], given.get_objects("messages"))]
+        paths = [(before, path) for before, path in paths if any(item.get("role") == "assistant" for item in path)]
+        if not paths:
+            roles = [item.get("role") for item in given.get_objects("messages")]
+            given.refuse("messages", roles, "a message of the assistant")
+        name = read_id(fields, "id")
+        return [
+            _build_episode(fields, name if len(paths) == 1 else f"{name}/{_name_path(path)}", before, path)
+            for before, path in paths
         ]
-        task = build_task(fields, messages, ("id", "chat", "user_id"))
-        turns = tuple(chat.to_turn(message) for message in found[start:])
-        return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
+
+
+def _build_episode(fields: Fields, name: str, before: list[Fields], path: list[Fields]) -> Episode:
+    """One path; `before` is what stood above its first branching, answers included."""
+    found = [chat.read_message(item, allow_unknown=True) for item in path]
+    start = next(n for n, message in enumerate(found) if message["role"] == "assistant")
+    opening: list[Message] = [chat.read_message(item, allow_unknown=True) for item in before] + found[:start]
+    messages = chat.check_prompt(fields, "chat.messages", opening)
+    answers = [item for item in path[start:] if item.get("role") == "assistant"]
+    feedback = [
+        _read_judgement(item.get_object("annotation"), turn, fields.get_label("user_id"))
+        for turn, item in enumerate(answers)
+        if item.get("annotation") is not None
+    ]
+    task = build_task(fields, messages, ("id", "chat", "user_id"))
+    return Episode(name, task, tuple(chat.to_turn(message) for message in found[start:]), tuple(feedback))
+
+
+def _walk_tree(nodes: Fields) -> list[tuple[list[Fields], list[Fields]]]:
+    """The paths of a chat's tree, each with the messages above it: a path ends where the tree branches.
+
+    Walks without recursion, and each message once, since a chat may be long and its links may be broken.
+    """
+    children: dict[str | None, list[str]] = {}
+    for name in nodes.value:
+        parent = nodes.get_object(name).get_label("parentId")
+        children.setdefault(parent if parent in nodes.value else None, []).append(name)
+    waiting: list[tuple[list[Fields], str]] = [([], name) for name in reversed(children.get(None, []))]
+    found = []
+    while waiting:
+        before, name = waiting.pop()
+        path = [nodes.get_object(name)]
+        below = children.get(name, [])
+        while len(below) == 1:
+            path.append(nodes.get_object(below[0]))
+            below = children.get(below[0], [])
+        found.append((before, path))
+        waiting += [([*before, *path], name) for name in reversed(below)]
+    return found
+
+
+def _name_path(path: list[Fields]) -> str:
+    """The id of the first answer of a path."""
+    return next(item.get_label("id") or item.prefix.rstrip(".") for item in path if item.get("role") == "assistant")
 
 
 def _read_judgement(item: Fields, turn: int, annotator: str | None) -> Feedback:

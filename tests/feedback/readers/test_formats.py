@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*scored several times")
 FILES = Path(__file__).parent / "files"
 NAMED = {path.name.partition(".")[0]: path for path in sorted(FILES.iterdir())}
 FORMAT_OF = {"openclaw_record": "openclaw", "openai-chat": "episodes"}
-SCALED = {"argilla", "label-studio", "distilabel"}
+SCALED = {"argilla", "label-studio", "label-studio-min", "distilabel"}
 SAMPLES = [name for name in NAMED if name != "openclaw_record_prm"]
 
 

@@ -119,7 +119,8 @@ def test_the_reader_in_the_docs_reads(reviews, tmp_path):
         read(reviews, "docs_reader.Reviews")
 
 
-def test_a_file_of_no_format_is_read_as_rows(reviews):
+def test_a_file_of_no_format_is_one_message_with_the_map_to_type(reviews):
     assert detect(reviews) == "rows"
-    with pytest.raises(DataError, match="prompt: got nothing"):
+    with pytest.raises(DataError, match="--map prompt=question response=answer score=stars --scale 1 5") as error:
         read(reviews)
+    assert error.value.line is None and "'question', 'answer', 'reply', 'stars'" in error.value.got

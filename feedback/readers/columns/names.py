@@ -1,0 +1,106 @@
+"""Which field a column may be meant for, by the words of its name and the kind of its values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from feedback.readers.columns.words import parse_flag, parse_verdict
+
+WORDS: dict[str, frozenset[str]] = {
+    "revision": frozenset(
+        "revision revised correction corrected rewrite rewritten improved improvement edited edit better fixed".split()
+    ),
+    "reference": frozenset("reference gold golden target truth solution expected ideal".split()),
+    "critique": frozenset(
+        "critique critiques criticism feedback comment comments review remark remarks rationale justification "
+        "explanation reason reasons note notes assessment judgement judgment".split()
+    ),
+    "score": frozenset(
+        "score scores rating ratings reward rewards grade grades star stars label labels points mark marks thumb "
+        "thumbs vote votes verdict quality".split()
+    ),
+    "response": frozenset(
+        "response answer output completion generation generated reply prediction assistant said".split()
+    ),
+    "prompt": frozenset("prompt question instruction query input request problem user asked ask".split()),
+    "annotator": frozenset("annotator rater reviewer worker labeler labeller evaluator judge".split()),
+}
+"""Words of a column's name that stand for a field; the first field that fits counts ("better answer": a revision)."""
+UNMISTAKABLE: dict[str, frozenset[str]] = {
+    "score": WORDS["score"] - {"marks", "mark", "quality"},
+    "critique": frozenset("critique critiques criticism feedback comment comments review remark remarks".split()),
+    "revision": frozenset("revision revised correction corrected rewrite rewritten improved better".split()),
+}
+"""Words that say feedback so plainly that a column with one of them is never passed over in silence."""
+ABOUT = frozenset(
+    "id ids name names model time date at by count num number min max scale type version threshold logprob url source "
+    "status length tokens seconds prompt description rubric criteria result results".split()
+)
+"""Words that make a name speak of something about the feedback, and not of the feedback itself."""
+
+
+def split_name(name: str) -> list[str]:
+    """The words of a column's name, in lower case: `Better answer`, `better_answer` and `betterAnswer` are one."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return [word for word in re.split(r"[\W_\d]+", apart.lower()) if word]
+
+
+def find_kind(values: Iterable[Any]) -> str | None:
+    """score, text or messages: what all the values that are not absent can be; None for anything else."""
+    given = [value for value in values if value is not None and value != ""]
+    if not given:
+        return None
+    if all(_is_score(value) for value in given):
+        return "score"
+    if all(isinstance(value, str) for value in given):
+        return "text"
+    return "messages" if all(isinstance(value, list) for value in given) else None
+
+
+def suggest_field(name: str, values: Sequence[Any]) -> str | None:
+    """The field that a column seems to be meant for; None where nothing speaks for one."""
+    words = split_name(name)
+    kind = find_kind(values)
+    if kind is None or (len(words) > 1 and words[-1] in ABOUT - WORDS["prompt"]):
+        return None
+    if kind == "score" and not (WORDS["score"] | WORDS["critique"]).isdisjoint(words):
+        return "score"
+    if kind == "score" and not all(isinstance(value, str) for value in values):
+        return None
+    fitting = ("prompt", "response") if kind == "messages" else (field for field in WORDS if field != "score")
+    return next((field for field in fitting if not WORDS[field].isdisjoint(words)), None)
+
+
+def find_unmistakable(name: str, values: Sequence[Any]) -> str | None:
+    """score, critique or revision, where a column's name and values can hardly mean anything else; else None."""
+    words = split_name(name)
+    kind = find_kind(values)
+    if kind not in ("score", "text") or not ABOUT.isdisjoint(words):
+        return None
+    if kind == "score":
+        told = UNMISTAKABLE["score"] | (UNMISTAKABLE["critique"] if read_range(values) else frozenset())
+        return "score" if not told.isdisjoint(words) else None
+    return next((field for field in ("revision", "critique") if not UNMISTAKABLE[field].isdisjoint(words)), None)
+
+
+def read_range(values: Iterable[Any]) -> tuple[float, float] | None:
+    """Lowest and highest of the numbers among the values; None where there is none."""
+    found = [number for value in values if (number := _to_number(value)) is not None]
+    return (min(found), max(found)) if found else None
+
+
+def _is_score(value: Any) -> bool:
+    return _to_number(value) is not None or parse_flag(value) is not None or parse_verdict(value) is not None
+
+
+def _to_number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,43 @@
+"""Lists that a table holds as text: messages of a chat and schemas of tools, written as JSON."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from feedback.readers.fields import Fields
+from feedback.readers.record import parse_json
+
+MESSAGES = re.compile(r"[ \t\r\n]*\[\s*\{\s*['\"](role|content)['\"]\s*:")
+"""How a text begins that is a list of messages, in JSON or in Python's notation."""
+TOOLS = "tools"
+"""The column of the tools that the policy may call, which the chat template writes out."""
+
+
+def parse_messages(text: str) -> list[Any] | None:
+    """The messages that a text holds as JSON; None where it does not begin as a list of messages.
+
+    Raises ValueError, with the reason, for one that begins so and is no such list.
+    """
+    if not MESSAGES.match(text):
+        return None
+    value = parse_json(text)
+    if not all(isinstance(message, dict) and "role" in message for message in value):
+        raise ValueError("an item without a role")
+    return value
+
+
+def unpack_tools(fields: Fields) -> None:
+    """Makes JSON text in the column `tools` the list that it holds; refuses what begins as one and is none.
+
+    Any other text stays what it is, a note.
+    """
+    value = fields.value.get(TOOLS)
+    if not isinstance(value, str) or not value.lstrip().startswith(("[{", "[ {", "[]")):
+        return
+    try:
+        found = parse_json(value)
+    except ValueError as error:
+        fields.refuse(TOOLS, value, f"a list of tools as JSON ({error})", "Write the list with json.dumps.")
+    else:
+        fields.value = fields.value | {TOOLS: found}

@@ -1,0 +1,106 @@
+"""Columns under other names: read by a map, or refused in one message that says which map to type."""
+
+import json
+
+import pytest
+
+from feedback.faults import DataError
+from feedback.readers import read, read_tasks, stream
+from feedback.readers.columns.mapping import check_map, format_map, map_record
+from feedback.readers.record import Record
+
+SPREADSHEET = "Question,Answer,Rating,Comment,Better answer\nName a bird.,A carp.,1,A fish.,A wren.\nA fish?,Cod.,5,,\n"
+MAP = {
+    "prompt": "Question",
+    "response": "Answer",
+    "score": "Rating",
+    "critique": "Comment",
+    "revision": "Better answer",
+}
+
+
+def lines(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_spreadsheet_is_read_by_its_map(tmp_path):
+    (tmp_path / "f.csv").write_text(SPREADSHEET)
+    bad, good = read(tmp_path / "f.csv", scale=(1, 5), columns=MAP)
+    assert (bad.task.messages[0]["content"], bad.response, bad.score) == ("Name a bird.", "A carp.", 0)
+    assert (bad.critique, bad.revision, bad.task.meta) == ("A fish.", "A wren.", {})
+    assert (good.score, good.critique, good.revision) == (1, None, None)
+
+
+def test_columns_that_fit_nothing_are_one_message_with_the_map_to_type(tmp_path):
+    (tmp_path / "f.csv").write_text(SPREADSHEET + "x,y,3,,\n" * 120)
+    with pytest.raises(DataError) as error:
+        list(stream(tmp_path / "f.csv"))
+    assert error.value.line is None and error.value.field == "columns"
+    assert error.value.got == "'Question', 'Answer', 'Rating', 'Comment', 'Better answer'"
+    typed = '--map prompt=Question response=Answer score=Rating critique=Comment revision="Better answer" --scale 1 5'
+    assert typed in str(error.value) and "data.map" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "p", "Answer": "a", "Score": 1}, "--map response=Answer score=Score"),
+        ({"user_query": "p", "modelOutput": "a"}, "--map prompt=user_query response=modelOutput"),
+        ({"foo": 1, "bar": 2}, "--map prompt=COLUMN response=COLUMN"),
+        ({"question": "p", "foo": 2}, "--map prompt=question response=COLUMN; nothing looks like response"),
+        ({"prompt": "p", "rating": 2}, "--map response=COLUMN score=rating --scale 1 5; nothing looks like response"),
+        ({"prompt": "p", "answer": "5"}, "read by --format prompts"),
+    ],
+)
+def test_the_nearest_fit_is_named(tmp_path, row, said):
+    with pytest.raises(DataError, match="columns: got ") as error:
+        read(lines(tmp_path / "f.jsonl", row))
+    assert said in str(error.value)
+
+
+def test_a_mapped_column_that_is_not_there_is_refused_with_its_neighbour(tmp_path):
+    path = lines(tmp_path / "f.jsonl", {"Question": "p", "Answer": "a"}, {"Question": "p", "Answer": "b", "Note": "n"})
+    assert read(path, columns={"prompt": "Question", "response": "Answer", "critique": "Note"})[1].critique == "n"
+    with pytest.raises(DataError, match=r"map: got no column 'Answr', .*Did you mean 'Answer'\?"):
+        read(path, columns={"prompt": "Question", "response": "Answr"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"promt": "Question"}, "Did you mean prompt?"),
+        ({"level": "Level"}, "meta.level=Level keeps it as a note"),
+        ({"prompt": "x", "response": "x"}, "'x' twice"),
+        ({"meta.": "x"}, "'meta.'"),
+    ],
+)
+def test_a_map_that_makes_no_sense_is_refused(columns, said):
+    with pytest.raises(DataError) as error:
+        check_map(columns)
+    assert said in str(error.value)
+
+
+def test_a_column_whose_place_is_taken_stays_as_a_note(tmp_path):
+    path = lines(tmp_path / "f.jsonl", {"prompt": "p", "response": "r", "score": 0.9, "human": 0.25, "x": {"y": "k"}})
+    (episode,) = read(path, columns={"score": "human", "annotator": "x.y"})
+    assert (episode.score, episode.feedback[0].annotator) == (0.25, "k")
+    assert episode.task.meta == {"original_score": 0.9, "x": {"y": "k"}}
+
+
+def test_a_swap_is_no_conflict_and_a_mark_of_right_is_a_score():
+    record = Record("f", 1, {"prompt": "a", "response": "q", "ok": True})
+    mapped = map_record(record, {"prompt": "response", "response": "prompt", "score": "ok"})
+    assert mapped.fields == {"prompt": "q", "response": "a", "score": 1.0}
+
+
+def test_held_out_prompts_are_mapped_where_they_have_the_columns(tmp_path):
+    path = lines(tmp_path / "f.jsonl", {"Question": "p", "Gold": "4"})
+    columns = {"prompt": "Question", "reference": "Gold", "score": "Rating"}
+    assert read_tasks(path, columns)[0].reference == "4"
+    (task,) = read_tasks(lines(path, {"prompt": "own", "reference": "5"}), columns)
+    assert (task.messages[0]["content"], task.reference) == ("own", "5")
+
+
+def test_what_a_shell_would_break_is_quoted():
+    assert format_map({"prompt": "a b", "score": 'x"$y'}) == '--map prompt="a b" score="x\\"\\$y"'

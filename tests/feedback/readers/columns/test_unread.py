@@ -1,0 +1,94 @@
+"""Feedback in a column that nobody reads is refused by name, with the map that reads it; a note stays a note."""
+
+import json
+
+import pytest
+
+from feedback.faults import DataError
+from feedback.readers import read, read_with_report
+from feedback.readers.columns.names import find_unmistakable, suggest_field
+from feedback.readers.columns.unread import suggest_scale
+
+ROW = {"prompt": "Name a river in Peru.", "response": "The Nile."}
+
+
+def lines(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "typed"),
+    [
+        ({"rating": 1, "feedback": "In Africa."}, "'rating' (numbers from 1 to 1), 'feedback' (text)", "score=rating"),
+        ({"score": 0, "feedback": "A fish.", "corrected": "A wren."}, "'corrected' (text)", "revision=corrected"),
+        ({"reward": 0.5}, "'reward' (numbers from 0.5 to 0.5)", "score=reward"),
+        ({"label": True, "critique": "No."}, "'label' (true or false)", "score=label"),
+        ({"label": "bad"}, "'label'", "score=label"),
+        ({"human_rating": 4}, "'human_rating'", "score=human_rating --scale 1 5"),
+        ({"userComment": "No."}, "'userComment' (text)", "critique=userComment"),
+    ],
+)
+def test_feedback_under_another_name_is_named(tmp_path, more, said, typed):
+    with pytest.raises(DataError, match="columns: got feedback that nothing reads") as error:
+        read_with_report(lines(tmp_path / "f.jsonl", ROW | more, ROW), lenient=True)
+    assert error.value.line is None and said in error.value.got and typed in error.value.remedy
+
+
+def test_the_map_that_the_message_says_reads_it_or_keeps_it_as_a_note(tmp_path):
+    path = lines(tmp_path / "f.jsonl", ROW | {"rating": 1, "feedback": "In Africa."}, ROW | {"rating": 5})
+    first, second = read(path, scale=(1, 5), columns={"score": "rating", "critique": "feedback"})
+    assert (first.score, first.critique, second.score) == (0, "In Africa.", 1)
+    first, _ = read(path, columns={"meta.rating": "rating", "meta.feedback": "feedback"})
+    assert first.feedback == () and first.task.meta == {"rating": 1, "feedback": "In Africa."}
+
+
+def test_further_columns_beside_feedback_of_their_kind_stay_notes(tmp_path):
+    row = ROW | {"score": 1, "critique": "Good.", "revision": "x", "rating": 3, "comment": "n", "difficulty": "easy"}
+    (episode,) = read(lines(tmp_path / "f.jsonl", row))
+    assert episode.task.meta == {"rating": 3, "comment": "n", "difficulty": "easy"}
+
+
+def test_a_score_beside_a_format_that_reads_none_is_refused(tmp_path):
+    pair = {"prompt": "p", "chosen": "a", "rejected": "b", "critique": "b is worse."}
+    with pytest.raises(DataError, match=r"'critique' \(text\).*The format trl-preference reads no such column"):
+        read(lines(tmp_path / "f.jsonl", pair))
+
+
+def test_a_row_s_feedback_beside_messages_and_completions_is_read(tmp_path):
+    chat = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "r"}]
+    judged = {"score": 0.25, "critique": "No.", "annotator": "kim", "source": "llm"}
+    (episode,) = read(lines(tmp_path / "f.jsonl", {"messages": chat} | judged))
+    item = episode.feedback[0]
+    assert (item.score, item.text, item.turn, item.annotator, item.source) == (0.25, "No.", None, "kim", "llm")
+    (episode,) = read(lines(tmp_path / "f.jsonl", {"prompt": "p", "completion": "r", "reference": "x"} | judged))
+    assert (episode.score, episode.critique, episode.task.reference) == (0.25, "No.", "x") and not episode.task.meta
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "field"),
+    [
+        ("Better answer", ["x"], "revision"),
+        ("gold_answer", ["x"], "reference"),
+        ("userPrompt", ["x"], "prompt"),
+        ("answer_id", ["x"], None),
+        ("response_length", [4], None),
+        ("Feedback", [4, 5], "score"),
+        ("Answer", ["5", "7"], "response"),  # numbers of a table are text
+        ("Answer", [5, 7], None),
+        ("messages_in", [[{}]], None),
+    ],
+)
+def test_a_name_and_its_values_suggest_a_field(name, values, field):
+    assert suggest_field(name, values) == field
+
+
+@pytest.mark.parametrize("name", ["feedback_id", "label_name", "score_model", "difficulty", "review_result", "quality"])
+def test_a_name_about_feedback_is_no_feedback(name):
+    assert find_unmistakable(name, [True]) is None and find_unmistakable(name, ["words"]) is None
+
+
+def test_a_scale_is_suggested_from_the_usual_ones():
+    ranges = [(0, 1), (-1, 1), (1, 5), (2, 4), (0, 5), (1, 10), (3, 90), (-3, 3)]
+    expected = [(0, 1), (-1, 1), (1, 5), (1, 5), (0, 10), (0, 10), (0, 100), (-3, 3)]
+    assert [suggest_scale(*seen) for seen in ranges] == expected
