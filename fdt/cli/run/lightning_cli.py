@@ -28,7 +28,7 @@ from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.cli.plugs import configure_parsers
 from fdt.cli.run.arguments import TRAINER_DEFAULTS
 from fdt.cli.run.checks import check_checkpoint, check_trainer, find_root_cause
-from fdt.cli.run.lock import lock_folder
+from fdt.cli.run.lock import lock_folder, release_folders
 from fdt.cli.run.provenance import write_provenance
 from fdt.cli.run.warnings import filter_warnings
 from fdt.errors import UserError
@@ -102,11 +102,10 @@ class CLI(LightningCLI):
         root = Path(self.trainer.default_root_dir)
         given = self._get(self.config_init, "ckpt_path")
         if self.trainer.is_global_zero and os.environ.get("LOCAL_RANK") is None:
-            lock = lock_folder(root)
+            lock_folder(root)
             if not given and (root / "config.yaml").exists():
                 keep_old(root)
-                lock = lock_folder(root)
-            self._lock = lock
+                lock_folder(root)
             data = self._get(self.config_init, "data")
             heldout = data.heldout if isinstance(data.heldout, str) else None
             write_provenance(root, [data.file, heldout, data.test_file], resumed=bool(given))
@@ -179,3 +178,5 @@ def launch(argv: list[str], kind: type[CLI] = CLI) -> None:
         )
     except MisconfigurationException as fault:
         raise UserError(str(fault)) from fault
+    finally:
+        release_folders()

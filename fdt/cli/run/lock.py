@@ -9,10 +9,12 @@ from filelock import FileLock, Timeout
 from fdt.errors import UserError
 
 NAME = ".lock"
+_held: list[FileLock] = []
 
 
-def lock_folder(root: Path) -> FileLock:
-    """Takes a run's folder until the process ends, however it ends: the operating system lets go of the lock.
+def lock_folder(root: Path) -> None:
+    """Takes a run's folder until `release_folders`, or until the process ends, however it ends: the operating system
+    lets go of the lock.
 
     Raises:
         UserError: where another process writes to it.
@@ -28,4 +30,10 @@ def lock_folder(root: Path) -> FileLock:
             key="trainer.default_root_dir",
             remedy="wait for its end, or name another folder: --trainer.default_root_dir runs/other",
         ) from None
-    return lock
+    _held.append(lock)
+
+
+def release_folders() -> None:
+    """Lets go of all folders that this process took."""
+    while _held:
+        _held.pop().release()
