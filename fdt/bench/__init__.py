@@ -44,10 +44,12 @@ def main(argv: list[str]) -> int:
     args.out = args.out or Path("runs") / bench.name
     rates = bench.rates
     if len(bench.grid) > 1 and (args.tune or args.full):
-        rates = choose_best_rates(_run(build_tuning_jobs(bench, args.settings, args.arms, args.steps), args, "tuning"))
+        rates = choose_best_rates(
+            _run(bench, build_tuning_jobs(bench, args.settings, args.arms, args.steps), args, "tuning")
+        )
     seeds = args.seeds or bench.seeds[args.full]
     jobs = build_measuring_jobs(bench, args.settings, args.arms, rates, seeds, args.steps)
-    outcomes = _run(jobs, args, "measuring")
+    outcomes = _run(bench, jobs, args, "measuring")
     from fdt.bench.reports import report_bench  # brings numpy and matplotlib
 
     fallen = report_bench(bench, outcomes, args.out)
@@ -85,28 +87,30 @@ def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(jobs: Sequence[Job], args: argparse.Namespace, what: str) -> list[Outcome]:
-    """The outcomes of the jobs; a bar on a terminal, else a line for each."""
+def _run(bench: Bench, jobs: Sequence[Job], args: argparse.Namespace, what: str) -> list[Outcome]:
+    """The outcomes of the jobs, of which equal ones run once; a bar on a terminal, else a line for each."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from fdt.bench.work import run_all
 
     args.out.mkdir(parents=True, exist_ok=True)
-    found: list[Outcome] = []
+    equal = {job: bench.find_equal(job) for job in jobs}
+    needed = list(dict.fromkeys(equal.values()))
+    found: dict[str, Outcome] = {}
     began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task(what, total=len(jobs))
-        for outcome in run_all(list(jobs), args.out, args.workers):
-            found.append(outcome)
+        task = bar.add_task(what, total=len(needed))
+        for outcome in run_all(needed, args.out, args.workers):
             name = type(jobs[0])(**outcome["job"]).name
+            found[name] = outcome
             bar.update(task, advance=1, description=f"{what}: {name}")
             if bar.disable:
                 right = sum(outcome["right"]) / len(outcome["right"])
-                place = f"{len(found)} of {len(jobs)}, {time.monotonic() - began:.0f} s"
+                place = f"{len(found)} of {len(needed)}, {time.monotonic() - began:.0f} s"
                 print(f"{what}: {name}: {right:.1%} right ({place})", file=sys.stderr, flush=True)
-    return found
+    return [found[equal[job].name] | {"job": job.to_dict()} for job in jobs]
 
 
 def _parse_positive(text: str) -> int:

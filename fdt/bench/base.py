@@ -94,14 +94,14 @@ class Bench(ABC):
     seeds: tuple[int, int]
     """Of the short form, and of the full one."""
 
-    def list_arms(self, setting: str) -> Sequence[str]:
-        """The arms that this setting changes."""
-        return self.arms
+    def find_equal(self, job: Job) -> Job:
+        """The job whose run is this one's too, where a setting changes nothing that the arm reads; else itself."""
+        return job
 
 
-def select_arms(bench: Bench, setting: str, wanted: Sequence[str]) -> list[str]:
-    """The wanted arms that a setting changes, in the table's order."""
-    return [arm for arm in bench.list_arms(setting) if arm in wanted]
+def select_arms(bench: Bench, wanted: Sequence[str]) -> list[str]:
+    """The wanted arms, in the table's order."""
+    return [arm for arm in bench.arms if arm in wanted]
 
 
 def build_tuning_jobs(bench: Bench, settings: Sequence[str], wanted: Sequence[str], steps: int) -> list[Job]:
@@ -109,7 +109,7 @@ def build_tuning_jobs(bench: Bench, settings: Sequence[str], wanted: Sequence[st
     return [
         bench.job(setting, arm, TUNING_SEED, rate, steps)
         for setting in settings
-        for arm in select_arms(bench, setting, wanted)
+        for arm in select_arms(bench, wanted)
         for rate in bench.grid
     ]
 
@@ -127,7 +127,7 @@ def build_measuring_jobs(
     for seed in range(seeds):
         for setting in settings:
             jobs.append(bench.job(setting, BASE, seed))
-            arms = select_arms(bench, setting, wanted)
+            arms = select_arms(bench, wanted)
             jobs += [bench.job(setting, arm, seed, rates[setting][arm], steps) for arm in arms]
     return jobs
 

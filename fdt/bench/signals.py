@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,8 +47,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "unscored": HEADLINE | {"score_rate": 0.0},  # critiques alone: does the mix still learn from them?
 }
 """The environment's arguments: coverage and noise of critiques, share of answers that are scored, and who is wrong."""
-SCORE_ARMS = ("dspo", "scores", "scores_anchored", "scores_moments", "scores_batch", "both", "faded", "gated")
-"""Arms that learn from scores: the only ones that a setting with fewer scores changes."""
+SCORE_ARGS = ("users", "score_rate", "wrong_score_rate")
+CRITIQUE_ARGS = ("users", "coverage", "noise", "always_wrong")
+READS = {
+    BASE: ("users",),
+    **dict.fromkeys(("scores", "scores_anchored", "scores_moments", "scores_batch"), SCORE_ARGS),
+    **dict.fromkeys(("critiques", "critiques_moments"), CRITIQUE_ARGS),
+}
+"""What of a setting an arm reads, where that is not all of it: settings that agree in this have one run."""
 GRID = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
 """Learning rates tried for every arm, the same for each."""
 SCORED_RATES = {
@@ -160,8 +166,13 @@ class Signals(ConventionsComparison):
         "rewrites": "imitates its own accepted rewrites",
     }
 
-    def list_arms(self, setting: str) -> Sequence[str]:
-        return ARMS if SETTINGS[setting]["score_rate"] == 1.0 else SCORE_ARMS
+    def find_equal(self, job: base.Job) -> base.Job:
+        read = READS.get(job.arm)
+        if read is None:
+            return job
+        own = [SETTINGS[job.setting].get(name) for name in read]
+        first = next(name for name, args in SETTINGS.items() if [args.get(key) for key in read] == own)
+        return replace(job, setting=first)
 
     def compute_values(self, run: Outcome) -> dict[str, NDArray[np.float64]]:
         every = super().compute_values(run)["all"]

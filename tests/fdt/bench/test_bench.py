@@ -155,6 +155,22 @@ def test_every_arm_is_tuned_over_the_same_grid_on_a_seed_of_its_own(bench: Bench
     assert all(rate in bench.grid for rates in bench.rates.values() for rate in rates.values())
 
 
+@pytest.mark.parametrize(
+    "arm, setting, same",
+    [
+        ("scores_moments", "noisy", "headline"),  # a score does not depend on who criticises
+        ("scores_moments", "sparse", "sparse"),
+        ("critiques_moments", "sparse", "headline"),  # a critique does not depend on who is scored
+        ("critiques_moments", "noisy", "noisy"),
+        ("dspo", "sparse", "sparse"),
+        (BASE, "sparse", "headline"),
+        (BASE, "users16", "users16"),
+    ],
+)
+def test_settings_that_change_nothing_of_an_arm_share_its_run(arm: str, setting: str, same: str):
+    assert SIGNALS.find_equal(SIGNALS.job(setting, arm, 3, 0.5)) == SIGNALS.job(same, arm, 3, 0.5)
+
+
 def test_the_best_rate_is_the_lowest_of_equals():
     found = [outcome("scores", [right], TUNING_SEED) for right in (0.0, 1.0, 1.0)]
     for run, rate in zip(found, GRID[:3], strict=True):
