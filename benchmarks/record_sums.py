@@ -98,10 +98,10 @@ def grade_answers(tasks: list[Task], answers: list[tuple[str, bool]]) -> list[di
     rows = []
     terse = NumberMatch(reveal=False)(episodes)
     for graded, brief, (_, finished) in zip(NumberMatch()(episodes), terse, answers, strict=True):
-        notes = graded.task.meta | {"critique_terse": brief.critique, "finished": finished}
+        notes = graded.task.meta | {"critique_terse": brief.critique}
         task = replace(graded.task, meta={name: note for name, note in notes.items() if note is not None})
         score = tuple(replace(item, name="score") for item in graded.feedback)
-        rows.append(build_row(replace(graded, task=task, feedback=score)))
+        rows.append(build_row(replace(graded, task=task, feedback=score, finished=finished)))
     return rows
 
 

@@ -125,7 +125,7 @@ def test_help_lists_the_formats(capsys):
     with pytest.raises(SystemExit):
         main(["data", "check", "--help"])
     words = " ".join(capsys.readouterr().out.split())
-    assert "auto, shepherd, helpsteer2," in words and "episodes, rows, or the dotted path" in words
+    assert "auto, shepherd, helpsteer2," in words and "episodes, prompts, rows, or the dotted path" in words
 
 
 def test_a_run_trains_on_plugs_of_ones_own(folder):

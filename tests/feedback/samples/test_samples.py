@@ -74,4 +74,4 @@ def test_graded_rows_are_read_back(script, tmp_path):
     write_rows(tmp_path / "f.jsonl", rows)
     right, wrong = read(tmp_path / "f.jsonl")
     assert (right.score, wrong.score, right.critique) == (1, 0, None)
-    assert wrong.turns == (Turn("assistant", "none"),) and wrong.task.meta["finished"] is False
+    assert wrong.turns == (Turn("assistant", "none"),) and wrong.finished is False
