@@ -21,7 +21,7 @@ BENCHES = {
 """Where each bench is: module and class."""
 EPILOG = """\
 examples:
-  fdt bench signals                        three seeds, rates as shipped (at most ten minutes on two cores)
+  fdt bench signals                        the mix and its rivals, three seeds, rates as shipped (ten minutes)
   fdt bench signals --full                 five seeds, rates tuned afresh on a seed of their own
   fdt bench signals --settings sparse --arms scores both --seeds 1
   fdt bench credit                         which moves get the advantage of a return, and what that does
@@ -42,6 +42,8 @@ def main(argv: list[str]) -> int:
     args = _build_parser(benches).parse_args(argv)
     bench = next(bench for bench in benches if bench.name == args.bench)
     args.out = args.out or Path("runs") / bench.name
+    args.arms = args.arms or list((not args.full and bench.short_arms) or bench.arms)
+    args.settings = args.settings or list((not args.full and bench.short_settings) or bench.settings)
     rates = bench.rates
     if len(bench.grid) > 1 and (args.tune or args.full):
         rates = choose_best_rates(
@@ -78,13 +80,22 @@ def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
         own.add_argument("--out", type=Path, help=f"where runs and results go (runs/{bench.name})")
         arms = list(bench.arms)
         settings = list(bench.settings)
-        own.add_argument("--arms", nargs="+", choices=arms, default=arms, help="only these, and the base")
-        own.add_argument("--settings", nargs="+", choices=settings, default=settings, help="only these")
+        own.add_argument(
+            "--arms", nargs="+", choices=arms, help=f"only these, and the base ({name_choice(bench.short_arms)})"
+        )
+        own.add_argument(
+            "--settings", nargs="+", choices=settings, help=f"only these ({name_choice(bench.short_settings)})"
+        )
         own.add_argument(
             "--steps", type=_parse_positive, default=0, help="optimiser steps of each arm (as the config says)"
         )
         own.add_argument("--workers", type=_parse_positive, default=2, help="processes of one thread each")
     return parser
+
+
+def name_choice(short: Sequence[str]) -> str:
+    """What runs where nothing is named."""
+    return f"{', '.join(short)}; with --full all" if short else "all"
 
 
 def _run(bench: Bench, jobs: Sequence[Job], args: argparse.Namespace, what: str) -> list[Outcome]:

@@ -93,6 +93,10 @@ class Bench(ABC):
     """What is used without `--tune`, for each setting and arm."""
     seeds: tuple[int, int]
     """Of the short form, and of the full one."""
+    short_arms: tuple[str, ...] = ()
+    """Arms of the short form; none named: all."""
+    short_settings: tuple[str, ...] = ()
+    """Settings of the short form; none named: all."""
 
     def find_equal(self, job: Job) -> Job:
         """The job whose run is this one's too, where a setting changes nothing that the arm reads; else itself."""

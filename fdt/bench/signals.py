@@ -149,6 +149,8 @@ class Signals(ConventionsComparison):
     grid = GRID
     rates = RATES
     seeds = (3, 5)
+    short_arms = ("dspo", "scores_moments", "critiques_moments", "scores", "both")
+    short_settings = ("headline", "sparse")
     baseline = "scores"
     pairs = {"all": PAIRS, "covered": COVERED_PAIRS, "not_covered": QUIET_PAIRS}
     notes = {
