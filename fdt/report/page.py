@@ -18,6 +18,7 @@ from fdt.report.panels.ledger import NO_EFFECT, build_ledger
 from fdt.report.panels.reliability import TITLE as CALIBRATION_FIGURE
 from fdt.report.panels.samples import as_text, select_samples
 from fdt.report.panels.settings import collect_settings
+from fdt.report.panels.signals import build_signals, format_number
 from fdt.report.panels.tokens import LEVELS, STEP, compute_scales, list_views, pick_episodes, pick_shade
 from fdt.report.runs import Run
 from fdt.report.sanitize import make_legible
@@ -56,6 +57,7 @@ def render(
             diversity=compute_diversity(runs),
             reliability={name: data for name, data in images.items() if name.startswith(CALIBRATION_FIGURE)},
             costs=[one for one in map(build_cost, runs) if one.has_values],
+            signals=[one for one in map(build_signals, runs) if one.lines],
             ledger_figure=images.get(LEDGER_FIGURE),
             views=views,
             levels=range(1, LEVELS + 1),
@@ -110,6 +112,7 @@ def _build_environment() -> Environment:
         "step": _format_step,
         "fixed": _format_fixed,
         "range": _format_range,
+        "number": format_number,
     }
     environment.globals |= {"shade": pick_shade}
     return environment
