@@ -8,7 +8,7 @@ from typing import Any
 from fdt.bench import base
 from fdt.bench.base import Bench
 
-ARMS = ("plain", "brier", "brier_and_critiques", "split", "critiques")
+ARMS = ("plain", "brier", "brier_and_critiques", "split", "critiques", "mix")
 WORLD = {"users": 4, "wavering": 0.8}
 """As in the config: users' chances to want another convention than theirs are 0.2, 0.4, 0.6 and 0.8."""
 SETTING = "wavering"
