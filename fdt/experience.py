@@ -19,7 +19,7 @@ from fdt.engines import Engine, HuggingFace
 from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
-from fdt.evaluation.choices import choose_evaluation
+from fdt.evaluation.choices import check_grader, choose_evaluation
 from fdt.rollout.actor import Actor
 from fdt.rollout.checks import check_credit, check_engine, check_masks, check_signals, limit_tokens
 from fdt.rollout.choices import choose_credit
@@ -134,6 +134,9 @@ class Experience(LightningDataModule):
         """
         if self.episodes:
             return
+        judged = self.grader is not None or (self.environment is not None and self.environment.scores_episodes)
+        if stage != "predict":  # before a long file is read
+            check_grader(self._evaluation, judged, self.source.on_policy)
         found = self._load_data()
         self.file = found.source
         self.records = found.record_count
@@ -153,7 +156,6 @@ class Experience(LightningDataModule):
             objective = get_learner(self.trainer).objective
             check_signals(self.source, objective, self.credit, self.hint, self.episodes)
         if stage != "predict":
-            judged = self.grader is not None or (self.environment is not None and self.environment.scores_episodes)
             self._evaluation, self.heldout_tasks = choose_evaluation(
                 self._evaluation, judged, found, self.source.on_policy
             )

@@ -12,6 +12,15 @@ from fdt.evaluation.base import Answers, Evaluation, Likelihood
 from feedback.types import Task
 
 
+def check_grader(given: Evaluation | None, is_judged: bool, on_policy: bool) -> None:
+    """
+    Raises:
+        UserError: where fresh answers are to be measured, or train, and nothing scores them.
+    """
+    if (isinstance(given, Answers) or (given is None and on_policy)) and not is_judged:
+        raise UserError("no grader", expected="one, since fresh answers need a score", key="data.grader")
+
+
 def choose_evaluation(
     given: Evaluation | None, is_judged: bool, data: DataSplits, on_policy: bool = False
 ) -> tuple[Evaluation, list[Task]]:
@@ -26,8 +35,7 @@ def choose_evaluation(
     Raises:
         UserError: where fresh answers have no grader, or there is nothing to measure by.
     """
-    if (isinstance(given, Answers) or (given is None and on_policy)) and not is_judged:
-        raise UserError("no grader", expected="one, since fresh answers need a score", key="data.grader")
+    check_grader(given, is_judged, on_policy)
     if given is None and is_judged:
         return Answers(), data.heldout
     if given is not None and not isinstance(given, Likelihood):
