@@ -65,6 +65,12 @@ def main() -> int:
         found[name] = [
             judge_answer(text, right, policy.tokenizer) for text, (_, right) in zip(texts, given, strict=True)
         ]
+    print_table(found)
+    return 0
+
+
+def print_table(found: dict[str, list[tuple[ReasoningTrace, int]]]) -> None:
+    """One line for each penalty; changes are against none, paired by sum."""
     print("| penalty | right, % | change, points | switches an answer | change | underthinking | answers that switch |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     right = {name: [float(one.correct) for one, _ in own] for name, own in found.items()}
@@ -86,7 +92,6 @@ def main() -> int:
         switched = sum(count > 0 for count in switches[name])
         cells = (name, levels[0], changes[0], levels[1], changes[1], f"{waste:.3f}", switched)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -156,9 +156,7 @@ class Experience(LightningDataModule):
             objective = get_learner(self.trainer).objective
             check_signals(self.source, objective, self.credit, self.hint, self.episodes)
         if stage != "predict":
-            self._evaluation, self.heldout_tasks = choose_evaluation(
-                self._evaluation, judged, found, self.source.on_policy
-            )
+            self._evaluation, self.heldout_tasks = choose_evaluation(self._evaluation, judged, found)
             if found.targets:
                 self.test_tasks = partial(list, self.heldout_tasks)
 

@@ -29,10 +29,6 @@ class StepLog(Callback):
             root.mkdir(parents=True, exist_ok=True)
             self._file = (root / "log.txt").open("a", encoding="utf-8", buffering=1)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if self._began == 0.0:
-            self._began = time.monotonic()
-
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         if self._file is None:
             return

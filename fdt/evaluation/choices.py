@@ -21,21 +21,17 @@ def check_grader(given: Evaluation | None, is_judged: bool, on_policy: bool) -> 
         raise UserError("no grader", expected="one, since fresh answers need a score", key="data.grader")
 
 
-def choose_evaluation(
-    given: Evaluation | None, is_judged: bool, data: DataSplits, on_policy: bool = False
-) -> tuple[Evaluation, list[Task]]:
+def choose_evaluation(given: Evaluation | None, is_judged: bool, data: DataSplits) -> tuple[Evaluation, list[Task]]:
     """The held-out measure, and the tasks to measure, with the texts whose likelihood is taken as their references.
 
     Args:
         given: what the config names; None leaves it to the file, and says what was chosen.
         is_judged: whether a grader or the environment scores fresh answers.
         data: the splits of the file.
-        on_policy: whether fresh answers train.
 
     Raises:
-        UserError: where fresh answers have no grader, or there is nothing to measure by.
+        UserError: where there is nothing to measure by.
     """
-    check_grader(given, is_judged, on_policy)
     if given is None and is_judged:
         return Answers(), data.heldout
     if given is not None and not isinstance(given, Likelihood):

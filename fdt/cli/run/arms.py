@@ -28,7 +28,6 @@ UNTOUCHED = {
     "data.rewriter",
     "data.shuffle_critiques",
 }
-PASSIVE = ("-h", "--help", "--print_config")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,12 @@ def read_arms(argv: list[str]) -> Arms | None:
     Raises:
         UserError: where they are neither, or a name is none of the config's.
     """
-    if not argv or argv[0] != "fit" or any(a.split("=")[0] in PASSIVE for a in argv) or "LOCAL_RANK" in os.environ:
+    if (
+        not argv
+        or argv[0] != "fit"
+        or any(a.split("=")[0] == "--print_config" for a in argv)
+        or "LOCAL_RANK" in os.environ
+    ):
         return None
     arms: Any = None
     root = "runs/fdt"

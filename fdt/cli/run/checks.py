@@ -65,15 +65,6 @@ def check_trainer(trainer: Any, model: Any) -> None:
         raise UserError("rollouts run under no_grad", got=True, expected=False, key="trainer.inference_mode")
 
 
-def check_checkpoint(path: Any) -> None:
-    """
-    Raises:
-        UserError: where a checkpoint is named by its path and is not there.
-    """
-    if path and path not in ("last", "best", "hpc") and not Path(path).exists():
-        raise UserError("no such checkpoint", got=str(path), expected="a file, or last", key="ckpt_path")
-
-
 def find_root_cause(fault: BaseException) -> str:
     """The message of the error that started a chain of errors."""
     while fault.__cause__ is not None:

@@ -27,9 +27,10 @@ from fdt.callbacks import (
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
 from fdt.cli.plugs import configure_parsers
 from fdt.cli.run.arguments import TRAINER_DEFAULTS
-from fdt.cli.run.checks import check_checkpoint, check_trainer, find_root_cause
+from fdt.cli.run.checks import check_trainer, find_root_cause
 from fdt.cli.run.lock import lock_folder, release_folders
 from fdt.cli.run.provenance import write_provenance
+from fdt.cli.run.runs import check_checkpoint
 from fdt.cli.run.warnings import filter_warnings
 from fdt.errors import UserError
 from fdt.experience import Experience
@@ -67,7 +68,7 @@ class CLI(LightningCLI):
         )
 
     def instantiate_classes(self) -> None:
-        check_checkpoint(self._get(self.config, "ckpt_path"))
+        check_checkpoint(self._get(self.config, "ckpt_path"))  # where a file names it, not the command line
         try:
             super().instantiate_classes()
         except ValueError as fault:  # a part that refuses its settings

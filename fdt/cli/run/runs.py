@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fdt.cli.run.arguments import drop_flags, list_config_files, list_flags
 from fdt.errors import UserError
@@ -35,6 +36,15 @@ def add_run_config(argv: list[str]) -> list[str]:
     if config is None or (verb == "fit" and list_config_files(rest)):
         return [verb, *rest]
     return [verb, "-c", str(config), *rest]
+
+
+def check_checkpoint(given: Any) -> None:
+    """
+    Raises:
+        UserError: as `find_checkpoint`, where a checkpoint is given by its path and not by its name.
+    """
+    if given and str(given) not in BY_NAME:
+        find_checkpoint(Path(given).expanduser())
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from fdt.data.splits import DataSplits, load_from_file, select_heldout
 from fdt.errors import UserError
 from fdt.evaluation import Answers, Likelihood, PassAtK
-from fdt.evaluation.choices import choose_evaluation
+from fdt.evaluation.choices import check_grader, choose_evaluation
 
 PLAIN = '"prompt": "p{n}", "response": "r{n}"'
 
@@ -63,7 +63,7 @@ def test_what_the_config_names_stands(tmp_path: Path):
     assert choose_evaluation(given, True, data) == (given, data.heldout)
     for given, on_policy in ((Answers(), False), (None, True)):
         with pytest.raises(UserError, match="no grader"):
-            choose_evaluation(given, False, data, on_policy)
+            check_grader(given, False, on_policy)
 
 
 def test_of_a_few_prompts_one_is_held_out():
