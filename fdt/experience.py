@@ -38,6 +38,9 @@ from objectives import Credit
 class Experience(LightningDataModule):
     """Reads feedback and makes the batches that train and the held-out records that measure."""
 
+    records = 0
+    _actor: Actor | None = None
+
     def __init__(
         self,
         file: str | None = None,
@@ -116,15 +119,16 @@ class Experience(LightningDataModule):
         self.max_tokens = max_tokens
         self.shuffle_critiques = shuffle_critiques
         self.seed = seed
-        if scale is not None and len(scale) != 2:
-            raise UserError("scale", got=scale, expected="two numbers, lowest and highest", key="data.scale")
-        if file is None and (environment is None or isinstance(source, Replay)):
+        self.episodes: list[Episode] = []
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        if self.scale is not None and len(self.scale) != 2:
+            raise UserError("scale", got=self.scale, expected="two numbers, lowest and highest", key="data.scale")
+        if self.file is None and (self.environment is None or isinstance(self.source, Replay)):
             raise UserError(
                 "no file", expected="a feedback file, or data.environment with data.source OnPolicy", key="data.file"
             )
-        self.episodes: list[Episode] = []
-        self.records = 0
-        self._actor: Actor | None = None
 
     def setup(self, stage: str) -> None:
         """Reads and splits the file, or samples the environment's tasks.

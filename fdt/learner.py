@@ -41,6 +41,7 @@ class Learner(LightningModule):
     """What is trained; absent before `configure_model`."""
     start: Teacher
     """The policy at its start; absent before `configure_model`, and where nothing is trained."""
+    nonfinite_steps = 0
 
     def __init__(
         self,
@@ -104,7 +105,6 @@ class Learner(LightningModule):
         self.template_variables = template_variables
         self.teacher = teacher if teacher is not None else Frozen()
         self.reference: ReferencePolicy | None = None
-        self.nonfinite_steps = 0
 
     def configure_model(self) -> None:
         """Builds the policy, and for training its teachers; called before weights are restored."""
