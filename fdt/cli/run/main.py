@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fdt.cli.algorithm import DEFAULT, add_default_algorithm
 from fdt.cli.reading import replace_map
 from fdt.cli.run.arguments import HELP_FLAGS, list_config_files, put_configs_first
 from fdt.cli.run.arms import read_arms, run_arms
@@ -23,7 +24,11 @@ def main(argv: list[str]) -> int:
         return 0
     argv = put_configs_first(add_run_config(resolve_arguments(replace_map(argv))))
     check_configs(list_config_files(argv))
+    given = argv
+    argv = add_default_algorithm(given)
     check_names(argv)
+    if argv != given:
+        print(f"fdt: model.terms: as in -c {DEFAULT}, since nothing names others")
     arms = read_arms(argv)
     if arms is not None:
         status = run_arms(argv, arms)
