@@ -21,6 +21,8 @@ THRESHOLD = 60.0
 LONGEST = 4000
 """Characters of a text that `compute_chrf` reads."""
 EXACT = Context(prec=20_000)
+NUMBER_ALONE = re.compile(r"\W*+\d[\d.,\s]*+(?:[eE]\d++)?\W*+")
+"""One number with nothing but signs around it. Nothing is tried twice: blanks could belong to three of its parts."""
 
 
 def pass_at_k(samples: int, solved: int, k: int) -> float:
@@ -65,7 +67,7 @@ def extract_final_answer(text: str) -> str | None:
     boxed = extract_boxed(text)
     stated = extract_tag(text, "answer") if boxed is None else boxed
     number = find_last_number(text if stated is None else stated)
-    if stated is not None and (number is None or not re.fullmatch(r"\W*[-+]?[\d.,\s]+(?:[eE]\d+)?\W*", stated)):
+    if stated is not None and (number is None or NUMBER_ALONE.fullmatch(stated) is None):
         return normalize_text(stated)
     return None if number is None else str(number.normalize(EXACT))
 

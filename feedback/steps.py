@@ -11,7 +11,7 @@ from feedback.graders.similarity import strip_thinking
 from feedback.hints.templates import load_template
 from feedback.types import Episode, Message, Turn
 
-NUMBER = re.compile(r"^[ \t]*(?:#+ )?(\*\*)?(?:step[ \t]+)?(\d+)[.):](\*\*)?[ \t]*", re.IGNORECASE | re.MULTILINE)
+NUMBER = re.compile(r"^[ \t]*(?:#+ )?(\*\*)?(?:step[ \t]+)?(\d{1,9})[.):](\*\*)?[ \t]*", re.IGNORECASE | re.MULTILINE)
 BLANK = re.compile(r"\n[ \t]*\n")
 PLACEHOLDER = re.compile(r"\{(question|steps)\}")
 NONE = "(none)"

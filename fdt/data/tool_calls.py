@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-CALL = re.compile(r"```tool\s*\n(.*?)```|<tool_call>(.*?)</tool_call>", re.DOTALL)
+OPENING = re.compile(r"```tool[^\S\n]*+\n|<tool_call>")
 """A fenced block, or the tag that some models were trained on."""
 
 
@@ -17,6 +17,22 @@ def format_calls(calls: Sequence[dict[str, Any]]) -> str:
     return "\n".join(f"```tool\n{line}\n```" for line in lines)
 
 
+def find_bodies(text: str) -> Iterator[str]:
+    """What stands between each opening and the next closing of its kind; an opening that is never closed is text."""
+    done = 0
+    never_closed = set()
+    for match in OPENING.finditer(text):
+        closing = "</tool_call>" if match[0] == "<tool_call>" else "```"
+        if match.start() < done or closing in never_closed:
+            continue
+        end = text.find(closing, match.end())
+        if end < 0:
+            never_closed.add(closing)
+        else:
+            yield text[match.end() : end].strip()
+            done = end + len(closing)
+
+
 def read_calls(text: str) -> list[dict[str, Any]]:
     """The calls in a text, each `{"id", "name", "arguments"}` with the arguments as JSON text.
 
@@ -24,8 +40,7 @@ def read_calls(text: str) -> list[dict[str, Any]]:
         ValueError: where one is not a JSON object with a name and an object of arguments; says what is wrong with it.
     """
     found = []
-    for number, match in enumerate(CALL.finditer(text)):
-        body = next(group for group in match.groups() if group is not None).strip()
+    for number, body in enumerate(find_bodies(text)):
         try:
             call = json.loads(body)
         except (ValueError, RecursionError) as fault:

@@ -17,10 +17,21 @@ BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
+DIGITS = 300
+"""Most decimal places, before the point or behind it, that `round` may be asked for: more than any float has."""
+
+
+def round_number(value: float, digits: int = 0) -> float:
+    """Python's `round`, which for an integer computes 10 to the number of places, bounded by nothing."""
+    if not -DIGITS <= digits <= DIGITS:
+        raise ValueError(f"more than {DIGITS} places")
+    return round(value, digits) if digits else round(value)
+
+
 UNARY: dict[type, Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 CALLS: dict[str, Callable[..., Any]] = {
     "abs": abs,
-    "round": round,
+    "round": round_number,
     "min": min,
     "max": max,
     "sqrt": math.sqrt,

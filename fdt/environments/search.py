@@ -15,7 +15,7 @@ from fdt.environments.corpus import build_world
 from feedback.types import Feedback, Task, Turn
 
 RULES = "Find the answer in a library. Each time, write one line: search: WORDS, or answer: THE ANSWER."
-LINE = re.compile(r"^\W*(search|answer)\s*:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+LINE = re.compile(r"^[^\w\n]*+(search|answer)\s*+:\s*+(.+)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class _SearchSession(Session):
     def reply(self, turn: Turn) -> Reply:
         found = LINE.findall(turn.text)
         kind, words = found[-1] if found else ("", "")
+        words = words.strip()
         index = self.turn_index
         self.turn_index += 1
         if kind.lower() == "answer":

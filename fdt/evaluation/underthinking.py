@@ -42,5 +42,13 @@ def weighted_underthinking(answers: Sequence[ReasoningTrace]) -> float:
 def split_thoughts(text: str, words: Sequence[str] = SwitchPenalty().words) -> list[str]:
     """A text cut where a sentence begins with one of the words: a cheap stand-in for the paper's judge."""
     start = "|".join(re.escape(word) for word in words)
-    parts = re.split(rf"(?:(?<=[.!?\n])\s*|^)(?=(?:{start})\b)", text, flags=re.IGNORECASE)
-    return [part for part in parts if part.strip()]
+    parts = []
+    begin = 0
+    # Blanks are looked at from their first one alone: from each of them, the work would grow with their square.
+    for found in re.finditer(rf"(?<!\s)\s*+(?=(?:{start})\b)", text, re.IGNORECASE):
+        after_sentence = text[max(0, found.start() - 1) : found.start()] in (".", "!", "?")
+        line = found[0].find("\n") + 1
+        if after_sentence or line:
+            parts.append(text[begin : found.start() + (0 if after_sentence else line)])
+            begin = found.end()
+    return [part for part in (*parts, text[begin:]) if part.strip()]

@@ -18,7 +18,7 @@ from feedback.sanitize import BREAK, replace_surrogates
 
 # What a chat template may write around a turn: <tag>, [TAG], "### Title:", "USER:". Read in the template's source.
 MARK = re.compile(
-    r"<[^<>\s'\"{}%]{1,40}>|\[/?[A-Z][A-Z_]+\]|#{2,} ?[A-Za-z]+:"
+    r"<[^<>\s'\"{}%]{1,40}>|\[/?[A-Z][A-Z_]+\]|(?<!#)#{2,}+ ?[A-Za-z]+:"
     r"|\b(?i:user|human|assistant|bot|system|instruction|response):"
 )
 BARS = re.compile(r"<[|｜].*|.*[|｜]>", re.DOTALL)

@@ -1,26 +1,21 @@
 """Environments: the tasks they sample, what they answer, and what their sandbox lets nobody do."""
 
-import ast
 import json
 import random
 import re
-import socket
-import subprocess
-import sys
 
 import pytest
 
 from fdt.data.tool_calls import format_calls, read_calls
-from fdt.environments import SPLITS, EnvironmentFault, SingleTurn, base, jail, sandbox
+from fdt.environments import SPLITS, EnvironmentFault, SingleTurn, base
 from fdt.environments.arena import TextArena
 from fdt.environments.arithmetic import evaluate_expression
 from fdt.environments.corpus import build_world
 from fdt.environments.frozenlake import FrozenLake, compute_distances, parse_move, render_map, reward_goal
 from fdt.environments.reasoning import ReasoningGym
 from fdt.environments.retry import RetryWithCritique
-from fdt.environments.sandbox import Limits, can_isolate, run_python
 from fdt.environments.search import Search, normalise_answer
-from fdt.environments.tools import Calculator, Python, Tools
+from fdt.environments.tools import Calculator, Tools
 from fdt.errors import UserError
 from feedback.graders import NumberMatch
 from feedback.types import Task, Turn
@@ -265,6 +260,9 @@ def test_the_calculator_computes(text, value):
         "1" * 501,
         "max()",
         "9**4000*9**4000",
+        "round(5,-1000000000)",
+        "round(5,1000000000)",
+        "round(2**4000,-999999999999)",
     ],
 )
 def test_the_calculator_computes_nothing_else(text):
@@ -273,81 +271,6 @@ def test_the_calculator_computes_nothing_else(text):
     else:
         with pytest.raises(ValueError, match="."):
             evaluate_expression(text)
-
-
-LIMITS = Limits(seconds=20, memory=512, output=300, allow_unisolated=True)
-
-
-@pytest.mark.parametrize(
-    "code, fault",
-    [
-        ("import socket; socket.socket()", "PermissionError"),
-        ("import urllib.request as u; u.urlopen('http://127.0.0.1:9')", "Error"),
-        ("open('/tmp/left-behind', 'w')", "PermissionError"),
-        ("import os; os.mkdir('/tmp/left-behind')", "PermissionError"),
-        ("import os; os.remove('/etc/hostname')", "PermissionError"),
-        ("import os; os.fork()", "PermissionError"),
-        ("import subprocess; subprocess.run(['ls'])", "PermissionError"),
-        ("import os; os.kill(1, 9)", "PermissionError"),
-        ("import ctypes; ctypes.CDLL(None)", "PermissionError"),
-        ("x = 'a' * 10**10", "MemoryError"),
-    ],
-)
-def test_code_in_the_sandbox_is_refused(code, fault):
-    outcome = run_python(f"try:\n    {code}\nexcept BaseException as found:\n    print(type(found).__name__)", LIMITS)
-    assert fault in outcome.text and outcome.fault is None
-
-
-def test_code_in_the_sandbox_says_what_it_prints_and_how_it_ended():
-    assert run_python("print(6 * 7)", LIMITS) == sandbox.RunResult("42")
-    assert run_python("import os, json; print(json.dumps(sorted(os.environ)))", LIMITS).text == '["HOME", "LANG"]'
-    failed = run_python("def f():\n    return 1 / 0\nf()", LIMITS)
-    assert failed.fault == "ended with status 1" and failed.text.endswith("ZeroDivisionError: division by zero")
-    assert 'File "code.py", line 2, in f' in failed.text and "runpy" not in failed.text and "jail" not in failed.text
-    long = run_python("print('x' * 10**6)", LIMITS)
-    assert long.text.startswith("x" * 300) and long.text.endswith("[cut after 300 characters]")
-    assert run_python("while True: pass", Limits(seconds=1, allow_unisolated=True)).fault == "stopped after 1 s"
-    assert Python(LIMITS)({"code": "pass"}) == "[no output]"
-
-
-@pytest.mark.skipif(not can_isolate(), reason="this kernel gives no user namespaces")
-def test_the_kernel_keeps_what_python_does_not():
-    """Without the interpreter's own refusals: no network, no writing, no other processes."""
-    server = socket.create_server(("127.0.0.1", 0))
-    code = f"""
-import os, socket, runpy
-jail = runpy.run_path({jail.__file__!r})
-assert jail["enter_namespaces"]()
-if os.fork() == 0:
-    results = []
-    for act in (lambda: socket.create_connection(("127.0.0.1", {server.getsockname()[1]}), 5),
-                lambda: os.mkdir("/tmp/left-behind"), lambda: os.kill({__import__("os").getpid()}, 0)):
-        try:
-            act()
-            results.append("done")
-        except OSError as fault:
-            results.append(type(fault).__name__ + str(fault.errno))
-    print(results, flush=True)
-    os._exit(0)
-os.wait()
-"""
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    server.close()
-    # 101 or 111: the network is down; 30: read-only; 3: no such process.
-    results = ast.literal_eval(done.stdout) if done.stdout else done.stderr
-    assert results[0] in ("OSError101", "ConnectionRefusedError111") and results[1:] == [
-        "OSError30",
-        "ProcessLookupError3",
-    ]
-
-
-def test_without_namespaces_code_runs_only_where_it_is_waived(monkeypatch):
-    monkeypatch.setattr(sandbox, "can_isolate", lambda: False)
-    with pytest.raises(EnvironmentFault, match="limits.allow_unisolated"):
-        run_python("print(1)", Limits())
-    assert run_python("print(1)", Limits(seconds=20, allow_unisolated=True)).text == "1"
-    refused = run_python("import socket; socket.socket()", Limits(seconds=20, allow_unisolated=True))
-    assert refused.fault and "PermissionError" in refused.text
 
 
 def test_a_missing_package_is_one_clear_message():
