@@ -20,7 +20,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm adapters quickstart lint format reference test test-fast evidence clean
+.PHONY: help install vllm adapters quickstart fuzz lint format reference test test-fast evidence clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,11 +75,12 @@ $(VENV)-adapters/%/.installed: tests/adapters/%.txt $(STAMP)
 quickstart: install  ## train the default model on the bundled feedback file (about 10 minutes on 2 cores)
 	$(BIN)/fdt fit -c configs/quickstart.yaml
 
-lint: $(STAMP)  ## style, formatting and types; what is wrong is said by all three
+lint: $(STAMP)  ## style, formatting, types, weaknesses of the pinned packages; what is wrong is said by all four
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/ruff format --check . || status=1; \
 	$(BIN)/mypy || status=1; \
+	$(BIN)/python .ci/audit.py || status=1; \
 	exit $$status
 
 format: $(STAMP)  ## mend what ruff can mend by itself
@@ -94,6 +95,9 @@ test: install  ## every test
 
 test-fast: install  ## the tests that serve while working
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+fuzz: install  ## readers, replies, configs and checkpoints under made-up bytes (10 minutes)
+	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
 evidence: install  ## the full-length tables (hours)
 	$(BIN)/python benchmarks/evidence.py

@@ -5,11 +5,43 @@ import difflib
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from fdt.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
 SUFFIXES = (".yaml", ".yml")
+MOST_VALUES = 100_000
+"""Values that a YAML file may come to once its aliases are written out."""
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data; refused where aliases would make it endless or huge, since whoever walks through it pays for each.
+
+    Raises:
+        yaml.YAMLError: no YAML, or more than `MOST_VALUES` values.
+    """
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if node is not None:
+        _count_values(node, {})
+    return yaml.safe_load(text)
+
+
+def _count_values(node: yaml.Node, known: dict[int, int | None]) -> int:
+    if id(node) in known:
+        count = known[id(node)]
+        if count is None:
+            raise yaml.YAMLError("an alias that stands for what it is part of")
+        return count
+    known[id(node)] = None
+    parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    count = 1 + sum(_count_values(part, known) for part in parts if isinstance(part, yaml.Node))
+    if count > MOST_VALUES:
+        raise yaml.YAMLError(f"more than {MOST_VALUES:,} values, aliases written out")
+    known[id(node)] = count
+    return count
 
 
 def find_configs_root() -> Path:

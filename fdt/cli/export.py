@@ -1,6 +1,7 @@
 """`fdt export`: a checkpoint becomes a PEFT adapter and a merged model folder, checked before success is reported."""
 
 import argparse
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -70,11 +71,18 @@ def export(checkpoint: Path, target: Path, parts: list[str]) -> dict[str, float]
         differences = write(policy, scratch, [part for part in parts if part == "merged" or facts["lora"]])
         _check_differences(differences, checkpoint)
         (scratch / "README.md").write_text(render_model_card(facts, differences), encoding="utf-8")
-        scratch.chmod(0o755)
+        scratch.chmod(0o777 & ~_read_umask())
         scratch.replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return differences
+
+
+def _read_umask() -> int:
+    """The permissions that this process takes away from what it makes; there is no way to ask without setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _check_target(target: Path) -> None:

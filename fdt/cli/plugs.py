@@ -10,8 +10,9 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from jsonargparse.typing import register_type
 
+from fdt.cli.imports import check_imports
 from fdt.errors import UserError
-from fdt.resources import resolve
+from fdt.resources import parse_yaml, resolve
 from feedback.faults import DataError
 from feedback.graders import FunctionGrader, Grader, as_grader
 from feedback.graders.function import read_function, write_function
@@ -61,7 +62,7 @@ def load_grader(name: str, flags: list[str]) -> Grader:
     """
     path = resolve(name)
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError("no YAML", got=str(error).splitlines()[0], path=path) from None
     data = content.get("data") if isinstance(content, dict) else None
@@ -73,6 +74,7 @@ def load_grader(name: str, flags: list[str]) -> Grader:
             path=path,
             remedy="`fdt configs` lists judges that are shipped.",
         )
+    check_imports(data["grader"], str(path))
     configure_parsers()
     parser = ArgumentParser(prog="fdt critique", exit_on_error=False)
     parser.add_argument("--data.grader", type=FunctionGrader | Grader, help="the judge")

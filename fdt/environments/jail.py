@@ -130,6 +130,12 @@ def protect_mounts() -> None:
     require(done, "mount_setattr")
 
 
+def prepare_mounts() -> None:
+    """What process 1 does to the file systems of its namespace."""
+    mount_fresh_proc()
+    protect_mounts()
+
+
 def limit_files(readable: list[str]) -> None:
     """Landlock: nothing can be opened but, to read, what lies beneath `readable`; a FIFO or a device is a file too."""
     version = LIBC.syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
@@ -220,7 +226,7 @@ def run_isolated(settings: dict[str, Any]) -> NoReturn:
     if first == 0:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-        report_fault(settings, lambda: (mount_fresh_proc(), protect_mounts()))
+        report_fault(settings, prepare_mounts)
         await_worker(settings)
     os.close(settings["report"])
     os.waitpid(first, 0)

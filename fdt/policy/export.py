@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from fdt.errors import UserError
+from fdt.policy.hub import resolve_model
 from fdt.policy.lora import LoRA
 from fdt.policy.policy import Policy
 
@@ -20,6 +21,26 @@ PROBE = [
 """The conversation whose logits are compared; any text does, as every weight takes part in them."""
 
 
+def check_base(base: str, checkpoint: Path) -> None:
+    """
+    Raises:
+        UserError: where a checkpoint names a model of the hub that this machine has never loaded. Its name would decide
+            what is fetched, and a checkpoint may be somebody else's.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(base).exists() or resolve_model(base) != base:
+        return
+    if not isinstance(try_to_load_from_cache(base, "config.json"), str):
+        raise UserError(
+            "the checkpoint names a base that this machine has not loaded before",
+            path=checkpoint,
+            got=base,
+            expected="a base that is here",
+            remedy=f"If you trust it: huggingface-cli download {base}",
+        )
+
+
 def load(checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
     """The policy of a checkpoint in float32, and what is known of it.
 
@@ -29,7 +50,7 @@ def load(checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
     Raises:
         UserError: no such file, not a checkpoint, not one written by `fdt fit`, or weights that do not fit the base.
     """
-    content = _read(checkpoint)
+    content = read(checkpoint)
     facts = content.get("fdt")
     if not isinstance(facts, dict) or "model" not in facts:
         raise UserError(
@@ -38,6 +59,7 @@ def load(checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
             expected="a file written by `fdt fit`",
             remedy="Its name is <run>/checkpoints/last.ckpt.",
         )
+    check_base(str(facts["model"]), checkpoint)
     lora = LoRA(**facts["lora"]) if facts.get("lora") else None
     policy = Policy(facts["model"], lora, dtype="float32")
     weights = content["state_dict"].items()
@@ -101,7 +123,8 @@ def _measure_difference(folder: Path, wanted: Tensor) -> float:
     return (compute_probe_logits(model, AutoTokenizer.from_pretrained(folder)) - wanted).abs().max().item()
 
 
-def _read(checkpoint: Path) -> dict[str, Any]:
+def read(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint as plain data. Raises `UserError` where it is none."""
     if not checkpoint.is_file():
         raise UserError(
             "no such checkpoint",

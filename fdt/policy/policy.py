@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from fdt.data.batch import View
+from fdt.data.chat.probe import measure_template
 from fdt.data.chat.template import find_stop_ids, set_template_variables
 from fdt.errors import UserError
 from fdt.policy.activation_cache import ActivationCache
@@ -150,10 +151,18 @@ def check_tokenizer(tokenizer: Any, base: str) -> None:
     """Pads with the end-of-sequence token where there is no padding token.
 
     Raises:
-        UserError: where the tokenizer has no chat template or no end-of-sequence token.
+        UserError: where the tokenizer has no chat template, one that takes too long, or no end-of-sequence token.
     """
     if tokenizer.chat_template is None:
         raise UserError(f"model.base: the tokenizer of {base!r} has no chat template", remedy="use an instruct model")
+    sources = (
+        tokenizer.chat_template.values() if isinstance(tokenizer.chat_template, dict) else [tokenizer.chat_template]
+    )
+    if excess := next(filter(None, map(measure_template, sources)), None):
+        raise UserError(
+            f"model.base: the chat template of {base!r} takes {excess} for three short messages",
+            remedy="it would hang the run: read it before you use it",
+        )
     if tokenizer.eos_token_id is None:
         raise UserError(f"model.base: the tokenizer of {base!r} has no end-of-sequence token", remedy="set eos_token")
     if tokenizer.pad_token_id is None:

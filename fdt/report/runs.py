@@ -144,7 +144,7 @@ def _read_records(path: Path, problems: list[str]) -> Iterator[Record]:
 def _read_mapping(path: Path, problems: list[str]) -> Record:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         problems.append(f"{path}: cannot be read ({type(error).__name__}); passed over")
         return {}

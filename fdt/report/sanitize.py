@@ -1,9 +1,12 @@
 """Feedback text for a reader's eyes: what terminal, file or page cannot hold, or would lie about, made visible."""
 
 # First and last character of each range that is replaced: control characters (a terminal obeys them), bidirectional
-# embeddings, overrides and isolates (letters would stand in another order than the model read them), lone surrogates
-# (no encoding holds them).
-ILLEGIBLE = (("\0", "\x1f"), ("\x7f", "\x9f"), ("\u202a", "\u202e"), ("\u2066", "\u2069"), ("\ud800", "\udfff"))
+# marks, embeddings, overrides and isolates (letters would stand in another order than the model read them), lone
+# surrogates (no encoding holds them).
+ILLEGIBLE = (
+    *(("\0", "\x1f"), ("\x7f", "\x9f"), ("\u061c", "\u061c"), ("\u200e", "\u200f")),
+    *(("\u202a", "\u202e"), ("\u2066", "\u2069"), ("\ud800", "\udfff")),
+)
 
 
 def make_legible(text: str) -> str:

@@ -7,6 +7,8 @@ readers above can count it; only a file that cannot be opened or unpacked at all
 from __future__ import annotations
 
 import gzip
+import io
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,10 @@ from feedback.readers.record import Record, decode, parse_json, parse_json_at, p
 from feedback.readers.tables import read_csv, read_parquet
 
 FastJson = Callable[[bytes], dict[str, Any] | None]
+RATIO = 200
+"""Times its size that a gzipped file may unpack to; text packs to a tenth."""
+FREE = 64 << 20
+"""Bytes that any gzipped file may unpack to."""
 REMEDY = "Write one JSON object a line."
 DOCUMENTS = ("json", "traj")
 """Endings of files that may hold one JSON value over many lines."""
@@ -30,7 +36,44 @@ def open_file(path: str | Path) -> IO[bytes]:
     stream = open(path, "rb")  # noqa: SIM115 (the caller closes it)
     packed = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    return cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if packed else stream
+    return cast(IO[bytes], io.BufferedReader(BoundedGzip(stream, str(path)), 1 << 16)) if packed else stream
+
+
+class BoundedGzip(io.RawIOBase):
+    """What a gzipped file holds, until it unpacks to far more than words do: a bomb, and no memory holds its one line.
+
+    Text packs to a tenth; a file may unpack to `RATIO` times its size, and to `FREE` bytes in any case.
+    """
+
+    def __init__(self, stream: IO[bytes], path: str) -> None:
+        self.stream = stream
+        self.path = path
+        self.unpacked = gzip.GzipFile(fileobj=stream)
+        self.given = 0
+        self.most = max(FREE, RATIO * os.fstat(stream.fileno()).st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        part = self.unpacked.read1(len(target))
+        target[: len(part)] = part
+        self.given += len(part)
+        if self.given > self.most:
+            raise DataError(
+                self.path,
+                None,
+                "the file",
+                f"more than {self.most >> 20} MiB unpacked",
+                f"at most {RATIO} times its size",
+                "Unpack it yourself, if it is what it should be.",
+            )
+        return len(part)
+
+    def close(self) -> None:
+        self.unpacked.close()
+        self.stream.close()
+        super().close()
 
 
 def detect_kind(path: str | Path) -> str:

@@ -7,6 +7,7 @@ shows which it is.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -16,6 +17,12 @@ from typing import IO, Any
 from feedback.faults import DataError, format_value
 from feedback.readers.record import Record, decode, parse_json, reject_record
 
+RATIO = 200
+"""Times its size that a Parquet file's parts may unpack to."""
+FREE = 4 << 20
+"""Bytes that a part of any Parquet file may unpack to."""
+ROWS = 64
+"""Rows that are unpacked at once: each may repeat a value that the file holds once."""
 JSON_COLUMN = ":json"
 """A column whose name ends so holds JSON; every other CSV column is text, never guessed at."""
 
@@ -155,7 +162,15 @@ def read_parquet(path: str | Path) -> Iterator[Record]:
     import pyarrow.parquet  # heavy, and only this format needs it
 
     with convert_arrow_errors(path, "Parquet"):
-        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024)
+        file = pyarrow.parquet.ParquetFile(path)
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        largest = max((group.total_byte_size for group in groups), default=0)
+        batches = file.iter_batches(batch_size=ROWS)
+    most = max(FREE, RATIO * os.path.getsize(path))
+    if largest > most:
+        raise DataError(
+            path, None, "the file", f"{largest >> 20} MiB in one row group", f"at most {RATIO} times the file's size"
+        )
     yield from read_batches(str(path), batches, "Parquet")
 
 

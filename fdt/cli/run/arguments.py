@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from fdt.errors import UserError
+from fdt.resources import parse_yaml
 
 CONFIG_FLAGS = ("-c", "--config")
 HELP_FLAGS = ("-h", "--help")
@@ -78,7 +79,7 @@ def load_yaml(path: str) -> dict[str, Any]:
         UserError: where it is not YAML, with line and column, or not a mapping.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
         raise UserError(" ".join(str(fault).split()), path=path) from fault
     if content is not None and not isinstance(content, dict):

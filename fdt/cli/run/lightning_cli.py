@@ -67,6 +67,10 @@ class CLI(LightningCLI):
             help="Held-out records of the base that another arm has measured; copied instead of measured again.",
         )
 
+    def _parse_ckpt_path(self) -> None:
+        """Lightning lets the hyper-parameters of a checkpoint change the config and import what they name. A checkpoint
+        is data here: what a run is made of stands in its config."""
+
     def instantiate_classes(self) -> None:
         check_checkpoint(self._get(self.config, "ckpt_path"))  # where a file names it, not the command line
         try:

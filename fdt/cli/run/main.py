@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fdt.cli.algorithm import DEFAULT, add_default_algorithm
+from fdt.cli.imports import take_allowed
 from fdt.cli.reading import replace_map
 from fdt.cli.run.arguments import HELP_FLAGS, list_config_files, put_configs_first
 from fdt.cli.run.arms import read_arms, run_arms
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> int:
     if any(argument in HELP_FLAGS for argument in argv[1:]):
         print(format_help(argv[0]))
         return 0
-    argv = put_configs_first(add_run_config(resolve_arguments(replace_map(argv))))
+    argv = put_configs_first(add_run_config(resolve_arguments(replace_map(take_allowed(argv)))))
     check_configs(list_config_files(argv))
     given = argv
     argv = add_default_algorithm(given)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from fdt.cli.imports import check_import, is_text
 from fdt.cli.run.arguments import list_config_files, list_flags, load_yaml, read_value
 from fdt.cli.run.signatures import (
     Signature,
@@ -207,9 +208,10 @@ def check_value(value: Any, annotation: ast.expr | None, module: str, place: Pla
     Raises:
         UserError: where a value, or one inside it, names a class or an argument that does not exist.
     """
+    check_import(value, annotation, place.path)
     if isinstance(value, list):
         for number, each in enumerate(value):
-            check_value(each, None, module, place.enter(number))
+            check_value(each, annotation if is_text(annotation) else None, module, place.enter(number))
     elif isinstance(value, str) and OURS.match(value):
         check_class_path(value, place)
     elif isinstance(value, dict) and isinstance(value.get("class_path"), str):
@@ -226,6 +228,7 @@ def check_plug(value: dict[str, Any], place: Place) -> None:
     for key in value:
         if key not in PLUG_KEYS:
             raise place.enter(key).build_error("no such key beside class_path", str(key), PLUG_KEYS)
+    check_import(value["class_path"], None, place.path)
     check_class_path(value["class_path"], place.enter("class_path"))
     arguments = value.get("init_args")
     if isinstance(arguments, dict):

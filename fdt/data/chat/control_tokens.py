@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, TemplateSyntaxError
 
+from fdt.errors import UserError
 from feedback.sanitize import BREAK, replace_surrogates
 
 # What a chat template may write around a turn: <tag>, [TAG], "### Title:", "USER:". Read in the template's source.
@@ -76,6 +77,7 @@ def _find_control_tokens(tokenizer: Any, source: str) -> ControlTokens:
     written = extract_written_text(source)
     strings = {text for text in vocabulary if text.strip() and (text in special or is_mark(text, written))}
     markers = set(MARK.findall(written)) - strings
+    _refuse_breaks(strings | markers)
     ends = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token}
     own = frozenset(text for text in strings | markers if is_own_mark(text)) - ends
     return ControlTokens(
@@ -86,6 +88,17 @@ def _find_control_tokens(tokenizer: Any, source: str) -> ControlTokens:
         own_tokens={text: vocabulary[text] for text in own & strings},
         pattern=re.compile("|".join(map(re.escape, sort_by_length(strings | markers))) or "(?!)"),
     )
+
+
+def _refuse_breaks(controls: Iterable[str]) -> None:
+    """Breaking a control string with the zero-width space must make it another: a stranger's tokenizer may say no."""
+    if blank := next((control for control in controls if BREAK in control), None):
+        raise UserError(
+            "a control token holds the zero-width space that breaks control tokens",
+            got=repr(blank),
+            key="model.base",
+            remedy="no text could be made harmless for this tokenizer; remove the token, or take another base",
+        )
 
 
 def is_mark(text: str, written: str) -> bool:

@@ -32,6 +32,33 @@ TAIL = 2500
 """Characters of the end of a server's log that a message repeats."""
 
 
+SECRET = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_CREDENTIALS", "_ACCESS_KEY", "_ACCESS_KEY_ID")
+NEEDED = ("HF_", "HUGGING_FACE_", "VLLM_")
+"""Secrets that a server needs: to load a model from the hub, and its own."""
+LISTENING = "0A"
+"""A socket's state in `/proc/net/tcp`."""
+
+
+def is_for_children(name: str) -> bool:
+    """Whether a server gets this variable: not the keys of judges and loggers, nor what would mislead it."""
+    return name not in NOT_FOR_CHILDREN and (not name.upper().endswith(SECRET) or name.startswith(NEEDED))
+
+
+def find_listeners(port: int) -> set[int]:
+    """The users (ids) whose processes listen at a port of this machine; none where the system does not say."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, _, _, _, user, *_ = line.split()
+            if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
+                found.add(int(user))
+    return found
+
+
 class Child:
     """One server process, in a session of its own.
 
@@ -45,10 +72,11 @@ class Child:
         with socket.socket() as place:
             place.bind(("127.0.0.1", 0))
             port = place.getsockname()[1]
+        self.port = port
         self.url = f"http://127.0.0.1:{port}/v1"
         self.key = secrets.token_urlsafe(24)
         self.log = folder / "server.log"
-        kept = {name: value for name, value in os.environ.items() if name not in NOT_FOR_CHILDREN}
+        kept = {name: value for name, value in os.environ.items() if is_for_children(name)}
         # In the environment and not on the command line, which every user of the machine can read.
         kept |= {"VLLM_API_KEY": self.key} | variables
         with self.log.open("ab") as log:
@@ -83,6 +111,14 @@ class Child:
         """
         until = time.monotonic() + seconds
         while self.is_alive and time.monotonic() < until:
+            # The port was free when it was chosen. Whoever has taken it since must not be told the key.
+            if strangers := find_listeners(self.port) - {os.geteuid()}:
+                raise UserError(
+                    "another user's process listens where the server was to",
+                    got=f"user {strangers.pop()} at port {self.port}",
+                    key="data.engine",
+                    remedy="start again: another port is chosen",
+                )
             try:
                 call_endpoint(self.url, self.key, 5.0, self.url.removesuffix("/v1") + "/health")
                 return

@@ -8,7 +8,13 @@ import yaml
 
 from fdt.report.runs import Run
 
-SECRET = re.compile(r"(api_?key|secret|password|credential|auth_token|access_token)$", re.IGNORECASE)
+SECRET = re.compile(
+    r"(api_?keys?|secrets?|passw(or)?d|passphrase|credentials?|authorization|cookie|bearer|(^|_)auth|(^|[^a-z])tokens?"
+    r"|[a-z]token|private_?key|access_?key)$",
+    re.IGNORECASE,
+)
+"""Keys that name a secret by their end; `max_tokens`, a number, stays."""
+USER_IN_URL = re.compile(r"(?<=://)[^/\s@]{1,400}@")
 HIDDEN = "(hidden)"
 MAIN = re.compile(
     r"(seed_everything|trainer\.(max_steps|max_epochs|devices|strategy|precision)"
@@ -68,7 +74,12 @@ def _flatten(node: Any, prefix: str = "") -> dict[str, str]:
 
 def _hide_secrets(node: Any) -> Any:
     if isinstance(node, dict):
-        return {
-            key: HIDDEN if SECRET.search(str(key)) and child else _hide_secrets(child) for key, child in node.items()
-        }
+        return {key: HIDDEN if is_secret(str(key), child) else _hide_secrets(child) for key, child in node.items()}
+    if isinstance(node, str):
+        return USER_IN_URL.sub(f"{HIDDEN}@", node)
     return [_hide_secrets(child) for child in node] if isinstance(node, list) else node
+
+
+def is_secret(key: str, value: Any) -> bool:
+    """Whether a setting holds a secret: its key says so, and it is neither empty nor a number."""
+    return bool(value) and not isinstance(value, int | float) and SECRET.search(key.replace("-", "_")) is not None
