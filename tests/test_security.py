@@ -141,10 +141,9 @@ def test_a_tokenizer_that_cannot_be_made_harmless_is_refused():
     [
         "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
         "{{ 'x' * 2000000000 }}",
-        "{% set n = 90000 %}{% for a in range(n) %}{% for b in range(n) %}{% endfor %}{% endfor %}",
     ],
 )
-def test_a_template_that_takes_too_much_is_refused_before_it_is_used(source, monkeypatch):
+def test_a_template_that_takes_too_much_is_refused_before_it_is_used(source):
     from fdt.data.chat import probe
 
     assert "more than" in str(probe.measure_template(source))
