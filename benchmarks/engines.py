@@ -3,11 +3,11 @@
 The engines take turns, so that what else the machine does meets all of them; medians over rounds, and the median of
 each round's ratio to `dynamic`. One thread each (OMP_NUM_THREADS=1) unless the environment sets another number.
 
-    python benchmarks/engines.py                                        # dynamic and static cache
+    python benchmarks/engines.py                                        # generate, and the loop of our own
     python benchmarks/engines.py --engines dynamic,static,paged --rounds 2 --batches 16
     FDT_VLLM_PYTHON=.venv-vllm/bin/python python benchmarks/engines.py --engines dynamic,vllm
 
-dynamic, static: fdt.engines.HuggingFace with that cache of transformers (dynamic is what it uses). paged: transformers'
+own: fdt.engines.HuggingFace. dynamic, static: transformers' generate with that cache. paged: transformers'
 continuous batching. vllm: fdt.engines.VLLMServer as it comes (on a CPU it compiles nothing), its start left out of
 the times; vllm-compiled: the same with compilation.
 """
@@ -76,11 +76,19 @@ def make_paged_draw(policy: Policy, tokens: int) -> Draw:
     return draw
 
 
+class Generate(HuggingFace):
+    """Answers by ``transformers.generate``, where `HuggingFace` would use its own loop."""
+
+    def _uses_own_loop(self, policy: Policy) -> bool:
+        return False
+
+
 def build_draws(names: list[str], policy: Policy, tokens: int) -> dict[str, Draw]:
     """How each of the named engines draws."""
     plain = policy.causal.generate
-    hf = HuggingFace(tokens)
+    hf = Generate(tokens)
     made = {
+        "own": lambda: make_draw(HuggingFace(tokens), policy, plain),
         "dynamic": lambda: make_draw(hf, policy, plain),
         "static": lambda: make_draw(hf, policy, partial(plain, cache_implementation="static")),
         "paged": lambda: make_paged_draw(policy, tokens),
@@ -106,7 +114,7 @@ def measure_gap(policy: Policy, prompts: list[list[int]], answers: list[Sample])
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engines", default="dynamic,static")
+    parser.add_argument("--engines", default="dynamic,own")
     parser.add_argument("--batches", default="16,64")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64, help="most new tokens of an answer")

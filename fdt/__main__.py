@@ -2,10 +2,10 @@
 
 import difflib
 import importlib
-import os
 import sys
 
 from fdt import __version__
+from fdt.cli.exit_codes import EXPECTED_ERROR, run_command
 
 # verb: (module whose main(argv) runs it, whether argv keeps the verb as the module serves several, one line of help)
 VERBS = {
@@ -24,9 +24,6 @@ VERBS = {
     "critique": ("fdt.cli.critique", False, "have a judge add scores, critiques and corrections to a file"),
     "reference": ("fdt.cli.reference.main", False, "list what a config can name, or explain one of them"),
 }
-EXPECTED_ERROR = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def format_usage() -> str:
@@ -55,14 +52,6 @@ def format_unknown_verb(verb: str) -> str:
     return f"fdt: unknown verb {verb!r}. {hint}"
 
 
-def is_expected(error: Exception) -> bool:
-    """Whether the error is one that the user can correct or asked for, so that its message is enough."""
-    from fdt.errors import Interrupted, UserError
-    from feedback.faults import DataError
-
-    return isinstance(error, UserError | DataError | Interrupted)
-
-
 def dispatch(verb: str, rest: list[str]) -> int:
     """Runs one verb and returns its exit code.
 
@@ -70,20 +59,7 @@ def dispatch(verb: str, rest: list[str]) -> int:
         Exception: whatever the verb raises, except the errors that a user can correct.
     """
     module, keeps_verb, _ = VERBS[verb]
-    try:
-        return importlib.import_module(module).main([verb, *rest] if keeps_verb else rest) or 0
-    except KeyboardInterrupt:
-        print("fdt: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`| head`) left; without this, Python complains once more while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except Exception as error:
-        if not is_expected(error):
-            raise
-        print(f"fdt: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", EXPECTED_ERROR)
+    return run_command(lambda: importlib.import_module(module).main([verb, *rest] if keeps_verb else rest))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -44,6 +44,11 @@ class Engine(ABC):
         return None
 
     @property
+    def returns_policy_log_probs(self) -> bool:
+        """Whether a sample's log-probs are those that the policy's own forward gives, but for rounding."""
+        return False
+
+    @property
     @abstractmethod
     def max_answer_tokens(self) -> int:
         """Most tokens of one answer where no ``Limit`` sets another number."""

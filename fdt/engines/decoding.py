@@ -55,6 +55,9 @@ class TemperatureProcessor:
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         return scores / self.temperature
 
+    def select_rows(self, rows: list[int]) -> None:
+        """All rows have one temperature."""
+
 
 class SwitchPenaltyProcessor:
     """Applies a ``SwitchPenalty`` in the course of one generation; a drawn switch token begins a new thought."""
@@ -74,6 +77,11 @@ class SwitchPenaltyProcessor:
             # The thought starts at its switch token.
             self.start[torch.isin(input_ids[:, -1], self.switches)] = done - 1
         return penalise_switches(scores, self.switches, done < self.start + self.penalty.beta, self.penalty.alpha)
+
+    def select_rows(self, rows: list[int]) -> None:
+        """Keeps these rows of the batch."""
+        if self.start is not None:
+            self.start = self.start[rows]
 
 
 def is_block_open(text: str, delimiters: tuple[str, str]) -> bool | None:
@@ -103,6 +111,17 @@ class ReasoningBudgetProcessor:
                 scores[row] = -torch.inf
                 scores[row, self.pending[row].pop(0)] = 0.0
         return scores
+
+    def get_forced(self) -> list[bool]:
+        """Which rows got a token at the last step that nobody chose."""
+        return self.forced[-1]
+
+    def select_rows(self, rows: list[int]) -> None:
+        """Keeps these rows of the batch."""
+        self.limits = [self.limits[row] for row in rows]
+        self.ends = [self.ends[row] for row in rows]
+        self.open = [self.open[row] for row in rows]
+        self.pending = [self.pending[row] for row in rows]
 
     def _is_due(self, row: int, ids: Tensor, done: int) -> bool:
         limit = self.limits[row]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from transformers import GenerationConfig
 
 from fdt.distributed import reduce_max_count
 from fdt.engines.base import Engine, Limit, Sample
+from fdt.engines.decode_check import can_decode
+from fdt.engines.decode_loop import DecodeBatch
 from fdt.engines.decoding import (
     LogProbRecorder,
     ReasoningBudgetProcessor,
@@ -20,13 +23,17 @@ from fdt.engines.decoding import (
     SwitchPenaltyProcessor,
     TemperatureProcessor,
 )
+from fdt.engines.sampling import RowNoise
 from fdt.policy.fsdp import is_sharded, unshard_all
 from fdt.policy.policy import Policy
 
 
 @dataclass(frozen=True)
 class HuggingFace(Engine):
-    """``transformers.generate`` with a dynamic cache, left padding, prompts of similar length together.
+    """Answers from the policy's own weights, prompts of similar length together.
+
+    Answers to one prompt share its reading, and rows that ended leave the batch. Models with sliding windows or states
+    that run through the row, and weights spread over ranks, go through ``transformers.generate`` instead.
 
     Sampling is from the policy's own distribution: top-k, top-p and penalties are off, also those that the model's own
     generation config asks for, since they would bend it and bias the policy gradient.
@@ -54,6 +61,10 @@ class HuggingFace(Engine):
         return " and ".join(reasons) or None
 
     @property
+    def returns_policy_log_probs(self) -> bool:
+        return self.off_policy_reason is None
+
+    @property
     def max_answer_tokens(self) -> int:
         return self.max_new_tokens
 
@@ -65,25 +76,74 @@ class HuggingFace(Engine):
         limits: Sequence[Limit] | None = None,
     ) -> list[Sample]:
         limits = limits if limits is not None else [Limit()] * len(prompts)
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
         chunks = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        training = policy.training
+        policy.eval()
+        try:
+            with torch.no_grad():
+                if not self._uses_own_loop(policy):
+                    return self._generate_plain(policy, prompts, seed, limits, chunks)
+                with policy.prepare_decoding():
+                    return self._generate_fast(policy, prompts, seed, limits, chunks)
+        finally:
+            policy.train(training)
+
+    def _uses_own_loop(self, policy: Policy) -> bool:
+        return not is_sharded(policy) and can_decode(policy.causal)
+
+    def _generate_fast(
+        self,
+        policy: Policy,
+        prompts: Sequence[Sequence[int]],
+        seed: int | None,
+        limits: Sequence[Limit],
+        chunks: list[list[int]],
+    ) -> list[Sample]:
+        noise = None if seed is None else RowNoise(seed, len(prompts))
+        answers: dict[int, Sample] = {}
+        for chunk in chunks:
+            own = [limits[i] for i in chunk]
+            width = max(len(prompts[i]) for i in chunk)
+            processors, closing = self._build_processors(policy.tokenizer, own, width, seed is not None)
+            batch = DecodeBatch(
+                policy.causal,
+                [prompts[i] for i in chunk],
+                self._list_caps(own),
+                policy.stop_ids,
+                None if noise is None else partial(noise.draw, rows=torch.tensor(chunk)),
+                processors,
+                None if closing is None else closing.get_forced,
+            )
+            found = zip(chunk, *batch.decode(), strict=True)
+            answers |= {place: Sample(tuple(ids), tuple(values)) for place, ids, values in found}
+        return [answers[i] for i in range(len(prompts))]
+
+    def _list_caps(self, limits: Sequence[Limit]) -> list[int]:
+        return [self.max_new_tokens if limit.tokens is None else limit.tokens for limit in limits]
+
+    def _generate_plain(
+        self,
+        policy: Policy,
+        prompts: Sequence[Sequence[int]],
+        seed: int | None,
+        limits: Sequence[Limit],
+        chunks: list[list[int]],
+    ) -> list[Sample]:
         answers: dict[int, Sample] = {}
         sharded = is_sharded(policy)
         rounds = reduce_max_count(len(chunks), policy.device) if sharded else len(chunks)
-        training = policy.training
-        policy.eval()
         stops = policy.stop_ids  # before the model's own generation config is laid aside
-        with torch.no_grad(), seed_rng(seed), unshard_all(policy), reset_generation_config(policy.causal):
+        with seed_rng(seed), unshard_all(policy), reset_generation_config(policy.causal):
             for number in range(rounds):
                 chunk = chunks[number] if number < len(chunks) else []
                 batch = [list(prompts[i]) for i in chunk] or [[policy.tokenizer.eos_token_id]]
                 caps = [limits[i] for i in chunk] or [Limit(tokens=1)]
-                samples = self._decode(policy, batch, seed is not None, caps, stops, sharded)
+                samples = self._decode_plain(policy, batch, seed is not None, caps, stops, sharded)
                 answers |= zip(chunk, samples, strict=False)
-        policy.train(training)
         return [answers[i] for i in range(len(prompts))]
 
-    def _decode(
+    def _decode_plain(
         self,
         policy: Policy,
         batch: list[list[int]],
@@ -96,8 +156,9 @@ class HuggingFace(Engine):
         width = max(len(ids) for ids in batch)
         ids = torch.tensor([[eos] * (width - len(row)) + row for row in batch], device=policy.device)
         alive = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=policy.device)
-        caps = [self.max_new_tokens if limit.tokens is None else limit.tokens for limit in limits]
-        chain, closing, recorder = self._build_processors(policy.tokenizer, limits, width, sample)
+        caps = self._list_caps(limits)
+        chain, closing = self._build_processors(policy.tokenizer, limits, width, sample)
+        recorder = LogProbRecorder()
         causal: Any = policy.causal  # a class of transformers, under wrappers that its types do not know
         out = causal.generate(
             input_ids=ids,
@@ -107,7 +168,7 @@ class HuggingFace(Engine):
             eos_token_id=list(stops),
             pad_token_id=eos,
             synced_gpus=synced,
-            logits_processor=chain,
+            logits_processor=[*chain, recorder],
             stopping_criteria=[RowLengthCriteria(caps, width)] if min(caps) < max(caps) else [],
             **({"top_k": 0, "top_p": 1.0} if sample else {}),  # top_k has a default of 50
         )
@@ -117,15 +178,14 @@ class HuggingFace(Engine):
 
     def _build_processors(
         self, tokenizer: Any, limits: list[Limit], width: int, sample: bool
-    ) -> tuple[list[Any], ReasoningBudgetProcessor | None, LogProbRecorder]:
-        """What changes the logits, in order: our own chain only, so that the recorder comes last."""
+    ) -> tuple[list[Any], ReasoningBudgetProcessor | None]:
+        """What changes the logits, in order, and which of it forces tokens."""
         chain: list[Any] = [TemperatureProcessor(self.temperature)] if sample and self.temperature != 1 else []
         if self.switching is not None:
             chain.append(SwitchPenaltyProcessor(self.switching, tokenizer, width))
         needed = any(limit.reasoning is not None for limit in limits)
         closing = ReasoningBudgetProcessor(limits, tokenizer, width) if needed else None
-        recorder = LogProbRecorder()
-        return [*chain, *([closing] if closing else []), recorder], closing, recorder
+        return [*chain, *([closing] if closing else [])], closing
 
 
 def _build_sample(ids: list[int], log_probs: list[float], cap: int, stops: tuple[int, ...]) -> Sample:

@@ -49,6 +49,8 @@ def add_adapters(causal: PreTrainedModel, lora: LoRA, seed: int) -> PeftModel:
     """The model with adapters; their initial values are those of ``seed`` on every rank."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
+    from fdt.policy.products.adapted_linear import adapt_forwards
+
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
@@ -70,6 +72,7 @@ def add_adapters(causal: PreTrainedModel, lora: LoRA, seed: int) -> PeftModel:
             key="model.lora",
         ) from fault
     assert isinstance(model, PeftModel)
+    adapt_forwards(model)
     return model
 
 

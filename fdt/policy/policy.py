@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,7 @@ from fdt.policy.forward import build_hidden_fn
 from fdt.policy.hub import resolve_model
 from fdt.policy.loading.self_check import check_log_probs, find_positions
 from fdt.policy.lora import LoRA, add_adapters, check_targets, report_frozen
+from fdt.policy.products.frozen_linear import FrozenProducts
 from objectives import TokenLogProbs
 from objectives.vocabulary.products import has_native_bfloat16
 
@@ -81,6 +83,7 @@ class Policy(nn.Module):
         self.lora = lora
         self.model: nn.Module = causal if lora is None else add_adapters(causal, lora, seed)
         self.train_dtype = {p.dtype for p in self.get_trainable_parameters()}
+        self.frozen_products = FrozenProducts()
         self.activation_cache: ActivationCache | None = None
         if lora is not None and lora.activation_cache_folder is not None:
             self.activation_cache = ActivationCache(self.causal, min(lora.layers or [0]), lora.activation_cache_folder)
@@ -122,6 +125,18 @@ class Policy(nn.Module):
         """Hidden states ``[N, D]`` that predict the target tokens, row-major; prompts shared by rows are read once."""
         reader = getattr(self.causal, "fdt_hidden", None)
         return (reader or build_hidden_fn(self.causal, self.activation_cache, self.packs))(view)
+
+    @contextmanager
+    def prepare_decoding(self) -> Iterator[None]:
+        """While this lasts no weight changes and no gradient passes, so that what forwards read is laid out once."""
+        with self.frozen_products.use(self.causal):
+            if self.lora is None:
+                yield
+                return
+            from fdt.policy.products.adapted_linear import cast_factors
+
+            with cast_factors(self.model):
+                yield
 
     def describe(self) -> dict[str, Any]:
         """What an export needs to rebuild this policy: `model` (name or folder) and `lora` (dict or None)."""

@@ -132,7 +132,25 @@ class Actor:
         return episodes if self.collator.hint is None else annotate_group(self.collator.hint, episodes)
 
     def compute_answer_log_probs(self, episodes: Sequence[Episode]) -> list[float]:
-        """Sum of log-probs (nats) of each episode's answer under the current policy; NaN for an empty answer."""
+        """Sum of log-probs (nats) of each episode's answer under the current policy; NaN for an empty answer.
+
+        For answers that the current policy has just written, the engine's own sums where it knows them; the others are
+        read again.
+        """
+        known = [self._sum_engine_log_probs(episode) for episode in episodes]
+        left = [episode for episode, value in zip(episodes, known, strict=True) if math.isnan(value)]
+        read = iter(self._read_answer_log_probs(left))  # by every rank, since it is a collective
+        return [next(read) if math.isnan(value) else value for value in known]
+
+    def _sum_engine_log_probs(self, episode: Episode) -> float:
+        turns = episode.policy_turns
+        if not turns or not self.engine.returns_policy_log_probs:
+            return math.nan
+        if any(not turn.sampled or not turn.log_probs for turn in turns):
+            return math.nan
+        return math.fsum(value for turn in turns for value in turn.log_probs or ())
+
+    def _read_answer_log_probs(self, episodes: Sequence[Episode]) -> list[float]:
         rows = [self.collator.tokenize_episode(episode) for episode in episodes]
         found = zip(*self.compute_row_log_probs([row for own in rows for row in own]), strict=True)
         parts = [list(islice(found, len(own))) for own in rows]

@@ -1,18 +1,25 @@
-"""Arms: runs of one config that differ in a few settings, one process each, side by side in one table."""
+"""Arms: runs of one config that differ in a few settings, one process each, side by side in one table.
+
+Where the system can, an arm's process is a copy of this one, which has imported everything already.
+"""
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
+from fdt.cli.exit_codes import run_command
 from fdt.cli.run.arguments import CONFIG_FLAGS, drop_flags, list_config_files, list_flags, load_yaml
 from fdt.errors import UserError
 
@@ -84,8 +91,14 @@ def pick_arms(arms: Any, names: list[Any]) -> dict[str, Any]:
     return {name: known[name] for name in names}
 
 
-def run_arms(argv: list[str], arms: Arms) -> int:
-    """Runs the arms one after another; stops at the first that fails and returns its exit code."""
+def run_arms(argv: list[str], arms: Arms, run: Callable[[list[str]], int | None]) -> int:
+    """Runs the arms one after another; stops at the first that fails and returns its exit code.
+
+    Args:
+        argv: the command that names the arms.
+        arms: what `read_arms` found.
+        run: runs a command without arms.
+    """
     measured: Path | None = None
     last = max((n for n, a in enumerate(argv) if a in CONFIG_FLAGS), default=-1)
     for number, (name, overrides) in enumerate(arms.overrides.items(), 1):
@@ -100,7 +113,7 @@ def run_arms(argv: list[str], arms: Arms) -> int:
             own += ["--trainer.num_sanity_val_steps=0", f"--base_from={measured}"]
         print(f"\nfdt: arm {number} of {len(arms.overrides)}: {name}", flush=True)
         began = time.monotonic()
-        status = run_arm([sys.executable, "-m", "fdt", *own])
+        status = run_arm(own, run)
         if status:
             print(f"fdt: arm {name} ended with exit code {status}", file=sys.stderr)
             return status if status > 0 else 128 - status
@@ -110,19 +123,46 @@ def run_arms(argv: list[str], arms: Arms) -> int:
     return 0
 
 
-def run_arm(command: list[str]) -> int:
+def run_arm(argv: list[str], run: Callable[[list[str]], int | None]) -> int:
     """Runs one arm in a process of its own; what asks this process to stop is left to the arm, which saves first."""
-    with subprocess.Popen(command) as child:
-        handlers = {
-            signal.SIGINT: lambda *_: None,  # a terminal sends it to the arm as well
-            signal.SIGTERM: lambda *_: child.send_signal(signal.SIGTERM),
-        }
-        former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            return child.wait()
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
+    if sys.platform == "linux":  # elsewhere libraries do not survive a copy
+        child = os.fork()
+        if not child:
+            run_as_child(argv, run)
+        return wait_for(lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), child)
+    with subprocess.Popen([sys.executable, "-m", "fdt", *argv]) as process:
+        return wait_for(process.wait, process.pid)
+
+
+def run_as_child(argv: list[str], run: Callable[[list[str]], int | None]) -> NoReturn:
+    """Runs a command in a process that was forked for it, which ends with it."""
+    sys.argv[1:] = argv  # what ranks of this arm are started with
+    status = 1
+    try:
+        status = run_command(lambda: run(argv))
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def wait_for(wait: Callable[[], int], child: int) -> int:
+    """The exit code of a child; interrupts are its own business, and a request to stop is handed on."""
+    handlers = {
+        signal.SIGINT: lambda *_: None,  # a terminal sends it to the arm as well
+        signal.SIGTERM: lambda *_: os.kill(child, signal.SIGTERM),
+    }
+    former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        return wait()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def can_reuse_base(overrides: dict[str, Any]) -> bool:

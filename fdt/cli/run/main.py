@@ -32,7 +32,9 @@ def main(argv: list[str]) -> int:
         print(f"fdt: model.terms: as in -c {DEFAULT}, since nothing names others")
     arms = read_arms(argv)
     if arms is not None:
-        status = run_arms(argv, arms)
+        import fdt.cli.run.lightning_cli  # noqa: F401  # once for all arms, whose processes are copies of this one
+
+        status = run_arms(argv, arms, main)
         if status == 0:
             from fdt.report import report_results
 

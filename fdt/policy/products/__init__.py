@@ -1,0 +1,1 @@
+"""Products of a linear layer: with adapters, and with frozen weights in another layout."""
