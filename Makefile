@@ -20,7 +20,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm adapters quickstart fuzz lint format reference test test-fast evidence clean
+.PHONY: help install vllm adapters quickstart fuzz lint format reference test test-fast evidence soak clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -101,6 +101,9 @@ fuzz: install  ## readers, replies, configs and checkpoints under made-up bytes 
 
 evidence: install  ## the full-length tables (hours)
 	$(BIN)/python benchmarks/evidence.py
+
+soak: install  ## kills, signals, hangs and many steps, at length (an hour); the table of docs/reliability.md
+	$(BIN)/python benchmarks/soak.py
 
 clean:  ## remove the environments, builds and caches; runs/ and the cached model stay
 	rm -rf $(VENV) $(VLLM_VENV) $(VENV)-adapters dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -15,6 +15,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim.lr_scheduler import LRScheduler
 
 from fdt import __version__
@@ -22,13 +23,14 @@ from fdt.data.batch import Batch
 from fdt.data.microbatch import align, select_weighted_rows, split_batch
 from fdt.distributed import reduce_sum
 from fdt.errors import UserError, explain_plug_errors
+from fdt.metrics.nonfinite import describe_nonfinite, has_finite_loss
 from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.fsdp import keep_gathered, shard_as_asked
 from fdt.policy.gradients import TermGradients
 from fdt.policy.log_probs import add_old_log_probs, uses_ratio
 from fdt.policy.lora import LoRA
-from fdt.policy.optimizers import SignalAdamW, build_adamw, build_schedule, compute_norm
+from fdt.policy.optimizers import SignalAdamW, build_adamw, build_schedule, compute_norm, count_steps
 from fdt.policy.policy import Policy
 from fdt.policy.teachers import Frozen, ReferencePolicy, Teacher, WeightCopyTeacher, split_by_hint
 from objectives import Loss, Objective, Rollouts, Schedule, Term, TokenLogProbs, default_terms
@@ -42,6 +44,7 @@ class Learner(LightningModule):
     start: Teacher
     """The policy at its start; absent before `configure_model`, and where nothing is trained."""
     nonfinite_steps = 0
+    _loss_is_finite = True
 
     def __init__(
         self,
@@ -124,23 +127,8 @@ class Learner(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser of what trains, and its learning rate over the steps."""
         optimizer = self.make_optimizer(self.policy.get_trainable_parameters())
-        total = self._count_steps() if self.lr_scheduler_type == "linear" else math.inf
+        total = count_steps(self.trainer) if self.lr_scheduler_type == "linear" else math.inf
         return [optimizer], [build_schedule(optimizer, self.warmup_steps, total)]
-
-    def _count_steps(self) -> float:
-        """Optimiser steps of the whole run; Lightning's own estimate would make a data loader too early."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in `fit`, and declares it nowhere
-        epochs = self.trainer.max_epochs
-        limits = [] if self.trainer.max_steps < 0 else [self.trainer.max_steps]
-        if epochs is not None and epochs >= 0:
-            limits.append(epochs * data.steps_per_epoch)
-        if not limits:
-            raise UserError(
-                "the learning rate falls to 0 at the last step, and the run has none",
-                key="model.lr_scheduler_type",
-                remedy="set trainer.max_steps or trainer.max_epochs",
-            )
-        return min(limits)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """One optimiser step; callbacks get its metrics, its weighted batch, and whether the gradient was finite."""
@@ -161,10 +149,12 @@ class Learner(LightningModule):
                 if self.trust is not None:
                     self.trust.collect(part, student, others)
                 self._backward(loss, apart)
-        if self.trust is not None:
-            metrics.extra |= self.trust.update()
+        self._loss_is_finite = has_finite_loss(metrics, self.device)
         norm, finite = self._step() if apart is None else self._step_apart(apart, metrics)
+        if self.trust is not None:
+            metrics.extra |= self.trust.update(finite)
         self._log(metrics, norm, time.perf_counter() - began)
+        self._count_nonfinite(finite, metrics)
         return {"metrics": metrics, "batch": batch, "finite": finite}
 
     def _log(self, metrics: StepMetrics, norm: float, seconds: float) -> None:
@@ -249,7 +239,8 @@ class Learner(LightningModule):
         return float(norm), self._apply_step(finite, self._optimizer.step)
 
     def _apply_step(self, finite: bool, step: Callable[[], Any]) -> bool:
-        """Takes the step where its gradient is finite, and counts those that are not."""
+        """Takes the step where its loss and its gradient are finite on all ranks, which agree on that."""
+        finite = finite and self._loss_is_finite
         if finite:
             step()
             scheduler = self.lr_schedulers()
@@ -257,12 +248,17 @@ class Learner(LightningModule):
             scheduler.step()
             self.teacher.update(self.policy)
         self._optimizer.zero_grad()
-        self.nonfinite_steps = 0 if finite else self.nonfinite_steps + 1
-        if self.nonfinite_steps >= self.max_nonfinite_steps:
-            raise UserError(
-                f"{self.nonfinite_steps} steps in a row had a non-finite gradient", remedy="lower the learning rate"
-            )
         return finite
+
+    def _count_nonfinite(self, finite: bool, metrics: StepMetrics) -> None:
+        self.nonfinite_steps = 0 if finite else self.nonfinite_steps + 1
+        if finite:
+            return
+        what = f"the step after step {self.global_step} changed no weight: {describe_nonfinite(metrics)}"
+        if self.nonfinite_steps >= self.max_nonfinite_steps:
+            what = f"{self.nonfinite_steps} steps in a row were not finite; {what}"
+            raise UserError(what, remedy="look at these samples, or lower the learning rate")
+        rank_zero_warn(what)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another base or other adapters, whose weights would be left out without a word."""

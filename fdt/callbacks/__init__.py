@@ -7,6 +7,7 @@ from fdt.callbacks.guards import Guards
 from fdt.callbacks.interruption import Interruption, SavingInterruption
 from fdt.callbacks.planning import PlanningMetrics
 from fdt.callbacks.predict import WritePredictions
+from fdt.callbacks.reliability import RunState, Watchdog
 from fdt.callbacks.reset_reference import ResetReference
 from fdt.callbacks.silent_terms import SilentTerms
 from fdt.callbacks.step_log import StepLog
@@ -20,9 +21,11 @@ __all__ = [
     "Interruption",
     "PlanningMetrics",
     "ResetReference",
+    "RunState",
     "SavingInterruption",
     "SilentTerms",
     "StepLog",
     "Transcripts",
+    "Watchdog",
     "WritePredictions",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,10 @@ from fdt.callbacks.checkpoint import Checkpoint
 from fdt.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 10.0
+"""Seconds that the rest of a rollout's steps may take after a signal; else the run ends within the rollout."""
+ECHO = 2.0
+"""Seconds in which a further signal is the same one: those who stop a job often send it to the group and to each."""
 
 
 class Interruption(Callback):
@@ -27,7 +32,9 @@ class Interruption(Callback):
     def __init__(self) -> None:
         self.received: int | None = None
         self._former: dict[int, Any] = {}
-        self._trainer: Trainer | None = None
+        self._received_at = 0.0
+        self._step_began = 0.0
+        self._step_seconds = 0.0
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the signals over from Lightning, which would save nothing and wait for the end of an evaluation."""
@@ -35,7 +42,6 @@ class Interruption(Callback):
         requeued = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
         if self._former or requeued or threading.current_thread() is not threading.main_thread():
             return
-        self._trainer = trainer
         self._former = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     on_sanity_check_start = _begin
@@ -50,24 +56,33 @@ class Interruption(Callback):
         self._former = {}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        # Nothing is sent on to other ranks: they agree at the end of the step.
+        now = time.monotonic()
+        if self.received is not None and now - self._received_at > ECHO:
             raise Interrupted(number, "stopped at once; the last checkpoint is of an earlier step")
-        self.received = number
-        launcher: Any = None if self._trainer is None else self._trainer.strategy.launcher
-        if number == signal.SIGTERM and hasattr(launcher, "kill"):  # a terminal's Ctrl-C reaches all by itself
-            launcher.kill(number)
-        print("fdt: stopping after this step; once more stops at once", file=sys.stderr, flush=True)
+        if self.received is None:
+            self.received = number
+            self._received_at = now
+            print("fdt: stopping after this step; once more stops at once", file=sys.stderr, flush=True)
 
     def _is_asked(self, trainer: Trainer) -> bool:
         """Whether any rank was told to stop; every rank must call."""
         return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
 
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        self._step_began = time.monotonic()
+
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """
         Raises:
-            Interrupted: where a rank was told to stop and the rollout is complete, after a checkpoint.
+            Interrupted: where a rank was told to stop, after a checkpoint where the rollout is complete. Where it is
+                not, its other steps are taken first if that takes less than `PATIENCE` on every rank.
         """
-        if self._is_asked(trainer) and trainer.global_step % get_experience(trainer).source.steps_per_rollout == 0:
+        self._step_seconds = time.monotonic() - self._step_began
+        if not self._is_asked(trainer):
+            return
+        slow = count_missing_steps(trainer) * self._step_seconds > PATIENCE
+        if is_rollout_complete(trainer) or trainer.strategy.reduce_boolean_decision(slow, all=False):
             self._stop(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -91,11 +106,28 @@ class Interruption(Callback):
             raise Interrupted(number, "stopped before anything was trained")
         if checkpoint is None:
             raise Interrupted(number, f"stopped after step {trainer.global_step}; nothing saves checkpoints here")
-        checkpoint.save_now(trainer)
         root = trainer.default_root_dir
+        if not is_rollout_complete(trainer):
+            raise Interrupted(
+                number,
+                f"stopped after step {trainer.global_step}, within a rollout, which would take too long to end; go on "
+                f"from the checkpoint before it: fdt fit --ckpt_path {root}",
+            )
+        checkpoint.save_now(trainer)
         raise Interrupted(
             number, f"stopped after step {trainer.global_step}, which is saved; go on: fdt fit --ckpt_path {root}"
         )
+
+
+def count_missing_steps(trainer: Trainer) -> int:
+    """Steps that the present rollout still has."""
+    size = get_experience(trainer).source.steps_per_rollout
+    return -trainer.fit_loop.epoch_loop.batch_progress.current.processed % size
+
+
+def is_rollout_complete(trainer: Trainer) -> bool:
+    """Whether a run could go on from here; counted in batches, as a step that was not finite is none."""
+    return count_missing_steps(trainer) == 0
 
 
 class SavingInterruption(Interruption, LightningCheckpoint):

@@ -48,9 +48,6 @@ class SilentTerms(Callback):
     ) -> None:
         metrics = get_metrics(outputs)
         objective = get_learner(pl_module).objective
-        if not outputs["finite"]:
-            ids = ", ".join(sorted({episode.id for episode in metrics.batch.episodes})[:8])
-            rank_zero_warn(f"batch {batch_idx}: the gradient was not finite, no weight was touched. Rows: {ids}")
         used = {name: rows.sum() for name, rows in metrics.used.items()}
         for name, rows in reduce_sum(used, pl_module.device).items():
             if not rows and name not in self.warned and objective.get_coefficient(name):

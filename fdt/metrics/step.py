@@ -40,6 +40,8 @@ class StepMetrics:
         self.extra: dict[str, float] = {}
         """Numbers about the step that others computed, by name; the same on every rank."""
         self.tokens: list[tuple[Batch, dict[str, Tensor]]] = []
+        self.losses: list[tuple[Batch, Tensor]] = []
+        """The loss [] of each micro-batch."""
         self.used: dict[str, Tensor] = {
             name: torch.zeros(len(batch.student.lengths), dtype=torch.bool) for name in terms
         }
@@ -48,6 +50,7 @@ class StepMetrics:
         self, part: Batch, loss: Loss, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts
     ) -> None:
         """Takes in one micro-batch; its numbers are already divided by the step's denominators, so they add."""
+        self.losses.append((part, loss.value.detach()))
         self._accumulate("loss", loss.value)
         for name, value in loss.metrics.items():
             if name.endswith(("_min", "_max")):

@@ -76,9 +76,10 @@ class AnnotatorTrust:
                 self.pending[name][0] += chance * (score >= self.threshold)
                 self.pending[name][1] += 1 - chance if score >= self.threshold else chance
 
-    def update(self) -> dict[str, float]:
-        """Adds what all ranks collected in this step; gives the trust in each annotator for the log."""
-        for found in gather_objects({name: tuple(pair) for name, pair in self.pending.items()}):
+    def update(self, taken: bool = True) -> dict[str, float]:
+        """Adds what all ranks collected in this step, unless the step was not taken; gives the trust in each annotator
+        for the log."""
+        for found in gather_objects({name: tuple(pair) for name, pair in self.pending.items()}) if taken else ():
             for name, (right, wrong) in found.items():
                 before = self.counts.get(name, (0.0, 0.0))
                 self.counts[name] = (before[0] + right, before[1] + wrong)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 
+from fdt.checkpoint_files import finish_folder, name_part
 from fdt.errors import UserError
 from fdt.policy.forward import build_hidden_fn
 from fdt.policy.policy import Policy
@@ -127,6 +129,22 @@ class FSDP2(ModelParallelStrategy):
             save_distributed_checkpoint=save_distributed_checkpoint,
             process_group_backend=process_group_backend,
         )
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: dict[str, Any] | None = None
+    ) -> None:
+        """Writes shards beside their place, and gives the folder its name when all ranks' are on the disk."""
+        if not self._save_distributed_checkpoint:
+            super().save_checkpoint(checkpoint, filepath, storage_options)
+            return
+        target = Path(self.broadcast(filepath))
+        part = Path(self.broadcast(name_part(target)))
+        step = int(checkpoint["global_step"])
+        super().save_checkpoint(checkpoint, part, storage_options)
+        self.barrier("shards written")
+        if self.global_rank == 0:
+            finish_folder(part, target, step)
+        self.barrier("shards named")
 
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_nodes * self.num_processes

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fdt.errors import UserError
+
 Gradients = Mapping[str, Sequence[Tensor] | None]
 """Per term, one gradient for each parameter of the optimiser in order; None: the term has no token in this step."""
 
@@ -137,6 +139,25 @@ def build_schedule(
         return min(1.0, (step + 1) / max(1, warmup_steps)) * max(0.0, 1 - step / total_steps)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, scale_rate)
+
+
+def count_steps(trainer: Any) -> float:
+    """Optimiser steps of the whole run; Lightning's own estimate would make a data loader too early.
+
+    Raises:
+        UserError: where the run has no end.
+    """
+    epochs = trainer.max_epochs
+    limits = [] if trainer.max_steps < 0 else [trainer.max_steps]
+    if epochs is not None and epochs >= 0:
+        limits.append(epochs * trainer.datamodule.steps_per_epoch)
+    if not limits:
+        raise UserError(
+            "the learning rate falls to 0 at the last step, and the run has none",
+            key="model.lr_scheduler_type",
+            remedy="set trainer.max_steps or trainer.max_epochs",
+        )
+    return min(limits)
 
 
 def compute_norm(tensors: Sequence[Tensor]) -> Tensor:

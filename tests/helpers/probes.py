@@ -1,8 +1,11 @@
 """Callbacks for tests: one ends the process as a power cut would, one looks at what is held in memory."""
 
+import math
 import os
 import signal
+import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -60,3 +63,68 @@ class FlatTasks(EvenBytes):
 def with_score(episode: Episode, score: float) -> Episode:
     """The episode with this score alone."""
     return replace(episode, feedback=(Feedback("environment", score=score),))
+
+
+@dataclass(frozen=True)
+class FailsOnRank(EvenBytes):
+    """The same, until one rank fails in its grader."""
+
+    how: str = "hang"
+    """hang, kill or raise."""
+    rank: int = 1
+    after: int = 2
+    """Calls that go well: the first measures the base."""
+
+    def __call__(self, episodes: list[Episode]) -> list[Episode]:
+        count = vars(self).get("count", 0) + 1
+        vars(self)["count"] = count
+        if count > self.after and os.environ.get("LOCAL_RANK", "0") == str(self.rank):
+            if self.how == "hang":
+                time.sleep(10_000)
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("the grader of this rank fails")
+        return super().__call__(episodes)
+
+
+class Poison(Callback):
+    """Makes the log-probs of one sample of one rank NaN in one step."""
+
+    def __init__(self, step: int, rank: int = 0, times: int = 1) -> None:
+        """
+        Args:
+            step: optimiser steps done before.
+            rank: whose sample.
+            times: steps in a row.
+        """
+        self.step = step
+        self.rank = rank
+        self.left = times
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step and self.left and trainer.global_rank == self.rank:
+            self.left -= 1
+            rollouts = batch.rollouts
+            row = int(rollouts.episode[0])
+            rollouts.advantages[rollouts.episode == row] = math.nan
+            print(f"poison: {batch.episodes[row].id}", flush=True)
+
+
+class Resources(Callback):
+    """Writes memory in use [MB] and open files after each step."""
+
+    def __init__(self, path: str) -> None:
+        """
+        Args:
+            path: the CSV file.
+        """
+        self.path = Path(path)
+        self.path.write_text("step,mb,files\n")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        files = len(os.listdir("/proc/self/fd"))
+        with self.path.open("a") as file:
+            file.write(f"{trainer.global_step},{pages * os.sysconf('SC_PAGE_SIZE') / 2**20:.1f},{files}\n")

@@ -104,21 +104,27 @@ def environment(**env: str) -> dict[str, str]:
 
 def quick(*arguments: str, timeout: int = 300, **env: str) -> subprocess.CompletedProcess:
     """The same for a run on one rank, without its report, forked from a process that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["fdt.cli.run.lightning_cli", "fdt.engines", "transformers.models.llama.modeling_llama", "peft"]
-    )
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         argv = list(map(str, arguments))
-        child = context.Process(target=_as_command, args=(argv, str(out), str(err), environment(**env)))
-        child.start()
+        child = fork(argv, out, err, **env)
         child.join(timeout)
         if child.is_alive():
             child.kill()
             child.join()
             raise subprocess.TimeoutExpired(argv, timeout, stderr=err.read_text())
         return subprocess.CompletedProcess(argv, child.exitcode, out.read_text(), err.read_text())
+
+
+def fork(argv: list[str], out: Path, err: Path, **env: str) -> multiprocessing.Process:
+    """Starts such a run, with files for what it prints."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["fdt.cli.run.lightning_cli", "fdt.engines", "transformers.models.llama.modeling_llama", "peft"]
+    )
+    child = context.Process(target=_as_command, args=(argv, str(out), str(err), environment(**env)))
+    child.start()
+    return child
 
 
 def _as_command(argv: list[str], out: str, err: str, env: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -25,6 +26,7 @@ from fdt.callbacks import (
     WritePredictions,
 )
 from fdt.callbacks.checkpoint import AtomicCheckpointIO
+from fdt.callbacks.reliability import RunState, Watchdog
 from fdt.cli.plugs import configure_parsers
 from fdt.cli.run.arguments import TRAINER_DEFAULTS
 from fdt.cli.run.checks import check_trainer, find_root_cause
@@ -90,6 +92,8 @@ class CLI(LightningCLI):
             Accounting(),
             WritePredictions(),
             StepLog(),
+            RunState(self._read_settings()),
+            Watchdog(),
         ]
         saves = given.get("enable_checkpointing") is not False
         own += [Checkpoint(), SavingInterruption()] if saves else [Interruption()]
@@ -102,6 +106,12 @@ class CLI(LightningCLI):
             loggers = []
         plugins = [AtomicCheckpointIO(), *_to_list(given.get("plugins"))]
         return super().instantiate_trainer(callbacks=own + theirs, logger=loggers, plugins=plugins, **kwargs)
+
+    def _read_settings(self) -> dict[str, Any]:
+        """The resolved config, as plain values."""
+        parser = self._parser(self.subcommand)
+        config = self.config.get(str(self.subcommand), self.config)
+        return yaml.safe_load(parser.dump(config, skip_none=False)) or {}
 
     def before_fit(self) -> None:
         root = Path(self.trainer.default_root_dir)

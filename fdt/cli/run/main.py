@@ -11,6 +11,7 @@ from fdt.cli.run.checks import check_configs
 from fdt.cli.run.help import format_help
 from fdt.cli.run.names import check_names
 from fdt.cli.run.runs import add_run_config
+from fdt.processes import die_with_parent, is_launched, wait_for_parent
 from fdt.resources import resolve_arguments
 
 
@@ -20,6 +21,8 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: for what a user can correct.
     """
+    if is_launched():
+        die_with_parent()
     if any(argument in HELP_FLAGS for argument in argv[1:]):
         print(format_help(argv[0]))
         return 0
@@ -42,5 +45,10 @@ def main(argv: list[str]) -> int:
         return status
     from fdt.cli.run.lightning_cli import launch
 
-    launch(argv)
+    try:
+        launch(argv)
+    except Exception:
+        if is_launched():
+            wait_for_parent()
+        raise
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fdt import __version__
+from fdt.checkpoint_files import hash_file
 
 NAME = "run.json"
 PACKAGES = ("torch", "transformers", "lightning", "peft", "trl", "datasets", "openai", "numpy", "tokenizers", "vllm")
-CHUNK = 1 << 20
-"""Bytes of a file that are hashed at once."""
 
 
 def write_provenance(root: Path, files: Sequence[str | None], resumed: bool) -> None:
@@ -69,12 +67,3 @@ def read_commit(folder: Path) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            found.update(block)
-    return found.hexdigest()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+from fdt.checkpoint_files import check_whole, find_newest
 from fdt.cli.run.arguments import drop_flags, list_config_files, list_flags
 from fdt.errors import UserError
 
@@ -48,19 +50,22 @@ def check_checkpoint(given: Any) -> None:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """A checkpoint by its path, or the last one of a run by its folder; checkpoints of several ranks are folders too.
+    """A checkpoint by its path, or a run's newest whole one by its folder; those of several ranks are folders too.
 
     Raises:
-        UserError: no such checkpoint, or a folder that holds several runs.
+        UserError: no such checkpoint, one that is damaged, or a folder that holds several runs.
     """
     if not path.exists():
         raise UserError(
             "no such checkpoint", got=str(path), expected="a file, a run's folder, or last", key="ckpt_path"
         )
     if not path.is_dir() or path.suffix == ".ckpt":
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # once on each machine
+            check_whole(path)
         return path
-    if (path / LAST).exists():
-        return path / LAST
+    if (found := find_newest(path / LAST.parent)) is not None:
+        # The same file under its usual name.
+        return path / LAST if (path / LAST).exists() and (path / LAST).samefile(found) else found
     runs = sorted(str(each.parent.parent) for each in path.glob(f"*/{LAST}"))
     raise UserError(
         "several runs" if runs else "no checkpoint in this folder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from tests.helpers.runs import config, quick
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    with zipfile.ZipFile(tmp_path / "run" / "checkpoints" / "last.ckpt", "w") as file:
+        file.writestr("a", "b")
     (tmp_path / "run" / "config.yaml").write_text("model: {}\n")
     return tmp_path / "run"
 

@@ -1,0 +1,115 @@
+"""A run that hangs ends: in bounded time, with the place where each rank hung, and with no process left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from fdt.errors import Interrupted, UserError
+from feedback.faults import DataError
+from feedback.gateway import GatewayStop
+
+HUNG = 124
+"""Exit code of a process that hung, as of the command `timeout`."""
+AFTER_ERROR = 20.0
+"""Seconds that a rank may take to end after an error, which the others do not know of."""
+
+
+class Watchdog(Callback):
+    """Ends the process when a step, or a batch of a measurement, takes longer than its limit.
+
+    Each rank watches itself. It says where it was: a rank that waits for the others is told apart from one that
+    hangs. When one rank has ended, those that it started end too.
+    """
+
+    def __init__(self, step_timeout: float = 3600.0) -> None:
+        """
+        Args:
+            step_timeout: seconds that one step may take, its rollout, judges and checkpoint included. An hour: more
+                than a judge's outage may last (`outage_timeout`, 15 minutes).
+        """
+        if not step_timeout > 0:
+            raise UserError("trainer.callbacks Watchdog.step_timeout", got=step_timeout, expected="more than 0")
+        self.step_timeout = step_timeout
+        self._limit = step_timeout
+        self._seen = time.monotonic()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._trainer: Trainer | None = None
+        self._watched = threading.main_thread().ident
+
+    def _see(self, trainer: Trainer, *_: Any) -> None:
+        """Notes that the run is alive; starts the watch at the first time."""
+        self._seen = time.monotonic()
+        if self._thread is None:
+            self._trainer = trainer
+            self._watched = threading.get_ident()
+            self._stopped.clear()
+            self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
+            self._thread.start()
+
+    on_sanity_check_start = _see
+    on_sanity_check_end = _see
+    on_train_start = _see
+    on_train_batch_end = _see
+    on_train_epoch_end = _see
+    on_train_end = _see
+    on_validation_start = _see
+    on_validation_batch_end = _see
+    on_validation_end = _see
+    on_test_start = _see
+    on_test_batch_end = _see
+    on_predict_start = _see
+    on_predict_batch_end = _see
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """An error of one rank leaves the others waiting for it: this one ends soon, whatever it waits for itself."""
+        self._seen = time.monotonic()
+        if trainer.world_size > 1 and not isinstance(exception, Interrupted | GatewayStop):
+            self._limit = min(self.step_timeout, AFTER_ERROR)
+            if not isinstance(exception, UserError | DataError):
+                traceback.print_exception(exception)
+            print(f"fdt: rank {trainer.global_rank} failed: {exception}", file=sys.stderr, flush=True)
+        else:
+            self._stop()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        self._thread = None
+
+    def _watch(self) -> None:
+        stopped = self._stopped
+        while not stopped.wait(min(1.0, self._limit / 4)):
+            if time.monotonic() - self._seen > self._limit:
+                self._end()
+
+    def _end(self) -> None:
+        trainer = self._trainer
+        assert trainer is not None
+        frame = sys._current_frames().get(self._watched or 0)
+        stack = traceback.extract_stack(frame) if frame is not None else traceback.StackSummary()
+        waits = any("torch/distributed" in part.filename.replace(os.sep, "/") for part in stack)
+        what = "waits for the other ranks" if waits else "hangs"
+        place = f"{stack[-1].filename}, line {stack[-1].lineno}, in {stack[-1].name}" if stack else "an unknown place"
+        print(
+            f"fdt: rank {trainer.global_rank} {what} after step {trainer.global_step}: nothing ended in "
+            f"{self._limit:g} s. It is at {place}. Ended; the last checkpoint is whole. Where steps may take longer, "
+            "set trainer.callbacks Watchdog.step_timeout.\n" + "".join(traceback.format_list(stack)),
+            file=sys.stderr,
+            flush=True,
+        )
+        launcher: Any = trainer.strategy.launcher
+        if hasattr(launcher, "kill"):
+            launcher.kill(signal.SIGKILL)
+        os._exit(HUNG)

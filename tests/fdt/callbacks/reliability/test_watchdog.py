@@ -1,0 +1,84 @@
+"""Ranks that hang, die or are told to stop: the run ends in bounded time, says which rank, and leaves no process."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from fdt.callbacks.reliability.watchdog import HUNG
+from tests.helpers.ranks import find_processes, start_ranks, wait_for_end, wait_for_text
+from tests.helpers.runs import config, quick
+
+pytestmark = pytest.mark.slow
+LIMIT = 12.0
+"""Seconds that a step may take; the machine of the tests may be busy."""
+
+
+def prepare(folder: Path, how: str, rank: int) -> Path:
+    """A run whose grader fails on one rank after the base is measured and a step is taken."""
+    callbacks = [
+        {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 1}},
+        {"class_path": "fdt.callbacks.reliability.Watchdog", "init_args": {"step_timeout": LIMIT}},
+    ]
+    # Two batches of held-out prompts on one rank, one on each of two.
+    grader = {"class_path": "tests.helpers.probes.FailsOnRank", "init_args": {"how": how, "rank": rank, "after": 3}}
+    return config(folder, trainer__callbacks=callbacks, data__grader=grader, trainer__max_steps=50)
+
+
+def test_one_process_that_hangs_ends_and_says_where(tmp_path):
+    began = time.monotonic()
+    done = quick("fit", "-c", prepare(tmp_path, "hang", 0))
+    assert done.returncode == HUNG, done.stderr[-2000:]
+    assert time.monotonic() - began < LIMIT + 60
+    assert re.search(r"rank 0 hangs after step \d+: nothing ended in 12 s. It is at .*probes.py, line \d+", done.stderr)
+
+
+@pytest.mark.parametrize("how", ["hang", "kill"])
+def test_a_rank_that_fails_takes_the_other_along(tmp_path, how):
+    path = prepare(tmp_path, how, 1)
+    run = start_ranks(path)
+    try:
+        wait_for_text(tmp_path / "run" / "log.txt", "step 1/", run)
+        began = time.monotonic()
+        told = run.communicate(timeout=LIMIT + 60)[0]
+        wait_for_end(path, 10)
+        assert run.returncode != 0 and not find_processes(path)
+        assert time.monotonic() - began < LIMIT + 40
+        if how == "hang":
+            assert "rank 1 hangs after step" in told, told[-3000:]
+    finally:
+        end_group(run)
+
+
+def test_a_signal_to_both_ranks_saves_and_one_bad_sample_is_named(tmp_path):
+    callbacks = [
+        {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 1000}},
+        {"class_path": "tests.helpers.probes.Poison", "init_args": {"step": 1, "rank": 1}},
+    ]
+    path = config(tmp_path, "replay", trainer__callbacks=callbacks, trainer__max_steps=100_000)
+    run = start_ranks(path)
+    try:
+        wait_for_text(tmp_path / "run" / "log.txt", "step 3/", run)
+        began = time.monotonic()
+        os.killpg(run.pid, signal.SIGTERM)
+        told = run.communicate(timeout=60)[0]
+        assert run.returncode == 128 + signal.SIGTERM, told[-3000:]
+        assert time.monotonic() - began < 30 and wait_for_end(path, 10) < 10
+        poisoned = re.findall(r"poison: (\S+)", told)[0]
+        named = re.search(r"changed no weight: its [\w-]+ is not finite; samples: (.*)", told)
+        assert named is not None and f"{poisoned} (rank 1)" in named[1], told[-3000:]
+        step = int(re.findall(r"stopped after step (\d+), which is saved", told)[0])
+        assert (tmp_path / "run" / "checkpoints" / f"step-{step}.ckpt").is_file()
+    finally:
+        end_group(run)
+
+
+def end_group(run: subprocess.Popen) -> None:
+    """Ends what a failed test left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)
