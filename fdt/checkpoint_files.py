@@ -111,8 +111,7 @@ class Part:
             if kind is None:
                 if self.before_rename is not None:
                     self.before_rename(self.sum.hexdigest())
-                os.replace(self.path, self.target)
-                sync_path(self.target.parent)
+                replace_checkpoint(self.path, self.target)
         finally:
             self.file.close()
             self.path.unlink(missing_ok=True)
@@ -156,7 +155,7 @@ def link_checkpoint(source: Path, target: Path) -> bool:
 def replace_checkpoint(part: Path, target: Path) -> None:
     """Gives a finished file or folder its name. A folder cannot take another's place in one step: for a moment there is
     none of this name, and a kill just then leaves the others."""
-    if target.is_dir():
+    if target.exists() and (target.is_dir() or part.is_dir()):
         aside = target.with_name(f".{target.name}.{os.getpid()}.old.part")
         remove(aside)
         os.replace(target, aside)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fdt.callbacks.interruption import ECHO, Interruption
+from fdt.errors import Interrupted
 from tests.helpers.runs import command, config, environment, quick
 
 
@@ -84,3 +86,17 @@ def test_output_without_a_terminal_has_a_line_a_step(tmp_path: Path):
     assert os.path.samefile(
         tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "run" / "checkpoints" / "step-2.ckpt"
     )
+
+
+def test_one_stop_sent_twice_is_one_and_a_later_one_ends_at_once(monkeypatch):
+    """Whoever stops a job often signals the group and each process."""
+    now = [100.0]
+    monkeypatch.setattr("fdt.callbacks.interruption.time.monotonic", lambda: now[0])
+    own = Interruption()
+    own._receive(signal.SIGTERM, None)
+    now[0] += ECHO / 2
+    own._receive(signal.SIGTERM, None)
+    assert own.received == signal.SIGTERM
+    now[0] += ECHO
+    with pytest.raises(Interrupted, match="stopped at once"):
+        own._receive(signal.SIGTERM, None)
