@@ -261,13 +261,13 @@ def main() -> int:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     results = given.out / "soak.json"
-    rows: dict[str, Row] = json.loads(results.read_text()) if results.exists() else {}
+    rows: dict[str, Row] = {}
     for name in given.parts.split(","):
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             row = PARTS[name](Path(folder) / name, given.moments)
         row |= {"date": datetime.now().astimezone().date().isoformat(), "seconds": round(time.monotonic() - began)}
-        rows[name] = row
+        rows = (json.loads(results.read_text()) if results.exists() else {}) | {name: row}
         results.write_text(json.dumps(rows, indent=1))
     print("| Part | Goal | What | Found | Took | Date |\n|---|---|---|---|---|---|")
     for name, row in rows.items():

@@ -270,7 +270,7 @@ def find_newest(folder: Path) -> Path | None:
     Raises:
         UserError: where there are some, and all are damaged.
     """
-    damaged = []
+    damaged: list[str] = []
     for path in list_checkpoints(folder):
         reason = find_damage(path)
         if reason is None:
