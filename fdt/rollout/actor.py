@@ -20,6 +20,7 @@ from fdt.engines import Engine
 from fdt.environments import Environment, SingleTurn
 from fdt.policy.log_probs import compute_batch_log_probs
 from fdt.policy.policy import Policy
+from fdt.policy.teachers import disable_dropout
 from fdt.rollout.drafter import PolicyDrafter
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.turn_loop import TurnLoop
@@ -169,7 +170,8 @@ class Actor:
         return sums.tolist()[: len(rows)], counts.tolist()[: len(rows)]
 
     def store_old_log_probs(self, batch: Batch) -> Batch:
-        """The batch with the log-probs of its tokens under the policy as it is now, for updates after the first."""
-        with self.precision():
+        """The batch with the log-probs of its tokens under the policy as it is now, for updates after the first; without
+        dropout, as they were sampled."""
+        with self.precision(), disable_dropout(self.policy):
             found = compute_batch_log_probs(batch.to(self.policy.device), self.policy.compute_log_probs, self.budget)
         return replace(batch, rollouts=replace(batch.rollouts, old_log_probs=found.cpu()))
