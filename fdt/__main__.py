@@ -15,6 +15,7 @@ VERBS = {
     "predict": ("fdt.cli.run.main", True, "write prompt, answer, log-probability and score as JSON lines"),
     "export": ("fdt.cli.export", False, "turn a checkpoint into an adapter and a merged model folder"),
     "report": ("fdt.report", True, "write report.html, table and figures of a run folder"),
+    "watch": ("fdt.report.watch", False, "serve that page on this machine while runs train"),
     "compare": ("fdt.report", True, "set several run folders side by side"),
     "bench": ("fdt.bench", False, "measure what each signal teaches, on small worlds"),
     "configs": ("fdt.resources", False, "list the shipped configs, or print one"),

@@ -43,7 +43,7 @@ def test_one_version_everywhere():
 def test_every_package_is_pinned_and_explained():
     pinned = {normalise(line.split("==")[0]) for line in read("constraints.txt").splitlines() if "==" in line}
     # The logger's users choose their own.
-    assert not list_requirements() - pinned - {"wandb"}
+    assert not list_requirements() - pinned - {"wandb", "trackio"}
     explained = {normalise(name) for name in re.findall(r"[\w.-]+", read("docs/dependencies.md"))}
     assert not list_requirements() - explained
 

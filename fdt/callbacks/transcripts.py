@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
@@ -18,28 +19,33 @@ from fdt.data.batch import Batch, View
 from fdt.evaluation.base import describe_turns
 from fdt.learner import Learner
 from fdt.metrics.step import StepMetrics
-from fdt.report.measures import SIGNAL
+from fdt.policy.annotator_trust import AnnotatorTrust
+from fdt.policy.log_probs import compute_batch_log_probs
+from fdt.policy.teachers import disable_dropout
+from fdt.report.measures import SIGNAL, WEIGHT
 from feedback.types import Episode
 
-VALUES = ("logp", "old", "teacher_logp", "advantage")
+VALUES = ("logp", "after", "old", "teacher_logp", "advantage")
 """What is written of each token beside its text and the terms' signals; null where a token has none."""
 
 
 class Transcripts(Callback):
     """Appends a line for each answer of a step to ``transcripts.jsonl``.
 
-    Some rows also have ``tokens``: log-prob, teacher's log-prob, advantage and each term's signal, with the terms'
-    ``coefficients``. Rows that a teacher scored go first, and each prompt once before any twice.
+    Some rows also have ``tokens``: log-prob before and after the update, teacher's log-prob, advantage and each term's
+    signal, with the terms' ``coefficients``. Rows that a teacher scored go first, and each prompt once before twice.
     """
 
-    def __init__(self, token_rows: int = 2, every_n_steps: int = 1) -> None:
+    def __init__(self, token_rows: int = 2, every_n_steps: int = 1, after_update: bool = True) -> None:
         """
         Args:
             token_rows: rows of each step whose tokens are written.
             every_n_steps: steps between two transcripts.
+            after_update: read these rows once more after the update, which shows what it did to each token.
         """
         self.token_rows = token_rows
         self.every_n_steps = every_n_steps
+        self.after_update = after_update
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run takes some steps again; what was written about them is dropped."""
@@ -62,17 +68,21 @@ class Transcripts(Callback):
         assert learner.policy is not None  # made before training
         actions = [row for row in range(len(batch.episodes)) if not self._is_imitated(batch, row)]
         values = metrics.group_by_row() if actions else {}
-        chosen = set(rank_rows(batch, [row for row in actions if row in values])[: self.token_rows])
+        chosen = sorted(rank_rows(batch, [row for row in actions if row in values])[: self.token_rows])
+        if self.after_update:
+            for row, found in zip(chosen, compute_after(learner, batch, chosen), strict=False):
+                values[row] = values[row] | {"after": found}
         objective = learner.objective
         coefficients = {name: objective.get_coefficient(name, batch.rollouts.update) for name in objective.terms}
         records = []
         for place, row in enumerate(actions):
-            record = self._build_record(trainer, batch.episodes[row], place)
+            record = self._build_record(trainer, learner, batch.episodes[row], place)
             own = batch.rollouts.advantages[batch.rollouts.episode == row]
             record["advantage"] = float(own[0]) if len(own) else 0.0
             if row in chosen:
                 record["coefficients"] = coefficients
                 record["tokens"] = build_token_view(batch.student, row, values[row], learner.policy.tokenizer)
+                number_turns(record["tokens"], batch.rollouts.turn[batch.rollouts.episode == row].tolist())
             records.append(record)
         return records
 
@@ -80,7 +90,7 @@ class Transcripts(Callback):
         rows = batch.rollouts.episode == row
         return bool(batch.rollouts.masks["imitated"][rows].any())
 
-    def _build_record(self, trainer: Trainer, episode: Episode, place: int) -> dict[str, Any]:
+    def _build_record(self, trainer: Trainer, learner: Learner, episode: Episode, place: int) -> dict[str, Any]:
         data = get_experience(trainer)
         hinted = data.hint(episode, data.actor.collator.truncate_text) if data.hint is not None else None
         return {
@@ -92,12 +102,32 @@ class Transcripts(Callback):
             "response": episode.response,
             "score": None if math.isnan(episode.score) else episode.score,
             "critique": episode.critique,
-            "critique_by": _list_annotators(episode),
+            "critique_by": _list_annotators(episode, learner.trust),
             "teacher_prompt": hinted[-1]["content"] if hinted else None,
             "revision": episode.revision,
             "revision_status": episode.revision_status,
+            **({"messages": list(episode.task.messages)} if len(episode.task.messages) > 1 else {}),
             **describe_turns(episode),
         }
+
+
+def compute_after(learner: Learner, batch: Batch, rows: list[int]) -> list[Tensor]:
+    """Log-probs of each row's target tokens under the policy as it is now ``[tokens]``; every rank takes part."""
+    policy = learner.policy
+    # A rank without rows reads one all the same, since weights that are sharded are gathered by all ranks together.
+    index = torch.tensor(rows or [0], device=batch.student.tokens.device)
+    part = batch.select_rows(index)
+    with disable_dropout(policy):
+        found = compute_batch_log_probs(part, policy.compute_log_probs, learner.tokens_per_microbatch)
+    return list(found.cpu().split(part.student.counts.tolist()))
+
+
+def number_turns(tokens: list[dict[str, Any]], turns: list[int]) -> None:
+    """Says of each token which of its episode's policy turns it belongs to, from 0, where there are several."""
+    first = min(turns, default=0)
+    if max(turns, default=0) > first:
+        for token, turn in zip(tokens, turns, strict=True):
+            token["turn"] = turn - first
 
 
 def rank_rows(batch: Batch, rows: list[int]) -> list[int]:
@@ -112,16 +142,20 @@ def rank_rows(batch: Batch, rows: list[int]) -> list[int]:
     return [row for *_, row in sorted(ranked)]
 
 
-def _list_annotators(episode: Episode) -> list[dict[str, str | None]]:
-    """Who criticised the episode, each once."""
+def _list_annotators(episode: Episode, trust: AnnotatorTrust | None) -> list[dict[str, Any]]:
+    """Who criticised the episode, each once, with the trust in them after the step where it is estimated."""
     found = dict.fromkeys((item.source, item.annotator) for item in episode.feedback if item.text)
-    return [{"source": source, "annotator": annotator} for source, annotator in found]
+    named = [{"source": source, "annotator": annotator} for source, annotator in found]
+    if trust is None:
+        return named
+    return [one | {"trust": trust.get_mean(one["annotator"] or str(one["source"]))} for one in named]
 
 
 def build_token_view(student: View, row: int, values: dict[str, Tensor], tokenizer: Any) -> list[dict[str, Any]]:
-    """One entry a target token of the row: its text, `VALUES`, and ``signal/<term>`` of each term that declares one."""
+    """One entry a target token of the row: its text, `VALUES`, and of each term that declares a signal
+    ``signal/<term>`` and ``weight/<term>``."""
     ids = student.tokens[row][student.target[row]].tolist()
-    names = (*VALUES, *(name for name in values if name.startswith(SIGNAL)))
+    names = (*VALUES, *(name for name in values if name.startswith((SIGNAL, WEIGHT))))
     entries = []
     for place, token in enumerate(ids):
         entry: dict[str, Any] = {"text": tokenizer.decode([token])}

@@ -5,9 +5,8 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from fdt import __version__
+from fdt.cli.model_card import Licences, find_run, write_card
 from fdt.cli.run.runs import find_checkpoint
 from fdt.errors import UserError
 
@@ -29,20 +28,25 @@ def main(argv: list[str]) -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--merged-only", action="store_true", help="leave the adapter out")
     which.add_argument("--adapter-only", action="store_true", help="leave the merged model out")
+    parser.add_argument("--license", metavar="NAME", help="the model's licence, for its card (SPDX: apache-2.0, …)")
+    parser.add_argument("--data-license", metavar="NAME", help="the licence of the feedback, for the model's card")
     arguments = parser.parse_args(argv)
+    licences = Licences(arguments.license, arguments.data_license)
     parts = ["merged"] if arguments.merged_only else ["adapter"] if arguments.adapter_only else ["adapter", "merged"]
-    for name, difference in export(find_checkpoint(arguments.checkpoint), arguments.target, parts).items():
+    found = export(find_checkpoint(arguments.checkpoint), arguments.target, parts, licences)
+    for name, difference in found.items():
         print(f"{arguments.target / name}: logits within {difference:.1e} of the trained model's")
     return 0
 
 
-def export(checkpoint: Path, target: Path, parts: list[str]) -> dict[str, float]:
+def export(checkpoint: Path, target: Path, parts: list[str], licences: Licences = Licences()) -> dict[str, float]:
     """Writes the parts into a new folder, whole or not at all.
 
     Args:
         checkpoint: a file written by `fdt fit`.
         target: the folder to make; empty or absent.
         parts: of `adapter` and `merged`; where the run has no adapter, `merged` alone is written if it is among them.
+        licences: what the model card says of them.
 
     Returns:
         For each part written, the largest difference of a logit (float32) from the trained model's.
@@ -70,7 +74,7 @@ def export(checkpoint: Path, target: Path, parts: list[str]) -> dict[str, float]
     try:
         differences = write(policy, scratch, [part for part in parts if part == "merged" or facts["lora"]])
         _check_differences(differences, checkpoint)
-        (scratch / "README.md").write_text(render_model_card(facts, differences), encoding="utf-8")
+        write_card(scratch, facts, differences, find_run(checkpoint), licences)
         scratch.chmod(0o777 & ~_read_umask())
         scratch.replace(target)
     finally:
@@ -105,37 +109,3 @@ def _check_differences(differences: dict[str, float], checkpoint: Path) -> None:
                 expected=f"at most {TOLERANCE:.0e}",
                 remedy="Nothing was written. Please report this with the config of the run.",
             )
-
-
-def render_model_card(facts: dict[str, Any], differences: dict[str, float]) -> str:
-    """A short model card: what it was made from, how, and how to open it."""
-    lora = facts["lora"]
-    how = f"LoRA adapters (rank {lora['rank']}, alpha {lora['alpha']:g})" if lora else "all weights"
-    opening = {
-        "merged": 'model = AutoModelForCausalLM.from_pretrained("merged")',
-        "adapter": 'model = AutoPeftModelForCausalLM.from_pretrained("adapter")',
-    }
-    lines = [
-        "---",
-        f"base_model: {facts['model']}",
-        "library_name: transformers",
-        "tags: [feedback-distillation-trainer]",
-        "---",
-        "",
-        f"# {facts['model']}, trained on feedback",
-        "",
-        f"- Base model: `{facts['model']}`; its licence holds for this model too.",
-        f"- Trained: {how}, {facts['steps']} optimiser steps, fdt {facts['version']}; exported by fdt {__version__}.",
-        *(
-            f"- `{name}/`: logits within {difference:.1e} of the trained model's (float32, a fixed prompt)."
-            for name, difference in differences.items()
-        ),
-        "",
-        "```python",
-        *(opening[name] for name in differences),
-        "```",
-        "",
-        *("The adapter finds its base through adapter_config.json." for name in differences if name == "adapter"),
-        "The training config lies in the run folder as `config.yaml`, the held-out results in `report.html`.",
-    ]
-    return "\n".join(lines) + "\n"

@@ -14,7 +14,7 @@ from fdt.data.rows import Row
 from fdt.data.tokenization import tokenize_answer, tokenize_prompt
 from fdt.rollout.actor import Actor
 from fdt.statistics.intervals import compute_mean_interval, compute_ratio_interval
-from feedback.types import DONE, OUT_OF_CONTEXT, TURN_LIMIT, Episode, Task
+from feedback.types import DONE, OUT_OF_CONTEXT, TURN_LIMIT, Episode, Feedback, Task
 
 Record = dict[str, Any]
 
@@ -85,12 +85,30 @@ class Answers(Evaluation):
 
 
 def describe_turns(episode: Episode) -> Record:
-    """How an episode of several turns went; nothing for one that was over after its first."""
+    """How an episode of several turns went, with tool calls and what was said of each turn; nothing for one that was
+    over after its first and called no tool."""
     own = len(episode.policy_turns)
-    if own == 1 and episode.end_reason in (None, DONE):
+    if own == 1 and episode.end_reason in (None, DONE) and not any(turn.calls for turn in episode.turns):
         return {}
-    conversation = [{"role": turn.role, "text": turn.text} for turn in episode.turns]
+    conversation: list[Record] = [{"role": turn.role, "text": turn.text} for turn in episode.turns]
+    for described, turn in zip(conversation, episode.turns, strict=True):
+        if turn.calls:
+            described["calls"] = list(turn.calls)
+    for number, place in enumerate(episode.policy_places):
+        judged = [_describe_feedback(item) for item in episode.feedback if item.turn == number]
+        if judged:
+            conversation[place]["feedback"] = judged
     return {"turns": own, "ended": episode.end_reason, "conversation": conversation}
+
+
+def _describe_feedback(item: Feedback) -> Record:
+    return {
+        "source": item.source,
+        "annotator": item.annotator,
+        "name": item.name,
+        "score": None if math.isnan(item.score) else item.score,
+        "text": item.text,
+    }
 
 
 class Likelihood(Evaluation):

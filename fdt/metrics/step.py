@@ -63,6 +63,7 @@ class StepMetrics:
         values |= {f"signal/{name}": one.signal for name, one in loss.parts.items() if one.signal is not None}
         if rollouts.old_log_probs is not None:
             values["old"] = rollouts.old_log_probs
+        values |= self._compute_shares(rollouts, loss)
         for name, weights in rollouts.weights.items():
             self._accumulate(f"signals/tokens/{name}", (weights != 0).sum())
         sampled = rollouts.masks["sampled"]
@@ -77,6 +78,12 @@ class StepMetrics:
             self._accumulate("kl/sum", estimate_kl(student, others["start"], sampled, part.behaviour))
         self._add_engine_difference(part, rollouts, values["logp"])
         self.tokens.append((part, {name: value.detach().float().cpu() for name, value in values.items()}))
+
+    def _compute_shares(self, rollouts: Rollouts, loss: Loss) -> dict[str, Tensor]:
+        """What each token weighs in each term that declares a signal [N], beside 1 for a plain mean over the step."""
+        tokens = int(self.batch.student.counts.sum())
+        known = [name for name, one in loss.parts.items() if one.signal is not None and rollouts.totals[name]]
+        return {f"weight/{name}": rollouts.weights[name] * (tokens / float(rollouts.totals[name])) for name in known}
 
     def _add_teacher(self, teacher: TokenLogProbs, own: Tensor, rollouts: Rollouts) -> Tensor:
         """The teacher's log-probs [N], NaN where it read nothing."""

@@ -29,7 +29,9 @@ def print_table(roots: Path | list[Path]) -> None:
     Raises:
         UserError: a folder without a run in it.
     """
+    from fdt.report.arms import group_arms
     from fdt.report.measures import format_accounting
+    from fdt.report.panels.comparison import compare_arms, show_comparison
     from fdt.report.runs import gather_runs
     from fdt.report.sanitize import make_legible
     from fdt.report.table import build_console, build_table
@@ -37,20 +39,24 @@ def print_table(roots: Path | list[Path]) -> None:
     runs = gather_runs(_to_list(roots))
     console = build_console()
     build_table(runs).show(console)
+    if (compared := compare_arms(group_arms(runs))) is not None:
+        show_comparison(compared, console)
     lines = [f"{run.name}: {format_accounting(run.accounting)}" for run in runs if run.accounting]
     lines += [f"not read: {problem}" for run in runs for problem in run.problems]
     for line in lines:
         console.print(make_legible(line), markup=False, highlight=False, soft_wrap=True)
 
 
-def report_results(root: Path) -> None:
-    """The table in the terminal, and the page beside the runs.
+def report_results(root: Path) -> Path:
+    """The table in the terminal, and the page beside the runs; returns its path.
 
     Raises:
         UserError: a folder without a run in it, or a page that cannot be written.
     """
     print_table(root)
-    print(f"report: {write_report(root)}")
+    page = write_report(root)
+    print(f"report: {page}")
+    return page
 
 
 def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:

@@ -18,6 +18,8 @@ SCORE = "score"
 LIKELIHOOD = "likelihood"
 SIGNAL = "signal/"
 """A token of a transcript carries the signal of a loss term under this and the term's name."""
+WEIGHT = "weight/"
+"""Likewise what the token weighs in that term, by gate, reduction and denominator; 1 in a plain mean over the step."""
 AGREE = 1e-3
 """Two bases count as one when every number agrees this well: other batch shapes round the same model differently."""
 LARGEST = 1e100

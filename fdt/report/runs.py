@@ -57,10 +57,11 @@ class Run:
             self.problems.extend(problem for problem in problems if problem not in self.problems)
 
 
-def find_runs(root: Path | str) -> list[Run]:
+def find_runs(root: Path | str, unmeasured: bool = False) -> list[Run]:
     """Every arm below `root` in the order in which they were started; `root` may itself be one.
 
-    Former runs that `fit` moved aside (``NAME.old1``) are passed over unless they are asked for by name.
+    Former runs that `fit` moved aside (``NAME.old1``) are passed over unless they are asked for by name. `unmeasured`:
+    runs before their first evaluation count too.
 
     Raises:
         UserError: no such folder, or no arm in it.
@@ -69,8 +70,8 @@ def find_runs(root: Path | str) -> list[Run]:
     if not root.is_dir():
         raise UserError("no such run folder", got=str(root), expected="a folder that `fdt fit` wrote")
     folders = [root]
-    if not _is_arm(root):
-        arms = [child for child in root.iterdir() if _is_arm(child) and not FORMER.search(child.name)]
+    if not _is_arm(root, unmeasured):
+        arms = [child for child in root.iterdir() if _is_arm(child, unmeasured) and not FORMER.search(child.name)]
         folders = sorted(arms, key=lambda arm: ((arm / CONFIG).stat().st_mtime_ns, arm.name))
     if not folders:
         raise UserError(
@@ -82,13 +83,13 @@ def find_runs(root: Path | str) -> list[Run]:
     return [read_run(folder) for folder in folders]
 
 
-def gather_runs(roots: list[Path]) -> list[Run]:
+def gather_runs(roots: list[Path], unmeasured: bool = False) -> list[Run]:
     """The arms of several folders in the order given; arms of one name are distinguished by their folder's name.
 
     Raises:
         UserError: as `find_runs`.
     """
-    found = [(Path(root).resolve().name, run) for root in roots for run in find_runs(root)]
+    found = [(Path(root).resolve().name, run) for root in roots for run in find_runs(root, unmeasured)]
     names = [run.name for _, run in found]
     runs: list[Run] = []
     for parent, run in found:
@@ -120,8 +121,8 @@ def read_run(folder: Path | str) -> Run:
     )
 
 
-def _is_arm(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and (folder / EVAL).is_dir()
+def _is_arm(folder: Path, unmeasured: bool) -> bool:
+    return (folder / CONFIG).is_file() and (unmeasured or (folder / EVAL).is_dir())
 
 
 def _read_records(path: Path, problems: list[str]) -> Iterator[Record]:

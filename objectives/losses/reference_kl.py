@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from objectives.divergence import LOG_FLOOR, LOG_RATIO_BOUND, clamp_log_probs, k1, k2
-from objectives.losses.term import Term, align_models, average_weighted, find_weighted
+from objectives.losses.term import Term, align_models, average_weighted, find_weighted, place_signal
 from objectives.types import Loss, Rollouts
 from objectives.vocabulary.token_log_probs import TokenLogProbs
 
@@ -58,7 +58,8 @@ class ReferenceKL(Term):
             old = mine.log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs[mine.index]
             ratio = (mine.log_probs - old).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
             values = values * (ratio if self.importance == "through" else ratio.detach())
-        return Loss(average_weighted(values, rollouts, name, mine.index), metrics)
+        signal = place_signal(clamp_log_probs(theirs.log_probs) - mine.log_probs, rollouts, name, mine.index)
+        return Loss(average_weighted(values, rollouts, name, mine.index), metrics, signal)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ class OldPolicyPenalty(Term):
     """k2 or absolute_difference."""
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
-        if not len(find_weighted(student, rollouts, name)):
+        rows = find_weighted(student, rollouts, name)
+        if not len(rows):
             return Loss(student.nothing)
         old = student.log_probs.detach() if rollouts.old_log_probs is None else rollouts.old_log_probs
-        return Loss(average_weighted(self.estimator(student.log_probs - old), rollouts, name))
+        signal = place_signal((old - student.log_probs)[rows], rollouts, name, rows)
+        return Loss(average_weighted(self.estimator(student.log_probs - old), rollouts, name), signal=signal)

@@ -37,6 +37,7 @@ from fdt.cli.run.warnings import filter_warnings
 from fdt.errors import UserError
 from fdt.experience import Experience
 from fdt.learner import Learner
+from fdt.loggers.base import RunLogger, publish_results
 from fdt.report import report_results
 
 
@@ -104,6 +105,9 @@ class CLI(LightningCLI):
             loggers = [CSVLogger(root, name="metrics"), *[x for x in loggers if not isinstance(x, bool)]]
         elif self.subcommand != "fit":
             loggers = []
+        for logger in loggers:
+            if isinstance(logger, RunLogger):
+                logger.attach(root)
         plugins = [AtomicCheckpointIO(), *_to_list(given.get("plugins"))]
         return super().instantiate_trainer(callbacks=own + theirs, logger=loggers, plugins=plugins, **kwargs)
 
@@ -147,7 +151,8 @@ class CLI(LightningCLI):
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.interrupted:
-            report_results(Path(self.trainer.default_root_dir))
+            root = Path(self.trainer.default_root_dir)
+            publish_results(self.trainer.loggers, root, report_results(root))
 
 
 def _to_list(value: Any) -> list[Any]:

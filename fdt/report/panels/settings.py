@@ -43,7 +43,7 @@ class Settings:
 
 def collect_settings(runs: list[Run]) -> Settings:
     """Flattens the configs; values under keys that name a secret are hidden."""
-    flat = [_flatten(_hide_secrets(run.config)) for run in runs]
+    flat = [_flatten(hide_secrets(run.config)) for run in runs]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     values = {key: [one.get(key, ABSENT) for one in flat] for key in keys}
     shared = {key: row[0] for key, row in values.items() if len(set(row)) == 1 and row[0] != "None"}
@@ -53,9 +53,7 @@ def collect_settings(runs: list[Run]) -> Settings:
         differing={key: row for key, row in values.items() if len(set(row)) > 1 and key != FOLDER},
         main={key: value for key, value in shared.items() if key in main},
         others={key: value for key, value in shared.items() if key not in main},
-        files={
-            run.name: yaml.safe_dump(_hide_secrets(run.config), sort_keys=False, allow_unicode=True) for run in runs
-        },
+        files={run.name: yaml.safe_dump(hide_secrets(run.config), sort_keys=False, allow_unicode=True) for run in runs},
     )
 
 
@@ -72,12 +70,13 @@ def _flatten(node: Any, prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _hide_secrets(node: Any) -> Any:
+def hide_secrets(node: Any) -> Any:
+    """The same settings with what stands under a key that names a secret left out."""
     if isinstance(node, dict):
-        return {key: HIDDEN if is_secret(str(key), child) else _hide_secrets(child) for key, child in node.items()}
+        return {key: HIDDEN if is_secret(str(key), child) else hide_secrets(child) for key, child in node.items()}
     if isinstance(node, str):
         return USER_IN_URL.sub(f"{HIDDEN}@", node)
-    return [_hide_secrets(child) for child in node] if isinstance(node, list) else node
+    return [hide_secrets(child) for child in node] if isinstance(node, list) else node
 
 
 def is_secret(key: str, value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fdt.report.measures import SIGNAL, get_episode_key, get_number, get_tokens
+from fdt.report.measures import SIGNAL, WEIGHT, get_episode_key, get_number, get_tokens
 from fdt.report.runs import Record, Run
 
 MAX_EPISODES = 6
@@ -100,7 +100,7 @@ def list_terms(episodes: Iterable[TokenEpisode]) -> list[str]:
 
 def list_views(episodes: list[TokenEpisode]) -> list[View]:
     """The weighted sum first, then one view for each term, over all arms."""
-    views = [View("sum", TOTAL, "signals of all terms, each times its coefficient")]
+    views = [View("sum", TOTAL, "signals of all terms, each times its coefficient and the token's weight")]
     for number, name in enumerate(list_terms(episodes)):
         views.append(View(f"term{number}", name, f"signal of the term {name}", name))
     return views
@@ -144,7 +144,11 @@ def _build_token(entry: Record, coefficients: dict[str, float]) -> Token:
     teacher = get_number(entry, "teacher_logp")
     signals = _get_signals(entry)
     # A signal that a token does not carry adds nothing, whatever its weight.
-    parts = [coefficients.get(name, 1.0) * value for name, value in signals.items() if isfinite(value)]
+    parts = [
+        coefficients.get(name, 1.0) * get_weight(entry, name) * value
+        for name, value in signals.items()
+        if isfinite(value)
+    ]
     total = sum(parts) if parts else nan
     facts = {
         "log p": logp,
@@ -156,6 +160,12 @@ def _build_token(entry: Record, coefficients: dict[str, float]) -> Token:
     }
     title = ", ".join(f"{name} {value:+.2f}" for name, value in facts.items() if isfinite(value))
     return Token(str(entry.get("text", "")), signals, total, teacher - logp, title)
+
+
+def get_weight(entry: Record, term: str) -> float:
+    """What the token weighs in a term; 1 where that was not recorded."""
+    value = get_number(entry, WEIGHT + term)
+    return value if isfinite(value) else 1.0
 
 
 def _get_signals(entry: Record) -> dict[str, float]:

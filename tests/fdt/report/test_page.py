@@ -7,12 +7,13 @@ import pytest
 
 from fdt.errors import UserError
 from fdt.report import main, print_table, write_report
-from fdt.report.page import POLICY, describe_change, render, truncate_text
+from fdt.report.interactive.script import build_policy
+from fdt.report.page import describe_change, render, truncate_text
 from fdt.report.panels.samples import select_samples
 from fdt.report.panels.settings import collect_settings
 from fdt.report.runs import find_runs
 from fdt.report.sanitize import make_legible
-from fdt.report.table import Row, build_table
+from fdt.report.table import build_table
 from fdt.statistics.intervals import Interval
 from tests.helpers.run_folder import HOSTILE, answers, write_arm, write_likelihood_arm, write_lines
 
@@ -42,7 +43,11 @@ def page(written) -> Elements:
 
 
 def test_hostile_text_stays_text(page):
-    assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & set(page.tags)
+    assert not {"iframe", "object", "embed", "link", "base", "form"} & set(page.tags)
+    # One script without attributes runs; the others are data, which no browser runs.
+    data = [value for tag, name, value in page.attributes if tag == "script" and name == "type"]
+    assert set(data) == {"text/plain", "application/json"}
+    assert page.tags.count("script") == len(data) + 1
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     # Prompt, critique, what the teacher read, answers, a drop reason and the config all carry it.
     assert page.text.count("<script>alert(1)</script>") > 20
@@ -56,8 +61,12 @@ def test_nothing_is_loaded_from_outside(page):
             assert value.startswith("data:image/png;base64,"), (tag, name, value[:80])
         if name == "href":
             assert value.startswith("#")
-    assert ("meta", "content", POLICY) in page.attributes
-    assert POLICY.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    assert ("meta", "content", build_policy(live=False)) in page.attributes
+    assert re.fullmatch(
+        r"default-src 'none'; script-src 'sha256-[\w+/=]+'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        "form-action 'none'",
+        build_policy(live=False),
+    )
 
 
 def test_style_reaches_for_nothing(written):
@@ -155,7 +164,7 @@ def test_settings_show_what_differs_and_hide_secrets(root):
     ],
 )
 def test_verdict_follows_the_interval(kind, interval, word):
-    assert describe_change(Row("arm", kind, 10, interval, interval)) == word
+    assert describe_change(kind, interval) == word
 
 
 def test_report_verb_prints_the_path_and_honours_out(root, tmp_path, capsys):

@@ -168,7 +168,7 @@ def test_the_account_counts_rows_by_judge():
         {"source": "human", "annotator": "kim", "rows": 2, "used": 1, "critiques": 0},
         {"source": "llm", "annotator": "lee", "rows": 1, "used": 1, "critiques": 1},
     ]
-    assert _list_annotators(episodes[0]) == [{"source": "llm", "annotator": "lee"}]
+    assert _list_annotators(episodes[0], None) == [{"source": "llm", "annotator": "lee"}]
 
 
 def test_records_keep_the_named_scores():

@@ -1,0 +1,84 @@
+"""Loggers offline: grouped names, the table of answers, the report; each with its real package, or skipped."""
+
+import json
+
+import pytest
+
+from fdt.errors import UserError
+from fdt.loggers import TensorBoard, Trackio, WandB
+from fdt.loggers.base import COLUMNS, group_names, publish_results
+from tests.helpers.run_folder import HOSTILE, write_arm
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = write_arm(tmp_path / "group" / "arm")
+    (folder / "report.html").write_text("the page")
+    return folder
+
+
+def write_all(logger, run):
+    logger.attach(run)
+    logger.log_metrics({"train/loss": 0.5, "train/reward/mean": 0.25}, 3)
+    publish_results([logger], run, run / "report.html")
+
+
+def test_names_are_grouped_by_their_first_part():
+    given = {"train/loss": 1.0, "train/loss/policy": 2.0, "val/score": 3.0, "epoch": 0.0}
+    assert group_names(given) == {"train/loss": 1.0, "loss/policy": 2.0, "val/score": 3.0, "epoch": 0.0}
+
+
+def test_tensorboard_holds_numbers_answers_and_the_page(run):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    write_all(TensorBoard(), run)
+    events = reader.EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("reward/mean")] == [(3, 0.25)]
+    assert "train/loss" in events.Tags()["scalars"]
+    answers = events.Tensors("answers/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert answers.splitlines()[0] == f"| {' | '.join(COLUMNS)} |"
+    assert "improved" in answers
+    assert "<script>" not in answers
+    config = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "api_key: (hidden)" in config
+    assert (run / "tensorboard" / "report.html").read_text() == "the page"
+
+
+def test_wandb_writes_offline(run, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    write_all(WandB(offline=True), run)
+    (folder,) = (run / "wandb").glob("offline-run-*")
+    recorded = next(folder.glob("*.wandb")).read_bytes()
+    assert b"reward/mean" in recorded
+    assert b"do-not-print" not in recorded
+    (table,) = folder.glob("files/media/table/*.json")
+    assert json.loads(table.read_text())["columns"] == list(COLUMNS)
+
+
+def test_trackio_keeps_numbers_and_the_page(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip("trackio")
+    write_all(Trackio(project="test"), run)
+    recorded = b"".join(path.read_bytes() for path in (tmp_path / "trackio").rglob("*") if path.is_file())
+    assert b"reward/mean" in recorded
+    assert b"the page" in recorded
+    assert b"do-not-print" not in recorded
+
+
+def test_a_package_that_is_missing_is_named(run):
+    class Absent(TensorBoard):
+        package = "no_such_package_anywhere"
+
+    with pytest.raises(UserError, match=r"needs the package no_such_package_anywhere.*pip install"):
+        Absent().attach(run)
+
+
+def test_hostile_text_is_made_legible(run):
+    from fdt.loggers.base import list_answers
+    from fdt.report.runs import find_runs
+
+    cells = [cell for line in list_answers(find_runs(run)) for cell in line if isinstance(cell, str)]
+    assert any("<script>" in cell for cell in cells)
+    assert not any(char in cell for cell in cells for char in "\x00\u202e")
+    assert HOSTILE not in cells
