@@ -21,6 +21,8 @@ class Answer:
     text: str
     score: float
     outcome: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
+    """Of an episode of several turns who spoke and what; the last turn of the policy is `text` too."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,32 @@ def select_samples(runs: list[Run]) -> tuple[list[Sample], dict[str, int]]:
 
 def _build_sample(record: Record, arms: dict[str, dict[str, Record]]) -> Sample:
     before = get_number(record, "score")
-    answers = [Answer("base", str(record["response"]), before)]
+    answers = [Answer("base", str(record["response"]), before, turns=list_turns(record))]
     for name, records in arms.items():
         last = records.get(_get_id(record))
         # An arm that was asked something else under the same id is not comparable.
         if last is not None and last.get("prompt") == record.get("prompt"):
             score = get_number(last, "score")
-            answers.append(Answer(name, str(last.get("response")), score, _compare_scores(before, score)))
+            answers.append(
+                Answer(name, str(last.get("response")), score, _compare_scores(before, score), list_turns(last))
+            )
     outcomes = {answer.outcome for answer in answers}
     outcome = next((one for one in (WORSENED, IMPROVED) if one in outcomes), SAME)
     reference = record.get("reference")
     return Sample(as_text(record.get("prompt")), None if reference is None else str(reference), answers, outcome)
+
+
+def list_turns(record: Record) -> tuple[tuple[str, str], ...]:
+    """Role and text of each turn of a recorded conversation, tool calls in lines of their own."""
+    found = record.get("conversation")
+    turns = [turn for turn in found if isinstance(turn, dict)] if isinstance(found, list) else []
+    return tuple((str(turn.get("role")), "\n".join([str(turn.get("text")), *_list_calls(turn)])) for turn in turns)
+
+
+def _list_calls(turn: Record) -> list[str]:
+    calls = turn.get("calls")
+    known = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [f"calls {call.get('name')}: {call.get('arguments')}" for call in known]
 
 
 def _compare_scores(before: float, after: float) -> str:

@@ -104,6 +104,9 @@ def test_an_own_term_is_in_the_transcripts_and_on_the_page(tmp_path):
     for record in records:
         assert all(token["signal/nudge"] == 2.0 and token["signal/policy"] == 0.0 for token in record["tokens"])
         assert all("signal/other" not in token for token in record["tokens"])
+        assert all(token["weight/nudge"] == 1.0 for token in record["tokens"])  # a plain mean over all tokens
+        # The nudge alone moves anything, and upwards.
+        assert sum(token["after"] - token["logp"] for token in record["tokens"]) > 0
     # One step at the top, then two steps down: 0.5, then 0.5 x 2 / 3.
     steps = {record["step"]: record["coefficients"] for record in records}
     assert steps[1] == {"nudge": 0.5, "other": 0.1, "policy": 1.0}

@@ -1,6 +1,8 @@
 """The page in a real browser: what runs, what is switched and searched, that nothing is asked of anybody outside."""
 
+import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 from matplotlib.image import imread
 
 from fdt.report import write_report
-from tests.helpers.run_folder import write_arm
+from fdt.report.watch import HOST, Watch, build_server
+from tests.helpers.run_folder import write_arm, write_lines
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -33,7 +36,7 @@ def browse(chromium):
     """Opens a page; its ``said`` are console messages and errors, its ``asked`` addresses other than its own."""
     contexts = []
 
-    def visit(path: Path, width: int = 1280, **options):
+    def visit(path: Path | str, width: int = 1280, **options):
         context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
         contexts.append(context)
         page = context.new_page()
@@ -42,7 +45,7 @@ def browse(chromium):
         page.on("console", lambda message: page.said.append(message.text))
         page.on("pageerror", lambda error: page.said.append(str(error)))
         page.on("request", lambda request: page.asked.append(request.url))
-        page.goto(path.as_uri())
+        page.goto(path if isinstance(path, str) else path.as_uri())
         return page
 
     yield visit
@@ -190,6 +193,61 @@ def test_a_token_is_explained_under_the_pointer_and_by_keyboard(written, browse)
     assert episode.locator(".inspector").inner_text() != inspector
     page.get_by_role("button", name="distill").first.click()
     assert episode.locator("button[aria-pressed=true]").inner_text() == "distill"
+
+
+def test_a_conversation_is_shown_turn_by_turn(browse, tmp_path):
+    arm = write_arm(tmp_path / "arm")
+    signals = {"logp": -1.0, "after": -0.5, "signal/policy": 0.5, "weight/policy": 0.25}
+    tokens = [{"text": text, "turn": turn, **signals} for text, turn in (("look", 0), (" up", 0), ("Paris", 1))]
+    said = [{"source": "human", "annotator": "kim", "name": "score", "score": 0.25, "text": "Needless."}]
+    calls = [{"id": "1", "name": "search", "arguments": "{}"}]
+    turns = [
+        {"role": "assistant", "text": "look up", "calls": calls, "feedback": said},
+        {"role": "tool", "text": "<b>Paris</b> is the capital."},
+        {"role": "assistant", "text": "Paris"},
+    ]
+    critics = [{"source": "human", "annotator": "kim", "trust": 0.8}]
+    record = {"step": 1, "id": "c", "prompt": "Capital?", "critique": "Fine.", "critique_by": critics, "turns": 2}
+    write_lines(arm / "transcripts.jsonl", [{**record, "conversation": turns, "tokens": tokens}])
+    page = browse(write_report(arm))
+    found = page.locator("details.episode[open] li.turn")
+    playwright.expect(found).to_have_count(3)
+    assert "kim: score 0.25" in found.nth(0).inner_text()
+    assert "calls search" in found.nth(0).inner_text()
+    assert found.nth(0).locator(".t").all_inner_texts() == ["look", " up"]
+    assert found.nth(1).inner_text().split("\n")[-1] == "<b>Paris</b> is the capital."
+    assert found.nth(2).locator(".t").all_inner_texts() == ["Paris"]
+    page.locator("details.episode[open] .t").first.hover()
+    numbers = page.locator("details.episode[open] .inspector").inner_text()
+    assert "1 × weight 0.25 × +0.500 = +0.125" in numbers
+    assert "+0.500" in numbers.split("log p after")[1].split("\n")[0]
+    assert "critique by kim, trust 0.8" in page.locator("details.episode[open]").inner_text()
+
+
+def test_a_served_page_grows_while_a_run_writes(browse, chromium, tmp_path):
+    done = write_arm(tmp_path / "done" / "arm")
+    early = tmp_path / "arm"
+    early.mkdir()
+    shutil.copy(done / "config.yaml", early)
+    server = build_server(Watch([early]), 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        page = browse(f"http://{HOST}:{server.server_port}/")
+        playwright.expect(page.locator("#live-state")).to_have_text("nothing is written yet")
+        assert page.locator(".curve").count() == 0
+        shutil.copytree(done, early, dirs_exist_ok=True)
+        playwright.expect(page.locator("#episode-count")).to_have_text("24 of 48 episodes", timeout=30_000)
+        show_curve(page, "train/reward/mean")
+        playwright.expect(page.locator("#table tbody tr")).to_have_count(2)
+        page.locator("details.episode .t").first.wait_for()  # its text was asked for
+        with (early / "transcripts.jsonl").open("a") as file:
+            file.write('"}\n' + json.dumps({"step": 99, "id": "late", "prompt": "late"}) + "\n")
+        playwright.expect(page.locator("#episode-count")).to_contain_text("49 episodes", timeout=30_000)
+        assert page.said == []
+        assert all(address.startswith(f"http://{HOST}:{server.server_port}/") for address in page.asked)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_head_sorts_its_table(written, browse):
