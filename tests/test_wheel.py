@@ -41,6 +41,8 @@ def test_top_level_is_the_three_packages(wheel):
     [
         ("configs", "fdt/configs"),
         ("fdt/bundled", "fdt/bundled"),
+        ("fdt/report/assets", "fdt/report/assets"),
+        ("fdt/report/sections", "fdt/report/sections"),
         ("feedback/samples", "feedback/samples"),
         ("feedback/prompts", "feedback/prompts"),
     ],

@@ -136,7 +136,8 @@ def _describe_data(run: Run) -> list[str]:
         f"- {key}: {_quote(_name(settings[key]))}" for key in ("file", "environment", "grader") if settings.get(key)
     ]
     if run.accounting:
-        found.append(f"- rows: {make_legible(format_accounting(run.accounting))}")
+        account = make_legible(format_accounting(run.accounting)).replace("<", "&lt;")
+        found.append(f"- rows: {account}")
     return found or ["Not recorded."]
 
 
@@ -147,7 +148,7 @@ def _describe_mix(run: Run) -> list[str]:
     coefficients = settings.get("coefficients")
     weights = coefficients if isinstance(coefficients, dict) else {}
     if not isinstance(terms, dict) or not terms:
-        return ["The default terms: a policy gradient on scores, distillation from critiques, imitation of revisions."]
+        return ["The config names no terms: the mix is the default of the version above."]
     lines = ["| term | what it is | coefficient |", "| --- | --- | ---: |"]
     return lines + [f"| {name} | `{_name(term)}` | {_name(weights.get(name, 1.0))} |" for name, term in terms.items()]
 

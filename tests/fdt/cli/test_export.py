@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -13,6 +14,7 @@ from fdt.errors import UserError
 from fdt.policy import export as trained
 from fdt.policy.lora import LoRA
 from fdt.policy.policy import Policy
+from tests.helpers.run_folder import write_arm
 
 ADAPTERS = LoRA(rank=4, alpha=8.0)
 
@@ -147,3 +149,37 @@ def test_weights_that_are_missing_are_refused(adapted, tmp_path):
     path = checkpoint(adapted, tmp_path / "last.ckpt", state_dict={})
     with pytest.raises(UserError, match="weights do not fit"):
         trained.load(path)
+
+
+def test_card_says_where_a_run_comes_from(adapted, tmp_path):
+    run = write_arm(tmp_path / "run")
+    facts = [{"command": "fdt fit --data.grader.api_key do-not-print", "commit": "abc", "folder": "/secret/place"}]
+    (run / "run.json").write_text(json.dumps(facts))
+    path = checkpoint(adapted, run / "checkpoints" / "last.ckpt")
+    flags = ["--license", "apache-2.0", "--data-license", "cc-by-4.0"]
+    assert command.main(["export", str(path), str(tmp_path / "out"), *flags]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["license"] == "apache-2.0"
+    for part in (
+        "- The feedback it learned from: cc-by-4.0.",
+        "220 rows = 200 used (150 score and critique, 50 score only)",
+        "| distill | `objectives.Distill` | 0.5 |",
+        "65.0 [",  # the held-out table
+        "![Calibration",
+        "- commit: `abc`",
+    ):
+        assert part in card, part
+    assert "do-not-print" not in card
+    assert "<script>" not in card  # a reason that rows were dropped for
+    assert "/secret/place" not in card
+    for folder in (tmp_path / "out", tmp_path / "out" / "adapter", tmp_path / "out" / "merged"):
+        assert (folder / "README.md").read_text() == card
+        assert list((folder / "figures").glob("calibration*.png"))
+
+
+def test_card_without_a_run_says_what_nobody_stated(adapted, tmp_path):
+    command.main(["export", str(checkpoint(adapted, tmp_path / "last.ckpt")), str(tmp_path / "out")])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- This model: not stated: look it up before you publish this model." in card
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "other"
