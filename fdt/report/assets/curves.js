@@ -72,6 +72,13 @@ function align(lines) {
   return { values: uPlot.join(tables), series, bands };
 }
 
+// A curve that does not move gets an axis around its value.
+function pickRange(plot, low, high) {
+  if (!isNumber(low) || !isNumber(high)) return [0, 1];
+  if (low === high) return [low - (Math.abs(low) / 10 || 1), high + (Math.abs(high) / 10 || 1)];
+  return uPlot.rangeNum(low, high, 0.1, true);
+}
+
 function drawPlot(entry) {
   const lines = listLines(entry.panel);
   if (entry.plot) entry.plot.destroy();
@@ -94,7 +101,7 @@ function drawPlot(entry) {
       series,
       bands,
       legend: { show: false },
-      scales: { x: { time: false }, y: { distr: curves.log ? 3 : 1 } },
+      scales: { x: { time: false }, y: curves.log ? { distr: 3 } : { range: pickRange } },
       axes: [{ ...axis, label: "optimiser step", labelSize: 22, size: 32 }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : format(tick, 3))) }],
       cursor: { sync: { key: "steps" }, points: { size: 7 }, drag: { x: true, y: false } },
       hooks: { setCursor: [() => showValues(entry)] },

@@ -152,6 +152,7 @@ def _build_token(entry: Record, coefficients: dict[str, float]) -> Token:
     total = sum(parts) if parts else nan
     facts = {
         "log p": logp,
+        "after the update": get_number(entry, "after"),
         "teacher": teacher,
         "difference": teacher - logp,
         "advantage": get_number(entry, "advantage"),

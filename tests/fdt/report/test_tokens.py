@@ -104,3 +104,14 @@ def test_shades(value, expected):
 
 def test_scales_of_nothing_are_one():
     assert compute_scales([], list_views([])) == {"sum": 1.0}
+
+
+def test_the_sum_counts_what_a_token_weighs(tmp_path):
+    arm = write_arm(tmp_path / "arm")
+    token = {"text": "a", "logp": -2.0, "after": -1.5, "signal/policy": -1.0, "signal/distill": 1.5}
+    record = {**episode(), "coefficients": {"policy": 1.0, "distill": 0.5}}
+    weights = {"weight/policy": 0.25, "weight/distill": 2.0}
+    write_lines(arm / "transcripts.jsonl", [{**record, "tokens": [{**token, **weights}]}])
+    (shown,) = pick_episodes(read_run(arm))
+    assert shown.tokens[0].total == 1.0 * 0.25 * -1.0 + 0.5 * 2.0 * 1.5
+    assert "after the update -1.50" in shown.tokens[0].title
