@@ -82,7 +82,7 @@ class StepMetrics:
     def _compute_shares(self, rollouts: Rollouts, loss: Loss) -> dict[str, Tensor]:
         """What each token weighs in each term that declares a signal [N], beside 1 for a plain mean over the step."""
         tokens = int(self.batch.student.counts.sum())
-        known = [name for name, one in loss.parts.items() if one.signal is not None and rollouts.totals[name]]
+        known = [name for name, one in loss.parts.items() if one.signal is not None and rollouts.totals.get(name)]
         return {f"weight/{name}": rollouts.weights[name] * (tokens / float(rollouts.totals[name])) for name in known}
 
     def _add_teacher(self, teacher: TokenLogProbs, own: Tensor, rollouts: Rollouts) -> Tensor:
