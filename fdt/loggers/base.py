@@ -59,7 +59,7 @@ class RunLogger(Logger):
             raise UserError(
                 f"the logger needs the package {self.package}",
                 key="trainer.logger",
-                remedy="pip install 'feedback-distillation-trainer[loggers]'",
+                remedy="Install it: pip install 'feedback-distillation-trainer[loggers]'.",
             ) from error
         self.root = root
 
