@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from fdt.errors import UserError
+from fdt.resources import parse_yaml
 
 Record = dict[str, Any]
 CONFIG = "config.yaml"

@@ -170,8 +170,8 @@ class Actor:
         return sums.tolist()[: len(rows)], counts.tolist()[: len(rows)]
 
     def store_old_log_probs(self, batch: Batch) -> Batch:
-        """The batch with the log-probs of its tokens under the policy as it is now, for updates after the first; without
-        dropout, as they were sampled."""
+        """The batch with the log-probs of its tokens under the policy as it is now, for updates after the first;
+        without dropout, as they were sampled."""
         with self.precision(), disable_dropout(self.policy):
             found = compute_batch_log_probs(batch.to(self.policy.device), self.policy.compute_log_probs, self.budget)
         return replace(batch, rollouts=replace(batch.rollouts, old_log_probs=found.cpu()))
