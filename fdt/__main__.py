@@ -18,6 +18,7 @@ VERBS = {
     "watch": ("fdt.report.watch", False, "serve that page on this machine while runs train"),
     "compare": ("fdt.report", True, "set several run folders side by side"),
     "bench": ("fdt.bench", False, "measure what each signal teaches, on small worlds"),
+    "plan": ("fdt.cli.plan.main", False, "memory, traffic and time of a run, before it is started"),
     "configs": ("fdt.resources", False, "list the shipped configs, or print one"),
     "model": ("fdt.policy.hub", False, "fetch the default model and say where it is"),
     "data": ("fdt.cli.data.main", False, "check, show, convert, cut into steps or describe a feedback file"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +12,23 @@ import torch.distributed as dist
 from torch import Tensor
 
 from feedback.gateway import GatewayStop
+
+_GROUP: ContextVar[Any] = ContextVar("process group of this thread", default=None)
+
+
+def create_group() -> Any:
+    """A second group of all ranks, for exchanges beside those of training; every rank must call. None for one rank."""
+    return dist.new_group(backend="gloo") if is_distributed() else None
+
+
+@contextmanager
+def use_group(group: Any) -> Iterator[None]:
+    """Exchanges of this thread go through ``group``: those of two threads in one group could meet in any order."""
+    token = _GROUP.set(group)
+    try:
+        yield
+    finally:
+        _GROUP.reset(token)
 
 
 def is_distributed() -> bool:
@@ -26,8 +45,9 @@ def reduce_max(values: Sequence[float], device: Any) -> list[float]:
     """The largest of each number over all ranks; every rank gives equally many."""
     if not values or not is_distributed():
         return list(values)
-    found = torch.tensor(values, device=device, dtype=torch.float64)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
+    group = _GROUP.get()
+    found = torch.tensor(values, device=device if group is None else "cpu", dtype=torch.float64)
+    dist.all_reduce(found, dist.ReduceOp.MAX, group=group)
     return found.tolist()
 
 
@@ -52,7 +72,7 @@ def gather_objects(mine: Any) -> list[Any]:
     if not is_distributed():
         return [mine]
     found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, mine)
+    dist.all_gather_object(found, mine, group=_GROUP.get())
     return found
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -20,10 +19,13 @@ from fdt.environments import Environment, SingleTurn
 from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
 from fdt.evaluation.choices import check_grader, choose_evaluation
+from fdt.evaluation.loader import EvaluationLoader
+from fdt.policy.policy import find_autocast_dtype
 from fdt.rollout.actor import Actor
-from fdt.rollout.checks import check_credit, check_engine, check_masks, check_signals, limit_tokens
+from fdt.rollout.checks import check_credit, check_engine, check_masks, check_overlap, check_signals, limit_tokens
 from fdt.rollout.choices import choose_credit
 from fdt.rollout.limits import EpisodeLimits
+from fdt.rollout.overlap import Prefetcher, RolloutLoader, build_prefetcher
 from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Recorded, Replay, Source
 from fdt.rollout.tasks import load_from_environment
@@ -40,6 +42,8 @@ class Experience(LightningDataModule):
 
     records = 0
     _actor: Actor | None = None
+    _ahead: Prefetcher | None = None
+    _pending: Sequence[dict[str, str]] = ()
 
     def __init__(
         self,
@@ -196,6 +200,7 @@ class Experience(LightningDataModule):
             most = limit_tokens(self.max_tokens, policy.positions, policy.base)
             collator = Collator(policy.tokenizer, self.hint, most, self.marker)
             context = trainer.precision_plugin.forward_context
+            policy.autocast_dtype = find_autocast_dtype(context, policy.device)
             self._actor = Actor(
                 policy,
                 self.engine,
@@ -218,74 +223,61 @@ class Experience(LightningDataModule):
         objective = get_learner(get_trainer(self)).objective
         self._check_rows(collect_tasks(self.episodes) if self.source.on_policy else self.episodes, self.file)
         check_engine(self.engine, self.source, objective)
+        check_overlap(self.engine, self.source, objective, self.rewriter)
         check_masks(objective, self.marker)
-        return RolloutLoader(self)
+        recorded = Recorded(self.episodes, self.credit)
+        steps = (self.steps_per_epoch, self.source.steps_per_rollout, self.seed)
+        return RolloutLoader(get_trainer(self), *steps, partial(self._make_batches, recorded))
 
     def val_dataloader(self) -> EvaluationLoader:
         """The held-out tasks."""
         self._check_rows(self.heldout_tasks, self.heldout if isinstance(self.heldout, str) else self.file)
-        return EvaluationLoader(self, self.heldout_tasks[: self.evaluation_limit])
+        return self._build_evaluation_loader(self.heldout_tasks)
 
-    def test_dataloader(self) -> EvaluationLoader:
+    def test_dataloader(self, evaluation: Evaluation | None = None) -> EvaluationLoader:
         """The tasks of ``test_file``, else the held-out ones or the environment's own for testing."""
         tasks = read_tasks(locate(self.test_file), self.map) if self.test_file else self.test_tasks()
         self._check_rows(tasks, self.test_file)
-        return EvaluationLoader(self, tasks[: self.evaluation_limit])
+        return self._build_evaluation_loader(tasks, evaluation)
 
     def predict_dataloader(self) -> EvaluationLoader:
         """The same tasks, answered, whatever else is measured on them."""
-        return replace(self.test_dataloader(), evaluation=Answers())
+        return self.test_dataloader(Answers())
+
+    def _build_evaluation_loader(self, tasks: list[Task], evaluation: Evaluation | None = None) -> EvaluationLoader:
+        def measure(part: list[Task]) -> Sequence[Record | None]:
+            if self._ahead is not None:
+                self._ahead.wait()
+            self._freeze_engine()
+            return (evaluation or self.evaluation)(part, self.actor)
+
+        return EvaluationLoader(get_trainer(self), tasks[: self.evaluation_limit], self.evaluation_batch, measure)
+
+    def _make_batches(self, recorded: Recorded, position: RolloutPosition) -> list[Batch]:
+        """The batches of a rollout, which may have been made ahead."""
+        if not self.source.max_staleness:
+            if self.source.on_policy or self.rewriter is not None:
+                self._freeze_engine()
+            return self.source.make_batches(position, recorded, self.actor)
+        if self._ahead is None:
+            trainer = get_trainer(self)
+            self._ahead = build_prefetcher(trainer, self.source, recorded, self.actor, position, self._pending)
+        return self._ahead.make_batches(position.get_number(self.source.count_rollouts(self.episodes)))
+
+    def _freeze_engine(self) -> None:
+        """Hands the present weights to an engine that holds its own; all ranks together."""
+        self.actor.engine = self.engine.freeze(self.actor.policy) or self.engine
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was made ahead and is still to be learned from."""
+        return {} if self._ahead is None else {"pending": self._ahead.pack_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._pending = state_dict.get("pending", [])
 
     def _check_rows(self, rows: Sequence[Episode | Task], file: str | None) -> None:
         if self.environment is None:  # else its sessions say what the policy reads
             check_conversations(rows, get_learner(get_trainer(self)).policy.tokenizer, file)
-
-
-@dataclass
-class RolloutLoader:
-    """The optimiser steps of one epoch, as an iterable of known length: Lightning then never fetches one ahead."""
-
-    data: Experience
-
-    def __len__(self) -> int:
-        return self.data.steps_per_epoch
-
-    def __iter__(self) -> Iterator[Batch]:
-        data = self.data
-        trainer = get_trainer(data)
-        # Computed, not stored: where this epoch stands is the number of batches that the loop has done.
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        size = data.source.steps_per_rollout
-        recorded = Recorded(data.episodes, data.credit)
-        for rollout in range(done // size, len(self) // size):
-            position = RolloutPosition(
-                trainer.current_epoch, rollout, trainer.global_rank, trainer.world_size, data.seed
-            )
-            batches = data.source.make_batches(position, recorded, data.actor)
-            yield from batches[done % size :] if rollout == done // size else batches
-
-
-@dataclass
-class EvaluationLoader:
-    """Held-out records, made while they are read; W ranks take every W-th task each, and make equally many batches."""
-
-    data: Experience
-    tasks: list[Task]
-    evaluation: Evaluation | None = None
-    """What measures; null: what the run measures."""
-
-    def __len__(self) -> int:
-        share = -(-len(self.tasks) // get_trainer(self.data).world_size)
-        return -(-share // self.data.evaluation_batch)
-
-    def __iter__(self) -> Iterator[list[Record]]:
-        trainer = get_trainer(self.data)
-        size = self.data.evaluation_batch
-        mine = list(enumerate(self.tasks))[trainer.global_rank :: trainer.world_size]
-        for start in range(0, len(self) * size, size):
-            part = mine[start : start + size]
-            records = (self.evaluation or self.data.evaluation)([task for _, task in part], self.data.actor)
-            yield [{"order": n, **record} for (n, _), record in zip(part, records, strict=True) if record is not None]
 
 
 def get_trainer(data: Experience) -> Trainer:

@@ -135,6 +135,8 @@ class Episode(Struct, frozen=True):
     """True where a rewrite stands in its group as an answer of its own: it was not sampled from the policy."""
     is_recalled: bool = False
     """True where it was sampled in an earlier step and is learned from again."""
+    staleness: int = 0
+    """Updates that the policy took between the weights that sampled it and the first update that learned from it."""
     unscored: str | None = None
     """Why a judge has no score for it."""
     turn_tags: tuple[int, ...] | None = None

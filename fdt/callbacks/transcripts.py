@@ -98,6 +98,7 @@ class Transcripts(Callback):
             "step": trainer.global_step,
             "id": episode.id,
             "task": episode.task.key,
+            "staleness": episode.staleness,
             "prompt": episode.task.messages[-1]["content"],
             "response": episode.response,
             "score": None if math.isnan(episode.score) else episode.score,

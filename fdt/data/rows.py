@@ -133,8 +133,10 @@ def _build_rollouts(lines: Sequence[TrainingRow], names: Iterable[str]) -> Rollo
 
 def _stack_engine_log_probs(lines: Sequence[TrainingRow]) -> Tensor | None:
     """Log-probs ``[N]`` of what the engine sampled, NaN for the rest; None where it sampled nothing."""
-    sampled = [line.row.log_probs if line.sampled else [math.nan] * len(line.row.turns) for line in lines]
-    found = torch.tensor([value for row in sampled for value in row], dtype=torch.float32)
+    known = [
+        [math.nan] * len(line.row.turns) if line.imitated or line.off_policy else line.row.log_probs for line in lines
+    ]
+    found = torch.tensor([value for row in known for value in row], dtype=torch.float32)
     return None if found.isnan().all() else found
 
 

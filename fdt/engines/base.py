@@ -49,9 +49,20 @@ class Engine(ABC):
         return False
 
     @property
+    def reads_live_weights(self) -> bool:
+        """Whether answers come from the very weights that train, and not from a copy that the engine holds."""
+        return type(self).freeze is Engine.freeze
+
+    @property
     @abstractmethod
     def max_answer_tokens(self) -> int:
         """Most tokens of one answer where no ``Limit`` sets another number."""
+
+    def freeze(self, policy: Policy) -> Engine | None:
+        """An engine that answers with the policy's weights as they are now, while the policy goes on training; it may
+        be asked from another thread. None: this engine reads the weights that train. Every rank must call.
+        """
+        return None
 
     @abstractmethod
     def generate(

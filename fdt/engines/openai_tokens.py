@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from fdt.engines.base import Engine
 from fdt.engines.served import ServerEngine, read_key
 from fdt.errors import UserError
 from fdt.policy.policy import Policy
@@ -32,6 +33,9 @@ class OpenAITokens(ServerEngine):
     @property
     def off_policy_reason(self) -> str | None:
         return f"a server ({self.url}) whose weights do not follow the policy's"
+
+    def freeze(self, policy: Policy) -> Engine:
+        return self  # its weights are frozen anyway
 
     def connect(self, policy: Policy) -> CompletionsClient:
         from fdt.engines.completions import CompletionsClient

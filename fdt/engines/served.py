@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -17,12 +17,19 @@ from fdt.policy.policy import Policy
 from feedback.gateway import Outage
 
 if TYPE_CHECKING:
-    from fdt.engines.completions import CompletionsClient, ServerUnavailable
+    from fdt.engines.completions import Completion, CompletionRequest, ServerUnavailable
 
 FIRST_WAIT = 0.5
 """Seconds between the first two tries; doubled each time, up to `LONGEST_WAIT`."""
 LONGEST_WAIT = 15.0
 """Most seconds between two tries."""
+
+
+class Client(Protocol):
+    """What answers requests: a server, or a pool of them."""
+
+    def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
+        """An answer for each; raises `ServerUnavailable` where there is none now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +55,7 @@ class ServerEngine(Engine):
         return self.max_new_tokens
 
     @abstractmethod
-    def connect(self, policy: Policy) -> CompletionsClient:
+    def connect(self, policy: Policy) -> Client:
         """The server's model to ask, with the policy's weights where this engine hands them over.
 
         Raises:

@@ -95,8 +95,11 @@ class StepMetrics:
         return found
 
     def _add_engine_difference(self, part: Batch, rollouts: Rollouts, own: Tensor) -> None:
-        # Before the first update after sampling, the policy's log-probs are the old ones.
-        old = own if rollouts.old_log_probs is None and part.behaviour == "policy" else rollouts.old_log_probs
+        # Before the first update after sampling, the policy's log-probs are the old ones. Those of stale answers may be
+        # the engine's own, whose difference to the engine would say nothing.
+        stale = any(episode.staleness for episode in part.episodes)
+        fresh = rollouts.old_log_probs is None and part.behaviour == "policy"
+        old = own if fresh or stale else rollouts.old_log_probs
         gap = own[:0]
         if rollouts.engine_log_probs is not None and old is not None:
             gap = (old - rollouts.engine_log_probs)[rollouts.masks["sampled"]]

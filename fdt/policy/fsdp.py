@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 
 from fdt.checkpoint_files import finish_folder, name_part
+from fdt.distributed import get_rank
 from fdt.errors import UserError
 from fdt.policy.forward import build_hidden_fn
 from fdt.policy.policy import Policy
@@ -19,17 +23,23 @@ if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
 
 
-def shard(policy: Policy, mesh: DeviceMesh) -> None:
+def shard(policy: Policy, mesh: DeviceMesh, gathered: torch.dtype | None = None) -> None:
     """Shards each decoder layer, then the causal LM itself (embedding, norm, head) as the root.
 
     The root is the causal LM, not a wrapper: the head is read outside a forward, so it must belong to the module that
     stays gathered between forward and backward. The method that computes hidden states is
     registered so that FSDP2 gathers for it.
 
+    Args:
+        policy: what is sharded.
+        mesh: of all ranks.
+        gathered: dtype that weights are gathered and multiplied in, which halves the traffic of whole float32 weights;
+            shards, gradients and their sum stay float32. None gathers weights as they are.
+
     Raises:
         UserError: where the policy reads frozen layers from a folder.
     """
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     if policy.activation_cache is not None:
         raise UserError(
@@ -41,9 +51,10 @@ def shard(policy: Policy, mesh: DeviceMesh) -> None:
         )
     causal = policy.causal
     decoder: Any = causal.get_decoder()
+    precision = MixedPrecisionPolicy(gathered, None if gathered is None else torch.float32)
     for layer in decoder.layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(causal, mesh=mesh, reshard_after_forward=False)
+        fully_shard(layer, mesh=mesh, mp_policy=precision)
+    fully_shard(causal, mesh=mesh, reshard_after_forward=False, mp_policy=precision)
     vars(causal)["fdt_hidden"] = build_hidden_fn(causal, packs=policy.packs)
     register_fsdp_forward_method(causal, "fdt_hidden")
 
@@ -53,7 +64,8 @@ def shard_as_asked(policy: Policy, strategy: Any, mesh: DeviceMesh | None) -> No
     if isinstance(strategy, ModelParallelStrategy):
         check_mesh(strategy)
         assert mesh is not None
-        shard(policy, mesh["data_parallel"])
+        mixed = policy.lora is None and str(strategy.precision_plugin.precision) == "bf16-mixed"
+        shard(policy, mesh["data_parallel"], torch.bfloat16 if mixed else None)
 
 
 def find_sharded_modules(policy: Policy) -> list[FSDPModule]:
@@ -94,6 +106,28 @@ def unshard_all(policy: Policy) -> Iterator[None]:
         for module in modules:
             module.set_reshard_after_forward(module is not modules[-1], recurse=False)
             module.reshard()
+
+
+def gather_state(model: nn.Module, dtype: torch.dtype | None, only_trainable: bool = False) -> dict[str, Tensor]:
+    """Whole weights on the CPU of rank 0, from shards, one tensor at a time; nothing on other ranks. Every rank must
+    call.
+
+    Args:
+        model: with or without shards.
+        dtype: what floating-point weights are cast to; None keeps theirs.
+        only_trainable: leaves out what is frozen.
+    """
+    found: dict[str, Tensor] = {}
+    trained = {name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+    for name, value in model.state_dict().items():
+        if only_trainable and name not in trained:
+            continue
+        whole = value.full_tensor() if isinstance(value, DTensor) else value
+        if get_rank() == 0:
+            kind = dtype if dtype is not None and whole.is_floating_point() else whole.dtype
+            found[name] = whole.detach().to("cpu", kind)
+        del whole
+    return found
 
 
 @contextmanager

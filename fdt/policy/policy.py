@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -47,6 +47,9 @@ class Policy(nn.Module):
         seed: seed of the adapters' initial values, so that every rank and every restart begins with the same ones.
         template_variables: what the chat template reads beside the messages, such as enable_thinking.
     """
+
+    autocast_dtype: torch.dtype | None = None
+    """What the trainer's precision multiplies in, where that is not the weights' own dtype."""
 
     def __init__(
         self,
@@ -160,6 +163,13 @@ def choose_dtype(name: str, lora: LoRA | None) -> torch.dtype:
             remedy="model.dtype float32 with trainer.precision bf16-mixed, or train LoRA adapters",
         )
     return DTYPES[name]
+
+
+def find_autocast_dtype(context: Callable[[], AbstractContextManager], device: torch.device) -> torch.dtype | None:
+    """What the trainer's precision multiplies in under its context; None where that is the weights' own dtype."""
+    with context():
+        enabled = torch.is_autocast_enabled(device.type)
+        return torch.get_autocast_dtype(device.type) if enabled else None
 
 
 def check_tokenizer(tokenizer: Any, base: str) -> None:

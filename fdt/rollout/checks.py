@@ -14,6 +14,7 @@ from fdt.errors import UserError
 from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.sources import OnPolicy, Replay, Source
 from feedback.hints import Hint
+from feedback.rewriter import Rewriter
 from feedback.types import Episode
 from objectives import Credit, Objective
 
@@ -107,3 +108,30 @@ def check_signals(
             key="data.file",
             remedy="`fdt data check` says what the file holds; data.map names columns under other names",
         )
+
+
+def check_overlap(engine: Engine, source: Source, objective: Objective, rewriter: Rewriter | None) -> None:
+    """
+    Raises:
+        UserError: where rollouts that are made ahead would need the weights that train, or a term cannot learn from
+            answers of earlier weights.
+    """
+    if not source.max_staleness or not isinstance(source, OnPolicy):
+        return
+    refills = source.dynamic is not None and source.dynamic.max_refills > 0
+    reads_live = engine.reads_live_weights
+    remedy = "0, or an engine with weights of its own: fdt.engines.VLLMServer"
+    gated = "engine_log_probs" in objective.reads
+    for wrong, got in (
+        (rewriter is not None and reads_live, f"data.rewriter, whose drafts {type(engine).__name__} makes"),
+        (refills and reads_live, f"data.source.dynamic.max_refills, which {type(engine).__name__} answers"),
+        ("top_k_ids" in objective.reads, "TopKTeacherAdvantage, which needs the distribution that was sampled from"),
+        (gated and source.memory is not None, "data.source.memory beside a mismatch gate"),
+    ):
+        if wrong:
+            raise UserError(
+                "rollouts that are made ahead",
+                got=got,
+                expected=remedy,
+                key="data.source.max_staleness",
+            )

@@ -24,6 +24,10 @@ class RolloutPosition:
         """A seed of its own for each attempt at sampling on each rank."""
         return _mix_seed(self.seed, self.epoch, self.rollout, self.rank, attempt)
 
+    def get_number(self, size: int) -> int:
+        """Rollouts of the run before this one, where an epoch has ``size`` of them."""
+        return self.epoch * size + self.rollout
+
     @property
     def shared_seed(self) -> int:
         """A number of this rollout's own, the same on every rank."""

@@ -64,6 +64,8 @@ class Source(ABC):
 
     on_policy: bool = True
     """Whether the answers are fresh ones of the current policy."""
+    max_staleness: int = 0
+    """Rollouts that are made ahead, while the policy learns from earlier ones."""
 
     @property
     @abstractmethod
@@ -77,12 +79,22 @@ class Source(ABC):
     def make_batches(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> list[Batch]:
         """The batches of one rollout on this rank, ``steps_per_rollout`` of them."""
         began = time.perf_counter()
-        rollout = self.rewrite(self.draw(position, recorded, actor), position, actor)
+        rollout = self.sample(position, recorded, actor)
         seconds = time.perf_counter() - began
+        return self.build_batches(rollout, seconds if self.on_policy else 0.0, position, recorded, actor)
+
+    def sample(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
+        """What a rollout takes from the policy: answers, judged and rewritten."""
+        return self.rewrite(self.draw(position, recorded, actor), position, actor)
+
+    def build_batches(
+        self, rollout: SampledRollout, seconds: float, position: RolloutPosition, recorded: Recorded, actor: Actor
+    ) -> list[Batch]:
+        """The batches of answers that took the run ``seconds``, which belong to the first step of the rollout."""
+        rollout = self.recall(rollout, position)
         advantages = self.assign_advantages(rollout, position, recorded)
         batches = self.collate(rollout, advantages, recorded, actor)
-        # What sampling took belongs to the first step of the rollout.
-        info = [{"time/generate": seconds if self.on_policy else 0.0, **rollout.info}] + [{}] * (len(batches) - 1)
+        info = [{"time/generate": seconds, **rollout.info}] + [{}] * (len(batches) - 1)
         return [replace(batch, info=own) for batch, own in zip(batches, info, strict=True)]
 
     @abstractmethod
@@ -102,6 +114,10 @@ class Source(ABC):
         """Has what was criticised rewritten."""
         rewritten = actor.rewrite(rollout.episodes, position.derive_seed(REWRITES))
         return rollout.extend_episodes(rewritten)
+
+    def recall(self, rollout: SampledRollout, position: RolloutPosition) -> SampledRollout:
+        """Adds answers of earlier steps."""
+        return rollout
 
     @abstractmethod
     def assign_advantages(self, rollout: SampledRollout, position: RolloutPosition, recorded: Recorded) -> Tensor:
@@ -185,8 +201,13 @@ class OnPolicy(Source):
     """What is done about prompts whose answers all scored the same; null: they stay, with advantage 0."""
     memory: ScoredMemory | None = None
     """Scored answers of earlier steps, used again where scores are few; null: none."""
+    max_staleness: int = 0
+    """Rollouts that are sampled ahead, while the policy learns from those before them: rollout n comes from the weights
+    after n - max_staleness rollouts. 0 waits for each; 1 overlaps sampling and update."""
 
     def __post_init__(self) -> None:
+        if self.max_staleness < 0:
+            raise UserError("data.source.max_staleness", got=self.max_staleness, expected="a number of at least 0")
         if self.memory is not None and self.steps_per_rollout > 1:
             raise UserError(
                 "data.source.memory",
@@ -202,16 +223,26 @@ class OnPolicy(Source):
         return -(-len(collect_tasks(list(episodes))) // self.prompts_per_rollout)
 
     def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
-        chosen = recorded.choose(position, len(recorded.tasks), self.prompts_per_rollout)
-
         def generate(tasks: list[Task], seed: int) -> list[Episode]:
             return self.grade(actor.generate_episodes(tasks, seed, self.num_generations), seed, actor)
 
-        return sample_rollout(self.dynamic, position, recorded.tasks, chosen, generate)
+        return sample_rollout(self.dynamic, position, recorded.tasks, self._choose(position, recorded), generate)
+
+    def _choose(self, position: RolloutPosition, recorded: Recorded) -> list[int]:
+        """Numbers of the rollout's prompts, over all ranks."""
+        return recorded.choose(position, len(recorded.tasks), self.prompts_per_rollout)
+
+    def generate_first(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> list[Episode]:
+        """The answers that `draw` asks for first, not judged yet."""
+        own = self._choose(position, recorded)[position.rank :: position.world_size]
+        tasks = [recorded.tasks[n] for n in own]
+        return actor.generate_episodes(tasks, position.derive_seed(0), self.num_generations)
 
     def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
         rewritten = actor.rewrite(rollout.episodes, position.derive_seed(REWRITES))
-        rollout = rollout.extend_episodes(actor.add_group_hints(rewritten))
+        return rollout.extend_episodes(actor.add_group_hints(rewritten))
+
+    def recall(self, rollout: SampledRollout, position: RolloutPosition) -> SampledRollout:
         if self.memory is None:
             return rollout
         recalled = self.memory.recall(rollout.episodes, position.shared_seed)

@@ -96,7 +96,8 @@ class TurnLoop:
 
     def _has_live(self, live: list[int]) -> bool:
         # Under FSDP2 a forward is a collective: a rank whose episodes are over generates for no prompts.
-        return bool(reduce_max_count(len(live), self.policy.device) if is_sharded(self.policy) else live)
+        synced = self.engine.reads_live_weights and is_sharded(self.policy)
+        return bool(reduce_max_count(len(live), self.policy.device) if synced else live)
 
     def _start(self, task: Task, seed: int, failures: int) -> EpisodeState:
         while True:

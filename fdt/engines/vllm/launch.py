@@ -6,8 +6,11 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fdt.errors import UserError
 from fdt.policy.hub import resolve_model
@@ -35,12 +38,17 @@ DECIDED = {
 """What the engines decide, or what would bend the distribution that answers are drawn from."""
 
 
+def choose_serving_dtype(policy: Policy, dtype: str) -> torch.dtype:
+    """What vLLM holds weights in; ``auto`` is what the trainer multiplies in."""
+    return (policy.autocast_dtype or policy.causal.dtype) if dtype == "auto" else getattr(torch, dtype)
+
+
 def build_settings(policy: Policy, dtype: str, max_model_len: int | None) -> dict[str, Any]:
     """vLLM's arguments for this policy, by name."""
     place = resolve_model(policy.base)
     found: dict[str, Any] = {
         "model": str(Path(place).resolve()) if Path(place).exists() else place,
-        "dtype": str(policy.causal.dtype).removeprefix("torch.") if dtype == "auto" else dtype,
+        "dtype": str(choose_serving_dtype(policy, dtype)).removeprefix("torch."),
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
     }
@@ -68,8 +76,12 @@ def format_option(name: str, value: Any) -> list[str]:
     return [f"--{dashed}", str(value)]
 
 
-def build_variables(policy: Policy) -> dict[str, str]:
-    """Environment of a server of our own; what the user has set stays."""
+def build_variables(policy: Policy, devices: Sequence[int] = ()) -> dict[str, str]:
+    """Environment of a server of our own; what the user has set stays.
+
+    Args:
+        devices: its cards, by their numbers among those that this process sees; none: the rank's own.
+    """
     wanted = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
     found = {name: os.environ.get(name, value) for name, value in wanted.items()}
     if policy.lora is None:
@@ -77,10 +89,11 @@ def build_variables(policy: Policy) -> dict[str, str]:
     else:
         found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     if policy.device.type == "cuda":
-        # The rank's own device, by the name it has among those that this process sees.
+        # By the names that they have among those that this process sees.
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        index = policy.device.index or 0
-        found["CUDA_VISIBLE_DEVICES"] = seen.split(",")[index] if seen else str(index)
+        wanted_devices = list(devices) or [policy.device.index or 0]
+        names = seen.split(",") if seen else [str(n) for n in range(max(wanted_devices) + 1)]
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(names[n] for n in wanted_devices)
     return found
 
 

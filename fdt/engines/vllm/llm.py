@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from fdt.engines.vllm.launch import build_settings, build_variables
 from fdt.engines.vllm.weight_sync import WeightSync
 from fdt.errors import UserError
 from fdt.policy.policy import Policy
+
+DEVICES = "CUDA_VISIBLE_DEVICES"
+SHARE = 0.4
+"""Of a card's memory, where the options name no other: the trainer is on the same card."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class InProcessLLM(WeightSync):
             from vllm.lora.request import LoRARequest
 
             # A new number each time: vLLM keeps what it computed for a name and a number, prefixes above all.
-            self.adapter = LoRARequest(target.name, self.count, str(target))
+            self.adapter = LoRARequest(target.name, self.snapshots.count, str(target))
             return
         self.adapter = None
         self.llm.collective_rpc("fdt_reload", args=(str(target),))
@@ -101,12 +106,32 @@ def start(policy: Policy, options: LLMOptions) -> Any:
             remedy="run fdt in one that has it (`make vllm`), or use fdt.engines.VLLMServer, whose "
             "environment may be another one",
         )
-    for name, value in build_variables(policy).items():
-        if name.startswith("VLLM"):  # the trainer's own devices and paths stay as they are
+    variables = build_variables(policy)
+    for name, value in variables.items():
+        if name.startswith("VLLM"):  # the trainer's own paths stay as they are
             os.environ.setdefault(name, value)
     settings = build_settings(policy, options.dtype, options.max_model_len)
     if "worker_extension_cls" in settings:
         settings["worker_extension_cls"] = "fdt.engines.vllm.worker." + settings["worker_extension_cls"]
     from vllm import LLM
 
-    return LLM(**settings | {"disable_log_stats": True} | options.options)
+    if policy.device.type == "cuda":
+        settings["gpu_memory_utilization"] = SHARE
+    with show_device(variables.get(DEVICES)):
+        return LLM(**settings | {"disable_log_stats": True} | options.options)
+
+
+@contextmanager
+def show_device(name: str | None) -> Iterator[None]:
+    """Processes that are started meanwhile see this card alone: each rank's engine then takes the rank's own. This
+    process has opened its cards already, and keeps them."""
+    former = os.environ.get(DEVICES)
+    if name is not None:
+        os.environ[DEVICES] = name
+    try:
+        yield
+    finally:
+        if former is not None:
+            os.environ[DEVICES] = former
+        elif name is not None:
+            del os.environ[DEVICES]

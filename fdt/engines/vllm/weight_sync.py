@@ -1,25 +1,24 @@
-"""Weights handed over by folder: the policy's are written, the server reads them, and only when they have changed."""
+"""Weights handed over by folder: an engine is told which folder to read, and only when it holds others."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import ipaddress
-import secrets
-import shutil
+import socket
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from transformers.utils import logging as progress
-
-from fdt.distributed import is_distributed
 from fdt.engines.completions import ServerUnavailable, call_endpoint
-from fdt.engines.vllm.fingerprint import compute_fingerprint
 from fdt.engines.vllm.launch import EXTENSION
+from fdt.engines.vllm.snapshot import Snapshot, SnapshotWriter
 from fdt.errors import UserError
-from fdt.policy.fsdp import is_sharded
 from fdt.policy.policy import Policy
 
 ADAPTERS = (
@@ -65,64 +64,58 @@ class Server:
         except ValueError:
             return host == "localhost"
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps the other ranks of this machine from handing weights to this server at the same time."""
+        if self.own:
+            yield
+            return
+        name = hashlib.sha256(f"{socket.gethostname()} {self.url}".encode()).hexdigest()[:16]
+        with (Path(tempfile.gettempdir()) / f"fdt-server-{name}.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
 
 @dataclass
 class WeightSync(ABC):
-    """Keeps what one engine holds equal to the policy.
+    """Keeps what one engine holds equal to the policy, or to a snapshot of it.
 
     Args:
         folder: where the folders are made; both sides read it. None: the place for temporary files.
+        snapshots: what writes them, where several engines share it.
     """
 
-    folder: str | None
-    held: tuple[int, ...] | None = None
-    """Fingerprint of what the engine holds; None where nobody knows."""
+    folder: str | None = None
+    snapshots: SnapshotWriter = None  # type: ignore[assignment]  # made below where none is given
+    held: str | None = None
+    """Name of what the engine holds; None where nobody knows."""
     name: str = ""
-    """Names those weights to the engine."""
-    count: int = 0
-    run_id: str = field(default_factory=lambda: secrets.token_hex(4))
-    """Distinguishes this run's weights from those of another, on a server that both use."""
+    """Name of what it was last given."""
 
     def __post_init__(self) -> None:
-        if self.folder is not None and not Path(self.folder).is_dir():
-            raise UserError(
-                "no such folder",
-                got=self.folder,
-                expected="a folder that this run and the server see",
-                key="data.engine.init_args.folder",
-            )
-        self.place = tempfile.TemporaryDirectory(prefix="fdt-weights-", dir=self.folder)
-        if self.folder is not None:
-            Path(self.place.name).chmod(0o755)  # the server may run as somebody else
+        if self.snapshots is None:
+            self.snapshots = SnapshotWriter(self.folder)
 
     def sync(self, policy: Policy) -> Path:
-        """Hands the weights over if they have changed; returns the folder of the present ones.
+        """Hands the present weights over if the engine holds others; returns their folder.
 
         Raises:
             ServerUnavailable: where a server does not answer.
             UserError: where it does not take weights.
         """
-        if is_sharded(policy):
-            raise UserError(
-                "sharded weights are not handed to another engine",
-                got="FSDP2",
-                key="data.engine",
-                expected="fdt.engines.HuggingFace, or ddp",
-            )
-        place = Path(self.place.name).resolve()
-        found = compute_fingerprint(policy)
-        if found != self.held:
-            self.count += 1
-            old = self.name
-            self.name = f"fdt-{self.run_id}-{self.count}"
-            self.held = None
-            write(policy, place / self.name)
-            self.deliver(place / self.name, old, policy.lora is not None)
-            self.held = found
-            if old:
-                # The present ones stay: a server may read an adapter again after it made room for others.
-                shutil.rmtree(place / old, ignore_errors=True)
-        return place / self.name
+        snapshot = self.snapshots.take(policy)
+        self.hand_over(snapshot)
+        return snapshot.path
+
+    def hand_over(self, snapshot: Snapshot) -> None:
+        """Makes sure that the engine holds these weights; raises as `sync`."""
+        if self.held == snapshot.name:
+            return
+        old = self.name if self.name != snapshot.name else ""
+        self.held = None
+        self.name = snapshot.name
+        self.deliver(snapshot.path, old, snapshot.adapter)
+        self.held = snapshot.name
 
     @abstractmethod
     def deliver(self, target: Path, old: str, adapter: bool) -> None:
@@ -135,36 +128,30 @@ class WeightSync(ABC):
         """
 
 
-def write(policy: Policy, target: Path) -> None:
-    """The adapter, or the whole model where there is none, in the files that transformers and PEFT read."""
-    model: Any = policy.model  # classes of PEFT and transformers, which write themselves
-    causal: Any = policy.causal
-    if policy.lora is not None:
-        model.save_pretrained(target, save_embedding_layers=False)
-        return
-    shown = progress.is_progress_bar_enabled()
-    progress.disable_progress_bar()  # one bar for each update
-    causal.save_pretrained(target)
-    if shown:
-        progress.enable_progress_bar()
-
-
 @dataclass
 class ServerWeightSync(WeightSync):
-    """Hands weights to a server."""
+    """Hands weights to a server, which other ranks may use too."""
 
     server: Server | None = None
+    whole: bool = field(default=False, init=False)
+    """Whether whole weights were handed over."""
 
     def deliver(self, target: Path, old: str, adapter: bool) -> None:
         assert self.server is not None
-        if adapter:
-            self._load_adapter(self.server, target, old)
-        else:
-            self._load_full_weights(self.server, target)
+        self.whole = not adapter
+        with self.server.lock():
+            if adapter:
+                self._load_adapter(self.server, target, old)
+            else:
+                self._load_full_weights(self.server, target)
 
     def _load_adapter(self, server: Server, target: Path, old: str) -> None:
         # Under a new name each time: a server keeps what it computed for a name, prefixes above all.
-        server.call("/load_lora_adapter", {"lora_name": self.name, "lora_path": str(target)}, ADAPTERS)
+        try:
+            server.call("/load_lora_adapter", {"lora_name": target.name, "lora_path": str(target)}, ADAPTERS)
+        except UserError as fault:
+            if "already" not in str(fault.got):  # else another rank was first
+                raise
         if old:
             try:
                 call_endpoint(server.url, server.key, server.timeout, "/unload_lora_adapter", {"lora_name": old})
@@ -180,22 +167,22 @@ class ServerWeightSync(WeightSync):
                 remedy=WHOLE,
                 key="data.engine.init_args.url",
             )
-        if is_distributed() and not server.own:
-            raise UserError(
-                "several ranks would overwrite each other's weights on one server",
-                got=server.url,
-                expected="null: each rank starts its own",
-                key="data.engine.init_args.url",
-            )
+        if not server.own and self._read_version(server) == target.name:
+            return  # another rank was first
         rpc = {"method": "fdt_reload", "args": [str(target)]}
         server.call(f"{server.root}/collective_rpc", rpc, WHOLE)
         # What it computed with the old weights must not serve the new ones.
         server.call(f"{server.root}/reset_prefix_cache", {}, WHOLE)
-        server.call(f"{server.root}/update_weight_version", {"new_version": self.name}, WHOLE)
+        server.call(f"{server.root}/update_weight_version", {"new_version": target.name}, WHOLE)
+
+    def _read_version(self, server: Server) -> str | None:
+        found = server.call(f"{server.root}/weight_info", None, WHOLE)
+        return found.get("weight_version") if isinstance(found, dict) else None
 
     def verify(self) -> None:
-        """Raises `ServerUnavailable` where a server was started anew and serves its own weights under the same name."""
+        """Raises `ServerUnavailable` where a server was started anew and serves its own weights under the same name. A
+        server that forgot an adapter says so itself."""
         assert self.server is not None
-        found = self.server.call(f"{self.server.root}/weight_info", None, WHOLE)
-        if found.get("weight_version") != self.name:
+        if self.whole and self._read_version(self.server) != self.name:
+            self.held = None
             raise ServerUnavailable("the server was started anew and has forgotten the weights")

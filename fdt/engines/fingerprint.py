@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from fdt.policy.policy import Policy
 
@@ -14,8 +15,10 @@ MIX = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9)
 
 
 def compute_fingerprint(policy: Policy) -> tuple[int, ...]:
-    """One number of 64 bits for each trainable tensor, which changes when its values do."""
-    return tuple(torch.stack([compute_digest(p.detach()) for p in policy.get_trainable_parameters()]).tolist())
+    """One number of 64 bits for each trainable tensor, which changes when its values do; of sharded ones, of
+    this rank's part."""
+    own = [p.to_local() if isinstance(p, DTensor) else p for p in policy.get_trainable_parameters()]
+    return tuple(torch.stack([compute_digest(p.detach()) for p in own]).tolist())
 
 
 def compute_digest(weight: Tensor) -> Tensor:

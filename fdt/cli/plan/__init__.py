@@ -1,0 +1,1 @@
+"""``fdt plan``: what a run will need, before it is started."""
