@@ -96,7 +96,10 @@ def merge_config(argv: Sequence[str]) -> dict[str, Any]:
         *parents, last = name.removeprefix("--").split(".")
         place = merged
         for parent in parents:
-            place = place.setdefault(parent, {})
+            below = place.get(parent) or {}
+            # A plug's name by itself, and options below it.
+            place[parent] = {"class_path": below} if isinstance(below, str) else below
+            place = place[parent]
             if not isinstance(place, dict):
                 raise UserError("an option below a setting that is no mapping", got=name, key=name.removeprefix("--"))
         place[last] = read_value(value)
@@ -124,7 +127,7 @@ def read_plug(value: Any, default: str) -> tuple[str, dict[str, Any]]:
         return value.rsplit(".", 1)[-1], {}
     name = str(value.get("class_path", default)).rsplit(".", 1)[-1]
     rest = {key: item for key, item in value.items() if key not in ("class_path", "init_args")}
-    return name, {**rest, **(value.get("init_args") or {})}
+    return name, {**(value.get("init_args") or {}), **rest}  # options below a plug win over its file
 
 
 def _init_args(value: Any) -> dict[str, Any]:

@@ -99,12 +99,13 @@ def test_frozen_weights_answer_while_the_policy_moves_on(policy):
         frozen.generate(policy, PROMPTS[:1], 3)
         newer.generate(policy, PROMPTS[:1], 3)
         frozen.generate(policy, PROMPTS[:1], 3)
-    names = [name for _, name in fake.answered]
-    assert names[0] == names[2] != names[1]
-    path = vars(frozen)["_snapshot"].path
-    assert path.is_dir()
-    del frozen
-    assert not path.exists(), "weights that nobody will ask for go from the disk"
+        names = [name for _, name in fake.answered]
+        assert names[0] == names[2] != names[1]
+        path = vars(frozen)["_snapshot"].path
+        assert path.is_dir()
+        del frozen
+        newer.generate(policy, PROMPTS[:1], 3)
+        assert not path.exists(), "weights that nobody will ask for go from the disk"
 
 
 def test_the_server_holds_what_the_trainer_multiplies_in(policy, tiny_model):
