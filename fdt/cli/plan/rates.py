@@ -89,37 +89,38 @@ def measure_rates(shape: ModelShape, settings: RunSettings) -> Rates:
     decoder = causal.get_decoder()
     states = torch.randn(1, MEASURED_TOKENS, shape.width, dtype=shape.base_dtype)
 
-    def read(gradient: bool) -> None:
-        given = states.clone().requires_grad_(gradient)
-        with torch.set_grad_enabled(gradient):
-            out = decoder(inputs_embeds=given, use_cache=False).last_hidden_state
-        if gradient:
-            out.float().sum().backward()
-
-    hidden = torch.randn(MEASURED_TOKENS // 4, shape.width, dtype=shape.base_dtype)
     weight = causal.get_output_embeddings().weight
-    targets = torch.randint(0, shape.vocabulary, (len(hidden),))
-
-    def score(gradient: bool) -> None:
-        given = hidden.clone().requires_grad_(gradient)
-        with torch.set_grad_enabled(gradient):
-            found = TokenLogProbs(given, weight if weight.requires_grad else weight.detach(), targets)
-            values = found.log_probs
-        if gradient:
-            _ = found.entropy
-            values.sum().backward()
-
-    head = _time(lambda: score(False)) / len(hidden)
-    layer = _time(lambda: read(False)) / MEASURED_TOKENS
+    tokens = MEASURED_TOKENS // 4
+    hidden, targets = states[0, :tokens], torch.randint(0, shape.vocabulary, (tokens,))
+    head = _time(lambda: _score(weight, hidden, targets, False)) / tokens
+    layer = _time(lambda: _read(decoder, states, False)) / MEASURED_TOKENS
     steps = {batch: _time(lambda b=batch: _decode(decoder, shape, b)) for batch in (1, 16)}  # type: ignore[misc]
 
     def decode(batch: int) -> float:
         per_answer = max(0.0, (steps[16] - steps[1]) / 15)
         return shape.layers * (steps[1] + (batch - 1) * per_answer) + batch * head
 
-    train = _time(lambda: read(True)) / MEASURED_TOKENS
+    train = _time(lambda: _read(decoder, states, True)) / MEASURED_TOKENS
     train += layer if settings.gradient_checkpointing else 0.0
-    return Rates(layer, train, head, _time(lambda: score(True)) / len(hidden), decode)
+    return Rates(layer, train, head, _time(lambda: _score(weight, hidden, targets, True)) / tokens, decode)
+
+
+def _read(decoder: Any, states: torch.Tensor, gradient: bool) -> None:
+    given = states.clone().requires_grad_(gradient)
+    with torch.set_grad_enabled(gradient):
+        out = decoder(inputs_embeds=given, use_cache=False).last_hidden_state
+    if gradient:
+        out.float().sum().backward()
+
+
+def _score(weight: torch.Tensor, hidden: torch.Tensor, targets: torch.Tensor, gradient: bool) -> None:
+    given = hidden.clone().requires_grad_(gradient)
+    with torch.set_grad_enabled(gradient):
+        found = TokenLogProbs(given, weight if weight.requires_grad else weight.detach(), targets)
+        values = found.log_probs
+    if gradient:
+        _ = found.entropy
+        values.sum().backward()
 
 
 def _decode(decoder: Any, shape: ModelShape, batch: int) -> None:
