@@ -23,23 +23,17 @@ if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
 
 
-def shard(policy: Policy, mesh: DeviceMesh, gathered: torch.dtype | None = None) -> None:
+def shard(policy: Policy, mesh: DeviceMesh) -> None:
     """Shards each decoder layer, then the causal LM itself (embedding, norm, head) as the root.
 
     The root is the causal LM, not a wrapper: the head is read outside a forward, so it must belong to the module that
     stays gathered between forward and backward. The method that computes hidden states is
     registered so that FSDP2 gathers for it.
 
-    Args:
-        policy: what is sharded.
-        mesh: of all ranks.
-        gathered: dtype that weights are gathered and multiplied in, which halves the traffic of whole float32 weights;
-            shards, gradients and their sum stay float32. None gathers weights as they are.
-
     Raises:
         UserError: where the policy reads frozen layers from a folder.
     """
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     if policy.activation_cache is not None:
         raise UserError(
@@ -51,10 +45,9 @@ def shard(policy: Policy, mesh: DeviceMesh, gathered: torch.dtype | None = None)
         )
     causal = policy.causal
     decoder: Any = causal.get_decoder()
-    precision = MixedPrecisionPolicy(gathered, None if gathered is None else torch.float32)
     for layer in decoder.layers:
-        fully_shard(layer, mesh=mesh, mp_policy=precision)
-    fully_shard(causal, mesh=mesh, reshard_after_forward=False, mp_policy=precision)
+        fully_shard(layer, mesh=mesh)
+    fully_shard(causal, mesh=mesh, reshard_after_forward=False)
     vars(causal)["fdt_hidden"] = build_hidden_fn(causal, packs=policy.packs)
     register_fsdp_forward_method(causal, "fdt_hidden")
 
@@ -64,8 +57,7 @@ def shard_as_asked(policy: Policy, strategy: Any, mesh: DeviceMesh | None) -> No
     if isinstance(strategy, ModelParallelStrategy):
         check_mesh(strategy)
         assert mesh is not None
-        mixed = policy.lora is None and str(strategy.precision_plugin.precision) == "bf16-mixed"
-        shard(policy, mesh["data_parallel"], torch.bfloat16 if mixed else None)
+        shard(policy, mesh["data_parallel"])
 
 
 def find_sharded_modules(policy: Policy) -> list[FSDPModule]:
