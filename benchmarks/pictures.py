@@ -16,8 +16,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from fdt.report import write_report
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
-EPISODE = "fennel-1105"
-"""An answer of the right kind with wrong digits: its score is against all of it, its critique against the digits."""
+EPISODE = "ginger-1173"
+"""An answer of the right kind with wrong digits: its score is against all of it, its critique against one digit."""
 CURVES = ("train/reward/mean", "val/score")
 WIDTH = 1000
 
