@@ -46,11 +46,11 @@ class Watchdog(Callback):
         self._trainer: Trainer | None = None
         self._watched = threading.main_thread().ident
 
-    def _see(self, trainer: Trainer, *_: Any) -> None:
-        """Notes that the run is alive; starts the watch at the first time."""
+    def _see(self, *arguments: Any, **_: Any) -> None:
+        """Notes that the run is alive; starts the watch at the first time. The first argument is the trainer."""
         self._seen = time.monotonic()
         if self._thread is None:
-            self._trainer = trainer
+            self._trainer = arguments[0]
             self._watched = threading.get_ident()
             self._stopped.clear()
             self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")

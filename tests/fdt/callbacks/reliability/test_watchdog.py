@@ -15,7 +15,7 @@ from tests.helpers.ranks import find_processes, start_ranks, wait_for_end, wait_
 from tests.helpers.runs import config, quick
 
 pytestmark = pytest.mark.slow
-LIMIT = 12.0
+LIMIT = 25.0
 """Seconds that a step may take; the machine of the tests may be busy."""
 
 
@@ -34,8 +34,8 @@ def test_one_process_that_hangs_ends_and_says_where(tmp_path):
     began = time.monotonic()
     done = quick("fit", "-c", prepare(tmp_path, "hang", 0))
     assert done.returncode == HUNG, done.stderr[-2000:]
-    assert time.monotonic() - began < LIMIT + 60
-    assert re.search(r"rank 0 hangs after step \d+: nothing ended in 12 s. It is at .*probes.py, line \d+", done.stderr)
+    assert time.monotonic() - began < LIMIT + 120
+    assert re.search(r"rank 0 hangs after step \d+: nothing ended in 25 s. It is at .*probes.py, line \d+", done.stderr)
 
 
 @pytest.mark.parametrize("how", ["hang", "kill"])
@@ -45,7 +45,7 @@ def test_a_rank_that_fails_takes_the_other_along(tmp_path, how):
     try:
         wait_for_text(tmp_path / "run" / "log.txt", "step 1/", run)
         began = time.monotonic()
-        told = run.communicate(timeout=LIMIT + 60)[0]
+        told = run.communicate(timeout=LIMIT + 120)[0]
         wait_for_end(path, 10)
         assert run.returncode != 0 and not find_processes(path)
         assert time.monotonic() - began < LIMIT + 40
