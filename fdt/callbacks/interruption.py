@@ -122,7 +122,8 @@ class Interruption(Callback):
 def count_missing_steps(trainer: Trainer) -> int:
     """Steps that the present rollout still has."""
     size = get_experience(trainer).source.steps_per_rollout
-    return -trainer.fit_loop.epoch_loop.batch_progress.current.processed % size
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current  # counts more than it declares
+    return -progress.processed % size
 
 
 def is_rollout_complete(trainer: Trainer) -> bool:

@@ -104,7 +104,8 @@ class RunState(Callback):
 
     def _check_place(self, trainer: Trainer) -> None:
         size = get_experience(trainer).source.steps_per_rollout
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current  # counts more than it declares
+        done = progress.processed
         if done % size:
             raise UserError(
                 "the checkpoint lies in the middle of a rollout",
