@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from fdt.data.collate import Collator
+from fdt.engines import HuggingFace
+from fdt.policy.lora import LoRA
+from fdt.policy.policy import Policy
+from fdt.rollout.actor import Actor
 from tests.helpers.batches import batch, learner, shake
 from tests.helpers.runs import config, fdt, quick
 
@@ -95,6 +100,18 @@ def test_kept_log_probs_win_over_the_start(tiny_model):
     rollouts = replace(step.rollouts, old_log_probs=old, weights=made.objective.weigh(step.rollouts))
     rollouts = replace(rollouts, totals=made.objective.compute_totals(rollouts))
     assert torch.equal(made.compute_loss(replace(step, rollouts=rollouts))[3].old_log_probs, old)
+
+
+def test_old_log_probs_know_no_dropout(tiny_model):
+    """Else a run that goes on after a kill, whose generator stands elsewhere, would find other ones."""
+    policy = Policy(tiny_model, LoRA(rank=4, dropout=0.5), "float32").train()
+    shake(policy)
+    actor = Actor(policy, HuggingFace(), Collator(policy.tokenizer))
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(actor.store_old_log_probs(batch(policy.tokenizer)).rollouts.old_log_probs)
+    assert torch.equal(*found) and policy.training
 
 
 def test_steps_without_a_finite_gradient_touch_nothing_and_end_the_run(tmp_path):
