@@ -24,6 +24,7 @@ VERBS = {
     "data": ("fdt.cli.data.main", False, "check, show, convert, cut into steps or describe a feedback file"),
     "grams": ("fdt.cli.grams", False, "mine the phrases that correct solutions share, for HICRA"),
     "critique": ("fdt.cli.critique", False, "have a judge add scores, critiques and corrections to a file"),
+    "annotate": ("fdt.cli.annotate.main", False, "a page where people score, criticise and correct answers"),
     "reference": ("fdt.cli.reference.main", False, "list what a config can name, or explain one of them"),
 }
 

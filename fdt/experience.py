@@ -78,8 +78,8 @@ class Experience(LightningDataModule):
                 helpsteer3-feedback, helpsteer3-edit, helpsteer3-quality, helpsteer3-preference, ultrafeedback,
                 ultrafeedback-binarized, ultrafeedback-critique, prometheus, distilabel, argilla, label-studio,
                 label-studio-min, oasst-trees, oasst-messages, openclaw, swe-agent, mini-swe-agent, open-webui,
-                openai-preference, verifiers, trl-preference, trl-stepwise, trl-completion, trl-privileged, episodes,
-                prompts, rows, or your own reader by its dotted path.
+                openai-preference, verifiers, trl-preference, trl-stepwise, trl-completion, trl-privileged, log,
+                episodes, prompts, rows, or your own reader by its dotted path.
             scale: lowest and highest possible score in the file, such as [1, 5]; mapped to [0, 1].
             map: for fields that the files have under other names, their columns, such as {prompt: Question, response:
                 Answer, score: Rating}; {meta.rating: rating} keeps a column that is no feedback as a note.

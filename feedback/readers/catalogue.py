@@ -21,6 +21,7 @@ from feedback.readers.formats.helpsteer import (
 )
 from feedback.readers.formats.labelstudio import LabelStudio
 from feedback.readers.formats.labelstudio_flat import LabelStudioFlat
+from feedback.readers.formats.log import Log
 from feedback.readers.formats.miniswe import MiniSWEAgent
 from feedback.readers.formats.oasst import OasstMessages, OasstTrees
 from feedback.readers.formats.openai import OpenAIPreference
@@ -62,6 +63,7 @@ READERS: tuple[Reader, ...] = (
     TRLStepwise(),
     TRLCompletion(),
     TRLPrivileged(),
+    Log(),
     Episodes(),
     Rows(),
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from fdt.cli.reading import (
     to_one_line,
 )
 from fdt.errors import UserError
+from feedback.forms import argilla, labelstudio
+from feedback.forms.tasks import check_points
 from feedback.readers.formats.episodes import build_record
 from feedback.readers.formats.rows import build_row
 from feedback.types import Episode
@@ -27,16 +31,52 @@ ENDINGS = (".jsonl", ".csv", ".parquet")
 SHAPES = {"row": build_row, "episode": build_record}
 Make = Callable[[Episode], Iterable[dict[str, Any]]]
 
+
+@dataclass(frozen=True)
+class Tool:
+    """An annotation tool that tasks are written for."""
+
+    build: Callable[[Episode, tuple[int, int]], dict[str, Any]]
+    """A task of an episode, for scores of these points."""
+    build_setup: Callable[[int, tuple[int, int]], str]
+    """The text of the file that sets the tool up, for episodes of up to so many turns."""
+    ending: str
+    """Of that file."""
+    hint: str
+    """What to do with it."""
+
+
+TOOLS = {
+    "label-studio": Tool(
+        labelstudio.build_task,
+        labelstudio.build_config,
+        ".config.xml",
+        "the labelling config; paste it into the project's labelling setup, then import the tasks",
+    ),
+    "argilla": Tool(
+        argilla.build_record,
+        lambda turns, points: json.dumps(argilla.build_settings(turns, points), indent=1),
+        ".settings.json",
+        "the dataset's settings, for argilla.Settings.from_json",
+    ),
+}
+
 EPILOG = """\
 examples:
   fdt data convert ratings.csv ratings.jsonl --scale 1 5
   fdt data convert human_data_raw.jsonl shepherd.parquet --shape episode
   fdt data convert export.jsonl mine.jsonl --lenient --rejects refused.jsonl
+  fdt data convert answers.jsonl tasks.json --to label-studio
+  fdt data convert export.json judged.jsonl --shape episode      what came back from there
 
 A row holds one response, an episode a whole dialogue with feedback on its turns. The ending of DST says how they are
 written: .jsonl, .parquet, and for rows .csv. JSON Lines are written while SRC is read; tables need room in memory.
 A fault in any record leaves DST as it was, unless --lenient says to leave such records out. DST appears when it is
 complete: it is written beside its place and renamed. docs/formats.md has the fields of both shapes.
+
+With --to each answer becomes a task for Label Studio or Argilla, with the labelling config or the dataset's settings
+beside DST. A task carries its episode, so that the tool's export gives the same episode back, feedback and all, with
+what people said in the tool added under their names there.
 
 exit code: 0 written, 1 faults and nothing written, 2 wrong arguments
 """
@@ -54,6 +94,19 @@ def add_to(commands: Any) -> None:
     add_file(parser, "src")
     add_target(parser)
     parser.add_argument("--shape", choices=list(SHAPES), default="row", help="what a record of DST is (default: row)")
+    parser.add_argument(
+        "--to",
+        choices=list(TOOLS),
+        help="write tasks of an annotation tool instead, and beside DST what the tool shows and asks of them",
+    )
+    parser.add_argument(
+        "--points",
+        nargs=2,
+        type=int,
+        default=(1, 5),
+        metavar=("LO", "HI"),
+        help="with --to: lowest and highest score that people give there (default: 1 5)",
+    )
     add_lenient(parser)
     parser.set_defaults(run=run)
 
@@ -70,9 +123,42 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: an ending that the shape has no form for, a DST that exists or cannot be written.
     """
+    if args.to is not None:
+        return export_tasks(args)
     convert = SHAPES[args.shape]
     endings = [ending for ending in ENDINGS if (args.shape, ending) != ("episode", ".csv")]
     return convert_file(args, lambda episode: [convert(episode)], f"that a {args.shape} cannot hold", endings)
+
+
+def export_tasks(args: argparse.Namespace) -> int:
+    """Writes tasks of the tool `args.to`, and beside them the file that sets the tool up; returns as `run`.
+
+    Raises:
+        UserError: as `run`, for points that the tool has no control for, and for a setup that exists.
+    """
+    tool = TOOLS[args.to]
+    points = (args.points[0], args.points[1])
+    try:
+        check_points(points)
+    except ValueError as error:
+        raise UserError(str(error), key="--points") from None
+    setup = Path(args.dst).with_suffix(tool.ending)
+    check_target(setup, args.force, "DST")
+    most = 0
+
+    def make(episode: Episode) -> list[dict[str, Any]]:
+        nonlocal most
+        if not episode.policy_turns:
+            raise ValueError(f"id {episode.id}: no answer to judge")
+        most = max(most, len(episode.policy_turns))
+        return [tool.build(episode, points)]
+
+    code = convert_file(args, make, "without an answer", (".json", ".jsonl") if args.to == "argilla" else (".json",))
+    if code == 0:
+        with replace_file(setup) as part:
+            part.write_text(tool.build_setup(most, points), encoding="utf-8")
+        print(f"{setup}: {tool.hint}")
+    return code
 
 
 def convert_file(args: argparse.Namespace, make: Make, unfit: str, endings: Iterable[str] = ENDINGS) -> int:

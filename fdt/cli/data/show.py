@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     """
     hint = _load_hint(args.hint)
     chosen = choose(args)
-    collator = _build_collator(args, hint)
+    collator = build_collator(args, hint)
     from fdt.cli.data.view import View, build_console
 
     view = View(build_console(), collator.tokenizer)
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         group = annotate_group(hint, group)
     known = {episode.id: episode for episode in group}
     for number, episode in chosen:
-        view.print_record(number, episode, _collate(collator, known[episode.id]), collator)
+        view.print_record(number, episode, collate(collator, known[episode.id]), collator)
     return 0
 
 
@@ -133,7 +133,12 @@ def _load_groups(args: argparse.Namespace, keys: set[str]) -> list[Episode]:
     return attach_hints(add_win_rates(aggregate_scores(group)))
 
 
-def _collate(collator: Collator, episode: Episode) -> Any:
+def collate(collator: Collator, episode: Episode) -> Any:
+    """The rows that an episode becomes; None where it is dropped.
+
+    Raises:
+        UserError: an episode that training would refuse.
+    """
     import torch
 
     collator.dropped.clear()
@@ -144,7 +149,12 @@ def _collate(collator: Collator, episode: Episode) -> Any:
         raise UserError("training would refuse this record", got=str(error), key=to_one_line(episode.id)) from None
 
 
-def _build_collator(args: argparse.Namespace, hint: Hint | None) -> Collator:
+def build_collator(args: argparse.Namespace, hint: Hint | None) -> Collator:
+    """The collator of a model's tokenizer, by `args.model` and `args.max_tokens`.
+
+    Raises:
+        UserError: no such model, or a tokenizer that cannot serve.
+    """
     from transformers import AutoTokenizer
 
     from fdt.data.collate import Collator

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from feedback.forms.tasks import RECORD
 from feedback.readers.base import read_id
 from feedback.readers.columns.words import parse_verdict
 from feedback.readers.fields import Fields
 from feedback.readers.formats.questions import FormReader
+from feedback.readers.formats.returned import Answered, is_returned, read_returned
 from feedback.types import Episode, Feedback
 
 READ = ("rating", "number", "text", "choices")
@@ -24,9 +26,16 @@ class LabelStudio(FormReader):
     name = "label-studio"
     columns = ("data", "annotations")
 
+    def is_match(self, record: dict[str, Any]) -> bool:
+        """A task with annotations, or one that fdt made and nobody has seen yet."""
+        data = record.get("data")
+        return super().is_match(record) or (isinstance(data, dict) and RECORD in data)
+
     def parse(self, fields: Fields) -> list[Episode]:
         """One episode."""
         data = fields.get_object("data")
+        if is_returned(data):
+            return read_returned(data, _list_answers(fields))
         task, turns = self.read_task(data, ())
         feedback: list[Feedback] = []
         others: list[dict[str, Any]] = []
@@ -55,6 +64,23 @@ class LabelStudio(FormReader):
                 ]
                 return [item for item in items if item]
         return []
+
+
+def _list_answers(fields: Fields) -> list[Answered]:
+    """What each annotation that was not cancelled answers; of several texts in one field, the last."""
+    found: list[Answered] = []
+    for annotation in fields.get_objects("annotations"):
+        if not annotation.get_flag("was_cancelled"):
+            results = annotation.get_objects("result")
+            answers = [(result.get_label("from_name") or "", _read_value(result)) for result in results]
+            found.append((_read_annotator(annotation), answers))
+    return found
+
+
+def _read_value(result: Fields) -> Any:
+    value = result.get_object("value")
+    given = next((value.get(kind) for kind in READ if value.get(kind) is not None), None)
+    return (given[-1] if given else None) if isinstance(given, list) else given
 
 
 def _are_verdicts(given: Any) -> bool:

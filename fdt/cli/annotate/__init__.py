@@ -1,0 +1,1 @@
+"""`fdt annotate`: people read answers on a page and judge them."""

@@ -1,0 +1,1 @@
+"""Episodes as tasks of annotation tools: Label Studio, Argilla."""
