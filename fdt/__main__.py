@@ -25,6 +25,7 @@ VERBS = {
     "grams": ("fdt.cli.grams", False, "mine the phrases that correct solutions share, for HICRA"),
     "critique": ("fdt.cli.critique", False, "have a judge add scores, critiques and corrections to a file"),
     "annotate": ("fdt.cli.annotate.main", False, "a page where people score, criticise and correct answers"),
+    "serve": ("fdt.cli.serve.main", False, "answer OpenAI's clients and record what they say as feedback"),
     "reference": ("fdt.cli.reference.main", False, "list what a config can name, or explain one of them"),
 }
 

@@ -129,10 +129,11 @@ class Experience(LightningDataModule):
     def _check_arguments(self) -> None:
         if self.scale is not None and len(self.scale) != 2:
             raise UserError("scale", got=self.scale, expected="two numbers, lowest and highest", key="data.scale")
+        if not self.source.takes_share and not isinstance(self.heldout, str):
+            raise UserError("a share", got=self.heldout, expected="a file, since data.file grows", key="data.heldout")
         if self.file is None and (self.environment is None or isinstance(self.source, Replay)):
-            raise UserError(
-                "no file", expected="a feedback file, or data.environment with data.source OnPolicy", key="data.file"
-            )
+            expected = "a feedback file, or data.environment with data.source OnPolicy"
+            raise UserError("no file", expected=expected, key="data.file")
 
     def setup(self, stage: str) -> None:
         """Reads and splits the file, or samples the environment's tasks.

@@ -50,6 +50,25 @@ def load(checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
     Raises:
         UserError: no such file, not a checkpoint, not one written by `fdt fit`, or weights that do not fit the base.
     """
+    content, facts = _read_facts(checkpoint)
+    lora = LoRA(**facts["lora"]) if facts.get("lora") else None
+    policy = Policy(facts["model"], lora, dtype="float32")
+    _fill(policy, content, checkpoint)
+    return policy.eval(), _describe(content, facts)
+
+
+def reload(policy: Policy, checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
+    """As `load`, into a policy that is loaded already, where it has the checkpoint's base and adapters. Raises as
+    `load`; the policy is then as it was."""
+    content, facts = _read_facts(checkpoint)
+    lora = LoRA(**facts["lora"]) if facts.get("lora") else None
+    if (policy.base, policy.lora) != (facts["model"], lora):
+        return load(checkpoint)
+    _fill(policy, content, checkpoint)
+    return policy, _describe(content, facts)
+
+
+def _read_facts(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     content = read(checkpoint)
     facts = content.get("fdt")
     if not isinstance(facts, dict) or "model" not in facts:
@@ -60,8 +79,11 @@ def load(checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
             remedy="Its name is <run>/checkpoints/last.ckpt.",
         )
     check_base(str(facts["model"]), checkpoint)
-    lora = LoRA(**facts["lora"]) if facts.get("lora") else None
-    policy = Policy(facts["model"], lora, dtype="float32")
+    return content, facts
+
+
+def _fill(policy: Policy, content: dict[str, Any], checkpoint: Path) -> None:
+    """Puts a checkpoint's weights into a policy; a `UserError` before any is changed where they do not fit."""
     weights = content["state_dict"].items()
     trained = {key.removeprefix(PREFIX): value for key, value in weights if key.startswith(PREFIX)}
     needed = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
@@ -70,18 +92,20 @@ def load(checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
     wrong += [name for name in trained.keys() & known.keys() if trained[name].shape != known[name].shape]
     if wrong:
         raise UserError(
-            f"the checkpoint's weights do not fit {facts['model']!r}",
+            f"the checkpoint's weights do not fit {policy.base!r}",
             path=checkpoint,
             got=wrong[0],
             expected="the trainable weights of this base and these adapters, by name and shape",
             remedy=f"{len(wrong)} weights are missing, unknown or of another shape. Was the base model exchanged?",
         )
     policy.load_state_dict(trained, strict=False)
-    version = str(facts.get("version", "unknown"))
-    return policy.eval(), {
+
+
+def _describe(content: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    return {
         "model": facts["model"],
         "lora": facts.get("lora"),
-        "version": version,
+        "version": str(facts.get("version", "unknown")),
         "steps": content.get("global_step", 0),
     }
 

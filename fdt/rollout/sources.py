@@ -66,6 +66,8 @@ class Source(ABC):
     """Whether the answers are fresh ones of the current policy."""
     max_staleness: int = 0
     """Rollouts that are made ahead, while the policy learns from earlier ones."""
+    takes_share: bool = True
+    """Whether a share of the file's prompts can be held out; where the file grows, a file of its own is needed."""
 
     @property
     @abstractmethod

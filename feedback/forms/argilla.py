@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from feedback.forms.tasks import POINTS, RECORD, build_texts, list_questions
+from feedback.forms.tasks import POINTS, RECORD, list_questions
+from feedback.forms.texts import build_texts
 from feedback.types import Episode
 
 FIELDS = {"prompt": "Prompt", "response": "Response", "given": "Said so far"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
-from feedback.forms.tasks import POINTS, build_texts, list_questions
+from feedback.forms.tasks import POINTS, list_questions
+from feedback.forms.texts import build_texts
 from feedback.types import Episode
 
 

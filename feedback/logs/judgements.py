@@ -17,9 +17,6 @@ from typing import Any
 
 import msgspec
 
-from feedback.readers.formats.episodes import build_record
-from feedback.types import Episode
-
 EPISODE = "episode"
 FEEDBACK = "feedback"
 Event = dict[str, Any]
@@ -42,11 +39,6 @@ class Judgement(msgspec.Struct, frozen=True):
     """When: ISO 8601, UTC."""
     undoes: str | None = None
     """The line that an undo took back; its `feedback` is then what had stood before that line."""
-
-
-def build_episode_event(episode: Episode) -> Event:
-    """The line of an episode, with all feedback that it has."""
-    return {"event": EPISODE, **build_record(episode)}
 
 
 def build_feedback_event(

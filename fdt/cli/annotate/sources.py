@@ -13,7 +13,8 @@ from fdt.data.splits import locate
 from fdt.errors import UserError
 from fdt.report.runs import EVAL, TRANSCRIPTS, read_run
 from feedback.faults import DataError
-from feedback.logs import LogFile, build_episode_event
+from feedback.logs import LogFile
+from feedback.logs.episodes import build_episode_event
 from feedback.logs.file import is_log, write_log
 from feedback.readers.formats.episodes import build_record
 from feedback.types import Episode, Message, Task, Turn, hash_prompt

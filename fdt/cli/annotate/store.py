@@ -7,14 +7,10 @@ from typing import Any
 
 import msgspec
 
-from feedback.faults import DataError
 from feedback.logs import Judgement, LogFile, build_feedback_event, collect_items
+from feedback.logs.episodes import parse_episode
 from feedback.logs.judgements import EPISODE, parse_judgement
-from feedback.readers.fields import Fields
 from feedback.readers.formats.episodes import build_record
-from feedback.readers.formats.log import Log
-from feedback.readers.record import Record
-from feedback.readers.scales import ScoreRange
 from feedback.types import Episode
 
 Key = tuple[str, int | None]
@@ -138,18 +134,3 @@ class AnnotationStore:
             "source": "human",
             "annotator": annotator,
         }
-
-
-def parse_episode(event: dict[str, Any], path: Path, line: int) -> Episode:
-    """The episode of a line of a log.
-
-    Raises:
-        DataError: where it is none.
-    """
-    fields = Fields(Record(str(path), line, event), ScoreRange())
-    found = Log().parse(fields)
-    if fields.faults:
-        raise fields.faults[0]
-    if not found:
-        raise DataError(str(path), line, "event", "no episode", "an episode as fdt writes it")
-    return found[0]

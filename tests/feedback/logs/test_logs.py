@@ -5,7 +5,8 @@ import os
 import pytest
 
 from feedback.faults import DataError
-from feedback.logs import LogFile, build_episode_event, build_feedback_event
+from feedback.logs import LogFile, build_feedback_event
+from feedback.logs.episodes import build_episode_event
 from feedback.logs.file import is_log
 from feedback.readers import detect, read, read_with_report, stream
 from feedback.types import Episode, Feedback, Task, Turn, hash_prompt

@@ -14,7 +14,8 @@ from fdt.cli.annotate.store import AnnotationStore, Mark
 from fdt.cli.web.guard import Guard
 from fdt.cli.web.server import find_token
 from fdt.errors import UserError
-from feedback.logs import LogFile, build_episode_event
+from feedback.logs import LogFile
+from feedback.logs.episodes import build_episode_event
 from feedback.readers import read, stream
 
 TALK = {
