@@ -15,11 +15,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from fdt.cli.serve.answers import Answer, Answerer, Refused
-from fdt.cli.serve.recorder import Recorder
+from fdt.cli.serve.recorder import Asked, Recorder
 from fdt.cli.serve.sessions import MAIN, SIDE, read_request
 from fdt.cli.web.guard import parse_object, refuse_as_openai
 from feedback.faults import DataError
-from feedback.types import Message
 
 PIECE = 24
 """Characters of a piece of a streamed answer."""
@@ -61,10 +60,13 @@ class Proxy:
             kind, name, done = read_session(request, body)
         except ValueError as error:
             return refuse_as_openai(400, "bad_request", str(error))
-        name, turn_id = self.recorder.begin(messages, body, name)
+        name, turn_id = self.recorder.begin(messages, name)
+        user = body.get("user") if isinstance(body.get("user"), str) else None
+        tools = tuple(body["tools"]) if isinstance(body.get("tools"), list) else ()
+        asked = Asked(name, turn_id, messages, kind, done, user, tools)
 
         async def work() -> Answer:
-            return await run_in_threadpool(self._answer, name, turn_id, messages, body, kind, done)
+            return await run_in_threadpool(self._answer, asked, body)
 
         if body.get("stream"):
             options = body.get("stream_options") or {}
@@ -79,15 +81,10 @@ class Proxy:
         head = self._build_head(turn_id, "chat.completion")
         return JSONResponse(head | {"choices": [choice], "usage": build_usage(answer)})
 
-    def _answer(
-        self, name: str, turn_id: str, messages: tuple[Message, ...], body: dict[str, Any], kind: str, done: bool
-    ) -> Answer:
-        answer = self.answerer.answer(messages, body)
-        left = self.recorder.finish(name, turn_id, messages, body, answer, kind)
-        if done:
-            self.recorder.end(name)
-        for turn, following, user in left:
-            self.recorder.start_judge(turn, following, user)
+    def _answer(self, asked: Asked, body: dict[str, Any]) -> Answer:
+        answer = self.answerer.answer(asked.messages, body)
+        if left := self.recorder.finish(asked, answer):
+            self.recorder.start_judge(*left)
         return answer
 
     async def _stream(self, work: Callable[[], Any], head: dict[str, Any], usage: bool) -> AsyncIterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,26 @@ from feedback.logs.episodes import build_episode_event, parse_episode
 from feedback.logs.judgements import EPISODE, parse_judgement
 from feedback.types import Episode, Message, Task, Turn, hash_prompt
 
+ToJudge = tuple[ServedTurn, tuple[Message, ...], str | None]
+"""A turn, what came back for it, and who said it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request."""
+
+    session: str
+    turn_id: str
+    messages: tuple[Message, ...]
+    kind: str = MAIN
+    """main or side."""
+    is_last: bool = False
+    """Whether the session ends with it."""
+    user: str | None = None
+    """Who asks, where the client says so."""
+    tools: tuple[Any, ...] = ()
+    """Tools that are offered."""
+
 
 class Recorder:
     """Sessions and their log. May be called from several threads."""
@@ -43,34 +63,33 @@ class Recorder:
         self._judging = ThreadPoolExecutor(1, "judge")
         self._restore()
 
-    def begin(self, messages: tuple[Message, ...], body: dict[str, Any], name: str | None) -> tuple[str, str]:
+    def begin(self, messages: tuple[Message, ...], name: str | None) -> tuple[str, str]:
         """The session of a request, and the id of the turn that it asks for."""
         with self._lock:
             name = name or self.sessions.find_name(messages)
             return name, f"{name}/{self.sessions.count_turn(name)}"
 
-    def finish(
-        self, name: str, turn_id: str, messages: tuple[Message, ...], body: dict[str, Any], answer: Answer, kind: str
-    ) -> list[tuple[ServedTurn, tuple[Message, ...], str | None]]:
+    def finish(self, asked: Asked, answer: Answer) -> ToJudge | None:
         """Puts an answer on record, on the disk when this returns; what is left for the judge.
 
         Raises:
             DataError: the disk is full or fails; then nothing may be answered.
         """
-        episode = build_episode(name, turn_id, messages, body, answer, kind)
-        user = body.get("user") if isinstance(body.get("user"), str) else None
+        episode = build_episode(asked, answer)
         with self._lock:
-            previous = self.sessions.find_previous(name, messages) if kind == MAIN else None
+            previous = self.sessions.find_previous(asked.session, asked.messages) if asked.kind == MAIN else None
             events = [build_episode_event(episode)]
             if previous is not None and self.judge is None:
-                state = build_next_state(previous[0].episode, previous[1], user)
+                state = build_next_state(previous[0].episode, previous[1], asked.user)
                 events.insert(0, build_judged_event(previous[0].episode, [state]))
             self.log.append(*events)
             self.num_answers += 1
             if previous is not None:
                 previous[0].is_judged = True
-            self.sessions.add(name, episode, kind)
-        return [(*previous, user)] if previous is not None and self.judge is not None else []
+            self.sessions.add(asked.session, episode, asked.kind)
+            if asked.is_last:
+                self.sessions.end(asked.session)
+        return (*previous, asked.user) if previous is not None and self.judge is not None else None
 
     def start_judge(self, turn: ServedTurn, following: Sequence[Message], user: str | None) -> None:
         """`run_judge` beside what is answered next; judgements are made one after the other."""
@@ -98,11 +117,6 @@ class Recorder:
         self._judging.shutdown()
         self.log.close()
 
-    def end(self, name: str) -> None:
-        """Forgets a session; its last turn stays without feedback."""
-        with self._lock:
-            self.sessions.end(name)
-
     def _restore(self) -> None:
         """Takes in what the log holds; a turn whose next message is in it, but not as feedback, is given it as such."""
         events = self.log.read_new()
@@ -123,14 +137,13 @@ class Recorder:
         self.sessions.restore(episode, episode.id in judged)
 
 
-def build_episode(
-    name: str, turn_id: str, messages: tuple[Message, ...], body: dict[str, Any], answer: Answer, kind: str
-) -> Episode:
+def build_episode(asked: Asked, answer: Answer) -> Episode:
     """An answer as an episode of one turn."""
-    notes = {"session": name, "number": int(turn_id.rpartition("/")[2]), "kind": kind, "served_by": answer.weights}
-    tools = {"tools": body["tools"]} if body.get("tools") else {}
+    number = int(asked.turn_id.rpartition("/")[2])
+    notes = {"session": asked.session, "number": number, "kind": asked.kind, "served_by": answer.weights}
+    notes |= {name: value for name, value in (("done", asked.is_last), ("tools", asked.tools)) if value}
     turn = Turn(
         "assistant", answer.text, answer.ids, answer.log_probs, sampled=answer.ids is not None, calls=answer.calls
     )
-    task = Task(hash_prompt(messages), messages, meta={**tools, **notes})
-    return Episode(turn_id, task, (turn,), finished=answer.finish != "length")
+    task = Task(hash_prompt(asked.messages), asked.messages, meta=notes)
+    return Episode(asked.turn_id, task, (turn,), finished=answer.finish != "length")

@@ -97,8 +97,9 @@ class Sessions:
         return turn
 
     def end(self, name: str) -> None:
-        """Forgets a session: its last turn stays without feedback."""
-        self.by_name.pop(name, None)
+        """Forgets a session: its last turn stays without feedback. Numbers go on, so that ids stay unique where its name
+        is used again."""
+        self.by_name.setdefault(name, Session()).turns.clear()
         self._names = {key: other for key, other in self._names.items() if other != name}
 
     def restore(self, episode: Episode, judged: bool) -> None:
@@ -108,6 +109,8 @@ class Sessions:
             session = self.by_name.setdefault(name, Session())
             session.count = max(session.count, int(episode.task.meta.get("number", 0)))
             self.add(name, episode, str(episode.task.meta.get("kind", MAIN))).is_judged = judged
+            if episode.task.meta.get("done"):
+                self.end(name)
 
 
 def read_request(body: dict[str, Any]) -> tuple[Message, ...]:

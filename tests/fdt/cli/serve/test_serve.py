@@ -144,6 +144,10 @@ def test_a_session_that_ended_is_over(client, recorder):
     talk.say("Bye.", headers={"x-session-id": "s", "x-session-done": "true"})
     talk.say("Hm?", headers={"x-session-id": "s"})
     assert texts(recorder) == [["Bye."], [], []]
+    again = Recorder(recorder.log.path)
+    talk.client = TestClient(build_app(Scripted(), again))
+    talk.say("Yes?", headers={"x-session-id": "s"})
+    assert texts(recorder) == [["Bye."], [], ["Yes?"], []]
 
 
 def test_a_proxy_that_was_killed_goes_on(client, recorder):
