@@ -97,8 +97,8 @@ class Sessions:
         return turn
 
     def end(self, name: str) -> None:
-        """Forgets a session: its last turn stays without feedback. Numbers go on, so that ids stay unique where its name
-        is used again."""
+        """Forgets a session: its last turn stays without feedback. Numbers go on, so that ids stay unique where the
+        name is used again."""
         self.by_name.setdefault(name, Session()).turns.clear()
         self._names = {key: other for key, other in self._names.items() if other != name}
 
