@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from feedback.readers import read, stream
+from tests.helpers import runs
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.paths import ROOT
 
@@ -121,6 +122,23 @@ def test_twenty_answers_by_keyboard_with_a_kill_in_the_middle(browser, tmp_path)
     assert browser.list_hosts() <= {f"127.0.0.1:{port}", "127.0.0.1"}
     refused = [line for line in browser.list_complaints() if "ERR_CONNECTION_REFUSED" not in line]
     assert refused == []
+    train_and_report(tmp_path)
+
+
+def train_and_report(folder: Path) -> None:
+    """What was judged trains, and the report names who judged."""
+    heldout = folder / "heldout.jsonl"
+    heldout.write_text(json.dumps({"prompt": "What is 1 + 1?", "reference": "2"}) + "\n")
+    settings = runs.config(
+        folder, "replay", data__file=str(folder / "answers.judged.jsonl"), data__heldout=str(heldout)
+    )
+    run = runs.quick("fit", "-c", str(settings))
+    assert run.returncode == 0, run.stderr
+    judges = json.loads((folder / "run" / "accounting.json").read_text())["judges"]
+    assert [(judge["annotator"], judge["critiques"]) for judge in judges] == [("kim", ANSWERS)]
+    report = runs.fdt("report", str(folder / "run"))
+    assert report.returncode == 0, report.stderr
+    assert "kim" in (folder / "run" / "report.html").read_text()
 
 
 def test_turns_undo_and_a_second_annotator(browser, tmp_path):
