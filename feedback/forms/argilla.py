@@ -33,13 +33,13 @@ def build_settings(num_turns: int, points: tuple[int, int]) -> dict[str, Any]:
             "name": name,
             "title": title,
             "description": None,
-            "required": False,
+            "required": name == "score",  # a dataset without a required question cannot be published
             "settings": kinds.get(part, {"type": "text", "use_markdown": False}),
         }
         for name, part, title in list_questions(num_turns)
     ]
     return {
-        "guidelines": "Every question may be left out.",
+        "guidelines": "Every question but the first may be left out.",
         "fields": fields,
         "questions": questions,
         "vectors": [],

@@ -124,7 +124,7 @@ def test_argillas_settings_name_the_fields_and_questions(source, tmp_path):
     assert all(record[field["name"]] for field in settings["fields"])
     rating = next(q for q in settings["questions"] if q["name"] == "score_turn_2")
     assert [option["value"] for option in rating["settings"]["options"]] == [0, 1, 2]
-    assert not any(question["required"] for question in settings["questions"])
+    assert [question["name"] for question in settings["questions"] if question["required"]] == ["score"]
 
 
 def test_a_turn_that_is_not_there_is_a_fault(source, tmp_path, capsys):
