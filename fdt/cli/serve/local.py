@@ -8,6 +8,7 @@ import secrets
 import threading
 from pathlib import Path
 
+from fdt.checkpoint_files import find_newest
 from fdt.cli.run.runs import LAST
 from fdt.cli.serve.answers import Answer, Answerer, Refused, Settings, number_calls
 from fdt.data.tokenization import tokenize_prompt
@@ -79,7 +80,8 @@ class LocalPolicy(Answerer):
         if path is None or stamp is None or stamp == self._stamp:
             return
         try:
-            self.policy, facts = load(path) if self.policy is None else reload(self.policy, path)
+            newest = find_newest(path.parent) or path
+            self.policy, facts = load(newest) if self.policy is None else reload(self.policy, newest)
         except UserError as error:
             print(f"fdt: {error} The weights stay as they were.", flush=True)
             return
