@@ -12,7 +12,7 @@ EPILOG = """\
 examples:
   fdt serve live.jsonl                                    the default model at http://127.0.0.1:8766/v1
   fdt serve live.jsonl --run runs/live                    with the newest weights of a run, also while it trains:
-  fdt fit -c quickstart -c live.yaml                      data.source: fdt.rollout.live.Follow, data.file: live.jsonl
+  fdt fit -c quickstart -c mine.yaml                      data.source: fdt.rollout.live.Follow, data.file: live.jsonl
   fdt serve live.jsonl --upstream http://127.0.0.1:8000/v1 --model my-model      before a vLLM server
   fdt serve live.jsonl --judge judge/next_state           a judge votes on each turn by what came next
 
