@@ -16,6 +16,8 @@ def choose_credit(source: Source, episodes: Sequence[Episode]) -> tuple[Credit, 
     if isinstance(source, OnPolicy):
         number = source.num_generations
         return (GroupRelative() if number > 1 else DatasetMean()), f"{number} answers a prompt"
+    if not source.takes_share:  # a file that grows
+        return DatasetMean(), "each turn of a conversation is a prompt of its own"
     sizes = Counter(episode.task.key for episode in episodes if not math.isnan(episode.score))
     alone = sum(size == 1 for size in sizes.values())
     if alone == 0:
