@@ -7,7 +7,7 @@ import pytest
 
 from tests.fuzz.targets import TARGETS
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parent / "fuzz" / "corpus"
 MUTANTS = 50
 
 
