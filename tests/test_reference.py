@@ -169,6 +169,7 @@ def test_abstract_classes_of_plugs_are_kinds():
         "fdt.bench.base.Bench",
         "fdt.bench.base.Job",
         "fdt.bench.compare.Comparison",
+        "fdt.cli.serve.answers.Answerer",
         "fdt.engines.vllm.weight_sync.WeightSync",
         "fdt.environments.base.Session",
     }
