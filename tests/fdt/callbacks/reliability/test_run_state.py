@@ -66,7 +66,7 @@ def test_other_settings_on_resume_are_told_and_count(tmp_path):
     assert "model.max_grad_norm: 1.0 before, 0.5 now" in told
     with (tmp_path / "run" / "metrics" / "version_1" / "metrics.csv").open() as file:
         rates = [float(row["train/optim/lr"]) for row in csv.DictReader(file) if row.get("train/optim/lr")]
-    assert rates == [0.0001]
+    assert rates == pytest.approx([0.0001])
 
     same = quick(
         "fit", "-c", path, "--ckpt_path", "last", "--trainer.max_steps=4", "--model.optimizer.lr=0.0001",
