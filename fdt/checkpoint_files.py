@@ -1,8 +1,7 @@
 """Checkpoints on disk: written whole or not at all, listed with their SHA-256, and checked before they are read.
 
-A checkpoint is a file, or a folder of shards. Beside the checkpoints of a run lies ``manifest.json``, which lists them
-in the order in which they were written. An entry is written before its checkpoint gets its name, so that at no moment a
-whole checkpoint lacks one. No torch is imported here.
+A checkpoint is a file, or a folder of shards. ``manifest.json`` beside them lists them in the order of writing, each
+entry before its checkpoint gets its name, so that no whole one ever lacks its entry. No torch is imported here.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,7 @@ def add_entry(folder: Path, entry: Entry) -> None:
     except ValueError as fault:
         warn(f"{fault}; it is written anew, and what it listed is checked by its own sums")
         entries = []
-    gone = [item for item in entries if not (folder / item.name).exists()]
-    dropped = set(gone[: max(0, len(gone) - KEPT)])
+    dropped = [item for item in entries if not (folder / item.name).exists()][:-KEPT]
     kept = [item for item in entries if item not in dropped and item != entry]
     text = json.dumps({"format": 1, "checkpoints": [asdict(item) for item in [*kept, entry]]}, indent=1)
     with open_part(folder / MANIFEST) as part:
@@ -229,8 +228,7 @@ def _compare_with_manifest(path: Path) -> str | None:
     except ValueError as fault:
         warn(f"{fault}; {path.name} is checked by its own sums alone")
         entries = []
-    listed = [entry.sha256 for entry in entries if entry.name == path.name]
-    if not listed:
+    if not (listed := [entry.sha256 for entry in entries if entry.name == path.name]):
         return None if path.is_dir() else _check_sums(path)
     found = hash_checkpoint(path)
     # Any entry will do: a name may hold the bytes of another for as long as a kill leaves it so.
@@ -250,15 +248,13 @@ def _check_sums(path: Path) -> str | None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run that it may go on from, the newest first; one with two names is there once."""
-    try:
-        entries = read_manifest(folder)
-    except ValueError:
-        entries = []
-    order = {entry.name: place for place, entry in enumerate(entries)}
+    order: dict[str, int] = {}
+    with suppress(ValueError):  # a damaged manifest is told where a checkpoint is checked
+        order = {entry.name: place for place, entry in enumerate(read_manifest(folder))}
     paths = [*folder.glob("step-*.ckpt"), *folder.glob("last.ckpt")]
-    ranked = sorted(paths, key=lambda path: (order.get(path.name, -1), path.stat().st_mtime_ns), reverse=True)
+    paths.sort(key=lambda path: (order.get(path.name, -1), path.stat().st_mtime_ns), reverse=True)
     found: dict[tuple[int, int], Path] = {}
-    for path in ranked:
+    for path in paths:
         status = (path if not path.is_dir() else next((p for p in path.rglob("*") if p.is_file()), path)).stat()
         found.setdefault((status.st_dev, status.st_ino), path)
     return list(found.values())
@@ -272,8 +268,7 @@ def find_newest(folder: Path) -> Path | None:
     """
     damaged: list[str] = []
     for path in list_checkpoints(folder):
-        reason = find_damage(path)
-        if reason is None:
+        if (reason := find_damage(path)) is None:
             if damaged:
                 warn(f"damaged, and left alone: {'; '.join(damaged)}. Going on from {path.name}, the newest whole one")
             return path
@@ -288,8 +283,7 @@ def check_whole(path: Path) -> None:
     Raises:
         UserError: where a checkpoint is damaged; names those beside it that are whole.
     """
-    reason = find_damage(path)
-    if reason is not None:
+    if (reason := find_damage(path)) is not None:
         others = [other for other in list_checkpoints(path.parent) if other != path and find_damage(other) is None]
         raise build_error(path, [reason], others)
 

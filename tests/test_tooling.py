@@ -78,10 +78,10 @@ def test_targets_are_listed_and_called():
             assert target in TARGETS, f"{page}: make {target}"
 
 
-def test_lint_runs_all_three_and_fails_if_one_does():
+def test_lint_runs_all_four_and_fails_if_one_does():
     recipe = MAKEFILE.split("\nlint:")[1].split("\n\n")[0]
-    assert [tool in recipe for tool in ("ruff check", "ruff format --check", "mypy")] == [True] * 3
-    assert recipe.count("|| status=1") == 3 and "exit $$status" in recipe
+    assert [tool in recipe for tool in ("ruff check", "ruff format --check", "mypy", "audit.py")] == [True] * 4
+    assert recipe.count("|| status=1") == 4 and "exit $$status" in recipe
 
 
 def test_ci_lints_and_tests_whatever_the_other_says():
