@@ -224,6 +224,7 @@ def test_a_conversation_is_shown_turn_by_turn(browse, tmp_path):
     assert "critique by kim, trust 0.8" in page.locator("details.episode[open]").inner_text()
 
 
+@pytest.mark.slow
 def test_a_served_page_grows_while_a_run_writes(browse, chromium, tmp_path):
     done = write_arm(tmp_path / "done" / "arm")
     early = tmp_path / "arm"
