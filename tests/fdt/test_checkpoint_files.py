@@ -116,7 +116,7 @@ while True:
 
 def kill_in_a_save(folder: Path, waits: random.Random) -> None:
     """Starts a process that saves without end, and kills it at a random moment."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     run = subprocess.Popen(
         [sys.executable, "-c", WRITE, str(folder)],
         stdout=subprocess.PIPE,
@@ -175,7 +175,7 @@ def test_a_full_file_system_is_loud(tmp_path):
 
 def test_a_folder_that_may_not_be_written_to_is_refused_before_training(tmp_path):
     folder = tmp_path / "checkpoints"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     folder.chmod(0o500)
     if os.geteuid() == 0:  # root may write anywhere; a file in the folder's place stops it too
         folder.rmdir()
