@@ -1,11 +1,11 @@
 """The `fdt` command: finds the verb's module, imports only that one, and prints expected errors as messages."""
 
-import difflib
 import importlib
 import sys
 
 from fdt import __version__
 from fdt.cli.exit_codes import EXPECTED_ERROR, run_command
+from fdt.errors import find_nearest
 
 # verb: (module whose main(argv) runs it, whether argv keeps the verb as the module serves several, one line of help)
 VERBS = {
@@ -51,8 +51,8 @@ def format_usage() -> str:
 
 def format_unknown_verb(verb: str) -> str:
     """One line that names the nearest verb, or all of them where none is near."""
-    near = difflib.get_close_matches(verb, VERBS, n=1)
-    hint = f"Did you mean `fdt {near[0]}`?" if near else f"Known verbs: {', '.join(VERBS)}."
+    near = find_nearest(verb, VERBS)
+    hint = f"Did you mean `fdt {near}`?" if near else f"Known verbs: {', '.join(VERBS)}."
     return f"fdt: unknown verb {verb!r}. {hint}"
 
 

@@ -1,9 +1,10 @@
-"""The one exception for mistakes that a user can correct: printed as a message, without a traceback."""
+"""The one exception for mistakes that a user can correct, printed without a traceback; the nearest known name."""
 
 from __future__ import annotations
 
+import difflib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,6 +65,17 @@ class Interrupted(Exception):
 
     def __str__(self) -> str:
         return self.what
+
+
+def find_nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one is likeliest meant to be; None where none is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def suggest_nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The remedy for a misspelt name: the nearest known one, else what is said otherwise."""
+    near = find_nearest(name, known)
+    return otherwise if near is None else f"Did you mean {near!r}?"
 
 
 @contextmanager

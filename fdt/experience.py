@@ -10,7 +10,6 @@ from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from fdt.data.batch import Batch
-from fdt.data.chat.conversations import check_conversations
 from fdt.data.collate import Collator
 from fdt.data.markers import TokenMarker
 from fdt.data.splits import DataSplits, load_from_file, locate
@@ -20,9 +19,10 @@ from fdt.errors import UserError
 from fdt.evaluation.base import Answers, Evaluation, Record
 from fdt.evaluation.choices import check_grader, choose_evaluation
 from fdt.evaluation.loader import EvaluationLoader
+from fdt.evaluation.returns import measure_tasks
 from fdt.policy.policy import find_autocast_dtype
+from fdt.rollout import checks
 from fdt.rollout.actor import Actor
-from fdt.rollout.checks import check_credit, check_engine, check_masks, check_overlap, check_signals, limit_tokens
 from fdt.rollout.choices import choose_credit
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.overlap import Prefetcher, RolloutLoader, build_prefetcher
@@ -160,10 +160,10 @@ class Experience(LightningDataModule):
         if self._credit is None:
             self._credit, reason = choose_credit(self.source, self.episodes)
             rank_zero_info(f"data.credit: objectives.{type(self.credit).__name__}, as {reason}")
-        check_credit(self.credit, self.source, self.episodes)
+        checks.check_credit(self.credit, self.source, self.episodes)
         if stage == "fit" and self.trainer is not None and self.rewriter is None:
             objective = get_learner(self.trainer).objective
-            check_signals(self.source, objective, self.credit, self.hint, self.episodes)
+            checks.check_signals(self.source, objective, self.credit, self.hint, self.episodes)
         if stage != "predict":
             self._evaluation, self.heldout_tasks = choose_evaluation(self._evaluation, judged, found)
             if found.targets:
@@ -198,7 +198,7 @@ class Experience(LightningDataModule):
         if self._actor is None:
             trainer = get_trainer(self)
             policy = get_learner(trainer).policy
-            most = limit_tokens(self.max_tokens, policy.positions, policy.base)
+            most = checks.limit_tokens(self.max_tokens, policy.positions, policy.base)
             collator = Collator(policy.tokenizer, self.hint, most, self.marker)
             context = trainer.precision_plugin.forward_context
             policy.autocast_dtype = find_autocast_dtype(context, policy.device)
@@ -218,14 +218,16 @@ class Experience(LightningDataModule):
         """The batches of an epoch, made while they are read.
 
         Raises:
-            UserError: where engine, source and objective do not fit, a term reads a mask that nothing sets, or the chat
-                template refuses a row.
+            UserError: where engine, source and objective do not fit, a term reads a mask that nothing sets, the chat
+                template refuses a row, or all rows are too long.
         """
         objective = get_learner(get_trainer(self)).objective
         self._check_rows(collect_tasks(self.episodes) if self.source.on_policy else self.episodes, self.file)
-        check_engine(self.engine, self.source, objective)
-        check_overlap(self.engine, self.source, objective, self.rewriter)
-        check_masks(objective, self.marker)
+        if self.environment is None or not self.source.on_policy:
+            checks.check_lengths(self.episodes, self.actor.collator, self.source.on_policy, self.file)
+        checks.check_engine(self.engine, self.source, objective)
+        checks.check_overlap(self.engine, self.source, objective, self.rewriter)
+        checks.check_masks(objective, self.marker)
         recorded = Recorded(self.episodes, self.credit)
         steps = (self.steps_per_epoch, self.source.steps_per_rollout, self.seed)
         return RolloutLoader(get_trainer(self), *steps, partial(self._make_batches, recorded))
@@ -250,7 +252,7 @@ class Experience(LightningDataModule):
             if self._ahead is not None:
                 self._ahead.wait()
             self._freeze_engine()
-            return (evaluation or self.evaluation)(part, self.actor)
+            return measure_tasks(evaluation or self.evaluation, part, self.actor)
 
         return EvaluationLoader(get_trainer(self), tasks[: self.evaluation_limit], self.evaluation_batch, measure)
 
@@ -277,8 +279,7 @@ class Experience(LightningDataModule):
         self._pending = state_dict.get("pending", [])
 
     def _check_rows(self, rows: Sequence[Episode | Task], file: str | None) -> None:
-        if self.environment is None:  # else its sessions say what the policy reads
-            check_conversations(rows, get_learner(get_trainer(self)).policy.tokenizer, file)
+        checks.check_rows(rows, self.environment, get_learner(get_trainer(self)).policy.tokenizer, file)
 
 
 def get_trainer(data: Experience) -> Trainer:

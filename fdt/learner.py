@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -261,17 +260,8 @@ class Learner(LightningModule):
         rank_zero_warn(what)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another base or other adapters, whose weights would be left out without a word."""
-        saved = {key: value for key, value in checkpoint.get("fdt", {}).items() if key != "version"}
-        own = json.loads(json.dumps(self.policy.describe()))
-        if json.loads(json.dumps(saved)) != own:
-            raise UserError(
-                "the checkpoint holds another policy",
-                got=saved,
-                expected=str(own),
-                key="ckpt_path",
-                remedy="set model.base and model.lora as they were when it was written",
-            )
+        """Refuses a checkpoint of another policy or version."""
+        check_saved_policy(checkpoint, self.policy.describe(), resumes=self.trainer.training)
         if self.trust is not None:
             self.trust.counts = checkpoint.get("trust", {})
 

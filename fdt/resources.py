@@ -1,15 +1,13 @@
 """Configs and sample files that come with the package, found by name from a checkout and from a wheel alike."""
 
 import argparse
-import difflib
 import importlib.util
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fdt.errors import UserError
+from fdt.errors import UserError, suggest_nearest
 
 PACKAGE = Path(__file__).resolve().parent
 SUFFIXES = (".yaml", ".yml")
@@ -76,7 +74,7 @@ def resolve(name: str | Path) -> Path:
         "no such config",
         got=str(name),
         expected="a YAML file or the name of a shipped config",
-        remedy=_suggest_nearest(stem, list_configs(), "`fdt configs` lists the shipped ones."),
+        remedy=suggest_nearest(stem, list_configs(), "`fdt configs` lists the shipped ones."),
     )
 
 
@@ -113,7 +111,7 @@ def find_sample(name: str) -> Path:
         "no such sample",
         got=name,
         expected="a file in feedback/samples",
-        remedy=_suggest_nearest(name, present, f"There are: {', '.join(present)}."),
+        remedy=suggest_nearest(name, present, f"There are: {', '.join(present)}."),
     )
 
 
@@ -129,7 +127,9 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: no shipped config has the name.
     """
-    parser = argparse.ArgumentParser(prog="fdt configs", description="List the shipped configs, or print one.")
+    parser = argparse.ArgumentParser(
+        prog="fdt configs", description="List the shipped configs, or print one.", allow_abbrev=False
+    )
     parser.add_argument("name", nargs="?", help="as in quickstart or task/shepherd; all are listed without it")
     name = parser.parse_args(argv).name
     if name is not None:
@@ -146,8 +146,3 @@ def _find_within(root: Path, name: str, suffixes: tuple[str, ...]) -> Path | Non
     candidates = (root / f"{name}{suffix}" for suffix in suffixes)
     inside = (path for path in candidates if path.resolve().is_relative_to(root.resolve()))
     return next((path for path in inside if path.is_file()), None)
-
-
-def _suggest_nearest(name: str, known: Iterable[str], otherwise: str) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {near[0]!r}?" if near else otherwise

@@ -11,8 +11,8 @@ from feedback.types import Episode, Feedback
 
 
 def name_plug(plug: Any) -> str:
-    """A plug as messages name it: its class, with the module where it is somebody's own."""
-    kind = type(plug)
+    """A plug as messages name it: its class or the function that it is, with the module where it is somebody's own."""
+    kind = plug if hasattr(plug, "__qualname__") else type(plug)  # a function may be the plug
     own = kind.__module__.split(".")[0] not in ("feedback", "fdt")
     named = f"{kind.__module__}.{kind.__qualname__}" if own else kind.__qualname__
     return str(getattr(plug, "dotted_path", named))  # that of the function, where a function is the plug

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from feedback.readers.formats import episodes, rows
-from feedback.readers.tables import JSON_COLUMN
+from feedback.readers.tables.cells import JSON_COLUMN
 from feedback.sanitize import map_strings, replace_surrogates
 from feedback.types import Episode
 

@@ -61,12 +61,19 @@ def main(argv: list[str]) -> int:
 
 def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="fdt bench", description=__doc__, epilog=EPILOG, formatter_class=raw)
+    parser = argparse.ArgumentParser(
+        prog="fdt bench", description=__doc__, epilog=EPILOG, formatter_class=raw, allow_abbrev=False
+    )
     verbs = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
     for bench in benches:
         about = inspect.getdoc(bench) or ""
         own = verbs.add_parser(
-            bench.name, help=about.partition("\n\n")[0], description=about, epilog=EPILOG, formatter_class=raw
+            bench.name,
+            help=about.partition("\n\n")[0],
+            description=about,
+            epilog=EPILOG,
+            formatter_class=raw,
+            allow_abbrev=False,
         )
         short, full = bench.seeds
         own.add_argument(

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from fdt.callbacks.access import get_experience
 from fdt.distributed import gather_objects
+from fdt.evaluation.returns import compute_interval, compute_quality, summarise_records
 
 
 def gather_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -66,10 +67,10 @@ class Evaluate(Callback):
     def _write_results(self, trainer: Trainer, name: str) -> None:
         evaluation = get_experience(trainer).evaluation
         records = gather_records(self.records)
-        summary = evaluation.summarise_records(records)
-        self.quality = evaluation.compute_quality(records)
+        summary = summarise_records(evaluation, records)
+        self.quality = compute_quality(evaluation, records)
         if trainer.is_global_zero:
-            print_summary(name, len(records), summary, evaluation.compute_interval(records))
+            print_summary(name, len(records), summary, compute_interval(evaluation, records))
             write_lines(Path(trainer.default_root_dir) / "eval" / f"{name}.jsonl", records)
             if trainer.logger is not None and name in ("base", "last"):
                 trainer.logger.log_metrics({f"val/{key}": value for key, value in summary.items()}, trainer.global_step)

@@ -21,7 +21,9 @@ def main(argv: list[str]) -> int:
         UserError: no such checkpoint, not one of ours, a folder that is in use, or logits that differ.
     """
     parser = argparse.ArgumentParser(
-        prog="fdt export", description="Write DIR/adapter (LoRA runs) and DIR/merged, and check their logits."
+        prog="fdt export",
+        description="Write DIR/adapter (LoRA runs) and DIR/merged, and check their logits.",
+        allow_abbrev=False,
     )
     parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="a run's folder, or one of its checkpoints")
     parser.add_argument("target", metavar="DIR", type=Path, help="a folder that does not exist yet")

@@ -75,6 +75,7 @@ def _build_parser() -> argparse.ArgumentParser:
         description="Mine the phrases that correct solutions share (HICRA, arXiv 2509.03646).",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_file(parser)
     parser.add_argument("--out", required=True, help="the JSON file to write")

@@ -7,7 +7,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from fdt.errors import UserError
 from feedback.types import Feedback, Message, Task, Turn
@@ -33,8 +33,33 @@ class Reply:
     """Whether the episode is over."""
 
 
-class Session(ABC):
+class _Renamed:
+    """Refuses a class that overrides what version 0.1 called a method, since nothing would ever call it."""
+
+    former: ClassVar[dict[str, str]] = {}
+    """Names of version 0.1, and what they are called now."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for old, new in cls.former.items():
+            if callable(cls.__dict__.get(old)) and new not in cls.__dict__ and _is_first(cls, new):
+                raise UserError(
+                    f"{cls.__module__}.{cls.__qualname__} has a method of version 0.1",
+                    got=old,
+                    expected=new,
+                    remedy="see docs/migration.md, which lists all new names",
+                )
+
+
+def _is_first(kind: type, name: str) -> bool:
+    """Whether no class overrides a method of the one that declares it."""
+    return sum(name in each.__dict__ for each in kind.__mro__) == 1
+
+
+class Session(_Renamed, ABC):
     """One episode: its prompt, then one reply to each assistant turn."""
+
+    former: ClassVar[dict[str, str]] = {"cut": "truncate"}
 
     messages: tuple[Message, ...]
     """The prompt."""
@@ -55,9 +80,10 @@ class Session(ABC):
         """Frees what the session holds; called once, whether the episode ended, was truncated or broke."""
 
 
-class Environment(ABC):
+class Environment(_Renamed, ABC):
     """Samples tasks and runs an episode of each."""
 
+    former: ClassVar[dict[str, str]] = {"tasks": "sample_tasks", "replies": "reply_all"}
     scores_episodes: bool = True
     """Whether its sessions score the episodes; where they do not, a grader must."""
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from fdt.errors import UserError
 from fdt.policy.hub import resolve_model
-from fdt.policy.lora import LoRA
+from fdt.policy.loading.versions import read_lora
 from fdt.policy.policy import Policy
 
 PREFIX = "policy."
@@ -51,7 +51,7 @@ def load(checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
         UserError: no such file, not a checkpoint, not one written by `fdt fit`, or weights that do not fit the base.
     """
     content, facts = _read_facts(checkpoint)
-    lora = LoRA(**facts["lora"]) if facts.get("lora") else None
+    lora = read_lora(facts)
     policy = Policy(facts["model"], lora, dtype="float32")
     _fill(policy, content, checkpoint)
     return policy.eval(), _describe(content, facts)
@@ -61,7 +61,7 @@ def reload(policy: Policy, checkpoint: Path) -> tuple[Policy, dict[str, Any]]:
     """As `load`, into a policy that is loaded already, where it has the checkpoint's base and adapters. Raises as
     `load`; the policy is then as it was."""
     content, facts = _read_facts(checkpoint)
-    lora = LoRA(**facts["lora"]) if facts.get("lora") else None
+    lora = read_lora(facts)
     if (policy.base, policy.lora) != (facts["model"], lora):
         return load(checkpoint)
     _fill(policy, content, checkpoint)

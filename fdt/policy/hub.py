@@ -2,7 +2,6 @@
 a hub id."""
 
 import argparse
-import difflib
 import hashlib
 import os
 import re
@@ -14,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from fdt.errors import UserError
+from fdt.errors import UserError, suggest_nearest
 
 DEFAULT = "smollm2-135m-instruct"
 # Policies of small worlds, made by benchmarks/tiny_policy.py, tiny_lake.py and tiny_confidence.py; too small for
@@ -61,13 +60,12 @@ def resolve_model(name: str) -> str:
     # A first part that exists here makes `runs/merged` a mistyped path rather than a hub id.
     if HUB_ID.fullmatch(name) and not Path(name).parent.exists():
         return name
-    near = difflib.get_close_matches(name, [DEFAULT, *CARRIED], n=1)
     raise UserError(
         "no such model",
         got=name,
         expected=f"{DEFAULT!r}, an existing model folder or a hub id org/name",
         key="model",
-        remedy=f"Did you mean {near[0]!r}?" if near else f"Check the path; relative ones start at {Path.cwd()}.",
+        remedy=suggest_nearest(name, [DEFAULT, *CARRIED], f"Check the path; relative ones start at {Path.cwd()}."),
     )
 
 
@@ -82,7 +80,9 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: as `resolve_model`.
     """
-    parser = argparse.ArgumentParser(prog="fdt model", description="Fetch a model where needed and say where it is.")
+    parser = argparse.ArgumentParser(
+        prog="fdt model", description="Fetch a model where needed and say where it is.", allow_abbrev=False
+    )
     parser.add_argument("name", nargs="?", default=DEFAULT, help=f"{DEFAULT} (the default), a folder or a hub id")
     parser.add_argument("--path", action="store_true", help="print the folder alone, for scripts")
     arguments = parser.parse_args(argv)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from fdt.policy.activation_cache import ActivationCache
 from fdt.policy.forward import build_hidden_fn
 from fdt.policy.hub import resolve_model
 from fdt.policy.loading.self_check import check_log_probs, find_positions
+from fdt.policy.loading.versions import describe_policy
 from fdt.policy.lora import LoRA, add_adapters, check_targets, report_frozen
 from fdt.policy.products.frozen_linear import FrozenProducts
 from objectives import TokenLogProbs
@@ -143,10 +143,7 @@ class Policy(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """What an export needs to rebuild this policy: `model` (name or folder) and `lora` (dict or None)."""
-        lora = None if self.lora is None else asdict(self.lora)
-        if lora is not None:
-            del lora["activation_cache_folder"]  # how it was trained, not what it is
-        return {"model": self.base, "lora": lora}
+        return describe_policy(self.base, self.lora)
 
 
 def choose_dtype(name: str, lora: LoRA | None) -> torch.dtype:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
+from fdt.data.chat.calls import get_tools
+from fdt.data.chat.conversations import check_conversations, check_messages_shown, mark_messages
+from fdt.data.collate import Collator
 from fdt.data.markers import RESERVED_MASKS, TokenMarker
+from fdt.data.tokenization import tokenize_prompt
 from fdt.engines import Engine
+from fdt.environments import Environment, EnvironmentFault
+from fdt.environments.returns import start_session
 from fdt.errors import UserError
 from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.sources import OnPolicy, Replay, Source
-from feedback.hints import Hint
+from feedback.hints import Hint, run_hint
 from feedback.rewriter import Rewriter
-from feedback.types import Episode
+from feedback.types import Episode, Task
 from objectives import Credit, Objective
+
+MOST_SESSIONS = 8
+"""Sessions that are started to see what an environment says, before anything trains."""
 
 
 def check_engine(engine: Engine, source: Source, objective: Objective) -> None:
@@ -79,6 +90,69 @@ def check_credit(credit: Credit, source: Source, episodes: Sequence[Episode]) ->
         raise UserError(str(fault), key="data.credit") from fault
 
 
+def check_rows(
+    rows: Sequence[Episode | Task], environment: Environment | None, tokenizer: Any, file: str | None
+) -> None:
+    """What the policy will read of recorded episodes or of tasks is rendered before anything trains.
+
+    Raises:
+        UserError: where the chat template refuses a conversation or leaves something of it out.
+    """
+    tasks = [row for row in rows if isinstance(row, Task)]
+    if environment is None or not tasks:
+        check_conversations(rows, tokenizer, file)
+    else:  # its sessions say what the policy reads
+        check_sessions(environment, tasks, tokenizer, file)
+
+
+def check_sessions(environment: Environment, tasks: Sequence[Task], tokenizer: Any, file: str | None) -> None:
+    """Starts one session for each kind of task, as roles in equal order are, and has its prompt rendered.
+
+    Raises:
+        UserError: for the first whose prompt the chat template refuses or of which it leaves something out.
+    """
+    kinds = {json.dumps([mark_messages(task.messages), bool(get_tools(task))]): task for task in reversed(tasks)}
+    for task in list(kinds.values())[-MOST_SESSIONS:][::-1]:
+        try:
+            session = start_session(environment, task, 0)
+        except (EnvironmentFault, OSError):  # told, or tried again, when the task is played
+            continue
+        try:
+            check_messages_shown(session.messages, bool(get_tools(task)), tokenizer, task.key, file)
+        finally:
+            session.close()
+
+
+def check_lengths(episodes: Sequence[Episode], collator: Collator, on_policy: bool, file: str | None) -> None:
+    """
+    Args:
+        episodes: recorded ones, or those of which the prompts are answered.
+        collator: has the limit of a row.
+        on_policy: whether the prompts alone are read, and need room for an answer.
+        file: where they are from.
+
+    Raises:
+        UserError: where every row is longer than the limit, so that nothing would train.
+    """
+    lengths: list[int] = []
+    for episode in episodes:
+        if on_policy:
+            found = [len(tokenize_prompt(episode.task.messages, collator.tokenizer, get_tools(episode.task))) + 1]
+        else:
+            found = [len(row.ids) for row in collator.tokenize_episode(episode) if row.turns]
+        if any(length <= collator.max_tokens for length in found):
+            return
+        lengths += found
+    raise UserError(
+        "every row is too long, so that nothing would train",
+        got=f"{len(episodes)} rows, the shortest of {min(lengths, default=0)} tokens",
+        expected=f"at most {collator.max_tokens} tokens, prompt and answer together",
+        key="data.max_tokens",
+        path=file,
+        remedy="set data.max_tokens higher where the model has the positions, or shorten the rows",
+    )
+
+
 def check_signals(
     source: Source, objective: Objective, credit: Credit, hint: Hint | None, episodes: Sequence[Episode]
 ) -> None:
@@ -97,7 +171,7 @@ def check_signals(
             expected="recorded answers, or data.source OnPolicy, which answers them",
             key="data.source",
         )
-    taught = any(episode.revision is not None or (hint and hint.build_hints(episode)) for episode in episodes)
+    taught = any(episode.revision is not None or (hint and run_hint(hint, episode)) for episode in episodes)
     if not taught and not (source.behaviour == "start" and compute_advantages(credit, episodes).any()):
         scored = sum(not math.isnan(episode.score) for episode in episodes)
         raise UserError(

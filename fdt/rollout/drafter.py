@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fdt.data.tokenization import tokenize_prompt
 from fdt.engines import Engine, Limit
+from fdt.engines.returns import generate_samples, get_max_answer_tokens
 from fdt.policy.policy import Policy
 from feedback.drafters import Drafter
 from feedback.types import Message
@@ -27,11 +28,13 @@ class PolicyDrafter(Drafter):
         ids = [tokenize_prompt(messages, tokenizer) for messages in prompts]
         most = self.policy.positions or sys.maxsize
         asked = [n for n, prompt in enumerate(ids) if len(prompt) < most]
-        limits = [Limit(min(self.engine.max_answer_tokens, most - len(ids[n]))) for n in asked]
+        longest = get_max_answer_tokens(self.engine)
+        limits = [Limit(min(longest, most - len(ids[n]))) for n in asked]
         fitting = [ids[n] for n in asked]
-        answers = list(self.engine.generate(self.policy, fitting, None, limits))
+        answers = generate_samples(self.engine, self.policy, fitting, None, limits)
         if each > 1:
-            answers += self.engine.generate(self.policy, fitting * (each - 1), seed, limits * (each - 1))
+            rest = each - 1
+            answers += generate_samples(self.engine, self.policy, fitting * rest, seed, limits * rest)
         drafts = [str(tokenizer.decode(list(answer.ids), skip_special_tokens=True)).strip() for answer in answers]
         found = [[""] * each for _ in ids]  # what leaves no room for an answer gets an empty draft, which is refused
         for place, n in enumerate(asked):

@@ -10,9 +10,11 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from fdt.data.chat.calls import get_tools
+from fdt.data.chat.conversations import check_messages_shown
 from fdt.data.dialogue import Dialogue
 from fdt.distributed import reduce_max_count
 from fdt.engines import Engine, Sample
+from fdt.engines.returns import generate_samples, get_max_answer_tokens
 from fdt.environments import Environment, EnvironmentFault, Reply, Session
 from fdt.environments.returns import reply_all, start_session, truncate_session
 from fdt.errors import UserError
@@ -76,7 +78,8 @@ class TurnLoop:
         """One episode for each task, in order, with the id of its task.
 
         Raises:
-            UserError: where the environment broke more often than `limits.retries` allows.
+            UserError: where the environment broke more often than `limits.retries` allows, or says what the chat
+                template refuses or leaves out.
         """
         seeds = [((seed or 0) * 1_000_003 + number) % (2**31 - 1) for number in range(len(tasks))]
         seats = [self._start(task, seeds[number], 0) for number, task in enumerate(tasks)]
@@ -107,6 +110,7 @@ class TurnLoop:
             except (EnvironmentFault, OSError) as fault:
                 failures += 1
                 self._record_failure(failures, fault)
+        check_messages_shown(session.messages, bool(get_tools(task)), self.policy.tokenizer, task.key)
         dialogue = Dialogue(session.messages, self.policy.tokenizer, get_tools(task))
         seat = EpisodeState(task, session, dialogue, failures=failures)
         self._check(seat)
@@ -132,11 +136,9 @@ class TurnLoop:
             seat.end(OUT_OF_CONTEXT)
 
     def _generate_turns(self, seats: list[EpisodeState], seed: int | None) -> None:
-        limits = [
-            self.limits.build_limit(self._compute_room(s), self.engine.max_answer_tokens, s.turn_count, s.reply_lengths)
-            for s in seats
-        ]
-        samples = self.engine.generate(self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
+        longest = get_max_answer_tokens(self.engine)
+        limits = [self.limits.build_limit(self._compute_room(s), longest, s.turn_count, s.reply_lengths) for s in seats]
+        samples = generate_samples(self.engine, self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
         for seat, sample in zip(seats, samples, strict=True):
             turn = build_turn(sample, self.policy.tokenizer)
             seat.turns.append(turn)
@@ -150,6 +152,8 @@ class TurnLoop:
             return
         rewritten = seat.dialogue.history_rewrites
         before = len(seat.dialogue.ids)
+        read = [*seat.dialogue.messages, *reply.messages]
+        check_messages_shown(read, bool(seat.dialogue.tools), self.policy.tokenizer, seat.task.key)
         seat.dialogue.append_messages(reply.messages)
         if seat.dialogue.history_rewrites > rewritten:
             self.counts[REWRITTEN] += 1

@@ -99,14 +99,13 @@ class TemplateHint(Hint):
     def build_hints(self, episode: Episode, truncate: Truncate = skip_truncation) -> list[HintedEpisode]:
         """At most one, unless a kind of hint has several values.
 
-        Raises ValueError where `place` changed a turn of the policy.
+        Raises:
+            DataError: where `place` changed a turn of the policy.
         """
         found = [HintedEpisode(text, self.place(episode, text)) for text in self.render_texts(episode, truncate)]
         if any(hint.episode.policy_turns != episode.policy_turns for hint in found):
-            raise ValueError(
-                f"hint.place: got {self.place}, which changes a turn of the policy, expected one that "
-                "changes another message"
-            )
+            got = f"a place that changes a turn of the policy in {episode.id}"
+            raise refuse(self.place, got, "one that changes another message")
         return found
 
     def render_texts(self, episode: Episode, truncate: Truncate) -> list[str]:

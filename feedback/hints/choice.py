@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from feedback.hints.base import Hint, HintedEpisode, Truncate, skip_truncation
+from feedback.hints.base import Hint, HintedEpisode, Truncate, annotate_group, run_hint, skip_truncation
+from feedback.returns import check_list
 from feedback.types import Episode
 
 Order = Callable[[list[HintedEpisode]], list[HintedEpisode]]
@@ -51,12 +52,13 @@ class OneOf(Hint):
         """The first `max_hints` of the distinct candidates, in order."""
         found: dict[str, HintedEpisode] = {}
         for hint in self.hints:
-            for hinted in hint.build_hints(episode, truncate):
+            for hinted in run_hint(hint, episode, truncate):
                 found.setdefault(hinted.text, hinted)
-        return self.order(list(found.values()))[: self.max_hints]
+        ordered = check_list(self.order, self.order(list(found.values())), HintedEpisode, "hints")
+        return ordered[: self.max_hints]
 
     def annotate_group(self, episodes: list[Episode]) -> list[Episode]:
         """What each of the hints notes."""
         for hint in self.hints:
-            episodes = hint.annotate_group(episodes)
+            episodes = annotate_group(hint, episodes)
         return episodes

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from feedback.faults import DataError
 from feedback.types import Episode, Message
 
 
@@ -18,7 +19,7 @@ def append_to_prompt(episode: Episode, text: str) -> Episode:
 def append_to_system(episode: Episode, text: str) -> Episode:
     """At the end of the system message, or as one where there is none; the model's template must know the role."""
     first, *rest = episode.task.messages
-    if first["role"] != "system":
+    if first["role"] not in ("system", "developer"):
         return _replace_messages(episode, [{"role": "system", "content": text}, first, *rest])
     return _replace_messages(episode, [_append_text(first, text), *rest])
 
@@ -43,11 +44,14 @@ def insert_before_turn(episode: Episode, text: str) -> Episode:
 def append_to_messages(messages: Sequence[Message], text: str) -> list[Message]:
     """The messages with `text` after a blank line at the end of the last user message.
 
-    Raises ValueError where no message is the user's.
+    Raises:
+        DataError: where no message is the user's.
     """
     last = max((number for number, message in enumerate(messages) if message["role"] == "user"), default=None)
     if last is None:
-        raise ValueError("prompt: got no user message, expected one that the hint can follow")
+        roles = ", ".join(message["role"] for message in messages)
+        remedy = "Place the hint elsewhere: feedback.hints.append_to_system, or a function of your own."
+        raise DataError("config", None, "hint.place", f"no user message, but {roles}", "one to follow", remedy)
     return [_append_text(message, text) if number == last else dict(message) for number, message in enumerate(messages)]
 
 

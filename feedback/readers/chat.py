@@ -13,6 +13,10 @@ from feedback.readers.fields import Fields
 from feedback.types import Message, Turn
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+OTHER_ROLES = {"human": "user", "gpt": "assistant", "ai": "assistant", "model": "assistant", "function": "tool"}
+"""Names of the roles in ShareGPT's, LangChain's and Gemini's dialogues, and in OpenAI's before tools."""
+OTHER_KEYS = {"from": "role", "value": "content"}
+"""Names of a message's keys in ShareGPT's dialogues."""
 KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Where servers put what a model thought before its words."""
@@ -135,6 +139,7 @@ def to_message(turn: Turn) -> Message:
 
 def read_message(fields: Fields, more: tuple[str, ...] = (), allow_unknown: bool = False) -> Message:
     """One message; `read_messages` says what `more` and `allow_unknown` do."""
+    fields = _rename_keys(fields)
     if not allow_unknown:
         _refuse_unknown(fields, (*KEYS, *REASONING, "function_call", *more))
     if fields.get("role") not in ROLES:
@@ -150,6 +155,17 @@ def read_message(fields: Fields, more: tuple[str, ...] = (), allow_unknown: bool
         | {name: label for name, label in labels.items() if label}
         | {name: _read_sampled(fields, name) for name in more if fields.get(name) is not None}
     )
+
+
+def _rename_keys(fields: Fields) -> Fields:
+    """The message with its role as OpenAI names it, and its keys, where it says `from` and `value` as ShareGPT does."""
+    given = fields.value
+    if "role" not in given and "content" not in given and {"from", "value"} <= given.keys():
+        given = {OTHER_KEYS.get(name, name): value for name, value in given.items()}
+    role = given.get("role")
+    if isinstance(role, str) and role in OTHER_ROLES:
+        given = given | {"role": OTHER_ROLES[role]}
+    return fields if given is fields.value else fields.replace_values(given)
 
 
 def _refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:

@@ -6,24 +6,20 @@ readers above can count it; only a file that cannot be opened or unpacked at all
 
 from __future__ import annotations
 
-import gzip
 import io
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from feedback.faults import DataError
 from feedback.readers.hub import is_dataset, read_dataset
 from feedback.readers.record import Record, decode, parse_json, parse_json_at, parse_json_fast, reject_record
-from feedback.readers.tables import read_csv, read_parquet
+from feedback.readers.tables.arrow import read_parquet
+from feedback.readers.tables.inflation import BoundedGzip
+from feedback.readers.tables.text import read_csv
 
 FastJson = Callable[[bytes], dict[str, Any] | None]
-RATIO = 200
-"""Times its size that a gzipped file may unpack to; text packs to a tenth."""
-FREE = 64 << 20
-"""Bytes that any gzipped file may unpack to."""
 REMEDY = "Write one JSON object a line."
 DOCUMENTS = ("json", "traj")
 """Endings of files that may hold one JSON value over many lines."""
@@ -32,48 +28,11 @@ TABLES = ("csv", "tsv", "tab")
 
 
 def open_file(path: str | Path) -> IO[bytes]:
-    """The file's bytes, unpacked if they are gzipped."""
+    """The file's bytes, unpacked if they are gzipped, and then no more of them than a file of its size may hold."""
     stream = open(path, "rb")  # noqa: SIM115 (the caller closes it)
     packed = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    return cast(IO[bytes], io.BufferedReader(BoundedGzip(stream, str(path)), 1 << 16)) if packed else stream
-
-
-class BoundedGzip(io.RawIOBase):
-    """What a gzipped file holds, until it unpacks to far more than words do: a bomb, and no memory holds its one line.
-
-    Text packs to a tenth; a file may unpack to `RATIO` times its size, and to `FREE` bytes in any case.
-    """
-
-    def __init__(self, stream: IO[bytes], path: str) -> None:
-        self.stream = stream
-        self.path = path
-        self.unpacked = gzip.GzipFile(fileobj=stream)
-        self.given = 0
-        self.most = max(FREE, RATIO * os.fstat(stream.fileno()).st_size)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        part = self.unpacked.read1(len(target))
-        target[: len(part)] = part
-        self.given += len(part)
-        if self.given > self.most:
-            raise DataError(
-                self.path,
-                None,
-                "the file",
-                f"more than {self.most >> 20} MiB unpacked",
-                f"at most {RATIO} times its size",
-                "Unpack it yourself, if it is what it should be.",
-            )
-        return len(part)
-
-    def close(self) -> None:
-        self.unpacked.close()
-        self.stream.close()
-        super().close()
+    return io.BufferedReader(BoundedGzip(path, stream)) if packed else stream
 
 
 def detect_kind(path: str | Path) -> str:
@@ -88,6 +47,8 @@ def detect_kind(path: str | Path) -> str:
             start = (head + stream.readline()).strip()
     except FileNotFoundError:
         raise DataError(name, None, "file", "nothing there", "a file", "Check the path.") from None
+    except DataError:
+        raise
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(name, None, "file", str(error), "a readable file", "Check the path and its rights.") from None
     if not head:

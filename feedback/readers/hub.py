@@ -14,7 +14,7 @@ from typing import Any
 
 from feedback.faults import DataError, format_value
 from feedback.readers.record import Record
-from feedback.readers.tables import convert_arrow_errors, read_batches
+from feedback.readers.tables.arrow import convert_arrow_errors, read_batches
 
 PREFIX = "hf:"
 NAMED = re.compile(r"hf:(?P<name>\w[\w.-]*/\w[\w.-]*)(/(?P<config>[\w.-]+))?(@(?P<split>[\w.-]+))?")

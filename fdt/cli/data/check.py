@@ -10,9 +10,12 @@ from typing import Any
 
 from fdt.cli.reading import EpisodeReader, add_file, add_lenient, as_json, to_one_line
 from feedback.faults import DataError
+from feedback.readers.columns.mapping import list_columns
 from feedback.types import Episode
 
 COUNTED_PROMPTS = 1_000_000  # distinct prompts that are counted; beyond it memory would grow with the file
+COUNTED_NOTES = 100  # columns that are named
+READ_NOTES = ("tools",)  # a note that reaches the chat template
 
 EPILOG = """\
 examples:
@@ -38,6 +41,7 @@ def add_to(commands: Any) -> None:
         epilog=EPILOG,
         description="Reads every record and lists all that is wrong. Exit code 1 when anything is.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_file(parser)
     add_lenient(parser)
@@ -69,6 +73,7 @@ class SignalCounts:
         self.revision = 0
         self.reference = 0
         self.prompts: set[int] = set()
+        self.notes: dict[str, None] = {}
 
     def add(self, episode: Episode) -> None:
         """Counts one record."""
@@ -83,6 +88,8 @@ class SignalCounts:
         self.critique += critique
         self.revision += revision
         self.reference += episode.task.reference is not None
+        if len(self.notes) < COUNTED_NOTES:
+            self.notes |= dict.fromkeys(name for name in episode.task.meta if name not in READ_NOTES)
         if len(self.prompts) <= COUNTED_PROMPTS:
             self.prompts.add(hash(episode.task.key))
 
@@ -97,7 +104,8 @@ class SignalCounts:
             "with revision": self.revision,
             "with reference": self.reference,
         }
-        return [f"  {name}: {number}" for name, number in held.items()]
+        notes = [f"  kept as notes, not read as prompt or feedback: {list_columns(self.notes)}"] if self.notes else []
+        return [f"  {name}: {number}" for name, number in held.items()] + notes
 
 
 class _TextOutput:

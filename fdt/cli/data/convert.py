@@ -90,6 +90,7 @@ def add_to(commands: Any) -> None:
         epilog=EPILOG,
         description="Reads any known format and writes a canonical one.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_file(parser, "src")
     add_target(parser)

@@ -38,6 +38,7 @@ def _build_parser() -> argparse.ArgumentParser:
         description="Look into a feedback file before training on it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in (check, show, convert, steps, stats):

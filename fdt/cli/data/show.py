@@ -47,6 +47,7 @@ def add_to(commands: Any) -> None:
         epilog=EPILOG,
         description="Shows records as training will see them. Loads a tokenizer, no model weights.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_file(parser)
     parser.add_argument("--row", type=int, default=1, metavar="N", help="start at the N-th record, counted from 1")

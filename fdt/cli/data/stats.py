@@ -44,6 +44,7 @@ def add_to(commands: Any) -> None:
         epilog=EPILOG,
         description="Counts what a feedback file holds: how ratings spread, how long texts are, who agrees with whom.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_file(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")

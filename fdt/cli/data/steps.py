@@ -39,6 +39,7 @@ def add_to(commands: Any) -> None:
         epilog=EPILOG,
         description="Cuts expert solutions or trajectories into steps (SRL, arXiv 2510.25992).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_file(parser, "src")
     add_target(parser)

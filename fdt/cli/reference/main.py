@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from pathlib import Path
 
-from fdt.errors import UserError
+from fdt.errors import UserError, suggest_nearest
 
 
 def main(argv: list[str]) -> int:
@@ -16,7 +15,9 @@ def main(argv: list[str]) -> int:
         UserError: no kind and no plug has that name.
     """
     parser = argparse.ArgumentParser(
-        prog="fdt reference", description="Every class and function that a config can name, with arguments and example."
+        prog="fdt reference",
+        description="Every class and function that a config can name, with arguments and example.",
+        allow_abbrev=False,
     )
     parser.add_argument("name", nargs="?", help="a page, such as graders, or a plug, such as NumberMatch")
     parser.add_argument("--out", type=Path, help="a folder for all pages; they are written anew")
@@ -61,6 +62,5 @@ def find_text(name: str | None) -> str:
     if found := [write_entry(entry, kind) for entry, kind in entries if name in (entry.name, entry.path)]:
         return "\n\n".join(found) + "\n"
     known = [*(kind.page for kind in kinds), *(entry.name for entry, _ in entries)]
-    near = difflib.get_close_matches(name, known, n=1)
-    remedy = f"Did you mean {near[0]!r}?" if near else "`fdt reference` lists them all."
+    remedy = suggest_nearest(name, known, "`fdt reference` lists them all.")
     raise UserError("no such page or plug", got=name, expected="a name that `fdt reference` lists", remedy=remedy)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import yaml
 
 from fdt.errors import UserError
-from fdt.resources import parse_yaml
+from fdt.resources import list_configs, parse_yaml
 
 CONFIG_FLAGS = ("-c", "--config")
 HELP_FLAGS = ("-h", "--help")
@@ -27,7 +29,13 @@ TRAINER_DEFAULTS = {
 
 
 def list_config_files(argv: Sequence[str]) -> list[str]:
-    """The config files named on a command line, in order."""
+    """The config files named on a command line, in order.
+
+    Raises:
+        UserError: where the last word should name one.
+    """
+    if argv and argv[-1] in CONFIG_FLAGS:
+        raise UserError("an option without its value", got=argv[-1], expected=f"{argv[-1]} CONFIG")
     found = []
     for place, argument in enumerate(argv):
         if argument in CONFIG_FLAGS and place + 1 < len(argv):
@@ -49,6 +57,46 @@ def list_flags(argv: Sequence[str]) -> list[tuple[str, str]]:
         else:
             found.append((name, "" if following.startswith("--") else following))
     return found
+
+
+def check_words(argv: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: for a word that belongs to no option, and an option that lacks its value.
+    """
+    awaiting = ""
+    values: list[str] = []
+    for word in [*argv[1:], "--"]:
+        if not word.startswith("-") or _is_number(word):
+            if awaiting:
+                values.append(word)
+                continue
+            raise UserError(
+                "a word that belongs to no option",
+                got=word,
+                expected="--OPTION VALUE, or -c CONFIG",
+                remedy=f"Did you mean -c {word}?" if word in list_configs() else None,
+            )
+        if awaiting and not values:
+            raise UserError("an option without its value", got=awaiting, expected=f"{awaiting} VALUE")
+        if len(values) > 1:
+            raise UserError(
+                "several words behind one option",
+                got=" ".join([awaiting, *values]),
+                expected="one",
+                remedy=f"write a list as {awaiting} '[{', '.join(values)}]'",
+            )
+        values = []
+        alone = "=" in word or word.startswith("--print_config") or (word.startswith("-c") and word != "-c")
+        awaiting = "" if alone or word == "--" else word
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def put_configs_first(argv: Sequence[str]) -> list[str]:
@@ -73,11 +121,18 @@ def drop_flags(argv: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def load_yaml(path: str) -> dict[str, Any]:
-    """One YAML file.
+    """One YAML file, which is parsed once however many checks read it.
 
     Raises:
         UserError: where it is not YAML, with line and column, or not a mapping.
     """
+    facts = Path(path).stat()
+    return deepcopy(_load_yaml(path, (facts.st_mtime_ns, facts.st_size)))
+
+
+@lru_cache(maxsize=32)
+def _load_yaml(path: str, state: tuple[int, int]) -> dict[str, Any]:
+    """The file as it is in a state, its time and size."""
     try:
         content = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as fault:

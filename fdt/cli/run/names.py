@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 
 from fdt.cli.imports import check_import, is_text
-from fdt.cli.run.arguments import list_config_files, list_flags, load_yaml, read_value
+from fdt.cli.run.arguments import check_words, list_config_files, list_flags, load_yaml, read_value
 from fdt.cli.run.signatures import (
     Signature,
     find_definition,
@@ -21,7 +20,7 @@ from fdt.cli.run.signatures import (
     list_names,
     read_signature,
 )
-from fdt.errors import UserError
+from fdt.errors import UserError, find_nearest
 
 ROOTS = {
     "model": "fdt.learner.Learner",
@@ -30,6 +29,7 @@ ROOTS = {
 }
 VERB_OPTIONS = ("ckpt_path", "weights_only", "verbose", "return_predictions", "datamodule", "dataloaders")
 TOP = (*ROOTS, "arms", "base_from", "seed_everything", "config", "print_config", "help", *VERB_OPTIONS)
+OPTIONS = (*ROOTS, "arms", "ckpt_path", "config", "seed_everything")
 PLUG_KEYS = ("class_path", "init_args", "dict_kwargs")
 CONTAINERS = {"dict", "list", "tuple", "Callable", "Sequence", "Mapping"}
 OURS = re.compile(r"^(objectives|feedback|fdt)(\.\w+)+$")
@@ -67,8 +67,8 @@ class Place:
     def build_error(self, what: str, got: str, known: Iterable[str]) -> UserError:
         """The refusal of a name that is none of the known."""
         names = list(known)
-        near = difflib.get_close_matches(got.rpartition(".")[2], [name.rpartition(".")[2] for name in names], n=1)
-        full = next((name for name in names if near and name.rpartition(".")[2] == near[0]), None)
+        near = find_nearest(got.rpartition(".")[2], [name.rpartition(".")[2] for name in names])
+        full = next((name for name in names if name.rpartition(".")[2] == near), None)
         remedy = f"Did you mean {full!r}?" if full else f"There are: {', '.join(names) or 'none'}."
         line = None if self.path is None else find_line(self.path, self.keys)
         where = f"{self.path}, line {line}" if line else self.path
@@ -81,7 +81,8 @@ def check_names(argv: Sequence[str]) -> None:
         argv: the command line, with its config files as paths.
 
     Raises:
-        UserError: for the first setting, class or argument that does not exist, with the nearest that does.
+        UserError: for the first setting, class or argument that does not exist, with the nearest that does; for a word
+            that belongs to no option.
     """
     merged: dict[str, Any] = {}
     for path in list_config_files(argv):
@@ -93,6 +94,7 @@ def check_names(argv: Sequence[str]) -> None:
         merged = merge(merged, nest(keys, value))
     for keys, value in flags:
         check_flag(keys, value, merged)
+    check_words(argv)
 
 
 def check_config(content: dict[str, Any], place: Place) -> None:
@@ -125,21 +127,31 @@ def check_flag(keys: list[str], value: Any, merged: dict[str, Any]) -> None:
     """
     place = Place(None).enter(keys[0])
     if keys[0] not in TOP:
-        raise place.build_error("no such option", keys[0], (*ROOTS, "arms", "ckpt_path", "config", "seed_everything"))
+        settings = {name.rpartition(".")[2]: name for name in reversed(_list_settings())}
+        near = find_nearest(keys[0], (*OPTIONS, *settings))
+        raise place.build_error("no such option", keys[0], [settings[near]] if near in settings else OPTIONS)
     signature = read_signature(ROOTS[keys[0]]) if keys[0] in ROOTS else None
     owner, annotation, given = signature, None, merged.get(keys[0])
     for key in keys[1:]:
         if key in PLUG_KEYS or key == "help":
             continue
-        if signature is None:
-            return
         place = place.enter(key)
+        given = get_argument(given, key)
+        if signature is None:  # a plug by its name, such as one of the terms
+            path = given.get("class_path", "") if isinstance(given, dict) else ""
+            signature = read_signature(path) if path else None
+            continue
         check_argument(key, signature, place)
         owner, annotation = signature, signature.parameters.get(key)
-        given = get_argument(given, key)
         signature = find_signature(given, key, owner)
     if len(keys) > 1 and owner is not None:
         check_value(value, annotation, owner.module, place)
+
+
+def _list_settings() -> list[str]:
+    """Every setting right under a block, as in `data.scale`."""
+    known = {block: read_signature(path) for block, path in ROOTS.items()}
+    return [f"{block}.{name}" for block, found in known.items() if found is not None for name in found.parameters]
 
 
 def get_argument(given: Any, key: str) -> Any:

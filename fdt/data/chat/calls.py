@@ -15,6 +15,8 @@ from feedback.types import Message, Task
 
 CONTENT = "x8w"
 """Stands for what a turn says before its calls; no template writes it."""
+DEVELOPER = "developer"
+"""OpenAI's later name for the role of the system."""
 NAME = "x9f"
 """Name of the call that a template is tried with."""
 
@@ -52,6 +54,20 @@ def _find_call_style(tokenizer: Any, source: str) -> CallStyle | None:
     return None
 
 
+def is_developer_unknown(tokenizer: Any) -> bool:
+    """Whether the template shows no message of the role `developer`, which OpenAI's API has in place of `system`; such
+    messages are then rendered as the system's."""
+    return _is_developer_unknown(tokenizer, get_template_source(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _is_developer_unknown(tokenizer: Any, source: str) -> bool:
+    try:
+        return CONTENT not in render_messages([{"role": DEVELOPER, "content": CONTENT}, *PROBE], tokenizer)
+    except REFUSALS:
+        return True
+
+
 def wrap_call(name: str | None, function: Mapping[str, Any]) -> dict[str, Any]:
     """A call as OpenAI's messages hold it."""
     return {"id": name, "type": "function", "function": dict(function)}
@@ -76,8 +92,10 @@ def _parse(function: Mapping[str, Any]) -> dict[str, Any]:
 def render_conversation(
     messages: Sequence[Message], tokenizer: Any, tools: Sequence[Any] = (), add_generation_prompt: bool = True
 ) -> str:
-    """As `fdt.data.chat.template.render_messages`, with calls as the template takes them."""
+    """As `fdt.data.chat.template.render_messages`, with calls and developers as the template takes them."""
     style = find_call_style(tokenizer) if any(message.get("tool_calls") for message in messages) else None
+    if is_developer_unknown(tokenizer) and any(message["role"] == DEVELOPER for message in messages):
+        messages = [{**m, "role": "system"} if m["role"] == DEVELOPER else m for m in messages]
     shaped = [shape_message(message, style) for message in messages]
     return render_messages(shaped, tokenizer, tools, add_generation_prompt)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fdt.data.chat.calls import get_tools, render_conversation, wrap_call
-from fdt.data.chat.template import REFUSALS
+from lightning.pytorch.utilities import rank_zero_info
+
+from fdt.data.chat.calls import DEVELOPER, get_tools, is_developer_unknown, render_conversation, wrap_call
+from fdt.data.chat.control_tokens import get_template_source
+from fdt.data.chat.template import REFUSALS, get_template_variables
 from fdt.errors import UserError
 from feedback.types import Episode, Message, Task, Turn
 
@@ -27,26 +31,50 @@ def check_conversations(episodes: Iterable[Episode | Task], tokenizer: Any, file
     Raises:
         UserError: for the first row that the template refuses or of which something leaves no trace.
     """
-    known: dict[Any, str | None] = {}
+    developers = 0
     for row in episodes:
         task = row.task if isinstance(row, Episode) else row
         turns = row.turns if isinstance(row, Episode) else ()
-        marked = mark_messages([*task.messages, *map(as_marked, turns[: count_read(turns)])])
-        tools = bool(get_tools(task))
-        kind = json.dumps([marked, tools])
-        if kind not in known:
-            known[kind] = find_fault(marked, tools, tokenizer)
-        fault = known[kind]
-        if fault is not None:
-            name = row.id if isinstance(row, Episode) else task.key
-            line = find_line(file, name)
-            raise UserError(
-                f"{'' if line is None else f'line {line}, '}id {name}: the model's chat template {fault}",
-                got=", ".join(message["role"] for message in marked),
-                expected="a conversation that the template shows whole",
-                path=file,
-                remedy=REMEDY,
-            )
+        messages = [*task.messages, *map(as_marked, turns[: count_read(turns)])]
+        developers += any(message["role"] == DEVELOPER for message in messages)
+        name = row.id if isinstance(row, Episode) else task.key
+        check_messages_shown(messages, bool(get_tools(task)), tokenizer, name, file)
+    if developers and is_developer_unknown(tokenizer):
+        rank_zero_info(f"{developers} rows: the role developer is rendered as system, as the chat template lacks it")
+
+
+def check_messages_shown(
+    messages: Sequence[Message], has_tools: bool, tokenizer: Any, name: str, file: str | Path | None = None
+) -> None:
+    """
+    Args:
+        messages: a conversation.
+        has_tools: whether tools are described beside it.
+        tokenizer: holds the template.
+        name: the id of its row.
+        file: where it is from; None for an environment.
+
+    Raises:
+        UserError: where the template refuses it or something of it leaves no trace.
+    """
+    marked = mark_messages(messages)
+    variables = json.dumps(get_template_variables(tokenizer), default=str)
+    fault = _find_fault(json.dumps(marked), has_tools, tokenizer, get_template_source(tokenizer) + variables)
+    if fault is not None:
+        line = find_line(file, name)
+        raise UserError(
+            f"{'' if line is None else f'line {line}, '}id {name}: the model's chat template {fault}",
+            got=", ".join(message["role"] for message in marked),
+            expected="a conversation that the template shows whole",
+            path=file,
+            remedy=REMEDY,
+        )
+
+
+@lru_cache(maxsize=256)
+def _find_fault(marked: str, tools: bool, tokenizer: Any, settings: str) -> str | None:
+    """`find_fault`, once for each kind of conversation, template and its variables."""
+    return find_fault(json.loads(marked), tools, tokenizer)
 
 
 def count_read(turns: Sequence[Turn]) -> int:

@@ -11,30 +11,40 @@ from feedback.readers.columns.words import parse_flag, parse_verdict
 
 WORDS: dict[str, frozenset[str]] = {
     "revision": frozenset(
-        "revision revised correction corrected rewrite rewritten improved improvement edited edit better fixed".split()
+        "revision revised correction corrected rewrite rewritten improved improvement edited edit better fixed "
+        "verbesserung verbessert korrektur bessere besser corrigée corrigé corregida corregido mejor".split()
     ),
     "reference": frozenset("reference gold golden target truth solution expected ideal".split()),
     "critique": frozenset(
         "critique critiques criticism feedback comment comments review remark remarks rationale justification "
-        "explanation reason reasons note notes assessment judgement judgment".split()
+        "explanation reason reasons note notes assessment judgement judgment "
+        "kommentar kommentare kritik begründung commentaire commentaires comentario comentarios commento "
+        "评论 评语".split()
     ),
     "score": frozenset(
         "score scores rating ratings reward rewards grade grades star stars label labels points mark marks thumb "
-        "thumbs vote votes verdict quality".split()
+        "thumbs vote votes verdict quality correct correctness passed resolved solved success accepted liked "
+        "bewertung punkte puntuación puntaje punteggio valutazione 评分 分数".split()
     ),
     "response": frozenset(
-        "response answer output completion generation generated reply prediction assistant said".split()
+        "response answer output completion generation generated reply prediction assistant said "
+        "antwort réponse reponse respuesta risposta 回答 答案".split()
     ),
-    "prompt": frozenset("prompt question instruction query input request problem user asked ask".split()),
+    "prompt": frozenset(
+        "prompt question instruction query input request problem user asked ask "
+        "frage anfrage pregunta domanda 问题 提示".split()
+    ),
     "annotator": frozenset("annotator rater reviewer worker labeler labeller evaluator judge".split()),
 }
 """Words of a column's name that stand for a field; the first field that fits counts ("better answer": a revision)."""
 UNMISTAKABLE: dict[str, frozenset[str]] = {
     "score": WORDS["score"] - {"marks", "mark", "quality"},
     "critique": frozenset("critique critiques criticism feedback comment comments review remark remarks".split()),
-    "revision": frozenset("revision revised correction corrected rewrite rewritten improved better".split()),
+    "revision": frozenset("revision revised correction corrected rewrite rewritten improved edited better".split()),
 }
 """Words that say feedback so plainly that a column with one of them is never passed over in silence."""
+CONVERSATION = frozenset("conversation conversations dialogue dialog messages chat turns".split())
+"""Words of a name that stand for a whole dialogue, where the values are lists of messages."""
 ABOUT = frozenset(
     "id ids name names model time date at by count num number min max scale type version threshold logprob url source "
     "status length tokens seconds prompt description rubric criteria result results".split()
@@ -70,6 +80,8 @@ def suggest_field(name: str, values: Sequence[Any]) -> str | None:
         return "score"
     if kind == "score" and not all(isinstance(value, str) for value in values):
         return None
+    if kind == "messages" and not CONVERSATION.isdisjoint(words):
+        return "messages"
     fitting = ("prompt", "response") if kind == "messages" else (field for field in WORDS if field != "score")
     return next((field for field in fitting if not WORDS[field].isdisjoint(words)), None)
 

@@ -41,12 +41,15 @@ def check_fit(path: str, head: Sequence[Record]) -> None:
     columns = collect_columns(head)
     missing = [field for field in ESSENTIAL if field not in columns]
     near = suggest_columns(columns)
-    if not missing or not columns or not (near or not set(columns) & set(FIELDS)):
+    if not missing or not columns or not (near or missing == list(ESSENTIAL)):
         return
+    if "messages" in near and missing == list(ESSENTIAL):  # a dialogue holds both
+        near = {field: name for field, name in near.items() if field not in ESSENTIAL}
+        missing = []
     lost = [field for field in missing if field not in near]
     wanted = near | dict.fromkeys(lost, "COLUMN")
     wanted = {field: wanted[field] for field in FIELDS if field in wanted}
-    remedy = ("Type " if lost == missing else "The nearest fit: ") + _suggest_map(wanted, columns)
+    remedy = ("Type " if lost and lost == missing else "The nearest fit: ") + _suggest_map(wanted, columns)
     remedy += f"; nothing looks like {' or '.join(lost)}" if lost else ""
     remedy += " (in a config: data.map)."
     if "prompt" in columns:
@@ -78,7 +81,7 @@ def check_unread(path: str, reader: Reader, head: Sequence[Record]) -> None:
         episodes += [] if fields.faults else found
     notes: Values = {}
     for episode in episodes:
-        for name, value in episode.task.meta.items():
+        for name, value in _iter_notes(episode.task.meta, with_inner=not list_kinds(episodes)):
             notes.setdefault(name, []).append(value)
     kinds = list_kinds(episodes) | {name for record in head for name in record.columns if name not in notes}
     unread = {
@@ -88,6 +91,14 @@ def check_unread(path: str, reader: Reader, head: Sequence[Record]) -> None:
     }
     if unread:
         raise _build_unread_error(path, reader, unread, notes)
+
+
+def _iter_notes(meta: dict[str, Any], with_inner: bool) -> Iterable[tuple[str, Any]]:
+    """The notes of a record, with those inside its objects under dotted names where asked for."""
+    for name, value in meta.items():
+        yield name, value
+        if with_inner and isinstance(value, dict):
+            yield from ((f"{name}.{inner}", each) for inner, each in value.items() if isinstance(inner, str))
 
 
 def list_kinds(episodes: Iterable[Episode]) -> set[str]:

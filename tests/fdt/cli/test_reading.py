@@ -3,12 +3,15 @@
 import json
 
 import pytest
+import yaml
 
 from fdt.__main__ import main
 from fdt.cli.reading import replace_map
 from fdt.errors import UserError
 from feedback.readers import read
+from tests.helpers.paths import ROOT
 from tests.helpers.runs import config, quick
+from tests.helpers.servers import Server, completion
 
 MAP = ["--map", "prompt=Question", "response=Answer", "score=Rating", "critique=Comment", "revision=Better answer"]
 SCALE = ["--scale", "1", "5"]
@@ -41,6 +44,44 @@ def test_a_map_reads_a_spreadsheet_where_grams_are_mined_and_steps_are_cut(tmp_p
     assert main(["grams", str(tmp_path / "f.csv"), "--out", str(tmp_path / "g.json"), *asked]) == 0
     assert main(["data", "steps", str(tmp_path / "f.csv"), str(tmp_path / "s.jsonl"), *asked]) == 0
     assert len(read(tmp_path / "s.jsonl")) == 4
+
+
+def test_a_map_reads_a_spreadsheet_where_its_rows_are_shown(sheet, tmp_path, capsys):
+    path = config(tmp_path, "replay")
+    model = str(tmp_path / "model")
+    assert path.exists() and main(["data", "show", sheet, *SCALE, *MAP, "--model", model, "--limit", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "1 + 0?" in told and "It is 1." in told
+
+
+def test_a_map_reads_a_spreadsheet_where_a_judge_fills_it(sheet, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "open.csv").write_text("Question,Answer,Rating\n1 + 1?,3,\n2 + 2?,4,5\n")
+    verdict = completion(json.dumps({"analysis": "", "critique": "Count again.", "score": 4}))
+    with Server(lambda call: verdict) as server:
+        judge = yaml.safe_load((ROOT / "configs" / "judge" / "local.yaml").read_text())
+        (tmp_path / "judge.yaml").write_text(yaml.safe_dump(judge).replace("http://127.0.0.1:8000/v1", server.url))
+        asked = ["--judge", "judge.yaml", "--out", "out.jsonl", *SCALE, *MAP[:4]]
+        assert main(["critique", "open.csv", *asked]) == 0, capsys.readouterr().err
+        assert "1 + 1?" in server.calls[0].prompt and "3" in server.calls[0].prompt
+    first, second = read(tmp_path / "out.jsonl", aggregate="each")
+    assert (first.response, first.critique) == ("3", "Count again.")
+    assert (second.response, second.score) == ("4", 1)
+
+
+@pytest.mark.slow
+def test_a_map_serves_the_verbs_that_measure(sheet, tmp_path):
+    path = str(config(tmp_path, data__scale=[1, 5], data__heldout=0.5))
+    (tmp_path / "test.csv").write_text("Question\n7 + 7?\n")
+    by_file = {"test": ["--data.test_file", str(tmp_path / "test.csv")]}
+    for verb, written in (("validate", "eval/validate"), ("test", "eval/test"), ("predict", "predictions")):
+        more = ["--data.file", sheet, *MAP, *by_file.get(verb, [])]
+        done = quick(verb, "-c", path, *more)
+        assert done.returncode == 0, done.stderr[-2000:]
+        records = [json.loads(line) for line in (tmp_path / "run" / f"{written}.jsonl").open()]
+        asked = {record["prompt"] for record in records}
+        assert asked == {"7 + 7?"} if verb == "test" else asked <= {f"1 + {n}?" for n in range(6)}
+        assert records
 
 
 def test_fit_trains_on_a_spreadsheet_by_its_map(sheet, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from fdt.environments import Environment, EnvironmentFault, Reply, Session
 from fdt.environments.returns import reply_all, sample_tasks, start_session, truncate_session
+from fdt.errors import UserError
 from feedback.faults import DataError
 from feedback.types import Feedback, Task, Turn
 
@@ -108,3 +109,15 @@ def test_what_a_truncated_episode_is_worth_is_feedback():
     with pytest.raises(DataError, match=r"test_returns.OwnSession: got 7.0 as a score of a truncated episode"):
         truncate_session(OwnSession((Feedback(score=7.0),)))
     assert truncate_session(OwnSession(())) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [(Environment, "tasks", "sample_tasks"), (Environment, "replies", "reply_all"), (Session, "cut", "truncate")],
+)
+def test_a_class_with_a_method_of_version_0_1_is_refused_with_its_new_name(kind, old, new):
+    with pytest.raises(UserError, match=f"mine.Own has a method of version 0.1: got '{old}', expected {new}"):
+        type("Own", (kind,), {old: lambda self: None, "__module__": "mine"})
+    both = type("Both", (kind,), {old: lambda self: None, new: lambda self: None})
+    type("Further", (both,), {old: lambda self: None})  # inherits the new one
+    type("Attribute", (kind,), {old: ("a", "b")})

@@ -122,6 +122,14 @@ def test_a_template_that_refuses_a_role_says_so_in_one_message(policy):
         Dialogue(TASKS[0].messages, words)
 
 
+def test_what_a_session_says_and_the_template_leaves_out_is_refused(policy, monkeypatch):
+    first_two = policy.tokenizer.chat_template.replace("in messages %}", "in messages[:2] %}")
+    monkeypatch.setattr(policy.tokenizer, "chat_template", first_two)
+    actor(policy, Talk(1)).generate_episodes(TASKS, 3)
+    with pytest.raises(UserError, match="id a: the model's chat template leaves out message 3, of role user"):
+        actor(policy, Talk(2)).generate_episodes(TASKS, 3)
+
+
 def test_an_episode_that_runs_out_is_kept_marked_and_judged(policy):
     made = actor(policy, Talk(9), EpisodeLimits(max_turns=3, max_context=120))
     short, long = made.generate_episodes(TASKS, 3)

@@ -193,3 +193,10 @@ def test_the_number_of_records_is_estimated(tmp_path):
     for name in ("f.jsonl", "f.parquet"):
         write_rows(tmp_path / name, rows)
         assert progress.estimate_records(tmp_path / name) == 300
+
+
+def test_columns_that_are_only_notes_are_named(tmp_path, capsys):
+    row = {"prompt": "p", "response": "a", "score": 1, "system": "Be brief.", "context": "c", "tools": []}
+    (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
+    assert main(["check", str(tmp_path / "f.jsonl")]) == 0
+    assert "kept as notes, not read as prompt or feedback: 'system', 'context'\n" in capsys.readouterr().out

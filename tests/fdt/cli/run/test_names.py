@@ -121,3 +121,28 @@ def test_options_win_over_files_wherever_they_stand():
     argv = ["fit", "--trainer.max_steps", "3", "-c", "a.yaml", "--config=b.yaml", "--seed_everything=1"]
     expected = ["fit", "-c", "a.yaml", "-c", "b.yaml", "--trainer.max_steps", "3", "--seed_everything=1"]
     assert put_configs_first(argv) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["quickstart"], "got 'quickstart', expected --OPTION VALUE, or -c CONFIG. Did you mean -c quickstart?"),
+        (["--data.file"], "an option without its value: got '--data.file'"),
+        (["--data.file", "--data.seed", "1"], "an option without its value: got '--data.file'"),
+        (["--data.scale", "1", "5"], "Write a list as --data.scale '[1, 5]'"),
+        (["--sclae", "1"], "no such option: got 'sclae'. Did you mean 'data.scale'?"),
+        (["--scale", "1"], "no such option: got 'scale'. Did you mean 'data.scale'?"),
+        (["-c"], "an option without its value: got '-c'"),
+    ],
+)
+def test_words_that_belong_to_no_option_and_options_without_a_value(words, said):
+    with pytest.raises(UserError) as error:
+        main(["fit", *words])
+    assert said in str(error.value)
+
+
+def test_a_setting_of_one_of_the_terms_is_checked():
+    argv = ["fit", "-c", str(ROOT / "configs" / "quickstart.yaml"), "--model.terms.policy.init_args.clip_hig", "0.3"]
+    with pytest.raises(UserError, match="model.terms.policy.clip_hig: no such setting.*Did you mean 'clip_high'"):
+        check_names(argv)
+    check_names([*argv[:3], "--model.terms.policy.init_args.clip_high=0.3", "--data.heldout", "-3", "--print_config"])

@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 
-from fdt.data.chat.calls import CallStyle, find_call_style, format_native_calls, get_tools
+from fdt.data.chat.calls import CallStyle, find_call_style, format_native_calls, get_tools, is_developer_unknown
 from fdt.data.chat.conversations import check_conversations
 from fdt.data.collate import Collator
 from fdt.data.dialogue import Dialogue
 from fdt.data.tokenization import tokenize_prompt
 from fdt.errors import UserError
+from feedback.hints import append_to_system
 from feedback.readers import read
 from feedback.types import Episode, Task, Turn
 from tests.helpers.chats import tokenizer
@@ -107,7 +108,7 @@ def test_arguments_and_tools_of_strangers_forge_nothing():
     [
         ("gemma", row("g2", TWO_USERS), "refuses it .*must alternate"),
         ("gemma", row("g2", [{"role": "system", "content": "Be brief."}, ASKED]), "refuses it"),
-        ("qwen", row("h2", DEVELOPER), "leaves out message 1, of role developer"),
+        ("gemma", row("h2", DEVELOPER), "refuses it"),
         ("plain", row("p1", HISTORY), "leaves out a tool call of message 2"),
         ("plain", row("t1", "Weather?", tools=[TOOL]), "shows nothing of its tools"),
     ],
@@ -133,6 +134,27 @@ def test_what_templates_show_passes(tmp_path):
 
 
 def test_a_turn_of_others_that_leaves_no_trace_is_refused():
+    tokens = tokenizer("qwen")
+    tokens.chat_template = tokens.chat_template.replace(
+        "m.role in ['user', 'system']", "m.role == 'user' or (m.role == 'system' and loop.first)"
+    )
     turns = (Turn("assistant", "7"), Turn("developer", "Not that."), Turn("assistant", "11"))
     with pytest.raises(UserError, match="id e: .*leaves out message 3, of role developer"):
-        check_conversations([Episode("e", Task("t", (ASKED,)), turns)], tokenizer("qwen"))
+        check_conversations([Episode("e", Task("t", (ASKED,)), turns)], tokens)
+
+
+def test_a_developer_speaks_as_the_system_where_the_template_knows_no_developer(caplog, tmp_path):
+    tokens = tokenizer("qwen")
+    assert is_developer_unknown(tokens) and not is_developer_unknown(plain())
+    rows = read_rows(tmp_path, row("a", DEVELOPER), row("b", "x"), row("c", DEVELOPER))
+    with caplog.at_level("INFO", "lightning.pytorch"):
+        check_conversations(rows, tokens)
+        check_conversations(rows, plain())
+    said = [each.message for each in caplog.records if "developer" in each.message]
+    assert said == ["2 rows: the role developer is rendered as system, as the chat template lacks it"]
+    as_system = [{**DEVELOPER[0], "role": "system"}, DEVELOPER[1]]
+    assert tokenize_prompt(DEVELOPER, tokens) == tokenize_prompt(as_system, tokens)
+    assert "Never say seven." in tokens.decode(tokenize_prompt(DEVELOPER, tokens))
+    assert tokenize_prompt(DEVELOPER, plain()) != tokenize_prompt(as_system, plain())
+    hinted = append_to_system(rows[0], "Say two.")
+    assert [message["role"] for message in hinted.task.messages] == ["developer", "user"]

@@ -104,3 +104,62 @@ def test_held_out_prompts_are_mapped_where_they_have_the_columns(tmp_path):
 
 def test_what_a_shell_would_break_is_quoted():
     assert format_map({"prompt": "a b", "score": 'x"$y'}) == '--map prompt="a b" score="x\\"\\$y"'
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "said"),
+    [
+        (
+            "Frage;Antwort;Bewertung;Kommentar;Bessere Antwort",
+            "Wie heißt er?;Hans;4;Das ist falsch.;Er heißt Franz",
+            'prompt=Frage response=Antwort score=Bewertung critique=Kommentar revision="Bessere Antwort" --scale 1 5',
+        ),
+        ("Question;Réponse;Note;Commentaire", "Qui?;Luc;4;C'est faux.", "response=Réponse score=Note critique=Comment"),
+        ("pregunta;respuesta;puntuación", "¿Quién?;Luis;4", "prompt=pregunta response=respuesta score=puntuación"),
+        ("问题;回答;评分;评论", "谁?;他;4;这是错的。", "prompt=问题 response=回答 score=评分 critique=评论"),
+    ],
+)
+def test_columns_in_other_languages_have_a_nearest_fit(tmp_path, header, cells, said):
+    (tmp_path / "f.csv").write_text(f"{header}\n{cells}\n", encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "f.csv")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"inputs": {"question": "p"}, "outputs": {"answer": "a"}, "feedback": [{"score": 0.5}]},
+        {"id": 1, "score": 3},
+        {"dialog_id": 4, "annotator": "ann", "score": 0.5},
+    ],
+)
+def test_a_file_with_neither_prompt_nor_response_is_one_message(tmp_path, row):
+    found = list(stream_all(lines(tmp_path / "f.jsonl", *[row] * 120)))
+    assert len(found) == 1 and "--map prompt=COLUMN response=COLUMN" in str(found[0])
+
+
+def stream_all(path):
+    try:
+        yield from stream(path)
+    except DataError as fault:
+        yield fault
+
+
+def test_dialogues_under_another_name_are_read_by_their_map(tmp_path):
+    said = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "p"}, {"from": "gpt", "value": "a"}]
+    path = lines(tmp_path / "f.jsonl", {"conversations": said, "rating": 4, "feedback": "That is wrong."})
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert "--map score=rating critique=feedback messages=conversations --scale 1 5" in str(error.value)
+    columns = {"score": "rating", "critique": "feedback", "messages": "conversations"}
+    (found,) = read(path, scale=(1, 5), columns=columns)
+    assert [m["role"] for m in found.task.messages] == ["system", "user"]
+    assert (found.response, found.score, found.critique) == ("a", 0.75, "That is wrong.")
+
+
+@pytest.mark.parametrize(("human", "ai"), [("human", "ai"), ("human", "gpt"), ("user", "model"), ("user", "assistant")])
+def test_roles_under_the_names_in_use(tmp_path, human, ai):
+    messages = [{"role": human, "content": "p"}, {"role": ai, "content": "a"}]
+    (found,) = read(lines(tmp_path / "f.jsonl", {"messages": messages, "score": 1.0}))
+    assert (found.task.messages[0]["role"], found.response) == ("user", "a")

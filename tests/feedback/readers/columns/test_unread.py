@@ -92,3 +92,26 @@ def test_a_scale_is_suggested_from_the_usual_ones():
     ranges = [(0, 1), (-1, 1), (1, 5), (2, 4), (0, 5), (1, 10), (3, 90), (-3, 3)]
     expected = [(0, 1), (-1, 1), (1, 5), (1, 5), (0, 10), (0, 10), (0, 100), (-3, 3)]
     assert [suggest_scale(*seen) for seen in ranges] == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"is_correct": True}, "--map score=is_correct"),
+        ({"resolved": False}, "--map score=resolved"),
+        ({"edited_response": "A wren, it is."}, "--map revision=edited_response"),
+        ({"judge": {"score": 4, "model": "j"}}, "--map score=judge.score --scale 1 5"),
+        ({"metadata": {"critique": "That is a fish."}}, "--map critique=metadata.critique"),
+    ],
+)
+def test_feedback_under_more_names_is_named(tmp_path, more, said):
+    (tmp_path / "f.jsonl").write_text(json.dumps({"prompt": "p", "response": "a", **more}) + "\n")
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "f.jsonl")
+    assert said in str(error.value)
+
+
+def test_the_map_that_is_typed_reads_an_inner_value(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"prompt": "p", "response": "a", "judge": {"score": 4}}\n')
+    (found,) = read(tmp_path / "f.jsonl", scale=(1, 5), columns={"score": "judge.score"})
+    assert found.score == 0.75

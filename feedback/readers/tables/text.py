@@ -1,4 +1,4 @@
-"""Raw records of tables: CSV with the standard library, so that "NA" and "001" stay text, and Parquet with pyarrow.
+"""Raw records of tables as text: CSV with the standard library, so that "NA" and "001" stay text.
 
 Spreadsheets set cells apart with semicolons where the comma is the decimal sign, and with tabs on request; the header
 shows which it is.
@@ -7,27 +7,14 @@ shows which it is.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from decimal import Decimal
-from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from feedback.faults import DataError, format_value
-from feedback.readers.record import Record, decode, parse_json, reject_record
+from feedback.readers.record import Record, decode, reject_record
+from feedback.readers.tables.cells import JSON_COLUMN, parse_json_columns
 
-RATIO = 200
-"""Times its size that a Parquet file's parts may unpack to."""
-FREE = 4 << 20
-"""Bytes that a part of any Parquet file may unpack to."""
-ROWS = 64
-"""Rows that are unpacked at once: each may repeat a value that the file holds once."""
-JSON_COLUMN = ":json"
-"""A column whose name ends so holds JSON; every other CSV column is text, never guessed at."""
-
-
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 """What may set the cells of a CSV file apart; the first that cuts its header into several."""
 DIRECTIVE = "sep="
 """How a first line begins that names the delimiter, which Excel writes and reads."""
@@ -93,7 +80,8 @@ def read_csv(path: str, stream: IO[bytes]) -> Iterator[Record]:
         place, fault = lines.take_record()
         if wrong or fault:
             got = wrong or (fault.got if fault else "")
-            yield reject_record(place, got, "CSV in UTF-8", 'Quote cells with "…", double inner quotes.')
+            remedy = 'Quote cells with "…", double inner quotes.' if wrong else "Save the file as UTF-8."
+            yield reject_record(place, got, "CSV in UTF-8", remedy)
             if header is None:
                 return
         elif cells and header is None:
@@ -122,6 +110,7 @@ def _count_cells(header: str, delimiter: str) -> int:
 
 
 def _check_header(place: Record, cells: list[str]) -> list[str]:
+    cells = [cell.strip() for cell in cells]
     names = [cell.removesuffix(JSON_COLUMN) for cell in cells]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -137,84 +126,4 @@ def _build_csv_record(place: Record, header: list[str], cells: list[str]) -> Rec
             place, f"{len(cells)} cells", f"{len(header)}, as in the header", "Quote cells that hold commas."
         )
     place.columns = tuple(name.removesuffix(JSON_COLUMN) for name in header)
-    return _parse_json_columns(place, {name: cell for name, cell in zip(header, cells, strict=True) if cell})
-
-
-def _parse_json_columns(place: Record, cells: dict[str, Any]) -> Record:
-    """The record with the cells of JSON columns parsed."""
-    fields: dict[str, Any] = {}
-    for name, cell in cells.items():
-        if name.endswith(JSON_COLUMN) and isinstance(cell, str):
-            try:
-                fields[name.removesuffix(JSON_COLUMN)] = parse_json(cell)
-            except ValueError as error:
-                return reject_record(
-                    place, f"bad JSON in column {format_value(name)} ({error})", "JSON", "Rename the column."
-                )
-        else:
-            fields[name] = cell
-    place.fields = fields
-    return place
-
-
-def read_parquet(path: str | Path) -> Iterator[Record]:
-    """The rows of a Parquet file; a null is an absent value."""
-    import pyarrow.parquet  # heavy, and only this format needs it
-
-    with convert_arrow_errors(path, "Parquet"):
-        file = pyarrow.parquet.ParquetFile(path)
-        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-        largest = max((group.total_byte_size for group in groups), default=0)
-        batches = file.iter_batches(batch_size=ROWS)
-    most = max(FREE, RATIO * os.path.getsize(path))
-    if largest > most:
-        raise DataError(
-            path, None, "the file", f"{largest >> 20} MiB in one row group", f"at most {RATIO} times the file's size"
-        )
-    yield from read_batches(str(path), batches, "Parquet")
-
-
-def read_batches(path: str, batches: Iterator[Any], kind: str = "a data set") -> Iterator[Record]:
-    """The rows of Arrow's record batches; raises `DataError` for one that cannot be decoded."""
-    row = 0
-    while True:
-        with convert_arrow_errors(path, kind):
-            batch = next(batches, None)
-            rows = [] if batch is None else _list_rows(batch)
-        if batch is None:
-            return
-        columns = tuple(name.removesuffix(JSON_COLUMN) for name in batch.schema.names)
-        for fields in rows:
-            present = {name: value for name, value in fields.items() if value is not None}
-            yield _parse_json_columns(Record(path, row, present, unit="row", columns=columns), present)
-            row += 1
-
-
-def _list_rows(batch: Any) -> list[dict[str, Any]]:
-    """The rows of a batch; decimals, which databases write, become numbers."""
-    rows = batch.to_pylist()
-    return _replace_decimals(rows) if "decimal" in str(batch.schema) else rows
-
-
-def _replace_decimals(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_replace_decimals(part) for part in value]
-    if isinstance(value, dict):
-        return {name: _replace_decimals(part) for name, part in value.items()}
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value
-
-
-@contextmanager
-def convert_arrow_errors(path: str | Path, kind: str) -> Iterator[None]:
-    """Whatever Arrow raises inside becomes one `DataError` of the file."""
-    import pyarrow
-
-    try:
-        yield
-    except DataError:
-        raise
-    except (pyarrow.lib.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-        got = f"an unreadable file ({type(error).__name__}: {format_value(str(error))})"
-        raise DataError(str(path), None, "file", got, kind, "Write it again.") from None
+    return parse_json_columns(place, {name: cell for name, cell in zip(header, cells, strict=True) if cell})
