@@ -27,6 +27,7 @@ from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.fsdp import keep_gathered, shard_as_asked
 from fdt.policy.gradients import TermGradients
+from fdt.policy.loading.versions import check_saved_policy
 from fdt.policy.log_probs import add_old_log_probs, uses_ratio
 from fdt.policy.lora import LoRA
 from fdt.policy.optimizers import SignalAdamW, build_adamw, build_schedule, compute_norm, count_steps

@@ -11,7 +11,7 @@ from typing import Any
 from feedback.faults import DataError, format_value
 from feedback.readers.record import Record
 from feedback.readers.tables.cells import JSON_COLUMN, parse_json_columns
-from feedback.readers.tables.inflation import Inflation, check_chunks, count_cells, find_shared_columns
+from feedback.readers.tables.inflation import Inflation, check_parquet, count_cells
 
 
 def read_parquet(path: str | Path) -> Iterator[Record]:
@@ -24,10 +24,8 @@ def read_parquet(path: str | Path) -> Iterator[Record]:
 
     with convert_arrow_errors(path, "Parquet"):
         inflation = Inflation(path)
-        metadata = pyarrow.parquet.read_metadata(path)
-        check_chunks(metadata, inflation)
-        file = pyarrow.parquet.ParquetFile(path, read_dictionary=find_shared_columns(metadata))
-        batches = file.iter_batches(batch_size=1024)
+        check_parquet(path, inflation)
+        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024)
     yield from read_batches(str(path), batches, "Parquet", inflation)
 
 

@@ -18,6 +18,8 @@ FREE_BYTES = 1 << 26
 """Unpacked bytes that any file may come to (64 MiB), however small it is."""
 MOST_TIMES = 200
 """How many times its own size a file may come to beyond them."""
+MANY_ROWS = 1 << 16
+"""Rows whose cells are counted together; with each such batch the stored values are read again."""
 ROW_BYTES = 64
 """What a row takes at least, so that rows without any value count too."""
 
@@ -79,20 +81,29 @@ class BoundedGzip(io.RawIOBase):
         super().close()
 
 
-def check_chunks(metadata: Any, inflation: Inflation) -> None:
-    """Adds up what a Parquet file says that its chunks unpack to, before any of them is.
+def check_parquet(path: str | Path, inflation: Inflation) -> None:
+    """Adds up what the chunks of a Parquet file unpack to, by what it says of them, and then its cells, before either
+    takes memory.
 
     Raises:
         DataError: where they come to more than they may.
     """
-    total = sum(chunk.total_uncompressed_size for chunk in _iter_chunks(metadata))
-    inflation.add(total)
+    from pyarrow import parquet
+
+    metadata = parquet.read_metadata(path)
+    inflation.add(sum(chunk.total_uncompressed_size for chunk in _iter_chunks(metadata)))
+    for column in find_shared_columns(metadata):
+        inflation.bytes = 0
+        # As it is stored: each value once, and cells that name it by its number.
+        file = parquet.ParquetFile(path, read_dictionary=[column])
+        for batch in file.iter_batches(batch_size=MANY_ROWS, columns=[column]):
+            inflation.add(count_cells(batch))
     inflation.bytes = 0
 
 
 def find_shared_columns(metadata: Any) -> list[str]:
     """Columns of text whose values are stored once and named by number, and that might come to more than any file may
-    if each cell was given a copy of its own: these are read as they are stored, so that cells are counted first."""
+    if each cell was given a copy of its own."""
     return sorted(
         {
             chunk.path_in_schema
