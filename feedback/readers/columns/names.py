@@ -43,7 +43,7 @@ UNMISTAKABLE: dict[str, frozenset[str]] = {
     "revision": frozenset("revision revised correction corrected rewrite rewritten improved edited better".split()),
 }
 """Words that say feedback so plainly that a column with one of them is never passed over in silence."""
-CONVERSATION = frozenset("conversation conversations dialogue dialog messages chat turns".split())
+CONVERSATION = frozenset("conversation conversations dialogue dialog chat turns".split())
 """Words of a name that stand for a whole dialogue, where the values are lists of messages."""
 ABOUT = frozenset(
     "id ids name names model time date at by count num number min max scale type version threshold logprob url source "

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from feedback.faults import DataError, format_value
+from feedback.readers.columns.mapping import FIELDS
 from feedback.readers.record import Record, decode, reject_record
 from feedback.readers.tables.cells import JSON_COLUMN, parse_json_columns
 
@@ -110,7 +111,7 @@ def _count_cells(header: str, delimiter: str) -> int:
 
 
 def _check_header(place: Record, cells: list[str]) -> list[str]:
-    cells = [cell.strip() for cell in cells]
+    cells = [cell.strip() if cell.strip() in FIELDS else cell for cell in cells]
     names = [cell.removesuffix(JSON_COLUMN) for cell in cells]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
