@@ -94,8 +94,6 @@ def _observe_score(record: Record, score_range: ScoreRange) -> str | None:
 
 def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
     fields = record.fields
-    if record.is_text_only:  # a table's cells are looked at one by one
-        return None
     try:
         row = msgspec.convert(fields, Row)
     except (msgspec.ValidationError, RecursionError):

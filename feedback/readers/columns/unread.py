@@ -41,7 +41,7 @@ def check_fit(path: str, head: Sequence[Record]) -> None:
     columns = collect_columns(head)
     missing = [field for field in ESSENTIAL if field not in columns]
     near = suggest_columns(columns)
-    if not missing or not columns or not (near or missing == list(ESSENTIAL)):
+    if not missing or not columns or not (near or (missing == list(ESSENTIAL) and not set(columns) <= set(FIELDS))):
         return
     if "messages" in near and missing == list(ESSENTIAL):  # a dialogue holds both
         near = {field: name for field, name in near.items() if field not in ESSENTIAL}

@@ -19,9 +19,6 @@ VERDICTS = dict.fromkeys(GOOD, 1.0) | dict.fromkeys(MIDDLE, 0.5) | dict.fromkeys
 """One-word answers to a question with labels, and the score in [0, 1] that each stands for."""
 VERDICT_SCALE = (0.0, 1.0)
 
-ABSENT = ("nan", "null", "none", "<na>", "#n/a")
-"""What programs write into a table's cell that holds nothing, in lower case."""
-
 
 def parse_flag(value: Any) -> bool | None:
     """True or false: a boolean, 0 or 1, or one of `FLAGS` in any case; None for anything else."""

@@ -15,7 +15,6 @@ from feedback.faults import format_value
 from feedback.readers import chat
 from feedback.readers.base import Reader
 from feedback.readers.columns.names import suggest_field
-from feedback.readers.columns.words import ABSENT
 from feedback.readers.fast_rows import COLUMNS, FAST, KNOWN
 from feedback.readers.fields import SOURCES, Fields
 from feedback.readers.scales import Scale
@@ -73,18 +72,12 @@ def read_own_feedback(fields: Fields) -> tuple[Feedback, ...]:
     source = fields.get_choice("source", SOURCES, "human")
     annotator = fields.get_label("annotator")
     score, scale = fields.get_score("score")
-    critique, revision = (read_remark(fields, column) for column in ("critique", "revision"))
-    item = Feedback(source, annotator, "score", score, critique, None, revision, scale)
+    critique = fields.get_text("critique")
+    item = Feedback(source, annotator, "score", score, critique, None, fields.get_text("revision"), scale)
     scores = tuple(_read_score(given, source, annotator) for given in fields.get_objects("scores"))
     judged = ("score", "critique", "revision") + (() if scores else ("annotator", "source"))
     own = (item,) if any(fields.get(column) is not None for column in judged) else ()
     return own + scores
-
-
-def read_remark(fields: Fields, column: str) -> str | None:
-    """A critique or correction; in a table of text, a cell with a program's word for nothing is none."""
-    text = fields.get_text(column)
-    return None if text and fields.record.is_text_only and text.strip().lower() in ABSENT else text
 
 
 def read_preferences(fields: Fields, name: str) -> tuple[Preference, ...]:

@@ -68,17 +68,6 @@ def test_a_column_that_is_empty_in_the_first_row_still_says_the_format(tmp_path)
     assert (fault.line, fault.field, episodes[0].score) == (2, "response", 1)
 
 
-def test_what_programs_write_for_nothing_is_no_critique_in_a_table_of_text(tmp_path):
-    words = ["nan", "NULL", "None", "<NA>", "nano"]
-    rows = "".join(f"p,{n},0.5,{word},{word}\n" for n, word in enumerate(words)) + "p,x,,None,\n"
-    (tmp_path / "f.csv").write_text("prompt,response,score,critique,revision\n" + rows)
-    found = read(tmp_path / "f.csv")
-    assert [episode.critique for episode in found] == [None] * 4 + ["nano", None]
-    assert [episode.revision for episode in found] == [None] * 4 + ["nano", None]
-    (tmp_path / "f.jsonl").write_text('{"prompt": "p", "response": "a", "critique": "None"}\n')
-    assert read(tmp_path / "f.jsonl")[0].critique == "None"  # somebody wrote it
-
-
 def test_bars_part_cells_and_blanks_round_a_header_are_none_of_its_names(tmp_path):
     (tmp_path / "f.csv").write_text(" prompt | response | score\np|a|0,5\n")
     (episode,) = read(tmp_path / "f.csv")

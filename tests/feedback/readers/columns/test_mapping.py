@@ -130,7 +130,6 @@ def test_columns_in_other_languages_have_a_nearest_fit(tmp_path, header, cells, 
     "row",
     [
         {"inputs": {"question": "p"}, "outputs": {"answer": "a"}, "feedback": [{"score": 0.5}]},
-        {"id": 1, "score": 3},
         {"dialog_id": 4, "annotator": "ann", "score": 0.5},
     ],
 )
