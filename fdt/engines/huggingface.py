@@ -13,8 +13,9 @@ from transformers import GenerationConfig
 
 from fdt.distributed import reduce_max_count
 from fdt.engines.base import Engine, Limit, Sample
-from fdt.engines.decode_check import can_decode
-from fdt.engines.decode_loop import DecodeBatch
+from fdt.engines.decode.check import can_decode
+from fdt.engines.decode.loop import DecodeBatch
+from fdt.engines.decode.sampling import RowNoise
 from fdt.engines.decoding import (
     LogProbRecorder,
     ReasoningBudgetProcessor,
@@ -23,7 +24,6 @@ from fdt.engines.decoding import (
     SwitchPenaltyProcessor,
     TemperatureProcessor,
 )
-from fdt.engines.sampling import RowNoise
 from fdt.policy.fsdp import is_sharded, unshard_all
 from fdt.policy.policy import Policy
 

@@ -8,9 +8,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from fdt.engines import FORCED, HuggingFace, Limit
-from fdt.engines.decode_check import can_decode
-from fdt.engines.kv_cache import RoomyCache, RoomyLayer
-from fdt.engines.sampling import RowNoise, choose_tokens
+from fdt.engines.decode.check import can_decode
+from fdt.engines.decode.kv_cache import RoomyCache, RoomyLayer
+from fdt.engines.decode.sampling import RowNoise, choose_tokens
 from fdt.policy.lora import LoRA
 from fdt.policy.policy import Policy
 from tests.helpers.tiny import tokenizer

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel
 
-from fdt.engines.decode_loop import DecodeBatch
-from fdt.engines.kv_cache import has_plain_cache
+from fdt.engines.decode.kv_cache import has_plain_cache
+from fdt.engines.decode.loop import DecodeBatch
 
 PROMPTS = ((5, 9, 2, 7, 4, 11), (5, 9, 2, 7, 4, 11), (3, 8, 6))
 CAPS = (3, 2, 3)

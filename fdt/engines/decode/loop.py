@@ -12,8 +12,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
 from fdt.engines.base import FORCED
-from fdt.engines.kv_cache import RoomyCache
-from fdt.engines.sampling import choose_tokens
+from fdt.engines.decode.kv_cache import RoomyCache
+from fdt.engines.decode.sampling import choose_tokens
 
 PREFILL_TOKENS = 8192
 """Most tokens of one forward over prompts, padding included."""

@@ -1,0 +1,1 @@
+"""Answers of a model with a plain cache, token by token."""
