@@ -61,10 +61,14 @@ def reduce_sum(values: dict[str, Tensor], device: Any) -> dict[str, float]:
     names = sorted(values)
     if not names:
         return {}
-    stacked = torch.stack([values[name].detach().double().to(device) for name in names])
+    # One transfer for all that lie elsewhere, not one each.
+    there = [name for name in names if values[name].device.type == torch.device(device).type]
+    here = [name for name in names if name not in set(there)]
+    parts = [torch.stack([values[name].detach().double() for name in own]).to(device) for own in (there, here) if own]
+    stacked = torch.cat(parts)
     if is_distributed():
         dist.all_reduce(stacked)
-    return dict(zip(names, stacked.tolist(), strict=True))
+    return dict(zip([*there, *here], stacked.tolist(), strict=True))
 
 
 def gather_objects(mine: Any) -> list[Any]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
-from lightning import LightningDataModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from fdt.data.batch import Batch
 from fdt.data.collate import Collator
 from fdt.data.markers import TokenMarker
+from fdt.data.microbatch import StepDataModule
 from fdt.data.splits import DataSplits, load_from_file, locate
 from fdt.engines import Engine, HuggingFace
 from fdt.environments import Environment, SingleTurn
@@ -37,7 +38,7 @@ from feedback.types import Episode, Task, collect_tasks
 from objectives import Credit
 
 
-class Experience(LightningDataModule):
+class Experience(StepDataModule):
     """Reads feedback and makes the batches that train and the held-out records that measure."""
 
     records = 0
@@ -187,9 +188,9 @@ class Experience(LightningDataModule):
         assert self.environment is not None
         return load_from_environment(self.environment, self.limits, self.seed)
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of one epoch."""
+        """Optimiser steps of one epoch; counted once, since distinct prompts take a pass over the file."""
         return self.source.count_rollouts(self.episodes) * self.source.steps_per_rollout
 
     @property

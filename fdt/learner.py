@@ -20,13 +20,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from fdt import __version__
 from fdt.data.batch import Batch
 from fdt.data.microbatch import align, select_weighted_rows, split_batch
+from fdt.data.packing import lay_out_batch
 from fdt.distributed import reduce_sum
 from fdt.errors import UserError, explain_plug_errors
 from fdt.metrics.nonfinite import describe_nonfinite, has_finite_loss
 from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
-from fdt.policy.fsdp import keep_gathered, shard_as_asked
+from fdt.policy.fsdp import keep_gathered
 from fdt.policy.gradients import TermGradients
+from fdt.policy.loading.devices import build_policy
 from fdt.policy.loading.versions import check_saved_policy
 from fdt.policy.log_probs import add_old_log_probs, uses_ratio
 from fdt.policy.lora import LoRA
@@ -53,7 +55,7 @@ class Learner(LightningModule):
         base: str = "smollm2-135m-instruct",
         lora: LoRA | None = LoRA(),
         dtype: str = "auto",
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool | Literal["auto"] = "auto",
         teacher: Teacher | None = None,
         optimizer: Callable[[Iterable], torch.optim.Optimizer] = build_adamw,
         warmup_steps: int = 0,
@@ -75,7 +77,8 @@ class Learner(LightningModule):
             base: model alias, local folder or hub id of an instruct model.
             lora: adapters; null trains all weights.
             dtype: auto, float32 or bfloat16: dtype of the base (auto: bfloat16 where it is fast).
-            gradient_checkpointing: recompute activations in the backward pass to save memory.
+            gradient_checkpointing: recompute activations in the backward pass to save memory; auto: on a card whose
+                memory tokens_per_microbatch would fill.
             teacher: fdt.policy.teachers.Frozen, EMA or Live (default Frozen).
             optimizer: optimiser class and its arguments.
             warmup_steps: steps over which the learning rate rises from 0.
@@ -112,17 +115,24 @@ class Learner(LightningModule):
     def configure_model(self) -> None:
         """Builds the policy, and for training its teachers; called before weights are restored."""
         if not hasattr(self, "policy"):
-            settings = (self.lora, self.dtype_name, self.gradient_checkpointing, self.seed, self.template_variables)
-            self.policy = Policy(self.base, *settings)
-            shard_as_asked(self.policy, self.trainer.strategy, self.device_mesh)
+            settings = (self.dtype_name, self.gradient_checkpointing, self.seed, self.template_variables)
+            loaded = (self.trainer.strategy, self.device_mesh, self.base, self.lora, *settings)
+            self.policy = build_policy(*loaded, self.tokens_per_microbatch)
             self.policy.train()
         if self.trainer.state.fn == TrainerFn.FITTING and not hasattr(self, "start"):
-            self.teacher.attach(self.policy)
             self.start = self.teacher if isinstance(self.teacher, Frozen) else Frozen()
             if self.start is not self.teacher:
+                self.teacher.attach(self.policy)
+            if self._reads_start() or (self.start is self.teacher and "teacher" in self.objective.needs):
                 self.start.attach(self.policy)
             if self.reference is not None:
                 self.reference.attach(self.policy)
+
+    def _reads_start(self) -> bool:
+        """Whether anything asks for the policy at its start: of trained weights it is one more copy."""
+        source = getattr(getattr(self.trainer, "datamodule", None), "source", None)
+        anchored = "reference" in self.objective.needs and self.reference is None
+        return self.log_kl_to_init or anchored or source is None or not source.on_policy
 
     def configure_optimizers(self) -> Any:
         """The optimiser of what trains, and its learning rate over the steps."""
@@ -137,18 +147,22 @@ class Learner(LightningModule):
         with explain_plug_errors():
             batch = self.weigh(batch)
         terms = self.objective.active
-        parts = align(split_batch(select_weighted_rows(batch, terms), self.tokens_per_microbatch))
+        packs = self.policy.packs
+        parts = split_batch(select_weighted_rows(batch, terms), self.tokens_per_microbatch, packs)
+        parts = align(parts, self.device)
         metrics = StepMetrics(batch, terms)
         apart = self._separate_gradients(batch)
         for number, part in enumerate(parts):
             last = number == len(parts) - 1 and apart is None
             with nullcontext() if last else self._skip_gradient_sync():
                 with explain_plug_errors():
+                    part = lay_out_batch(part, packs).to(self.device)
                     loss, student, others, rollouts = self.compute_loss(part)
                 metrics.add(part, loss, student, others, rollouts)
                 if self.trust is not None:
                     self.trust.collect(part, student, others)
                 self._backward(loss, apart)
+            del loss, student, others, rollouts  # a teacher's own head would stay beside the next one's
         self._loss_is_finite = has_finite_loss(metrics, self.device)
         norm, finite = self._step() if apart is None else self._step_apart(apart, metrics)
         if self.trust is not None:

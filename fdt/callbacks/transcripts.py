@@ -119,7 +119,7 @@ def compute_after(learner: Learner, batch: Batch, rows: list[int]) -> list[Tenso
     index = torch.tensor(rows or [0], device=batch.student.tokens.device)
     part = batch.select_rows(index)
     with disable_dropout(policy):
-        found = compute_batch_log_probs(part, policy.compute_log_probs, learner.tokens_per_microbatch)
+        found = compute_batch_log_probs(part, policy.compute_log_probs, learner.tokens_per_microbatch, policy)
     return list(found.cpu().split(part.student.counts.tolist()))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fdt.data.layout import Layout
 from feedback.types import Episode
 from objectives import Rollouts
 
@@ -26,6 +27,8 @@ class View:
     tokens: Tensor
     target: Tensor
     lengths: Tensor
+    layout: Layout | None = None
+    """How a decoder reads it, where that was worked out before the view was moved to a device."""
 
     @classmethod
     def from_pairs(cls, rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int = 0) -> View:
@@ -61,7 +64,8 @@ class View:
         return View(self.tokens[index, :size], self.target[index, :size], self.lengths[index])
 
     def to(self, device: Any) -> View:
-        return View(*(getattr(self, f.name).to(device) for f in fields(self)))
+        layout = None if self.layout is None else self.layout.to(device)
+        return View(self.tokens.to(device), self.target.to(device), self.lengths.to(device), layout)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class Batch:
     """``[Bt]``: the student row that each teacher row re-reads; one student row may be read under several hints."""
     hint_index: Tensor | None = None
     """``[Bt]``: which of its row's hints each teacher row reads, from 0; None: all the first."""
+    taught: Tensor | None = None
+    """Positions among the N that the teacher view reads, where they were worked out beforehand."""
     behaviour: str = "policy"
     """Who sampled the answers: ``policy`` (the current one) or ``start`` (unknown; the starting policy stands in)."""
     episodes: tuple[Episode, ...] = ()
@@ -89,8 +95,8 @@ class Batch:
 
     def index_tokens(self, rows: Tensor) -> Tensor:
         """Positions among the N of the target tokens of these rows, row-major."""
-        offsets = self.offsets
-        spans = [torch.arange(int(offsets[r]), int(offsets[r + 1]), device=rows.device) for r in rows.tolist()]
+        offsets = self.offsets.tolist()
+        spans = [torch.arange(offsets[r], offsets[r + 1], device=rows.device) for r in rows.tolist()]
         return torch.cat(spans) if spans else torch.empty(0, dtype=torch.long, device=rows.device)
 
     def select_rows(self, index: Tensor) -> Batch:
@@ -112,12 +118,15 @@ class Batch:
             teacher=teacher,
             teacher_rows=teacher_rows,
             hint_index=hint_index,
+            taught=None,
             episodes=episodes,
         )
 
     @property
     def teacher_tokens(self) -> Tensor:
         """Positions among the N that the teacher view reads."""
+        if self.taught is not None:
+            return self.taught
         assert self.teacher_rows is not None
         return self.index_tokens(self.teacher_rows)
 
@@ -141,6 +150,7 @@ class Batch:
             teacher=None if self.teacher is None else self.teacher.to(device),
             teacher_rows=None if self.teacher_rows is None else self.teacher_rows.to(device),
             hint_index=None if self.hint_index is None else self.hint_index.to(device),
+            taught=None if self.taught is None else self.taught.to(device),
         )
 
 

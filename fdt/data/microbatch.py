@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from lightning import LightningDataModule
 
 from fdt.data.batch import Batch, View
-from fdt.data.packing import group_by_context
+from fdt.data.packing import PackedSize, group_by_context
 from fdt.distributed import reduce_max, reduce_max_count
 from objectives import Term
+
+
+class StepDataModule(LightningDataModule):
+    """A data module whose steps stay on the CPU: there they are weighed and cut; the learner moves micro-batches."""
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Moves anything but a `Batch`."""
+        return batch if isinstance(batch, Batch) else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
 
 def select_weighted_rows(batch: Batch, terms: dict[str, Term]) -> Batch:
@@ -25,22 +35,24 @@ def select_weighted_rows(batch: Batch, terms: dict[str, Term]) -> Batch:
     return batch.select_rows(rows if len(rows) else torch.zeros(1, dtype=torch.long, device=weighted.device))
 
 
-def split_batch(batch: Batch, budget: int) -> list[Batch]:
-    """Cuts by tokens that the models read (student and teacher), keeping rows of one prompt together where they fit.
+def split_batch(batch: Batch, budget: int, packs: bool = True) -> list[Batch]:
+    """Cuts by tokens that the models read, keeping rows of one prompt together where they fit. Student and teacher
+    read one after the other, so the budget holds for each by itself.
 
     Args:
         batch: B rows.
-        budget: most tokens of one micro-batch, padding included; a single row may exceed it.
+        budget: most tokens that one forward of a micro-batch reads, padding included; a single row may exceed it.
+        packs: whether the model reads rows of one prompt together.
     """
     device = batch.student.tokens.device
-    return [batch.select_rows(torch.tensor(rows, device=device)) for rows in split_rows(batch, budget)]
+    return [batch.select_rows(torch.tensor(rows, device=device)) for rows in split_rows(batch, budget, packs)]
 
 
-def split_rows(batch: Batch, budget: int) -> list[list[int]]:
+def split_rows(batch: Batch, budget: int, packs: bool = True) -> list[list[int]]:
     """Row numbers of each micro-batch."""
     lengths = batch.student.lengths.tolist()
     contexts = batch.student.context_lengths.tolist()
-    teacher_lengths = _collect_teacher_lengths(batch)
+    taught = _collect_teacher_lengths(batch)
 
     def count_packed_tokens(rows: list[int]) -> int:
         return contexts[rows[0]] + sum(lengths[row] - contexts[row] for row in rows)
@@ -48,9 +60,10 @@ def split_rows(batch: Batch, budget: int) -> list[list[int]]:
     parts = [_Part()]
     for group in sorted(group_by_context(batch.student), key=count_packed_tokens):
         for number, row in enumerate(group):
-            grown = parts[-1].add_row(row, lengths[row], contexts[row] if number else 0, teacher_lengths.get(row, []))
+            added = (row, lengths[row], contexts[row], taught.get(row, []))
+            grown = parts[-1].add_row(*added, joins=packs and number > 0)
             if grown.cost > budget and parts[-1].rows:
-                parts.append(_Part().add_row(row, lengths[row], 0, teacher_lengths.get(row, [])))
+                parts.append(_Part().add_row(*added, joins=False))
             else:
                 parts[-1] = grown
     return [sorted(part.rows) for part in parts]
@@ -58,33 +71,25 @@ def split_rows(batch: Batch, budget: int) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of one micro-batch; ``pack`` is the length of the last pack, ``widest`` that of the longest one."""
+    """Rows of one micro-batch, and what is read for them."""
 
     rows: tuple[int, ...] = ()
-    packs: int = 0
-    pack: int = 0
-    widest: int = 0
+    student: PackedSize = PackedSize()
     teacher_rows: int = 0
     teacher_width: int = 0
 
     @property
     def cost(self) -> int:
-        """Tokens that student and teacher read, padding included."""
-        return self.packs * self.widest + self.teacher_rows * self.teacher_width
+        """Tokens of the larger forward, padding included; a teacher that shares prompts reads fewer."""
+        return max(self.student.tokens, self.teacher_rows * self.teacher_width)
 
-    def add_row(self, row: int, length: int, shared: int, teacher_lengths: list[int]) -> _Part:
-        """One row more; ``shared`` tokens of it are already read, as the context of the last pack.
-
-        ``teacher_lengths`` are the lengths that the teacher reads, one for each hint.
-        """
-        pack = self.pack + length - shared if shared else length
+    def add_row(self, row: int, length: int, context: int, taught: list[int], joins: bool) -> _Part:
+        """One row more; ``joins`` where the row before it has the same context."""
         return _Part(
             rows=(*self.rows, row),
-            packs=self.packs + (not shared),
-            pack=pack,
-            widest=max(self.widest, pack),
-            teacher_rows=self.teacher_rows + len(teacher_lengths),
-            teacher_width=max([self.teacher_width, *teacher_lengths]),
+            student=self.student.add_row(length, context, joins),
+            teacher_rows=self.teacher_rows + len(taught),
+            teacher_width=max([self.teacher_width, *taught]),
         )
 
 
@@ -96,14 +101,17 @@ def _collect_teacher_lengths(batch: Batch) -> dict[int, list[int]]:
     return found
 
 
-def align(parts: list[Batch]) -> list[Batch]:
+def align(parts: list[Batch], device: Any) -> list[Batch]:
     """Gives every rank the same number of micro-batches, each with a teacher view where any rank has one.
 
     Added forwards are real and carry weight zero: under FSDP2 a forward is a collective that no rank may skip.
+
+    Args:
+        parts: this rank's micro-batches.
+        device: where ranks meet.
     """
-    device = parts[0].student.tokens.device
     shortest = min(parts, key=lambda part: int(part.student.lengths.sum()))
-    idle = shortest.select_rows(torch.zeros(1, dtype=torch.long, device=device)).zero_weights()
+    idle = shortest.select_rows(torch.zeros(1, dtype=torch.long)).zero_weights()
     idle = replace(idle, teacher=None, teacher_rows=None, hint_index=None)
     parts = parts + [idle] * (reduce_max_count(len(parts), device) - len(parts))
     has_teacher = reduce_max([part.teacher is not None for part in parts], device)

@@ -2,38 +2,47 @@
 
 A group of G answers to one prompt costs ``prompt + G·answer`` tokens instead of ``G·(prompt + answer)``. Nothing else
 changes: each answer keeps its own positions and attends to its prompt and to itself, so log-probs and gradients are
-those of separate rows (tests compare them).
+those of separate rows (tests compare them). Rows are packed only where that reads fewer tokens, padding included.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fdt.data.batch import View
+from fdt.data.batch import Batch, View
+from fdt.data.layout import Layout
+
+LIMIT = 4096
+"""Most tokens of a pack of several rows: its attention mask is quadratic. Cutting and packing both keep it."""
 
 
 @dataclass(frozen=True)
-class PackedRows:
-    """tokens, positions ``[R, L]``; segment_ids ``[R, L]`` (0 context, 1… answers, -1 padding); gather_index
-    ``[N, 2]``: the packed (row, position) whose hidden state predicts each target token, in the view's flat order."""
+class PackedSize:
+    """What a decoder reads for some rows, counted as rows are added, groups of one context after another."""
 
-    tokens: Tensor
-    positions: Tensor
-    segment_ids: Tensor
-    gather_index: Tensor
+    packs: int = 0
+    last: int = 0
+    """Tokens of the last pack."""
+    widest: int = 0
+    rows: int = 0
+    width: int = 0
+    """Tokens of the longest row."""
 
-    def build_mask(self) -> Tensor:
-        """Boolean attention mask ``[R, 1, L, L]``: causal, own segment or context only; padding sees itself."""
-        size = self.tokens.shape[1]
-        causal = torch.ones(size, size, dtype=torch.bool, device=self.tokens.device).tril()
-        query = self.segment_ids[:, :, None]
-        key = self.segment_ids[:, None, :]
-        seen = (query == key) | ((key == 0) & (query > 0))
-        return (seen & causal)[:, None]
+    def add_row(self, length: int, context: int, joins: bool) -> PackedSize:
+        """One row more; ``joins`` where the row before it has the same context."""
+        fits = joins and self.last + length - context <= LIMIT
+        last = self.last + length - context if fits else length
+        return PackedSize(self.packs + (not fits), last, max(self.widest, last), self.rows + 1, max(self.width, length))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read, padding included: packed or row by row, whichever is less."""
+        return min(self.packs * self.widest, self.rows * self.width)
 
 
 def group_by_context(view: View) -> list[list[int]]:
@@ -45,32 +54,65 @@ def group_by_context(view: View) -> list[list[int]]:
     return list(found.values())
 
 
-def pack(view: View, limit: int = 4096) -> PackedRows:
-    """Packs rows with one context together; a pack never grows beyond ``limit`` tokens (its mask is quadratic)."""
+def lay_out(view: View, packs: bool = True) -> Layout:
+    """What a decoder reads of a view.
+
+    Args:
+        view: B rows.
+        packs: whether the model can read rows of one context together.
+    """
+    if packs:
+        planned = plan_packs(view)
+        if planned is not None:
+            return fill_packs(view, planned)
+    positions = torch.arange(view.tokens.shape[1], device=view.tokens.device).expand_as(view.tokens)
+    alive = positions < view.lengths[:, None]
+    index = view.target[:, 1:].nonzero()
+    padded = bool((view.lengths < view.tokens.shape[1]).any())
+    return Layout(view.tokens, positions, alive.long() - 1, index, view.tokens[view.target], False, padded)
+
+
+def lay_out_batch(batch: Batch, packs: bool) -> Batch:
+    """The batch with both views laid out, for a later move to another device."""
+    student = replace(batch.student, layout=lay_out(batch.student, packs))
+    if batch.teacher is None:
+        return replace(batch, student=student)
+    teacher = replace(batch.teacher, layout=lay_out(batch.teacher, packs))
+    return replace(batch, student=student, teacher=teacher, taught=batch.teacher_tokens)
+
+
+def plan_packs(view: View, limit: int = LIMIT) -> list[list[int]] | None:
+    """The rows of each pack, or None where reading row by row reads no more."""
     first = view.context_lengths.tolist()
     lengths = view.lengths.tolist()
     packs: list[list[int]] = []
+    sizes: list[int] = []
     for group in group_by_context(view):
-        size = limit
-        for row in group:
+        for number, row in enumerate(group):
             cost = lengths[row] - first[row]
-            if size + cost > limit:
+            if not number or sizes[-1] + cost > limit:
                 packs.append([])
-                size = first[row]
+                sizes.append(first[row])
             packs[-1].append(row)
-            size += cost
-    width = max(first[rows[0]] + sum(lengths[r] - first[r] for r in rows) for rows in packs)
-    return _fill(view, packs, width)
+            sizes[-1] += cost
+    return packs if len(packs) * max(sizes) < len(lengths) * max(lengths) else None
 
 
-def _fill(view: View, packs: list[list[int]], width: int) -> PackedRows:
+def pack(view: View, limit: int = LIMIT) -> Layout:
+    """Packs rows with one context together, if need be into several packs of at most ``limit`` tokens."""
+    return fill_packs(view, plan_packs(view, limit) or [[row] for row in range(len(view.lengths))])
+
+
+def fill_packs(view: View, packs: Sequence[Sequence[int]]) -> Layout:
+    """The packs' tokens; rows of one pack have one context."""
     device = view.tokens.device
+    first = view.context_lengths.tolist()
+    lengths = view.lengths.tolist()
+    width = max(first[rows[0]] + sum(lengths[r] - first[r] for r in rows) for rows in packs)
     tokens = torch.zeros(len(packs), width, dtype=torch.long, device=device)
     positions = torch.zeros_like(tokens)
     segment = torch.full_like(tokens, -1)
     source = torch.zeros(view.tokens.shape + (2,), dtype=torch.long, device=device)
-    first = view.context_lengths.tolist()
-    lengths = view.lengths.tolist()
     for number, rows in enumerate(packs):
         end = first[rows[0]]
         tokens[number, :end] = view.tokens[rows[0], :end]
@@ -82,10 +124,15 @@ def _fill(view: View, packs: list[list[int]], width: int) -> PackedRows:
             tokens[number, end : end + size] = view.tokens[row, start : start + size]
             positions[number, end : end + size] = torch.arange(start, start + size, device=device)
             segment[number, end : end + size] = segment_id
-            # The token at row position t is predicted from the hidden state at t-1: the context's last for t = start.
-            source[row, start : start + size, 0] = number
-            source[row, start : start + size, 1] = torch.arange(end - 1, end + size - 1, device=device)
-            if size:
-                source[row, start, 1] = start - 1
+            _point_back(source[row], number, start, end, size)
             end += size
-    return PackedRows(tokens, positions, segment, source[view.target])
+    return Layout(tokens, positions, segment, source[view.target], view.tokens[view.target], True, True)
+
+
+def _point_back(source: Tensor, pack: int, start: int, end: int, size: int) -> None:
+    """Where the hidden state lies that predicts each token of an answer: the token at row position t is predicted from
+    that at t-1, which for the first one is the context's last."""
+    source[start : start + size, 0] = pack
+    source[start : start + size, 1] = torch.arange(end - 1, end + size - 1, device=source.device)
+    if size:
+        source[start, 1] = start - 1

@@ -16,7 +16,8 @@ SHOWN = 20
 
 def has_finite_loss(metrics: StepMetrics, device: Any) -> bool:
     """Whether the step's loss is finite on every rank; every rank must call."""
-    own = all(bool(torch.isfinite(loss)) for _, loss in metrics.losses)
+    losses = [loss for _, loss in metrics.losses]
+    own = not losses or not _is_broken(torch.stack(losses))  # one wait for the device, not one each
     return not reduce_max_count(int(not own), device)
 
 
@@ -51,9 +52,9 @@ def _name_rows(metrics: StepMetrics) -> list[str]:
 def _name_parts(metrics: StepMetrics) -> list[str]:
     names = [episode.id for episode in metrics.batch.episodes]
     rows: set[int] = set()
-    for part, loss in metrics.losses:
+    for own, loss in metrics.losses:
         if _is_broken(loss):
-            rows |= set(part.rollouts.episode.unique().tolist())
+            rows |= set(own.unique().tolist())
     return [names[row] for row in sorted(rows) if row < len(names)]
 
 

@@ -28,8 +28,8 @@ def sum_planning_tokens(student: TokenLogProbs, rollouts: Rollouts) -> dict[str,
         mask = rollouts.masks[name]
         for part, tokens in ((name, sampled & mask), (EXECUTION, sampled & ~mask)):
             found[f"{PREFIX}{part}/tokens"] = tokens.sum()
-            found[f"{PREFIX}{part}/nll"] = -student.log_probs[tokens].sum()
-            found[f"{PREFIX}{part}/entropy"] = student.entropy[tokens].sum()
+            found[f"{PREFIX}{part}/nll"] = -student.log_probs.detach().where(tokens, 0.0).sum()
+            found[f"{PREFIX}{part}/entropy"] = student.entropy.where(tokens, 0.0).sum()
     return found
 
 

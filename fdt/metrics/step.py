@@ -33,29 +33,32 @@ class StepMetrics:
     def __init__(self, batch: Batch, terms: dict[str, Term]) -> None:
         self.batch = batch
         self.terms = terms
-        self.sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
-        self.extremes: dict[str, float] = {}
+        self.sums: dict[str, Tensor] = {}
+        """Where they were computed: nothing waits for a card before the step ends."""
+        self.extremes: dict[str, Tensor] = {}
         self.values: dict[str, float] = {}
         """What was logged, by name."""
         self.extra: dict[str, float] = {}
         """Numbers about the step that others computed, by name; the same on every rank."""
-        self.tokens: list[tuple[Batch, dict[str, Tensor]]] = []
-        self.losses: list[tuple[Batch, Tensor]] = []
-        """The loss [] of each micro-batch."""
-        self.used: dict[str, Tensor] = {
-            name: torch.zeros(len(batch.student.lengths), dtype=torch.bool) for name in terms
-        }
+        self.losses: list[tuple[Tensor, Tensor]] = []
+        """The rows [N] of the tokens of each micro-batch, and its loss []."""
+        self.tokens: list[tuple[Tensor, dict[str, Tensor]]] = []
+        rows = len(batch.student.lengths)
+        self.used: dict[str, Tensor] = {name: torch.zeros(rows, dtype=torch.bool) for name in terms}
+        """The rows that each term trained on; complete after `finish`."""
+        self._trained: dict[str, Tensor] = {}
 
     def add(
         self, part: Batch, loss: Loss, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts
     ) -> None:
         """Takes in one micro-batch; its numbers are already divided by the step's denominators, so they add."""
-        self.losses.append((part, loss.value.detach()))
+        self.losses.append((rollouts.episode, loss.value.detach()))
         self._accumulate("loss", loss.value)
         for name, value in loss.metrics.items():
             if name.endswith(("_min", "_max")):
-                choose = min if name.endswith("_min") else max
-                self.extremes[name] = choose(self.extremes.get(name, float(value)), float(value))
+                choose = torch.minimum if name.endswith("_min") else torch.maximum
+                own = value.detach().float()
+                self.extremes[name] = choose(self.extremes.get(name, own), own)
             else:
                 self._accumulate(name, value)
         self._note_used_rows(part, loss, rollouts)
@@ -69,7 +72,7 @@ class StepMetrics:
         sampled = rollouts.masks["sampled"]
         self._accumulate("tokens", part.student.lengths.sum())
         self._accumulate("sampled/tokens", sampled.sum())
-        self._accumulate("entropy/sum", student.entropy[sampled].sum())
+        self._accumulate("entropy/sum", student.entropy.where(sampled, 0.0).sum())
         for name, value in planning.sum_planning_tokens(student, rollouts).items():
             self._accumulate(name, value)
         if "teacher" in others:
@@ -77,7 +80,7 @@ class StepMetrics:
         if "start" in others:
             self._accumulate("kl/sum", estimate_kl(student, others["start"], sampled, part.behaviour))
         self._add_engine_difference(part, rollouts, values["logp"])
-        self.tokens.append((part, {name: value.detach().float().cpu() for name, value in values.items()}))
+        self.tokens.append((rollouts.episode, {name: value.detach().float() for name, value in values.items()}))
 
     def _compute_shares(self, rollouts: Rollouts, loss: Loss) -> dict[str, Tensor]:
         """What each token weighs in each term that declares a signal [N], beside 1 for a plain mean over the step."""
@@ -90,7 +93,7 @@ class StepMetrics:
         found = torch.full_like(own, math.nan)
         found[teacher.index] = teacher.log_probs.to(found.dtype)
         distilled = rollouts.masks["distilled"]
-        self._accumulate("teacher/sum", (found - own)[distilled].sum())
+        self._accumulate("teacher/sum", (found - own).where(distilled, 0.0).sum())
         self._accumulate("teacher/tokens", distilled.sum())
         return found
 
@@ -102,7 +105,7 @@ class StepMetrics:
         old = own if fresh or stale else rollouts.old_log_probs
         gap = own[:0]
         if rollouts.engine_log_probs is not None and old is not None:
-            gap = (old - rollouts.engine_log_probs)[rollouts.masks["sampled"]]
+            gap = (old - rollouts.engine_log_probs).where(rollouts.masks["sampled"], math.nan)
         self._accumulate("gap/sum", gap.abs().nansum())
         self._accumulate("gap/tokens", (~gap.isnan()).sum())
 
@@ -112,10 +115,13 @@ class StepMetrics:
             tokens = rollouts.weights[name] != 0
             if one.needs_signal and one.signal is not None:
                 tokens = tokens & (one.signal != 0)
-            self.used[name][rollouts.episode[tokens].cpu()] = True
+            flags = torch.zeros(len(self.batch.student.lengths), dtype=torch.long, device=tokens.device)
+            flags = flags.index_add(0, rollouts.episode, tokens.long())
+            self._trained[name] = self._trained[name] + flags if name in self._trained else flags
 
     def _accumulate(self, name: str, value: Tensor) -> None:
-        self.sums[name] = self.sums[name] + value.detach().double().cpu()
+        own = value.detach().double()
+        self.sums[name] = self.sums[name] + own if name in self.sums else own
 
     def finish(self, device: Any, world_size: int, seconds: float) -> dict[str, float]:
         """The step's numbers over all micro-batches and ranks, by name; what has no value is left out.
@@ -125,8 +131,9 @@ class StepMetrics:
             world_size: ranks.
             seconds: what the update took on this rank.
         """
+        self.used |= {name: flags.cpu() > 0 for name, flags in self._trained.items()}
         self._add_row_sums()
-        sums = reduce_sum(dict(self.sums), device)
+        sums = reduce_sum(self.sums, device)
         generated = sums.pop("info/time/generate", 0.0) / world_size
         values = {
             "kl_init": _pop_ratio(sums, "kl/sum", "sampled/tokens"),
@@ -200,8 +207,9 @@ class StepMetrics:
     def group_by_row(self) -> dict[int, dict[str, Tensor]]:
         """Token values of each row, ``{row: {name: [tokens]}}``."""
         found: dict[int, dict[str, Tensor]] = defaultdict(dict)
-        for part, values in self.tokens:
-            episode = part.rollouts.episode.cpu()
+        for rows, own in self.tokens:
+            episode = rows.cpu()
+            values = dict(zip(own, torch.stack(list(own.values())).cpu(), strict=True))
             for row in episode.unique().tolist():
                 found[row] |= {name: value[episode == row] for name, value in values.items()}
         return found
@@ -216,8 +224,8 @@ def estimate_kl(student: TokenLogProbs, start: TokenLogProbs, tokens: Tensor, be
     """Sum over `tokens` of KL(policy || start) [nats]: by k3 where the policy sampled them, which is unbiased there;
     over the whole vocabulary, in chunks, on recorded tokens, where that estimator may be off by any amount."""
     if behaviour == "policy":
-        gap = start.log_probs.to(student.log_probs.dtype)[tokens] - student.log_probs.detach()[tokens]
-        return (gap.exp() - 1 - gap).sum()
+        gap = start.log_probs.to(student.log_probs.dtype) - student.log_probs.detach()
+        return (gap.exp() - 1 - gap).where(tokens, 0.0).sum()
     index = tokens.nonzero()[:, 0]
     if not len(index):
         return torch.zeros(())
@@ -266,8 +274,9 @@ def _pop_ratio(sums: dict[str, float], above: str, below: str) -> float:
     return top / bottom if bottom else math.nan
 
 
-def _reduce_extremes(values: dict[str, float], device: Any) -> dict[str, float]:
+def _reduce_extremes(values: dict[str, Tensor], device: Any) -> dict[str, float]:
     names = sorted(values)
     signs = [-1.0 if name.endswith("_min") else 1.0 for name in names]
-    found = reduce_max([sign * values[name] for sign, name in zip(signs, names, strict=True)], device)
+    own = torch.stack([values[name] for name in names]).tolist() if names else []
+    found = reduce_max([sign * value for sign, value in zip(signs, own, strict=True)], device)
     return {name: sign * value for name, sign, value in zip(names, signs, found, strict=True)}

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fdt.data.batch import View
-from fdt.data.packing import group_by_context, pack
+from fdt.data.layout import Layout
+from fdt.data.packing import lay_out
 from fdt.policy.activation_cache import ActivationCache
 
 
@@ -31,37 +32,28 @@ def build_hidden_fn(
         activation_cache: holds the frozen layers, if any.
         packs: whether rows that share a prompt are read together, where no layer has a window.
     """
-    apart = not packs or is_windowed(causal)
+    packs = packs and not is_windowed(causal)
     scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
     decoder = causal.get_decoder()
 
-    def forward_rows(view: View) -> Tensor:
-        position = torch.arange(view.tokens.shape[1], device=view.tokens.device)
-        alive = position < view.lengths[:, None]
-        if activation_cache is not None:
-            positions = position.expand_as(view.tokens)
-            states = activation_cache(view.tokens, positions, alive.long() - 1, alive.long())
-        else:
-            states = decoder(input_ids=view.tokens, attention_mask=alive.long(), use_cache=False).last_hidden_state
-        return states[:, :-1][view.target[:, 1:]]
-
-    def forward_packed(view: View) -> Tensor:
-        made = pack(view)
+    def build_mask(layout: Layout) -> Tensor | None:
+        if not layout.is_packed:
+            return (layout.segment_ids >= 0).long() if layout.is_padded else None
         dtype = next(p.dtype for p in decoder.parameters() if p.is_floating_point())
-        seen = made.build_mask()
-        mask = torch.zeros(seen.shape, dtype=dtype, device=view.tokens.device)
-        mask.masked_fill_(~seen, torch.finfo(dtype).min)
-        if activation_cache is not None:
-            states = activation_cache(made.tokens, made.positions, made.segment_ids, mask)
-        else:
-            states = decoder(
-                input_ids=made.tokens, attention_mask=mask, position_ids=made.positions, use_cache=False
-            ).last_hidden_state
-        return states[made.gather_index[:, 0], made.gather_index[:, 1]]
+        seen = layout.build_mask()
+        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        return mask.masked_fill_(~seen, torch.finfo(dtype).min)
 
     def compute_hidden(view: View) -> Tensor:
-        alone = apart or len(group_by_context(view)) == len(view.lengths)
-        chosen = forward_rows(view) if alone else forward_packed(view)
+        layout = view.layout if view.layout is not None else lay_out(view, packs)
+        mask = build_mask(layout)
+        if activation_cache is not None:
+            whole = torch.ones_like(layout.tokens) if mask is None else mask
+            states = activation_cache(layout.tokens, layout.positions, layout.segment_ids, whole)
+        else:
+            given = {"position_ids": layout.positions} if layout.is_packed else {}
+            states = decoder(input_ids=layout.tokens, attention_mask=mask, use_cache=False, **given).last_hidden_state
+        chosen = states[layout.gather_index[:, 0], layout.gather_index[:, 1]]
         return chosen if scale == 1.0 else chosen * scale
 
     return compute_hidden

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fdt.data.batch import Batch, View
 from fdt.data.microbatch import split_rows
+from fdt.data.packing import lay_out
 from fdt.distributed import reduce_max_count
 from fdt.errors import UserError
 from fdt.policy.policy import Policy
@@ -19,16 +20,31 @@ from objectives import Term, TokenLogProbs
 
 
 @torch.no_grad()
-def compute_batch_log_probs(batch: Batch, compute: Callable[[View], TokenLogProbs], budget: int) -> Tensor:
-    """Log-probs ``[N]`` of a batch's target tokens by ``compute``; every rank makes the same number of forwards."""
-    device = batch.student.tokens.device
-    found = torch.zeros(int(batch.student.counts.sum()), device=device)
-    chunks = [torch.tensor(rows, device=device) for rows in split_rows(batch, budget)]
-    for rows in chunks:
-        found[batch.index_tokens(rows)] = compute(batch.student.select_rows(rows)).log_probs.float()
-    for _ in range(reduce_max_count(len(chunks), device) - len(chunks)):
-        compute(batch.student.select_rows(torch.zeros(1, dtype=torch.long, device=device)))
-    return found
+def compute_batch_log_probs(
+    batch: Batch, compute: Callable[[View], TokenLogProbs], budget: int, policy: Policy
+) -> Tensor:
+    """Log-probs ``[N]`` of a batch's target tokens by ``compute``, where the batch lies; every rank makes the same
+    number of forwards.
+
+    Args:
+        batch: its student view is read.
+        compute: log-probs of a view on the policy's device.
+        budget: most tokens of one forward.
+        policy: says where it reads and whether it packs.
+    """
+
+    def read(rows: Tensor) -> Tensor:
+        part = batch.student.select_rows(rows)
+        part = replace(part, layout=lay_out(part, policy.packs)).to(policy.device)
+        return compute(part).log_probs.float()
+
+    chunks = [torch.tensor(rows) for rows in split_rows(replace(batch, teacher=None), budget, policy.packs)]
+    found = [read(rows) for rows in chunks]
+    for _ in range(reduce_max_count(len(chunks), policy.device) - len(chunks)):
+        read(torch.zeros(1, dtype=torch.long))
+    index = torch.cat([batch.index_tokens(rows) for rows in chunks])
+    values = torch.cat(found).to(batch.student.tokens.device)
+    return torch.zeros_like(values).index_copy(0, index.to(values.device), values)
 
 
 def add_old_log_probs(batch: Batch, reads: frozenset[str], policy: Policy, start: Teacher, budget: int) -> Batch:
@@ -59,7 +75,7 @@ def add_old_log_probs(batch: Batch, reads: frozenset[str], policy: Policy, start
         return batch
     compute = policy.compute_log_probs if batch.behaviour == "policy" else partial(start, policy)
     with disable_dropout(policy):
-        found = compute_batch_log_probs(batch, compute, budget)
+        found = compute_batch_log_probs(batch, compute, budget, policy)
     return replace(batch, rollouts=replace(rollouts, old_log_probs=found))
 
 

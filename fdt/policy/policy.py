@@ -25,11 +25,14 @@ from objectives import TokenLogProbs
 from objectives.vocabulary.products import has_native_bfloat16
 
 
-def choose_fast_dtype() -> torch.dtype:
-    """bfloat16 where the device multiplies it natively, float32 elsewhere (emulated bfloat16 is about 9x slower)."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if has_native_bfloat16() else torch.float32
+def choose_fast_dtype(device: torch.device | None = None) -> torch.dtype:
+    """bfloat16 where the device multiplies it natively, float32 elsewhere (emulated bfloat16 is about 9x slower).
+
+    ``device`` is the trainer's; by default a card where there is one.
+    """
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device.type
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if kind == "cuda" else has_native_bfloat16()
+    return torch.bfloat16 if native else torch.float32
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -46,6 +49,7 @@ class Policy(nn.Module):
         gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
         seed: seed of the adapters' initial values, so that every rank and every restart begins with the same ones.
         template_variables: what the chat template reads beside the messages, such as enable_thinking.
+        device: the trainer's, by which ``auto`` chooses the dtype; by default a card where there is one.
     """
 
     autocast_dtype: torch.dtype | None = None
@@ -59,10 +63,11 @@ class Policy(nn.Module):
         gradient_checkpointing: bool = False,
         seed: int = 0,
         template_variables: Mapping[str, Any] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
         folder = resolve_model(base)
-        kind = choose_dtype(dtype, lora)
+        kind = choose_dtype(dtype, lora, device)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
             causal = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa")
@@ -81,7 +86,7 @@ class Policy(nn.Module):
         check_targets(causal, lora)
         report_frozen(causal, lora)
         if gradient_checkpointing:
-            causal.gradient_checkpointing_enable({"use_reentrant": False})
+            enable_checkpointing(causal)
         self.base = base
         self.lora = lora
         self.model: nn.Module = causal if lora is None else add_adapters(causal, lora, seed)
@@ -121,8 +126,9 @@ class Policy(nn.Module):
     def compute_log_probs(self, view: View) -> TokenLogProbs:
         """Log-probs of a view's N target tokens, with a lazy head: hidden ``[N, D]`` is made, logits are not."""
         hidden = self.compute_hidden(view)
+        targets = view.tokens[view.target] if view.layout is None else view.layout.targets
         index = torch.arange(hidden.shape[0], device=hidden.device)
-        return TokenLogProbs(hidden=hidden, weight=self.head, targets=view.tokens[view.target], index=index)
+        return TokenLogProbs(hidden=hidden, weight=self.head, targets=targets, index=index)
 
     def compute_hidden(self, view: View) -> Tensor:
         """Hidden states ``[N, D]`` that predict the target tokens, row-major; prompts shared by rows are read once."""
@@ -146,10 +152,10 @@ class Policy(nn.Module):
         return describe_policy(self.base, self.lora)
 
 
-def choose_dtype(name: str, lora: LoRA | None) -> torch.dtype:
+def choose_dtype(name: str, lora: LoRA | None, device: torch.device | None = None) -> torch.dtype:
     """The dtype to load in: ``auto`` is the fast one under LoRA, float32 (master weights) without."""
     if name == "auto":
-        return torch.float32 if lora is None else choose_fast_dtype()
+        return torch.float32 if lora is None else choose_fast_dtype(device)
     if name not in DTYPES:
         raise UserError("model.dtype", got=name, expected="auto, float32 or bfloat16")
     if DTYPES[name] is torch.bfloat16 and lora is None:
@@ -167,6 +173,11 @@ def find_autocast_dtype(context: Callable[[], AbstractContextManager], device: t
     with context():
         enabled = torch.is_autocast_enabled(device.type)
         return torch.get_autocast_dtype(device.type) if enabled else None
+
+
+def enable_checkpointing(causal: PreTrainedModel) -> None:
+    """Recomputes activations in the backward pass."""
+    causal.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def check_tokenizer(tokenizer: Any, base: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fdt.data.batch import Batch, View
 from fdt.errors import UserError
-from fdt.policy.fsdp import reshard, unshard_root
+from fdt.policy.fsdp import is_sharded, reshard, unshard_root
 from fdt.policy.policy import Policy
 from objectives import TokenLogProbs
 
@@ -57,23 +57,31 @@ class WeightCopyTeacher(Teacher):
 
     @torch.no_grad()
     def forward(self, policy: Policy, view: View) -> TokenLogProbs:
-        with self._swap_weights(policy):
-            with disable_dropout(policy):
-                scored = policy.compute_log_probs(view)
-            weight = self._clone_head(policy)
+        with self._swap_weights(policy), disable_dropout(policy):
+            scored = policy.compute_log_probs(view)
+            sharded = self._find_head(policy) if is_sharded(policy) else None
+        weight = self._find_head(policy) if sharded is None else sharded
         return scored if weight is None else replace_head(scored, weight)
 
-    def _clone_head(self, policy: Policy) -> Tensor | None:
+    def _find_head(self, policy: Policy) -> Tensor | None:
         # The head is read lazily, after the policy's weights are back: a trained head must come from the copies.
         head = policy.head
         if not head.requires_grad:
             return None
+        if not is_sharded(policy):
+            for copy, weight in zip(self.copies, policy.get_trainable_parameters(), strict=True):
+                if weight is head:
+                    return copy.detach()
         return head.detach().clone()
 
     @contextmanager
     def _swap_weights(self, policy: Policy) -> Iterator[None]:
-        reshard(policy)
         weights = policy.get_trainable_parameters()
+        if not is_sharded(policy):
+            with _exchange_storage(weights, list(self.copies)):
+                yield
+            return
+        reshard(policy)
         kept = [p.detach().clone() for p in weights]
         _copy(weights, list(self.copies))
         try:
@@ -82,6 +90,23 @@ class WeightCopyTeacher(Teacher):
             reshard(policy)
             _copy(weights, kept)
             unshard_root(policy)
+
+
+@contextmanager
+def _exchange_storage(weights: Sequence[nn.Parameter], copies: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Each weight holds its copy's numbers meanwhile, and the copy the weight's: nothing is copied."""
+
+    def exchange() -> None:
+        for weight, copy in zip(weights, copies, strict=True):
+            held = weight.data
+            weight.data = copy.data
+            copy.data = held
+
+    exchange()
+    try:
+        yield
+    finally:
+        exchange()
 
 
 class Frozen(WeightCopyTeacher):

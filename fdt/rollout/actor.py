@@ -75,9 +75,11 @@ class Actor:
         context = most if alone else min(self.limits.max_context or self.collator.max_tokens, most or sys.maxsize)
         counts = self.episode_counts if counted and seed is not None else Counter()
         loop = TurnLoop(self.policy, self.engine, self.environment, self.limits, context, counts)
+        with self.precision():
+            answered = run_on_all(lambda: loop(tasks, seed))
         episodes = (
             replace(episode, id=f"{episode.task.key}#{number % num_generations}")
-            for number, episode in enumerate(run_on_all(lambda: loop(tasks, seed)))
+            for number, episode in enumerate(answered)
         )
         return list(episodes)
 
@@ -124,7 +126,8 @@ class Actor:
             return episodes
         drafter = PolicyDrafter(self.policy, self.engine)
         rewriter = self.rewriter
-        rewritten, rejections = run_on_all(lambda: rewriter.rewrite(episodes, drafter, seed))
+        with self.precision():
+            rewritten, rejections = run_on_all(lambda: rewriter.rewrite(episodes, drafter, seed))
         self.rejections.update(rejections)
         return rewritten
 
@@ -161,17 +164,17 @@ class Actor:
         """Sum of log-probs and number of target tokens of each row."""
         eos = self.policy.tokenizer.eos_token_id
         view = View.from_masks([(row.ids, row.target) for row in rows or [Row.from_context([eos], [eos])]], eos)
-        batch = Batch(student=view.to(self.policy.device), rollouts=build_untrained_rollouts(view.counts))
+        batch = Batch(student=view, rollouts=build_untrained_rollouts(view.counts))
         with self.precision():
-            values = compute_batch_log_probs(batch, self.policy.compute_log_probs, self.budget)
+            values = compute_batch_log_probs(batch, self.policy.compute_log_probs, self.budget, self.policy)
         counts = view.counts
         row = torch.arange(len(counts)).repeat_interleave(counts)
-        sums = torch.zeros(len(counts)).index_add(0, row, values.cpu())
+        sums = torch.zeros(len(counts)).index_add(0, row, values)
         return sums.tolist()[: len(rows)], counts.tolist()[: len(rows)]
 
     def store_old_log_probs(self, batch: Batch) -> Batch:
         """The batch with the log-probs of its tokens under the policy as it is now, for updates after the first;
         without dropout, as they were sampled."""
         with self.precision(), disable_dropout(self.policy):
-            found = compute_batch_log_probs(batch.to(self.policy.device), self.policy.compute_log_probs, self.budget)
-        return replace(batch, rollouts=replace(batch.rollouts, old_log_probs=found.cpu()))
+            found = compute_batch_log_probs(batch, self.policy.compute_log_probs, self.budget, self.policy)
+        return replace(batch, rollouts=replace(batch.rollouts, old_log_probs=found))

@@ -53,13 +53,17 @@ def compute_advantages(credit: Credit, episodes: Sequence[Episode], all_ranks: b
         UserError: where the credit reads a score that no episode has.
     """
     known, mine = gather_rollouts(episodes, all_ranks)
-    known = replace(known, update=update)
+    return apply_credit(credit, replace(known, update=update))[mine]
+
+
+def apply_credit(credit: Credit, known: Rollouts) -> Tensor:
+    """Advantages of all rows of rollouts of one token a turn, as `compute_advantages` gives them."""
     apart = type(credit).compute_turns is not Credit.compute_turns
     if not len(known.task):
         return torch.zeros(0, 1) if apart else torch.zeros(0)
     try:
         if not apart:
-            return check_numbers(credit.compute_rows(known), known.task.shape, credit, "advantages of rows")[mine]
+            return check_numbers(credit.compute_rows(known), known.task.shape, credit, "advantages of rows")
         each = check_numbers(credit.compute_turns(known), known.episode.shape, credit, "advantages of turns")
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
@@ -67,7 +71,7 @@ def compute_advantages(credit: Credit, episodes: Sequence[Episode], all_ranks: b
     position = torch.arange(len(each)) - (turns.cumsum(0) - turns)[known.episode]
     table = torch.zeros(len(turns), int(turns.max()))
     table[known.episode, position] = each
-    return table[mine]
+    return table
 
 
 def gather_rollouts(episodes: Sequence[Episode], all_ranks: bool) -> tuple[Rollouts, slice]:

@@ -1,7 +1,6 @@
 """Where the answers of an optimiser step come from: a file (replay), or the current policy (on-policy).
 
-A source makes a rollout in steps, each a method that a subclass may override: `draw`, `grade`, `rewrite`,
-`assign_advantages`, `collate`.
+Each step of a rollout is a method that a subclass may override: draw, grade, rewrite, assign_advantages, collate.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from fdt.data.batch import Batch
 from fdt.distributed import gather_objects
 from fdt.errors import UserError
 from fdt.rollout.actor import Actor
-from fdt.rollout.advantages import compute_advantages
+from fdt.rollout.advantages import apply_credit, compute_advantages, gather_rollouts
 from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, sample_rollout
 from fdt.rollout.memory import ScoredMemory
 from fdt.rollout.place import REWRITES, RolloutPosition
 from feedback.types import Episode, Task, Turn, collect_tasks
-from objectives import Credit
+from objectives import Credit, Rollouts
 
 
 @dataclass
@@ -42,14 +41,19 @@ class Recorded:
         return collect_tasks(list(self.episodes))
 
     @cached_property
+    def rollouts(self) -> Rollouts:
+        """The episodes' scores as tensors, made once."""
+        return gather_rollouts(self.episodes, all_ranks=False)[0]
+
+    @cached_property
     def advantages(self) -> Tensor:
         """``[E]`` or ``[E, S]``: recorded answers compared with each other, over the whole file."""
-        return compute_advantages(self.credit, self.episodes)
+        return apply_credit(self.credit, self.rollouts)
 
     @cached_property
     def score_names(self) -> frozenset[str]:
         """Every name that any episode was graded by."""
-        return frozenset().union(*(episode.scores for episode in self.episodes))
+        return frozenset(self.rollouts.scores)
 
     def choose(self, position: RolloutPosition, size: int, count: int) -> list[int]:
         """Which of ``size`` things belong to a rollout of ``count``, over all ranks."""

@@ -155,7 +155,7 @@ class PolicyGradient(Term):
     ) -> dict[str, Tensor]:
         ratio = log_ratio.exp()
         out = ((ratio > 1 + self.clip_high) & (advantages > 0)) | ((ratio < 1 - self.clip_low) & (advantages < 0))
-        weighted = torch.cat([ratio[rollouts.weights[name][rows] != 0], ratio.new_ones(1)])
+        weighted = torch.cat([ratio.where(rollouts.weights[name][rows] != 0, 1.0), ratio.new_ones(1)])
         return {
             "clip_fraction": average_weighted(out.to(ratio.dtype), rollouts, name, rows),
             "approx_kl": average_weighted(ratio - 1 - log_ratio, rollouts, name, rows),

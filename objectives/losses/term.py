@@ -78,7 +78,8 @@ def average_weighted(
 ) -> Float[Tensor, ""]:
     """Sum of weight times value [n] over the term's denominator; `index` names the tokens that the values belong to.
 
-    Tokens of weight zero are dropped, not multiplied: 0 times NaN would be NaN. Nothing left is an exact zero.
+    The values of tokens of weight zero are replaced, not multiplied: 0 times NaN would be NaN. Nothing left is an exact
+    zero. No size depends on the weights, so that a card need not be waited for.
     """
     weights = rollouts.weights[name] if index is None else rollouts.weights[name][index]
     if values.shape != weights.shape:
@@ -88,7 +89,7 @@ def average_weighted(
         )
     keep = weights != 0
     total = rollouts.totals[name]
-    summed = (weights[keep].to(values.dtype) * values[keep]).sum()
+    summed = (weights.to(values.dtype) * values.where(keep, 0.0)).sum()
     return summed / total if total else summed
 
 

@@ -45,7 +45,7 @@ def learner(base: str, **changes) -> Learner:
     """A learner with its policy and teachers, outside any trainer, dropout off."""
     terms = {"terms": TERMS, "coefficients": COEFFICIENTS} if "terms" not in changes else {}
     made = Learner(**{**terms, "base": base, "dtype": "float32"} | changes)
-    made.policy = Policy(made.base, made.lora, made.dtype_name, made.gradient_checkpointing, made.seed)
+    made.policy = Policy(made.base, made.lora, made.dtype_name, made.gradient_checkpointing is True, made.seed)
     made.teacher.attach(made.policy)
     made.start = made.teacher
     return made

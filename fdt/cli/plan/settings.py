@@ -71,7 +71,7 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
         precision=str(trainer.get("precision", "32-true")),
         sharded=strategy == "FSDP2",
         ranks=_count_devices(trainer.get("devices", 1)) * int(trainer.get("num_nodes", 1)),
-        gradient_checkpointing=bool(model.get("gradient_checkpointing", False)),
+        gradient_checkpointing=model.get("gradient_checkpointing") is True,
         tokens_per_microbatch=int(model.get("tokens_per_microbatch", 4096)),
         teacher=read_plug(model.get("teacher"), "Frozen")[0],
         optimizer=read_plug(model.get("optimizer"), "AdamW")[0],

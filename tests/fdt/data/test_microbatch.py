@@ -5,19 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fdt.data.batch import View
+from fdt.data.batch import Batch, View, build_untrained_rollouts
 from fdt.data.microbatch import split_batch, split_rows
-from fdt.data.packing import group_by_context, pack
+from fdt.data.packing import LIMIT, lay_out
 from tests.helpers.batches import batch, gradient, learner, shake
 from tests.helpers.tiny import tokenizer
 
 
 def read(part) -> int:
-    """Tokens that the models read for one micro-batch, padding included."""
-    student = part.student
-    packed = len(group_by_context(student)) < len(student.lengths)
-    tokens = pack(student).tokens.numel() if packed else student.tokens.numel()
-    return tokens + (part.teacher.tokens.numel() if part.teacher is not None else 0)
+    """Tokens of the larger of the forwards for one micro-batch, padding included."""
+    taught = part.teacher.tokens.numel() if part.teacher is not None else 0
+    return max(lay_out(part.student).tokens.numel(), taught)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +48,41 @@ def test_the_budget_counts_padding():
         assert len(rows) * max(lengths[row] for row in rows) <= 106
 
 
+@pytest.mark.parametrize("prompt, answer", [(200, 2000), (1500, 2000), (3000, 1500), (3000, 2500), (2000, 500)])
+@pytest.mark.parametrize("budget", [4096, 8192, 16384, 32768])
+@pytest.mark.parametrize("packs", [True, False])
+def test_packs_keep_a_budget_above_their_own_limit(prompt, answer, budget, packs):
+    """8 prompts x 8 answers: packs end at 4,096 tokens and are padded to the widest one, which counts as well."""
+    lengths = torch.full((64,), prompt + answer) + torch.arange(64) * 37 % 400
+    view = build_wide_view(lengths, prompt)
+    step = Batch(student=view, rollouts=build_untrained_rollouts(view.counts))
+    parts = [step.student.select_rows(torch.tensor(rows)) for rows in split_rows(step, budget, packs)]
+    assert sum(len(part.lengths) for part in parts) == 64
+    for part in parts:
+        made = lay_out(part, packs)
+        assert made.tokens.numel() <= budget or len(part.lengths) == 1
+        assert made.tokens.numel() <= part.tokens.numel() and (not made.is_packed or made.tokens.shape[1] <= LIMIT)
+
+
+def test_a_teacher_takes_nothing_of_the_students_budget(step):
+    """8 rows of one prompt, each read by a teacher under its own hint: the student still reads the prompt once."""
+    lengths = torch.full((8,), 500)
+    view = build_wide_view(lengths, 400, groups=1)
+    whole = Batch(student=view, rollouts=build_untrained_rollouts(view.counts), teacher=view)
+    whole = replace(whole, teacher_rows=torch.arange(8))
+    assert [len(rows) for rows in split_rows(whole, 2000)] == [4, 4]
+    assert [len(rows) for rows in split_rows(replace(whole, teacher=None), 2000)] == [8]
+
+
+def build_wide_view(lengths: torch.Tensor, prompt: int, groups: int = 8) -> View:
+    """Rows of these lengths in groups of one prompt each; the rest of a row is answer."""
+    rows = len(lengths)
+    tokens = torch.arange(rows)[:, None].repeat(1, int(lengths.max()))
+    tokens[:, :prompt] = torch.arange(rows)[:, None] // (rows // groups)
+    place = torch.arange(tokens.shape[1])
+    return View(tokens, (place >= prompt) & (place < lengths[:, None]), lengths)
+
+
 def test_a_large_budget_is_one_micro_batch_and_a_small_one_is_a_row_each(step):
     assert len(split_rows(step, 10**6)) == 1
     assert len(split_rows(step, 1)) == len(step.student.lengths)
@@ -77,7 +110,7 @@ def test_many_micro_batches_have_the_gradient_of_one(tiny_model, lora, behaviour
     step = replace(batch(made.policy.tokenizer), behaviour=behaviour)
     whole, loss, one = gradient(made, step, 10**6)
     assert one == 1 and whole.norm() > 0
-    for budget in (1, 300):
+    for budget in (1, 150):
         found, value, count = gradient(made, step, budget)
         assert count > 1
         assert (found - whole).norm() / whole.norm() < 1e-5

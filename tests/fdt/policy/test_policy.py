@@ -5,6 +5,7 @@ import torch
 
 from fdt.cli.run.checks import check_trainer
 from fdt.data.batch import View
+from fdt.data.packing import lay_out
 from fdt.data.tokenization import tokenize_prompt
 from fdt.errors import UserError
 from fdt.policy import policy as module
@@ -145,5 +146,7 @@ def test_a_loaded_model_is_checked(tiny_model, monkeypatch):
     monkeypatch.setattr(module, "check_log_probs", lambda causal, tokenizer, base: False)
     policy = Policy(tiny_model, None, "float32")
     assert not policy.packs and policy.positions == 2048
-    monkeypatch.setattr("fdt.policy.forward.pack", lambda view: pytest.fail("rows were packed"))
+    asked = []
+    monkeypatch.setattr("fdt.policy.forward.lay_out", lambda view, packs: asked.append(packs) or lay_out(view, packs))
     policy.compute_log_probs(VIEW)
+    assert asked == [False]

@@ -1,6 +1,7 @@
 """Steps of a source that may be overridden, and what is computed once an epoch."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import pytest
@@ -144,3 +145,21 @@ def test_a_measure_is_a_named_score_and_changes_no_advantage(policy):
     term = PolicyGradient(gate=ScoreGate("gain", "weight"))
     weights, row = term.weigh(own.rollouts), own.rollouts.episode
     assert (weights[row == 0] == 0).all() and (weights[row > 0] > 0).all()
+
+
+class PrecisionEngine(HuggingFace):
+    """Notes under which precision it was asked."""
+
+    def generate(self, policy, prompts, seed, limits=None):
+        self.__dict__["noted"] = torch.is_autocast_enabled("cpu")
+        return super().generate(policy, prompts, seed, limits)
+
+
+def test_answers_are_sampled_in_the_precision_of_training(tiny_model):
+    """Under bf16-mixed a policy with float32 weights would else be sampled in float32 and trained in bfloat16."""
+    policy = Policy(tiny_model, None, "float32")
+    engine = PrecisionEngine(max_new_tokens=2)
+    for expected, precision in ((True, lambda: torch.autocast("cpu", torch.bfloat16)), (False, nullcontext)):
+        actor = Actor(policy, engine, Collator(policy.tokenizer, None), precision=precision)
+        actor.generate_episodes(TASKS[:1], seed=0)
+        assert engine.noted is expected

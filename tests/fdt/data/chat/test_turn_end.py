@@ -107,13 +107,12 @@ def test_vllm_is_told_all_stops(policy, monkeypatch):
     from fdt.engines import VLLMServer
     from fdt.engines.vllm import server
 
-    class Place:
-        url, key = "http://127.0.0.1:9/v1", None
-
-    monkeypatch.setattr(server.VLLMServer, "_ensure_server", lambda self, policy: Place())
-    monkeypatch.setattr("fdt.engines.vllm.weight_sync.ServerWeightSync.sync", lambda self, policy: None)
+    monkeypatch.setattr("fdt.engines.vllm.weight_sync.ServerWeightSync.hand_over", lambda self, snapshot: None)
+    monkeypatch.setattr("fdt.engines.vllm.weight_sync.ServerWeightSync.verify", lambda self: None)
     monkeypatch.setattr(server, "_find_base_name", lambda place: "m")
-    client = VLLMServer(url=Place.url).connect(policy)
+    engine = VLLMServer(url="http://127.0.0.1:9/v1")
+    (member,) = engine._find_members(policy)
+    client = engine._connect_member(member, engine._find_snapshot(policy), policy)
     from fdt.engines.completions import CompletionRequest
 
     assert client.build_body(CompletionRequest([1], 2, 3))["stop_token_ids"] == list(policy.stop_ids)
