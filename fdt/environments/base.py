@@ -7,7 +7,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from fdt.errors import UserError
 from feedback.types import Feedback, Message, Task, Turn
@@ -36,7 +36,8 @@ class Reply:
 class _Renamed:
     """Refuses a class that overrides what version 0.1 called a method, since nothing would ever call it."""
 
-    former: ClassVar[dict[str, str]] = {}
+    # Without an annotation, which the command line would look up in the module of every subclass.
+    former = dict[str, str]()
     """Names of version 0.1, and what they are called now."""
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -59,7 +60,7 @@ def _is_first(kind: type, name: str) -> bool:
 class Session(_Renamed, ABC):
     """One episode: its prompt, then one reply to each assistant turn."""
 
-    former: ClassVar[dict[str, str]] = {"cut": "truncate"}
+    former = {"cut": "truncate"}
 
     messages: tuple[Message, ...]
     """The prompt."""
@@ -83,7 +84,7 @@ class Session(_Renamed, ABC):
 class Environment(_Renamed, ABC):
     """Samples tasks and runs an episode of each."""
 
-    former: ClassVar[dict[str, str]] = {"tasks": "sample_tasks", "replies": "reply_all"}
+    former = {"tasks": "sample_tasks", "replies": "reply_all"}
     scores_episodes: bool = True
     """Whether its sessions score the episodes; where they do not, a grader must."""
 
