@@ -1,14 +1,19 @@
 """`fdt export`: a checkpoint becomes a PEFT adapter and a merged model folder, checked before success is reported."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fdt.cli.model_card import Licences, find_run, write_card
 from fdt.cli.run.runs import find_checkpoint
 from fdt.errors import UserError
+
+if TYPE_CHECKING:
+    from fdt.cli.model_card import Licences
 
 TOLERANCE = 1e-3
 """Largest difference of any logit, in float32, between what was trained and what was written."""
@@ -33,6 +38,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--license", metavar="NAME", help="the model's licence, for its card (SPDX: apache-2.0, …)")
     parser.add_argument("--data-license", metavar="NAME", help="the licence of the feedback, for the model's card")
     arguments = parser.parse_args(argv)
+    from fdt.cli.model_card import Licences  # imports numpy
+
     licences = Licences(arguments.license, arguments.data_license)
     parts = ["merged"] if arguments.merged_only else ["adapter"] if arguments.adapter_only else ["adapter", "merged"]
     found = export(find_checkpoint(arguments.checkpoint), arguments.target, parts, licences)
@@ -41,14 +48,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def export(checkpoint: Path, target: Path, parts: list[str], licences: Licences = Licences()) -> dict[str, float]:
+def export(checkpoint: Path, target: Path, parts: list[str], licences: Licences | None = None) -> dict[str, float]:
     """Writes the parts into a new folder, whole or not at all.
 
     Args:
         checkpoint: a file written by `fdt fit`.
         target: the folder to make; empty or absent.
         parts: of `adapter` and `merged`; where the run has no adapter, `merged` alone is written if it is among them.
-        licences: what the model card says of them.
+        licences: what the model card says of them; None: that they are not stated.
 
     Returns:
         For each part written, the largest difference of a logit (float32) from the trained model's.
@@ -59,6 +66,7 @@ def export(checkpoint: Path, target: Path, parts: list[str], licences: Licences 
     _check_target(target)
     from transformers.utils.logging import disable_progress_bar
 
+    from fdt.cli.model_card import Licences, find_run, write_card
     from fdt.policy.export import load, write
 
     disable_progress_bar()  # each of the loads below would draw its own
@@ -76,7 +84,7 @@ def export(checkpoint: Path, target: Path, parts: list[str], licences: Licences 
     try:
         differences = write(policy, scratch, [part for part in parts if part == "merged" or facts["lora"]])
         _check_differences(differences, checkpoint)
-        write_card(scratch, facts, differences, find_run(checkpoint), licences)
+        write_card(scratch, facts, differences, find_run(checkpoint), licences or Licences())
         scratch.chmod(0o777 & ~_read_umask())
         scratch.replace(target)
     finally:

@@ -76,12 +76,12 @@ class WeightCopyTeacher(Teacher):
 
     @contextmanager
     def _swap_weights(self, policy: Policy) -> Iterator[None]:
-        weights = policy.get_trainable_parameters()
         if not is_sharded(policy):
-            with _exchange_storage(weights, list(self.copies)):
+            with _exchange_storage(policy.get_trainable_parameters(), list(self.copies)):
                 yield
             return
         reshard(policy)
+        weights = policy.get_trainable_parameters()  # the shards: what was gathered is gone now
         kept = [p.detach().clone() for p in weights]
         _copy(weights, list(self.copies))
         try:

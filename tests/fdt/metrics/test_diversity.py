@@ -228,6 +228,7 @@ def test_a_run_logs_diversity_measures_it_and_is_warned(tmp_path):
         tmp_path,
         trainer__max_steps=2,
         trainer__callbacks=[{"class_path": "fdt.callbacks.Guards", "init_args": {"guards": [guard]}}],
+        model__optimizer={"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0}},
         data__evaluation={
             "class_path": "fdt.evaluation.pass_at_k.PassAtK",
             "init_args": {"samples": 3, "ks": [1, 3], "turns": [1]},
@@ -245,12 +246,12 @@ def test_a_run_logs_diversity_measures_it_and_is_warned(tmp_path):
     )
     assert [r["id"] for r in before] == [r["id"] for r in after] and all(len(r["samples"]) == 3 for r in after)
     assert all(r["pass_at_3"] >= r["pass_at_1"] == r["pass_at_1_within_1"] for r in before + after)
-    # Two steps of a tiny rate: the same draws give nearly the same answers.
+    # Nothing was learned, so the same draws give the same answers.
     same = [
         a["response"] == b["response"]
         for r, s in zip(before, after, strict=True)
         for a, b in zip(r["samples"], s["samples"], strict=True)
     ]
-    assert sum(same) >= len(same) / 2
+    assert all(same)
     counted = json.loads((tmp_path / "run" / "accounting.json").read_text())
     assert counted["episodes"] == {"episodes: done": 8}  # what was measured is not counted

@@ -389,7 +389,11 @@ def test_a_local_process_reward_is_the_credit_of_turns(tmp_path):
     for task, pair in by_task.items():
         prompt = ({"role": "user", "content": f"{task[1:]} + 1?"},)
         episodes = [
-            Episode(record["id"], Task(task, prompt), tuple(Turn(**turn) for turn in record["conversation"]))
+            Episode(
+                record["id"],
+                Task(task, prompt),
+                tuple(Turn(turn["role"], turn["text"]) for turn in record["conversation"]),
+            )
             for record in pair
         ]
         judged = ProcessReward(judge)(episodes)
