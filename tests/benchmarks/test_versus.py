@@ -38,8 +38,8 @@ def test_a_step_beside_trl(tiny_model):
     assert not done.returncode, done.stderr[-3000:]
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| sdpo")]
     assert [row[1].strip() for row in rows] == ["TRL", "fdt", "fdt / TRL"]
-    numbers = [[float(row[place]) for place in (2, 4, 5, 6, 7)] for row in rows[:2]]
-    assert all(row[0] > 0 and min(row) >= 0 for row in numbers)  # a tiny step may be rounded to no CPU time at all
+    # Seconds of so small a step may be rounded to none.
+    assert all(float(cell) > 0 for row in rows[:2] for cell in row[5:8])
     assert "Same work: sdpo" in done.stdout
 
 

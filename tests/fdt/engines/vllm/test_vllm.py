@@ -221,8 +221,9 @@ class Probed(VLLMServer):
 
     def connect(self, policy):
         made, state = super().connect(policy), self._state
-        asked = {"model": made.model, "prompt": PROBE, "max_tokens": 1, "prompt_logprobs": 0}
-        found = call_endpoint(made.url, made.key, 60.0, "/completions", asked)["choices"][0]["prompt_logprobs"][1:]
+        only = made.connect(made.members[0])
+        asked = {"model": only.model, "prompt": PROBE, "max_tokens": 1, "prompt_logprobs": 0}
+        found = call_endpoint(only.url, only.key, 60.0, "/completions", asked)["choices"][0]["prompt_logprobs"][1:]
         sums = sum(next(iter(token.values()))["logprob"] for token in found)
         note = {
             "weights": state.snapshots.count,
