@@ -82,7 +82,7 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, float]:
     import torch
     from lightning import Callback, Trainer
     from versus.models import Shape, save_random_model
-    from versus.work import measure_peak, score_text
+    from versus.work import STEPS_ALONE, measure_peak, score_text
 
     from fdt.callbacks import Accounting
     from fdt.engines import HuggingFace
@@ -121,13 +121,7 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, float]:
         devices=cell.ranks,
         strategy="ddp" if cell.ranks > 1 else "auto",
         max_steps=cell.steps,
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **STEPS_ALONE,
         default_root_dir=str(folder),
         callbacks=[times, Accounting()],
     )

@@ -19,7 +19,7 @@ from fdt.policy.teachers import EMA
 from fdt.rollout.sources import OnPolicy
 from feedback.graders import FunctionGrader
 from objectives import Distill, GroupRelative, PolicyGradient, SequenceMean
-from versus.work import LEARNING_RATE, Clock, Stepper, Work, make_prompts, score_episode
+from versus.work import LEARNING_RATE, STEPS_ALONE, Clock, Stepper, Work, make_prompts, score_episode
 
 
 def build_terms(work: Work) -> tuple[dict[str, Any], dict[str, float]]:
@@ -97,13 +97,7 @@ def run(work: Work) -> None:
         accelerator="gpu" if work.device == "cuda" else "cpu",
         devices=1,
         max_steps=work.steps + 1,
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **STEPS_ALONE,
         default_root_dir=str(folder),
         callbacks=[Turns(stepper)],
     )

@@ -22,6 +22,16 @@ CRITIQUE = "The answer should be concrete, and name one example in its first sen
 """What is said of every answer: TRL's trainer takes its feedback from the prompt's record, not from a grader."""
 HINT = "Feedback on an earlier answer: {critique}"
 LEARNING_RATE = 1e-5
+STEPS_ALONE: dict[str, Any] = {
+    "max_epochs": -1,
+    "limit_val_batches": 0,
+    "num_sanity_val_steps": 0,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+"""Settings of a Lightning trainer whose optimiser steps are timed, and nothing else."""
 FILLERS = (" please", ".")
 """Words that fill a prompt up; the second is one token where the first takes several."""
 

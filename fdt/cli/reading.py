@@ -98,6 +98,11 @@ def replace_map(argv: list[str]) -> list[str]:
     return replace_map([*argv[:start], f"--data.map={json.dumps(columns)}", *argv[end:]])
 
 
+def add_points(parser: argparse.ArgumentParser, help: str) -> None:
+    """The argument that says on which scale people score."""
+    parser.add_argument("--points", nargs=2, type=int, default=(1, 5), metavar=("LO", "HI"), help=help)
+
+
 def add_lenient(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what becomes of records that cannot be read."""
     parser.add_argument("--lenient", action="store_true", help="go on as long as some records can be kept")

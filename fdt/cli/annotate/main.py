@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fdt.cli.reading import add_file
+from fdt.cli.reading import add_file, add_points
 from fdt.cli.web.server import add_address
 from fdt.errors import UserError
 from fdt.policy.hub import DEFAULT
@@ -52,14 +52,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     add_file(parser)
     parser.add_argument("--out", metavar="LOG", help="where judgements go (default: NAME.judged.jsonl beside the file)")
-    parser.add_argument(
-        "--points",
-        nargs=2,
-        type=int,
-        default=(1, 5),
-        metavar=("LO", "HI"),
-        help="lowest and highest score that the page gives, by one key each (default: 1 5)",
-    )
+    add_points(parser, "lowest and highest score that the page gives, by one key each (default: 1 5)")
     parser.add_argument("--lenient", action="store_true", help="leave out records that cannot be read")
     parser.add_argument(
         "--model",

@@ -14,6 +14,7 @@ from fdt.cli.reading import (
     EpisodeReader,
     add_file,
     add_lenient,
+    add_points,
     check_target,
     print_fault,
     replace_file,
@@ -100,14 +101,7 @@ def add_to(commands: Any) -> None:
         choices=list(TOOLS),
         help="write tasks of an annotation tool instead, and beside DST what the tool shows and asks of them",
     )
-    parser.add_argument(
-        "--points",
-        nargs=2,
-        type=int,
-        default=(1, 5),
-        metavar=("LO", "HI"),
-        help="with --to: lowest and highest score that people give there (default: 1 5)",
-    )
+    add_points(parser, "with --to: lowest and highest score that people give there (default: 1 5)")
     add_lenient(parser)
     parser.set_defaults(run=run)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from fdt.cli.plan.rates import Rates
 from fdt.cli.plan.settings import RunSettings
 from fdt.cli.plan.shape import ModelShape
@@ -39,11 +37,6 @@ class Estimate:
     """Bytes that a rank receives in a step, by cause."""
     seconds: dict[str, float]
     """Seconds of a step, by part."""
-
-    @property
-    def step_seconds(self) -> float:
-        """Seconds of the whole step."""
-        return self.seconds["step"]
 
 
 def estimate(shape: ModelShape, settings: RunSettings, load: Workload, rates: Rates, link: float) -> Estimate:
@@ -150,8 +143,3 @@ def estimate_update(shape: ModelShape, tokens: dict[str, float], rates: Rates) -
     layers = shape.layers * (tokens["student"] * rates.train + read * rates.forward)
     compared = tokens["targets"] * ((tokens["start"] > 0) + (tokens["teacher"] > 0))
     return layers + tokens["targets"] * rates.head_train + compared * rates.head_forward
-
-
-def is_float32(shape: ModelShape) -> bool:
-    """Whether the base is held in float32."""
-    return shape.base_dtype == torch.float32
