@@ -77,21 +77,42 @@ def write_rows(cell: Cell, path: Path) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def run_cell(cell: Cell, folder: Path) -> dict[str, float]:
-    """Makes file and model, and trains some steps in this process."""
+def make_files(cell: Cell, folder: Path) -> None:
+    """Writes model, rows and held-out rows of a cell, where another rank has not."""
     import torch
-    from lightning import Callback, Trainer
     from versus.models import Shape, save_random_model
-    from versus.work import STEPS_ALONE, measure_peak, score_text
 
-    from fdt.callbacks import Accounting
+    torch.manual_seed(0)
+    if not (folder / "model").exists():
+        save_random_model(folder / "model", Shape(vocabulary=cell.vocabulary))
+        write_rows(cell, folder / "rows.jsonl")
+        write_rows(replace(cell, rows=4), folder / "heldout.jsonl")
+
+
+def build_data(cell: Cell, folder: Path) -> Any:
+    """The data module of a cell."""
+    from versus.work import score_text
+
     from fdt.engines import HuggingFace
     from fdt.experience import Experience
-    from fdt.learner import Learner
     from fdt.rollout.sources import OnPolicy, Replay
     from feedback.graders import FunctionGrader
 
-    class Times(Callback):
+    return Experience(
+        file=str(folder / "rows.jsonl"),
+        heldout=str(folder / "heldout.jsonl"),
+        source=OnPolicy(4, cell.group) if cell.on_policy else Replay(rows_per_step=16),
+        scale=[0, 1],
+        grader=FunctionGrader(lambda episode: score_text(episode.response), name="distinct"),
+        engine=HuggingFace(max_new_tokens=cell.answer),
+    )
+
+
+def build_clock() -> Any:
+    """A callback that keeps, in `ends`, when training began and when each of its steps ended."""
+    from lightning import Callback
+
+    class Clock(Callback):
         def __init__(self) -> None:
             self.ends: list[float] = []
 
@@ -101,21 +122,19 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, float]:
         def on_train_batch_end(self, *_: Any) -> None:
             self.ends.append(time.perf_counter())
 
-    torch.manual_seed(0)
-    if not (folder / "model").exists():
-        save_random_model(folder / "model", Shape(vocabulary=cell.vocabulary))
-        write_rows(cell, folder / "rows.jsonl")
-        write_rows(replace(cell, rows=4), folder / "heldout.jsonl")
-    source = OnPolicy(4, cell.group) if cell.on_policy else Replay(rows_per_step=16)
-    data = Experience(
-        file=str(folder / "rows.jsonl"),
-        heldout=str(folder / "heldout.jsonl"),
-        source=source,
-        scale=[0, 1],
-        grader=FunctionGrader(lambda episode: score_text(episode.response), name="distinct"),
-        engine=HuggingFace(max_new_tokens=cell.answer),
-    )
-    times = Times()
+    return Clock()
+
+
+def run_cell(cell: Cell, folder: Path) -> dict[str, float]:
+    """Makes file and model, and trains some steps in this process."""
+    from lightning import Trainer
+    from versus.work import STEPS_ALONE, measure_peak
+
+    from fdt.callbacks import Accounting
+    from fdt.learner import Learner
+
+    make_files(cell, folder)
+    clock = build_clock()
     trainer = Trainer(
         accelerator="cpu",
         devices=cell.ranks,
@@ -123,13 +142,13 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, float]:
         max_steps=cell.steps,
         **STEPS_ALONE,
         default_root_dir=str(folder),
-        callbacks=[times, Accounting()],
+        callbacks=[clock, Accounting()],
     )
     began = time.perf_counter()
-    trainer.fit(Learner(base=str(folder / "model"), dtype="float32"), datamodule=data)
-    ended = [b - a for a, b in zip(times.ends, times.ends[1:], strict=False)]
+    trainer.fit(Learner(base=str(folder / "model"), dtype="float32"), datamodule=build_data(cell, folder))
+    ended = [b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False)]
     return {
-        "start": times.ends[0] - began,
+        "start": clock.ends[0] - began,
         "first": ended[0],
         "step": statistics.median(ended[1:] or ended),
         "peak": measure_peak("cpu") / 2**20,

@@ -21,6 +21,7 @@ from fdt.policy.loading.self_check import check_log_probs, find_positions
 from fdt.policy.loading.versions import describe_policy
 from fdt.policy.lora import LoRA, add_adapters, check_targets, report_frozen
 from fdt.policy.products.frozen_linear import FrozenProducts
+from fdt.policy.products.grouped_attention import use_grouped_attention
 from objectives import TokenLogProbs
 from objectives.vocabulary.products import has_native_bfloat16
 
@@ -79,6 +80,7 @@ class Policy(nn.Module):
         check_tokenizer(self.tokenizer, base)
         set_template_variables(self.tokenizer, template_variables or {})
         check_head(causal, base)
+        use_grouped_attention(causal)
         self.packs = check_log_probs(causal, self.tokenizer, base)
         """Whether rows that share a prompt are read together; not where a state runs through the row."""
         self.positions = find_positions(causal)

@@ -77,7 +77,7 @@ class Normaliser(torch.autograd.Function):
         slope = torch.empty_like(hidden) if is_eager(ctx) else None
         first, second = make_room(hidden, weight)
         for rows in split_rows(n, len(weight)):
-            scores = compute_logits(hidden[rows], weight, first)
+            scores = compute_logits(hidden[rows], weight, first, second)
             if ids is not None:
                 listed[rows] = scores.gather(1, ids[rows])
             elif k:
@@ -90,7 +90,7 @@ class Normaliser(torch.autograd.Function):
             if entropy is not None:
                 entropy[rows] = z.log() - (mass[:, None] @ scores[..., None])[:, 0, 0] / z
             if slope is not None:
-                slope[rows] = multiply(mass, weight, hidden.dtype) / z[:, None]
+                slope[rows] = multiply(mass, weight, hidden.dtype, spare=scores) / z[:, None]
         ctx.save_for_backward(hidden, weight, log_z, slope)
         ctx.mark_non_differentiable(*(value for value in (entropy, top, listed) if value is not None))
         return log_z, entropy, top, listed

@@ -47,16 +47,16 @@ def disable_autocast(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)
 
 
-def compute_logits(hidden: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+def compute_logits(hidden: Tensor, weight: Tensor, out: Tensor | None = None, spare: Tensor | None = None) -> Tensor:
     """hidden [n, D], weight [V, D] -> logits [n, V] in the wide dtype, without gradient; in the first rows of `out`,
-    where the product can be written there."""
+    where the product can be written there. `spare`, of the same size, may be written over."""
     with disable_autocast(hidden):
         if hidden.dtype == widen_dtype(hidden.dtype):
             return torch.mm(hidden, weight.to(hidden.dtype).T, out=slice_rows(out, len(hidden)))
         if hidden.device.type == "cuda":
             return torch.mm(hidden, weight.to(hidden.dtype).T, out_dtype=torch.float32)
         if hidden.dtype == weight.dtype == torch.bfloat16 and has_native_bfloat16():
-            return multiply_rounded_twice(hidden, weight)
+            return multiply_rounded_twice(hidden, weight, out, spare)
         return hidden.float() @ weight.float().T
 
 
@@ -67,19 +67,28 @@ def has_native_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def multiply_rounded_twice(hidden: Tensor, weight: Tensor) -> Tensor:
+def multiply_rounded_twice(
+    hidden: Tensor, weight: Tensor, out: Tensor | None = None, spare: Tensor | None = None
+) -> Tensor:
     """bfloat16 hidden [n, D], weight [V, D] -> float32 logits [n, V], from two fast products.
 
     A CPU's bfloat16 product sums in float32 and rounds once, at the end, by up to 2^-9 of the logit. The second product
     begins with the rounded first one taken away, so it is what rounding took, rounded itself: together they are off by
-    about 2^-18 of the logit.
+    about 2^-18 of the logit. Both products lie in `spare` and their sum in `out`, where these are given.
     """
-    first = hidden @ weight.T
-    rest = torch.addmm(first, hidden, weight.T, beta=-1)
-    return first.float().add_(rest)
+    if out is None or spare is None:
+        first = hidden @ weight.T
+        rest = torch.addmm(first, hidden, weight.T, beta=-1)
+        return first.float().add_(rest)
+    halves = spare.view(torch.bfloat16).view(2, *spare.shape)[:, : len(hidden)]
+    torch.mm(hidden, weight.T, out=halves[0])
+    torch.addmm(halves[0], hidden, weight.T, beta=-1, out=halves[1])
+    return out[: len(hidden)].copy_(halves[0]).add_(halves[1])
 
 
-def multiply(mass: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """mass [n, V] @ weight [V, D] in `dtype`."""
+def multiply(mass: Tensor, weight: Tensor, dtype: torch.dtype, spare: Tensor | None = None) -> Tensor:
+    """mass [n, V] @ weight [V, D] in `dtype`; `spare`, of the size of `mass`, may be written over."""
     with disable_autocast(mass):
+        if spare is not None and dtype.itemsize < spare.dtype.itemsize:
+            mass = spare.view(dtype).flatten()[: mass.numel()].view(mass.shape).copy_(mass)
         return mass.to(dtype) @ weight.to(dtype)
