@@ -25,10 +25,11 @@ from fdt.policy.policy import find_autocast_dtype
 from fdt.rollout import checks
 from fdt.rollout.actor import Actor
 from fdt.rollout.choices import choose_credit
+from fdt.rollout.curricula.recorded import Recorded
 from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.overlap import Prefetcher, RolloutLoader, build_prefetcher
 from fdt.rollout.place import RolloutPosition
-from fdt.rollout.sources import Recorded, Replay, Source
+from fdt.rollout.sources import Replay, Source
 from fdt.rollout.tasks import load_from_environment
 from feedback.graders import FunctionGrader, Grader, as_grader
 from feedback.hints import CritiqueHint, Hint, annotate_group, shuffle_critiques
@@ -162,6 +163,7 @@ class Experience(StepDataModule):
             self._credit, reason = choose_credit(self.source, self.episodes)
             rank_zero_info(f"data.credit: objectives.{type(self.credit).__name__}, as {reason}")
         checks.check_credit(self.credit, self.source, self.episodes)
+        checks.check_curriculum(self.source, self.episodes)
         if stage == "fit" and self.trainer is not None and self.rewriter is None:
             objective = get_learner(self.trainer).objective
             checks.check_signals(self.source, objective, self.credit, self.hint, self.episodes)
@@ -253,7 +255,7 @@ class Experience(StepDataModule):
             if self._ahead is not None:
                 self._ahead.wait()
             self._freeze_engine()
-            return measure_tasks(evaluation or self.evaluation, part, self.actor)
+            return measure_tasks(evaluation or self.evaluation, part, self.actor, self.source.curriculum)
 
         return EvaluationLoader(get_trainer(self), tasks[: self.evaluation_limit], self.evaluation_batch, measure)
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from fdt.callbacks.access import get_experience
 from fdt.distributed import gather_objects
-from fdt.evaluation.returns import compute_interval, compute_quality, summarise_records
+from fdt.evaluation.returns import compute_interval, compute_quality, summarise_datasets, summarise_records
 
 
 def gather_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ class Evaluate(Callback):
     def _write_results(self, trainer: Trainer, name: str) -> None:
         evaluation = get_experience(trainer).evaluation
         records = gather_records(self.records)
-        summary = summarise_records(evaluation, records)
+        summary = summarise_records(evaluation, records) | summarise_datasets(evaluation, records)
         self.quality = compute_quality(evaluation, records)
         if trainer.is_global_zero:
             print_summary(name, len(records), summary, compute_interval(evaluation, records))

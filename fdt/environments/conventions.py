@@ -83,26 +83,34 @@ class Conventions(Environment):
     """Seed of who wavers how much, and of their wishes."""
     world_seed: int = 0
     """Seed of who has which convention and who criticises."""
+    first_user: int = 0
+    """How many of the 16 users are passed over, so that worlds side by side have users of their own."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.users <= len(USERS):
-            raise ValueError(f"Conventions.users: got {self.users}, expected 2 to {len(USERS)}")
+        most = len(USERS) - self.first_user
+        if not 2 <= self.users <= most or self.first_user < 0:
+            raise ValueError(f"Conventions.users: got {self.users}, expected 2 to {most}")
         for name in ("coverage", "noise", "score_rate", "wrong_score_rate", "wavering"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Conventions.{name}: got {getattr(self, name)}, expected a share from 0 to 1")
+
+    @property
+    def user_names(self) -> tuple[str, ...]:
+        """The users, by name."""
+        return USERS[self.first_user : self.first_user + self.users]
 
     @property
     def habits(self) -> dict[str, str]:
         """The convention of each user."""
         conventions = [list(CONVENTIONS)[n % len(CONVENTIONS)] for n in range(self.users)]
         random.Random(f"habits {self.world_seed}").shuffle(conventions)
-        return dict(zip(USERS, conventions, strict=False))
+        return dict(zip(self.user_names, conventions, strict=True))
 
     @property
     def critiquing_users(self) -> frozenset[str]:
         """The users who criticise."""
         count = round(self.coverage * self.users)
-        return frozenset(random.Random(f"vocal {self.world_seed}").sample(USERS[: self.users], count))
+        return frozenset(random.Random(f"vocal {self.world_seed}").sample(self.user_names, count))
 
     @property
     def unreliable_users(self) -> frozenset[str]:
@@ -114,7 +122,7 @@ class Conventions(Environment):
     @property
     def switch_chances(self) -> dict[str, float]:
         """The chance of each of n users to want another convention than theirs: `wavering` times 1/n, 2/n, ... 1."""
-        order = random.Random(f"whims {self.wavering_seed}").sample(USERS[: self.users], self.users)
+        order = random.Random(f"whims {self.wavering_seed}").sample(self.user_names, self.users)
         return {user: self.wavering * (place + 1) / self.users for place, user in enumerate(order)}
 
     def draw_convention(self, user: str, rng: random.Random) -> str:
@@ -129,7 +137,7 @@ class Conventions(Environment):
         habits = self.habits
         known = range(len(digits) * self.users)
         drawn = random.Random(f"{split} {seed}").sample(known, min(count, len(known)))
-        return [_build_task(USERS[n % self.users], digits[n // self.users], habits, split) for n in drawn]
+        return [_build_task(self.user_names[n % self.users], digits[n // self.users], habits, split) for n in drawn]
 
     def start(self, task: Task, seed: int) -> Session:
         """The user's reactions, drawn from the world, the task and the seed."""

@@ -8,12 +8,18 @@ from typing import Any
 
 from fdt.evaluation.base import Evaluation, Record
 from fdt.rollout.actor import Actor
+from fdt.rollout.curricula.base import Curriculum, get_dataset
 from feedback.returns import check_list, describe, refuse
 from feedback.types import Task
 
+DATASET = "dataset"
+"""Where a record names the data set of its task."""
 
-def measure_tasks(evaluation: Evaluation, tasks: Sequence[Task], actor: Actor) -> list[Record | None]:
-    """`Evaluation.__call__`, checked.
+
+def measure_tasks(
+    evaluation: Evaluation, tasks: Sequence[Task], actor: Actor, curriculum: Curriculum | None = None
+) -> list[Record | None]:
+    """`Evaluation.__call__`, checked; with a curriculum each record names its task's data set, where that has one.
 
     Raises:
         DataError: where it gives another number of records than of tasks, or one that cannot be written as JSON.
@@ -25,6 +31,9 @@ def measure_tasks(evaluation: Evaluation, tasks: Sequence[Task], actor: Actor) -
         except (TypeError, ValueError) as fault:
             got = f"a record of {task.key} that is no JSON ({fault})"
             raise refuse(evaluation, got, "a dict of text, numbers, lists and None") from None
+        name = None if curriculum is None else get_dataset(task, curriculum.column)
+        if record is not None and name is not None:
+            record[DATASET] = name
     return found
 
 
@@ -41,6 +50,17 @@ def summarise_records(evaluation: Evaluation, records: Sequence[Record]) -> dict
     for name, value in found.items():
         if not isinstance(name, str) or not _is_number(value):
             raise refuse(evaluation, f"{describe(value)} as {name!r} of a summary", expected)
+    return found
+
+
+def summarise_datasets(evaluation: Evaluation, records: Sequence[Record]) -> dict[str, float]:
+    """The headline of each data set that records name, under HEADLINE/NAME; nothing where they name none."""
+    names = sorted({record[DATASET] for record in records if DATASET in record})
+    found = {}
+    for name in names:
+        own = summarise_records(evaluation, [record for record in records if record.get(DATASET) == name])
+        headline = next(iter(own))
+        found[f"{headline}/{name}"] = own[headline]
     return found
 
 

@@ -23,7 +23,7 @@ from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.sources import OnPolicy, Replay, Source
 from feedback.hints import Hint, run_hint
 from feedback.rewriter import Rewriter
-from feedback.types import Episode, Task
+from feedback.types import Episode, Task, collect_tasks
 from objectives import Credit, Objective
 
 MOST_SESSIONS = 8
@@ -88,6 +88,25 @@ def check_credit(credit: Credit, source: Source, episodes: Sequence[Episode]) ->
         credit.check(task)
     except ValueError as fault:
         raise UserError(str(fault), key="data.credit") from fault
+
+
+def check_curriculum(source: Source, episodes: Sequence[Episode]) -> None:
+    """
+    Raises:
+        UserError: where the prompts cannot be put into the curriculum's order, or it goes by scores that are not there
+            when it chooses.
+    """
+    curriculum = source.curriculum
+    if curriculum is None:
+        return
+    if curriculum.reads_scores and (source.max_staleness or not source.on_policy):
+        raise UserError(
+            f"{type(curriculum).__name__} chooses by how fresh answers scored",
+            got=f"max_staleness {source.max_staleness}" if source.on_policy else type(source).__name__,
+            expected="fdt.rollout.sources.OnPolicy with max_staleness 0",
+            key="data.source.curriculum",
+        )
+    curriculum.check(collect_tasks(list(episodes)))
 
 
 def check_rows(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from fdt.data.batch import Batch
 from fdt.errors import UserError
 from fdt.rollout.advantages import gather_rollouts
 from fdt.rollout.place import RolloutPosition
@@ -87,6 +88,7 @@ def sample_rollout(
     tasks: list[Task],
     chosen: list[int],
     generate: Generate,
+    open_numbers: Collection[int] | None = None,
 ) -> SampledRollout:
     """
     Args:
@@ -96,6 +98,7 @@ def sample_rollout(
         chosen: numbers of this rollout's prompts, over all ranks.
         generate: answers prompts under a seed and has them graded. All ranks call equally often, if
             need be with no prompts.
+        open_numbers: numbers of the prompts that may replace others; None: all.
     """
 
     def generate_share(numbers: list[int], attempt: int) -> list[Episode]:
@@ -107,6 +110,7 @@ def sample_rollout(
         return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool))
     found = rule.filter_groups(episodes)
     spare = position.draw_replacements(len(tasks), chosen)
+    spare = spare if open_numbers is None else [number for number in spare if number in open_numbers]
     wanted = found.groups
     for attempt in range(1, rule.max_refills + 1):
         missing = wanted - found.kept_groups
@@ -126,3 +130,11 @@ def sample_rollout(
     # Each is of all ranks already, and is summed over ranks.
     own = {name: float(value) if position.rank == 0 else 0.0 for name, value in info.items()}
     return SampledRollout(episodes, found.kept, own)
+
+
+def restrict_sampled(batch: Batch, tasks: set[str]) -> Batch:
+    """The batch with the answers to these tasks alone in the policy gradient."""
+    named = torch.tensor([episode.task.key in tasks for episode in batch.episodes])
+    masks = batch.rollouts.masks
+    masks = masks | {"sampled": masks["sampled"] & named[batch.rollouts.episode]}
+    return replace(batch, rollouts=replace(batch.rollouts, masks=masks))

@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from itertools import compress
 
 import torch
@@ -19,48 +18,13 @@ from fdt.data.batch import Batch
 from fdt.distributed import gather_objects
 from fdt.errors import UserError
 from fdt.rollout.actor import Actor
-from fdt.rollout.advantages import apply_credit, compute_advantages, gather_rollouts
-from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, sample_rollout
+from fdt.rollout.advantages import compute_advantages
+from fdt.rollout.curricula.base import Curriculum, describe_curriculum
+from fdt.rollout.curricula.recorded import Recorded
+from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, restrict_sampled, sample_rollout
 from fdt.rollout.memory import ScoredMemory
 from fdt.rollout.place import REWRITES, RolloutPosition
 from feedback.types import Episode, Task, Turn, collect_tasks
-from objectives import Credit, Rollouts
-
-
-@dataclass
-class Recorded:
-    """The episodes that an epoch runs over, and what is computed once from all of them."""
-
-    episodes: Sequence[Episode]
-    credit: Credit
-    orders: dict[tuple[int, int, int], list[int]] = field(default_factory=dict)
-
-    @cached_property
-    def tasks(self) -> list[Task]:
-        """The distinct prompts."""
-        return collect_tasks(list(self.episodes))
-
-    @cached_property
-    def rollouts(self) -> Rollouts:
-        """The episodes' scores as tensors, made once."""
-        return gather_rollouts(self.episodes, all_ranks=False)[0]
-
-    @cached_property
-    def advantages(self) -> Tensor:
-        """``[E]`` or ``[E, S]``: recorded answers compared with each other, over the whole file."""
-        return apply_credit(self.credit, self.rollouts)
-
-    @cached_property
-    def score_names(self) -> frozenset[str]:
-        """Every name that any episode was graded by."""
-        return frozenset(self.rollouts.scores)
-
-    def choose(self, position: RolloutPosition, size: int, count: int) -> list[int]:
-        """Which of ``size`` things belong to a rollout of ``count``, over all ranks."""
-        key = (position.seed, position.epoch, size)
-        if key not in self.orders:
-            self.orders = {key: position.draw_permutation(size)}
-        return self.orders[key][position.rollout * count : (position.rollout + 1) * count]
 
 
 class Source(ABC):
@@ -72,6 +36,8 @@ class Source(ABC):
     """Rollouts that are made ahead, while the policy learns from earlier ones."""
     takes_share: bool = True
     """Whether a share of the file's prompts can be held out; where the file grows, a file of its own is needed."""
+    curriculum: Curriculum | None = None
+    """Which prompts come when; None: all in turn, in an order that is drawn anew each epoch."""
 
     @property
     @abstractmethod
@@ -148,6 +114,8 @@ class Replay(Source):
     behaviour: str = "start"
     """start: the starting policy stands in for whoever wrote the answers, and the ratio is truncated by the policy
     term; drop: scores are left out, critiques are distilled and revisions imitated."""
+    curriculum: Curriculum | None = None
+    """Which rows come when, such as fdt.rollout.curricula.Stages; null: all of them, shuffled each epoch."""
 
     def __post_init__(self) -> None:
         if self.behaviour not in ("start", "drop"):
@@ -158,11 +126,16 @@ class Replay(Source):
         return 1
 
     def count_rollouts(self, episodes: Sequence[Episode]) -> int:
+        if self.curriculum is not None:
+            return self.curriculum.count_rollouts([episode.task for episode in episodes], self.rows_per_step)
         return -(-len(episodes) // self.rows_per_step)
 
     def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
         episodes = [recorded.episodes[i] for i in self._choose_own(position, recorded)]
-        return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool))
+        info = {}
+        if self.curriculum is not None:
+            info = describe_curriculum(self.curriculum, position, recorded.row_tasks, self.rows_per_step)
+        return SampledRollout(episodes, torch.ones(len(episodes), dtype=torch.bool), info)
 
     def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
         # A rank without rows asks for no drafts, but under FSDP2 it must take part in writing the others'.
@@ -180,7 +153,10 @@ class Replay(Source):
 
     def _choose_own(self, position: RolloutPosition, recorded: Recorded) -> list[int]:
         """Which recorded rows this rank has of the rollout."""
-        chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)
+        if self.curriculum is not None:
+            chosen = self.curriculum.choose(position, recorded.row_tasks, self.rows_per_step)
+        else:
+            chosen = recorded.choose(position, len(recorded.episodes), self.rows_per_step)
         return chosen[position.rank :: position.world_size]
 
     def collate(self, rollout: SampledRollout, advantages: Tensor, recorded: Recorded, actor: Actor) -> list[Batch]:
@@ -210,6 +186,8 @@ class OnPolicy(Source):
     max_staleness: int = 0
     """Rollouts that are sampled ahead, while the policy learns from those before them: rollout n comes from the weights
     after n - max_staleness rollouts. 0 waits for each; 1 overlaps sampling and update."""
+    curriculum: Curriculum | None = None
+    """Which prompts come when, such as fdt.rollout.curricula.Stages; null: all of them, shuffled each epoch."""
 
     def __post_init__(self) -> None:
         if self.max_staleness < 0:
@@ -226,16 +204,27 @@ class OnPolicy(Source):
         return self.updates_per_rollout * self.num_iterations
 
     def count_rollouts(self, episodes: Sequence[Episode]) -> int:
-        return -(-len(collect_tasks(list(episodes))) // self.prompts_per_rollout)
+        tasks = collect_tasks(list(episodes))
+        if self.curriculum is not None:
+            return self.curriculum.count_rollouts(tasks, self.prompts_per_rollout)
+        return -(-len(tasks) // self.prompts_per_rollout)
 
     def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
         def generate(tasks: list[Task], seed: int) -> list[Episode]:
             return self.grade(actor.generate_episodes(tasks, seed, self.num_generations), seed, actor)
 
-        return sample_rollout(self.dynamic, position, recorded.tasks, self._choose(position, recorded), generate)
+        tasks, chosen = recorded.tasks, self._choose(position, recorded)
+        if self.curriculum is None:
+            return sample_rollout(self.dynamic, position, tasks, chosen, generate)
+        place = (position, tasks, self.prompts_per_rollout)
+        open_numbers = self.curriculum.list_open(*place)
+        drawn = sample_rollout(self.dynamic, position, tasks, chosen, generate, open_numbers)
+        return replace(drawn, info=drawn.info | describe_curriculum(self.curriculum, *place, drawn.episodes))
 
     def _choose(self, position: RolloutPosition, recorded: Recorded) -> list[int]:
         """Numbers of the rollout's prompts, over all ranks."""
+        if self.curriculum is not None:
+            return self.curriculum.choose(position, recorded.tasks, self.prompts_per_rollout)
         return recorded.choose(position, len(recorded.tasks), self.prompts_per_rollout)
 
     def generate_first(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> list[Episode]:
@@ -280,14 +269,6 @@ class OnPolicy(Source):
                 batch = restrict_sampled(batch, kept)
             batches.append(batch if self.steps_per_rollout == 1 else actor.store_old_log_probs(batch))
         return batches * self.num_iterations
-
-
-def restrict_sampled(batch: Batch, tasks: set[str]) -> Batch:
-    """The batch with the answers to these tasks alone in the policy gradient."""
-    named = torch.tensor([episode.task.key in tasks for episode in batch.episodes])
-    masks = batch.rollouts.masks
-    masks = masks | {"sampled": masks["sampled"] & named[batch.rollouts.episode]}
-    return replace(batch, rollouts=replace(batch.rollouts, masks=masks))
 
 
 def build_dummy_batch(episode: Episode, actor: Actor, names: frozenset[str] = frozenset()) -> Batch:

@@ -15,8 +15,8 @@ from feedback.types import Feedback, Task
 class GymScore(Verifier):
     """Asks the scorer of the reasoning-gym data set (extra `gym`) that a task came from; it may score between 0 and 1.
 
-    The task's meta holds the generator's entry (question, answer, metadata) as `entry`, and the data set's name as
-    `dataset`, or within the entry's metadata as `source_dataset`. A task without them is not judged. Nor is one whose
+    The task's meta holds the generator's entry (question, answer, metadata) as `entry`, and the data set's name within
+    the entry's metadata as `source_dataset`, or as `dataset`. A task without them is not judged. Nor is one whose
     scorer evaluates answers as code, as those of countdown or n_queens do: the reason is warned about once. Scorers run
     in a process of their own with a time limit.
     """
@@ -54,5 +54,5 @@ def find_origin(task: Task) -> tuple[str | None, dict[str, Any]]:
     if not isinstance(entry, dict) or not isinstance(entry.get("answer"), str):
         return None, {}
     facts = entry.get("metadata")
-    name = task.meta.get("dataset") or (facts.get("source_dataset") if isinstance(facts, dict) else None)
+    name = (facts.get("source_dataset") if isinstance(facts, dict) else None) or task.meta.get("dataset")
     return (name, entry) if isinstance(name, str) else (None, {})

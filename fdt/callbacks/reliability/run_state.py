@@ -25,7 +25,8 @@ GROUP = ("lr", "initial_lr", "params")
 
 
 class RunState(Callback):
-    """Keeps the memory of scored answers, the names of scores seen, and marks of settings, data and world size.
+    """Keeps the memory of scored answers, what a curriculum goes by, the names of scores seen, and marks of settings,
+    data and world size.
 
     Of settings that are text only a hash is kept, so that a checkpoint names no code and no file. A difference is told
     on resume; the config's learning rate and optimiser settings then count, not those of the checkpoint.
@@ -56,6 +57,8 @@ class RunState(Callback):
         state["score_names"] = sorted(data.actor.score_names)
         if isinstance(data.source, OnPolicy) and data.source.memory is not None:
             state["memory"] = data.source.memory.pack()
+        if data.source.curriculum is not None:
+            state["curriculum"] = data.source.curriculum.pack()
         checkpoint[KEY] = state
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -67,6 +70,8 @@ class RunState(Callback):
         data.actor.score_names |= frozenset(self.loaded.get("score_names", ()))
         if isinstance(data.source, OnPolicy) and data.source.memory is not None and "memory" in self.loaded:
             data.source.memory.unpack(self.loaded["memory"])
+        if data.source.curriculum is not None and self.loaded.get("curriculum"):
+            data.source.curriculum.unpack(self.loaded["curriculum"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Before the checkpoint's values are laid over them.

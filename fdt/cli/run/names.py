@@ -47,8 +47,7 @@ DOORS = (
     "fdt.policy.optimizers",
     "fdt.policy.teachers",
     "fdt.reward_models",
-    "fdt.rollout.memory",
-    "fdt.rollout.sources",
+    *(f"fdt.rollout.{name}" for name in ("curricula", "memory", "sources")),
 )
 """Modules whose names are offered where a class path leads nowhere."""
 

@@ -13,9 +13,10 @@ from fdt.data.batch import Batch
 from fdt.errors import UserError
 from fdt.rollout.actor import Actor
 from fdt.rollout.advantages import compute_advantages
+from fdt.rollout.curricula.recorded import Recorded
 from fdt.rollout.dynamic_sampling import SampledRollout
 from fdt.rollout.place import RolloutPosition
-from fdt.rollout.sources import Recorded, Replay, build_dummy_batch
+from fdt.rollout.sources import Replay, build_dummy_batch
 from feedback.aggregate import aggregate_scores
 from feedback.hints import annotate_group
 from feedback.logs.follower import Follower
@@ -46,6 +47,11 @@ class Follow(Replay):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.curriculum is not None:
+            got = type(self.curriculum).__name__
+            raise UserError(
+                "a log is followed as it is written", got=got, expected="null", key="data.source.curriculum"
+            )
         if not self.file:
             raise UserError("no file", expected="the log, as in data.file", key="data.source.file")
         for name in ("rows_per_step", "rollouts_per_epoch"):

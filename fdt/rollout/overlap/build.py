@@ -13,10 +13,11 @@ from lightning import Trainer
 from fdt.engines.fingerprint import compute_fingerprint
 from fdt.policy.fsdp import reshard
 from fdt.rollout.actor import Actor
+from fdt.rollout.curricula.recorded import Recorded
 from fdt.rollout.overlap.prefetcher import Prefetcher
 from fdt.rollout.overlap.store import RolloutStore, describe_settings
 from fdt.rollout.place import RolloutPosition
-from fdt.rollout.sources import OnPolicy, Recorded, Source
+from fdt.rollout.sources import OnPolicy, Source
 
 
 def build_prefetcher(

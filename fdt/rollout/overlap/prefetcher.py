@@ -23,11 +23,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from fdt.data.batch import Batch
 from fdt.distributed import create_group, gather_objects, use_group
 from fdt.rollout.actor import Actor
+from fdt.rollout.curricula.recorded import Recorded
 from fdt.rollout.overlap.background import build_background_actor
 from fdt.rollout.overlap.store import FinishedRollout, RolloutStore
 from fdt.rollout.overlap.worker import Worker
 from fdt.rollout.place import RolloutPosition
-from fdt.rollout.sources import OnPolicy, Recorded
+from fdt.rollout.sources import OnPolicy
 
 
 @dataclass

@@ -66,6 +66,22 @@ def test_after_a_reset_the_kl_is_zero_and_that_to_the_start_is_not(tmp_path):
     assert len(held) == sum(name.startswith("policy.") for name in kept) > 0
 
 
+def test_a_plateau_resets_once_then_cools_down_and_the_kl_is_exactly_zero(tmp_path):
+    # Nothing counts as an improvement. Measured at the start and after each step: due at the third time (step 2),
+    # then not at the fourth to sixth, whatever they say, and again at the seventh (step 6).
+    reset = {"plateau": {"patience": 2, "cooldown": 3, "min_delta": 9.0}}
+    often = {"trainer__val_check_interval": 1, "trainer__check_val_every_n_epoch": None}
+    fit(tmp_path, callbacks(reset), trainer__max_steps=7, data__evaluation_limit=1, **often)
+    rows = logged(tmp_path)
+    resets = [float(row["train/reference_resets"]) for row in rows]
+    anchor = [float(row["train/loss/anchor"]) for row in rows]
+    (at,) = [state["resets"] for name, state in last(tmp_path)["callbacks"].items() if "ResetReference" in name]
+    assert at == [2, 6], (at, resets, anchor)
+    # The first step's anchor is the start itself; the step after a reset has the policy as its reference.
+    assert [step for step, value in enumerate(anchor) if value == 0.0] == [0, 2, 6]
+    assert min(value for value in anchor if value) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [False, True])
 def test_a_resumed_run_has_the_reference_of_the_whole_one(tmp_path, optimizer):
