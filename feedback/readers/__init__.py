@@ -7,16 +7,19 @@ A format is found by the columns of the first record (`detect`), or named: one o
 from __future__ import annotations
 
 import warnings
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from feedback.aggregate import add_win_rates, aggregate_scores, check_rule, measure_disagreement
-from feedback.faults import DataError
+from feedback.faults import DataError, format_value
 from feedback.readers.base import Reader, build_pair, build_task, read_id
 from feedback.readers.catalogue import NAMES, find_reader
 from feedback.readers.columns.mapping import Columns, keep_present, map_records
 from feedback.readers.columns.packed import unpack_tools
+from feedback.readers.columns.words import is_placeholder
 from feedback.readers.fields import Fields
 from feedback.readers.formats.rows import read_task
 from feedback.readers.ids import IdIndex
@@ -79,7 +82,16 @@ def read_with_report(
     differ = measure_disagreement(episodes)
     if differ.num_unequal:
         warnings.warn(f"{path}: {differ}; taken together by the rule: {aggregate}", stacklevel=3)
+    if empty := count_placeholders(episodes):
+        told = ", ".join(f"{format_value(text)} ({count})" for text, count in empty.items())
+        warnings.warn(f"{path}: critiques that say nothing are taught as words: {told}; leave them empty", stacklevel=3)
     return attach_hints(add_win_rates(aggregate_scores(episodes, aggregate))), refused
+
+
+def count_placeholders(episodes: Iterable[Episode]) -> Counter[str]:
+    """How often a critique is what stands for none, such as "N/A" or pandas' "nan", by its text."""
+    texts = (item.text for episode in episodes for item in episode.feedback)
+    return Counter(text for text in texts if text is not None and is_placeholder(text))
 
 
 def stream(

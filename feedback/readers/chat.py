@@ -39,11 +39,14 @@ def read_messages(fields: Fields, path: str, more: tuple[str, ...] = (), allow_u
 
 
 def unpack_messages(fields: Fields, path: str) -> Fields:
-    """The fields with the JSON text of messages at a path, if it is that, as the list that it holds.
+    """The fields with the JSON text of messages at a path, if it is that, as the list that it holds; one message alone
+    is a list of one.
 
     A text that begins as a list of messages and is no JSON is refused, since the model would be asked about brackets.
     """
     value = fields.get(path)
+    if isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys()):
+        return fields.replace_values(fields.value | {path: [value]})
     if not isinstance(value, str):
         return fields
     try:

@@ -132,7 +132,7 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
 
 def _is_packed(text: str | list[PlainMessage]) -> bool:
     """Whether prompt or response are messages as JSON text."""
-    return type(text) is str and text[0] in "[ \t\r\n" and MESSAGES.match(text) is not None
+    return type(text) is str and text[0] in "[{ \t\r\n" and MESSAGES.match(text) is not None
 
 
 def _read_feedback(row: Row, score: float, scale: tuple[float, float] | None) -> tuple[Feedback, ...]:

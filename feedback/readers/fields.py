@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from feedback.faults import DataError, format_value
-from feedback.readers.columns.words import VERDICT_SCALE, parse_flag, parse_verdict
+from feedback.readers.columns.words import (
+    VERDICT_SCALE,
+    Rating,
+    is_placeholder,
+    parse_flag,
+    parse_rating,
+    parse_verdict,
+)
 from feedback.readers.record import Record
 from feedback.readers.scales import Scale, ScoreRange
 
@@ -90,7 +97,7 @@ class Fields:
         if is_number or (isinstance(value, str) and (allow_text or self.record.is_text_only) and "_" not in value):
             found = _to_float(value, self.record.has_decimal_comma)
         if not math.isfinite(found):
-            self.refuse(path, value, "a finite number", "Leave it out where there is no score.")
+            self.refuse(path, value, "a finite number", _explain_number(value))
             return math.nan
         return found
 
@@ -110,12 +117,33 @@ class Fields:
             scale: the format's or the item's own; else the declared one; with neither it lies in [0, 1] already.
             allow_text: a number as text serves too.
 
-        A one-word verdict, such as "good" or "wrong", is a score on a scale of its own, from 0 to 1.
+        A one-word verdict, such as "good" or "wrong", is a score on a scale of its own, from 0 to 1, and so is a
+        percentage. What is written as "4/5" must end where the scale ends.
         """
         verdict = parse_verdict(self.get(path))
         if verdict is not None:
             return verdict, VERDICT_SCALE
+        rating = parse_rating(self.get(path))
+        if rating is not None:
+            return self._normalize_rating(path, rating, scale)
         return self.normalize_score(path, self.get_number(path, allow_text), scale)
+
+    def _normalize_rating(self, path: str, rating: Rating, scale: Scale | None) -> tuple[float, Scale | None]:
+        if rating.is_share and rating.highest is not None:
+            return self.normalize_score(path, rating.value, (0.0, rating.highest))
+        known = scale or self.score_range.declared_scale
+        if rating.highest is None or (known is not None and rating.highest == known[1]):
+            return self.normalize_score(path, rating.value, scale)
+        got = format_value(self.get(path))
+        top = f"{rating.highest:g}"
+        if known is not None:
+            self.refuse(path, self.get(path), f"a number from {known[0]:g} to {known[1]:g}", "Correct it or the scale.")
+        else:
+            remedy = f"Declare the scale: 1 {top}, or 0 {top} where 0 may be given."
+            self._add_error(
+                path, f"{got}, which does not say where its scale begins", "a scale", remedy
+            ).cause = NO_SCALE
+        return math.nan, None
 
     def normalize_score(self, path: str, value: float, scale: Scale | None = None) -> tuple[float, Scale | None]:
         """As `get_score`, for a number already read; notes one that lies off its scale."""
@@ -197,6 +225,15 @@ class Fields:
         fault = self.record.build_error(self.prefix + name, got, expected, remedy)
         self.faults.append(fault)
         return fault
+
+
+def _explain_number(value: Any) -> str:
+    """What to do about a value that is no number."""
+    if isinstance(value, str) and math.isfinite(_to_float(value)):
+        return "Write it without quotation marks."
+    if isinstance(value, str) and not is_placeholder(value) and not math.isinf(_to_float(value)):
+        return "Write a number; of words, good, bad, ok and their like are read."
+    return "Leave it out where there is no score."
 
 
 def _to_integer(value: Any) -> Any:

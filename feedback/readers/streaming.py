@@ -10,12 +10,14 @@ from feedback.faults import DataError
 from feedback.readers.base import Reader
 from feedback.readers.catalogue import PROMPTS, READERS, find_reader
 from feedback.readers.columns.endings import note_endings
+from feedback.readers.columns.fit import check_fit, check_pair
 from feedback.readers.columns.mapping import Columns, add_notes, check_map, check_presence, map_records
 from feedback.readers.columns.packed import unpack_tools
-from feedback.readers.columns.unread import check_fit, check_unread
+from feedback.readers.columns.unread import check_unread
 from feedback.readers.fields import Fields
 from feedback.readers.files import FastJson, read_records
 from feedback.readers.formats.rows import Rows
+from feedback.readers.formats.trl import TRLPreference
 from feedback.readers.ids import IdIndex
 from feedback.readers.record import Record, parse_json_fast
 from feedback.readers.scales import Scale, ScoreRange, check_scale
@@ -159,4 +161,6 @@ def check_head(path: str | Path, reader: Reader, columns: Columns) -> None:
     head = read_head(path, columns)
     if isinstance(reader, Rows):
         check_fit(str(path), head)
+    if isinstance(reader, TRLPreference):
+        check_pair(str(path), head)
     check_unread(str(path), reader, head)

@@ -92,7 +92,20 @@ def run(args: argparse.Namespace) -> int:
     known = {episode.id: episode for episode in group}
     for number, episode in chosen:
         view.print_record(number, episode, collate(collator, known[episode.id]), collator)
+        if refusal := find_refusal(known[episode.id], collator):
+            view.print_refusal(refusal)
     return 0
+
+
+def find_refusal(episode: Episode, collator: Collator) -> str | None:
+    """Why training refuses an episode that can be rendered: what of it leaves no trace; None where it takes it."""
+    from fdt.data.chat.conversations import check_conversations
+
+    try:
+        check_conversations([episode], collator.tokenizer)
+    except UserError as fault:
+        return str(fault)
+    return None
 
 
 def choose(args: argparse.Namespace) -> list[tuple[int, Episode]]:
@@ -102,7 +115,8 @@ def choose(args: argparse.Namespace) -> list[tuple[int, Episode]]:
         UserError: there is none.
         DataError: the file cannot be read.
     """
-    reading = EpisodeReader(args, print_fault)
+    # A fault of the file as a whole is raised below.
+    reading = EpisodeReader(args, lambda fault: None if fault.line is None else print_fault(fault))
     chosen = []
     for episode in reading:
         if episode.id == args.id or (args.id is None and reading.record_count >= args.row):

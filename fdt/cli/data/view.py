@@ -73,6 +73,10 @@ class View:
             for row in range(len(batch.episodes)):
                 self._print_row(batch, row)
 
+    def print_refusal(self, reason: str) -> None:
+        """Says that a run would not begin with this record."""
+        self._print(Text(f"training refuses it: {to_one_line(reason)}", "bold red"), indent=2)
+
     def _print_row(self, batch: Batch, row: int) -> None:
         student = batch.student
         ids = student.tokens[row, : student.lengths[row]].tolist()

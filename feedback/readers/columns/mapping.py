@@ -10,19 +10,24 @@ from typing import Any
 import msgspec
 
 from feedback.faults import DataError, format_value
+from feedback.readers.columns.packed import parse_messages
 from feedback.readers.record import Record
 from feedback.types import Episode
 
 FIELDS = (
     *("id", "task", "prompt", "response", "score", "critique", "revision", "reference", "annotator", "source"),
     *("finished", "scores", "preferences", "tools", "messages", "feedback", "start", "completion", "label"),
-    *("chosen", "rejected", "privileged_context"),
+    *("chosen", "rejected", "privileged_context", "system"),
 )
 """What a column may be mapped to: the fields of rows, of episodes and of TRL's records."""
 NOTE = "meta."
 """Before the name of a note: `meta.rating=rating` says that a column is no feedback, and keeps it."""
 DISPLACED = "original_"
 """Before the name of a column whose place a mapped one takes."""
+SYSTEM = "system"
+"""The field of words that become the first message."""
+TURNS = ("messages", "prompt", "chosen", "rejected")
+"""The fields that it may be put before."""
 Columns = Mapping[str, str]
 
 
@@ -61,7 +66,32 @@ def map_record(record: Record, columns: Columns) -> Record:
     kept = {f"{DISPLACED}{name}" if name in names.values() else name: record.fields[name] for name in left}
     header = [names.get(name, name) for name in record.columns if name in names or name not in columns.values()]
     notes = {name: value for name, value in notes.items() if value is not None}
+    words = found.pop(SYSTEM, None)
+    if isinstance(words, str) and words.strip():
+        kept = put_system_first(words, found | kept)
     return msgspec.structs.replace(record, fields=found | kept, notes=notes, columns=tuple(header))
+
+
+def put_system_first(words: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with a system's message at the beginning of the dialogue, of the prompt, else of both answers."""
+    places = [name for name in TURNS if name in fields]
+    first = places[:1] if places and places[0] in ("messages", "prompt") else places
+    message = {"role": SYSTEM, "content": words}
+    changed = {}
+    for name in first:
+        value = fields[name]
+        if isinstance(value, str) and name in ("messages", "prompt"):
+            value = _unpack(value) or [{"role": "user", "content": value}]
+        changed[name] = [message, *value] if isinstance(value, list) else value
+    return fields | changed
+
+
+def _unpack(text: str) -> list[Any] | None:
+    """Messages as JSON text; None for any other, and for what the reader will refuse."""
+    try:
+        return parse_messages(text)
+    except ValueError:
+        return None
 
 
 def add_notes(record: Record, episodes: list[Episode]) -> list[Episode]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from feedback.readers.columns.words import parse_flag, parse_verdict
+from feedback.readers.columns.words import parse_flag, parse_rating, parse_verdict
 
 WORDS: dict[str, frozenset[str]] = {
     "revision": frozenset(
@@ -24,6 +24,7 @@ WORDS: dict[str, frozenset[str]] = {
     "score": frozenset(
         "score scores rating ratings reward rewards grade grades star stars label labels points mark marks thumb "
         "thumbs vote votes verdict quality correct correctness passed resolved solved success accepted liked "
+        "accuracy helpfulness usefulness harmlessness faithfulness "
         "bewertung punkte puntuación puntaje punteggio valutazione 评分 分数".split()
     ),
     "response": frozenset(
@@ -37,6 +38,12 @@ WORDS: dict[str, frozenset[str]] = {
     "annotator": frozenset("annotator rater reviewer worker labeler labeller evaluator judge".split()),
 }
 """Words of a column's name that stand for a field; the first field that fits counts ("better answer": a revision)."""
+RATED = frozenset("score scores rating ratings reward rewards grade grades star stars thumb thumbs vote votes".split())
+"""Words that say a score so plainly that a column of other texts (B+, poor) is one that cannot be read yet."""
+ANSWERS = frozenset("answers responses completions generations outputs replies candidates".split())
+"""Words of a column that holds several answers to one prompt."""
+NESTED = frozenset("annotations judgements judgments evaluations critiques comments reviews".split())
+"""Words of a column whose lists hold feedback."""
 UNMISTAKABLE: dict[str, frozenset[str]] = {
     "score": WORDS["score"] - {"marks", "mark", "quality"},
     "critique": frozenset("critique critiques criticism feedback comment comments review remark remarks".split()),
@@ -59,7 +66,8 @@ def split_name(name: str) -> list[str]:
 
 
 def find_kind(values: Iterable[Any]) -> str | None:
-    """score, text or messages: what all the values that are not absent can be; None for anything else."""
+    """score, text, messages or list: what all the values that are not absent can be; None for anything else. Lists of
+    objects may be messages."""
     given = [value for value in values if value is not None and value != ""]
     if not given:
         return None
@@ -67,7 +75,9 @@ def find_kind(values: Iterable[Any]) -> str | None:
         return "score"
     if all(isinstance(value, str) for value in given):
         return "text"
-    return "messages" if all(isinstance(value, list) for value in given) else None
+    if not all(isinstance(value, list) for value in given):
+        return None
+    return "messages" if all(isinstance(item, dict) for value in given for item in value) else "list"
 
 
 def suggest_field(name: str, values: Sequence[Any]) -> str | None:
@@ -79,6 +89,8 @@ def suggest_field(name: str, values: Sequence[Any]) -> str | None:
     if kind == "score" and not (WORDS["score"] | WORDS["critique"]).isdisjoint(words):
         return "score"
     if kind == "score" and not all(isinstance(value, str) for value in values):
+        return None
+    if kind == "list":
         return None
     if kind == "messages" and not CONVERSATION.isdisjoint(words):
         return "messages"
@@ -93,24 +105,60 @@ def find_unmistakable(name: str, values: Sequence[Any]) -> str | None:
     if kind not in ("score", "text") or not ABOUT.isdisjoint(words):
         return None
     if kind == "score":
-        told = UNMISTAKABLE["score"] | (UNMISTAKABLE["critique"] if read_range(values) else frozenset())
+        told = UNMISTAKABLE["score"] | (UNMISTAKABLE["critique"] if _are_ratings(values) else frozenset())
         return "score" if not told.isdisjoint(words) else None
-    return next((field for field in ("revision", "critique") if not UNMISTAKABLE[field].isdisjoint(words)), None)
+    found = (field for field in ("revision", "critique") if not UNMISTAKABLE[field].isdisjoint(words))
+    return next(found, None if RATED.isdisjoint(words) else "score")
 
 
-def read_range(values: Iterable[Any]) -> tuple[float, float] | None:
-    """Lowest and highest of the numbers among the values; None where there is none."""
+def holds_lists(name: str, values: Sequence[Any]) -> bool:
+    """Whether a column holds feedback in lists, of which no map makes a field."""
+    words = split_name(name)
+    if find_kind(values) not in ("messages", "list") or not any(values) or not ABOUT.isdisjoint(words):
+        return False
+    return not (UNMISTAKABLE["score"] | UNMISTAKABLE["critique"] | NESTED).isdisjoint(words)
+
+
+def names_system(name: str, values: Sequence[Any]) -> bool:
+    """Whether a column holds the words of a system message."""
+    words = split_name(name)
+    alone = words[:1] == ["system"] and not set(words[1:]) - {"prompt", "message", "instruction", "instructions"}
+    return alone and find_kind(values) == "text"
+
+
+def holds_answers(name: str, values: Sequence[Any]) -> bool:
+    """Whether a column holds lists of several answers to one prompt."""
+    if ANSWERS.isdisjoint(split_name(name)) or find_kind(values) not in ("messages", "list"):
+        return False
+    first = next((item for value in values for item in value or ()), None)
+    return first is not None and not (isinstance(first, dict) and ("role" in first or "from" in first))
+
+
+def _are_ratings(values: Iterable[Any]) -> bool:
+    """Whether the values are ratings or verdicts, and none of them may be true or false alone."""
+    given = [value for value in values if value is not None and value != ""]
+    return all(
+        _to_number(value) is not None or parse_rating(value) or parse_verdict(value) is not None for value in given
+    )
+
+
+def read_range(values: Sequence[Any]) -> tuple[float, float] | None:
+    """Lowest and highest of the numbers among the values, and of what they are out of; None where there is none."""
     found = [number for value in values if (number := _to_number(value)) is not None]
+    ratings = [rating for value in values if (rating := parse_rating(value)) is not None and not rating.is_share]
+    found += [number for rating in ratings for number in (rating.value, rating.highest) if number is not None]
     return (min(found), max(found)) if found else None
 
 
 def _is_score(value: Any) -> bool:
-    return _to_number(value) is not None or parse_flag(value) is not None or parse_verdict(value) is not None
+    return any(read(value) is not None for read in (_to_number, parse_flag, parse_verdict, parse_rating))
 
 
 def _to_number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    if isinstance(value, str) and value.count(",") == 1 and "." not in value:
+        value = value.replace(",", ".")  # a decimal comma
     try:
         number = float(value)
     except (ValueError, OverflowError):

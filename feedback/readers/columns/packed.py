@@ -8,8 +8,12 @@ from typing import Any
 from feedback.readers.fields import Fields
 from feedback.readers.record import parse_json
 
-MESSAGES = re.compile(r"[ \t\r\n]*\[\s*\{\s*['\"](role|content)['\"]\s*:")
-"""How a text begins that is a list of messages, in JSON or in Python's notation."""
+MESSAGES = re.compile(
+    r"[ \t\r\n]*(\[\s*\{\s*['\"](role|content|from)['\"]\s*:|\{\s*['\"]messages['\"]\s*:\s*\["
+    r"|\{\s*['\"]role['\"]\s*:\s*['\"](system|developer|user|assistant|tool)['\"]\s*,\s*['\"]content['\"]\s*:)"
+)
+"""How a text begins that is a list of messages, an object that holds one, or a message, in JSON or in Python's
+notation."""
 TOOLS = "tools"
 """The column of the tools that the policy may call, which the chat template writes out."""
 
@@ -22,7 +26,11 @@ def parse_messages(text: str) -> list[Any] | None:
     if not MESSAGES.match(text):
         return None
     value = parse_json(text)
-    if not all(isinstance(message, dict) and "role" in message for message in value):
+    if isinstance(value, dict):
+        if "messages" in value and len(value) > 1:
+            raise ValueError(f"{', '.join(name for name in value if name != 'messages')} beside the messages")
+        value = value.get("messages", [value])
+    if not all(isinstance(message, dict) and ("role" in message or "from" in message) for message in value):
         raise ValueError("an item without a role")
     return value
 

@@ -14,7 +14,7 @@ from typing import Any
 from feedback.faults import format_value
 from feedback.readers import chat
 from feedback.readers.base import Reader
-from feedback.readers.columns.names import suggest_field
+from feedback.readers.columns.names import holds_answers, holds_lists, suggest_field
 from feedback.readers.fast_rows import COLUMNS, FAST, KNOWN
 from feedback.readers.fields import SOURCES, Fields
 from feedback.readers.scales import Scale
@@ -56,7 +56,8 @@ class Prompts(Reader):
         """A prompt, nothing that was answered, and nothing that judges an answer or may be one under another name."""
         suggested = {suggest_field(name, [value]) for name, value in record.items() if name not in KNOWN}
         answered = {"response", "score", "critique", "revision"}
-        return super().is_match(record) and not answered & (record.keys() | suggested)
+        lists = any(holds_answers(name, [value]) or holds_lists(name, [value]) for name, value in record.items())
+        return super().is_match(record) and not lists and not answered & (record.keys() | suggested)
 
     def parse(self, fields: Fields) -> list[Episode]:
         """One episode without turns."""

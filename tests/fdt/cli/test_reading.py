@@ -63,7 +63,7 @@ def test_a_map_reads_a_spreadsheet_where_a_judge_fills_it(sheet, tmp_path, monke
         (tmp_path / "judge.yaml").write_text(yaml.safe_dump(judge).replace("http://127.0.0.1:8000/v1", server.url))
         asked = ["--judge", "judge.yaml", "--out", "out.jsonl", *SCALE, *MAP[:4]]
         assert main(["critique", "open.csv", *asked]) == 0, capsys.readouterr().err
-        assert "1 + 1?" in server.calls[0].prompt and "3" in server.calls[0].prompt
+        assert any("1 + 1?" in call.prompt and "3" in call.prompt for call in server.calls)
     first, second = read(tmp_path / "out.jsonl", aggregate="each")
     assert (first.response, first.critique) == ("3", "Count again.")
     assert (second.response, second.score) == ("4", 1)

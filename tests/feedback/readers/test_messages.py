@@ -31,6 +31,18 @@ def test_messages_as_json_text_are_messages(tmp_path):
     assert read_tasks(tmp_path / "f.csv")[0].messages == tuple(CHAT)
 
 
+def test_one_message_and_an_object_of_messages_are_a_list(tmp_path):
+    said, asked = {"role": "assistant", "content": "A wren."}, CHAT[1]
+    shared = {"from": "human", "value": asked["content"]}
+    prompts = (asked, json.dumps(asked), json.dumps({"messages": [asked]}), shared, json.dumps([shared]))
+    for prompt in prompts:
+        for answer in (said, [said], json.dumps(said), {"from": "gpt", "value": said["content"]}):
+            (episode,) = read(lines(tmp_path / "f.jsonl", {"prompt": prompt, "response": answer, "score": 1}))
+            assert episode.task.messages == (asked,) and episode.response == "A wren.", (prompt, answer)
+    with pytest.raises(DataError, match="prompt: got .*model beside the messages"):
+        read(lines(tmp_path / "f.jsonl", {"prompt": json.dumps({"messages": [asked], "model": "m"}), "response": "r"}))
+
+
 @pytest.mark.parametrize("text", [str(CHAT), '[{"role": "user", "content": "p"}', '[{"content": "p"}]'])
 @pytest.mark.parametrize("field", ["prompt", "response"])
 def test_a_text_that_begins_as_messages_and_is_none_is_refused_by_name(tmp_path, text, field):

@@ -177,3 +177,21 @@ def test_the_masks_are_the_batch_s(rows):
         {"imitated"},
     ]
     assert sum(len(view.list_signals(batch, row)) for row in range(5)) == int(batch.student.target.sum())
+
+
+def test_what_the_template_leaves_out_is_said(tiny_model, tmp_path, capsys):
+    call = {"type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    asked = [{"role": "user", "content": "p"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    row = {"prompt": [*asked, {"role": "tool", "content": "sunny"}], "response": "r", "score": 1}
+    (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"prompt": "p"}) + "\n")
+    assert main(["show", str(tmp_path / "f.jsonl"), "--model", tiny_model]) == 0
+    told = capsys.readouterr().out
+    assert told.count("training refuses it") == 1
+    assert "training refuses it: id line-1: the model's chat template leaves out a tool call of message 2" in told
+
+
+def test_a_file_that_fits_nothing_is_told_once(tiny_model, tmp_path, capsys):
+    (tmp_path / "f.csv").write_text("Question,Answer\np,a\n")
+    with pytest.raises(DataError, match="--map prompt=Question"):
+        main(["show", str(tmp_path / "f.csv"), "--model", tiny_model])
+    assert capsys.readouterr().err == ""
