@@ -62,7 +62,7 @@ class Learner(LightningModule):
         lr_scheduler_type: Literal["constant", "linear"] = "constant",
         max_grad_norm: float = 1.0,
         tokens_per_microbatch: int = 4096,
-        log_kl_to_init: bool = True,
+        log_kl_to_init: int | bool = True,
         max_nonfinite_steps: int = 5,
         seed: int = 0,
         trust: AnnotatorTrust | None = None,
@@ -85,7 +85,7 @@ class Learner(LightningModule):
             lr_scheduler_type: the learning rate after that: constant, or linear: it falls to 0 at the last step.
             max_grad_norm: largest gradient norm; larger ones are scaled down.
             tokens_per_microbatch: most tokens that one forward reads.
-            log_kl_to_init: measure the KL to the starting policy at every step (one extra forward).
+            log_kl_to_init: measure the KL to the starting policy (one forward) at every step, or once in so many steps.
             max_nonfinite_steps: stop after so many non-finite steps in a row; such a step changes no weight.
             seed: seed of adapters and dropout.
             trust: estimates whose critiques are right, for gates to read as score ``trust``; null: all count alike.
@@ -104,7 +104,8 @@ class Learner(LightningModule):
         self.lr_scheduler_type = lr_scheduler_type
         self.max_grad_norm = max_grad_norm
         self.tokens_per_microbatch = tokens_per_microbatch
-        self.log_kl_to_init = log_kl_to_init
+        self.kl_interval = int(log_kl_to_init)
+        self.logged: dict[str, float] = {}
         self.max_nonfinite_steps = max_nonfinite_steps
         self.seed = seed
         self.trust = trust
@@ -131,8 +132,10 @@ class Learner(LightningModule):
     def _reads_start(self) -> bool:
         """Whether anything asks for the policy at its start: of trained weights it is one more copy."""
         source = getattr(getattr(self.trainer, "datamodule", None), "source", None)
-        anchored = "reference" in self.objective.needs and self.reference is None
-        return self.log_kl_to_init or anchored or source is None or not source.on_policy
+        return self.kl_interval > 0 or self._anchors_at_start() or source is None or not source.on_policy
+
+    def _anchors_at_start(self) -> bool:
+        return "reference" in self.objective.needs and self.reference is None
 
     def configure_optimizers(self) -> Any:
         """The optimiser of what trains, and its learning rate over the steps."""
@@ -175,7 +178,8 @@ class Learner(LightningModule):
         values = metrics.finish(self.device, self.trainer.world_size, seconds)
         values |= {"optim/grad_norm": norm, "optim/lr": self._optimizer.param_groups[0]["lr"]}
         metrics.values = {f"train/{name}": value for name, value in values.items()}
-        self.log_dict(metrics.values, logger=True, on_step=True, batch_size=1)
+        self.logged = dict.fromkeys(self.logged | metrics.values, math.nan)  # Lightning would repeat the last value
+        self.log_dict(self.logged | metrics.values, logger=True, on_step=True, batch_size=1)
         bar = {short: values[name] for name, short in BAR.items() if name in values}
         self.log_dict(bar, prog_bar=True, logger=False, batch_size=1)
 
@@ -195,10 +199,9 @@ class Learner(LightningModule):
         if part.teacher is not None and "teacher" in self.objective.needs:
             others |= split_by_hint(self.teacher(self.policy, part.teacher), part, self.objective.needs)
         replayed = part.behaviour == "start" and any(map(uses_ratio, self.objective.active.values()))
-        anchored = "reference" in self.objective.needs
-        if self.log_kl_to_init or replayed or (anchored and self.reference is None):
+        if replayed or self._anchors_at_start() or (self.kl_interval and not self.global_step % self.kl_interval):
             others["start"] = self.start(self.policy, part.student)
-        if anchored:
+        if "reference" in self.objective.needs:
             others["reference"] = self.reference(self.policy, part.student) if self.reference else others["start"]
         if replayed and rollouts.old_log_probs is None:
             rollouts = replace(rollouts, old_log_probs=others["start"].log_probs.detach())
@@ -212,9 +215,8 @@ class Learner(LightningModule):
         return found
 
     def _skip_gradient_sync(self) -> AbstractContextManager[None]:
-        strategy = self.trainer.strategy
         # DDP sums gradients over ranks once, in the last backward; FSDP2 reduces each, which adds up to the same.
-        return strategy.block_backward_sync() if hasattr(strategy, "block_backward_sync") else nullcontext()
+        return getattr(self.trainer.strategy, "block_backward_sync", nullcontext)()
 
     def _separate_gradients(self, batch: Batch) -> TermGradients | None:
         """Where the optimiser keeps moments for each term, what collects their gradients."""
@@ -229,9 +231,9 @@ class Learner(LightningModule):
         world = self.trainer.world_size
         if apart is None:
             self.manual_backward(loss.value * world)
-        else:
-            with keep_gathered(self.policy):
-                apart.add({name: part.value * world for name, part in loss.parts.items()}, self.manual_backward)
+            return
+        with keep_gathered(self.policy):
+            apart.add({name: part.value * world for name, part in loss.parts.items()}, self.manual_backward)
 
     def _step_apart(self, apart: TermGradients, metrics: StepMetrics) -> tuple[float, bool]:
         """The step of an optimiser that keeps moments for each term; one non-finite gradient stops all of it."""
@@ -241,14 +243,13 @@ class Learner(LightningModule):
         metrics.extra |= {f"signals/cosine/{a}_{b}": value for a, b, value in apart.compute_cosines(norms)}
         weights = {name: self.objective.get_coefficient(name, self.global_step) for name in self.objective.active}
         step = partial(self._optimizer.step, gradients=apart.as_dict(), weights=weights, norms=norms)
-        norm = math.sqrt(sum(value**2 for value in norms.values()))
+        norm = math.hypot(*norms.values())
         return norm, self._apply_step(math.isfinite(norm), step)
 
     def _step(self) -> tuple[float, bool]:
         parameters = self.policy.get_trainable_parameters()
         norm = compute_norm([p.grad for p in parameters if p.grad is not None])
-        finite = bool(torch.isfinite(norm))
-        if finite:
+        if finite := bool(torch.isfinite(norm)):
             torch.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         return float(norm), self._apply_step(finite, self._optimizer.step)
 
@@ -296,5 +297,4 @@ class Learner(LightningModule):
         """The loader's records are the measurement; callbacks collect them."""
         return records
 
-    test_step = validation_step
-    predict_step = validation_step
+    test_step = predict_step = validation_step

@@ -269,7 +269,8 @@ def _pop_rewards(sums: dict[str, float]) -> dict[str, float]:
 
 
 def _pop_ratio(sums: dict[str, float], above: str, below: str) -> float:
-    top = sums.pop(above, 0.0)
+    """Of two sums over the step; NaN where either was never taken: what was not measured is not 0."""
+    top = sums.pop(above, math.nan)
     bottom = sums.get(below, 0.0)
     return top / bottom if bottom else math.nan
 

@@ -1,6 +1,7 @@
 """The reference is reset on time, its KL is then zero, and a resumed run still has it."""
 
 import csv
+import math
 import signal
 from pathlib import Path
 
@@ -16,8 +17,16 @@ TERMS = {
     "policy": {"class_path": "objectives.PolicyGradient"},
     "anchor": {"class_path": "objectives.ReferenceKL"},
 }
+SOURCE = {
+    "class_path": "fdt.rollout.sources.OnPolicy",
+    "init_args": {"prompts_per_rollout": 2, "num_generations": 2},
+}
 COEFFICIENTS = {"policy": 1.0, "anchor": 0.1}
 ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}
+
+
+FREE = {"model__terms": {"policy": TERMS["policy"]}, "model__coefficients": {}, "data__source": SOURCE}
+"""Nothing else reads the start."""
 
 
 def callbacks(reset: dict, every: int = 1, kill: int | None = None) -> list[dict]:
@@ -151,3 +160,9 @@ def test_the_overlay_adds_its_callback_to_those_of_the_config(tmp_path):
         "fdt.callbacks.ResetReference",
     ]
     assert made["trainer"]["callbacks"][1]["init_args"]["every_n_train_steps"] == 200
+
+
+def test_the_kl_to_the_start_is_measured_once_in_so_many_steps(tmp_path):
+    fit(tmp_path, callbacks({"every_n_train_steps": 6}), trainer__max_steps=5, model__log_kl_to_init=3, **FREE)
+    found = [float(row["train/kl_init"]) for row in logged(tmp_path)]
+    assert [math.isnan(value) for value in found] == [False, True, True, False, True]
