@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fdt.bench.base import Bench, Job, Outcome, build_measuring_jobs, build_tuning_jobs, choose_best_rates
+from fdt.bench.transfer import main as transfer
 
 BENCHES = {
     "signals": ("fdt.bench.signals", "Signals"),
@@ -26,6 +27,7 @@ examples:
   fdt bench signals --settings sparse --arms scores both --seeds 1
   fdt bench credit                         which moves get the advantage of a return, and what that does
   fdt bench calibration                    what a Brier reward and critiques do to stated confidence (some four minutes)
+  fdt bench transfer                       what one kind of prompt does to another, and the order that follows from it
   fdt bench emphasis --full                should plans, wins or losses get more weight? five seeds
 
 Jobs that are finished are kept: the same call again goes on where it was stopped.
@@ -40,6 +42,8 @@ def main(argv: list[str]) -> int:
     """
     benches = [getattr(importlib.import_module(module), name)() for module, name in BENCHES.values()]
     args = _build_parser(benches).parse_args(argv)
+    if args.bench == transfer.NAME:
+        return transfer.run_transfer(args)
     bench = next(bench for bench in benches if bench.name == args.bench)
     args.out = args.out or Path("runs") / bench.name
     args.arms = args.arms or list((not args.full and bench.short_arms) or bench.arms)
@@ -97,6 +101,7 @@ def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
             "--steps", type=_parse_positive, default=0, help="optimiser steps of each arm (as the config says)"
         )
         own.add_argument("--workers", type=_parse_positive, default=2, help="processes of one thread each")
+    transfer.add_parser(verbs, raw)
     return parser
 
 

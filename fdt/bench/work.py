@@ -10,19 +10,36 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from fdt.bench.base import BASE, Job, Outcome, write_overlay
+from fdt.bench.base import BASE, Outcome, write_overlay
 from fdt.errors import UserError
 
 OUTCOME = "outcome.json"
 THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def run_all(jobs: list[Job], root: Path, workers: int) -> Iterator[Outcome]:
+class Runnable(Protocol):
+    """What is run: a `fdt.bench.base.Job`, or another record of a config and what overrides it."""
+
+    @property
+    def config(self) -> str: ...
+
+    @property
+    def arm(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def build_overrides(self) -> list[dict[str, Any]]: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def run_all(jobs: Sequence[Runnable], root: Path, workers: int) -> Iterator[Outcome]:
     """The outcomes of all jobs as they come; those that a former call finished are read, not run again.
 
     Raises:
@@ -61,7 +78,7 @@ def follow_parent() -> None:
     threading.Thread(target=exit_after_parent, daemon=True).start()
 
 
-def run(job: Job, folder: Path) -> Outcome:
+def run(job: Runnable, folder: Path) -> Outcome:
     """Trains and measures one job in this process, in a run folder like any other."""
     from fdt.cli.run.lightning_cli import NoReportCLI, launch  # imports torch: in the worker only
     from fdt.resources import resolve
@@ -107,7 +124,8 @@ def read_results(folder: Path, base: bool) -> dict[str, Any]:
 
     lines = (folder / "eval" / ("validate.jsonl" if base else "last.jsonl")).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    recorded = {"steps": [], "heldout": []} if base else json.loads((folder / FILE).read_text(encoding="utf-8"))
+    path = folder / FILE  # there where a recorder was among the callbacks
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"steps": [], "heldout": []}
     return {
         "right": [record["score"] for record in records],
         "prompts": [record["id"] for record in records],

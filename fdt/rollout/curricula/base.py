@@ -24,6 +24,17 @@ class Curriculum(ABC):
     reads_scores: bool = False
     """Whether the choice goes by answers so far; then rollouts cannot be made ahead, and recorded rows have none."""
 
+    _order: tuple[tuple[int, int, int], list[int]] | None = None
+
+    def draw_order(self, position: RolloutPosition, size: int) -> list[int]:
+        """`RolloutPosition.draw_permutation`, kept until another is asked for."""
+        key = (position.seed, position.epoch, size)
+        order = self._order  # of its own, since rollouts that are made ahead are chosen in another thread
+        if order is None or order[0] != key:
+            order = (key, position.draw_permutation(size))
+            self._order = order
+        return order[1]
+
     def check(self, tasks: Sequence[Task]) -> None:
         """
         Args:

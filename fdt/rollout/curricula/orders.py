@@ -25,7 +25,8 @@ class Interleaved(Curriculum):
         return -(-len(tasks) // count)
 
     def choose(self, position: RolloutPosition, tasks: Sequence[Task], count: int) -> list[int]:
-        return position.draw_permutation(len(tasks))[position.rollout * count : (position.rollout + 1) * count]
+        order = self.draw_order(position, len(tasks))
+        return order[position.rollout * count : (position.rollout + 1) * count]
 
 
 @dataclass

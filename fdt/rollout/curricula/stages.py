@@ -46,7 +46,6 @@ class StagedCurriculum(Curriculum):
     """A curriculum that is a list of stages. An epoch is all of them; afterwards the last one goes on."""
 
     _parts: tuple[Sequence[Task], int, list[Part]] | None = None
-    _order: tuple[tuple[int, int, int], list[int]] | None = None
 
     @abstractmethod
     def list_stages(self, names: Sequence[str]) -> list[Stage]:
@@ -78,14 +77,8 @@ class StagedCurriculum(Curriculum):
     def choose(self, position: RolloutPosition, tasks: Sequence[Task], count: int) -> list[int]:
         stage, rollout, part = self._locate(position, tasks, count)
         passes, place = divmod(rollout, part.per_pass)
-        key = (position.seed, stage, passes)
-        order = self._order  # of its own, since rollouts that are made ahead are chosen in another thread
-        if order is None or order[0] != key or len(order[1]) != len(part.numbers):
-            at = replace(position, epoch=stage * STAGE_STRIDE + passes)
-            order = (key, at.draw_permutation(len(part.numbers)))
-            self._order = order
-        chosen = order[1][place * count : (place + 1) * count]
-        return [part.numbers[n] for n in chosen]
+        order = self.draw_order(replace(position, epoch=stage * STAGE_STRIDE + passes), len(part.numbers))
+        return [part.numbers[n] for n in order[place * count : (place + 1) * count]]
 
     def list_open(self, position: RolloutPosition, tasks: Sequence[Task], count: int) -> Collection[int]:
         return set(self._locate(position, tasks, count)[2].numbers)
