@@ -81,7 +81,7 @@ def run_transfer(args: argparse.Namespace) -> int:
             "predicted": tuple((name,) for name in best),
             "reversed": tuple((name,) for name in best[::-1]),
         }
-        stages |= {",".join(order): tuple((name,) for name in order) for order in further}
+        stages |= {",".join(o): tuple((name,) for name in o) for o in further if o not in (best, best[::-1])}
     arms = _measure(jobs.build_order_jobs(args.config, stages, *common), datasets, args)
     text = results.write_tables(matrix, changes, arms, stages, jobs.JOINT)
     results.write_text(args.out / "transfer.md", text)

@@ -89,12 +89,15 @@ def write_tables(
         lines += _draw_row([" -> ".join(order), *(f"{100 * value:.1f}" for value in cells)])
     if arms:
         lines += ["", "Measured ends:", ""]
-        lines += _draw_row(["arm", "stages", *names, MEAN, f"{MEAN} - {baseline}"]) + _draw_rule(len(names) + 4)
+        heading = ["arm", "stages", *names, MEAN, f"{MEAN} - {baseline}", "predicted mean"]
+        lines += _draw_row(heading) + _draw_rule(len(heading))
     for arm, runs in arms.items():
         ends = compute_ends(runs)
         gap = "" if arm == baseline else _format(compute_gaps(runs, arms[baseline])[MEAN], "+.1f")
         told = " -> ".join("+".join(stage) for stage in stages[arm])
-        lines += _draw_row([arm, told, *(_format(ends[name], ".1f") for name in [*names, MEAN]), gap])
+        alone = all(len(stage) == 1 for stage in stages[arm])
+        predicted = f"{100 * predict_mean(matrix, [stage[0] for stage in stages[arm]]):.1f}" if alone else ""
+        lines += _draw_row([arm, told, *(_format(ends[name], ".1f") for name in [*names, MEAN]), gap, predicted])
     return "\n".join(lines) + "\n"
 
 

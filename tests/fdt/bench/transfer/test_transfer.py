@@ -46,6 +46,7 @@ def test_gaps_are_paired_and_data_sets_count_alike():
     text = write_tables(*build_matrix(SINGLES), arms, stages, "joint")
     assert "| b -> a | 75.0 | 100.0 | 87.5 |" in text and "| (score at the start) | 25.0 | 25.0 |" in text
     assert "| joint | a+b | 50.0 [0.0, 100.0] |" in text and "| ba | b -> a | 100.0" in text
+    assert text.rstrip().endswith("| 87.5 |")  # predicted, beside what was measured
     summary = build_summary(arms, "joint")
     assert summary["ba"]["less joint"]["a"][0] == 0.5 and "less joint" not in summary["joint"]
     assert json.dumps(summary)
