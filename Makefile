@@ -20,7 +20,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm adapters quickstart fuzz lint format reference test test-fast evidence soak clean
+.PHONY: help install vllm adapters quickstart fuzz mutants lint format reference test test-fast evidence soak clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -98,6 +98,9 @@ test-fast: install  ## the tests that serve while working
 
 fuzz: install  ## readers, replies, configs and checkpoints under made-up bytes (10 minutes)
 	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
+
+mutants: install  ## mistakes made on purpose, each of which a test must notice (some minutes)
+	$(BIN)/python -m tests.mutations.run $(MUTANTS)
 
 evidence: install  ## the full-length tables (hours)
 	$(BIN)/python benchmarks/evidence.py

@@ -17,7 +17,7 @@ from fdt.distributed import gather_objects
 from fdt.metrics.step import StepMetrics
 from fdt.report.measures import format_accounting
 from feedback.types import Episode
-from objectives import Term
+from objectives import PolicyGradient, Term
 
 JUDGES = 200
 """Most judges that the file names."""
@@ -137,7 +137,8 @@ def list_signals(metrics: StepMetrics) -> list[set[str]]:
 
 
 def name_signals(term: Term, has_advantage: bool, has_teacher: bool) -> set[str]:
-    """What a term learned from on one row; a teacher that shapes the advantage of sampled tokens brings the critique.
+    """What a term learned from on one row; a teacher that shapes the advantage of sampled tokens brings the critique. A
+    term that only holds the policy near a reference (`KLAnchor`, `ReferenceKL`) learns from no feedback.
 
     Args:
         term: the term that used the row.
@@ -145,6 +146,8 @@ def name_signals(term: Term, has_advantage: bool, has_teacher: bool) -> set[str]
         has_teacher: whether a teacher read a hint for the row.
     """
     own = LABELS.get(term.mask, term.mask)
+    if term.needs == {"reference"} and not isinstance(term, PolicyGradient):
+        return set()
     if term.mask != "sampled" or not term.needs - {"reference"}:
         return {own}
     return ({own} if has_advantage else set()) | ({LABELS["distilled"]} if has_teacher else set())

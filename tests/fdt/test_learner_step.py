@@ -8,6 +8,10 @@ import pytest
 import torch
 
 from fdt.learner import Learner
+from fdt.policy.annotator_trust import AnnotatorTrust
+from fdt.policy.gradients import TermGradients
+from fdt.policy.optimizers import SignalAdamW
+from fdt.policy.teachers import Frozen
 
 
 def learner(parameters):
@@ -56,3 +60,36 @@ def test_a_long_gradient_is_cut_to_the_norm():
     one.grad = torch.tensor([30.0, 40.0])
     assert Learner._step(learner([one])) == (50.0, True)
     assert one.tolist() == pytest.approx([-6.0, -8.0], rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_one_term_whose_gradient_is_not_finite_holds_back_the_step_of_all(bad):
+    """Where each term has moments of its own, neither weights nor moments take in anything."""
+    one = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    own = learner([one])
+    own._optimizer = SignalAdamW([one], lr=0.1)
+    own.global_step = 0
+    own.objective = SimpleNamespace(active={"policy": None, "distill": None}, get_coefficient=lambda name, step: 1.0)
+    metrics = SimpleNamespace(extra={})
+    for last, moves in ((bad, False), (0.5, True)):
+        apart = TermGradients([one], ["policy", "distill"], [])
+        apart.sums = {"policy": [torch.tensor([0.5, 0.5])], "distill": [torch.tensor([0.5, last])]}
+        norm, finite = Learner._step_apart(own, apart, metrics)
+        assert finite == moves == math.isfinite(norm)
+        assert (one.tolist() != [1.0, 2.0]) == moves == bool(own._optimizer.state) and own.taught == int(moves)
+
+
+def test_trust_in_annotators_comes_back_with_a_checkpoint():
+    facts = {"model": "tiny", "lora": None}
+
+    def build():
+        policy = SimpleNamespace(describe=lambda: facts, named_parameters=list)
+        trainer = SimpleNamespace(training=True)
+        return SimpleNamespace(policy=policy, teacher=Frozen(), trust=AnnotatorTrust(), trainer=trainer)
+
+    own, resumed = build(), build()
+    own.trust.counts = {"kim": (2.0, 1.0)}
+    checkpoint = {"state_dict": {}}
+    Learner.on_save_checkpoint(own, checkpoint)
+    Learner.on_load_checkpoint(resumed, checkpoint)
+    assert resumed.trust.counts == {"kim": (2.0, 1.0)}

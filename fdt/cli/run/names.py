@@ -13,9 +13,11 @@ import yaml
 from fdt.cli.imports import check_import, is_text
 from fdt.cli.run.arguments import check_words, list_config_files, list_flags, load_yaml, read_value
 from fdt.cli.run.signatures import (
+    DOORS,
     Signature,
     find_definition,
     find_module_file,
+    find_near_class,
     is_dataclass,
     list_names,
     read_signature,
@@ -33,23 +35,6 @@ OPTIONS = (*ROOTS, "arms", "ckpt_path", "config", "seed_everything")
 PLUG_KEYS = ("class_path", "init_args", "dict_kwargs")
 CONTAINERS = {"dict", "list", "tuple", "Callable", "Sequence", "Mapping"}
 OURS = re.compile(r"^(objectives|feedback|fdt)(\.\w+)+$")
-DOORS = (
-    "objectives",
-    "feedback.graders",
-    "feedback.hints",
-    "feedback.rewriter",
-    "feedback.readers",
-    "fdt.callbacks",
-    "fdt.engines",
-    "fdt.evaluation",
-    "fdt.guards",
-    "fdt.policy.lora",
-    "fdt.policy.optimizers",
-    "fdt.policy.teachers",
-    "fdt.reward_models",
-    *(f"fdt.rollout.{name}" for name in ("curricula", "memory", "sources")),
-)
-"""Modules whose names are offered where a class path leads nowhere."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +208,7 @@ def check_value(value: Any, annotation: ast.expr | None, module: str, place: Pla
     if isinstance(value, list):
         for number, each in enumerate(value):
             check_value(each, annotation if is_text(annotation) else None, module, place.enter(number))
-    elif isinstance(value, str) and OURS.match(value):
+    elif isinstance(value, str) and (OURS.match(value) or is_class(annotation)):
         check_class_path(value, place)
     elif isinstance(value, dict) and isinstance(value.get("class_path"), str):
         check_plug(value, place)
@@ -249,10 +234,12 @@ def check_plug(value: dict[str, Any], place: Place) -> None:
 def check_class_path(path: str, place: Place) -> None:
     """
     Raises:
-        UserError: where a dotted path leads to nothing. Short names, and modules that are not written in Python, are
-            left to the parser.
+        UserError: where a dotted path leads to nothing, and for a short name that no class has and one nearly has.
+            Other short names, and modules that are not written in Python, are left to the parser.
     """
     module = path.rpartition(".")[0]
+    if not module and (near := find_near_class(path)) is not None:
+        raise place.build_error("no such class or function", path, [near])
     if not module or find_definition(path) is not None:
         return
     if not OURS.match(path) and find_module_file(module) is None:
@@ -262,6 +249,12 @@ def check_class_path(path: str, place: Place) -> None:
         raise place.build_error("no such class or function", path, [f"{module}.{name}" for name in names])
     known = [f"{door}.{name}" for door in DOORS for name in list_names(door)]
     raise place.build_error("no such class or function", path, sorted(known))
+
+
+def is_class(annotation: ast.expr | None) -> bool:
+    """Whether an argument of this annotation takes a class by its name, and no text."""
+    names = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)} if annotation else set()
+    return bool(names - {"bool", "int", "float"}) and not names & {"str", "Literal", "Path", "Any", *CONTAINERS}
 
 
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import sys
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,6 +12,31 @@ from pathlib import Path
 
 FOLLOWED = 10
 """Re-exports and base classes that are followed, one after another."""
+
+DOORS = (
+    "objectives",
+    "feedback.graders",
+    "feedback.hints",
+    "feedback.rewriter",
+    "feedback.readers",
+    "fdt.callbacks",
+    "fdt.engines",
+    "fdt.evaluation",
+    "fdt.guards",
+    "fdt.policy.lora",
+    "fdt.policy.optimizers",
+    "fdt.policy.teachers",
+    "fdt.reward_models",
+    *(f"fdt.rollout.{name}" for name in ("curricula", "memory", "sources")),
+)
+"""Modules whose names are offered where a class path leads nowhere."""
+LIBRARIES = (
+    *(f"lightning.pytorch.{name}" for name in ("callbacks", "loggers", "strategies", "plugins", "profilers")),
+    *("torch.optim", "torch.optim.lr_scheduler"),
+)
+"""Modules whose classes a config may name by their short names as well."""
+NEAR = 0.75
+"""How like another a short name must be to be taken for it: those of one's own classes are not known here."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +157,20 @@ def list_names(module_name: str) -> list[str]:
     module = read_module(module_name)
     names = [] if module is None else [*module.definitions, *module.imports, *module.others]
     return sorted(name for name in names if not name.startswith("_"))
+
+
+@cache
+def list_short_names() -> dict[str, str]:
+    """The classes and functions that a config may name without their module, with their dotted paths."""
+    return {name: f"{door}.{name}" for door in (*LIBRARIES, *reversed(DOORS)) for name in list_names(door)}
+
+
+def find_near_class(name: str) -> str | None:
+    """The dotted path of the class that a misspelt short name is likeliest meant to be; None for a name that there is,
+    and for one that is like none."""
+    known = list_short_names()
+    near = [] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+    return known[near[0]] if near else None
 
 
 @cache

@@ -100,6 +100,15 @@ def test_an_answer_cut_short_gets_no_end_token():
     assert row(batch.student, 0)[1] == ids("12")
 
 
+def test_a_recorded_answer_that_was_cut_off_gets_no_end_token_and_those_before_it_do():
+    task = Task("t", ({"role": "user", "content": "hi"},))
+    turns = (Turn("assistant", "yes?"), Turn("user", "2+2?"), Turn("assistant", "4"))
+    for finished, last in ((True, [*ids("4"), END]), (False, ids("4"))):
+        _, batch = collate(Episode("e", task, turns, finished=finished))
+        own = batch.student.tokens[0][batch.student.target[0]].tolist()
+        assert own == [*ids("yes?"), END, *last]
+
+
 def test_all_turns_of_the_policy_are_targets_of_one_row():
     task = Task("t", ({"role": "user", "content": "hi"},))
     turns = (Turn("assistant", "yes?"), Turn("user", "2+2?"), Turn("assistant", "4"))

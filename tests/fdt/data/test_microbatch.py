@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fdt.data import microbatch
 from fdt.data.batch import Batch, View, build_untrained_rollouts
-from fdt.data.microbatch import split_batch, split_rows
+from fdt.data.microbatch import align, split_batch, split_rows
 from fdt.data.packing import LIMIT, lay_out
 from tests.helpers.batches import batch, gradient, learner, shake
 from tests.helpers.tiny import tokenizer
@@ -126,3 +127,17 @@ def test_recomputed_activations_have_the_same_gradient(tiny_model):
         shake(made.policy)
         found.append(gradient(made, batch(made.policy.tokenizer), 300)[0])
     assert (found[0] - found[1]).norm() / found[0].norm() < 1e-6
+
+
+def test_what_fills_up_a_ranks_step_weighs_nothing(step, monkeypatch):
+    """Another rank has two micro-batches more, and a teacher in each."""
+    monkeypatch.setattr(microbatch, "reduce_max_count", lambda count, device: count + 2)
+    monkeypatch.setattr(microbatch, "reduce_max", lambda flags, device: [True] * len(flags))
+    weighted = replace(step.rollouts, weights={"policy": torch.ones_like(step.rollouts.advantages)})
+    parts = split_batch(replace(step, rollouts=weighted), 300)
+    aligned = align(parts, "cpu")
+    assert len(aligned) == len(parts) + 2
+    for part in aligned[len(parts) :]:
+        assert len(part.student.lengths) == 1 and not part.rollouts.weights["policy"].any()
+        assert part.teacher is not None
+    assert all(part.rollouts.weights["policy"].all() for part in aligned[: len(parts)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nan, tensor
 
-from objectives import DatasetMean, GroupRelative, LeaveOneOut
+from objectives import DatasetMean, GroupRelative, LeaveOneOut, RawScore
 
 ONE = torch.zeros(4, dtype=torch.long)
 
@@ -78,3 +78,7 @@ def test_flipped_labels_shrink_the_expected_advantage():
         chance = 0.2 ** sum(flips) * 0.8 ** (4 - sum(flips))
         expected += chance * GroupRelative("none")((clean - tensor(flips)).abs(), ONE)
     close(expected, [0.3, 0.3, -0.3, -0.3])
+
+
+def test_a_raw_score_that_is_missing_is_neither_good_nor_bad():
+    assert RawScore()(tensor([nan, 0.0, 0.5, 1.0]), tensor([0, 0, 1, 2])).tolist() == [0, -1, 0, 1]

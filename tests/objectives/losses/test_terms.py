@@ -30,6 +30,7 @@ from objectives import (
     reverse_kl,
     sequence_ratio,
 )
+from objectives.losses.term import average_weighted
 from tests.helpers.rollouts import from_log_probs, part, rollouts, run, scored, weigh
 
 TERMS = {
@@ -355,3 +356,8 @@ def test_a_student_that_is_surely_wrong_keeps_value_and_gradient(support, lead):
     assert losses.item() == pytest.approx(expected, rel=1e-3)
     (slope,) = torch.autograd.grad(losses.sum(), hidden)
     assert slope[0].tolist() == pytest.approx([0.75, -0.25, -0.25, -0.25], abs=1e-3)
+
+
+def test_a_nan_without_weight_is_in_no_sum():
+    known = rollouts((2,), weights={"own": tensor([1.0, 0.0])}, totals={"own": 2.0})
+    assert average_weighted(tensor([3.0, math.nan]), known, "own").item() == 1.5

@@ -6,12 +6,17 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
-from fdt.callbacks.reliability.run_state import list_differences, mark_settings
+from fdt.callbacks.reliability.run_state import RunState, list_differences, mark_settings
+from fdt.rollout.memory import ScoredMemory
+from fdt.rollout.sources import OnPolicy
+from feedback.types import Episode, Feedback, Task, Turn
 from tests.helpers.runs import config, quick
 
 ALLOWED = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "collections defaultdict"}
@@ -90,3 +95,41 @@ def test_settings_are_compared_by_marks_without_their_text():
         "model.max_grad_norm: 1.0 before, 2.0 now",
     ]
     assert list_differences(before, before) == []
+
+
+def build_trainer(memory: ScoredMemory | None = None, world_size: int = 1) -> SimpleNamespace:
+    """What the callback reads of a trainer: a source with a memory, and no optimiser."""
+    source = OnPolicy(memory=memory)
+    done = SimpleNamespace(current=SimpleNamespace(processed=0))
+    return SimpleNamespace(
+        datamodule=SimpleNamespace(source=source, actor=SimpleNamespace(score_names=frozenset({"number"}))),
+        state=SimpleNamespace(fn=TrainerFn.FITTING),
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=done)),
+        lr_scheduler_configs=[],
+        optimizers=[],
+        world_size=world_size,
+        is_global_zero=True,
+    )
+
+
+def test_memory_and_counts_come_back_with_a_checkpoint():
+    turn = Turn("assistant", "x", (1, 2), (-0.1, -0.2), sampled=True)
+    memory = ScoredMemory()
+    memory.recall([Episode("e", Task("t", ()), (turn,), (Feedback(score=1.0),))], 0)
+    checkpoint: dict = {}
+    RunState().on_save_checkpoint(build_trainer(memory), SimpleNamespace(nonfinite_steps=3), checkpoint)
+    fresh, learner = build_trainer(ScoredMemory()), SimpleNamespace(nonfinite_steps=0)
+    fresh.datamodule.actor.score_names = frozenset()
+    RunState().on_load_checkpoint(fresh, learner, checkpoint)
+    assert fresh.datamodule.source.memory.kept == memory.kept != []
+    assert learner.nonfinite_steps == 3 and fresh.datamodule.actor.score_names == {"number"}
+
+
+def test_what_differs_from_the_checkpoint_is_told_once(capsys):
+    state = RunState({"model": {"max_grad_norm": 2.0}})
+    state.loaded = {"settings": mark_settings({"model": {"max_grad_norm": 1.0}}), "world_size": 2}
+    for _ in range(2):
+        state.on_train_start(build_trainer(), SimpleNamespace())
+    told = capsys.readouterr().err
+    assert told.count("goes on with other settings") == 1
+    assert "model.max_grad_norm: 1.0 before, 2.0 now" in told and "2 ranks before, 1 now" in told

@@ -42,6 +42,11 @@ def test_every_shipped_config_passes(name: str):
         (["--data.credit", "objectives.GroupRelativ"], "objectives.GroupRelative"),
         (["--data.grader", "feedback.critics.NumberMatch"], "feedback.graders.NumberMatch"),
         (["--trainer.callbacks+={class_path: fdt.callbacks.Guard}"], "fdt.callbacks.Guards"),
+        (["--data.source", "OnPolcy", "--data.source.num_generations", "2"], "fdt.rollout.sources.OnPolicy"),
+        (["--data.grader=NumberMacth"], "feedback.graders.NumberMatch"),
+        (["--model.teacher", "Frozn"], "fdt.policy.teachers.Frozen"),
+        (["--trainer.callbacks+={class_path: Checkpont}"], "fdt.callbacks.Checkpoint"),
+        (["--model.optimizer={class_path: AdmW}"], "torch.optim.AdamW"),
     ],
 )
 def test_options_are_named_with_the_nearest_that_exists(argv: list[str], nearest: str):
@@ -73,6 +78,8 @@ def test_files_are_named_with_the_line(tmp_path: Path, text: str, line: int, nea
 def test_what_cannot_be_known_is_left_to_the_parser(tmp_path: Path):
     check("--data.grader", "my_module.my_function", "--data.grader.init_args.anything", "1")
     check("--data.source", "OnPolicy", "--data.source.num_generations", "2")  # a short name
+    check("--data.grader", "MyOwn", "--model.optimizer", "AdamW", "--trainer.callbacks+={class_path: EarlyStopping}")
+    check("--data.format", "shepard", "--model.lr_scheduler_type", "liner")  # texts, which their readers refuse
     check("--model.optimizer", "torch.optim.AdamW", "--model.optimizer.lr", "1e-3")
     check("--trainer.logger.help", "CSVLogger")
 
