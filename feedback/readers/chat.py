@@ -211,12 +211,25 @@ def _read_call(fields: Fields, number: int) -> dict[str, Any]:
         arguments = json.dumps(arguments, ensure_ascii=False)
     elif arguments is not None and not isinstance(arguments, str):
         inner.refuse("arguments", arguments, "text or an object")
+    elif arguments:
+        arguments = _decode_once(arguments)
     name = inner.get_text("name", required=True)
     return {
         "id": fields.get_label("id") or f"call-{number}",
         "type": "function",
         "function": {"name": name, "arguments": arguments or ""},
     }
+
+
+def _decode_once(arguments: str) -> str:
+    """JSON text of an object; where that was written as JSON text once more, the inner one."""
+    if not arguments.lstrip().startswith('"'):
+        return arguments
+    try:
+        inner = json.loads(arguments)
+        return inner if isinstance(json.loads(inner), dict) else arguments
+    except (ValueError, TypeError, RecursionError):
+        return arguments
 
 
 def _read_sampled(fields: Fields, name: str) -> Any:

@@ -97,6 +97,16 @@ def test_calls_of_the_history_are_objects_and_those_of_an_answer_stay_as_written
     assert episode.task.messages[1]["tool_calls"][0]["function"]["arguments"] == '{"word":'
 
 
+@pytest.mark.parametrize(
+    ("given", "read_as"), [(json.dumps('{"a": 1}'), '{"a": 1}'), ('"a"', '"a"'), ('"{', '"{'), ('{"a": 1}', '{"a": 1}')]
+)
+def test_arguments_that_were_encoded_twice_are_decoded_once(tmp_path, given, read_as):
+    call = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": given}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    (episode,) = read(lines(tmp_path / "f.jsonl", {"messages": [*CHAT, said], "score": 1}))
+    assert episode.turns[0].calls[0]["arguments"] == read_as
+
+
 def test_an_old_function_call_is_a_tool_call(tmp_path):
     said = {"role": "assistant", "content": None, "function_call": {"name": "look_up", "arguments": "{}"}}
     (episode,) = read(lines(tmp_path / "f.jsonl", {"messages": [*CHAT, said]}))
