@@ -42,7 +42,7 @@ $(STAMP): pyproject.toml constraints.txt
 	fi; \
 	echo "Installing into $(VENV) ..."; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' || exit 1; \
-	$(BIN)/fdt model >/dev/null || exit 1; \
+	$(BIN)/fdt model >/dev/null && $(BIN)/fdt model all-minilm-l6-v2 >/dev/null || exit 1; \
 	touch $@; \
 	echo "Installed in $$(( $$(date +%s) - start )) s: $$(du -sh $(VENV) | cut -f1) in $(VENV)," \
 	  "$$(du -sh "$$($(BIN)/fdt model --path)" | cut -f1) for the default model."

@@ -35,6 +35,7 @@ from feedback.graders import FunctionGrader, Grader, as_grader
 from feedback.hints import CritiqueHint, Hint, annotate_group, shuffle_critiques
 from feedback.readers import Reader, read_tasks
 from feedback.rewriter import Rewriter
+from feedback.skills import SkillBank, Skills
 from feedback.types import Episode, Task, collect_tasks
 from objectives import Credit
 
@@ -59,6 +60,7 @@ class Experience(StepDataModule):
         credit: Credit | None = None,
         grader: FunctionGrader | Grader | None = None,
         hint: Hint | None = CritiqueHint(),
+        skills: Skills | None = None,
         rewriter: Rewriter | None = None,
         marker: TokenMarker | None = None,
         engine: Engine = HuggingFace(),
@@ -90,6 +92,8 @@ class Experience(StepDataModule):
             grader: judges fresh answers (on-policy, validate, test, predict): a grader, or the dotted path of a
                 function of an episode that returns a score in [0, 1], or a score and a critique.
             hint: what only the teacher reads; null switches the teacher off.
+            skills: what earlier attempts taught, for the policy (feedback.skills.Shown) or the teacher
+                (feedback.skills.Whispered) to read; null: none.
             rewriter: corrects answers that were criticised; null rewrites nothing.
             marker: sets a further mask on tokens, such as planning; null sets none.
             engine: generates answers.
@@ -114,6 +118,7 @@ class Experience(StepDataModule):
         self._credit = credit
         self.grader = None if grader is None else as_grader(grader)
         self.hint = hint
+        self.skills = skills
         self.rewriter = rewriter
         self.marker = marker
         self.engine = engine
@@ -164,7 +169,10 @@ class Experience(StepDataModule):
             rank_zero_info(f"data.credit: objectives.{type(self.credit).__name__}, as {reason}")
         checks.check_credit(self.credit, self.source, self.episodes)
         checks.check_curriculum(self.source, self.episodes)
-        if stage == "fit" and self.trainer is not None and self.rewriter is None:
+        checks.check_skills(self.skills, self.source, self.hint, [*self.episodes, *self.heldout_tasks])
+        if self.skills is not None:
+            self.skills.withheld = frozenset(task.key for task in self.heldout_tasks)
+        elif stage == "fit" and self.trainer is not None and self.rewriter is None:
             objective = get_learner(self.trainer).objective
             checks.check_signals(self.source, objective, self.credit, self.hint, self.episodes)
         if stage != "predict":
@@ -205,16 +213,8 @@ class Experience(StepDataModule):
             collator = Collator(policy.tokenizer, self.hint, most, self.marker)
             context = trainer.precision_plugin.forward_context
             policy.autocast_dtype = find_autocast_dtype(context, policy.device)
-            self._actor = Actor(
-                policy,
-                self.engine,
-                collator,
-                self.grader,
-                self.rewriter,
-                precision=context,
-                environment=self.environment or SingleTurn(),
-                limits=self.limits,
-            )
+            play = partial(Actor, environment=self.environment or SingleTurn(), limits=self.limits, skills=self.skills)
+            self._actor = play(policy, self.engine, collator, self.grader, self.rewriter, precision=context)
         return self._actor
 
     def train_dataloader(self) -> RolloutLoader:
@@ -275,11 +275,14 @@ class Experience(StepDataModule):
         self.actor.engine = self.engine.freeze(self.actor.policy) or self.engine
 
     def state_dict(self) -> dict[str, Any]:
-        """What was made ahead and is still to be learned from."""
-        return {} if self._ahead is None else {"pending": self._ahead.pack_state()}
+        """What was made ahead and is still to be learned from, and the bank of skills."""
+        ahead = {} if self._ahead is None else {"pending": self._ahead.pack_state()}
+        return ahead if self.skills is None else ahead | {"skills": self.skills.bank.to_json().decode()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._pending = state_dict.get("pending", [])
+        if self.skills is not None and "skills" in state_dict:
+            self.skills.bank = SkillBank.from_json(state_dict["skills"].encode(), "checkpoint")
 
     def _check_rows(self, rows: Sequence[Episode | Task], file: str | None) -> None:
         checks.check_rows(rows, self.environment, get_learner(get_trainer(self)).policy.tokenizer, file)

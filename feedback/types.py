@@ -110,6 +110,20 @@ class Turn(Struct, frozen=True, gc=False):
 
 
 @_register_dataclass
+class RetrievedSkill(Struct, frozen=True, gc=False):
+    """A skill of a bank that was found to fit a task (`feedback.skills`)."""
+
+    id: str
+    """Its id in the bank."""
+    text: str
+    """As a prompt states it."""
+    similarity: float | None = None
+    """Cosine of it and the prompt, from -1 to 1; None where it is general, and so fits every task."""
+    shown: bool = True
+    """True: the policy read it in its prompt; False: only the teacher may."""
+
+
+@_register_dataclass
 class Episode(Struct, frozen=True):
     """One attempt at a task, with all feedback on it."""
 
@@ -145,6 +159,8 @@ class Episode(Struct, frozen=True):
     """Rewards [m][k] of the m answers that a response offers (`feedback.graders.AnswerSet`)."""
     process_scores: tuple[tuple[float, ...], ...] | None = None
     """Scores of the steps within each of the policy's turns (`fdt.reward_models.ProcessReward`)."""
+    skills: tuple[RetrievedSkill, ...] = ()
+    """Skills that were retrieved for it; those that were shown stand in the task's messages."""
     measures: dict[str, float] = field(default_factory=dict)
     """Further named scores, for gates and rewards, that are no part of `score`: what a rollout source found out about
     this attempt, such as how much better the hinted policy did."""

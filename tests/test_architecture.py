@@ -121,8 +121,8 @@ def test_packages_are_where_the_check_looks():
 
 LAYERS = (
     "errors", "processes", "checkpoint_files", "distributed", "statistics", "resources", "data", "report", "guards",
-    "policy", "environments", "metrics", "engines", "reward_models", "learner", "rollout", "evaluation", "experience",
-    "loggers", "callbacks", "cli", "bench",
+    "policy", "embeddings", "environments", "metrics", "engines", "reward_models", "learner", "rollout", "evaluation",
+    "experience", "loggers", "callbacks", "cli", "bench",
 )  # fmt: skip
 """The floors of fdt/, from the ground up; docs/design.md says what each is for."""
 PLUG_FOLDERS = {"feedback/graders", "feedback/readers/formats", "fdt/environments"}

@@ -10,6 +10,7 @@ from fdt.callbacks.predict import WritePredictions
 from fdt.callbacks.reliability import RunState, Watchdog
 from fdt.callbacks.reset_reference import ResetReference
 from fdt.callbacks.silent_terms import SilentTerms
+from fdt.callbacks.skills import GrowSkills
 from fdt.callbacks.step_log import StepLog
 from fdt.callbacks.transcripts import Transcripts
 
@@ -17,6 +18,7 @@ __all__ = [
     "Accounting",
     "Checkpoint",
     "Evaluate",
+    "GrowSkills",
     "Guards",
     "Interruption",
     "PlanningMetrics",

@@ -37,3 +37,20 @@ def find_callback(trainer: Trainer, kind: type[CallbackType]) -> CallbackType | 
 def get_metrics(outputs: Any) -> StepMetrics:
     """The metrics of the step just taken, from what `Learner.training_step` returned."""
     return outputs["metrics"]
+
+
+def is_measured_next(trainer: Trainer) -> bool:
+    """Whether the held-out measurement follows the step that has just been taken."""
+    loop = trainer.fit_loop
+    fetcher = loop._data_fetcher
+    assert fetcher is not None  # a batch has just been fetched with it
+    return loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def measure_again(trainer: Trainer) -> None:
+    """Makes the measurement of the step that a run was resumed from: a checkpoint is written before it."""
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    loop.restarting = False
+    trainer.validating = True
+    loop.run()
+    trainer.training = True

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from fdt.callbacks.access import get_callback, get_learner
+from fdt.callbacks.access import get_callback, get_learner, is_measured_next, measure_again
 from fdt.callbacks.evaluate import Evaluate
 from fdt.errors import UserError
 from fdt.policy.teachers import ReferencePolicy
@@ -62,23 +62,15 @@ class ResetReference(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if "reference" not in get_learner(pl_module).objective.needs:
             rank_zero_warn("ResetReference: no term asks for a reference, so nothing will change")
-        # A checkpoint is written before the measurement of its step, which a resumed run has to make up for.
         if self.pending:
-            loop = trainer.fit_loop.epoch_loop.val_loop
-            loop.restarting = False
-            trainer.validating = True
-            loop.run()
-            trainer.training = True
+            measure_again(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self.every and trainer.global_step and not trainer.global_step % self.every:
             self._reset(trainer, pl_module)
-        loop = trainer.fit_loop
-        fetcher = loop._data_fetcher
-        assert fetcher is not None  # a batch has just been fetched with it
-        self.pending = self.plateau is not None and loop.epoch_loop._should_check_val_fx(fetcher)
+        self.pending = self.plateau is not None and is_measured_next(trainer)
         pl_module.log("train/reference_resets", float(len(self.resets)), on_step=True, batch_size=1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from fdt.callbacks.access import get_experience, get_learner, get_metrics
 from fdt.callbacks.evaluate import gather_records
 from fdt.data.batch import Batch, View
-from fdt.evaluation.base import describe_turns
+from fdt.evaluation.base import describe_skills, describe_turns
 from fdt.learner import Learner
 from fdt.metrics.step import StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
@@ -108,6 +108,7 @@ class Transcripts(Callback):
             "revision": episode.revision,
             "revision_status": episode.revision_status,
             **({"messages": list(episode.task.messages)} if len(episode.task.messages) > 1 else {}),
+            **describe_skills(episode),
             **describe_turns(episode),
         }
 

@@ -19,7 +19,7 @@ from feedback.types import Episode
 EPILOG = """\
 examples:
   fdt grams solutions.jsonl --out grams.json
-  fdt grams solutions.jsonl --out grams.json --embedder models/all-MiniLM-L6-v2 --clusters 100
+  fdt grams solutions.jsonl --out grams.json --embedder all-minilm-l6-v2 --clusters 100
   fdt fit -c mine.yaml -c algorithm/hicra --data.marker StrategicGrams --data.marker.file grams.json
 
 A gram is 3 to 5 words of one sentence. Candidates stand in at least --min-solutions solutions. With --embedder they are
@@ -89,7 +89,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--min-solutions", type=int, default=2, help="fewest solutions that hold a candidate (default: 2)"
     )
-    parser.add_argument("--embedder", metavar="FOLDER", help="a sentence-embedding model of transformers")
+    parser.add_argument(
+        "--embedder", metavar="MODEL", help="a sentence-embedding model: all-minilm-l6-v2, a folder or a hub id"
+    )
     parser.add_argument("--clusters", type=int, help="with --embedder (default: a tenth of the candidates)")
     parser.add_argument("--seed", type=int, default=0, help="of the clustering (default: 0)")
     return parser
@@ -122,7 +124,8 @@ def build_clusterer(args: argparse.Namespace) -> Cluster:
         return cluster_singly
 
     def cluster(grams: list[str]) -> list[int]:
-        from fdt.cli.clusters import SentenceModel, choose_cluster_count, kmeans  # numpy and torch
+        from fdt.cli.clusters import choose_cluster_count, kmeans  # numpy and torch
+        from fdt.embeddings import SentenceModel
 
         with show_progress(len(grams)) as watch:
             points = SentenceModel(args.embedder)(grams, watch)

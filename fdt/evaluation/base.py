@@ -80,8 +80,17 @@ class Answers(Evaluation):
             "tokens": sum(len(turn.ids or ()) for turn in episode.turns),
             "reference": episode.task.reference,
             "scores": {name: value for name, value in episode.scores.items() if not math.isnan(value)},
+            **({"critique": episode.critique} if episode.critique else {}),
+            **describe_skills(episode),
             **describe_turns(episode),
         }
+
+
+def describe_skills(episode: Episode) -> Record:
+    """Which skills were retrieved for an episode, how similar they are and whether the policy read them; nothing where
+    there are none."""
+    found = [{"id": skill.id, "similarity": skill.similarity, "shown": skill.shown} for skill in episode.skills]
+    return {"skills": found} if found else {}
 
 
 def describe_turns(episode: Episode) -> Record:

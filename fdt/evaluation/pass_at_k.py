@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fdt.evaluation.base import Evaluation, Record
+from fdt.evaluation.base import Evaluation, Record, describe_skills
 from fdt.metrics.diversity import extract_solution
 from fdt.metrics.step import count_turns
 from fdt.rollout.actor import Actor
@@ -72,8 +72,11 @@ class PassAtK(Evaluation):
             # Of what was sampled, -log p estimates the entropy of the distribution that it was drawn from.
             "entropy": -sum(sampled) / len(sampled) if sampled else None,
             "samples": [
-                {"response": e.response, "score": replace_nan(e.score), "turns": count_turns(e)} for e in group
+                {"response": e.response, "score": replace_nan(e.score), "turns": count_turns(e)}
+                | ({"critique": e.critique} if e.critique else {})
+                for e in group
             ],
+            **describe_skills(group[0]),
         }
 
     def _list_pass_at_k(self, group: Sequence[Episode]) -> list[tuple[str, int, int]]:

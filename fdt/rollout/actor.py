@@ -28,6 +28,7 @@ from feedback.graders import Grader
 from feedback.graders.base import run_grader
 from feedback.hints import annotate_group
 from feedback.rewriter import Rewriter
+from feedback.skills import Skills
 from feedback.types import Episode, Task
 
 
@@ -46,6 +47,7 @@ class Actor:
             here are those that training would compute.
         environment: what the episodes are played against; by default an episode is one answer.
         limits: how many turns, how long, and how often an episode is tried again after its environment broke.
+        skills: which skills of a bank a task gets; None gives none.
         rejections: of rewrites, counted by reason.
         episode_counts: how the episodes of training ended.
         score_names: every name that an answer was graded by so far.
@@ -60,21 +62,28 @@ class Actor:
     precision: Callable[[], AbstractContextManager] = nullcontext
     environment: Environment = SingleTurn()
     limits: EpisodeLimits = EpisodeLimits()
+    skills: Skills | None = None
     rejections: Counter[str] = field(default_factory=Counter)
     episode_counts: Counter[str] = field(default_factory=Counter)
     score_names: frozenset[str] = frozenset()
 
     def generate_episodes(
-        self, tasks: Sequence[Task], seed: int | None, num_generations: int = 1, counted: bool = True
+        self,
+        tasks: Sequence[Task],
+        seed: int | None,
+        num_generations: int = 1,
+        counted: bool = True,
+        with_skills: bool = True,
     ) -> list[Episode]:
         """Samples ``num_generations`` episodes of each task (greedily where seed is None), not graded yet; ``counted``
-        is False for what is measured, which is no part of training."""
+        is False for what is measured, which is no part of training, ``with_skills`` for prompts that hold them."""
         tasks = [task for task in tasks for _ in range(num_generations)]
         alone = isinstance(self.environment, SingleTurn)
         most = self.policy.positions
         context = most if alone else min(self.limits.max_context or self.collator.max_tokens, most or sys.maxsize)
         counts = self.episode_counts if counted and seed is not None else Counter()
-        loop = TurnLoop(self.policy, self.engine, self.environment, self.limits, context, counts)
+        skills = self.skills if with_skills else None
+        loop = TurnLoop(self.policy, self.engine, self.environment, self.limits, context, counts, skills)
         with self.precision():
             answered = run_on_all(lambda: loop(tasks, seed))
         episodes = (
@@ -110,12 +119,19 @@ class Actor:
         prompts = [None if hint is None else hint(episode, self.collator.truncate_hint) for episode in episodes]
         asked = [n for n, prompt in enumerate(prompts) if prompt is not None]
         tasks = [replace(episodes[n].task, messages=tuple(prompts[n] or ())) for n in asked]
-        fresh = self.generate_episodes(tasks, seed, counted=False)
+        fresh = self.generate_episodes(tasks, seed, counted=False, with_skills=False)
         own = [replace(one, id=episodes[n].id, task=episodes[n].task) for n, one in zip(asked, fresh, strict=True)]
         found: list[Episode | None] = [None] * len(episodes)
         for n, episode in zip(asked, self.grade(own), strict=True):
             found[n] = episode
         return found
+
+    def attach_skills(self, episodes: list[Episode]) -> list[Episode]:
+        """Recorded episodes with the skills that their tasks get, for the teacher to read."""
+        if self.skills is None:
+            return episodes
+        found = self.skills.retrieve([episode.task for episode in episodes])
+        return [replace(episode, skills=skills) for episode, skills in zip(episodes, found, strict=True)]
 
     def rewrite(self, episodes: list[Episode], seed: int = 0) -> list[Episode]:
         """Has what was criticised rewritten; what was not accepted is counted by reason in ``rejections``.

@@ -23,6 +23,7 @@ from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.sources import OnPolicy, Replay, Source
 from feedback.hints import Hint, run_hint
 from feedback.rewriter import Rewriter
+from feedback.skills import Skills, Whispered
 from feedback.types import Episode, Task, collect_tasks
 from objectives import Credit, Objective
 
@@ -201,6 +202,38 @@ def check_signals(
             key="data.file",
             remedy="`fdt data check` says what the file holds; data.map names columns under other names",
         )
+
+
+def check_skills(skills: Skills | None, source: Source, hint: Hint | None, rows: Sequence[Episode | Task]) -> None:
+    """
+    Raises:
+        UserError: where nobody would read the skills, a recorded answer would get a prompt that it was not given to, or
+            a row does not say what category it belongs to.
+    """
+    told = hint is not None and hint.reads_skills
+    if told and not isinstance(skills, Whispered):
+        raise UserError(
+            "the hint names {skills}, and none are whispered",
+            got=None if skills is None else type(skills).__name__,
+            expected="feedback.skills.Whispered, or a hint without {skills}",
+            key="data.skills",
+        )
+    if isinstance(skills, Whispered) and not told:
+        raise UserError(
+            "nobody reads the skills that are whispered",
+            got=None if hint is None else type(hint).__name__,
+            expected="feedback.hints.SkillHint, or another hint whose template names {skills}",
+            key="data.hint",
+        )
+    if skills is not None and skills.shown and not source.on_policy:
+        raise UserError(
+            "recorded answers were given to prompts without skills",
+            got=type(skills).__name__,
+            expected="data.source OnPolicy, or feedback.skills.Whispered",
+            key="data.skills",
+        )
+    for row in rows if skills is not None else ():
+        skills.get_category(row if isinstance(row, Task) else row.task)  # type: ignore[union-attr]  # not None here
 
 
 def check_overlap(engine: Engine, source: Source, objective: Objective, rewriter: Rewriter | None) -> None:

@@ -131,7 +131,7 @@ class Replay(Source):
         return -(-len(episodes) // self.rows_per_step)
 
     def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
-        episodes = [recorded.episodes[i] for i in self._choose_own(position, recorded)]
+        episodes = actor.attach_skills([recorded.episodes[i] for i in self._choose_own(position, recorded)])
         info = {}
         if self.curriculum is not None:
             info = describe_curriculum(self.curriculum, position, recorded.row_tasks, self.rows_per_step)

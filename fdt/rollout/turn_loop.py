@@ -21,7 +21,18 @@ from fdt.errors import UserError
 from fdt.policy.fsdp import is_sharded
 from fdt.policy.policy import Policy
 from fdt.rollout.limits import EpisodeLimits
-from feedback.types import DONE, OUT_OF_CONTEXT, TURN_LIMIT, Episode, Feedback, Message, Task, Turn
+from feedback.skills import Skills
+from feedback.types import (
+    DONE,
+    OUT_OF_CONTEXT,
+    TURN_LIMIT,
+    Episode,
+    Feedback,
+    Message,
+    RetrievedSkill,
+    Task,
+    Turn,
+)
 
 BROKEN = "environment broke, tried again"
 REWRITTEN = "turns whose history the chat template rewrote"
@@ -32,8 +43,10 @@ class EpisodeState:
     """One episode while it runs."""
 
     task: Task
+    """With the messages that the policy read."""
     session: Session
     dialogue: Dialogue
+    skills: tuple[RetrievedSkill, ...] = ()
     turns: list[Turn] = field(default_factory=list)
     feedback: list[Feedback] = field(default_factory=list)
     reply_lengths: list[int] = field(default_factory=list)
@@ -65,6 +78,7 @@ class TurnLoop:
         limits: turns, tokens and retries of an episode.
         context: most tokens of a conversation; None is unlimited.
         counts: how episodes ended and how often environments broke, added to.
+        skills: finds skills for each task, and may show them in its prompt; None finds none.
     """
 
     policy: Policy
@@ -73,6 +87,7 @@ class TurnLoop:
     limits: EpisodeLimits
     context: int | None
     counts: Counter[str]
+    skills: Skills | None = None
 
     def __call__(self, tasks: Sequence[Task], seed: int | None) -> list[Episode]:
         """One episode for each task, in order, with the id of its task.
@@ -82,7 +97,8 @@ class TurnLoop:
                 template refuses or leaves out.
         """
         seeds = [((seed or 0) * 1_000_003 + number) % (2**31 - 1) for number in range(len(tasks))]
-        seats = [self._start(task, seeds[number], 0) for number, task in enumerate(tasks)]
+        found = [()] * len(tasks) if self.skills is None else self.skills.retrieve(tasks)
+        seats = [self._start(task, seeds[number], 0, found[number]) for number, task in enumerate(tasks)]
         turn = 0
         while self._has_live(live := [n for n, seat in enumerate(seats) if seat.end_reason is None]):
             self._generate_turns([seats[n] for n in live], None if seed is None else (seed + turn * 7919) % (2**31 - 1))
@@ -91,7 +107,7 @@ class TurnLoop:
                 if isinstance(reply, EnvironmentFault):
                     seats[n].session.close()
                     self._record_failure(seats[n].failures + 1, reply)
-                    seats[n] = self._start(tasks[n], seeds[n], seats[n].failures + 1)
+                    seats[n] = self._start(tasks[n], seeds[n], seats[n].failures + 1, found[n])
                 else:
                     self._apply_reply(seats[n], reply)
             turn += 1
@@ -102,7 +118,7 @@ class TurnLoop:
         synced = self.engine.reads_live_weights and is_sharded(self.policy)
         return bool(reduce_max_count(len(live), self.policy.device) if synced else live)
 
-    def _start(self, task: Task, seed: int, failures: int) -> EpisodeState:
+    def _start(self, task: Task, seed: int, failures: int, skills: tuple[RetrievedSkill, ...]) -> EpisodeState:
         while True:
             try:
                 session = start_session(self.environment, task, seed + failures)
@@ -110,9 +126,13 @@ class TurnLoop:
             except (EnvironmentFault, OSError) as fault:
                 failures += 1
                 self._record_failure(failures, fault)
-        check_messages_shown(session.messages, bool(get_tools(task)), self.policy.tokenizer, task.key)
-        dialogue = Dialogue(session.messages, self.policy.tokenizer, get_tools(task))
-        seat = EpisodeState(task, session, dialogue, failures=failures)
+        messages = tuple(session.messages)
+        if self.skills is not None:
+            messages = self.skills.place_skills(messages, skills)
+        check_messages_shown(messages, bool(get_tools(task)), self.policy.tokenizer, task.key)
+        dialogue = Dialogue(messages, self.policy.tokenizer, get_tools(task))
+        # What the policy reads, which may be more than the task's prompt: a manual of tools, for instance.
+        seat = EpisodeState(replace(task, messages=messages), session, dialogue, skills, failures=failures)
         self._check(seat)
         return seat
 
@@ -169,10 +189,14 @@ class TurnLoop:
         self.counts[f"episodes: {seat.end_reason}"] += 1
         last = next((turn for turn in reversed(seat.turns) if turn.ids), None)
         finished = last is None or not last.ids or last.ids[-1] in self.policy.stop_ids
-        # What the policy read, which may be more than the task's prompt: a manual of tools, for instance.
-        task = replace(seat.task, messages=tuple(seat.session.messages))
         return Episode(
-            task.key, task, tuple(seat.turns), tuple(seat.feedback), finished=finished, end_reason=seat.end_reason
+            seat.task.key,
+            seat.task,
+            tuple(seat.turns),
+            tuple(seat.feedback),
+            finished=finished,
+            end_reason=seat.end_reason,
+            skills=seat.skills,
         )
 
 

@@ -18,6 +18,7 @@ from feedback.hints.kinds import (
     ReferenceHint,
     RewriteHint,
     SiblingHint,
+    SkillHint,
 )
 from feedback.hints.places import append_to_messages, append_to_prompt, append_to_system, insert_before_turn
 from feedback.hints.shuffle import shuffle_critiques
@@ -33,6 +34,7 @@ __all__ = [
     "ReferenceHint",
     "RewriteHint",
     "SiblingHint",
+    "SkillHint",
     "TemplateHint",
     "Truncate",
     "annotate_group",

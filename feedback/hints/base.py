@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from feedback.hints.places import append_to_prompt
 from feedback.hints.templates import fill_template, load_template
@@ -40,6 +41,11 @@ class Hint(ABC):
     def annotate_group(self, episodes: list[Episode]) -> list[Episode]:
         """Notes on each episode what only the others of its group know; called with whole groups."""
         return episodes
+
+    @property
+    def reads_skills(self) -> bool:
+        """Whether a hint may hold the skills that were retrieved for an episode."""
+        return False
 
     def __call__(self, episode: Episode, truncate: Truncate = skip_truncation) -> list[Message] | None:
         """The messages that the teacher reads before the last turn, under the best hint; None for no hint."""
@@ -82,9 +88,12 @@ def annotate_group(hint: Hint, episodes: list[Episode]) -> list[Episode]:
 class TemplateHint(Hint):
     """Fills a template with what is known about the episode; there is no hint where a value it names is absent."""
 
-    template: str
-    """A file of `feedback/prompts`, or a path, with {critique}, {sibling} (a better answer of the group), {revision},
-    {demonstration}, {reference} and {response}. It is text with places for values; nothing in it is evaluated."""
+    own_template: ClassVar[str | None] = None
+    """What a kind of hint states where a config names no file."""
+    template: str | None = None
+    """Null: that of the kind of hint. Else a file of `feedback/prompts`, or a path, with {critique}, {sibling} (a
+    better answer of the group), {revision}, {demonstration}, {reference}, {response} and {skills} (those of a bank,
+    where `data.skills` whispers them). It is text with places for values; nothing in it is evaluated."""
     place: Callable[[Episode, str], Episode] = append_to_prompt
     """Where the hint stands: feedback.hints.append_to_prompt, append_to_system, insert_before_turn, or your own
     function."""
@@ -108,13 +117,24 @@ class TemplateHint(Hint):
             raise refuse(self.place, got, "one that changes another message")
         return found
 
+    def load_template(self) -> str:
+        """The text with the names.
+
+        Raises:
+            DataError: where no file is named and the kind of hint has none of its own, or there is no such file.
+        """
+        name = self.template or self.own_template
+        if name is None:
+            raise refuse(self, "no template", "a file of feedback/prompts, or a path")
+        return load_template(name)
+
     def render_texts(self, episode: Episode, truncate: Truncate) -> list[str]:
         """The filled templates."""
         values = self.collect_values(episode)
         limit = self.max_tokens
         if limit is not None:
             values = {name: value and truncate(value, limit) for name, value in values.items()}
-        text = self.fill(load_template(self.template), values)
+        text = self.fill(self.load_template(), values)
         return [] if text is None else [text]
 
     def collect_values(self, episode: Episode) -> dict[str, str | None]:
@@ -127,15 +147,21 @@ class TemplateHint(Hint):
             "demonstration": demonstration if isinstance(demonstration, str) and demonstration.strip() else None,
             "reference": episode.task.reference,
             "response": episode.response or None,
+            "skills": "\n".join(skill.text for skill in episode.skills if not skill.shown) or None,
         }
 
     def fill(self, template: str, values: dict[str, str | None]) -> str | None:
         """The template with values; None where there is nothing to add."""
         return fill_template(template, values)
 
+    @property
+    def reads_skills(self) -> bool:
+        """Whether the template names {skills}."""
+        return "{skills}" in self.load_template()
+
     def annotate_group(self, episodes: list[Episode]) -> list[Episode]:
         """Notes the sibling of each episode, where the template names it."""
-        if "{sibling}" not in load_template(self.template):
+        if "{sibling}" not in self.load_template():
             return episodes
         return attach_siblings(episodes, self.min_sibling_score)
 

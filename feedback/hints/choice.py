@@ -57,6 +57,11 @@ class OneOf(Hint):
         ordered = check_list(self.order, self.order(list(found.values())), HintedEpisode, "hints")
         return ordered[: self.max_hints]
 
+    @property
+    def reads_skills(self) -> bool:
+        """Whether any of the hints does."""
+        return any(hint.reads_skills for hint in self.hints)
+
     def annotate_group(self, episodes: list[Episode]) -> list[Episode]:
         """What each of the hints notes."""
         for hint in self.hints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from feedback.hints.base import HintedEpisode, TemplateHint, Truncate, skip_truncation
 from feedback.hints.templates import compose_template
@@ -11,10 +12,9 @@ from feedback.types import Episode, deduplicate
 
 @dataclass(frozen=True)
 class CritiqueHint(TemplateHint):
-    """The critique of this very answer (or whatever else its template names)."""
+    """The critique of this very answer (or whatever else its template names; all of that must exist)."""
 
-    template: str = "critique.txt"
-    """A file of `feedback/prompts`, or a path. {critique}, {revision}, {reference} … are filled in, all must exist."""
+    own_template: ClassVar[str | None] = "critique.txt"
     use_recorded: bool = False
     """True: where the episode has no critique of its own, the first one recorded for its task stands in the hint."""
     one_per_critique: bool = False
@@ -40,32 +40,28 @@ class CritiqueHint(TemplateHint):
 class SiblingHint(TemplateHint):
     """A better answer of the same group (SDPO, arXiv 2601.20802); a group without success gives no hint."""
 
-    template: str = "sibling.txt"
-    """A file of `feedback/prompts`, or a path."""
+    own_template: ClassVar[str | None] = "sibling.txt"
 
 
 @dataclass(frozen=True)
 class RewriteHint(TemplateHint):
     """The corrected answer: the file's revision, or the rewrite that was accepted."""
 
-    template: str = "revision.txt"
-    """A file of `feedback/prompts`, or a path."""
+    own_template: ClassVar[str | None] = "revision.txt"
 
 
 @dataclass(frozen=True)
 class DemonstrationHint(TemplateHint):
     """A demonstration that belongs to the prompt, from a column of its record (SDFT, arXiv 2601.19897)."""
 
-    template: str = "demonstration.txt"
-    """A file of `feedback/prompts`, or a path."""
+    own_template: ClassVar[str | None] = "demonstration.txt"
 
 
 @dataclass(frozen=True)
 class ReferenceHint(TemplateHint):
     """The right answer. In place of a critique it is a control: does the critique teach, or the answer in it?"""
 
-    template: str = "reference.txt"
-    """A file of `feedback/prompts`, or a path."""
+    own_template: ClassVar[str | None] = "reference.txt"
     critiqued_only: bool = False
     """True: only answers that have a critique, so that the same rows are distilled as under `CritiqueHint`; and the
     bare reference stands where {critique} does, so that the same template serves both."""
@@ -80,14 +76,22 @@ class ReferenceHint(TemplateHint):
 
 
 @dataclass(frozen=True)
+class SkillHint(TemplateHint):
+    """The skills that were retrieved for the task, where `data.skills` is `feedback.skills.Whispered`: the teacher
+    reads them, the policy does not. `ComposedHint` states them beside the critique, with a template that names both."""
+
+    own_template: ClassVar[str | None] = "skills.txt"
+
+
+@dataclass(frozen=True)
 class ComposedHint(TemplateHint):
     """Whatever is known: a paragraph of the template whose value is absent is left out.
 
-    The template as shipped is SDPO's context (arXiv 2601.20802): a successful sibling, the feedback, and a last line.
+    Paragraphs are parted by blank lines. The template as shipped is SDPO's context (arXiv 2601.20802): a successful
+    sibling, the feedback, and a last line.
     """
 
-    template: str = "composed.txt"
-    """A file of `feedback/prompts`, or a path. Paragraphs are parted by blank lines."""
+    own_template: ClassVar[str | None] = "composed.txt"
 
     def fill(self, template: str, values: dict[str, str | None]) -> str | None:
         """The paragraphs that have their values."""

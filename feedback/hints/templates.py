@@ -14,7 +14,7 @@ from pathlib import Path
 
 from feedback.faults import DataError
 
-NAMES = ("critique", "sibling", "revision", "demonstration", "reference", "response")
+NAMES = ("critique", "sibling", "revision", "demonstration", "reference", "response", "skills")
 PLACEHOLDER = re.compile(r"\{(" + "|".join(NAMES) + r")\}")
 
 Values = Mapping[str, str | None]

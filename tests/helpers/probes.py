@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from feedback.graders import Grader
+from feedback.skills import SkillWriter, Written
 from feedback.types import Episode, Feedback
 
 
@@ -128,3 +130,11 @@ class Resources(Callback):
         files = len(os.listdir("/proc/self/fd"))
         with self.path.open("a") as file:
             file.write(f"{trainer.global_step},{pages * os.sysconf('SC_PAGE_SIZE') / 2**20:.1f},{files}\n")
+
+
+@dataclass(frozen=True)
+class SaysNothing(SkillWriter):
+    """As a judge whose every reply is unreadable."""
+
+    def __call__(self, attempts: Any, known: Any, most: int) -> Written:
+        return Written((), Counter({"no JSON": len(attempts)}))

@@ -64,6 +64,8 @@ function makeBeside(detail) {
   if (detail.revision || detail.revision_status) {
     found.push(block(`rewrite: ${detail.revision_status || "from the file"}`, detail.revision || "none"));
   }
+  const skills = (detail.skills || []).map((one) => `${one.id}${isNumber(one.similarity) ? `, similarity ${format(one.similarity, 3)}` : ""}, ${one.shown ? "shown to the policy" : "for the teacher"}`);
+  if (skills.length) found.push(block("skills", skills.join("\n")));
   const scores = Object.entries(detail.scores || {}).filter(([, value]) => isNumber(value));
   if (scores.length > 1) found.push(block("scores", scores.map(([name, value]) => `${name} ${format(value, 3)}`).join("\n")));
   return make("div", { class: "beside" }, ...found);

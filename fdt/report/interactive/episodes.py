@@ -22,7 +22,7 @@ UNASKED = (None, "", "no critique")
 """A rewrite's status where none was asked for."""
 TEXTS = (
     *("prompt", "messages", "response", "critique", "critique_by", "teacher_prompt"),
-    *("revision", "revision_status", "conversation", "ended", "coefficients", "scores"),
+    *("revision", "revision_status", "conversation", "ended", "coefficients", "scores", "skills"),
 )
 """What of a transcript the page shows as it is."""
 

