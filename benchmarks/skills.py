@@ -1,7 +1,7 @@
 """Does a bank of skills help? On and off at inference, and in short training, with intervals.
 
     python benchmarks/skills.py --root runs/skills
-    python benchmarks/skills.py --root runs/skills --parts inference --seeds 5
+    python benchmarks/skills.py --root runs/skills-sure --parts inference training --noise 0
 
 ``inference``: the untrained `tiny-conventions` answers training prompts of its world, critiques of its losses become
 lessons by template, and it answers 256 held-out prompts without them, with the lesson that is nearest for the same
@@ -63,15 +63,16 @@ def build_arms(template: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def train(overlay: dict[str, Any], seed: int, folder: Path) -> None:
+def train(overlay: dict[str, Any], seed: int, noise: float, folder: Path) -> None:
     """One real `fdt fit`, in this process; what it prints goes to a file beside its folder."""
     from fdt.cli.run.lightning_cli import NoReportCLI, launch
     from fdt.resources import resolve
 
+    world = {"world_seed": seed, "noise": noise}
     own = {
         "seed_everything": seed,
         "model": {"seed": seed},
-        "data": {"seed": seed, "evaluation_limit": HELDOUT, "environment": {"init_args": {"world_seed": seed}}},
+        "data": {"seed": seed, "evaluation_limit": HELDOUT, "environment": {"init_args": world}},
         "trainer": {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False},
     }
     paths = [write_overlay(folder, number, part) for number, part in enumerate((overlay, own))]
@@ -80,7 +81,7 @@ def train(overlay: dict[str, Any], seed: int, folder: Path) -> None:
         launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], NoReportCLI)
 
 
-def measure_training(root: Path, seeds: int) -> Scores:
+def measure_training(root: Path, seeds: int, noise: float) -> Scores:
     """Held-out scores before and after, of every arm and seed."""
     template = root / "template.txt"
     template.write_text(TEMPLATE, encoding="utf-8")
@@ -89,7 +90,7 @@ def measure_training(root: Path, seeds: int) -> Scores:
         for seed in range(seeds):
             folder = root / f"{name}-{seed}"
             if not (folder / "eval" / "last.jsonl").exists():
-                train(overlay, seed, folder)
+                train(overlay, seed, noise, folder)
             found.setdefault(name, []).append(read_scores(folder, "last"))
             if name == "scores":
                 found["before"].append(read_scores(folder, "base"))
@@ -117,7 +118,7 @@ def answer_all(actor: Any, tasks: list[Any], skills: Any) -> list[float]:
     return [episode.score for episode in actor.grade(actor.generate_episodes(tasks, None))]
 
 
-def measure_inference(root: Path, seeds: int) -> Scores:
+def measure_inference(root: Path, seeds: int, noise: float) -> Scores:
     """The untrained tiny policy in each world, with its bank off, on, and with other users' lessons."""
     from fdt.data.collate import Collator
     from fdt.embeddings import SentenceModel
@@ -133,7 +134,7 @@ def measure_inference(root: Path, seeds: int) -> Scores:
     policy, embedder = Policy("tiny-conventions", None, "float32"), SentenceModel()
     found: Scores = {"off": [], "on": [], "another's": []}
     for seed in range(seeds):
-        world = Conventions(coverage=0.6, noise=0.1, world_seed=seed)
+        world = Conventions(coverage=0.6, noise=noise, world_seed=seed)
         limits = EpisodeLimits(max_turns=1)
         actor = Actor(
             policy, HuggingFace(8, batch_size=512), Collator(policy.tokenizer), environment=world, limits=limits
@@ -203,16 +204,17 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("runs/skills"), help="where runs lie")
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--noise", type=float, default=0.1, help="share of critiques that name a wrong convention")
     args = parser.parse_args()
     args.root.mkdir(parents=True, exist_ok=True)
     for part in args.parts:
         began = time.perf_counter()
         if part == "inference":
-            print_table("Untrained, at inference", measure_inference(args.root, args.seeds), "off")
+            print_table("Untrained, at inference", measure_inference(args.root, args.seeds, args.noise), "off")
         elif part == "sums":
             print_table("SmolLM2-135M, sums", measure_sums(), "off")
         else:
-            found = measure_training(args.root, args.seeds)
+            found = measure_training(args.root, args.seeds, args.noise)
             print_table("Sixty steps", found, "before")
             print_table("The same, against scores", {k: v for k, v in found.items() if k != "before"}, "scores")
         print(f"# {part} took {time.perf_counter() - began:.0f} s", flush=True)

@@ -131,7 +131,7 @@ class Replay(Source):
         return -(-len(episodes) // self.rows_per_step)
 
     def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
-        episodes = actor.attach_skills([recorded.episodes[i] for i in self._choose_own(position, recorded)])
+        episodes = [recorded.episodes[i] for i in self._choose_own(position, recorded)]
         info = {}
         if self.curriculum is not None:
             info = describe_curriculum(self.curriculum, position, recorded.row_tasks, self.rows_per_step)
@@ -160,7 +160,7 @@ class Replay(Source):
         return chosen[position.rank :: position.world_size]
 
     def collate(self, rollout: SampledRollout, advantages: Tensor, recorded: Recorded, actor: Actor) -> list[Batch]:
-        rows = rollout.episodes
+        rows = actor.attach_skills(rollout.episodes)
         names = recorded.score_names
         batch = actor.collator(rows, advantages, self.behaviour == "start", names) if rows else None
         batch = batch if batch is not None else build_dummy_batch(recorded.episodes[0], actor, names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fdt.data.batch import Batch
@@ -16,10 +17,16 @@ Judge = Callable[[float], bool]
 """Whether a score counts as a success."""
 
 
-def list_trained(batch: Batch, skills: Skills, is_won: Judge) -> list[Attempt]:
-    """The fresh scored answers of a step, each once."""
+def list_trained(batch: Batch, tasks: Mapping[str, Task], skills: Skills, is_won: Judge) -> list[Attempt]:
+    """The fresh scored answers of a step, each once, under the task as it was before skills were shown: a skill is
+    learned from what was asked, and not from the skills that stood beside it.
+
+    Args:
+        tasks: those of the run, by key.
+    """
     fresh = {e.id: e for e in batch.episodes if not (e.is_recalled or e.is_rewrite or math.isnan(e.score))}
-    return [Attempt(e, skills.get_category(e.task), is_won(e.score)) for e in fresh.values()]
+    asked = [replace(e, task=tasks.get(e.task.key, e.task)) for e in fresh.values()]
+    return [Attempt(e, skills.get_category(e.task), is_won(e.score)) for e in asked]
 
 
 def list_measured(records: Sequence[Record], tasks: Iterable[Task], skills: Skills, is_won: Judge) -> list[Attempt]:

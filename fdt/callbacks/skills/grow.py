@@ -29,6 +29,7 @@ from feedback.skills import (
     run_writer,
 )
 from feedback.skills.types import TRAINING, VALIDATION
+from feedback.types import Task
 
 FILE = "skills.json"
 STATE = ("measured", "pending", "grown_step", "refused")
@@ -81,6 +82,7 @@ class GrowSkills(Callback):
         self.pending = every_n_validations is not None  # the measurement before the first step, or that of a step
         self.grown_step = -1
         self.refused: dict[str, int] = {}
+        self._tasks: dict[str, Task] = {}
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in STATE}
@@ -110,6 +112,7 @@ class GrowSkills(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tasks = {episode.task.key: episode.task for episode in get_experience(trainer).episodes}
         self._save(trainer)
         if self.pending:
             measure_again(trainer)
@@ -121,7 +124,7 @@ class GrowSkills(Callback):
         due = bool(self.every_n_train_steps) and not step % (self.every_n_train_steps or 1)
         if due and step != self.grown_step:  # a step without a finite gradient does not count, and teaches once
             self.grown_step = step
-            own = list_trained(get_metrics(outputs).batch, skills, self._is_won)
+            own = list_trained(get_metrics(outputs).batch, self._tasks, skills, self._is_won)
             attempts = [attempt for part in gather_objects(own) for attempt in part]
             self._grow(trainer, choose_outcomes(attempts, self.max_examined), TRAINING)
         self.pending = self.every_n_validations is not None and is_measured_next(trainer)

@@ -60,6 +60,9 @@ class WithoutModel:
     def rewrite(self, episodes, seed):
         return episodes
 
+    def attach_skills(self, episodes):
+        return episodes
+
 
 def test_replay_compares_the_file_once_an_epoch_whatever_its_size():
     credit, actor = CountingCredit(), WithoutModel()

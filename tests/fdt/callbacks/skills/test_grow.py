@@ -13,6 +13,7 @@ from fdt.errors import UserError
 from feedback.skills import Shown, TemplateSkills, WordOverlap
 from feedback.types import Task
 from tests.helpers.runs import config, quick
+from tests.helpers.tiny import save_rows
 
 WORDS = {"class_path": "feedback.skills.WordOverlap"}
 WRITER = {"class_path": "feedback.skills.TemplateSkills"}
@@ -58,6 +59,8 @@ def test_losses_become_lessons_that_the_policy_reads(tmp_path):
     assert {skill["tasks"][0] for skill in grown if skill["origin"] == "validation"} == held
     assert {skill["step"] for skill in grown if skill["origin"] == "training"} <= {1, 2, 3}
     assert all(skill["principle"].startswith("It is wrong: the right answer is") for skill in grown)
+    # What was asked, without the skills that stood beside it.
+    assert all(skill["when_to_apply"].endswith("+ 1?") for skill in grown)
     records = read(tmp_path / "run" / "transcripts.jsonl")
     assert {skill["id"] for skill in records[0]["skills"]} <= {s["id"] for s in grown if s["origin"] == "validation"}
     for record in records:
@@ -110,12 +113,16 @@ def test_what_nobody_would_read_is_refused(tmp_path, mode, settings, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("grow", [{"every_n_validations": 1}, {"every_n_validations": 2, "every_n_train_steps": 2}])
 def test_a_killed_run_recalls_the_same_skills(tmp_path, grow):
-    """One step an epoch is measured: a checkpoint lies before the growth that the measurement of its step brings."""
+    """A checkpoint lies before the growth that the measurement of its step brings, and a resumed run makes up for it."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    held = tmp_path / "held.jsonl"
+    rows = ({"prompt": f"{n} + 1?", "reference": str(n + 1)} for n in range(10, 14))
+    held.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for folder in (whole, broken):
         folder.mkdir()
-    # Three of six prompts are held out, so that an epoch has two steps: measured are steps 0, 2, 4 and 6.
-    settings = {"trainer__max_steps": 6, "data__heldout": 0.5}
+        save_rows(folder / "rows.jsonl", tasks=4)
+    # Four prompts, two a step: measured are steps 0, 2, 4 and 6, and each time one more of four losses is told.
+    settings = {"trainer__max_steps": 6, "data__heldout": str(held)}
     grow = grow | {"below": 1.1, "max_new": 1}
     fit(whole, callbacks(grow), **settings)
     fit(broken, callbacks(grow, 2, kill=5), code=-signal.SIGKILL, **settings)
