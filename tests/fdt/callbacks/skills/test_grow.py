@@ -113,7 +113,7 @@ def test_what_nobody_would_read_is_refused(tmp_path, mode, settings, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("grow", [{"every_n_validations": 1}, {"every_n_validations": 2, "every_n_train_steps": 2}])
 def test_a_killed_run_recalls_the_same_skills(tmp_path, grow):
-    """A checkpoint lies before the growth that the measurement of its step brings, and a resumed run makes up for it."""
+    """A checkpoint lies before the growth that the measurement of its step brings, and a resumed run makes it up."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     held = tmp_path / "held.jsonl"
     rows = ({"prompt": f"{n} + 1?", "reference": str(n + 1)} for n in range(10, 14))
