@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from fdt.callbacks.access import get_experience, get_learner, get_metrics
 from fdt.data.batch import Batch
 from fdt.distributed import reduce_sum
-from objectives import PolicyGradient, Term
+from objectives import KLAnchor, PolicyGradient, Term
 
 REASONS = {
     "sampled": "every advantage is zero (all scores of each group are equal, or missing)",
@@ -61,6 +61,8 @@ def explain_silence(term: Term, batch: Batch) -> str:
     mask = term.get_mask(batch.rollouts)
     if mask.any() and not term.weigh(batch.rollouts)[mask].any():
         return f"its gate, {type(term.gate).__name__}, gives every token of its mask weight 0"
+    if isinstance(term, KLAnchor):
+        return "a teacher read a critique of every row, and it holds only rows without"
     reason = REASONS.get(term.mask, "no token is in its mask")
     if term.mask == "sampled" and term.needs - {"reference"}:
         return f"{reason}, and no teacher read a critique"

@@ -86,6 +86,12 @@ def test_without_a_critique_the_same_term_is_reported_with_its_reason(tmp_path):
     assert account(tmp_path)["used"] == {} and account(tmp_path)["dropped"]["prompt gave no signal"]
 
 
+def test_an_anchor_that_every_critique_leaves_idle_says_so(tmp_path):
+    terms = {"distill": {"class_path": "objectives.Distill"}, "anchor": {"class_path": "objectives.KLAnchor"}}
+    stderr = fit(tmp_path, terms, model__coefficients={})
+    assert "term 'anchor' trained on nothing: a teacher read a critique of every row" in stderr
+
+
 def test_the_same_term_learns_from_scores_where_no_teacher_read_anything(tmp_path):
     fit(tmp_path, teacher_advantage(), data__grader={"class_path": "tests.helpers.probes.EvenBytes"})
     assert set(account(tmp_path)["used"]) == {"prompt: score"}
