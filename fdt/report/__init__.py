@@ -67,6 +67,7 @@ def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
     Raises:
         UserError: a folder without a run in it, or a page that cannot be written.
     """
+    from fdt.report.arms import group_arms
     from fdt.report.figures import save_figures
     from fdt.report.page import render
     from fdt.report.panels.calibration import compute_calibrations
@@ -80,7 +81,8 @@ def write_report(roots: Path | list[Path], out: Path | None = None) -> Path:
     runs = [add_trends(run) for run in gather_runs(roots)]
     table = build_table(runs)
     calibrated = compute_calibrations(runs)
-    title = ", ".join(root.resolve().name for root in roots)
+    names = [root.resolve().name for root in roots] if len(roots) < 4 else [arm.name for arm in group_arms(runs)]
+    title = ", ".join(dict.fromkeys(names))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figures = save_figures(runs, table, out.parent / "figures")

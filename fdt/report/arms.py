@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import takewhile
@@ -10,7 +11,8 @@ from typing import Any
 
 from fdt.report.runs import Run
 
-SEEDS = ("seed", "seed_everything")
+SEED = re.compile(r"seed_everything|(.*_)?seed")
+"""Settings of a config that set a seed, a plug's own among them."""
 STATED = ("data.seed", "model.seed", "seed_everything")
 """Where a config states its seed, the one that matters most first."""
 PLACES = ("default_root_dir", "base_from", "ckpt_path")
@@ -40,7 +42,8 @@ def group_arms(runs: list[Run]) -> list[Arm]:
 
 def _strip(node: Any) -> Any:
     if isinstance(node, dict):
-        return {str(key): _strip(child) for key, child in node.items() if key not in (*SEEDS, *PLACES)}
+        kept = (key for key in node if key not in PLACES and not SEED.fullmatch(str(key)))
+        return {str(key): _strip(node[key]) for key in kept}
     return [_strip(child) for child in node] if isinstance(node, list) else node
 
 
@@ -62,7 +65,8 @@ def _find_common_name(group: list[Run]) -> str:
     letters = takewhile(lambda several: len(set(several)) == 1, zip(*(run.name for run in group), strict=False))
     common = "".join(several[0] for several in letters).rstrip(SEPARATORS)
     shortened = common.removesuffix("seed").removesuffix("s").rstrip(SEPARATORS) if common else ""
-    return shortened or common or group[0].name
+    above = {run.folder.resolve().parent.name for run in group}
+    return shortened or (above.pop() if len(above) == 1 else common or group[0].name)
 
 
 def _list_seeds(group: list[Run]) -> list[str]:

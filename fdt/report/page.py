@@ -85,17 +85,23 @@ def _list_verdicts(table: Table, compared: Compared | None) -> list[Verdict]:
     """What changed, one an arm: over all its seeds where some arm has several."""
     if compared is not None and any(level.seeds > 1 for level in compared.levels):
         kind = table.rows[0].kind
-        return [_build_verdict(one.arm, kind, one.change, 1.0, f"{one.seeds} seeds") for one in compared.levels]
+        return [_build_verdict(r.arm, kind, (r.change, r.after), 1.0, f"{r.seeds} seeds") for r in compared.levels]
     rows = [row for row in table.rows if not row.is_base]
     return [
-        _build_verdict(r.name, r.kind, r.change, KINDS[r.kind][3], f"{r.prompts} held-out prompts; paired")
+        _build_verdict(r.name, r.kind, (r.change, r.value), KINDS[r.kind][3], f"{r.prompts} held-out prompts; paired")
         for r in rows
     ]
 
 
-def _build_verdict(name: str, kind: str, change: Interval | None, scale: float, over: str) -> Verdict:
+def _build_verdict(
+    name: str, kind: str, found: tuple[Interval | None, Interval | None], scale: float, over: str
+) -> Verdict:
+    """`found`: the change, and the level after training, which stands where there is no change."""
+    change, level = found
     digits = KINDS[kind][4]
     unit = "nats/token" if kind == LIKELIHOOD else "points"
+    if change is None and level is not None:
+        return Verdict(name, "after training", f"{format_interval(level, scale, digits)} {unit}", over)
     return Verdict(name, describe_change(kind, change), f"{format_interval(change, scale, '+' + digits)} {unit}", over)
 
 
@@ -208,7 +214,7 @@ def _format_fixed(value: float, digits: int) -> str:
     return f"{value:,.{digits}f}" if isfinite(value) else UNKNOWN
 
 
-def _format_span(interval: Interval, digits: int) -> str:
+def _format_span(interval: Interval | None, digits: int) -> str:
     return format_interval(interval, 1.0, f".{digits}f")
 
 

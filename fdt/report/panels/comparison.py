@@ -32,9 +32,10 @@ class Level:
 
     arm: str
     seeds: int
-    before: Interval
+    before: Interval | None
+    """None where the base was not measured; so is `change`."""
     after: Interval
-    change: Interval
+    change: Interval | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _compute_level(arm: Arm, notes: list[str]) -> Level | None:
     pairs = [(read_values(run.evals.get("base", [])), read_values(run.evals.get("last", []))) for run in arm.runs]
     known = [(before, after) for before, after in pairs if before.keys() & after.keys()]
     if not known:
-        return None
+        return _compute_end(arm)
     if len(known) < len(arm.runs):
         missing = f"{len(arm.runs) - len(known)} of {len(arm.runs)}"
         notes.append(f"{arm.name}: {missing} seeds were not measured before and after")
@@ -112,6 +113,13 @@ def _compute_level(arm: Arm, notes: list[str]) -> Level | None:
         compute_nested_interval([np.array(list(after.values())) for _, after in known]),
         compute_nested_interval([np.array(change) for change in changes]),
     )
+
+
+def _compute_end(arm: Arm) -> Level | None:
+    """The level of an arm whose base was not measured on the same prompts."""
+    ends = [np.array(list(read_values(run.evals["last"]).values())) for run in arm.runs if run.evals.get("last")]
+    known = [values for values in ends if len(values)]
+    return Level(arm.name, len(known), None, compute_nested_interval(known), None) if known else None
 
 
 def _compute_difference(one: Arm, other: Arm, notes: list[str]) -> Difference | None:

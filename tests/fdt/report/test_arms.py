@@ -67,3 +67,24 @@ def test_compare_prints_arms_over_seeds(root, capsys):
     printed = capsys.readouterr().out
     assert "fast − slow" in printed
     assert "+37.5 [" in printed
+
+
+def test_a_seed_of_a_plug_parts_no_arm_and_a_nameless_one_has_its_folder_s_name(tmp_path):
+    for arm, lr in (("quick", 0.1), ("slow", 0.2)):
+        for seed in (1, 2):
+            folder = write_run(tmp_path / arm / f"seed-{seed}", seed, lr, [1.0, seed - 1.0])
+            config = yaml.safe_load((folder / "config.yaml").read_text())
+            config["data"]["environment"] = {"init_args": {"world_seed": seed}}
+            (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    arms = group_arms(gather_runs([tmp_path / "quick", tmp_path / "slow"]))
+    assert [(arm.name, arm.seeds) for arm in arms] == [("quick", ["1", "2"]), ("slow", ["1", "2"])]
+
+
+def test_an_arm_without_a_base_has_its_level(root, tmp_path):
+    for path in root.glob("fast-*/eval/base.jsonl"):
+        path.unlink()
+    fast, slow = compare_arms(group_arms(gather_runs([root]))).levels
+    assert (fast.before, fast.after.mean, fast.change) == (None, 62.5, None)
+    assert slow.change.mean == 25.0
+    main(["report", str(root), "--out", str(tmp_path / "page.html")])
+    assert "after training</span>: 62.5" in (tmp_path / "page.html").read_text()
