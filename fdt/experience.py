@@ -268,7 +268,8 @@ class Experience(StepDataModule):
         if self._ahead is None:
             trainer = get_trainer(self)
             self._ahead = build_prefetcher(trainer, self.source, recorded, self.actor, position, self._pending)
-        return self._ahead.make_batches(position.get_number(self.source.count_rollouts(self.episodes)))
+        rollouts = self.steps_per_epoch // self.source.steps_per_rollout
+        return self._ahead.make_batches(position.get_number(rollouts))
 
     def _freeze_engine(self) -> None:
         """Hands the present weights to an engine that holds its own; all ranks together."""

@@ -232,8 +232,9 @@ def check_skills(skills: Skills | None, source: Source, hint: Hint | None, rows:
             expected="data.source OnPolicy, or feedback.skills.Whispered",
             key="data.skills",
         )
-    for row in rows if skills is not None else ():
-        skills.get_category(row if isinstance(row, Task) else row.task)  # type: ignore[union-attr]  # not None here
+    if skills is not None:
+        for row in rows:
+            skills.get_category(row if isinstance(row, Task) else row.task)
 
 
 def check_overlap(engine: Engine, source: Source, objective: Objective, rewriter: Rewriter | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from feedback.faults import DataError, format_value
+from feedback.logs.durable import write_whole
 from feedback.skills.types import DEMONSTRATION, GENERAL, KINDS, ORIGINS, Skill
 
 NUMBERED = re.compile(r"skill-(\d+)")
@@ -46,17 +46,16 @@ class SkillBank:
             DataError: where one of them is no skill; then none is added.
         """
         known = {_identify(skill) for skill in self.skills}
-        number = max((int(match[1]) for skill in self.skills if (match := NUMBERED.fullmatch(skill.id))), default=0)
-        added: list[Skill] = []
+        fresh: list[Skill] = []
         for draft in drafts:
             check_skill(draft, "a skill that is added", None)
             if _identify(draft) in known:
                 continue
             known.add(_identify(draft))
-            number += 1
-            added.append(msgspec.structs.replace(draft, id=f"skill-{number:03d}"))
-        self.skills = (*self.skills, *added)
-        return added
+            fresh.append(msgspec.structs.replace(draft, id=""))
+        before = len(self.skills)
+        self.skills = name_all([*self.skills, *fresh], "bank")
+        return list(self.skills[before:])
 
     def to_json(self) -> bytes:
         """The file's bytes; equal banks give equal ones."""
@@ -85,18 +84,8 @@ class SkillBank:
         return cls(name_all(found, file))
 
     def save(self, path: str | Path) -> None:
-        """Writes the file beside its place, syncs and renames it: a kill leaves the old bank or the new one."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            file.write(self.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        """Writes the file: a kill leaves the old bank or the new one."""
+        write_whole(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> SkillBank:

@@ -7,7 +7,6 @@ place, flushed to disk and renamed: a kill leaves all of it or nothing.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 import torch
 
 from fdt.rollout.dynamic_sampling import SampledRollout
+from feedback.logs.durable import write_whole
 from feedback.types import Episode
 
 
@@ -68,17 +68,7 @@ class RolloutStore:
     def write(self, finished: FinishedRollout) -> FinishedRollout:
         """Keeps a rollout; returns it as it will be read again."""
         data = msgspec.msgpack.encode(finished)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        target = self._get_path(finished.number)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-        folder = os.open(self.folder, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        write_whole(self._get_path(finished.number), data)
         self.digests[finished.number] = hashlib.sha256(data).hexdigest()
         return _decode(data)
 
