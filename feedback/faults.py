@@ -26,16 +26,19 @@ class DataError(ValueError):
         self.expected = expected
         self.remedy = remedy
         self.unit = "line"
+        self.item = 0
         self.raw = b""
         self.others: tuple[DataError, ...] = ()
         self.cause: str | None = None
 
     @property
     def where(self) -> str:
-        """`file:line`, or `file row N` for Parquet, or the file alone."""
+        """`file:line` (with the item on the line, where a JSON document has several there), or `file row N` for
+        Parquet, or the file alone."""
         if self.line is None:
             return self.file
-        return f"{self.file}:{self.line}" if self.unit == "line" else f"{self.file} row {self.line}"
+        place = f"{self.file}:{self.line}" if self.unit == "line" else f"{self.file} row {self.line}"
+        return place + (f" item {self.item + 1}" if self.item else "")
 
     @property
     def reason(self) -> str:

@@ -2,6 +2,7 @@
 
 All are frozen records of plain values. They are built in C (`msgspec.Struct`), a tenth of the time of a frozen
 dataclass, since a file holds millions of rows; `dataclasses.replace`, `fields` and `asdict` work on them all the same.
+What is encoded of them leaves out fields at their defaults.
 A score lies in [0, 1]; NaN means absent and never counts as 0.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import make_dataclass, replace
 from json.encoder import encode_basestring_ascii as _quote_json
 from typing import Any, TypeVar
@@ -38,7 +39,7 @@ def _register_dataclass(record: type[Record]) -> type[Record]:
 
 
 @_register_dataclass
-class Feedback(Struct, frozen=True, gc=False):
+class Feedback(Struct, frozen=True, gc=False, omit_defaults=True):
     """One judgement of an episode or of one of its turns: a score, a critique, a correction, or several of these."""
 
     source: str = "human"
@@ -60,7 +61,7 @@ class Feedback(Struct, frozen=True, gc=False):
 
 
 @_register_dataclass
-class Preference(Struct, frozen=True, gc=False):
+class Preference(Struct, frozen=True, gc=False, omit_defaults=True):
     """One comparison of an episode with another answer to the same task."""
 
     other_id: str
@@ -74,7 +75,7 @@ class Preference(Struct, frozen=True, gc=False):
 
 
 @_register_dataclass
-class Task(Struct, frozen=True):
+class Task(Struct, frozen=True, omit_defaults=True):
     """What is asked: episodes with equal `key` form one group."""
 
     key: str
@@ -90,7 +91,7 @@ class Task(Struct, frozen=True):
 
 
 @_register_dataclass
-class Turn(Struct, frozen=True, gc=False):
+class Turn(Struct, frozen=True, gc=False, omit_defaults=True):
     """One message of an episode; `ids` and `log_probs` are set when the policy sampled it."""
 
     role: str
@@ -110,7 +111,7 @@ class Turn(Struct, frozen=True, gc=False):
 
 
 @_register_dataclass
-class RetrievedSkill(Struct, frozen=True, gc=False):
+class RetrievedSkill(Struct, frozen=True, gc=False, omit_defaults=True):
     """A skill of a bank that was found to fit a task (`feedback.skills`)."""
 
     id: str
@@ -124,7 +125,7 @@ class RetrievedSkill(Struct, frozen=True, gc=False):
 
 
 @_register_dataclass
-class Episode(Struct, frozen=True):
+class Episode(Struct, frozen=True, omit_defaults=True):
     """One attempt at a task, with all feedback on it."""
 
     id: str
@@ -236,9 +237,17 @@ def deduplicate(texts: Iterable[str | None]) -> tuple[str, ...]:
 def hash_prompt(messages: Iterable[Message]) -> str:
     """Name of the group of all rows with this prompt: equal messages give equal keys, in every process."""
     messages = list(messages)
-    if len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == "user":
-        return hash_text(messages[0]["content"])
+    text = _get_plain_prompt(messages)
+    if text is not None:
+        return hash_text(text)
     return _hash_key(json.dumps(messages, sort_keys=True, ensure_ascii=True))
+
+
+def _get_plain_prompt(messages: Sequence[Message]) -> Any:
+    """The content of a prompt that is one message of the user; None for any other."""
+    if len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == "user":
+        return messages[0]["content"]
+    return None
 
 
 def hash_text(prompt: str) -> str:
@@ -256,12 +265,20 @@ def attach_hints(episodes: list[Episode]) -> list[Episode]:
     for episode in episodes:
         critiques.setdefault(episode.task.key, []).extend(item.text for item in episode.feedback)
     hints = {key: deduplicate(texts) for key, texts in critiques.items()}
-    return [replace(episode, task=replace(episode.task, hints=hints[episode.task.key])) for episode in episodes]
+    return [_attach(episode, hints[episode.task.key]) for episode in episodes]
 
 
-def collect_tasks(episodes: list[Episode]) -> list[Task]:
+def _attach(episode: Episode, hints: tuple[str, ...]) -> Episode:
+    if episode.task.hints == hints:
+        return episode
+    return replace(episode, task=replace(episode.task, hints=hints))
+
+
+def collect_tasks(episodes: Iterable[Episode]) -> list[Task]:
     """The distinct prompts of the episodes, first seen first: one task for each pair of key and messages."""
-    tasks: dict[tuple[str, str], Task] = {}
+    tasks: dict[tuple[str, str, bool], Task] = {}
     for episode in episodes:
-        tasks.setdefault((episode.task.key, hash_prompt(episode.task.messages)), episode.task)
+        text = _get_plain_prompt(episode.task.messages)
+        prompt = hash_prompt(episode.task.messages) if text is None else text
+        tasks.setdefault((episode.task.key, prompt, text is None), episode.task)
     return list(tasks.values())

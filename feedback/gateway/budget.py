@@ -1,10 +1,13 @@
-"""What a job may cost, and what a call costs."""
+"""What a job may cost, what a call costs, and what all calls of this process took."""
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from feedback.gateway.types import BudgetExceeded, Usage
+from feedback.gateway.types import BudgetExceeded, Failure, Reply, Usage
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,42 @@ class Budget:
                     f"at most {most:g}",
                     "What was answered is kept; raise the budget and start again.",
                 )
+
+
+class CallTally:
+    """What all gateways of this process did since it was last asked; threads may count at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: defaultdict[str, float] = defaultdict(float)
+        self._names: dict[str, None] = {}
+
+    def expect(self, budget: Budget) -> None:
+        """A gateway was made: from now on its numbers are told, 0 where it did nothing; cost where it has prices."""
+        names = ("replies", "kept", "failed", "prompt_tokens", "completion_tokens", "cost")
+        self._names |= dict.fromkeys(names if budget.has_prices else names[:-1])
+
+    def count(self, found: Iterable[Reply | Failure], budget: Budget) -> None:
+        """Adds what a job found: replies that were paid for now, those kept from before, and failures."""
+        with self._lock:
+            for one in found:
+                if isinstance(one, Failure):
+                    self._found["failed"] += 1
+                elif one.cached:
+                    self._found["kept"] += 1
+                else:
+                    self._found["replies"] += 1
+                    self._found["prompt_tokens"] += one.usage.prompt
+                    self._found["completion_tokens"] += one.usage.completion
+                    self._found["cost"] += budget.compute_cost(one.usage)
+
+    def take(self) -> dict[str, float]:
+        """The numbers by name, which then count from 0 again; nothing where no gateway was ever made."""
+        with self._lock:
+            found = {name: self._found[name] for name in self._names}
+            self._found.clear()
+        return found
+
+
+TALLY = CallTally()
+"""Of this process."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from feedback.faults import DataError, format_value
 from feedback.gateway.breaker import CircuitBreaker
-from feedback.gateway.budget import Budget
+from feedback.gateway.budget import TALLY, Budget
 from feedback.gateway.concurrency import ConcurrencyLimit
 from feedback.gateway.endpoint import Endpoint, describe_danger
 from feedback.gateway.log import CallLog
@@ -79,6 +79,7 @@ class Gateway:
         if self.api_key_env is not None and not self.api_key_env.isidentifier():
             # Somebody may have put the key itself here, so it is not repeated.
             raise self._build_error("api_key_env", "something else", "the name of an environment variable")
+        TALLY.expect(self.budget)
 
     def ask(self, requests: Sequence[Request]) -> list[Reply | Failure]:
         """A reply or a failure for each request, in order. Blocks; works within a running event loop too.
@@ -100,6 +101,7 @@ class Gateway:
                 missing[key] = request
             else:
                 found[key] = kept
+        TALLY.count(found.values(), self.budget)
         if missing:
             from feedback.gateway.job import Job  # brings openai, which takes a second to import
 
@@ -108,6 +110,7 @@ class Gateway:
                 found |= run_blocking(job.run(missing, len(found)))
             finally:
                 log.flush()
+                TALLY.count(job.found.values(), self.budget)
         return [found[key] for key in keys]
 
     def estimate_cost(self, requests: Sequence[Request]) -> CostEstimate:

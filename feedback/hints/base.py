@@ -43,6 +43,11 @@ class Hint(ABC):
         return episodes
 
     @property
+    def reads_group(self) -> bool:
+        """Whether `annotate_group` notes anything; where it does not, it is not called."""
+        return type(self).annotate_group is not Hint.annotate_group
+
+    @property
     def reads_skills(self) -> bool:
         """Whether a hint may hold the skills that were retrieved for an episode."""
         return False
@@ -76,11 +81,13 @@ def run_hint(hint: Hint, episode: Episode, truncate: Truncate = skip_truncation)
 
 
 def annotate_group(hint: Hint, episodes: list[Episode]) -> list[Episode]:
-    """`Hint.annotate_group`, checked.
+    """`Hint.annotate_group`, checked; the same list where the hint notes nothing.
 
     Raises:
         DataError: where it does not return the same episodes in the same order.
     """
+    if not hint.reads_group:
+        return episodes
     return check_same_episodes(hint, episodes, hint.annotate_group(episodes))
 
 
@@ -158,6 +165,12 @@ class TemplateHint(Hint):
     def reads_skills(self) -> bool:
         """Whether the template names {skills}."""
         return "{skills}" in self.load_template()
+
+    @property
+    def reads_group(self) -> bool:
+        """Whether the template names {sibling}, or a kind of hint notes something of its own."""
+        own = type(self).annotate_group is not TemplateHint.annotate_group
+        return own or "{sibling}" in self.load_template()
 
     def annotate_group(self, episodes: list[Episode]) -> list[Episode]:
         """Notes the sibling of each episode, where the template names it."""

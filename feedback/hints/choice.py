@@ -62,6 +62,11 @@ class OneOf(Hint):
         """Whether any of the hints does."""
         return any(hint.reads_skills for hint in self.hints)
 
+    @property
+    def reads_group(self) -> bool:
+        """Whether any of the hints does."""
+        return any(hint.reads_group for hint in self.hints)
+
     def annotate_group(self, episodes: list[Episode]) -> list[Episode]:
         """What each of the hints notes."""
         for hint in self.hints:

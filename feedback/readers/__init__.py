@@ -16,17 +16,22 @@ from pathlib import Path
 from feedback.aggregate import add_win_rates, aggregate_scores, check_rule, measure_disagreement
 from feedback.faults import DataError, format_value
 from feedback.readers.base import Reader, build_pair, build_task, read_id
-from feedback.readers.catalogue import NAMES, find_reader
+from feedback.readers.catalogue import NAMES, PROMPTS, find_reader
 from feedback.readers.columns.mapping import Columns, keep_present, map_records
 from feedback.readers.columns.packed import unpack_tools
+from feedback.readers.columns.unread import check_prompts
 from feedback.readers.columns.words import is_placeholder
 from feedback.readers.fields import Fields
 from feedback.readers.formats.rows import read_task
+from feedback.readers.garbage import pause_collection
 from feedback.readers.ids import IdIndex
+from feedback.readers.record import Record
 from feedback.readers.scales import Scale, ScoreRange
 from feedback.readers.streaming import HEAD, Stream, require_records, select_reader
 from feedback.types import Episode, Task, attach_hints
 
+NOTHING = frozenset({"nan", "NaN", "None", "null", "<NA>"})
+"""What Python and pandas write for an answer that is none; a policy may well answer N/A or a dash."""
 FORMATS = ("auto", *NAMES)
 """What `format` may be, beside the dotted path of a reader of your own."""
 
@@ -57,6 +62,7 @@ def read(
     return read_with_report(path, format, scale, aggregate=aggregate, columns=columns)[0]
 
 
+@pause_collection()
 def read_with_report(
     path: str | Path,
     format: str | Reader | type[Reader] = "auto",
@@ -81,17 +87,21 @@ def read_with_report(
             raise item
     differ = measure_disagreement(episodes)
     if differ.num_unequal:
-        warnings.warn(f"{path}: {differ}; taken together by the rule: {aggregate}", stacklevel=3)
+        warnings.warn(f"{path}: {differ}; taken together by the rule: {aggregate}", stacklevel=4)
     if empty := count_placeholders(episodes):
         told = ", ".join(f"{format_value(text)} ({count})" for text, count in empty.items())
-        warnings.warn(f"{path}: critiques that say nothing are taught as words: {told}; leave them empty", stacklevel=3)
+        warnings.warn(f"{path}: words that say nothing are taught as words: {told}; leave them empty", stacklevel=4)
     return attach_hints(add_win_rates(aggregate_scores(episodes, aggregate))), refused
 
 
 def count_placeholders(episodes: Iterable[Episode]) -> Counter[str]:
-    """How often a critique is what stands for none, such as "N/A" or pandas' "nan", by its text."""
-    texts = (item.text for episode in episodes for item in episode.feedback)
-    return Counter(text for text in texts if text is not None and is_placeholder(text))
+    """How often a critique, a revision or an answer is what stands for none, such as "N/A" or pandas' "nan"."""
+    found: Counter[str] = Counter()
+    for episode in episodes:
+        answers = {turn.text for turn in episode.turns} & NOTHING
+        texts = [*answers, *(text for item in episode.feedback for text in (item.text, item.revision))]
+        found.update(text for text in texts if text is not None and is_placeholder(text))
+    return found
 
 
 def stream(
@@ -120,9 +130,10 @@ def read_tasks(path: str | Path, columns: Columns | None = None) -> list[Task]:
     `columns` are as in `read`; those that a file of prompts lacks are passed over. The id is kept as `meta["id"]`.
     Raises `DataError` as `read` does.
     """
-    tasks = []
+    tasks: list[Task] = []
     ids = IdIndex()
     present = keep_present(list(islice(require_records(path), HEAD)), columns or {})
+    head: list[tuple[Record, Task]] = []
     for record in map_records(require_records(path), present):
         if record.error:
             raise record.error
@@ -134,5 +145,7 @@ def read_tasks(path: str | Path, columns: Columns | None = None) -> list[Task]:
             fields.refuse("id", name, f"an id of its own: {record.unit} {line} has this one", "Number the rows anew.")
         if fields.faults:
             raise fields.faults[0]
+        head += [(record, task)] if len(tasks) < HEAD else []
         tasks.append(replace(task, meta=task.meta | record.notes | {"id": name}))
+    check_prompts(str(path), PROMPTS, head, columns or {})
     return tasks

@@ -8,13 +8,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from feedback.readers.columns.packed import parse_messages
+from feedback.readers.columns.names import find_unmistakable
+from feedback.readers.columns.packed import parse_literal, parse_messages
 from feedback.readers.fields import Fields
 from feedback.types import Message, Turn
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-OTHER_ROLES = {"human": "user", "gpt": "assistant", "ai": "assistant", "model": "assistant", "function": "tool"}
-"""Names of the roles in ShareGPT's, LangChain's and Gemini's dialogues, and in OpenAI's before tools."""
+OTHER_ROLES = {
+    "human": "user",
+    "prompter": "user",
+    **dict.fromkeys(("gpt", "ai", "model", "bot", "chatbot"), "assistant"),
+    **dict.fromkeys(("function", "observation", "tool_response"), "tool"),
+}
+"""Names of the roles in dialogues of ShareGPT, LangChain, Gemini, Cohere and OASST, and in OpenAI's before tools."""
 OTHER_KEYS = {"from": "role", "value": "content"}
 """Names of a message's keys in ShareGPT's dialogues."""
 KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
@@ -25,6 +31,15 @@ PROGRAM_NOTES = frozenset(
     "finish_reason stop_reason reasoning_details".split()
 )
 """Keys of a message that programs keep for themselves: they say nothing to the model, and are left out."""
+ARGUMENTS = ("arguments", "args", "parameters", "input")
+"""Where a call says what it calls the tool with: OpenAI, LangChain, Llama, Anthropic."""
+CALL_NOTES = ("type", "index", "parsed_arguments", "error")
+"""Keys of a call that say nothing to the model, or the same once more."""
+PARTS = {
+    "tool_use": "Write it into tool_calls of the message: {name, arguments}.",
+    "tool_result": "Write it as a message of its own, {role: tool, content}.",
+    "thinking": "Write it into reasoning_content of the message.",
+}  # Anthropic's
 SAMPLED = ("ids", "log_probs", "sampled")
 """What a message of an episode that fdt wrote may hold besides: the tokens that the policy sampled."""
 
@@ -32,8 +47,7 @@ SAMPLED = ("ids", "log_probs", "sampled")
 def read_messages(fields: Fields, path: str, more: tuple[str, ...] = (), allow_unknown: bool = False) -> list[Message]:
     """The messages at a path, each with role and content and what else it has of `KEYS` and `more`.
 
-    Any other key is refused unless it is empty or one of `PROGRAM_NOTES`; with `allow_unknown` it is left out, for logs
-    whose messages hold notes of a program.
+    Any other key is refused unless it is empty or one of `PROGRAM_NOTES`; with `allow_unknown` (logs) it is left out.
     """
     return [read_message(item, more, allow_unknown) for item in unpack_messages(fields, path).get_objects(path)]
 
@@ -90,6 +104,8 @@ def check_prompt(fields: Fields, path: str, found: list[Message]) -> tuple[Messa
         fields.refuse(f"{path}[-1].role", found[-1]["role"], "user or tool, which the response answers")
     elif all(message["role"] != "user" for message in found):
         fields.refuse(path, [message["role"] for message in found], "at least one message of the user")
+    elif found[-1]["role"] == "user" and not found[-1]["content"] and not fields.faults:
+        fields.refuse(f"{path}[-1].content", "", "what was asked", "Fill it or leave the row out.")
     return tuple(_parse_arguments(message) for message in found)
 
 
@@ -147,9 +163,10 @@ def read_message(fields: Fields, more: tuple[str, ...] = (), allow_unknown: bool
         _refuse_unknown(fields, (*KEYS, *REASONING, "function_call", *more))
     if fields.get("role") not in ROLES:
         fields.refuse("role", fields.get("role"), "one of " + ", ".join(ROLES))
-    calls = [_read_call(item, number) for number, item in enumerate(fields.get_objects("tool_calls"))]
+    fields = _unpack_calls(fields)
+    calls = [_read_call(item, number, allow_unknown) for number, item in enumerate(fields.get_objects("tool_calls"))]
     if fields.get("function_call") is not None and not calls:
-        calls = [_read_call(fields.get_object("function_call"), 0)]
+        calls = [_read_call(fields.get_object("function_call"), 0, allow_unknown)]
     found: Message = {"role": fields.get("role"), "content": _read_content(fields, bool(calls))}
     labels = {name: fields.get_label(name) for name in ("tool_call_id", "name")}
     return (
@@ -161,23 +178,52 @@ def read_message(fields: Fields, more: tuple[str, ...] = (), allow_unknown: bool
 
 
 def _rename_keys(fields: Fields) -> Fields:
-    """The message with its role as OpenAI names it, and its keys, where it says `from` and `value` as ShareGPT does."""
+    """The message with its role as OpenAI names it, and its keys, where it says `from` and `value` as ShareGPT does, or
+    `type` and `content` as LangChain."""
     given = fields.value
+    if "role" not in given and "content" in given and name_role(given.get("type")) in ROLES:
+        given = {"role" if name == "type" else name: value for name, value in given.items()}
     if "role" not in given and "content" not in given and {"from", "value"} <= given.keys():
         given = {OTHER_KEYS.get(name, name): value for name, value in given.items()}
-    role = given.get("role")
-    if isinstance(role, str) and role in OTHER_ROLES:
-        given = given | {"role": OTHER_ROLES[role]}
+    role = name_role(given.get("role"))
+    if role != given.get("role") and role in ROLES:
+        given = given | {"role": role}
     return fields if given is fields.value else fields.replace_values(given)
+
+
+def name_role(role: Any) -> Any:
+    """OpenAI's name for a role, whatever its case; any other value as it is."""
+    if not isinstance(role, str):
+        return role
+    return OTHER_ROLES.get(role.lower(), role.lower())
+
+
+def _unpack_calls(fields: Fields) -> Fields:
+    """The message with the JSON text of its tool calls as the list that it holds; what is no list is refused."""
+    given = fields.get("tool_calls")
+    if not isinstance(given, str):
+        return fields
+    try:
+        found = parse_literal(given) if given.strip() else None
+    except ValueError:
+        return fields
+    return fields.replace_values(fields.value | {"tool_calls": found})
 
 
 def _refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
     """Notes the first key that would be lost; what SDKs write out empty is nothing."""
-    unknown = fields.collect_rest((*known, *PROGRAM_NOTES))
-    name = next((name for name, value in unknown.items() if value not in ("", [], {})), None)
+    is_heard = any(fields.get(name) for name in REASONING)  # which `reasoning_details` say once more
+    unknown = fields.collect_rest((*known, *(PROGRAM_NOTES if is_heard else PROGRAM_NOTES - {"reasoning_details"})))
+    name = next((name for name, value in unknown.items() if value not in (None, "", [], {})), None)
     if name is not None:
         remedy = "Keep what it says elsewhere, in a column of its own."
         fields.refuse(name, unknown[name], "no such key in a message", remedy)
+    for name in PROGRAM_NOTES & fields.value.keys():
+        notes = fields.value[name] if isinstance(fields.value[name], dict) else {}
+        for inner, value in notes.items():
+            if find_unmistakable(inner, [value]) is not None:
+                remedy = "Write it as an item of `feedback` (docs/formats.md)."
+                fields.refuse(f"{name}.{inner}", value, "no feedback in the notes of a message", remedy)
 
 
 def _read_content(fields: Fields, has_calls: bool) -> str:
@@ -196,17 +242,21 @@ def _read_words(fields: Fields, has_calls: bool) -> str:
         parts = fields.get_objects("content")
         for part in parts:
             if part.get("type") not in ("text", "input_text", "output_text", None) or part.get("text") is None:
-                part.refuse("type", part.get("type"), "text", "Pictures and sounds are not read.")
+                remedy = PARTS.get(str(part.get("type")), "Pictures and sounds are not read.")
+                part.refuse("type", part.get("type"), "text", remedy)
         return "".join(part.get_text("text") or "" for part in parts)
     if not isinstance(value, str) and not (value is None and has_calls):
         fields.refuse("content", value, "text")
     return value if isinstance(value, str) else ""
 
 
-def _read_call(fields: Fields, number: int) -> dict[str, Any]:
+def _read_call(fields: Fields, number: int, allow_unknown: bool) -> dict[str, Any]:
     """A tool call, nested as OpenAI does or flat, its arguments as JSON text."""
     inner = fields.get_object("function") if fields.get("function") is not None else fields
-    arguments = inner.get("arguments")
+    if not allow_unknown:
+        _refuse_call_keys(fields)
+        _refuse_call_keys(inner)
+    arguments = next((inner.get(key) for key in ARGUMENTS if inner.get(key) is not None), None)
     if isinstance(arguments, dict):
         arguments = json.dumps(arguments, ensure_ascii=False)
     elif arguments is not None and not isinstance(arguments, str):
@@ -219,6 +269,13 @@ def _read_call(fields: Fields, number: int) -> dict[str, Any]:
         "type": "function",
         "function": {"name": name, "arguments": arguments or ""},
     }
+
+
+def _refuse_call_keys(fields: Fields) -> None:
+    """Notes the keys of a tool call that would be lost."""
+    for key, value in fields.collect_rest(("id", "function", "name", *ARGUMENTS, *CALL_NOTES)).items():
+        if value not in ("", [], {}):
+            fields.refuse(key, value, "no such key in a tool call", "A call has a name and arguments.")
 
 
 def _decode_once(arguments: str) -> str:

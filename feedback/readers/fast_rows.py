@@ -101,7 +101,7 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
     if not row.prompt or not row.response or _is_packed(row.prompt) or _is_packed(row.response):
         return None
     is_plain = fields.keys() <= KNOWN
-    if not is_plain and any(name == TOOLS or endings.tells_ending(name) for name in fields.keys() - KNOWN):
+    if not is_plain and any(_says_something(name, fields[name]) for name in fields.keys() - KNOWN):
         return None  # further columns that say something take the slow way
     score = row.score
     scale = None
@@ -120,6 +120,8 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
         messages = tuple(fields["prompt"])
         if messages[-1]["role"] not in ("user", "tool") or all(message["role"] != "user" for message in messages):
             return None
+        if messages[-1]["role"] == "user" and not messages[-1]["content"]:
+            return None
         key = hash_prompt(messages)
     meta = (
         {} if is_plain else {name: value for name, value in fields.items() if value is not None and name not in KNOWN}
@@ -128,6 +130,12 @@ def _parse_row(record: Record, score_range: ScoreRange) -> Episode | None:
     feedback = _read_feedback(row, score, scale)
     turns = (Turn("assistant", row.response),)
     return Episode(_to_id(row.id) or record.name, task, turns, feedback, finished=row.finished is not False)
+
+
+def _says_something(name: str, value: Any) -> bool:
+    """Whether a further column is more than a note: tools, or how the answer ended."""
+    inner = type(value) is dict and any(map(endings.tells_ending, value))
+    return inner or name == TOOLS or endings.tells_ending(name)
 
 
 def _is_packed(text: str | list[PlainMessage]) -> bool:

@@ -16,7 +16,7 @@ from feedback.readers.columns.words import (
     parse_verdict,
 )
 from feedback.readers.record import Record
-from feedback.readers.scales import Scale, ScoreRange
+from feedback.readers.scales import Scale, ScoreRange, suggest_scale
 
 NO_SCALE = "no scale is declared"
 """What is wrong with a file whose scores leave [0, 1]: a cause of many faults, told once."""
@@ -157,12 +157,11 @@ class Fields:
             return (value - low) / (high - low), scale
         self.score_range.add_score(value)
         if self.score_range.is_out_of_range:
-            self._add_error(
-                path,
-                f"{value:g} in a file whose scores run from {self.score_range.low:g} to {self.score_range.high:g}",
-                "scores from 0 to 1",
-                "Declare the scale: its lowest and highest possible score, for example 1 5.",
-            ).cause = NO_SCALE
+            seen = (self.score_range.low, self.score_range.high)
+            low, high = suggest_scale(*seen)
+            got = f"{value:g} in a file whose scores run from {seen[0]:g} to {seen[1]:g}"
+            remedy = f"Declare the scale: its lowest and highest possible score, for example {low:g} {high:g}."
+            self._add_error(path, got, "scores from 0 to 1", remedy).cause = NO_SCALE
         return value, None
 
     def get_scale(self) -> Scale | None:
@@ -223,12 +222,26 @@ class Fields:
 
     def _add_error(self, name: str, got: str, expected: str, remedy: str) -> DataError:
         fault = self.record.build_error(self.prefix + name, got, expected, remedy)
-        self.faults.append(fault)
+        if not any(known.field == fault.field or is_part(known.field, fault.field) for known in self.faults):
+            self.faults.append(fault)
         return fault
+
+
+def is_part(path: str, whole: str) -> bool:
+    """Whether a path lies inside another: what follows from a fault of a part is not told as a fault of the whole."""
+    return path.startswith((f"{whole}[", f"{whole}."))
 
 
 def _explain_number(value: Any) -> str:
     """What to do about a value that is no number."""
+    if isinstance(value, bool):
+        return "Write 1 for true and 0 for false; a column of marks is read as --map score=COLUMN says."
+    if isinstance(value, (dict, list)):
+        return "Write one number; several scores are read as scores: [{name, value}]."
+    if isinstance(value, str) and "_" in value and math.isfinite(_to_float(value)):
+        return "Write it without underscores."
+    if isinstance(value, str) and math.isfinite(_to_float(value, has_decimal_comma=True)) and "," in value:
+        return "Write a decimal point."
     if isinstance(value, str) and math.isfinite(_to_float(value)):
         return "Write it without quotation marks."
     if isinstance(value, str) and not is_placeholder(value) and not math.isinf(_to_float(value)):

@@ -17,10 +17,13 @@ from feedback.readers.hub import is_dataset, read_dataset
 from feedback.readers.record import Record, decode, parse_json, parse_json_at, parse_json_fast, reject_record
 from feedback.readers.tables.arrow import read_parquet
 from feedback.readers.tables.inflation import BoundedGzip
-from feedback.readers.tables.text import read_csv
+from feedback.readers.tables.signatures import LONGEST, check_signature
+from feedback.readers.tables.text import find_delimiter, is_header, read_csv
 
 FastJson = Callable[[bytes], dict[str, Any] | None]
 REMEDY = "Write one JSON object a line."
+LINES = ("jsonl", "ndjson", "jl")
+"""Endings of files of one JSON object a line."""
 DOCUMENTS = ("json", "traj")
 """Endings of files that may hold one JSON value over many lines."""
 TABLES = ("csv", "tsv", "tab")
@@ -43,8 +46,9 @@ def detect_kind(path: str | Path) -> str:
     name = str(path)
     try:
         with open_file(path) as stream:
-            head = stream.read(4)
-            start = (head + stream.readline()).strip()
+            head = stream.read(LONGEST)
+            rest = b"" if b"\n" in head else stream.readline()
+            start = (head.partition(b"\n")[0] + rest).removeprefix(b"\xef\xbb\xbf").strip()
     except FileNotFoundError:
         raise DataError(name, None, "file", "nothing there", "a file", "Check the path.") from None
     except DataError:
@@ -53,19 +57,25 @@ def detect_kind(path: str | Path) -> str:
         raise DataError(name, None, "file", str(error), "a readable file", "Check the path and its rights.") from None
     if not head:
         raise DataError(name, None, "file", "an empty file", "at least one record", "Check how it was written.")
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(name, 1, "encoding", "UTF-16", "UTF-8", "Save the file as UTF-8.")
-    if head == b"PAR1":
+    if head[:4] == b"PAR1":
         return "parquet"
-    if head == b"PK\x03\x04":
-        remedy = "Save its sheet as CSV in UTF-8, or unpack the archive."
-        raise DataError(name, None, "file", "a spreadsheet's workbook or another zip archive", "text", remedy)
-    ending = Path(name.removesuffix(".gz")).suffix.lower().lstrip(".")
-    if ending in DOCUMENTS:
-        return "jsonl" if parse_json_fast(start) is not None else "json"
+    check_signature(name, head)
+    return _tell_text(Path(name.removesuffix(".gz")).suffix.lower().lstrip("."), start)
+
+
+def _tell_text(ending: str, start: bytes) -> str:
+    """The kind of a file by its ending and its first line, which goes before where the two contradict each other."""
+    if ending == "parquet":
+        return "parquet"
+    is_object = parse_json_fast(start) is not None
+    if ending in DOCUMENTS or (start == b"{" and ending not in TABLES):
+        return "jsonl" if is_object else "json"
     if ending in TABLES:
-        return "csv"
-    return "parquet" if ending == "parquet" else "jsonl"
+        return "jsonl" if is_object else "csv"
+    if start[:1] == b"[" and start[1:].lstrip()[:1] in (b"", b"{"):
+        return "json"
+    is_parted = start[:1] not in (b"{", b"[") and find_delimiter(start) not in (None, "|")
+    return "csv" if is_parted and (ending not in LINES or is_header(start)) else "jsonl"
 
 
 def read_records(path: str | Path, decode_line: FastJson = parse_json_fast) -> Iterator[Record]:
@@ -116,7 +126,7 @@ def _parse_line(place: Record) -> Iterator[Record]:
 
 def _to_record(place: Record, value: Any) -> Record:
     if isinstance(value, dict):
-        return Record(place.file, place.line, value, place.raw)
+        return Record(place.file, place.line, value, place.raw, item=place.item)
     return reject_record(place, f"a JSON {type(value).__name__}", "a JSON object", REMEDY)
 
 
@@ -129,11 +139,14 @@ def read_json_document(path: str, stream: IO[bytes]) -> Iterator[Record]:
     at = 0
     line = 1
     counted = 0
+    item = -1
     try:
         for at, end, value in _iter_elements(whole):
-            line = line + whole.count("\n", counted, at)
+            passed = whole.count("\n", counted, at)
+            item = 0 if passed else item + 1
+            line += passed
             counted = at
-            yield _to_record(Record(path, line, raw=whole[at:end].encode()), value)
+            yield _to_record(Record(path, line, raw=whole[at:end].encode(), item=item), value)
             at = end
     except ValueError as error:
         at = _skip_blanks(whole, at)

@@ -18,6 +18,8 @@ class Record(msgspec.Struct):
     fields: dict[str, Any] = msgspec.field(default_factory=dict)
     raw: bytes = b""
     unit: str = "line"
+    item: int = 0
+    """How many records begin before it on its line, in a JSON document that has several there."""
     is_text_only: bool = False
     """True where every value is text, as in CSV: then a number may be written as text."""
     error: DataError | None = None
@@ -32,12 +34,13 @@ class Record(msgspec.Struct):
     @property
     def name(self) -> str:
         """How an episode is called that has no id of its own."""
-        return f"{self.unit}-{self.line}"
+        return f"{self.unit}-{self.line}" + (f".{self.item}" if self.item else "")
 
     def build_error(self, name: str, got: str, expected: str, remedy: str = "") -> DataError:
         """A fault placed at this record."""
         fault = DataError(self.file, self.line, name, got, expected, remedy)
         fault.unit = self.unit
+        fault.item = self.item
         fault.raw = self.raw or _as_text(self.fields)  # a row of Parquet has no bytes
         return fault
 
@@ -52,7 +55,7 @@ def _as_text(fields: dict[str, Any]) -> bytes:
 def reject_record(place: Record, got: str, expected: str, remedy: str) -> Record:
     """The record at `place`, refused as a whole."""
     fault = place.build_error("record", got, expected, remedy)
-    return Record(place.file, place.line, raw=place.raw, unit=place.unit, error=fault)
+    return Record(place.file, place.line, raw=place.raw, unit=place.unit, item=place.item, error=fault)
 
 
 def _reject_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:

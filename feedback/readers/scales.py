@@ -7,6 +7,8 @@ import math
 from feedback.faults import DataError
 
 Scale = tuple[float, float]
+USUAL_SCALES: tuple[Scale, ...] = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (0.0, 10.0), (0.0, 100.0))
+"""Scales that people use, the narrowest first, to suggest one for numbers that were seen."""
 
 
 class ScoreRange:
@@ -41,3 +43,8 @@ def check_scale(path: str, scale: Scale | None) -> None:
         raise DataError(
             path, None, "scale", str(scale), "its lowest and highest possible score, finite, lowest < highest"
         )
+
+
+def suggest_scale(low: float, high: float) -> Scale:
+    """The narrowest usual scale that holds a range, or the range itself: a proposal for the user to confirm."""
+    return next((scale for scale in USUAL_SCALES if scale[0] <= low and high <= scale[1]), (low, high))

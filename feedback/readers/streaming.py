@@ -7,13 +7,14 @@ from itertools import chain, islice
 from pathlib import Path
 
 from feedback.faults import DataError
-from feedback.readers.base import Reader
+from feedback.readers.base import Reader, check_scores, read_episodes
 from feedback.readers.catalogue import PROMPTS, READERS, find_reader
 from feedback.readers.columns.endings import note_endings
-from feedback.readers.columns.fit import check_fit, check_pair
+from feedback.readers.columns.fit import ESSENTIAL, check_fit, check_pair
 from feedback.readers.columns.mapping import Columns, add_notes, check_map, check_presence, map_records
+from feedback.readers.columns.orientation import check_headers, check_orientation, check_wrapping
 from feedback.readers.columns.packed import unpack_tools
-from feedback.readers.columns.unread import check_unread
+from feedback.readers.columns.unread import Watch, check_unread
 from feedback.readers.fields import Fields
 from feedback.readers.files import FastJson, read_records
 from feedback.readers.formats.rows import Rows
@@ -47,7 +48,7 @@ class Stream(Iterator[Episode | DataError]):
         check_map(self.columns)
         check_presence(str(path), read_records(path), self.columns)
         self.reader = select_reader(path, format, self.columns)
-        check_head(path, self.reader, self.columns)
+        self._watch = check_head(path, self.reader, self.columns)
         if scale is not None and not self.reader.takes_scale:
             expected = f"none: scores in the format {self.reader.name} carry their own"
             raise DataError(str(path), None, "scale", str(scale), expected)
@@ -80,6 +81,8 @@ class Stream(Iterator[Episode | DataError]):
             self.num_records += 1
             episode = fast.parse(record, self.score_range) if fast and record.error is None else None
             if episode is not None and ids.find_duplicate(episode.id, record.line) is None:
+                if self._watch and episode.task.meta:
+                    self._watch.check(record, [episode])
                 yield from add_notes(record, [episode])
                 continue
             found = self._parse_record(record, ids)
@@ -97,7 +100,7 @@ class Stream(Iterator[Episode | DataError]):
             if name is not None:
                 ids.add_id(name)
             elif record.error is None:
-                for episode in self.reader.parse(Fields(record, self.score_range)):
+                for episode in read_episodes(self.reader, Fields(record, self.score_range)):
                     ids.add_id(episode.id)
         ids.keep_repeated()
         self.score_range.check_range()
@@ -108,13 +111,16 @@ class Stream(Iterator[Episode | DataError]):
             return record.error
         fields = Fields(record, self.score_range)
         unpack_tools(fields)
-        episodes = note_endings(fields, self.reader.parse(fields))
+        episodes = note_endings(fields, read_episodes(self.reader, fields))
         for episode in episodes:
             line = ids.find_duplicate(episode.id, record.line)
             if line is not None:
                 expected = f"an id of its own: {record.unit} {line} has this one"
                 fields.refuse("id", episode.id, expected, "Number the rows anew.")
         if not fields.faults:
+            check_scores(self.reader, episodes)
+            if self._watch:
+                self._watch.check(record, episodes)
             return add_notes(record, episodes)
         first, *others = fields.faults
         first.others = tuple(others)
@@ -156,11 +162,16 @@ def read_head(path: str | Path, columns: Columns | None = None) -> list[Record]:
     return list(islice(map_records(require_records(path), columns or {}), HEAD))
 
 
-def check_head(path: str | Path, reader: Reader, columns: Columns) -> None:
-    """Raises `DataError` where a file's columns fit nothing, or hold feedback that nothing reads."""
+def check_head(path: str | Path, reader: Reader, columns: Columns) -> Watch | None:
+    """Raises `DataError` for a file that is no list of rows, or whose columns fit nothing or hold unread feedback. What
+    it gives is for the records below."""
     head = read_head(path, columns)
+    check_orientation(str(path), head)
+    check_headers(str(path), head)
     if isinstance(reader, Rows):
+        if not any(name in record.columns or name in record.fields for record in head for name in ESSENTIAL):
+            check_wrapping(str(path), head)
         check_fit(str(path), head)
     if isinstance(reader, TRLPreference):
         check_pair(str(path), head)
-    check_unread(str(path), reader, head)
+    return check_unread(str(path), reader, head, columns)

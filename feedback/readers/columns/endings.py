@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from feedback.readers.columns.words import parse_flag
 from feedback.readers.fields import Fields
@@ -23,18 +25,23 @@ CUT_REASONS = frozenset(
 )
 """Reasons that mean it was cut off, as OpenAI, Anthropic, Google, Hugging Face and vLLM write them."""
 
+ANSWERS = ("messages", "response", "completion")
+"""Columns whose last message is the answer."""
+
 
 def note_endings(fields: Fields, episodes: list[Episode]) -> list[Episode]:
     """The episodes of a record, cut off where the record says so; the flags that said it are then no notes any more."""
     flags: dict[str, bool | None] = {}
     is_cut = False
+    is_survey = "ResponseId" in fields.value  # Qualtrics: `Finished` says whether the form was filled in
     for name in fields.value:
-        short = squeeze(name)
+        short = "" if is_survey else squeeze(name)
         if short in WHOLE or short in CUT:
             flags[name] = _read_flag(fields, name, short)
             is_cut |= flags[name] is (short in CUT)
         elif short in REASONS:
             is_cut |= squeeze(str(fields.value[name])) in CUT_REASONS
+    is_cut |= any(squeeze(str(reason)) in CUT_REASONS for reason in _iter_inner_reasons(fields.value))
     read = {name for name, value in flags.items() if value is not None}
     if not read and not is_cut:
         return episodes
@@ -44,6 +51,15 @@ def note_endings(fields: Fields, episodes: list[Episode]) -> list[Episode]:
         task = replace(episode.task, meta=meta)
         found.append(replace(episode, task=task, finished=episode.finished and not is_cut))
     return found
+
+
+def _iter_inner_reasons(record: dict[str, Any]) -> Iterator[Any]:
+    """Why the answer ended, as the notes of a record say it, or the last message of its answer."""
+    for name, value in record.items():
+        if isinstance(value, list) and name in ANSWERS:
+            value = value[-1] if value else None
+        if isinstance(value, dict):
+            yield from (reason for inner, reason in value.items() if squeeze(inner) in REASONS)
 
 
 @cache

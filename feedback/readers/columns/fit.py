@@ -10,7 +10,7 @@ from feedback.readers.columns.mapping import FIELDS, format_map, list_columns
 from feedback.readers.columns.names import holds_answers, read_range, split_name, suggest_field
 from feedback.readers.fast_rows import KNOWN
 from feedback.readers.record import Record
-from feedback.readers.scales import Scale
+from feedback.readers.scales import suggest_scale
 
 ESSENTIAL = ("prompt", "response")
 EXPECTED = "prompt and response, or the columns of a format of docs/formats.md"
@@ -19,8 +19,6 @@ CHOSEN = frozenset("chosen preferred winner better accepted good".split())
 REJECTED = frozenset("rejected dispreferred loser worse bad".split())
 """Words of the columns of a comparison."""
 PLACES = frozenset("model first second one two left right".split())
-USUAL_SCALES: tuple[Scale, ...] = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (0.0, 10.0), (0.0, 100.0))
-"""Scales that people use, the narrowest first, to suggest one for numbers that were seen."""
 Values = dict[str, list[Any]]
 
 
@@ -33,6 +31,25 @@ def collect_columns(head: Iterable[Record]) -> Values:
         for name, value in record.fields.items():
             found.setdefault(name, []).append(value)
     return found
+
+
+def collect_inner(head: Iterable[Record]) -> Values:
+    """The values inside the objects of some records, under dotted names."""
+    found: Values = {}
+    for record in head:
+        for name, value in record.fields.items():
+            for place, each in iter_inner(name, value):
+                found.setdefault(place, []).append(each)
+    return found
+
+
+def iter_inner(name: str, value: Any, depth: int = 4) -> Iterable[tuple[str, Any]]:
+    """What stands inside an object, under dotted names."""
+    inside = value.items() if isinstance(value, dict) and depth else ()
+    for inner, each in inside:
+        if isinstance(inner, str):
+            yield f"{name}.{inner}", each
+            yield from iter_inner(f"{name}.{inner}", each, depth - 1)
 
 
 def suggest_columns(columns: Values) -> dict[str, str]:
@@ -51,10 +68,14 @@ def check_fit(path: str, head: Sequence[Record]) -> None:
     A file that has the columns, or of which nothing more can be said, passes: its faults are told line by line.
     """
     columns = collect_columns(head)
+    given = list(columns)
     missing = [field for field in ESSENTIAL if field not in columns]
     if "response" in missing:
         _check_answers(path, columns)
     near = suggest_columns(columns)
+    if missing == list(ESSENTIAL) and not set(ESSENTIAL) & set(near):
+        columns |= collect_inner(head)
+        near = suggest_columns(columns)
     if not missing or not columns or not (near or (missing == list(ESSENTIAL) and not set(columns) <= set(FIELDS))):
         return
     if "messages" in near and missing == list(ESSENTIAL):  # a dialogue holds both
@@ -67,8 +88,10 @@ def check_fit(path: str, head: Sequence[Record]) -> None:
     remedy += f"; nothing looks like {' or '.join(lost)}" if lost else ""
     remedy += CONFIG
     if "prompt" in columns:
-        remedy += " As prompts alone, for on-policy training, it is read by --format prompts (data.format)."
-    raise DataError(path, None, "columns", list_columns(columns), EXPECTED, remedy)
+        right = {"reference": near.get("reference", near.get("response"))}
+        more = f" {format_map({field: name for field, name in right.items() if name})}" if any(right.values()) else ""
+        remedy += f" As prompts alone, for on-policy training, it is read by --format prompts{more} (data.format)."
+    raise DataError(path, None, "columns", list_columns(given), EXPECTED, remedy)
 
 
 def check_pair(path: str, head: Sequence[Record]) -> None:
@@ -84,6 +107,10 @@ def check_pair(path: str, head: Sequence[Record]) -> None:
 def _check_answers(path: str, columns: Values) -> None:
     """Raises `DataError` for rows with several answers: a list of them, or a column for each."""
     lists = [name for name, values in columns.items() if holds_answers(name, values)]
+    if lists and all(len(value) == 1 and isinstance(value[0], str) for value in columns[lists[0]] if value):
+        near = {field: name for field, name in suggest_columns(columns).items() if field == "prompt"}
+        remedy = f"The nearest fit: {format_map(near | {'response': lists[0] + '.0'})}{CONFIG}"
+        raise DataError(path, None, "columns", f"answers in lists of one: {list_columns(lists)}", EXPECTED, remedy)
     if lists:
         remedy = "Give each answer a row of its own, with its score; or call the columns instruction, generations and "
         remedy += "ratings (the format distilabel)."
@@ -118,8 +145,3 @@ def suggest_map(mapped: dict[str, str], columns: Values) -> str:
     scale = None if seen is None else suggest_scale(*seen)
     needed = "" if scale is None or scale == (0.0, 1.0) else f" --scale {scale[0]:g} {scale[1]:g}"
     return format_map(mapped) + needed
-
-
-def suggest_scale(low: float, high: float) -> Scale:
-    """The narrowest usual scale that holds a range, or the range itself: a proposal for the user to confirm."""
-    return next((scale for scale in USUAL_SCALES if scale[0] <= low and high <= scale[1]), (low, high))

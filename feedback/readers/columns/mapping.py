@@ -107,13 +107,19 @@ def map_records(records: Iterable[Record], columns: Columns) -> Iterator[Record]
 
 
 def get_column(fields: dict[str, Any], column: str) -> Any:
-    """The value of a column, or else at a dotted path into it; None where it is absent."""
+    """The value of a column, or else at a dotted path into it, items of lists by number; None where it is absent."""
     if column in fields or "." not in column:
         return fields.get(column)
     value: Any = fields
     for part in column.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+        value = value.get(part) if isinstance(value, dict) else _get_item(value, part)
     return value
+
+
+def _get_item(value: Any, part: str) -> Any:
+    """The item of a list that a number in a path names; None where there is none."""
+    is_there = isinstance(value, list) and part.isascii() and part.isdecimal() and len(part) < 9
+    return value[int(part)] if is_there and int(part) < len(value) else None
 
 
 def check_presence(path: str, records: Iterable[Record], columns: Columns) -> None:

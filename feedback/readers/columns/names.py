@@ -17,14 +17,15 @@ WORDS: dict[str, frozenset[str]] = {
     "reference": frozenset("reference gold golden target truth solution expected ideal".split()),
     "critique": frozenset(
         "critique critiques criticism feedback comment comments review remark remarks rationale justification "
-        "explanation reason reasons note notes assessment judgement judgment "
+        "explanation reason reasons note notes assessment judgement judgment mistake mistakes flaw flaws wrong "
+        "suggestion suggestions weakness weaknesses "
         "kommentar kommentare kritik begründung commentaire commentaires comentario comentarios commento "
         "评论 评语".split()
     ),
     "score": frozenset(
         "score scores rating ratings reward rewards grade grades star stars label labels points mark marks thumb "
         "thumbs vote votes verdict quality correct correctness passed resolved solved success accepted liked "
-        "accuracy helpfulness usefulness harmlessness faithfulness "
+        "accuracy helpfulness usefulness harmlessness faithfulness good helpful useful like likes upvote upvotes kto "
         "bewertung punkte puntuación puntaje punteggio valutazione 评分 分数".split()
     ),
     "response": frozenset(
@@ -42,19 +43,37 @@ RATED = frozenset("score scores rating ratings reward rewards grade grades star 
 """Words that say a score so plainly that a column of other texts (B+, poor) is one that cannot be read yet."""
 ANSWERS = frozenset("answers responses completions generations outputs replies candidates".split())
 """Words of a column that holds several answers to one prompt."""
-NESTED = frozenset("annotations judgements judgments evaluations critiques comments reviews".split())
+NESTED = frozenset("feedbacks annotations judgements judgments evaluations critiques comments reviews".split())
 """Words of a column whose lists hold feedback."""
 UNMISTAKABLE: dict[str, frozenset[str]] = {
     "score": WORDS["score"] - {"marks", "mark", "quality"},
-    "critique": frozenset("critique critiques criticism feedback comment comments review remark remarks".split()),
+    "critique": frozenset(
+        "critique critiques criticism feedback comment comments review remark remarks mistake mistakes flaw flaws "
+        "wrong suggestion suggestions weakness weaknesses".split()
+    ),
     "revision": frozenset("revision revised correction corrected rewrite rewritten improved edited better".split()),
 }
 """Words that say feedback so plainly that a column with one of them is never passed over in silence."""
+TRUTHS = frozenset("reference references gold golden truth solution gts".split())
+"""Words that say a reference as plainly; of an `expected answer` and a `correct output` two words do."""
+TELLING: dict[str, frozenset[str]] = {
+    "score": UNMISTAKABLE["score"]
+    | frozenset("overall satisfaction csat nps desirable preferred sentiment reaction emoji acc".split())
+    | {"strength", "margin"},
+    "critique": WORDS["critique"]
+    | frozenset("critic evaluation opinion complaint issue issues improvement improvements".split()),
+    "revision": UNMISTAKABLE["revision"] | {"edit", "refined", "refinement"},
+}
+"""More such words, for files whose columns have the meaning that their names say and no other."""
+ALTERED = frozenset("ideal preferred suggested modified updated fixed best accepted human new desired".split())
+"""Words that with one of an answer say a correction: `human_answer`, `ideal_response`."""
+DECISIONS = frozenset({"accept", "reject", "ignore"})
+"""What Prodigy writes into its column `answer`."""
 CONVERSATION = frozenset("conversation conversations dialogue dialog chat turns".split())
 """Words of a name that stand for a whole dialogue, where the values are lists of messages."""
 ABOUT = frozenset(
     "id ids name names model time date at by count num number min max scale type version threshold logprob url source "
-    "status length tokens seconds prompt description rubric criteria result results".split()
+    "status length tokens seconds prompt description rubric criteria result results finish stop done".split()
 )
 """Words that make a name speak of something about the feedback, and not of the feedback itself."""
 
@@ -98,32 +117,50 @@ def suggest_field(name: str, values: Sequence[Any]) -> str | None:
     return next((field for field in fitting if not WORDS[field].isdisjoint(words)), None)
 
 
-def find_unmistakable(name: str, values: Sequence[Any]) -> str | None:
-    """score, critique or revision, where a column's name and values can hardly mean anything else; else None."""
+def find_unmistakable(name: str, values: Sequence[Any], is_plain: bool = False) -> str | None:
+    """score, critique or revision, where a column's name and values can hardly mean anything else; else None.
+    `is_plain`: names are anybody's own, so that more words tell."""
+    told = TELLING if is_plain else UNMISTAKABLE
     words = split_name(name)
     kind = find_kind(values)
     if kind not in ("score", "text") or not ABOUT.isdisjoint(words):
         return None
+    if is_plain and words == ["answer"] and {value for value in values if value} <= DECISIONS:
+        return "score"
     if kind == "score":
-        told = UNMISTAKABLE["score"] | (UNMISTAKABLE["critique"] if _are_ratings(values) else frozenset())
-        return "score" if not told.isdisjoint(words) else None
-    found = (field for field in ("revision", "critique") if not UNMISTAKABLE[field].isdisjoint(words))
+        rated = told["score"] | (told["critique"] if _are_ratings(values) else frozenset())
+        return "score" if not rated.isdisjoint(words) else None
+    if is_plain and not (ALTERED.isdisjoint(words) or WORDS["response"].isdisjoint(words)):
+        return "revision"
+    found = (field for field in ("revision", "critique") if not told[field].isdisjoint(words))
     return next(found, None if RATED.isdisjoint(words) else "score")
 
 
-def holds_lists(name: str, values: Sequence[Any]) -> bool:
-    """Whether a column holds feedback in lists, of which no map makes a field."""
+def names_reference(name: str, values: Sequence[Any], is_alone: bool = False) -> bool:
+    """Whether a column can hardly mean anything but the right answer; `is_alone`: no answer stands beside it."""
+    words = split_name(name.rpartition(".")[2])  # the objects around it say nothing: reward_model.ground_truth
+    if find_kind(values) not in ("score", "text") or not ABOUT.isdisjoint(words):
+        return False
+    is_right = not {"expected", "correct", "right"}.isdisjoint(words) and not WORDS["response"].isdisjoint(words)
+    alone = words in (["answer"], ["target"], ["final", "answer"]) if is_alone else words in (["ideal"], ["expected"])
+    return is_right or not TRUTHS.isdisjoint(words) or alone
+
+
+def holds_lists(name: str, values: Sequence[Any], known: Iterable[str] = ()) -> bool:
+    """Whether a column holds feedback in lists, of which no map makes a field, and of a kind that is not known."""
     words = split_name(name)
     if find_kind(values) not in ("messages", "list") or not any(values) or not ABOUT.isdisjoint(words):
         return False
-    return not (UNMISTAKABLE["score"] | UNMISTAKABLE["critique"] | NESTED).isdisjoint(words)
+    told = {field: UNMISTAKABLE[field] | NESTED for field in ("critique", "score")}
+    return any(not told[field].isdisjoint(words) for field in told.keys() - set(known))
 
 
 def names_system(name: str, values: Sequence[Any]) -> bool:
     """Whether a column holds the words of a system message."""
     words = split_name(name)
-    alone = words[:1] == ["system"] and not set(words[1:]) - {"prompt", "message", "instruction", "instructions"}
-    return alone and find_kind(values) == "text"
+    alone = "system" in words and not set(words) - {"system", "prompt", "message", "instruction", "instructions"}
+    parts = [part for value in values for part in (value if isinstance(value, list) else [])]
+    return alone and (find_kind(values) == "text" or any(isinstance(part, dict) and "text" in part for part in parts))
 
 
 def holds_answers(name: str, values: Sequence[Any]) -> bool:

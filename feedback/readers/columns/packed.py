@@ -1,7 +1,9 @@
-"""Lists that a table holds as text: messages of a chat and schemas of tools, written as JSON."""
+"""Lists that a table holds as text: messages of a chat and schemas of tools, as JSON or in Python's notation."""
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from typing import Any
 
@@ -19,13 +21,13 @@ TOOLS = "tools"
 
 
 def parse_messages(text: str) -> list[Any] | None:
-    """The messages that a text holds as JSON; None where it does not begin as a list of messages.
+    """The messages that a text holds as JSON or in Python's notation; None where it does not begin as a list of them.
 
     Raises ValueError, with the reason, for one that begins so and is no such list.
     """
     if not MESSAGES.match(text):
         return None
-    value = parse_json(text)
+    value = parse_literal(text)
     if isinstance(value, dict):
         if "messages" in value and len(value) > 1:
             raise ValueError(f"{', '.join(name for name in value if name != 'messages')} beside the messages")
@@ -35,8 +37,33 @@ def parse_messages(text: str) -> list[Any] | None:
     return value
 
 
+def parse_literal(text: str) -> Any:
+    """The value that a text holds as JSON, or in Python's notation, which is how pandas writes lists into a table.
+
+    Raises ValueError where it is neither, with what is wrong with it as JSON.
+    """
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        try:
+            tree = ast.parse(text.strip(), mode="eval")
+            _check_keys(tree)
+            return parse_json(json.dumps(ast.literal_eval(tree)))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            raise error from None
+
+
+def _check_keys(tree: ast.AST) -> None:
+    """Raises ValueError for an object that has a key twice, of which Python would keep the last."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+            if len(keys) != len(set(keys)):
+                raise ValueError("a key stands twice")
+
+
 def unpack_tools(fields: Fields) -> None:
-    """Makes JSON text in the column `tools` the list that it holds; refuses what begins as one and is none.
+    """Makes text in the column `tools` the list that it holds; refuses what begins as one and is none.
 
     Any other text stays what it is, a note.
     """
@@ -44,7 +71,7 @@ def unpack_tools(fields: Fields) -> None:
     if not isinstance(value, str) or not value.lstrip().startswith(("[{", "[ {", "[]")):
         return
     try:
-        found = parse_json(value)
+        found = parse_literal(value)
     except ValueError as error:
         fields.refuse(TOOLS, value, f"a list of tools as JSON ({error})", "Write the list with json.dumps.")
     else:

@@ -1,4 +1,4 @@
-"""What a file holds under names that nobody reads: feedback, and words of a system before the prompt. It is told."""
+"""What a file holds under names that nobody reads: feedback, and what stands beside the prompt. It is told."""
 
 from __future__ import annotations
 
@@ -7,82 +7,158 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from feedback.faults import DataError, format_value
-from feedback.readers.base import Reader
-from feedback.readers.columns.fit import CONFIG, Values, suggest_map
-from feedback.readers.columns.mapping import NOTE, SYSTEM, TURNS, format_map
+from feedback.readers.base import Reader, is_shipped
+from feedback.readers.columns.beside import PLAIN, check_beside
+from feedback.readers.columns.fit import CHOSEN, CONFIG, REJECTED, Values, iter_inner, suggest_map
+from feedback.readers.columns.mapping import NOTE, Columns, format_map
+from feedback.readers.columns.markup import check_markup
 from feedback.readers.columns.names import (
     find_kind,
     find_unmistakable,
     holds_lists,
-    names_system,
+    names_reference,
     read_range,
+    split_name,
 )
+from feedback.readers.fast_rows import KNOWN
 from feedback.readers.fields import Fields
 from feedback.readers.record import Record
 from feedback.readers.scales import ScoreRange
-from feedback.types import Episode
+from feedback.types import Episode, Task
+
+REFERRING = ("rows", "prompts", "trl-completion", "trl-privileged")
+"""Formats with a column for the right answer."""
 
 
-def check_unread(path: str, reader: Reader, head: Sequence[Record]) -> None:
+class Watch:
+    """Tells feedback that first turns up after the records that a file was judged by."""
+
+    def __init__(self, path: str, reader: Reader, seen: Iterable[str], known: Iterable[str]):
+        self.path = path
+        self.reader = reader
+        self.seen = set(seen)
+        """Notes that were judged."""
+        self.known = frozenset(known)
+        """Kinds of feedback that are read, and columns that are no notes."""
+
+    def check(self, record: Record, episodes: Iterable[Episode]) -> None:
+        """Raises one `DataError` for a note that no earlier record had, as `check_unread` does for the first."""
+        for episode in episodes:
+            if episode.task.meta.keys() <= self.seen:
+                continue
+            notes = {name: [value] for name, value in episode.task.meta.items() if name not in self.seen}
+            self.seen |= notes.keys()
+            unread = _find_unread(self.reader, notes, self.known | list_kinds([episode]) | record.fields.keys())
+            if unread:
+                raise _build_unread_error(self.path, self.reader, unread, notes)
+
+
+def check_unread(path: str, reader: Reader, head: Sequence[Record], mapped: Columns) -> Watch | None:
     """Raises one `DataError` where feedback stands in columns that the format does not read, and none of its kind in
-    those that it does; or the words of a system in a column of their own."""
-    if not type(reader).__module__.startswith("feedback.readers."):
-        return
+    those that it does; or what the policy should read in a column of its own. The watch is for the records after these;
+    None where there is nothing to watch for. `mapped` columns are judged: what one names in an object stays there."""
+    if not is_shipped(reader):
+        return None
     score_range = ScoreRange((-math.inf, math.inf))
     episodes: list[Episode] = []
+    rows: list[tuple[Record, list[Episode]]] = []
     for record in reader.merge(path, iter(head)):
         fields = Fields(record, score_range)
         found = reader.parse(fields) if record.error is None else []
         episodes += [] if fields.faults else found
+        rows += [] if fields.faults else [(record, found)]
     kinds = list_kinds(episodes)
-    notes: Values = {}
-    for episode in episodes:
-        for name, value in _iter_notes(episode.task.meta, with_inner=not kinds):
-            notes.setdefault(name, []).append(value)
-    _check_system(path, head, notes)
-    if not reader.reads_feedback:
-        return
+    notes, inner = collect_notes((episode.task for episode in episodes), mapped)
+    check_beside(path, reader, head, notes)
+    check_markup(path, episodes)
     given = {name for record in head for name in record.columns if name not in notes}
-    unread = {
-        name: field
-        for name, values in notes.items()
-        if (field := find_unmistakable(name, values)) is not None and field not in kinds | given
-    }
+    unread = _find_unread(reader, notes | inner, kinds | given)
+    is_plain = is_anybodys(reader, head)
+    if not unread and is_plain:
+        unread = _find_unread_rows(reader, rows, notes | inner, mapped)
     if unread:
-        raise _build_unread_error(path, reader, unread, notes)
-    if lists := [name for name, values in notes.items() if not kinds and holds_lists(name, values)]:
+        raise _build_unread_error(path, reader, unread, notes | inner)
+    if not reader.reads_feedback:
+        return None
+    known = kinds if is_plain or not kinds - {"reference"} else {"score", "critique"}
+    if lists := [name for name, values in (notes | inner).items() if holds_lists(name, values, known)]:
         keep = format_map({f"{NOTE}{name}": name for name in lists})
         said = ", ".join(f"{format_value(name)} (lists)" for name in lists)
         remedy = "Give each value a column of its own, or write scores: [{name, value}] (docs/formats.md); or type "
         remedy += f"{keep} to keep it as a note{CONFIG}"
         raise DataError(path, None, "columns", f"feedback that nothing reads: {said}", "one value a column", remedy)
+    return Watch(path, reader, notes, kinds | given)
 
 
-def _check_system(path: str, head: Sequence[Record], notes: Values) -> None:
-    """Raises `DataError` for words of a system that stand beside the prompt, where the policy would not read them."""
-    name = next((name for name, values in notes.items() if names_system(name, values)), None)
-    if name is None:
-        return
-    keep = f"{format_map({f'{NOTE}{name}': name})} to keep them as a note{CONFIG}"
-    typed = f"Type {format_map({SYSTEM: name})} to put them before it"
-    if not any(place in record.fields for record in head for place in TURNS):
-        typed = "Write them into the prompt, as its first message"
-    got = f"words of a system that nothing reads: {format_value(name)} (text)"
-    raise DataError(path, None, "columns", got, "all that the policy reads in the prompt", f"{typed}, or {keep}")
+def check_prompts(path: str, reader: Reader, head: Sequence[tuple[Record, Task]], mapped: Columns) -> None:
+    """What `check_unread` does, for the prompts of a file of which nothing but prompts and references is read."""
+    notes, inner = collect_notes((task for _, task in head), mapped)
+    check_beside(path, reader, [record for record, _ in head], notes)
+    check_markup(path, [Episode("", task, ()) for _, task in head])
+    known = {name for record, _ in head for name in (*record.columns, *record.fields) if name in KNOWN}
+    if unread := _find_unread(reader, notes | inner, known):
+        raise _build_unread_error(path, reader, unread, notes | inner)
 
 
-def _iter_notes(meta: dict[str, Any], with_inner: bool) -> Iterable[tuple[str, Any]]:
-    """The notes of a record, with those inside its objects under dotted names where asked for."""
-    for name, value in meta.items():
-        yield name, value
-        if with_inner and isinstance(value, dict):
-            yield from ((f"{name}.{inner}", each) for inner, each in value.items() if isinstance(inner, str))
+def collect_notes(tasks: Iterable[Task], mapped: Columns) -> tuple[Values, Values]:
+    """The values of each note, and under dotted names those inside the objects among them that no map names."""
+    notes: Values = {}
+    inner: Values = {}
+    for task in tasks:
+        for name, value in task.meta.items():
+            notes.setdefault(name, []).append(value)
+            for place, each in iter_inner(name, value):
+                inner.setdefault(place, []).append(each)
+    return notes, {name: values for name, values in inner.items() if name not in mapped.values()}
+
+
+def _find_unread(reader: Reader, notes: Values, known: set[str] | frozenset[str]) -> dict[str, str]:
+    """Notes that hold feedback of a kind that is not among the known, or the right answer, each with its field."""
+    found = {}
+    for name, values in notes.items():
+        field = find_unmistakable(name, values) if reader.reads_feedback else None
+        if field is not None and (field not in known or _is_score_of_pair(reader, name, field)):
+            found[name] = field
+        elif reader.name in REFERRING and "reference" not in known:
+            is_alone = not reader.reads_feedback
+            found |= {name: "reference"} if names_reference(name, values, is_alone) else {}
+    return found
+
+
+def is_anybodys(reader: Reader, head: Sequence[Record]) -> bool:
+    """Whether columns mean what their names say: no format gives them another meaning, and none is a note of ours."""
+    return reader.reads_feedback and reader.name in PLAIN and not any("meta" in record.fields for record in head)
+
+
+def _find_unread_rows(
+    reader: Reader, rows: Iterable[tuple[Record, list[Episode]]], notes: Values, mapped: Columns
+) -> dict[str, str]:
+    """The same by more words, row by row: what one row reads says nothing of the next."""
+    telling = {
+        name: field for name, values in notes.items() if (field := find_unmistakable(name, values, is_plain=True))
+    }
+    found: dict[str, str] = {}
+    for record, episodes in rows:
+        own, inner = collect_notes((episode.task for episode in episodes), mapped)
+        known = list_kinds(episodes) | {name for name, value in record.fields.items() if value not in (None, "")}
+        held = {name for name, values in (own | inner).items() if any(value not in (None, "") for value in values)}
+        for name in telling.keys() & held:
+            if telling[name] not in known or _is_score_of_pair(reader, name, telling[name]):
+                found[name] = telling[name]
+    return found
+
+
+def _is_score_of_pair(reader: Reader, name: str, field: str) -> bool:
+    """Whether a column scores an answer of a comparison, which the comparison alone does not say."""
+    told = name == field or not (CHOSEN | REJECTED | {"strength", "margin"}).isdisjoint(split_name(name))
+    return reader.name in ("trl-preference", "trl-stepwise") and field == "score" and told
 
 
 def list_kinds(episodes: Iterable[Episode]) -> set[str]:
-    """Which of score, critique and revision the episodes hold; a comparison counts as a score."""
+    """Which of score, critique, revision and reference the episodes hold; a comparison counts as a score."""
     found = set()
     for episode in episodes:
+        found |= {"reference"} if episode.task.reference is not None else set()
         if episode.preferences:
             found.add("score")
         for item in episode.feedback:
@@ -100,11 +176,12 @@ def _build_unread_error(path: str, reader: Reader, unread: dict[str, str], notes
             mapped.setdefault(field, name)
     keep = format_map({f"{NOTE}{name}": name for name in unread})
     read = f"Type {suggest_map(mapped, notes)} to read it"
-    if not reader.reads_row_columns or not mapped:
+    if not mapped or not (reader.reads_row_columns or set(mapped) == {"reference"}):
         read = f"The format {reader.name} reads no such column: put it into rows or episodes (docs/formats.md)"
     remedy = f"{read}, or {keep} to keep it as a note{CONFIG}"
     expected = f"{' and '.join(dict.fromkeys(unread.values()))} under names that the format {reader.name} reads"
-    return DataError(path, None, "columns", f"feedback that nothing reads: {said}", expected, remedy)
+    what = "a right answer" if set(unread.values()) == {"reference"} else "feedback"
+    return DataError(path, None, "columns", f"{what} that nothing reads: {said}", expected, remedy)
 
 
 def _describe(values: list[Any]) -> str:

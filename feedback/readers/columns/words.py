@@ -52,9 +52,10 @@ PLACEHOLDERS = frozenset({"nan", "na", "n/a", "none", "null", "nil", "-", "--", 
 SHADES = re.compile("[\U0001f3fb-\U0001f3ff\ufe0f]")
 """Colours of an emoji's skin, and the mark that makes a sign one: 👍🏽 and 👍 say the same."""
 FRACTION = re.compile(
-    r"(\d+(?:[.,]\d+)?)\s*(?:/|out of|of|von|sur|de)\s*(\d+)(?:\s*(?:stars?|points?|★|⭐))?", re.IGNORECASE | re.ASCII
+    r"(\d+(?:[.,]\d+)?)\s*(?:/|out of|of|von|sur|de)\s*(\d+(?:[.,]0+)?)(?:\s*(?:stars?|points?|★|⭐))?",
+    re.IGNORECASE | re.ASCII,
 )
-COUNTED = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:stars?|★|⭐)", re.IGNORECASE | re.ASCII)
+COUNTED = re.compile(r"(\d+(?:[.,]\d+)?)(?:\s*|-)(?:stars?|star\(s\)|points?|pts|★|⭐)", re.IGNORECASE | re.ASCII)
 PERCENT = re.compile(r"(-?\d+(?:[.,]\d+)?)\s*%", re.ASCII)
 STARS = re.compile("([★⭐🌟]+)([☆✩]*)")
 
@@ -88,7 +89,7 @@ class Rating:
     highest: float | None = None
     """The best there is; None where the text does not say."""
     is_share: bool = False
-    """Whether 0 is the worst: a percentage. What is out of 5 may as well begin at 1."""
+    """Whether 0 is the worst: a percentage, or a part of 1. What is out of 5 may as well begin at 1."""
 
 
 def parse_rating(value: Any) -> Rating | None:
@@ -97,7 +98,8 @@ def parse_rating(value: Any) -> Rating | None:
     if found := PERCENT.fullmatch(text):
         return Rating(_to_float(found[1]), 100.0, is_share=True)
     if found := FRACTION.fullmatch(text):
-        return Rating(_to_float(found[1]), float(found[2]))
+        highest = _to_float(found[2])
+        return Rating(_to_float(found[1]), highest, is_share=highest == 1)
     if found := COUNTED.fullmatch(text):
         return Rating(_to_float(found[1]))
     if found := STARS.fullmatch(text):

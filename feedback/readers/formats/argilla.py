@@ -1,16 +1,18 @@
 """Argilla's flat export: `QUESTION.responses`, `.responses.users`, `.responses.status`, `.suggestion` and its `.agent`.
 
-Only submitted responses count; a suggestion is a model's.
+Its other exports are read alike (`argilla_nested`). Only submitted responses count; a suggestion is a model's.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from feedback.forms.tasks import POINTS, RECORD
 from feedback.readers.base import read_id
 from feedback.readers.fields import Fields
+from feedback.readers.formats.argilla_nested import flatten, is_nested
 from feedback.readers.formats.questions import FormReader
 from feedback.readers.formats.returned import is_returned, read_returned
 from feedback.types import Episode, Feedback
@@ -27,7 +29,7 @@ class Argilla(FormReader):
 
     def is_match(self, record: dict[str, Any]) -> bool:
         """Some question has responses with their status, or fdt made the record."""
-        if RECORD in record and POINTS in record:
+        if (RECORD in record and POINTS in record) or is_nested(record):
             return True
         return any(name.endswith(RESPONSES) and name + ".status" in record for name in record)
 
@@ -35,6 +37,7 @@ class Argilla(FormReader):
         """One episode."""
         if is_returned(fields):
             return self._read_own(fields)
+        fields = fields.replace_values(flatten(fields.value))
         questions = [name.removesuffix(RESPONSES) for name in fields.value if name.endswith(RESPONSES)]
         suggested = [name.removesuffix(SUGGESTION) for name in fields.value if name.endswith(SUGGESTION)]
         known = [name for name in fields.value if RESPONSES in name or SUGGESTION in name]
@@ -46,6 +49,10 @@ class Argilla(FormReader):
             given = fields.replace_values({question: fields.get(question + SUGGESTION)})
             item = self.read_judgement(given, question, "llm", fields.get_label(f"{question}{SUGGESTION}.agent"))
             feedback += [item] if item else []
+        read = {item.name for item in feedback}
+        answers = {name: [value for _, value in self._list_submitted(fields, name)] for name in questions}
+        notes = {name: values for name, values in answers.items() if name not in read and any(values)}
+        task = replace(task, meta=task.meta | notes)  # rankings, several labels, spans
         return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
 
     def _read_own(self, fields: Fields) -> list[Episode]:

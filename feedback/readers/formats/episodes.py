@@ -18,6 +18,7 @@ import msgspec
 
 from feedback.readers import chat
 from feedback.readers.base import Reader
+from feedback.readers.columns.names import suggest_field
 from feedback.readers.fields import SOURCES, Fields
 from feedback.readers.formats.rows import build_preference, read_own_feedback, read_preferences, restore_scale
 from feedback.types import Episode, Feedback, Message, Task, hash_prompt
@@ -31,6 +32,9 @@ ITEM = ("turn", "score", "min", "max", "critique", "revision", "name", "source",
 COLUMNS = ("id", "task", "messages", "start", "feedback", "preferences", "reference", "meta", "notes")
 OWN = ("score", "critique", "revision", "annotator", "source", "scores", "finished")
 """Columns of a row that may stand beside the messages."""
+
+BESIDE = ("prompt", "response", "completion")
+"""Columns that say once more, or otherwise, what the messages say."""
 
 
 class Episodes(Reader):
@@ -49,6 +53,10 @@ class Episodes(Reader):
         messages = chat.check_prompt(fields, "messages", [_drop_weight(fields, message) for message in found[:start]])
         turns = tuple(chat.to_turn(message) for message in found[start:])
         answers = [place for place, message in enumerate(found) if message["role"] == "assistant" and place >= start]
+        for name in (*BESIDE, *_find_answers(fields, found)):
+            if fields.get(name) not in (None, "", []):
+                remedy = f"Write it as the last message, or keep it as a note: --map meta.{name}={name}."
+                fields.refuse(name, fields.get(name), "no answer or prompt beside messages that hold it", remedy)
         if isinstance(fields.get("feedback"), str):
             remedy = "Words about the whole are read as --map critique=feedback says (in a config: data.map)."
             fields.refuse("feedback", fields.get("feedback"), "a list of judgements", remedy)
@@ -58,9 +66,17 @@ class Episodes(Reader):
         name = fields.get_label("id") or fields.record.name
         meta = fields.collect_rest((*COLUMNS, *OWN)) | fields.get_object("meta").value
         key = fields.get_label("task") or hash_prompt(messages)
-        task = Task(key, messages, fields.get_text("reference"), meta=meta)
+        task = Task(key, messages, fields.get_label("reference"), meta=meta)
         preferences = read_preferences(fields, name)
         return [Episode(name, task, turns, feedback, preferences, **_read_notes(fields))]
+
+
+def _find_answers(fields: Fields, found: list[Message]) -> list[str]:
+    """Columns of answers beside messages that end with a question, which are what was judged."""
+    if not found or found[-1]["role"] != "user" or fields.get("start") is not None:
+        return []
+    rest = fields.collect_rest((*COLUMNS, *OWN, *BESIDE))
+    return [name for name, value in rest.items() if name == "choices" or suggest_field(name, [value]) == "response"]
 
 
 def _read_notes(fields: Fields) -> dict[str, Any]:

@@ -47,14 +47,19 @@ class LabelStudio(FormReader):
                 found = self._read_judgements(result, annotator)
                 feedback += found
                 others += [] if found else [result.value]
-        task = replace(task, meta=task.meta | ({"results": others} if others else {}))
+        notes = {"results": others} | {name: fields.get(name) for name in ("comments", "predictions")}
+        task = replace(task, meta=task.meta | {name: value for name, value in notes.items() if value})
         return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
 
     def _read_judgements(self, result: Fields, annotator: str | None) -> list[Feedback]:
         question = result.get_label("from_name") or "rating"
         value = result.get_object("value")
+        if "start" in value.value:  # a part of the answer, not words about it
+            return []
         for kind in READ:
             given = value.get(kind)
+            if kind == "choices" and isinstance(given, list):
+                given = [_to_number(label) for label in given]
             is_label = kind == "choices" and question not in (self.score, self.critique, self.revision)
             if given is not None and not (is_label and not _are_verdicts(given)):
                 texts = given if isinstance(given, list) else [given]
@@ -83,10 +88,18 @@ def _read_value(result: Fields) -> Any:
     return (given[-1] if given else None) if isinstance(given, list) else given
 
 
+def _to_number(label: Any) -> Any:
+    """A label such as "3" as the number that it is."""
+    try:
+        return float(label) if isinstance(label, str) and label.strip().isascii() else label
+    except ValueError:
+        return label
+
+
 def _are_verdicts(given: Any) -> bool:
     """Whether the labels chosen are verdicts such as "good", which are scores; others say what, and not how good."""
     labels = given if isinstance(given, list) else [given]
-    return bool(labels) and all(parse_verdict(label) is not None for label in labels)
+    return bool(labels) and all(isinstance(label, float) or parse_verdict(label) is not None for label in labels)
 
 
 def _read_annotator(annotation: Fields) -> str | None:

@@ -15,6 +15,7 @@ import msgspec
 
 from feedback.readers.base import read_id
 from feedback.readers.columns.names import find_unmistakable
+from feedback.readers.columns.packed import parse_literal
 from feedback.readers.fields import Fields
 from feedback.readers.formats.questions import FormReader
 from feedback.readers.record import Record
@@ -45,7 +46,7 @@ class LabelStudioFlat(FormReader):
     def parse(self, fields: Fields) -> list[Episode]:
         """One episode."""
         prompt, response = self.find_columns(fields)
-        given = fields.get_objects(ANNOTATIONS) or [fields]
+        given = [_unpack_values(item) for item in fields.get_objects(ANNOTATIONS) or [fields]]
         asked = [name for name in _list_names(given) if name not in (prompt, response, "id", ANNOTATIONS, *MARKS)]
         answers = [name for name in asked if self._is_answer(name, [item.get(name) for item in given])]
         task, turns = self.read_task(fields, ("id", ANNOTATIONS, *MARKS, *answers))
@@ -58,6 +59,30 @@ class LabelStudioFlat(FormReader):
 
     def _is_answer(self, name: str, values: list[Any]) -> bool:
         return name in (self.score, self.critique, self.revision) or find_unmistakable(name, values) is not None
+
+
+def _unpack_values(item: Fields) -> Fields:
+    """The annotation with its answers out of the objects that the export puts around ratings and several texts."""
+    return item.replace_values({name: _unpack(value) for name, value in item.value.items()})
+
+
+def _unpack(value: Any) -> Any:
+    """`[{"rating": 2}]` as 2, `{"text": ["a", "b"]}` as two lines, `{"choices": ["good"]}` as good; so as JSON text."""
+    found = value
+    if isinstance(value, str) and value.lstrip().startswith(("[{", "{")):
+        try:
+            found = parse_literal(value)
+        except ValueError:
+            return value
+    if isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict) and found[0].keys() == {"rating"}:
+        return found[0]["rating"]
+    if not isinstance(found, dict) or len(found) != 1:
+        return value
+    ((kind, inner),) = found.items()
+    texts = inner if isinstance(inner, list) else [inner]
+    if kind == "text" and all(isinstance(text, str) for text in texts):
+        return "\n".join(texts)
+    return texts[0] if kind == "choices" and len(texts) == 1 else value
 
 
 def _list_names(given: list[Fields]) -> list[str]:

@@ -13,13 +13,17 @@ from typing import Any
 
 from feedback.readers import chat
 from feedback.readers.base import Reader, build_task
-from feedback.readers.columns.names import find_kind
+from feedback.readers.columns.names import find_kind, split_name
 from feedback.readers.columns.words import parse_verdict
 from feedback.readers.fields import Fields
 from feedback.types import Feedback, Message, Task, Turn
 
 PROMPTS = ("prompt", "instruction", "question", "input", "messages", "chat")
 RESPONSES = ("response", "answer", "output", "completion", "generation")
+WORDS = frozenset(
+    "comment comments critique critiques why explanation rationale justification reason reasons remark remarks".split()
+)
+"""Words of a question that asks for words, where "wrong" is no verdict."""
 REVISED = ("revis", "correct", "edit", "rewrit", "improve", "better")
 
 
@@ -51,7 +55,9 @@ class FormReader(Reader):
     def read_judgement(self, fields: Fields, question: str, source: str, annotator: str | None) -> Feedback | None:
         """What the value of a question says; None for what is neither number nor text."""
         value = fields.get(question)
-        if question not in (self.critique, self.revision) and (question == self.score or _is_rating(fields, value)):
+        is_words = isinstance(value, str) and not WORDS.isdisjoint(split_name(question))
+        is_text = question in (self.critique, self.revision) or (question != self.score and is_words)
+        if not is_text and (question == self.score or _is_rating(fields, value)):
             score, scale = fields.get_score(question, allow_text=True)
             return Feedback(source, annotator, question, score, scale=scale)
         if not isinstance(value, str):

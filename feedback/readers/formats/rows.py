@@ -14,7 +14,7 @@ from typing import Any
 from feedback.faults import format_value
 from feedback.readers import chat
 from feedback.readers.base import Reader
-from feedback.readers.columns.names import holds_answers, holds_lists, suggest_field
+from feedback.readers.columns.names import find_unmistakable, holds_answers, holds_lists, suggest_field
 from feedback.readers.fast_rows import COLUMNS, FAST, KNOWN
 from feedback.readers.fields import SOURCES, Fields
 from feedback.readers.scales import Scale
@@ -25,7 +25,7 @@ def read_task(fields: Fields) -> Task:
     """The task of a row: its prompt, its reference, and every further column as meta."""
     messages = chat.read_prompt(fields, "prompt")
     key = fields.get_label("task") or hash_prompt(messages)
-    return Task(key, messages, fields.get_text("reference"), meta=fields.collect_rest(KNOWN))
+    return Task(key, messages, fields.get_label("reference"), meta=fields.collect_rest(KNOWN))
 
 
 class Rows(Reader):
@@ -108,6 +108,9 @@ def _read_score(fields: Fields, source: str, annotator: str | None) -> Feedback:
     if math.isnan(value) and not fields.faults:
         fields.refuse("value", None, "a finite number", "Leave the item out where there is no score.")
     name = fields.get_label("name") or "score"
+    for key, words in fields.collect_rest(("name", "value", "min", "max", "annotator")).items():
+        if find_unmistakable(key, [words]) is not None:
+            fields.refuse(key, words, "a number alone in an item of scores", "Write words into the column critique.")
     return Feedback(source, fields.get_label("annotator") or annotator, name, value, scale=scale)
 
 

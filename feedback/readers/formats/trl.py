@@ -31,7 +31,10 @@ class TRLPreference(Reader):
 
     def parse(self, fields: Fields) -> list[Episode]:
         """The chosen episode and the rejected."""
-        task, chosen, rejected = read_comparison(fields, KNOWN)
+        task, chosen, rejected = read_comparison(_name_prompt(fields), KNOWN)
+        if chosen == rejected and not fields.faults:
+            remedy = "Leave the pair out: it prefers nothing."
+            fields.refuse("rejected", fields.get("rejected"), "another answer than the chosen one", remedy)
         return build_pair(read_id(fields, "id"), task, chosen, rejected)
 
 
@@ -74,7 +77,7 @@ class TRLCompletion(Reader):
     def parse(self, fields: Fields) -> list[Episode]:
         """One episode."""
         known = (*KNOWN, *OWN)
-        task = build_task(fields, chat.read_prompt(fields, "prompt"), known, fields.get_text("reference"))
+        task = build_task(fields, chat.read_prompt(fields, "prompt"), known, fields.get_label("reference"))
         turns = chat.read_answer(fields, "completion") if fields.get("completion") is not None else ()
         context = fields.get_text("privileged_context")
         if not turns and context is None:
@@ -126,15 +129,31 @@ def read_comparison(fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple
     for name, found in (("chosen", chosen), ("rejected", rejected)):
         if len(found) <= start or found[start]["role"] != "assistant":
             fields.refuse(name, fields.get(name), "the shared messages, then the assistant's")
+    if fields.get("prompt") is not None and not fields.faults:
+        asked = chat.read_prompt(fields, "prompt")
+        if asked and asked[-1]["content"] != messages[-1]["content"]:
+            expected = "the prompt that chosen and rejected begin with, or none"
+            fields.refuse("prompt", fields.get("prompt"), expected, "Remove one of the two.")
     better, worse = (tuple(map(chat.to_turn, found[start:])) for found in (chosen, rejected))
     return build_task(fields, messages, known), better, worse
+
+
+def _name_prompt(fields: Fields) -> Fields:
+    """The fields with the dialogue before both answers as their prompt, where it has the name that LLaMA-Factory gives
+    it, and each answer is one message."""
+    place = next((name for name in ("conversations", "messages") if isinstance(fields.get(name), list)), None)
+    alone = all(isinstance(fields.get(name), dict) for name in ("chosen", "rejected"))
+    if place is None or not alone or fields.get("prompt") is not None:
+        return fields
+    rest = {name: value for name, value in fields.value.items() if name != place}
+    return fields.replace_values(rest | {"prompt": fields.get(place)})
 
 
 def _has_prompt_prefix(fields: Fields) -> bool:
     """Whether the comparisons repeat the prompt: messages that begin with somebody else's than the assistant's."""
     chosen = fields.get("chosen")
     first = chosen[0] if isinstance(chosen, list) and chosen else None
-    return isinstance(first, dict) and first.get("role") != "assistant"
+    return isinstance(first, dict) and chat.name_role(first.get("role", first.get("from"))) != "assistant"
 
 
 def _find_answer_start(chosen: list[Message], rejected: list[Message]) -> int:

@@ -38,13 +38,14 @@ class UltraFeedbackBinarized(Reader):
 
     name = "ultrafeedback-binarized"
     columns = ("chosen", "rejected", "score_chosen", "score_rejected")
-    takes_scale = False
 
     def parse(self, fields: Fields) -> list[Episode]:
         """The better episode and the worse."""
         known = ("prompt_id", "prompt", "chosen", "rejected", "messages", "score_chosen", "score_rejected")
         task, chosen, rejected = read_comparison(fields, known)
-        scores = [fields.get_score(name, OVERALL_SCALE) for name in ("score_chosen", "score_rejected")]
+        # UltraFeedback's own rows have an id of the prompt; anybody's scores of a pair are on the declared scale.
+        scale = OVERALL_SCALE if "prompt_id" in fields.value and fields.score_range.declared_scale is None else None
+        scores = [fields.get_score(name, scale) for name in ("score_chosen", "score_rejected")]
         good, bad = ((Feedback("llm", None, "overall", score, scale=scale),) for score, scale in scores)
         return build_pair(read_id(fields, "id"), task, chosen, rejected, (good, bad))
 

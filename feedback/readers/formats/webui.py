@@ -14,6 +14,7 @@ from feedback.readers.fields import Fields
 from feedback.types import Episode, Feedback, Message
 
 THUMBS = (-1.0, 1.0)
+DETAILS = (1.0, 10.0)
 
 
 class OpenWebUI(Reader):
@@ -45,18 +46,39 @@ class OpenWebUI(Reader):
 
 def _build_episode(fields: Fields, name: str, before: list[Fields], path: list[Fields]) -> Episode:
     """One path; `before` is what stood above its first branching, answers included."""
-    found = [chat.read_message(item, allow_unknown=True) for item in path]
+    found = [chat.read_message(_restore(item), allow_unknown=True) for item in path]
     start = next(n for n, message in enumerate(found) if message["role"] == "assistant")
     opening: list[Message] = [chat.read_message(item, allow_unknown=True) for item in before] + found[:start]
+    given = fields.get_object("chat")
+    system = given.get_text("system") or given.get_object("params").get_text("system")
+    if system is not None and all(message["role"] != "system" for message in opening):
+        opening.insert(0, {"role": "system", "content": system})
     messages = chat.check_prompt(fields, "chat.messages", opening)
     answers = [item for item in path[start:] if item.get("role") == "assistant"]
     feedback = [
-        _read_judgement(item.get_object("annotation"), turn, fields.get_label("user_id"))
+        judgement
         for turn, item in enumerate(answers)
         if item.get("annotation") is not None
+        for judgement in _read_judgements(item.get_object("annotation"), turn, fields.get_label("user_id"))
+    ]
+    feedback += [
+        Feedback("human", fields.get_label("user_id"), "edit", revision=item.get_text("content"), turn=turn)
+        for turn, item in enumerate(answers)
+        if _is_edited(item)
     ]
     task = build_task(fields, messages, ("id", "chat", "user_id"))
     return Episode(name, task, tuple(chat.to_turn(message) for message in found[start:]), tuple(feedback))
+
+
+def _is_edited(item: Fields) -> bool:
+    """Whether somebody wrote an answer anew: what the policy said is then its original content."""
+    original = item.get("originalContent")
+    return item.get("role") == "assistant" and isinstance(original, str) and original not in ("", item.get("content"))
+
+
+def _restore(item: Fields) -> Fields:
+    """The message as the policy wrote it."""
+    return item.replace_values(item.value | {"content": item.get("originalContent")}) if _is_edited(item) else item
 
 
 def _walk_tree(nodes: Fields) -> list[tuple[list[Fields], list[Fields]]]:
@@ -87,7 +109,11 @@ def _name_path(path: list[Fields]) -> str:
     return next(item.get_label("id") or item.prefix.rstrip(".") for item in path if item.get("role") == "assistant")
 
 
-def _read_judgement(item: Fields, turn: int, annotator: str | None) -> Feedback:
+def _read_judgements(item: Fields, turn: int, annotator: str | None) -> list[Feedback]:
+    """The thumb with its words, and the rating from 1 to 10 where the form asked for one."""
     score, scale = item.get_score("rating", THUMBS)
-    words = ": ".join(filter(None, (item.get_text("reason"), item.get_text("comment"))))
-    return Feedback("human", annotator, "rating", score, words or None, turn, scale=scale)
+    tags = ", ".join(tag for tag in item.get_list("tags") if isinstance(tag, str))
+    words = ": ".join(filter(None, (item.get_text("reason"), tags, item.get_text("comment"))))
+    found = [Feedback("human", annotator, "rating", score, words or None, turn, scale=scale)]
+    details, scale = item.get_object("details").get_score("rating", DETAILS)
+    return found + ([Feedback("human", annotator, "details", details, turn=turn, scale=scale)] if scale else [])

@@ -206,3 +206,21 @@ def test_scales_of_a_format_are_not_declared_again():
         read(NAMED["ultrafeedback"], scale=(1, 5))
     with pytest.raises(DataError, match="run from 1 to 5.*Declare"):
         read(NAMED["distilabel"])
+
+
+def test_a_pair_of_two_equal_answers_is_refused(tmp_path):
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "a"}, {"prompt": "p", "chosen": "a", "rejected": "b"}]
+    (tmp_path / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fault, better, worse = stream(tmp_path / "f.jsonl")
+    assert (fault.line, fault.field, fault.expected) == (1, "rejected", "another answer than the chosen one")
+    assert (better.response, worse.response) == ("a", "b")
+
+
+@pytest.mark.parametrize(("place", "keys"), [("conversations", ("from", "value")), ("messages", ("role", "content"))])
+def test_a_dialogue_beside_both_answers_is_their_prompt(tmp_path, place, keys):
+    said = [dict(zip(keys, words, strict=True)) for words in (("user", "p"), ("assistant", "a"), ("assistant", "b"))]
+    row = {place: said[:1], "chosen": said[1], "rejected": said[2]}
+    (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
+    better, worse = stream(tmp_path / "f.jsonl")
+    assert better.task.messages == ({"role": "user", "content": "p"},) and better.task == worse.task
+    assert (better.response, worse.response) == ("a", "b")

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from feedback.faults import DataError
@@ -43,7 +44,7 @@ def test_one_message_and_an_object_of_messages_are_a_list(tmp_path):
         read(lines(tmp_path / "f.jsonl", {"prompt": json.dumps({"messages": [asked], "model": "m"}), "response": "r"}))
 
 
-@pytest.mark.parametrize("text", [str(CHAT), '[{"role": "user", "content": "p"}', '[{"content": "p"}]'])
+@pytest.mark.parametrize("text", [str(CHAT)[:-1], '[{"role": "user", "content": "p"}', '[{"content": "p"}]'])
 @pytest.mark.parametrize("field", ["prompt", "response"])
 def test_a_text_that_begins_as_messages_and_is_none_is_refused_by_name(tmp_path, text, field):
     row = {"prompt": "p", "response": "r", field: text}
@@ -123,4 +124,33 @@ def test_tools_are_carried_on_the_task_as_a_list(tmp_path):
     (episode,) = read(lines(tmp_path / "f.jsonl", {"prompt": "p", "response": "r", "tools": "hammer"}))
     assert episode.task.meta["tools"] == "hammer"
     with pytest.raises(DataError, match="tools: got .*, expected a list of tools as JSON"):
-        read(lines(tmp_path / "f.jsonl", {"prompt": "p", "response": "r", "tools": "[{'type': 'function'}]"}))
+        read(lines(tmp_path / "f.jsonl", {"prompt": "p", "response": "r", "tools": "[{'type': 'function'"}))
+
+
+def test_messages_in_pythons_notation_are_read_as_pandas_writes_them(tmp_path):
+    asked = {"role": "user", "content": 'Say "it\'s"\nnow.', "weight": None}
+    call = {"id": "c", "function": {"name": "look", "arguments": "{}"}}
+    said = {"role": "assistant", "content": "", "tool_calls": [call]}
+    frame = pd.DataFrame({"messages": [[asked, said]], "tools": [[{"type": "function", "strict": True}]], "score": [1]})
+    frame.to_csv(tmp_path / "f.csv", index=False)
+    (episode,) = read(tmp_path / "f.csv")
+    assert episode.task.messages == ({"role": "user", "content": asked["content"]},)
+    assert episode.turns[0].calls == ({"id": "c", "name": "look", "arguments": "{}"},)
+    assert episode.task.meta["tools"] == [{"type": "function", "strict": True}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'role': 'user', 'content': __import__('os').getcwd()}]",
+        "[{'role': 'user', 'content': b'p'}]",
+        "[{'role': 'user', 'content': 'p', 'content': 'q'}]",
+        "[{'role': 'user', 'content': 'p'}\n {'role': 'user', 'content': 'p'}]",
+        "[{'role': 'user', 'content': " + "[" * 5000 + "]" * 5000 + "}]",
+    ],
+)
+def test_pythons_notation_of_anything_else_is_refused_in_one_message(tmp_path, text):
+    for row in ({"prompt": text, "response": "r"}, {"messages": text}):
+        with pytest.raises(DataError, match="got .*, expected text, or messages as JSON .*json.dumps") as found:
+            read(lines(tmp_path / "f.jsonl", row))
+        assert not found.value.others

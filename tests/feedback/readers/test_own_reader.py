@@ -12,9 +12,11 @@ from feedback.readers.formats.argilla import Argilla
 from tests.helpers.paths import ROOT
 
 MODULE = '''
+from dataclasses import replace
+
 from feedback.readers import Reader, build_task, read_id
 from feedback.readers.chat import build_answer, build_user_prompt
-from feedback.types import Episode, Feedback
+from feedback.types import Episode, Feedback, Turn
 
 
 class Reviews(Reader):
@@ -34,6 +36,25 @@ class Reviews(Reader):
 class Fixed(Reviews):
     name = "fixed"
     takes_scale = False
+
+
+class Wrong(Reviews):
+    """Returns what its setting says."""
+
+    def parse(self, fields):
+        (episode,) = super().parse(fields)
+        return {
+            "none": None,
+            "one": episode,
+            "text": "episode",
+            "dict": [{"prompt": "p"}],
+            "id": [replace(episode, id=3)],
+            "turn": [replace(episode, turns=(Turn("assistant", None),))],
+            "off": [episode.add_feedback(Feedback(score=5.0))],
+            "generator": (each for each in [episode]),
+            "tuple": (episode,),
+            "empty": [],
+        }[self.answer]
 
 
 class Half(Reader):
@@ -92,6 +113,29 @@ def test_what_names_no_reader_is_refused_in_one_line(reviews, name, words):
     with pytest.raises(DataError, match=words) as error:
         read(reviews, name)
     assert str(error.value).startswith("config: format: got ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("none", "got None of type NoneType, expected a list of episodes"),
+        ("one", "of type Episode, expected a list of episodes"),
+        ("text", "got 'episode' of type str, expected a list of episodes"),
+        ("dict", "of type dict, expected a list of episodes"),
+        ("id", "got 3 of type int as the id of an episode, expected text"),
+        ("turn", "of type NoneType as a turn, expected text"),
+        ("off", "got 5.0 as a score of the episode line-1, expected a score from 0 to 1"),
+    ],
+)
+def test_what_a_reader_returns_is_checked(reviews, returned, said):
+    with pytest.raises(DataError, match=r"config: own_reader.Wrong: ") as error:
+        read(reviews, f"own_reader.Wrong:answer={returned}", (1, 5))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("returned", "count"), [("generator", 2), ("tuple", 2), ("empty", 0)])
+def test_any_list_of_episodes_is_taken(reviews, returned, count):
+    assert len(read(reviews, f"own_reader.Wrong:answer={returned}", (1, 5))) == count
 
 
 def test_shipped_readers_are_found_by_name_and_by_path():

@@ -59,6 +59,42 @@ def test_a_list_of_answers_is_no_prompt_alone(tmp_path, more):
         read(lines(tmp_path / "f.jsonl", {"prompt": "p"} | more))
 
 
+@pytest.mark.parametrize(
+    ("row", "typed", "columns"),
+    [
+        (
+            {"data": {"question": "p", "answer": "a"}, "eval": {"rating": 4}},
+            "--map prompt=data.question response=data.answer score=eval.rating --scale 1 5",
+            {"prompt": "data.question", "response": "data.answer", "score": "eval.rating"},
+        ),
+        (
+            {"prompt": "p", "completions": ["a"], "score": 4},
+            "--map response=completions.0",
+            {"response": "completions.0"},
+        ),
+    ],
+)
+def test_the_nearest_fit_looks_into_objects_and_lists_of_one(tmp_path, row, typed, columns):
+    path = lines(tmp_path / "f.jsonl", row)
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert typed in error.value.remedy
+    (episode,) = read(path, columns=columns, scale=(1, 5))
+    assert (episode.task.messages[0]["content"], episode.response, episode.score) == ("p", "a", 0.75)
+
+
+def test_a_path_beyond_a_list_is_no_column(tmp_path):
+    for path in ("completions.1", "completions.x", "completions.-1", "completions.٠"):
+        with pytest.raises(DataError, match="no column"):
+            read(lines(tmp_path / "f.jsonl", {"prompt": "p", "completions": ["a"]}), columns={"response": path})
+
+
+def test_scores_beyond_one_suggest_a_scale_that_holds_them(tmp_path):
+    rows = ({"prompt": "p", "response": "a", "score": score} for score in (0, 80))
+    with pytest.raises(DataError, match="for example 0 100"):
+        read(lines(tmp_path / "f.jsonl", *rows))
+
+
 def test_what_the_map_of_a_pair_says_reads_it(tmp_path):
     path = lines(tmp_path / "f.jsonl", {"prompt": "p", "chosen_response": "a", "rejected_response": "b"})
     better, worse = read(path, columns={"chosen": "chosen_response", "rejected": "rejected_response"})
@@ -93,8 +129,11 @@ def test_feedback_in_lists_is_told(tmp_path, name, values):
         read(path)
     (episode,) = read(path, columns={f"meta.{name}": name})
     assert episode.task.meta == {name: values[0]}
-    (episode,) = read(lines(path, {"prompt": "p", "response": "r", "score": 1, name: values[0]}))
+    (episode,) = read(lines(path, {"prompt": "p", "response": "r", "score": 1, "critique": "No.", name: values[0]}))
     assert episode.task.meta == {name: values[0]}
+    kind = ("critique", "No.") if name == "ratings" else ("score", 1)
+    with pytest.raises(DataError, match="lists"):  # of another kind than what is read
+        read(lines(path, {"prompt": "p", "response": "r", kind[0]: kind[1], name: values[0]}))
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_columns_in_other_languages_have_a_nearest_fit(tmp_path, header, cells, 
 @pytest.mark.parametrize(
     "row",
     [
-        {"inputs": {"question": "p"}, "outputs": {"answer": "a"}, "feedback": [{"score": 0.5}]},
+        {"inputs": {"x": "p"}, "outputs": {"y": "a"}, "feedback": [{"score": 0.5}]},
         {"dialog_id": 4, "annotator": "ann", "score": 0.5},
     ],
 )

@@ -6,8 +6,8 @@ import pytest
 
 from feedback.faults import DataError
 from feedback.readers import read, read_with_report
-from feedback.readers.columns.fit import suggest_scale
 from feedback.readers.columns.names import find_unmistakable, suggest_field
+from feedback.readers.scales import suggest_scale
 
 ROW = {"prompt": "Name a river in Peru.", "response": "The Nile."}
 

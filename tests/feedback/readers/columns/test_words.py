@@ -27,6 +27,11 @@ def read_scores(path, *given, **how):
         ("3 stars", Rating(3)),
         ("★★★☆☆", Rating(3, 5)),
         ("⭐️⭐️", Rating(2)),
+        ("4-star", Rating(4)),
+        ("4 star(s)", Rating(4)),
+        ("4 pts", Rating(4)),
+        ("4.0 / 5.0", Rating(4, 5)),
+        ("0.8/1", Rating(0.8, 1, is_share=True)),
         ("4", None),
         ("4/5/2024", None),
         ("C/D", None),
@@ -90,7 +95,12 @@ def test_bare_stars_are_numbers_on_the_declared_scale(tmp_path):
         ("0.5", "without quotation marks"),
         ("poor", "of words, good, bad, ok"),
         ("nan", "Leave it out"),
-        ([1], "Leave it out"),
+        ([1], "Write one number"),
+        ({"value": 1}, "Write one number"),
+        (True, "Write 1 for true and 0 for false"),
+        ("1_0", "without underscores"),
+        ("0,5", "a decimal point"),
+        (math.inf, "Leave it out"),
     ],
 )
 def test_what_is_no_score_has_a_remedy_of_its_own(tmp_path, value, remedy):
@@ -101,7 +111,7 @@ def test_what_is_no_score_has_a_remedy_of_its_own(tmp_path, value, remedy):
 def test_critiques_that_stand_for_none_are_told(tmp_path):
     assert is_placeholder(" N/A ") and not is_placeholder("No.")
     (tmp_path / "f.csv").write_text("prompt,response,critique\np,a,N/A\np,b,nan\np,c,nan\np,d,Too long.\n")
-    with pytest.warns(UserWarning, match=r"critiques that say nothing are taught as words: 'N/A' \(1\), 'nan' \(2\)"):
+    with pytest.warns(UserWarning, match=r"words that say nothing are taught as words: 'N/A' \(1\), 'nan' \(2\)"):
         episodes, _ = read_with_report(tmp_path / "f.csv")
     assert [episode.critique for episode in episodes] == ["N/A", "nan", "nan", "Too long."]
     assert all(math.isnan(episode.score) for episode in episodes)
