@@ -88,6 +88,7 @@ from objectives.gates.rows import (
     ScoreGate,
     SkipFirst,
     SkipLast,
+    get_score,
 )
 from objectives.losses.distillation import Distill, DistillBestHint, Imitate, KLAnchor
 from objectives.losses.entropy import EntropyBonus
@@ -110,6 +111,8 @@ from objectives.losses.token_weights import (
     OffPolicyMask,
     PrefixTrust,
     ProbabilityShift,
+    Product,
+    ScoreAgreement,
     SupportOverlap,
     TeacherConfidence,
     TokenWeight,

@@ -19,8 +19,8 @@ class Reduction(ABC):
         """Weight of each token; those outside `mask` are ignored."""
 
     def compute_denominator(self, weights: Float[Tensor, "N"], rollouts: Rollouts) -> Float[Tensor, ""]:
-        """This rank's share of the denominator."""
-        return weights.sum()
+        """This rank's share of the denominator; in float64, so that the whole is the same on any number of ranks."""
+        return weights.sum(dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -172,9 +172,12 @@ class DistillBestHint(Distill):
 
 @dataclass(frozen=True)
 class KLAnchor(Distill):
-    """KL(pi || start) over the whole vocabulary where no teacher reads a critique: what critiques change on some rows
-    must not spill over onto the others (staying near the start where feedback does not apply: C3PO, arXiv
-    2402.10893)."""
+    """KL(pi || start) over the whole vocabulary on prompts of which no answer of the step is criticised: what critiques
+    change on some prompts must not spill over onto the others (staying near the start where feedback does not apply:
+    C3PO, arXiv 2402.10893).
+
+    An answer without a critique beside others with one is no such place: who speaks of faults alone found none in it.
+    """
 
     k: int | None = None
     """Outcomes listed per token; null: the whole vocabulary."""
@@ -186,8 +189,10 @@ class KLAnchor(Distill):
         return frozenset({"distilled", "imitated", "off_policy", "recalled"})
 
     def get_mask(self, rollouts: Rollouts) -> Tensor:
-        """The policy's own fresh tokens that no teacher re-read, scored or not."""
-        return ~torch.stack([rollouts.masks[name] for name in self.masks if name in rollouts.masks]).any(0)
+        """The policy's own fresh tokens, scored or not, of prompts of which no teacher re-read an answer."""
+        other = torch.stack([rollouts.masks[name] for name in self.masks if name in rollouts.masks]).any(0)
+        prompt = rollouts.task[rollouts.episode]
+        return ~other & ~torch.isin(prompt, prompt[rollouts.masks["distilled"]])
 
 
 @dataclass(frozen=True)

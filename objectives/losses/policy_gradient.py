@@ -96,7 +96,7 @@ class PolicyGradient(Term):
     def compute_advantages(
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> Float[Tensor, "n"]:
-        """The advantages of the tokens at `rows`, without gradient."""
+        """The advantages of the tokens at `rows`, their places among the N, without gradient."""
         return rollouts.advantages[rows]
 
     def measure_tokens(

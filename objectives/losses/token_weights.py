@@ -3,7 +3,9 @@
 Tokens whose factor is 0 stay in the term's denominator.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from objectives import segments
+from objectives.gates.rows import get_score
 from objectives.types import Rollouts
 from objectives.vocabulary.token_log_probs import TokenLogProbs
 
@@ -111,6 +114,54 @@ class PrefixTrust(TokenWeight):
         first[1:] = row[1:] != row[:-1]
         start = before[first][first.cumsum(0) - 1]
         return (before - start).exp().to(ratio.dtype)
+
+
+@dataclass(frozen=True)
+class ScoreAgreement(TokenWeight):
+    """How far a row's critique and its score say the same: s a + (1 - s)(1 - a), with the score s held within [0, 1]
+    and a = min(1, T(y) / S(y)) of the whole answer, the chance that the hinted teacher lets it stand (as in speculative
+    sampling, arXiv 2211.17192).
+
+    A critique that would reject a right answer, or keep a wrong one, is taken for wrong this once, whoever wrote it. 1
+    where there is no score. Ours.
+    """
+
+    score: str = "score"
+    """Name of the score."""
+    needs_teacher = True
+
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
+        ratio = check_teacher(self, teacher).log_probs.detach() - student.log_probs.detach()
+        row = rollouts.episode
+        accepted = compute_acceptance(ratio, row, len(rollouts.task))
+        score = get_score(rollouts, self.score).clamp(0.0, 1.0)
+        agreed = (score * accepted + (1 - score) * (1 - accepted)).nan_to_num(1.0)
+        return agreed[row].to(ratio.dtype)
+
+
+@dataclass(frozen=True)
+class Product(TokenWeight):
+    """The product of several token weights."""
+
+    weights: Sequence[TokenWeight]
+    """The factors."""
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise ValueError("Product.weights: got none, expected at least one token weight")
+
+    @property
+    def needs_teacher(self) -> bool:  # type: ignore[override]
+        return any(weight.needs_teacher for weight in self.weights)
+
+    def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
+        first, *others = (weight(student, teacher, rollouts) for weight in self.weights)
+        return math.prod(others, start=first)
+
+
+def compute_acceptance(log_ratio: Float[Tensor, "n"], row: Int[Tensor, "n"], rows: int) -> Float[Tensor, "rows"]:
+    """min(1, T(y) / S(y)) of each row's whole answer from log T - log S of its tokens; 1 for a row without any."""
+    return segments.total(log_ratio.float(), row, rows).clamp(max=0).exp()
 
 
 def check_teacher(weight: TokenWeight, teacher: TokenLogProbs | None) -> TokenLogProbs:

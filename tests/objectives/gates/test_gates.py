@@ -12,14 +12,17 @@ from objectives import (
     Every,
     IcePop,
     Imitate,
+    KLAnchor,
     Objective,
     OffPolicyMask,
     Plateau,
     PolicyGradient,
     PrefixTrust,
     ProbabilityShift,
+    Product,
     Ramp,
     Rollouts,
+    ScoreAgreement,
     ScoreGate,
     SequenceMask,
     SkipFirst,
@@ -143,6 +146,33 @@ def test_trust_falls_with_what_the_teacher_would_not_have_written():
     close(weight, [1, 1, 0.5, 0.5, 1, 0.5], 1e-6)
     with pytest.raises(ValueError, match="a term without a teacher"):
         run(PolicyGradient(token_weight=PrefixTrust()), scored(), {}, rollouts())
+
+
+def test_a_critique_that_contradicts_the_score_teaches_nothing():
+    # T/S of the whole answers: 1/4, 1/4, 4, 4, 1/4, 1/4; their chances to stand: 1/4, 1/4, 1, 1, 1/4, 1/4
+    ratio = torch.log(tensor([0.5, 0.5, 0.25, 4.0, 8.0, 0.5, 0.25, 0.5, 0.5]))
+    row = tensor([0, 0, 1, 2, 3, 3, 4, 5, 5])
+    score = tensor([1.0, 0.0, 1.0, 0.0, float("nan"), 0.5])
+    batch = Rollouts(torch.zeros(9), row, row, torch.zeros(6).long(), masks={}, scores={"score": score})
+    student, teacher = FixedLogProbs(torch.full((9,), -3.0)), FixedLogProbs(ratio - 3)
+    found = ScoreAgreement()(student, teacher, batch)
+    close(found, [0.25, 0.25, 0.75, 1, 0, 0, 1, 0.5, 0.5], 1e-6)
+    both = Product([PrefixTrust(), ScoreAgreement()])
+    close(both(student, teacher, batch), [0.25, 0.125, 0.75, 1, 0, 0, 1, 0.5, 0.25], 1e-6)
+    assert both.needs_teacher and not Product([OffPolicyMask()]).needs_teacher
+    with pytest.raises(ValueError, match="expected 'mood'"):
+        ScoreAgreement("mood")(student, teacher, batch)
+    with pytest.raises(ValueError, match="at least one token weight"):
+        Product([])
+
+
+def test_the_anchor_holds_prompts_of_which_no_answer_was_criticised():
+    # Prompts 0 0 1 2 2: the first has a criticised answer beside one without, of the last one answer is imitated.
+    where = tensor([0, 0, 1, 2, 2, 3, 4])
+    mark = lambda *rows: torch.isin(where, tensor(rows))  # noqa: E731
+    masks = {"sampled": ~mark(4), "distilled": mark(0), "imitated": mark(4)}
+    batch = Rollouts(torch.zeros(7), where, where, tensor([0, 0, 1, 2, 2]), masks)
+    assert where[KLAnchor().get_mask(batch)].tolist() == [2, 2, 3]
 
 
 def test_untrusted_tokens_teach_nothing_and_stay_counted():
