@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -74,7 +74,10 @@ class HuggingFace(Engine):
         prompts: Sequence[Sequence[int]],
         seed: int | None,
         limits: Sequence[Limit] | None = None,
+        listen: Callable[[int, int], None] | None = None,
     ) -> list[Sample]:
+        """As `Engine.generate`; `listen` is called with the number of a prompt and the next token of its answer as soon
+        as that is drawn, and never for models that go through ``transformers.generate``."""
         limits = limits if limits is not None else [Limit()] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
         chunks = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
@@ -85,7 +88,7 @@ class HuggingFace(Engine):
                 if not self._uses_own_loop(policy):
                     return self._generate_plain(policy, prompts, seed, limits, chunks)
                 with policy.prepare_decoding():
-                    return self._generate_fast(policy, prompts, seed, limits, chunks)
+                    return self._generate_fast(policy, prompts, seed, limits, chunks, listen)
         finally:
             policy.train(training)
 
@@ -99,6 +102,7 @@ class HuggingFace(Engine):
         seed: int | None,
         limits: Sequence[Limit],
         chunks: list[list[int]],
+        listen: Callable[[int, int], None] | None,
     ) -> list[Sample]:
         noise = None if seed is None else RowNoise(seed, len(prompts))
         answers: dict[int, Sample] = {}
@@ -114,6 +118,7 @@ class HuggingFace(Engine):
                 None if noise is None else partial(noise.draw, rows=torch.tensor(chunk)),
                 processors,
                 None if closing is None else closing.get_forced,
+                None if listen is None else partial(_tell_place, listen, chunk),
             )
             found = zip(chunk, *batch.decode(), strict=True)
             answers |= {place: Sample(tuple(ids), tuple(values)) for place, ids, values in found}
@@ -186,6 +191,11 @@ class HuggingFace(Engine):
         needed = any(limit.reasoning is not None for limit in limits)
         closing = ReasoningBudgetProcessor(limits, tokenizer, width) if needed else None
         return [*chain, *([closing] if closing else [])], closing
+
+
+def _tell_place(listen: Callable[[int, int], None], places: Sequence[int], row: int, token: int) -> None:
+    """Tells the token of a row of a chunk by the place of its prompt."""
+    listen(places[row], token)
 
 
 def _build_sample(ids: list[int], log_probs: list[float], cap: int, stops: tuple[int, ...]) -> Sample:

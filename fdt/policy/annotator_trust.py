@@ -2,8 +2,9 @@
 
 A critique is judged by the teacher that reads it. The teacher's acceptance of the policy's own answer, min(1, T(y) /
 pi(y)), is the chance that it would accept the answer (as in speculative sampling, arXiv 2211.17192). An answer that was
-scored right counts for the annotator as far as the teacher accepts it and against as far as not; one that was scored
-wrong counts against as far as the teacher accepts it, and neither way where it does not.
+scored right counts for the annotator as far as the teacher accepts it and against as far as not. One that was scored
+wrong counts against as far as the critique made it likelier, 1 - min(1, pi(y) / T(y)), and else neither way: a teacher
+that lets a wrong answer stand just as it was has not understood the critique, which says nothing of its author.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fdt.data.batch import Batch
 from fdt.distributed import gather_objects
 from feedback.types import Episode
 from objectives import TokenLogProbs, segments
+from objectives.losses.token_weights import compute_acceptance
 
 Counts = dict[str, tuple[float, float]]
 """Per annotator, how much counted for and against."""
@@ -65,16 +67,27 @@ class AnnotatorTrust:
         # The stand-in of a rank without a teacher view is not in the mask.
         read = part.rollouts.masks["distilled"][others["teacher"].index]
         teacher = others["teacher"].select(read.nonzero()[:, 0])
-        accepted = compute_acceptance(student, teacher, part.rollouts.episode, len(part.rollouts.task))
+        accepted, raised = self._compare(student, teacher, part)
         scores = part.rollouts.scores["score"]
         for row, episode in zip(part.rollouts.episode.unique().tolist(), part.episodes, strict=True):
-            chance = float(accepted[row])
+            kept = float(accepted[row])
             score = float(scores[row])
-            if math.isnan(chance) or math.isnan(score):
+            if math.isnan(kept) or math.isnan(score):
                 continue
+            right = score >= self.threshold
             for name in list_annotators(episode):
-                self.pending[name][0] += chance * (score >= self.threshold)
-                self.pending[name][1] += 1 - chance if score >= self.threshold else chance
+                self.pending[name][0] += kept * right
+                self.pending[name][1] += 1 - kept if right else float(raised[row])
+
+    @staticmethod
+    def _compare(student: TokenLogProbs, teacher: TokenLogProbs, part: Batch) -> tuple[Tensor, Tensor]:
+        """min(1, T / pi) and 1 - min(1, pi / T) of each row's whole answer ``[rows]``, the former NaN for a row that
+        the teacher did not read."""
+        rows = len(part.rollouts.task)
+        where = part.rollouts.episode[teacher.index]
+        gap = teacher.log_probs.detach() - student.log_probs.detach()[teacher.index]
+        accepted = compute_acceptance(gap, where, rows).where(segments.count(where, rows) > 0, torch.nan)
+        return accepted, 1 - compute_acceptance(-gap, where, rows)
 
     def update(self, taken: bool = True) -> dict[str, float]:
         """Adds what all ranks collected in this step, unless the step was not taken; gives the trust in each annotator
@@ -85,15 +98,6 @@ class AnnotatorTrust:
                 self.counts[name] = (before[0] + right, before[1] + wrong)
         self.pending.clear()
         return {f"signals/trust/{name}": self.get_mean(name) for name in sorted(self.counts)}
-
-
-def compute_acceptance(student: TokenLogProbs, teacher: TokenLogProbs, row: Tensor, rows: int) -> Tensor:
-    """min(1, T(y) / pi(y)) of each row's whole answer, NaN for a row that the teacher did not read ``[rows]``."""
-    mine = student.log_probs.detach()[teacher.index]
-    gap = (teacher.log_probs.detach() - mine).float()
-    where = row[teacher.index]
-    total = segments.total(gap, where, rows)
-    return total.clamp(max=0).exp().where(segments.count(where, rows) > 0, torch.nan)
 
 
 def list_annotators(episode: Episode) -> tuple[str, ...]:

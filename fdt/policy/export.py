@@ -9,11 +9,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from fdt.errors import UserError
 from fdt.policy.hub import resolve_model
-from fdt.policy.loading.versions import read_lora
+from fdt.policy.loading.shards import CONTENTS, read_whole
+from fdt.policy.loading.versions import build_read_error, read_lora
 from fdt.policy.policy import Policy
 
 PREFIX = "policy."
-CONSOLIDATE = "A folder of shards becomes a file by `python -m lightning.fabric.utilities.consolidate_checkpoint {}`."
 PROBE = [
     {"role": "user", "content": "What is 27 + 15? Think aloud, then answer."},
     {"role": "assistant", "content": "20 + 10 = 30 and 7 + 5 = 12, so 27 + 15 = 42."},
@@ -149,18 +149,14 @@ def _measure_difference(folder: Path, wanted: Tensor) -> float:
 
 def read(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint as plain data. Raises `UserError` where it is none."""
+    if (checkpoint / CONTENTS).is_file():
+        return read_whole(checkpoint)
     if not checkpoint.is_file():
         raise UserError(
-            "no such checkpoint",
-            got=str(checkpoint),
-            expected="a .ckpt file",
-            remedy=CONSOLIDATE.format(checkpoint) if checkpoint.is_dir() else None,
+            "no such checkpoint", got=str(checkpoint), expected="a .ckpt file, or a folder of shards that fdt wrote"
         )
     try:
         # Plain data only: a checkpoint from elsewhere must not run code.
         return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as fault:  # torch raises half a dozen kinds, by where the file is damaged
-        reason = (str(fault).strip().splitlines() or ["unreadable"])[0][:200]
-        raise UserError(
-            "not a readable checkpoint", path=checkpoint, got=reason, expected="a file written by `fdt fit`"
-        ) from fault
+        raise build_read_error(checkpoint, fault) from fault

@@ -12,6 +12,8 @@ from fdt.data.batch import View
 from fdt.data.layout import Layout
 from fdt.data.packing import lay_out
 from fdt.policy.activation_cache import ActivationCache
+from fdt.policy.products import packed_attention
+from fdt.policy.products.grouped_attention import reads_packs
 
 
 def is_windowed(causal: PreTrainedModel) -> bool:
@@ -23,7 +25,10 @@ def is_windowed(causal: PreTrainedModel) -> bool:
 
 
 def build_hidden_fn(
-    causal: PreTrainedModel, activation_cache: ActivationCache | None = None, packs: bool = True
+    causal: PreTrainedModel,
+    activation_cache: ActivationCache | None = None,
+    packs: bool = True,
+    parts_from: int | None = None,
 ) -> Callable[[View], Tensor]:
     """A function from a view to hidden states ``[N, D]``.
 
@@ -31,6 +36,7 @@ def build_hidden_fn(
         causal: the model.
         activation_cache: holds the frozen layers, if any.
         packs: whether rows that share a prompt are read together, where no layer has a window.
+        parts_from: tokens of a pack from which its attention is computed in parts; by default where that pays.
     """
     packs = packs and not is_windowed(causal)
     scale = 1.0 / float(getattr(causal.config, "logits_scaling", None) or 1.0)
@@ -39,6 +45,9 @@ def build_hidden_fn(
     def build_mask(layout: Layout) -> Tensor | None:
         if not layout.is_packed:
             return (layout.segment_ids >= 0).long() if layout.is_padded else None
+        least = packed_attention.LEAST if parts_from is None else parts_from
+        if layout.tokens.shape[1] >= least and activation_cache is None and reads_packs(causal):
+            return packed_attention.build_packed_mask(layout)
         dtype = next(p.dtype for p in decoder.parameters() if p.is_floating_point())
         seen = layout.build_mask()
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)

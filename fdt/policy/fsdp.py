@@ -13,22 +13,24 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from fdt.checkpoint_files import finish_folder, name_part
-from fdt.distributed import get_rank
+from fdt.checkpoint_files import check_whole, finish_folder, name_part
+from fdt.distributed import get_rank, run_on_first
 from fdt.errors import UserError
 from fdt.policy.forward import build_hidden_fn
+from fdt.policy.loading.first_rank import receive_weights
+from fdt.policy.loading.shards import OTHER, load_shards, read_plain, write_contents
 from fdt.policy.policy import Policy
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
 
 
-def shard(policy: Policy, mesh: DeviceMesh) -> None:
+def shard(policy: Policy, mesh: DeviceMesh, device: torch.device) -> None:
     """Shards each decoder layer, then the causal LM itself (embedding, norm, head) as the root.
 
     The root is the causal LM, not a wrapper: the head is read outside a forward, so it must belong to the module that
     stays gathered between forward and backward. The method that computes hidden states is
-    registered so that FSDP2 gathers for it.
+    registered so that FSDP2 gathers for it. Weights come from the first rank, a layer at a time.
 
     Raises:
         UserError: where the policy reads frozen layers from a folder.
@@ -46,7 +48,9 @@ def shard(policy: Policy, mesh: DeviceMesh) -> None:
     causal = policy.causal
     decoder: Any = causal.get_decoder()
     for layer in decoder.layers:
+        receive_weights(layer, device)
         fully_shard(layer, mesh=mesh)
+    receive_weights(causal, device)
     fully_shard(causal, mesh=mesh, reshard_after_forward=False)
     vars(causal)["fdt_hidden"] = build_hidden_fn(causal, packs=policy.packs)
     register_fsdp_forward_method(causal, "fdt_hidden")
@@ -57,7 +61,7 @@ def shard_as_asked(policy: Policy, strategy: Any, mesh: DeviceMesh | None) -> No
     if isinstance(strategy, ModelParallelStrategy):
         check_mesh(strategy)
         assert mesh is not None
-        shard(policy, mesh["data_parallel"])
+        shard(policy, mesh["data_parallel"], strategy.root_device)
 
 
 def find_sharded_modules(policy: Policy) -> list[FSDPModule]:
@@ -169,8 +173,24 @@ class FSDP2(ModelParallelStrategy):
         super().save_checkpoint(checkpoint, part, storage_options)
         self.barrier("shards written")
         if self.global_rank == 0:
+            write_contents(part)
             finish_folder(part, target, step)
         self.barrier("shards named")
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """
+        Raises:
+            UserError: where it is damaged, of another policy, or holds more than plain data.
+        """
+        path = Path(self.broadcast(checkpoint_path))
+        run_on_first(lambda: check_whole(path))
+        if not path.is_dir():
+            return super().load_checkpoint(path, weights_only)
+        other: dict[str, Any] = read_plain(path / OTHER)
+        assert self.lightning_module is not None
+        self.lightning_module.on_load_checkpoint(other)  # refuses another policy before shapes do not fit
+        load_shards(path, self.lightning_module, self.optimizers)
+        return other
 
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_nodes * self.num_processes

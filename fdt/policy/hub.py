@@ -1,7 +1,6 @@
 """From a model's name to its folder: the default model and the embedding model (fetched once), a bundled one, a local
 folder, or a hub id."""
 
-import argparse
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fdt.errors import UserError, suggest_nearest
+from fdt.options import Parser
 
 DEFAULT = "smollm2-135m-instruct"
 EMBEDDER = "all-minilm-l6-v2"
@@ -94,9 +94,7 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: as `resolve_model`.
     """
-    parser = argparse.ArgumentParser(
-        prog="fdt model", description="Fetch a model where needed and say where it is.", allow_abbrev=False
-    )
+    parser = Parser(prog="fdt model", description="Fetch a model where needed and say where it is.", allow_abbrev=False)
     about = f"{DEFAULT} (the default), {EMBEDDER}, a folder or a hub id"
     parser.add_argument("name", nargs="?", default=DEFAULT, help=about)
     parser.add_argument("--path", action="store_true", help="print the folder alone, for scripts")

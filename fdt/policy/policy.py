@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from fdt.errors import UserError
 from fdt.policy.activation_cache import ActivationCache
 from fdt.policy.forward import build_hidden_fn
 from fdt.policy.hub import resolve_model
+from fdt.policy.loading.first_rank import LoadedFacts, build_empty
 from fdt.policy.loading.self_check import check_log_probs, find_positions
 from fdt.policy.loading.versions import describe_policy
 from fdt.policy.lora import LoRA, add_adapters, check_targets, report_frozen
@@ -51,6 +52,7 @@ class Policy(nn.Module):
         seed: seed of the adapters' initial values, so that every rank and every restart begins with the same ones.
         template_variables: what the chat template reads beside the messages, such as enable_thinking.
         device: the trainer's, by which ``auto`` chooses the dtype; by default a card where there is one.
+        facts: of the first rank, which alone loads the weights; here they are left on the meta device. None: loaded.
     """
 
     autocast_dtype: torch.dtype | None = None
@@ -65,23 +67,19 @@ class Policy(nn.Module):
         seed: int = 0,
         template_variables: Mapping[str, Any] | None = None,
         device: torch.device | None = None,
+        facts: LoadedFacts | None = None,
     ) -> None:
         super().__init__()
         folder = resolve_model(base)
         kind = choose_dtype(dtype, lora, device)
-        try:
+        with explain_load_errors(base):
             self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-            causal = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa")
-        except (OSError, ValueError) as fault:
-            reason = str(fault).strip().splitlines()[0]
-            raise UserError(
-                f"cannot load {base!r}: {reason}", key="model.base", remedy="name a folder or hub id with a causal LM"
-            ) from fault
+            causal = load_weights(folder, kind) if facts is None else build_empty(folder, kind, facts)
         check_tokenizer(self.tokenizer, base)
         set_template_variables(self.tokenizer, template_variables or {})
         check_head(causal, base)
         use_grouped_attention(causal)
-        self.packs = check_log_probs(causal, self.tokenizer, base)
+        self.packs = check_log_probs(causal, self.tokenizer, base) if facts is None else facts.packs
         """Whether rows that share a prompt are read together; not where a state runs through the row."""
         self.positions = find_positions(causal)
         """Most tokens of a row that the model has positions for; None where it does not say."""
@@ -89,9 +87,9 @@ class Policy(nn.Module):
         report_frozen(causal, lora)
         if gradient_checkpointing:
             enable_checkpointing(causal)
-        self.base = base
-        self.lora = lora
-        self.model: nn.Module = causal if lora is None else add_adapters(causal, lora, seed)
+        self.base, self.lora = base, lora
+        with nullcontext() if facts is None else torch.device("meta"):
+            self.model: nn.Module = causal if lora is None else add_adapters(causal, lora, seed)
         self.train_dtype = {p.dtype for p in self.get_trainable_parameters()}
         self.frozen_products = FrozenProducts()
         self.activation_cache: ActivationCache | None = None
@@ -140,18 +138,38 @@ class Policy(nn.Module):
     @contextmanager
     def prepare_decoding(self) -> Iterator[None]:
         """While this lasts no weight changes and no gradient passes, so that what forwards read is laid out once."""
-        with self.frozen_products.use(self.causal):
-            if self.lora is None:
+        if self.lora is None:
+            with self.frozen_products.use(self.causal, {}):
                 yield
-                return
-            from fdt.policy.products.adapted_linear import cast_factors
+            return
+        from fdt.policy.products.adapted_linear import cast_factors, find_linear_adapters
 
-            with cast_factors(self.model):
-                yield
+        with self.frozen_products.use(self.causal, find_linear_adapters(self.model)), cast_factors(self.model):
+            yield
 
     def describe(self) -> dict[str, Any]:
         """What an export needs to rebuild this policy: `model` (name or folder) and `lora` (dict or None)."""
         return describe_policy(self.base, self.lora)
+
+
+@contextmanager
+def explain_load_errors(base: str) -> Iterator[None]:
+    """
+    Raises:
+        UserError: where transformers cannot load a model, with the first line of what it said.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as fault:
+        reason = str(fault).strip().splitlines()[0]
+        raise UserError(
+            f"cannot load {base!r}: {reason}", key="model.base", remedy="name a folder or hub id with a causal LM"
+        ) from fault
+
+
+def load_weights(folder: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The causal LM of a folder, in evaluation mode."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
 
 
 def choose_dtype(name: str, lora: LoRA | None, device: torch.device | None = None) -> torch.dtype:

@@ -42,6 +42,7 @@ class DecodeBatch:
         draw: uniform numbers ``[B]`` of a step, for all answers of this batch in order; None decodes greedily.
         processors: change logits before a token is drawn, in order.
         find_forced: which rows of the batch got a token at the last step that nobody chose.
+        listen: called with the number of an answer and its next token, as soon as it is drawn.
     """
 
     causal: Any
@@ -51,6 +52,7 @@ class DecodeBatch:
     draw: Callable[[int], Tensor] | None = None
     processors: Sequence[Processor] = ()
     find_forced: Callable[[], list[bool]] | None = None
+    listen: Callable[[int, int], None] | None = None
     ids: list[list[int]] = field(default_factory=list)
     log_probs: list[list[float]] = field(default_factory=list)
 
@@ -134,6 +136,8 @@ class DecodeBatch:
                 continue
             self.ids[row].append(token)
             self.log_probs[row].append(FORCED if was_forced else log_prob)
+            if self.listen is not None:
+                self.listen(row, token)
             self.done[row] = token in self.stops or len(self.ids[row]) >= self.caps[row]
         return [self.done[row] for row in self.live]
 

@@ -18,6 +18,7 @@ from fdt.engines.fingerprint import compute_fingerprint
 from fdt.errors import UserError
 from fdt.policy.fsdp import gather_state, is_sharded, reshard
 from fdt.policy.policy import Policy
+from fdt.processes import read_umask
 
 
 class Snapshot:
@@ -68,7 +69,7 @@ class SnapshotWriter:
             )
         self.place = tempfile.TemporaryDirectory(prefix="fdt-weights-", dir=self.folder, ignore_cleanup_errors=True)
         if self.folder is not None:
-            Path(self.place.name).chmod(0o755)  # the server may run as somebody else
+            Path(self.place.name).chmod(0o777 & ~read_umask())  # the server may run as somebody else
 
     def take(self, policy: Policy, dtype: torch.dtype | None = None) -> Snapshot:
         """The present weights.

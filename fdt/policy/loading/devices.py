@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 
+from fdt.distributed import run_on_first
 from fdt.policy.fsdp import shard_as_asked
+from fdt.policy.loading.first_rank import LoadedFacts
 from fdt.policy.lora import LoRA
 from fdt.policy.policy import Policy, enable_checkpointing
 
@@ -41,12 +44,36 @@ def build_policy(
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32: more digits than bfloat16, several times as fast
     always = gradient_checkpointing is True
-    policy = Policy(base, lora, dtype, always, seed, template_variables, device)
+
+    def build(facts: LoadedFacts | None = None) -> Policy:
+        return Policy(base, lora, dtype, always, seed, template_variables, device, facts)
+
+    policy = build_on_first(build) if isinstance(strategy, ModelParallelStrategy) else build()
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     if gradient_checkpointing == "auto" and free is not None and exceeds_memory(policy.causal.config, tokens, free):
         enable_checkpointing(policy.causal)
     shard_as_asked(policy, strategy, mesh)
     return policy
+
+
+def build_on_first(build: Callable[[LoadedFacts | None], Policy]) -> Policy:
+    """A policy whose weights the first rank alone holds; those of other ranks lie on the meta device until
+    `receive_weights`. Every rank must call.
+
+    Args:
+        build: makes a policy, without weights where it is given facts.
+
+    Raises:
+        UserError: on all ranks, where the first one could not load the model.
+    """
+    own: list[Policy] = []
+
+    def load() -> LoadedFacts:
+        own.append(build(None))
+        return LoadedFacts(own[0].packs, own[0].causal.generation_config)
+
+    facts = run_on_first(load)
+    return own[0] if own else build(facts)
 
 
 def estimate_activation_bytes(config: Any, tokens: int) -> int:

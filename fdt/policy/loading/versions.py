@@ -61,3 +61,9 @@ def check_saved_policy(checkpoint: Mapping[str, Any], own: Mapping[str, Any], re
             key="ckpt_path",
             remedy="set model.base and model.lora as they were when it was written",
         )
+
+
+def build_read_error(path: Any, fault: BaseException) -> UserError:
+    """The message about a checkpoint that is none, or whose reading would run code."""
+    reason = (str(fault).strip().splitlines() or ["unreadable"])[0][:200]
+    return UserError("not a readable checkpoint", path=path, got=reason, expected="a file written by `fdt fit`")

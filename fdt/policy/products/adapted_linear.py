@@ -46,6 +46,23 @@ class AdaptedLinear(PeftLinear):
         second: Any = self.lora_B[name].weight
         return first.to(dtype), second.to(dtype)
 
+    def get_scaled_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A ``[r, in]`` and scale · B ``[out, r]`` of the adapter, in a dtype."""
+        name = self.active_adapters[0]
+        first: Any = self.lora_A[name].weight
+        second: Any = self.lora_B[name].weight
+        return first.to(dtype), (self.scaling[name] * second).to(dtype)
+
+    def get_rank(self) -> int:
+        """r of the adapter."""
+        return int(self.r[self.active_adapters[0]])
+
+    def is_linear(self) -> bool:
+        """Whether the adapter adds ``scale * x A' B'`` and nothing else: no dropout now, none of PEFT's variants."""
+        if not self._is_plain():
+            return False
+        return not self.training or isinstance(self.lora_dropout[self.active_adapters[0]], nn.Identity)
+
     def _is_plain(self) -> bool:
         active = self.active_adapters
         if self.disable_adapters or self.merged or len(active) != 1 or active[0] not in self.lora_A:
@@ -56,8 +73,9 @@ class AdaptedLinear(PeftLinear):
 
 @contextmanager
 def cast_factors(model: nn.Module) -> Iterator[None]:
-    """While this lasts, adapters multiply with copies that were cast once. No gradient passes."""
-    layers = [module for module in model.modules() if isinstance(module, AdaptedLinear)]
+    """While this lasts, adapters multiply with copies that were cast once, but for those whose layer has got another
+    product. No gradient passes."""
+    layers = [m for m in model.modules() if isinstance(m, AdaptedLinear) and "forward" not in vars(m)]
     with torch.no_grad():
         for layer in layers:
             weight: Any = layer.base_layer.weight
@@ -67,6 +85,12 @@ def cast_factors(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.cast = None
+
+
+def find_linear_adapters(model: nn.Module) -> dict[nn.Module, AdaptedLinear]:
+    """Adapters that could be computed elsewhere, by the layer that they are added to."""
+    layers = (module for module in model.modules() if isinstance(module, AdaptedLinear))
+    return {layer.base_layer: layer for layer in layers if layer.is_linear()}
 
 
 def adapt_forwards(model: nn.Module) -> None:

@@ -15,6 +15,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from fdt.policy.products.packed_attention import PackedMask, attend_packed
+
 NAME = "fdt_grouped"
 """How transformers knows it."""
 
@@ -26,6 +28,11 @@ def use_grouped_attention(causal: PreTrainedModel) -> None:
     AttentionInterface.register(NAME, attend_grouped)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     causal.set_attn_implementation(NAME)
+
+
+def reads_packs(causal: PreTrainedModel) -> bool:
+    """Whether a model attends by `attend_grouped`, which knows what to do with a `PackedMask`."""
+    return getattr(causal.config.get_text_config(), "_attn_implementation", None) == NAME
 
 
 def attend_grouped(
@@ -42,6 +49,10 @@ def attend_grouped(
 
     What is not grouped, not on a CPU, or causal without a mask is left to transformers.
     """
+    if isinstance(attention_mask, PackedMask):
+        if any(map(is_given, others.items())):
+            raise NotImplementedError("attention with a bias or a cap of its own, over packed rows")
+        return attend_packed(query, key, value, attention_mask, dropout, scaling), None
     batch, heads, length, size = query.shape
     groups = heads // key.shape[1]
     is_open = attention_mask is not None or length == 1

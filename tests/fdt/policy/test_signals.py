@@ -2,13 +2,15 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fdt.policy.annotator_trust import AnnotatorTrust, compute_acceptance
+from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.optimizers import SignalAdamW
-from objectives import GroupElseBatch, TokenLogProbs, topr
+from feedback.types import Episode, Feedback, Task, Turn
+from objectives import GroupElseBatch, Rollouts, TokenLogProbs, topr
 from objectives.losses.policy_gradient import Clip
 
 
@@ -81,11 +83,46 @@ def scored(log_probs: list[float], index: list[int] | None = None) -> TokenLogPr
     return TokenLogProbs(hidden, torch.eye(2), torch.zeros(len(log_probs), dtype=torch.long), place)
 
 
-def test_acceptance_is_that_of_the_whole_answer():
-    student = scored([math.log(0.5)] * 4)
-    teacher = scored([math.log(0.25), math.log(0.25)], index=[2, 3])
-    found = compute_acceptance(student, teacher, torch.tensor([0, 0, 1, 1]), 2)
-    assert found[0].isnan() and found[1] == pytest.approx(0.25)
+def collect(scores: list[float], teacher: list[float], read: list[int]) -> AnnotatorTrust:
+    """Trust after answers of two tokens, each of probability 0.5 to the policy, one annotator a row; `read` are the
+    tokens that a teacher read."""
+    rows = len(scores)
+    row = torch.arange(rows).repeat_interleave(2)
+    batch = Rollouts(
+        advantages=torch.zeros(2 * rows),
+        turn=row,
+        episode=row,
+        task=torch.zeros(rows, dtype=torch.long),
+        masks={"distilled": torch.zeros(2 * rows, dtype=torch.bool).index_fill(0, torch.tensor(read), True)},
+        scores={"score": torch.tensor(scores)},
+    )
+    task = Task("p", ({"role": "user", "content": "p"},))
+    turn = Turn("assistant", "r")
+    episodes = tuple(Episode(str(n), task, (turn,), (Feedback("human", f"a{n}", text="No."),)) for n in range(rows))
+    trust = AnnotatorTrust()
+    part = SimpleNamespace(episodes=episodes, rollouts=batch)
+    trust.collect(part, scored([math.log(0.5)] * 2 * rows), {"teacher": scored([math.log(p) for p in teacher], read)})
+    return trust
+
+
+def test_a_right_answer_counts_as_far_as_the_hinted_teacher_lets_it_stand():
+    trust = collect([1.0, 1.0], [0.25, 0.25, 0.9, 0.9], [0, 1, 2, 3])
+    # (0.25 / 0.5)^2 of the first, all of the second, which the critique made likelier.
+    assert trust.pending["a0"] == pytest.approx([0.25, 0.75])
+    assert trust.pending["a1"] == pytest.approx([1.0, 0.0])
+
+
+def test_a_wrong_answer_counts_against_as_far_as_the_critique_made_it_likelier():
+    trust = collect([0.0, 0.0, 0.0], [0.25, 0.25, 0.5, 0.5, 1.0, 1.0], [0, 1, 2, 3, 4, 5])
+    assert trust.pending["a0"] == pytest.approx([0.0, 0.0])
+    assert trust.pending["a1"] == pytest.approx(
+        [0.0, 0.0]
+    )  # a reader that did not understand says nothing of the author
+    assert trust.pending["a2"] == pytest.approx([0.0, 0.75])
+
+
+def test_what_no_teacher_read_or_nobody_scored_counts_nothing():
+    assert set(collect([1.0, math.nan, 1.0], [0.25, 0.25, 0.5, 0.5], [0, 1, 2, 3]).pending) == {"a0"}
 
 
 def test_trust_follows_the_evidence():

@@ -10,7 +10,8 @@ from fdt.engines import HuggingFace
 from fdt.policy.lora import LoRA
 from fdt.policy.policy import Policy
 from fdt.policy.products.adapted_linear import AdaptedLinear
-from fdt.policy.products.frozen_linear import FrozenProduct
+from fdt.policy.products.frozen_linear import can_lay_out
+from fdt.policy.products.fused_linear import FusedProduct, Slot
 
 ROWS = [([1, 2, 3, 4], [5, 6, 7]), ([1, 2, 3, 4], [8, 9]), ([7, 8], [9, 10, 11, 12])]
 
@@ -75,20 +76,29 @@ def test_no_activation_is_kept_in_float32_for_an_adapter(tiny_model):
     assert count(policy) > 0
 
 
+@pytest.mark.skipif(not can_lay_out(), reason="oneDNN multiplies no bfloat16 on this CPU")
 def test_a_product_in_another_layout_has_the_same_bits():
     torch.manual_seed(0)
     layer = nn.Linear(64, 96, bias=True).bfloat16().requires_grad_(False)
-    product = FrozenProduct(layer)
+    product = FusedProduct([layer], Slot())
     for rows in (1, 5, 40):
         given = torch.randn(rows, 3, 64).bfloat16()
-        product.refresh()
-        assert torch.equal(product(given), layer(given))
+        product.refresh([None])
+        assert torch.equal(product.get_part(0, given), layer(given))
     with torch.no_grad():
         layer.weight.mul_(2)
-    product.refresh()
-    assert torch.equal(product(given), layer(given)), "a weight that changed is laid out anew"
+    product.refresh([None])
+    assert torch.equal(product.get_part(0, given), layer(given)), "a weight that changed is laid out anew"
 
 
+def test_an_older_cpu_generates_with_the_weights_as_they_are(tiny_model, monkeypatch):
+    monkeypatch.setattr("fdt.policy.products.frozen_linear.can_lay_out", lambda: False)
+    policy = build(tiny_model, "bfloat16")
+    assert len(HuggingFace(6).generate(policy, [[1, 2, 3]] * 2, 4)) == 2
+    assert policy.frozen_products.products == []
+
+
+@pytest.mark.skipif(not can_lay_out(), reason="oneDNN multiplies no bfloat16 on this CPU")
 def test_generation_leaves_weights_and_layers_as_they_were(tiny_model):
     policy = build(tiny_model, "bfloat16")
     before = {name: value.clone() for name, value in policy.state_dict().items()}

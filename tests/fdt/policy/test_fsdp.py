@@ -1,0 +1,56 @@
+"""FSDP2 on two ranks: a run that goes on from a folder of shards ends as one that was never broken."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+from fdt.checkpoint_files import find_damage
+from tests.helpers.kills import find_differences
+from tests.helpers.runs import config, fdt
+
+pytestmark = pytest.mark.slow
+SHARDED = {
+    "class_path": "fdt.policy.fsdp.FSDP2",
+    "init_args": {"save_distributed_checkpoint": True, "process_group_backend": "gloo"},
+}
+
+
+def build(folder: Path, lora: dict | None) -> Path:
+    """A run of dropout, an averaged teacher and moments, so that all of them must come back."""
+    folder.mkdir()
+    return config(
+        folder,
+        "replay",
+        trainer__strategy=SHARDED,
+        trainer__devices=2,
+        trainer__max_steps=4,
+        data__evaluation_limit=1,
+        model__lora=lora,
+        model__teacher={"class_path": "fdt.policy.teachers.EMA", "init_args": {"rate": 0.1}},
+        model__optimizer={"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
+    )
+
+
+def read_whole(folder: Path, step: int, scratch: Path) -> dict:
+    """Tensors and numbers of a folder of shards."""
+    place = folder / "run" / "checkpoints" / f"step-{step}.ckpt"
+    assert place.is_dir() and find_damage(place) is None
+    assert len(list(place.glob("*.distcp"))) == 2, "one file for each rank"
+    dcp_to_torch_save(place, scratch)
+    return torch.load(scratch, weights_only=True)
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "dropout": 0.1}], ids=["whole", "adapters"])
+def test_a_run_goes_on_from_shards(tmp_path, lora):
+    whole, broken = build(tmp_path / "whole", lora), build(tmp_path / "broken", lora)
+    assert (done := fdt("fit", "-c", whole)).returncode == 0, done.stderr[-3000:]
+    first = fdt("fit", "-c", broken, "--trainer.max_steps", "2")
+    assert first.returncode == 0, first.stderr[-3000:]
+    again = fdt("fit", "-c", broken, "--ckpt_path", "last")
+    assert again.returncode == 0 and "Restored all states" in again.stderr, again.stderr[-3000:]
+    one, other = (read_whole(tmp_path / name, 4, tmp_path / f"{name}.pt") for name in ("whole", "broken"))
+    assert find_differences(one, other) == []
+    before = read_whole(tmp_path / "broken", 3, tmp_path / "before.pt")
+    assert find_differences(before, other), "a step changes something"
