@@ -5,6 +5,7 @@ import sys
 
 from fdt import __version__
 from fdt.cli.exit_codes import EXPECTED_ERROR, run_command
+from fdt.cli.imports import take_allowed
 from fdt.errors import find_nearest
 
 # verb: (module whose main(argv) runs it, whether argv keeps the verb as the module serves several, one line of help)
@@ -41,6 +42,9 @@ def format_usage() -> str:
             "",
             *lines,
             "",
+            "with any verb:",
+            "  --allow-imports=NAME,NAME            modules that configs may name beside fdt's; importing runs code",
+            "",
             "example:",
             "  fdt configs                          what is shipped",
             "  fdt fit -c quickstart                train the default model on the bundled feedback",
@@ -63,7 +67,12 @@ def dispatch(verb: str, rest: list[str]) -> int:
         Exception: whatever the verb raises, except the errors that a user can correct.
     """
     module, keeps_verb, _ = VERBS[verb]
-    return run_command(lambda: importlib.import_module(module).main([verb, *rest] if keeps_verb else rest))
+
+    def run() -> int:
+        given = take_allowed(rest)
+        return importlib.import_module(module).main([verb, *given] if keeps_verb else given)
+
+    return run_command(run)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fdt.cli.filling import fill_feedback, select_rows
+from fdt.cli.imports import add_flag
 from fdt.cli.plugs import load_grader, split_flags
 from fdt.cli.reading import (
     EpisodeReader,
@@ -20,6 +21,7 @@ from fdt.cli.reading import (
     replace_file,
     to_one_line,
 )
+from fdt.options import Parser
 from feedback.graders import Grader, GraderChain, Judge, PairwiseJudge, Reviser, as_grader, require_self_test
 from feedback.readers.formats.rows import build_row
 from feedback.types import Episode, Feedback, collect_tasks
@@ -80,7 +82,7 @@ def main(argv: list[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments, without the judge's own."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="fdt critique",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -100,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="first try the judge on answers without content to N prompts; stop where over 2 %% win",
     )
     add_lenient(made)
+    add_flag(made)
     return made
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from fdt.cli.run.runs import find_checkpoint
 from fdt.errors import UserError
+from fdt.options import Parser
+from fdt.processes import read_umask
 
 if TYPE_CHECKING:
     from fdt.cli.model_card import Licences
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: no such checkpoint, not one of ours, a folder that is in use, or logits that differ.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fdt export",
         description="Write DIR/adapter (LoRA runs) and DIR/merged, and check their logits.",
         allow_abbrev=False,
@@ -85,18 +85,11 @@ def export(checkpoint: Path, target: Path, parts: list[str], licences: Licences 
         differences = write(policy, scratch, [part for part in parts if part == "merged" or facts["lora"]])
         _check_differences(differences, checkpoint)
         write_card(scratch, facts, differences, find_run(checkpoint), licences or Licences())
-        scratch.chmod(0o777 & ~_read_umask())
+        scratch.chmod(0o777 & ~read_umask())
         scratch.replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return differences
-
-
-def _read_umask() -> int:
-    """The permissions that this process takes away from what it makes; there is no way to ask without setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _check_target(target: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fdt.cli.reading import EpisodeReader, add_file, print_fault, replace_file
 from fdt.errors import UserError
+from fdt.options import Parser
 from feedback.grams.mining import Cluster, StrategicGram, cluster_singly, mine_grams
 from feedback.types import Episode
 
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fdt grams",
         description="Mine the phrases that correct solutions share (HICRA, arXiv 2509.03646).",
         epilog=EPILOG,

@@ -8,6 +8,7 @@ be somebody else's.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import os
 import re
@@ -22,6 +23,11 @@ from typing import Any
 from fdt.errors import UserError
 
 FLAG = "--allow-imports"
+PURPOSE = (
+    "modules, with commas between them, that a config may name though they are neither fdt's nor your own files; "
+    "importing one runs its code"
+)
+"""What the flag is for, on the page of each verb that reads configs."""
 VARIABLE = "FDT_ALLOW_IMPORTS"
 """How the flag reaches the other processes of a run."""
 ALLOWED = (
@@ -54,11 +60,19 @@ def take_allowed(argv: Sequence[str]) -> list[str]:
     return rest
 
 
+def add_flag(parser: argparse.ArgumentParser) -> None:
+    """Puts the flag on a verb's page; it is taken from the command line before any verb reads it."""
+    parser.add_argument(FLAG, metavar="NAMES", help=PURPOSE)
+
+
+def list_annotation_names(annotation: ast.expr | None) -> list[str]:
+    """The names in an annotation, as `LoRA` and `dict` in ``dict[str, LoRA] | None``; none without one."""
+    return [] if annotation is None else [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)]
+
+
 def is_text(annotation: ast.expr | None) -> bool:
     """Whether an argument of this annotation takes text as text, so that a dotted name in it is not imported."""
-    if annotation is None:
-        return False
-    names = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}
+    names = set(list_annotation_names(annotation))
     return bool(names) and names <= PLAIN
 
 

@@ -221,8 +221,10 @@ def _find_format(name: str) -> str | Reader:
 
 
 def as_json(fault: DataError) -> dict[str, Any]:
-    """A fault for machines: file, line (from 1) or row (from 0) where it has one, column, reason."""
-    place = {} if fault.line is None else {fault.unit: fault.line}
+    """A fault for machines: file, line (from 1) or row (from 0) where it has one, the item (from 1) where it is not the
+    line's first, column, reason."""
+    place: dict[str, Any] = {} if fault.line is None else {fault.unit: fault.line}
+    place |= {"item": fault.item + 1} if fault.item else {}
     return {"file": fault.file} | place | {"column": fault.field, "reason": fault.reason}
 
 

@@ -161,3 +161,46 @@ def test_praise_of_other_packages_is_left_out_and_news_are_not(caplog: pytest.Lo
         rank_zero_info("💡 Tip: For seamless cloud uploads, try installing something")
         rank_zero_info("step 3: rolled back")
     assert [record.getMessage() for record in caplog.records] == ["step 3: rolled back"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "near"),
+    [
+        (["data", "chek", "f.jsonl"], "check"),
+        (["data", "check", "f.jsonl", "--scal", "1"], "--scale"),
+        (["data", "check", "f.jsonl", "--scal=1"], "--scale"),
+        (["annotate", "f.jsonl", "--prot", "1"], "--port"),
+        (["export", "runs/a", "b", "--merged-onli"], "--merged-only"),
+        (["bench", "signls"], "signals"),
+        (["plan", "--meazure"], "--measure"),
+        (["plan", "--confg", "quickstart"], "--config"),
+    ],
+)
+def test_a_misspelt_option_of_any_verb_names_the_nearest(argv, near, capsys):
+    try:
+        status = command.main(argv)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2 and f"id you mean {near}?" in capsys.readouterr().err
+
+
+def test_plan_refuses_what_fit_would_refuse(capsys):
+    for option in ("--trainer.devics=2", "--model.lora.rnk=3", "--data.sorce=x"):
+        assert command.main(["plan", option]) == 2
+        assert "Did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["plan", "--hinted-share", "3"], "a number from 0 to 1"),
+        (["plan", "--prompt-tokens", "-4"], "an integer, at least 1"),
+        (["plan", "--link", "nan"], "a number above 0"),
+        (["serve", "--max-body", "0"], "an integer, at least 1"),
+        (["serve", "--timeout", "0"], "a number above 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(argv, expected, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(argv)
+    assert f"expected {expected}" in capsys.readouterr().err

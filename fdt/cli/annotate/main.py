@@ -7,6 +7,7 @@ import argparse
 from fdt.cli.reading import add_file, add_points
 from fdt.cli.web.server import add_address
 from fdt.errors import UserError
+from fdt.options import Parser
 from fdt.policy.hub import DEFAULT
 
 EPILOG = """\
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fdt annotate",
         description="A page in the browser where people read answers, score them, say what is wrong, and correct them.",
         epilog=EPILOG,

@@ -11,7 +11,7 @@ from typing import Any
 from fdt.cli.reading import EpisodeReader, print_fault, replace_file
 from fdt.data.splits import locate
 from fdt.errors import UserError
-from fdt.report.runs import EVAL, TRANSCRIPTS, read_run
+from fdt.report.runs import EVAL, PREDICTIONS, TRANSCRIPTS, read_records, read_run
 from feedback.faults import DataError
 from feedback.logs import LogFile
 from feedback.logs.episodes import build_episode_event
@@ -81,6 +81,9 @@ def _read_answers(source: Path, args: argparse.Namespace) -> Iterator[Episode]:
     if source.name == TRANSCRIPTS:
         yield from _build_episodes(read_run(source.parent).read_transcripts(), "step")
         return
+    if _is_measured(source):
+        yield from _build_episodes(read_records(source, []), None)
+        return
     reading = EpisodeReader(args, print_fault, str(source))
     for episode in reading:
         if episode.policy_turns:
@@ -93,6 +96,13 @@ def _read_answers(source: Path, args: argparse.Namespace) -> Iterator[Episode]:
             remedy="`fdt data check` lists what is wrong; --lenient leaves such records out.",
             path=source,
         )
+
+
+def _is_measured(source: Path) -> bool:
+    """Whether it is what a run predicted, or one of its measurements: by its place, and what the first line holds."""
+    if source.name != PREDICTIONS and (source.parent.name != EVAL or source.suffix != ".jsonl"):
+        return False
+    return {"id", "prompt", "response", "tokens"} <= set(next(read_records(source, []), {}))
 
 
 def _read_run(folder: Path) -> Iterator[Episode]:

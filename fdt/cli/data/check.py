@@ -10,8 +10,8 @@ from typing import Any
 
 from fdt.cli.reading import EpisodeReader, add_file, add_lenient, as_json, to_one_line
 from feedback.faults import DataError
+from feedback.readers import count_placeholders
 from feedback.readers.columns.mapping import list_columns
-from feedback.readers.columns.words import is_placeholder
 from feedback.types import Episode
 
 COUNTED_PROMPTS = 1_000_000  # distinct prompts that are counted; beyond it memory would grow with the file
@@ -86,7 +86,7 @@ class SignalCounts:
             scored = scored or not math.isnan(item.score)
             critique = critique or bool(item.text)
             revision = revision or item.revision is not None
-            self.empty += item.text is not None and is_placeholder(item.text)
+        self.empty += count_placeholders([episode]).total()
         self.scored += scored
         self.critique += critique
         self.revision += revision
@@ -108,7 +108,7 @@ class SignalCounts:
             "with reference": self.reference,
         }
         notes = [f"  kept as notes, not read as prompt or feedback: {list_columns(self.notes)}"] if self.notes else []
-        empty = [f"  critiques that say nothing, such as nan: {self.empty}; leave them empty"] if self.empty else []
+        empty = [f"  words that say nothing, such as nan: {self.empty}; leave them empty"] if self.empty else []
         return [f"  {name}: {number}" for name, number in held.items()] + empty + notes
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from fdt.cli.data import check, convert, show, stats, steps
+from fdt.options import Parser
 
 EPILOG = """\
 a first look at a new file:
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> int:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fdt data",
         description="Look into a feedback file before training on it.",
         epilog=EPILOG,

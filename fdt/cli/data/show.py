@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fdt.cli.reading import EpisodeReader, add_file, print_fault, to_one_line
 from fdt.errors import UserError
+from fdt.options import read_count
 from fdt.policy.hub import DEFAULT, resolve_model
 from feedback.aggregate import add_win_rates, aggregate_scores
 from feedback.types import Episode, attach_hints
@@ -50,9 +51,11 @@ def add_to(commands: Any) -> None:
         allow_abbrev=False,
     )
     add_file(parser)
-    parser.add_argument("--row", type=int, default=1, metavar="N", help="start at the N-th record, counted from 1")
+    parser.add_argument(
+        "--row", type=read_count, default=1, metavar="N", help="start at the N-th record, counted from 1"
+    )
     parser.add_argument("--id", metavar="ID", help="the record of this id")
-    parser.add_argument("--limit", type=int, default=3, metavar="N", help="records shown (default: 3)")
+    parser.add_argument("--limit", type=read_count, default=3, metavar="N", help="records shown (default: 3)")
     parser.add_argument("--model", default=DEFAULT, help=f"whose tokenizer (default: {DEFAULT}): a name or a folder")
     parser.add_argument(
         "--hint",
@@ -62,7 +65,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--max-tokens",
-        type=int,
+        type=read_count,
         default=2048,
         metavar="N",
         help="as data.max_tokens: longer rows are dropped (default: 2048)",

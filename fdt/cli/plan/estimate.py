@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from fdt.cli.plan.rates import Rates
 from fdt.cli.plan.settings import RunSettings
 from fdt.cli.plan.shape import ModelShape
+from fdt.policy.products.frozen_linear import LARGEST
 from objectives.vocabulary.products import ELEMENTS
 
 
@@ -47,11 +49,13 @@ def estimate(shape: ModelShape, settings: RunSettings, load: Workload, rates: Ra
     tokens = count_tokens(settings, load)
     memory, peaks = estimate_memory(shape, settings, load)
     traffic = estimate_traffic(shape, settings, tokens)
-    update = estimate_update(shape, tokens, rates) / settings.ranks
+    update = estimate_update(shape, settings, tokens, load.hinted_share, rates) / settings.ranks
+    update += estimate_rereading(shape, settings, tokens, load, rates)
     rows = -(-settings.rows // settings.ranks)
     generate = load.answer_tokens * rates.decode(rows) if settings.on_policy else 0.0
-    if generate:
-        generate += rows * load.prompt_tokens * rates.forward * shape.layers
+    if generate:  # a prompt is read once for all of its answers
+        read = settings.prompts / settings.ranks * load.prompt_tokens
+        generate += shape.layers * (read * rates.forward + rates.forward_pass)
     send = sum(traffic.values()) / link if link else 0.0
     step = max(generate, update + send) if settings.overlaps else generate + update + send
     seconds = {"generate": generate, "update": update, "communication": send, "step": step}
@@ -69,9 +73,10 @@ def count_tokens(settings: RunSettings, load: Workload) -> dict[str, float]:
     return {
         "generated": float(settings.rows * load.answer_tokens if settings.on_policy else 0),
         "student": float(student),
-        "start": float(student if settings.reads_start else 0),
+        "start": float(student * settings.start_share),
         "teacher": float(settings.rows * load.hinted_share * hinted),
         "targets": float(settings.rows * load.answer_tokens),
+        "transcripts": float(min(settings.reread_rows * settings.ranks, settings.rows) * row * settings.reread_share),
     }
 
 
@@ -83,12 +88,15 @@ def estimate_memory(
     element = shape.base_dtype.itemsize
     frozen = shape.parameters - shape.trainable
     copy = shape.trainable_bytes / split
-    moments = {"SGD": 0, "SignalAdamW": 2 * settings.terms}.get(settings.optimizer, 2)
-    gradients = (settings.terms if settings.optimizer == "SignalAdamW" else 0) + 1
+    terms = len(settings.terms)
+    moments = {"SGD": 0, "SignalAdamW": 2 * terms}.get(settings.optimizer, 2)
+    gradients = (terms if settings.optimizer == "SignalAdamW" else 0) + 1
     computed = 2 if element == 2 or "bf16" in settings.precision else 4
     root = element * shape.embedding_parameters
     layer = element * shape.layer_parameters / shape.layers
-    batch = min(settings.tokens_per_microbatch, _count_rank_tokens(settings, load))
+    counted = count_tokens(settings, load)
+    batch = min(settings.tokens_per_microbatch, counted["student"] / settings.ranks)
+    targets = batch * counted["targets"] / counted["student"]
     saved = batch * shape.saved_bytes
     kept = saved if settings.gradient_checkpointing else saved * shape.layers
     if settings.gradient_checkpointing:
@@ -98,25 +106,29 @@ def estimate_memory(
         "gradients": gradients * copy,
         "optimiser": moments * copy,
         "start and teacher": (1 + (settings.teacher == "EMA")) * copy,
-        "swap of weights": copy,
+        "swap of weights": copy if split > 1 else 0.0,  # else weights and copies change places
         "gathered": root + 2 * layer + (root + layer if not shape.adapter_parameters else 0) if split > 1 else 0.0,
         "activations": kept,
-        "head": 4.0 * 4 * min(ELEMENTS, batch * shape.vocabulary),
+        "head": 4.0 * 4 * min(ELEMENTS, targets * shape.vocabulary),
     }
+    memory["weights laid out to generate"] = count_laid_out_bytes(shape, settings)
     rows = -(-settings.rows // settings.ranks)
     length = load.prompt_tokens + load.answer_tokens
     cache = rows * length * shape.layers * shape.kv_width * element if settings.engine == "HuggingFace" else 0
     whole = element * shape.parameters if split > 1 and settings.engine == "HuggingFace" else 0
     memory["key-value cache"] = float(cache)
     memory["weights whole to generate"] = float(whole)
-    held = sum(memory[name] for name in ("weights", "optimiser", "start and teacher"))
+    held = sum(memory[name] for name in ("weights", "optimiser", "start and teacher", "weights laid out to generate"))
     generating = held + cache + whole + 4.0 * rows * shape.vocabulary * 2
     return memory, {"training": sum(memory.values()) - cache - whole, "generating": generating}
 
 
-def _count_rank_tokens(settings: RunSettings, load: Workload) -> float:
-    rows = -(-settings.rows // settings.ranks)
-    return rows * (load.prompt_tokens + load.answer_tokens)
+def count_laid_out_bytes(shape: ModelShape, settings: RunSettings) -> float:
+    """A CPU's second copy of frozen bfloat16 weights, which is kept where it is not too large."""
+    size = 2.0 * (shape.layer_parameters + shape.head_parameters)
+    writes = settings.on_cpu and settings.on_policy and settings.engine == "HuggingFace"
+    copied = writes and shape.adapter_parameters and shape.base_dtype.itemsize == 2 and size <= LARGEST
+    return size if copied else 0.0
 
 
 def estimate_traffic(shape: ModelShape, settings: RunSettings, tokens: dict[str, float]) -> dict[str, float]:
@@ -131,15 +143,52 @@ def estimate_traffic(shape: ModelShape, settings: RunSettings, tokens: dict[str,
     whole = part * shape.base_dtype.itemsize * shape.parameters
     forwards = 2 + (tokens["start"] > 0) + (tokens["teacher"] > 0)
     return {
-        "weights gathered": batches * forwards * whole,
+        "weights gathered": (batches * forwards + settings.reread_share * (settings.reread_rows > 0)) * whole,
         "gradients": batches * part * shape.trainable_bytes,
         "weights to generate": whole,
     }
 
 
-def estimate_update(shape: ModelShape, tokens: dict[str, float], rates: Rates) -> float:
+def count_backward_passes(settings: RunSettings, hinted_share: float) -> int:
+    """One; with moments for each term one for each that has tokens: how many corrections there will be nobody says."""
+    if settings.optimizer != "SignalAdamW":
+        return 1
+    absent = {"Imitate"} | ({"Distill"} if not hinted_share else set())
+    return max(1, sum(term not in absent for term in settings.terms))
+
+
+def count_microbatches(settings: RunSettings, tokens: dict[str, float]) -> int:
+    """Of a step, over all ranks: the budget holds for student and teacher each."""
+    read = max(tokens["student"], tokens["teacher"])
+    return settings.ranks * max(1, math.ceil(read / settings.ranks / settings.tokens_per_microbatch))
+
+
+def estimate_rereading(
+    shape: ModelShape, settings: RunSettings, tokens: dict[str, float], load: Workload, rates: Rates
+) -> float:
+    """Seconds in which a rank reads some rows once more after the update, for the transcripts."""
+    read = tokens["transcripts"] / settings.ranks
+    if not read:
+        return 0.0
+    targets = read * load.answer_tokens / (load.prompt_tokens + load.answer_tokens)
+    passes = settings.reread_share * rates.forward_pass
+    return shape.layers * (read * rates.forward + passes) + targets * rates.head_forward
+
+
+def estimate_update(
+    shape: ModelShape, settings: RunSettings, tokens: dict[str, float], hinted_share: float, rates: Rates
+) -> float:
     """Seconds of one rank that does all of the update."""
+    passes = count_backward_passes(settings, hinted_share)
     read = tokens["start"] + tokens["teacher"]
-    layers = shape.layers * (tokens["student"] * rates.train + read * rates.forward)
-    compared = tokens["targets"] * ((tokens["start"] > 0) + (tokens["teacher"] > 0))
-    return layers + tokens["targets"] * rates.head_train + compared * rates.head_forward
+    train = rates.train + (passes - 1) * (rates.train - rates.forward)
+    layers = shape.layers * (tokens["student"] * train + read * rates.forward)
+    batches = count_microbatches(settings, tokens)
+    others = tokens["start"] / tokens["student"] + (tokens["teacher"] > 0)
+    once = rates.train_pass + (passes - 1) * (rates.train_pass - rates.forward_pass)
+    layers += shape.layers * batches * (once + others * rates.forward_pass)
+    compared = tokens["targets"] * (tokens["start"] / tokens["student"] + hinted_share)
+    # A frozen head's gradient is found in the forward pass, once for all terms.
+    again = 0.0 if shape.adapter_parameters else (passes - 1) * (rates.head_train - rates.head_forward)
+    optimised = shape.trainable * rates.optimise * (1 if settings.sharded else settings.ranks)  # DDP: all of it on each
+    return layers + tokens["targets"] * (rates.head_train + again) + compared * rates.head_forward + optimised

@@ -10,15 +10,20 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from fdt.cli.run.arguments import list_config_files
+from fdt.cli.algorithm import add_default_algorithm
+from fdt.cli.reading import replace_map
+from fdt.cli.run.arguments import list_config_files, list_flags, put_configs_first
 from fdt.cli.run.checks import check_configs
+from fdt.cli.run.names import TOP, check_names
+from fdt.errors import UserError, find_nearest
+from fdt.options import Parser, read_count, read_positive, read_share
 from fdt.resources import resolve_arguments
 
 EPILOG = """\
 examples:
   fdt plan -c quickstart -c trainer/fsdp2 --trainer.devices 8 --card h100
   fdt plan -c mine.yaml --card rtx4090 --prompt-tokens 500 --answer-tokens 1000
-  fdt plan -c mine.yaml --measure          times one decoder layer here, for a run on this machine's CPU
+  fdt plan -c mine.yaml --measure          times a few layers here, for a run on this machine's CPU
 
 Config files and options are those of `fdt fit`. The model is built without weights, so that a folder with config.json
 is enough. Time comes from a card's data sheet at 40 % of its peak, or from --measure.
@@ -29,23 +34,22 @@ def main(argv: list[str]) -> int:
     """Prints the plan; returns the exit code.
 
     Raises:
-        UserError: where the config cannot be read, or its model has no config.
+        UserError: where the config cannot be read, names what is not there, or its model has no config.
     """
-    args, rest = _build_parser().parse_known_args(argv)
-    rest = resolve_arguments(rest)
-    check_configs(list_config_files(rest))
+    args, rest = _parse(argv)
     from fdt.cli.plan.estimate import Workload, estimate  # imports torch
-    from fdt.cli.plan.rates import CARDS, measure_rates, rate_card
+    from fdt.cli.plan.measuring import measure_rates
+    from fdt.cli.plan.rates import CARDS, rate_card
     from fdt.cli.plan.settings import read_settings
     from fdt.cli.plan.shape import measure_shape
 
     settings = read_settings(rest)
     shape = measure_shape(settings)
     card = CARDS[args.card]
-    rates = measure_rates(shape, settings) if args.measure else rate_card(shape, settings, card)
     load = Workload(
         args.prompt_tokens, args.answer_tokens or settings.answer_tokens, args.hinted_share, args.hint_tokens
     )
+    rates = measure_rates(shape, settings, load) if args.measure else rate_card(shape, settings, card)
     link = 0.0 if args.measure else (args.link or card.link) * 1e9
     found = estimate(shape, settings, load, rates, link)
     if args.json:
@@ -71,6 +75,21 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The command's own options, and those of the run, which are checked as `fdt fit` does."""
+    parser = _build_parser()
+    args, rest = parser.parse_known_args(argv)
+    known = (*parser.list_options(), *(f"--{key}" for key in TOP))
+    for name, _ in list_flags(rest):
+        near = find_nearest(name, known) if name.partition(".")[0] not in known else None
+        if near is not None:
+            raise UserError("no such option", got=name, remedy=f"Did you mean {near}?")
+    run = add_default_algorithm(put_configs_first(["fit", *resolve_arguments(replace_map(rest))]))
+    check_configs(list_config_files(run))
+    check_names(run)
+    return args, run[1:]
+
+
 def _draw(title: str, values: Mapping[str, float], unit: float, name: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("part")
@@ -80,8 +99,8 @@ def _draw(title: str, values: Mapping[str, float], unit: float, name: str) -> Ta
     return table
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _build_parser() -> Parser:
+    parser = Parser(
         prog="fdt plan",
         description=__doc__,
         epilog=EPILOG,
@@ -90,11 +109,13 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     cards = ("h200", "h100", "a100-80", "l40s", "rtx4090")
     parser.add_argument("--card", default="h100", choices=cards, help="kind of GPU (h100)")
-    parser.add_argument("--measure", action="store_true", help="time one decoder layer on this machine instead")
-    parser.add_argument("--prompt-tokens", type=int, default=256, help="tokens of a prompt (256)")
-    parser.add_argument("--answer-tokens", type=int, help="tokens of an answer (as many as the engine may write)")
-    parser.add_argument("--hinted-share", type=float, default=1.0, help="share of answers with a critique (1)")
-    parser.add_argument("--hint-tokens", type=int, default=64, help="tokens of a hint (64)")
-    parser.add_argument("--link", type=float, help="GB/s between ranks (the card's own link; 25 or 50 between nodes)")
+    parser.add_argument("--measure", action="store_true", help="time a few decoder layers on this machine instead")
+    parser.add_argument("--prompt-tokens", type=read_count, default=256, help="tokens of a prompt (256)")
+    parser.add_argument("--answer-tokens", type=read_count, help="tokens of an answer (all that the engine may write)")
+    parser.add_argument("--hinted-share", type=read_share, default=1.0, help="share of answers with a critique (1)")
+    parser.add_argument("--hint-tokens", type=read_count, default=64, help="tokens of a hint (64)")
+    parser.add_argument(
+        "--link", type=read_positive, help="GB/s between ranks (the card's own; 25 or 50 between nodes)"
+    )
     parser.add_argument("--json", action="store_true", help="numbers in bytes, tokens and seconds, as JSON")
     return parser

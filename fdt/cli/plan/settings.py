@@ -9,6 +9,9 @@ from typing import Any
 from fdt.cli.run.arguments import list_config_files, list_flags, load_yaml, read_value
 from fdt.errors import UserError
 
+DEFAULT_TERMS = {"policy": "PolicyGradient", "distill": "Distill", "imitate": "Imitate"}
+"""Of a learner that is given none."""
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -20,16 +23,18 @@ class RunSettings:
     precision: str
     sharded: bool
     ranks: int
+    on_cpu: bool
+    """Whether the trainer is told to compute on a CPU."""
     gradient_checkpointing: bool
     tokens_per_microbatch: int
     teacher: str
     """Class of the teacher: Frozen, EMA or Live."""
     optimizer: str
     """Class of the optimiser."""
-    terms: int
-    """Loss terms."""
-    reads_start: bool
-    """Whether the starting policy reads each answer."""
+    terms: tuple[str, ...]
+    """Classes of the loss terms."""
+    start_share: float
+    """Share of the steps in which the starting policy reads each answer."""
     on_policy: bool
     rows: int
     """Answers of a step, over all ranks."""
@@ -42,6 +47,10 @@ class RunSettings:
     """Share of a card's memory that vLLM takes."""
     overlaps: bool
     """Whether rollouts are made while the policy learns."""
+    reread_rows: int
+    """Rows that a rank reads once more after the update, for the transcripts."""
+    reread_share: float
+    """Share of the steps in which it does."""
 
 
 def read_settings(argv: Sequence[str]) -> RunSettings:
@@ -58,33 +67,55 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
     data = _get(config, "data")
     source, source_args = read_plug(data.get("source"), "Replay")
     engine, engine_args = read_plug(data.get("engine"), "HuggingFace")
-    strategy, _ = read_plug(trainer.get("strategy"), "auto")
     lora = model.get("lora", {})
     prompts = int(source_args.get("prompts_per_rollout", 4))
     generations = int(source_args.get("num_generations", 4))
+    stages = read_plug(source_args.get("curriculum"), "")[1].get("stages") or []
     updates = int(source_args.get("updates_per_rollout", 1))
     on_policy = source != "Replay"
+    reread_rows, reread_share = _find_rereading(trainer)
     return RunSettings(
         base=str(model.get("base", "smollm2-135m-instruct")),
         lora=None if lora is None else _init_args(lora),
         dtype=str(model.get("dtype", "auto")),
         precision=str(trainer.get("precision", "32-true")),
-        sharded=strategy == "FSDP2",
+        sharded=read_plug(trainer.get("strategy"), "auto")[0] == "FSDP2",
         ranks=_count_devices(trainer.get("devices", 1)) * int(trainer.get("num_nodes", 1)),
+        on_cpu=trainer.get("accelerator") == "cpu",
         gradient_checkpointing=model.get("gradient_checkpointing") is True,
         tokens_per_microbatch=int(model.get("tokens_per_microbatch", 4096)),
         teacher=read_plug(model.get("teacher"), "Frozen")[0],
         optimizer=read_plug(model.get("optimizer"), "AdamW")[0],
-        terms=len(model.get("terms") or ("policy", "distill", "imitate")),
-        reads_start=bool(model.get("log_kl_to_init", True)) or not on_policy,
+        terms=tuple(read_plug(term, "")[0] for term in (model.get("terms") or DEFAULT_TERMS).values()),
+        start_share=_find_start_share(model, on_policy),
         on_policy=on_policy,
-        rows=prompts * generations // updates if on_policy else int(source_args.get("rows_per_step", 16)),
+        rows=prompts * _find_most(stages, "num_generations", generations) // updates
+        if on_policy
+        else int(source_args.get("rows_per_step", 16)),
         prompts=prompts if on_policy else int(source_args.get("rows_per_step", 16)),
-        answer_tokens=int(engine_args.get("max_new_tokens", 64)),
+        answer_tokens=_find_most(stages, "max_new_tokens", int(engine_args.get("max_new_tokens", 64))),
         engine=engine,
         engine_share=float(engine_args.get("gpu_memory_utilization", 0.4)),
         overlaps=bool(source_args.get("max_staleness", 0)),
+        reread_rows=reread_rows,
+        reread_share=reread_share,
     )
+
+
+def _find_rereading(trainer: Mapping[str, Any]) -> tuple[int, float]:
+    """Rows that the transcripts read once more, and in which share of the steps; every run writes them."""
+    given = trainer.get("callbacks") or []
+    plugs = [read_plug(item, "") for item in (given if isinstance(given, list) else [given])]
+    found = next((arguments for kind, arguments in plugs if kind == "Transcripts"), {})
+    rows = int(found.get("token_rows", 2)) if found.get("after_update", True) else 0
+    return rows, 1.0 / int(found.get("every_n_steps", 1))
+
+
+def _find_start_share(model: Mapping[str, Any], on_policy: bool) -> float:
+    """Replay takes the starting policy for the one that sampled, an anchor needs it; else it is read to log the KL."""
+    anchors = any(read_plug(term, "")[0] == "KLAnchor" for term in (model.get("terms") or DEFAULT_TERMS).values())
+    interval = int(model.get("log_kl_to_init", True))
+    return 1.0 if anchors or not on_policy else 1.0 / interval if interval else 0.0
 
 
 def merge_config(argv: Sequence[str]) -> dict[str, Any]:
@@ -128,6 +159,11 @@ def read_plug(value: Any, default: str) -> tuple[str, dict[str, Any]]:
     name = str(value.get("class_path", default)).rsplit(".", 1)[-1]
     rest = {key: item for key, item in value.items() if key not in ("class_path", "init_args")}
     return name, {**(value.get("init_args") or {}), **rest}  # options below a plug win over its file
+
+
+def _find_most(stages: Sequence[Mapping[str, Any]], name: str, value: int) -> int:
+    """The largest of a setting that stages of a curriculum may change."""
+    return max((int(stage.get(name) or value) for stage in stages), default=value)
 
 
 def _init_args(value: Any) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from fdt.errors import UserError, suggest_nearest
+from fdt.options import Parser
 
 
 def main(argv: list[str]) -> int:
@@ -14,7 +14,7 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: no kind and no plug has that name.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fdt reference",
         description="Every class and function that a config can name, with arguments and example.",
         allow_abbrev=False,

@@ -78,7 +78,9 @@ def check_words(argv: Sequence[str]) -> None:
                 remedy=f"Did you mean -c {word}?" if word in list_configs() else None,
             )
         if awaiting and not values:
-            raise UserError("an option without its value", got=awaiting, expected=f"{awaiting} VALUE")
+            dashed = word if word.startswith("-") and not word.startswith("--") and word != "-c" else None
+            remedy = f"a value that begins with - is joined to its option: {awaiting}='{dashed}'" if dashed else None
+            raise UserError("an option without its value", got=awaiting, expected=f"{awaiting} VALUE", remedy=remedy)
         if len(values) > 1:
             raise UserError(
                 "several words behind one option",
@@ -148,3 +150,38 @@ def read_value(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+
+
+def find_line(path: str, keys: Sequence[str]) -> int | None:
+    """The line, from 1, where a file gives a setting; None where it cannot be told."""
+    with open(path, encoding="utf-8") as file:
+        node = yaml.compose(file, Loader=yaml.SafeLoader)
+    line: int | None = None
+    for key in keys:
+        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == key), None)
+            if pair is None:
+                break
+            line = pair[0].start_mark.line + 1
+            node = pair[1]
+    return line
+
+
+def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """One config laid over another, so that the class of each plug is known; another class brings its own arguments."""
+    found = dict(base)
+    for key, value in overlay.items():
+        old = found.get(key)
+        old = {"class_path": old} if isinstance(old, str) and isinstance(value, dict) else old
+        other = isinstance(value, dict) and isinstance(old, dict) and value.get("class_path", old.get("class_path"))
+        same = isinstance(value, dict) and isinstance(old, dict) and other == old.get("class_path")
+        found[key] = merge(old, value) if same and isinstance(old, dict) else value
+    return found
+
+
+def nest(keys: Sequence[str], value: Any) -> Any:
+    """The value under its keys, as a file would give it."""
+    return {keys[0]: nest(keys[1:], value)} if keys else value

@@ -126,10 +126,18 @@ def run_arms(argv: list[str], arms: Arms, run: Callable[[list[str]], int | None]
 def run_arm(argv: list[str], run: Callable[[list[str]], int | None]) -> int:
     """Runs one arm in a process of its own; what asks this process to stop is left to the arm, which saves first."""
     if sys.platform == "linux":  # elsewhere libraries do not survive a copy
+        # A request that comes before it can be handed on waits.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         child = os.fork()
         if not child:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
             run_as_child(argv, run)
-        return wait_for(lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), child)
+
+        def wait() -> int:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+        return wait_for(wait, child)
     with subprocess.Popen([sys.executable, "-m", "fdt", *argv]) as process:
         return wait_for(process.wait, process.pid)
 

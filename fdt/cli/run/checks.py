@@ -1,13 +1,14 @@
-"""Refuses settings of Lightning that would do something else here, and names the field to use instead."""
+"""Refuses settings that would do something else here, or that belong to nothing, and names what to write instead."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fdt.cli.run.arguments import load_yaml
+from fdt.cli.run.arguments import find_line, list_config_files, list_flags, load_yaml
 from fdt.errors import UserError
 from fdt.resources import describe, find_configs_root
 
@@ -99,6 +100,74 @@ def check_configs(paths: Sequence[str]) -> None:
                     expected=new,
                     remedy="see docs/migration.md, which lists all new names",
                 )
+
+
+def check_coefficients(argv: Sequence[str], arms: Mapping[str, dict[str, Any]] | None) -> None:
+    """Before any arm trains, so that the last one is not refused after the others have taken their hours.
+
+    Args:
+        argv: the command line, with its config files as paths.
+        arms: what each arm that will run overrides; None: the config itself runs.
+
+    Raises:
+        UserError: where what runs names the coefficient of a term that it does not have.
+    """
+    flags = [name.removeprefix("--").split(".")[1:] for name, _ in list_flags(argv) if name.startswith("--model.")]
+    if any(keys in (["terms"], ["coefficients"]) for keys in flags):  # whole mappings, which the parser reads later
+        return
+    added = [
+        frozenset(keys[1] for keys in flags if keys[0] == part and len(keys) > 1) for part in ("terms", "coefficients")
+    ]
+    found, place = Mixture(), None
+    for path in list_config_files(argv):
+        content = load_yaml(path)
+        found = found.lay_over(content, path)
+        place = path if "arms" in content else place
+    if arms is None:
+        found.check(*added)
+        return
+    for name, overrides in arms.items():
+        found.lay_over(overrides, place, ("arms", name)).check(*added)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The names of terms and of coefficients that configs laid over one another come to; a later mapping replaces an
+    earlier one whole. None: not stated, so that the defaults hold."""
+
+    terms: frozenset[str] | None = None
+    coefficients: frozenset[str] = frozenset()
+    path: str | None = None
+    keys: tuple[str, ...] = ()
+    """Where the coefficients stand in that file."""
+
+    def lay_over(self, content: dict[str, Any], path: str | None, above: tuple[str, ...] = ()) -> Mixture:
+        """This with what a config says in its place."""
+        terms, given = (get_nested(content, f"model.{part}") for part in ("terms", "coefficients"))
+        found = replace(self, terms=frozenset(terms)) if isinstance(terms, dict) else self
+        if isinstance(given, dict):
+            found = replace(found, coefficients=frozenset(given), path=path, keys=(*above, "model", "coefficients"))
+        return found
+
+    def check(self, terms: frozenset[str], coefficients: frozenset[str]) -> None:
+        """Raises `UserError` for a coefficient without a term.
+
+        Args:
+            terms: names that the command line adds.
+            coefficients: the same of coefficients.
+        """
+        known = None if self.terms is None else self.terms | terms
+        for name in sorted((self.coefficients | coefficients) - (known or self.coefficients | coefficients)):
+            keys = (*self.keys, name) if name in self.coefficients else ("model", "coefficients", name)
+            line = find_line(self.path, keys) if self.path else None
+            raise UserError(
+                "a coefficient without its term",
+                got=name,
+                expected=f"one of {', '.join(sorted(known or ()))}",
+                key=".".join(keys),
+                path=f"{self.path}, line {line}" if line else self.path,
+                remedy="a later config's or an arm's model.terms and model.coefficients replace the earlier ones whole",
+            )
 
 
 def name_config(path: str) -> str:

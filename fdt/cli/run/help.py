@@ -10,6 +10,7 @@ from itertools import pairwise
 import docstring_parser
 from docstring_parser import DocstringStyle
 
+from fdt.cli.imports import FLAG, PURPOSE, list_annotation_names
 from fdt.cli.run.arguments import TRAINER_DEFAULTS
 from fdt.cli.run.names import ROOTS, read_record
 from fdt.cli.run.signatures import Signature, find_definition, read_signature
@@ -41,6 +42,7 @@ GENERAL = {
     "--arms": "runs of one config side by side; null: none, [one, two]: only these",
     "--seed_everything": "seed of what nothing else seeds (0)",
     "--print_config": "print the whole config and stop",
+    FLAG: PURPOSE,
 }
 
 
@@ -87,7 +89,7 @@ def list_options(prefix: str, path: str, depth: int = 2) -> Iterator[tuple[str, 
 
 def find_record_path(annotation: ast.expr, module: str) -> str:
     """The dotted path of the record that an annotation names."""
-    names = [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)]
+    names = list_annotation_names(annotation)
     return next(f"{module}.{name}" for name in names if find_definition(f"{module}.{name}") is not None)
 
 

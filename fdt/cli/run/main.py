@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from fdt.cli.algorithm import DEFAULT, add_default_algorithm
-from fdt.cli.imports import take_allowed
 from fdt.cli.reading import replace_map
 from fdt.cli.run.arguments import HELP_FLAGS, list_config_files, put_configs_first
 from fdt.cli.run.arms import read_arms, run_arms
-from fdt.cli.run.checks import check_configs
+from fdt.cli.run.checks import check_coefficients, check_configs
 from fdt.cli.run.help import format_help
 from fdt.cli.run.names import check_names
 from fdt.cli.run.runs import add_run_config
@@ -26,7 +25,7 @@ def main(argv: list[str]) -> int:
     if any(argument in HELP_FLAGS for argument in argv[1:]):
         print(format_help(argv[0]))
         return 0
-    argv = put_configs_first(add_run_config(resolve_arguments(replace_map(take_allowed(argv)))))
+    argv = put_configs_first(add_run_config(resolve_arguments(replace_map(argv))))
     check_configs(list_config_files(argv))
     given = argv
     argv = add_default_algorithm(given)
@@ -34,6 +33,7 @@ def main(argv: list[str]) -> int:
     if argv != given:
         print(f"fdt: model.terms: as in -c {DEFAULT}, since nothing names others")
     arms = read_arms(argv)
+    check_coefficients(argv, None if arms is None else arms.overrides)
     if arms is not None:
         import fdt.cli.run.lightning_cli  # noqa: F401  # once for all arms, whose processes are copies of this one
 

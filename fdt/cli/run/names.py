@@ -8,18 +8,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from fdt.cli.imports import check_import, is_text
-from fdt.cli.run.arguments import check_words, list_config_files, list_flags, load_yaml, read_value
+from fdt.cli.imports import check_import, is_text, list_annotation_names
+from fdt.cli.run.arguments import (
+    check_words,
+    find_line,
+    list_config_files,
+    list_flags,
+    load_yaml,
+    merge,
+    nest,
+    read_value,
+)
 from fdt.cli.run.signatures import (
     DOORS,
     Signature,
     find_definition,
     find_module_file,
     find_near_class,
+    find_near_word,
+    has_module,
     is_dataclass,
     list_names,
+    list_short_names,
     read_signature,
 )
 from fdt.errors import UserError, find_nearest
@@ -54,6 +64,10 @@ class Place:
         near = find_nearest(got.rpartition(".")[2], [name.rpartition(".")[2] for name in names])
         full = next((name for name in names if name.rpartition(".")[2] == near), None)
         remedy = f"Did you mean {full!r}?" if full else f"There are: {', '.join(names) or 'none'}."
+        return self.build_refusal(what, got, remedy)
+
+    def build_refusal(self, what: str, got: str, remedy: str) -> UserError:
+        """The refusal of a value that stands here."""
         line = None if self.path is None else find_line(self.path, self.keys)
         where = f"{self.path}, line {line}" if line else self.path
         return UserError(what, got=got, remedy=remedy, key=".".join(self.keys) or None, path=where)
@@ -128,7 +142,9 @@ def check_flag(keys: list[str], value: Any, merged: dict[str, Any]) -> None:
         check_argument(key, signature, place)
         owner, annotation = signature, signature.parameters.get(key)
         signature = find_signature(given, key, owner)
-    if len(keys) > 1 and owner is not None:
+    if keys[-1] == "class_path" and isinstance(value, str):
+        check_class_path(value, place.enter("class_path"))
+    elif len(keys) > 1 and owner is not None:
         check_value(value, annotation, owner.module, place)
 
 
@@ -162,9 +178,7 @@ def find_signature(given: Any, key: str, owner: Signature) -> Signature | None:
 
 def read_record(annotation: ast.expr | None, module: str) -> Signature | None:
     """The fields of the one dataclass that an annotation names, as in ``LoRA | None``; None for any other."""
-    if annotation is None:
-        return None
-    names = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}
+    names = set(list_annotation_names(annotation))
     if names & CONTAINERS:
         return None
     found = [found for name in names if (found := find_definition(f"{module}.{name}")) is not None]
@@ -205,11 +219,13 @@ def check_value(value: Any, annotation: ast.expr | None, module: str, place: Pla
         UserError: where a value, or one inside it, names a class or an argument that does not exist.
     """
     check_import(value, annotation, place.path)
+    if (near := find_near_word(".".join(place.keys), value)) is not None:
+        raise place.build_refusal("no such word", value, f"Did you mean {near!r}?")
     if isinstance(value, list):
         for number, each in enumerate(value):
             check_value(each, annotation if is_text(annotation) else None, module, place.enter(number))
     elif isinstance(value, str) and (OURS.match(value) or is_class(annotation)):
-        check_class_path(value, place)
+        check_class_path(value, place, is_ours(annotation, module))
     elif isinstance(value, dict) and isinstance(value.get("class_path"), str):
         check_plug(value, place)
     elif isinstance(value, dict):
@@ -231,17 +247,31 @@ def check_plug(value: dict[str, Any], place: Place) -> None:
         check_arguments(arguments, read_signature(value["class_path"]), place.enter("init_args"))
 
 
-def check_class_path(path: str, place: Place) -> None:
+def check_class_path(path: str, place: Place, is_certain: bool = True) -> None:
     """
+    Args:
+        path: what names a class.
+        place: where it stands.
+        is_certain: whether it can be nothing but a class; else it is refused only where it is nearly one.
+
     Raises:
-        UserError: where a dotted path leads to nothing, and for a short name that no class has and one nearly has.
-            Other short names, and modules that are not written in Python, are left to the parser.
+        UserError: where a dotted path leads to nothing, and for a short name that no class has. Modules that are not
+            written in Python are left to the parser.
     """
     module = path.rpartition(".")[0]
-    if not module and (near := find_near_class(path)) is not None:
-        raise place.build_error("no such class or function", path, [near])
-    if not module or find_definition(path) is not None:
+    if not module and path in list_short_names():
         return
+    if not module:
+        near = find_near_class(path, certain=is_certain)
+        if near is None and not is_certain:
+            return
+        remedy = f"Did you mean {near!r}?" if near else "Name it by its dotted path: module.Name."
+        raise place.build_refusal("no such class or function", path, remedy)
+    if find_definition(path) is not None:
+        return
+    if is_certain and not has_module(module):
+        remedy = "Start the command with PYTHONPATH=. where it is a file in the current folder."
+        raise place.build_refusal(f"there is no module {module.partition('.')[0]}", path, remedy)
     if not OURS.match(path) and find_module_file(module) is None:
         return
     names = list_names(module)
@@ -253,40 +283,14 @@ def check_class_path(path: str, place: Place) -> None:
 
 def is_class(annotation: ast.expr | None) -> bool:
     """Whether an argument of this annotation takes a class by its name, and no text."""
-    names = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)} if annotation else set()
-    return bool(names - {"bool", "int", "float"}) and not names & {"str", "Literal", "Path", "Any", *CONTAINERS}
+    names = set(list_annotation_names(annotation))
+    texts = {"str", "Literal", "Path", "Any", *CONTAINERS} - {"list"}  # a list may be one item, which is a class then
+    return bool(names - {"bool", "int", "float", "list"}) and not names & texts
 
 
-def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """One config laid over another, so that the class of each plug is known; another class brings its own arguments."""
-    found = dict(base)
-    for key, value in overlay.items():
-        old = found.get(key)
-        old = {"class_path": old} if isinstance(old, str) and isinstance(value, dict) else old
-        other = isinstance(value, dict) and isinstance(old, dict) and value.get("class_path", old.get("class_path"))
-        same = isinstance(value, dict) and isinstance(old, dict) and other == old.get("class_path")
-        found[key] = merge(old, value) if same and isinstance(old, dict) else value
-    return found
-
-
-def nest(keys: Sequence[str], value: Any) -> Any:
-    """The value under its keys, as a file would give it."""
-    return {keys[0]: nest(keys[1:], value)} if keys else value
-
-
-def find_line(path: str, keys: Sequence[str]) -> int | None:
-    """The line, from 1, where a file gives a setting; None where it cannot be told."""
-    with open(path, encoding="utf-8") as file:
-        node = yaml.compose(file, Loader=yaml.SafeLoader)
-    line: int | None = None
-    for key in keys:
-        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
-            node = node.value[int(key)]
-            line = node.start_mark.line + 1
-        elif isinstance(node, yaml.MappingNode):
-            pair = next((pair for pair in node.value if pair[0].value == key), None)
-            if pair is None:
-                break
-            line = pair[0].start_mark.line + 1
-            node = pair[1]
-    return line
+def is_ours(annotation: ast.expr | None, module: str) -> bool:
+    """Whether an annotation names a class of ours, beside which there are no texts, or nothing but classes."""
+    names = set(list_annotation_names(annotation)) - {"list", "Optional", "Union"}
+    found = [find_definition(f"{module}.{name}") for name in names]
+    only = bool(found) and all(each is not None and isinstance(each.node, ast.ClassDef) for each in found)
+    return only or any(each is not None and each.node is not None and OURS.match(f"{each.module}.x") for each in found)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fdt import __version__
-from fdt.checkpoint_files import hash_file
+from fdt.rollout.stored.hashes import hash_data
 
 NAME = "run.json"
 PACKAGES = ("torch", "transformers", "lightning", "peft", "trl", "datasets", "openai", "numpy", "tokenizers", "vllm")
@@ -44,7 +44,7 @@ def collect_provenance(files: Sequence[Path]) -> dict[str, Any]:
         "versions": {"fdt": __version__, "python": platform.python_version()} | read_versions(),
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "commit": read_commit(Path(__file__).parent),
-        "data": {str(file): hash_file(file) for file in files},
+        "data": {str(file): hash_data(file) for file in files},
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 FOLLOWED = 10
 """Re-exports and base classes that are followed, one after another."""
@@ -35,8 +36,26 @@ LIBRARIES = (
     *("torch.optim", "torch.optim.lr_scheduler"),
 )
 """Modules whose classes a config may name by their short names as well."""
+UNUSED = ("", "_find_unused_parameters_false", "_find_unused_parameters_true")
+WORDS: dict[str, tuple[str, ...]] = {
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"),
+    "trainer.strategy": (
+        *("auto", "fsdp", "fsdp_cpu_offload", "deepspeed"),
+        *("single_device", "single_xla", "single_tpu", "xla", "xla_debug"),
+        *(f"ddp{kind}{end}" for kind in ("", "_spawn", "_fork", "_notebook") for end in UNUSED),
+        *(f"deepspeed_stage_{stage}" for stage in ("1", "2", "2_offload", "3", "3_offload", "3_offload_nvme")),
+    ),
+    "trainer.precision": (
+        *("32", "32-true", "64", "64-true", "16", "16-true", "16-mixed", "bf16", "bf16-true", "bf16-mixed"),
+        *("transformer-engine", "transformer-engine-float16"),
+    ),
+    "trainer.profiler": ("simple", "advanced", "pytorch", "xla"),
+}
+"""Words that Lightning takes for a setting. It may know more, so that only what is nearly one of them is refused."""
 NEAR = 0.75
-"""How like another a short name must be to be taken for it: those of one's own classes are not known here."""
+"""How like another a short name must be to be taken for it."""
+NEAR_CLASS = 0.6
+"""The same, where it can be nothing but a class."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +139,7 @@ def add_names(module: Module, node: ast.stmt, package: str) -> None:
     if isinstance(node, ast.ClassDef | ast.FunctionDef):
         module.definitions[node.name] = node
         module.is_open |= node.name == "__getattr__"
-    elif isinstance(node, ast.ImportFrom):
+    elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
         parts = package.split(".")
         source = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [node.module])])
         source = source if node.level else node.module or ""
@@ -153,9 +172,12 @@ def find_definition(path: str, depth: int = FOLLOWED) -> Definition | None:
 
 
 def list_names(module_name: str) -> list[str]:
-    """The public names of a module."""
+    """The public names of a module: of a package those that it passes on too."""
     module = read_module(module_name)
-    names = [] if module is None else [*module.definitions, *module.imports, *module.others]
+    path = find_module_file(module_name)
+    names = [] if module is None else [*module.definitions, *module.others]
+    if module is not None and path is not None and path.name == "__init__.py":
+        names += module.imports
     return sorted(name for name in names if not name.startswith("_"))
 
 
@@ -165,12 +187,33 @@ def list_short_names() -> dict[str, str]:
     return {name: f"{door}.{name}" for door in (*LIBRARIES, *reversed(DOORS)) for name in list_names(door)}
 
 
-def find_near_class(name: str) -> str | None:
-    """The dotted path of the class that a misspelt short name is likeliest meant to be; None for a name that there is,
-    and for one that is like none."""
-    known = list_short_names()
-    near = [] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+def find_near_class(name: str, certain: bool = False) -> str | None:
+    """The dotted path of the class that a misspelt short name is likeliest meant to be; None for one that is like
+    none."""
+    known = {path.rpartition(".")[2]: path for path in list_environments()} | list_short_names()
+    near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR_CLASS if certain else NEAR)
     return known[near[0]] if near else None
+
+
+def find_near_word(setting: str, value: Any) -> str | None:
+    """The word that a misspelt value of a setting is likeliest meant to be; None where it is one, or like none."""
+    known = WORDS.get(setting, ())
+    near = difflib.get_close_matches(value, known, n=1, cutoff=NEAR) if isinstance(value, str) else []
+    return near[0] if near and value not in known else None
+
+
+@cache
+def list_environments() -> list[str]:
+    """The environments by their dotted paths; each lives in a module of its own."""
+    package = find_module_file("fdt.environments")
+    stems = [] if package is None else sorted(path.stem for path in package.parent.glob("[a-z]*.py"))
+    modules = [f"fdt.environments.{stem}" for stem in stems]
+    return [f"{module}.{name}" for module in modules for name in list_names(module) if name[:1].isupper()]
+
+
+def has_module(name: str) -> bool:
+    """Whether the first part of a dotted name is a module that Python would find, in whatever language."""
+    return PathFinder.find_spec(name.partition(".")[0], sys.path) is not None
 
 
 @cache

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from feedback.types import Message
 
 Settings = dict[str, Any]
+Tell = Callable[[str], None]
+"""Is told each piece of an answer's text as soon as it is written."""
 PASSED_ON = (
     "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "tools", "tool_choice",
     "parallel_tool_calls", "presence_penalty", "frequency_penalty", "response_format", "reasoning_effort",
@@ -49,12 +52,14 @@ class Answerer(ABC):
     """How clients call the model."""
 
     @abstractmethod
-    def answer(self, messages: tuple[Message, ...], settings: Settings) -> Answer:
+    def answer(self, messages: tuple[Message, ...], settings: Settings, tell: Tell | None = None) -> Answer:
         """One answer.
 
         Args:
             messages: the conversation, checked.
             settings: the request's other fields.
+            tell: may be told pieces of the text while it is written, in order, from its beginning; what it is not told
+                comes with the answer.
 
         Raises:
             Refused: a request that cannot be answered.
@@ -72,7 +77,7 @@ class Upstream(Answerer):
         self._openai = openai
         self._client = openai.OpenAI(base_url=base_url, api_key=key or "none", timeout=timeout, max_retries=2)
 
-    def answer(self, messages: tuple[Message, ...], settings: Settings) -> Answer:
+    def answer(self, messages: tuple[Message, ...], settings: Settings, tell: Tell | None = None) -> Answer:
         passed = {name: settings[name] for name in PASSED_ON if settings.get(name) is not None}
         sent = [_write_arguments(message) for message in messages]
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,14 +14,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from fdt.cli.serve.answers import Answer, Answerer, Refused
+from fdt.cli.serve.answers import Answer, Answerer, Refused, Tell
 from fdt.cli.serve.recorder import Asked, Recorder
 from fdt.cli.serve.sessions import MAIN, SIDE, read_request
 from fdt.cli.web.guard import parse_object, refuse_as_openai
 from feedback.faults import DataError
 
 PIECE = 24
-"""Characters of a piece of a streamed answer."""
+"""Characters of a piece of an answer that was not told while it was written."""
+QUIET = 10.0
+"""Seconds without a piece after which a comment keeps the line open."""
+ROLE: dict[str, Any] = {"role": "assistant", "content": ""}
+"""What a stream begins with."""
 TRUE = ("1", "true", "yes", "on")
 
 
@@ -65,42 +69,52 @@ class Proxy:
         tools = tuple(body["tools"]) if isinstance(body.get("tools"), list) else ()
         asked = Asked(name, turn_id, messages, kind, done, user, tools)
 
-        async def work() -> Answer:
-            return await run_in_threadpool(self._answer, asked, body)
-
         if body.get("stream"):
             options = body.get("stream_options") or {}
             usage = isinstance(options, dict) and bool(options.get("include_usage"))
             head = self._build_head(turn_id, "chat.completion.chunk")
-            return StreamingResponse(self._stream(work, head, usage), media_type="text/event-stream")
+            return StreamingResponse(self._stream(asked, body, head, usage), media_type="text/event-stream")
         try:
-            answer = await work()
+            answer = await run_in_threadpool(self._answer, asked, body)
         except (Refused, ConnectionError, DataError) as error:
             return refuse_as_openai(*describe_fault(error))
         choice = {"index": 0, "message": build_message(answer), "finish_reason": answer.finish, "logprobs": None}
         head = self._build_head(turn_id, "chat.completion")
         return JSONResponse(head | {"choices": [choice], "usage": build_usage(answer)})
 
-    def _answer(self, asked: Asked, body: dict[str, Any]) -> Answer:
-        answer = self.answerer.answer(asked.messages, body)
+    def _answer(self, asked: Asked, body: dict[str, Any], tell: Tell | None = None) -> Answer:
+        answer = self.answerer.answer(asked.messages, body, tell)
         if left := self.recorder.finish(asked, answer):
             self.recorder.start_judge(*left)
         return answer
 
-    async def _stream(self, work: Callable[[], Any], head: dict[str, Any], usage: bool) -> AsyncIterator[str]:
-        """The answer in pieces, which are sent when all of it is on record; until then comments keep the line open."""
-        task = asyncio.ensure_future(work())
-        while not (await asyncio.wait([task], timeout=10))[0]:
-            yield ": the policy is writing\n\n"
+    async def _stream(
+        self, asked: Asked, body: dict[str, Any], head: dict[str, Any], usage: bool
+    ) -> AsyncIterator[str]:
+        """The answer in pieces as it is written; what is left of it, and its end, are sent when it is on record."""
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def tell(piece: str) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        task = asyncio.ensure_future(run_in_threadpool(self._answer, asked, body, tell))
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        sent = ""
+        async for piece in read_pieces(pieces):
+            for delta in [] if sent or not piece else [ROLE]:
+                yield format_delta(head, delta)
+            yield format_delta(head, {"content": piece}) if piece else ": the policy is writing\n\n"
+            sent += piece
         try:
             answer = task.result()
         except (Refused, ConnectionError, DataError) as error:
             status, code, text = describe_fault(error)
             yield format_event({"error": {"message": text, "type": "server_error", "code": code, "status": status}})
             return
-        for delta in split_answer(answer):
-            yield format_event(head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-        yield format_event(head | {"choices": [{"index": 0, "delta": {}, "finish_reason": answer.finish}]})
+        for delta in split_answer(answer, sent):
+            yield format_delta(head, delta)
+        yield format_delta(head, {}, answer.finish)
         if usage:
             yield format_event(head | {"choices": [], "usage": build_usage(answer)})
         yield "data: [DONE]\n\n"
@@ -144,12 +158,25 @@ def build_message(answer: Answer) -> dict[str, Any]:
     return {"role": "assistant", "content": answer.text, "refusal": None} | ({"tool_calls": calls} if calls else {})
 
 
-def split_answer(answer: Answer) -> list[dict[str, Any]]:
-    """The pieces of a streamed answer."""
+def split_answer(answer: Answer, sent: str = "") -> list[dict[str, Any]]:
+    """The pieces of a streamed answer after those that were sent."""
     message = build_message(answer)
-    pieces = [{"content": answer.text[n : n + PIECE]} for n in range(0, len(answer.text), PIECE)]
+    left = answer.text[len(sent) :]
+    pieces = [{"content": left[n : n + PIECE]} for n in range(0, len(left), PIECE)]
     calls = [{"tool_calls": [{"index": n, **call}]} for n, call in enumerate(message.get("tool_calls", ()))]
-    return [{"role": "assistant", "content": ""}, *pieces, *calls]
+    return [*([] if sent else [ROLE]), *pieces, *calls]
+
+
+async def read_pieces(pieces: asyncio.Queue[str | None]) -> AsyncIterator[str]:
+    """What a queue is given until None comes; an empty text each time that nothing came for `QUIET` seconds."""
+    while True:
+        waiting = asyncio.ensure_future(pieces.get())
+        while not (await asyncio.wait([waiting], timeout=QUIET))[0]:
+            yield ""
+        piece = waiting.result()
+        if piece is None:
+            return
+        yield piece
 
 
 def build_usage(answer: Answer) -> dict[str, int]:
@@ -165,3 +192,8 @@ def build_usage(answer: Answer) -> dict[str, int]:
 def format_event(content: dict[str, Any]) -> str:
     """One server-sent event."""
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+
+
+def format_delta(head: dict[str, Any], delta: dict[str, Any], finish: str | None = None) -> str:
+    """One event of a stream: a piece of the answer, or with a reason its end."""
+    return format_event(head | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})

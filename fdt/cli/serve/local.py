@@ -7,10 +7,11 @@ import os
 import secrets
 import threading
 from pathlib import Path
+from typing import Any
 
 from fdt.checkpoint_files import find_newest
 from fdt.cli.run.runs import LAST
-from fdt.cli.serve.answers import Answer, Answerer, Refused, Settings, number_calls
+from fdt.cli.serve.answers import Answer, Answerer, Refused, Settings, Tell, number_calls
 from fdt.data.tokenization import tokenize_prompt
 from fdt.data.tool_calls import read_calls
 from fdt.engines import HuggingFace
@@ -22,6 +23,8 @@ from fdt.rollout.turn_loop import build_turn
 from feedback.types import Message
 
 Stamp = tuple[int, int, int]
+UNFINISHED = "\ufffd"
+"""How a character is decoded whose bytes are not all there yet."""
 
 
 class LocalPolicy(Answerer):
@@ -46,7 +49,7 @@ class LocalPolicy(Answerer):
         if self.policy is None:
             self.policy = Policy(model, None, dtype="float32").eval()
 
-    def answer(self, messages: tuple[Message, ...], settings: Settings) -> Answer:
+    def answer(self, messages: tuple[Message, ...], settings: Settings, tell: Tell | None = None) -> Answer:
         with self._lock:
             self._update()
             assert self.policy is not None
@@ -61,7 +64,8 @@ class LocalPolicy(Answerer):
             if type(most) is not int or room < 1:
                 raise Refused(f"{len(prompt)} tokens of prompt leave no room in {policy.positions} positions")
             engine, seed = build_engine(settings)
-            (sample,) = engine.generate(policy, [prompt], seed, [Limit(tokens=room)])
+            listen = None if tell is None else TokenTeller(policy.tokenizer, tell)
+            (sample,) = engine.generate(policy, [prompt], seed, [Limit(tokens=room)], listen)
             turn = build_turn(sample, policy.tokenizer)
             try:
                 calls = number_calls(read_calls(turn.text), self._calls) if tools else ()
@@ -88,6 +92,26 @@ class LocalPolicy(Answerer):
         self._stamp = stamp
         self._weights = f"step {facts['steps']}"
         print(f"fdt: serving the weights of {self._weights}", flush=True)
+
+
+class TokenTeller:
+    """Tells the text of an answer, token by token: what is told is the beginning of what all tokens are decoded to."""
+
+    def __init__(self, tokenizer: Any, tell: Tell):
+        self._tokenizer = tokenizer
+        self._tell = tell
+        self._ids: list[int] = []
+        self._told = ""
+        # Such a tokenizer takes spaces back once it has seen what follows.
+        self._is_exact = not getattr(tokenizer, "clean_up_tokenization_spaces", False)
+
+    def __call__(self, place: int, token: int) -> None:
+        """Takes the next token, and tells what it adds once its last character is whole."""
+        self._ids.append(token)
+        text = self._tokenizer.decode(self._ids, skip_special_tokens=True) if self._is_exact else ""
+        if len(text) > len(self._told) and text.startswith(self._told) and not text.endswith(UNFINISHED):
+            self._tell(text[len(self._told) :])
+            self._told = text
 
 
 def build_engine(settings: Settings) -> tuple[HuggingFace, int | None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from fdt.cli.imports import add_flag
 from fdt.cli.plugs import split_flags
 from fdt.cli.web.server import add_address
+from fdt.options import Parser, read_count, read_positive
 from fdt.policy.hub import DEFAULT
 
 EPILOG = """\
@@ -41,7 +43,7 @@ def main(argv: list[str]) -> int:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fdt serve",
         description="Serves a policy behind OpenAI's protocol and records what is said to it as feedback.",
         epilog=EPILOG,
@@ -57,17 +59,24 @@ def _build_parser() -> argparse.ArgumentParser:
         "--upstream-key-env", metavar="NAME", help="environment variable with that server's key (default: no key)"
     )
     parser.add_argument(
-        "--timeout", type=float, default=600, metavar="S", help="seconds that server has (default: 600)"
+        "--timeout", type=read_positive, default=600, metavar="S", help="seconds that server has (default: 600)"
     )
     parser.add_argument(
         "--judge",
         metavar="CONFIG",
         help="a YAML file with a judge under data.grader, or a shipped one; --data.grader.… sets its settings",
     )
-    parser.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="of an answer (default: 512)")
-    parser.add_argument("--max-body", type=int, default=4, metavar="MB", help="of a request (default: 4)")
     parser.add_argument(
-        "--max-concurrent", type=int, default=32, metavar="N", help="requests at once; more get 429 (default: 32)"
+        "--max-new-tokens", type=read_count, default=512, metavar="N", help="an answer's (default: 512)"
     )
+    parser.add_argument("--max-body", type=read_count, default=4, metavar="MB", help="of a request (default: 4)")
+    parser.add_argument(
+        "--max-concurrent",
+        type=read_count,
+        default=32,
+        metavar="N",
+        help="requests at once; more get 429 (default: 32)",
+    )
+    add_flag(parser)
     add_address(parser, 8766)
     return parser

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 import yaml
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -12,6 +13,7 @@ from fdt import __main__ as command
 from fdt.cli import export as verb
 from fdt.errors import UserError
 from fdt.policy import export as trained
+from fdt.policy.loading.shards import OTHER, write_contents
 from fdt.policy.lora import LoRA
 from fdt.policy.policy import Policy
 from tests.helpers.run_folder import write_arm
@@ -109,9 +111,23 @@ def test_missing_checkpoint(tmp_path):
         trained.load(tmp_path / "last.ckpt")
 
 
-def test_folder_of_shards_is_told_how_to_become_a_file(tmp_path):
-    with pytest.raises(UserError, match=r"no such checkpoint.*consolidate_checkpoint .*\.$"):
-        trained.load(tmp_path)
+def test_a_folder_of_shards_is_read_as_the_file_it_could_have_been(adapted, tmp_path):
+    file = checkpoint(adapted, tmp_path / "last.ckpt")
+    content = torch.load(file, weights_only=True)
+    folder = tmp_path / "step-7.ckpt"
+    dcp.save({"state_dict": content["state_dict"], "optimizer_0": {"lr": 0.1}}, checkpoint_id=folder)
+    write_contents(folder)
+    torch.save({name: value for name, value in content.items() if name != "state_dict"}, folder / OTHER)
+    (policy, facts), (wanted, known) = trained.load(folder), trained.load(file)
+    assert facts == known and facts["steps"] == 7
+    for (name, value), other in zip(policy.state_dict().items(), wanted.state_dict().values(), strict=True):
+        assert torch.equal(value, other), name
+
+
+def test_a_folder_that_another_program_wrote_is_not_read(tmp_path):
+    dcp.save({"state_dict": {"policy.w": torch.zeros(2)}}, checkpoint_id=tmp_path / "step-7.ckpt")
+    with pytest.raises(UserError, match="no such checkpoint.* or a folder of shards that fdt wrote"):
+        trained.load(tmp_path / "step-7.ckpt")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
@@ -130,6 +146,16 @@ def test_checkpoint_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a readable checkpoint"):
         trained.load(tmp_path / "last.ckpt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_cannot_name_what_is_fetched(adapted, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(trained, "Policy", lambda base, *_, **__: asked.append(base))
+    facts = {**adapted.describe(), "model": "somebody/planted", "version": "0.1.0"}
+    path = checkpoint(adapted, tmp_path / "last.ckpt", fdt=facts)
+    with pytest.raises(UserError, match="not loaded before: got 'somebody/planted'"):
+        trained.load(path)
+    assert not asked
 
 
 def test_checkpoint_of_another_program(tmp_path):

@@ -8,7 +8,7 @@ import yaml
 
 from fdt.__main__ import main
 from fdt.errors import UserError
-from fdt.resources import list_configs
+from fdt.resources import list_configs, resolve
 from tests.helpers.runs import ROOT, config, fdt, quick
 
 pytestmark = pytest.mark.slow
@@ -90,8 +90,10 @@ def test_a_printed_config_is_the_config(capfd, tmp_path):
 
 @pytest.mark.parametrize("name", list_configs())
 def test_every_shipped_config_parses(capfd, name):
-    content = printed(capfd, "-c", "quickstart", "-c", name)
-    assert content["data"]["file"] and content["model"]["terms"]
+    # A task that names its terms stands alone: quickstart's coefficients belong to terms that it does not have.
+    alone = name.startswith("task/") and "terms" in (yaml.safe_load(resolve(name).read_text()).get("model") or {})
+    content = printed(capfd, *(() if alone else ("-c", "quickstart")), "-c", name)
+    assert (content["data"]["file"] or content["data"]["environment"]) and content["model"]["terms"]
 
 
 def test_later_configs_win_and_mappings_merge(capfd, tmp_path):

@@ -17,6 +17,7 @@ from fdt.errors import UserError
 from feedback.logs import LogFile
 from feedback.logs.episodes import build_episode_event
 from feedback.readers import read, stream
+from tests.helpers.runs import config, quick
 
 TALK = {
     "id": "talk",
@@ -172,6 +173,31 @@ def test_a_run_gives_its_held_out_answers(tmp_path):
     write(run / "transcripts.jsonl", step, step, step | {"step": 4})
     names = [episode.id for episode in stream(open_log(ask(run / "transcripts.jsonl")))]
     assert names == ["step3/r", "step3/r#2", "step4/r"]
+
+
+@pytest.mark.slow
+def test_answers_of_a_run_stand_under_the_whole_conversation_that_was_answered(tmp_path):
+    prompt = [
+        {"role": "system", "content": "Count."},
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "Two."},
+        {"role": "user", "content": "And then?"},
+    ]
+    rows = ({"task": f"t{n}", "prompt": prompt[n % 2 :], "reference": "3"} for n in range(4))
+    write(tmp_path / "rows.jsonl", *rows)
+    held = write(tmp_path / "held.jsonl", {"task": "h", "prompt": prompt, "reference": "3"})
+    path = config(tmp_path, trainer__max_steps=1, data__heldout=str(held), trainer__callbacks=[])
+    for verb in ("fit", "predict"):
+        done = quick(verb, "-c", path)
+        assert done.returncode == 0, done.stderr[-2000:]
+    run = tmp_path / "run"
+    (held_out,) = stream(open_log(ask(run)))
+    for file in ("predictions.jsonl", "eval/base.jsonl"):
+        (answered,) = stream(open_log(ask(run / file)))
+        assert list(answered.task.messages) == list(held_out.task.messages) == prompt, file
+        assert answered.feedback == () and answered.response == json.loads((run / file).read_text())["response"]
+    trained = list(stream(open_log(ask(run / "transcripts.jsonl"))))
+    assert len(trained) == 4 and all(list(e.task.messages) == prompt[int(e.task.key[1:]) % 2 :] for e in trained)
 
 
 def test_nothing_to_judge_is_said(tmp_path, capsys):

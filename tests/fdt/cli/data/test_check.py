@@ -196,14 +196,14 @@ def test_the_number_of_records_is_estimated(tmp_path):
 
 
 def test_columns_that_are_only_notes_are_named(tmp_path, capsys):
-    row = {"prompt": "p", "response": "a", "score": 1, "topic": "birds", "context": "c", "tools": []}
+    row = {"prompt": "p", "response": "a", "score": 1, "topic": "birds", "place": "c", "tools": []}
     (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
     assert main(["check", str(tmp_path / "f.jsonl")]) == 0
-    assert "kept as notes, not read as prompt or feedback: 'topic', 'context'\n" in capsys.readouterr().out
+    assert "kept as notes, not read as prompt or feedback: 'topic', 'place'\n" in capsys.readouterr().out
 
 
 def test_critiques_that_stand_for_none_are_counted(tmp_path, capsys):
     (tmp_path / "f.csv").write_text("prompt,response,critique\np,a,N/A\np,b,nan\np,c,Too long.\n")
     assert main(["check", str(tmp_path / "f.csv")]) == 0
     assert "  with critique: 3\n" in (told := capsys.readouterr().out)
-    assert "critiques that say nothing, such as nan: 2; leave them empty" in told
+    assert "words that say nothing, such as nan: 2; leave them empty" in told

@@ -195,3 +195,11 @@ def test_a_file_that_fits_nothing_is_told_once(tiny_model, tmp_path, capsys):
     with pytest.raises(DataError, match="--map prompt=Question"):
         main(["show", str(tmp_path / "f.csv"), "--model", tiny_model])
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("option", ["--row", "--limit", "--max-tokens"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5"])
+def test_a_count_below_one_is_refused(rows, capsys, option, value):
+    with pytest.raises(SystemExit):
+        main(["show", str(rows), option, value])
+    assert f"argument {option}: got '{value}', expected an integer, at least 1" in capsys.readouterr().err

@@ -1,13 +1,24 @@
 """`fdt plan`: parts worked out by hand, and what autograd keeps against a real model."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from fdt.__main__ import main
-from fdt.cli.plan.estimate import Workload, count_tokens, estimate_memory, estimate_traffic
+from fdt.cli.plan.estimate import (
+    Workload,
+    count_backward_passes,
+    count_tokens,
+    estimate,
+    estimate_memory,
+    estimate_traffic,
+    estimate_update,
+)
+from fdt.cli.plan.measuring import choose_layers, measure_rates
+from fdt.cli.plan.rates import Rates
 from fdt.cli.plan.settings import merge_config, read_settings
 from fdt.cli.plan.shape import PROBE, measure_shape
 from fdt.errors import UserError
@@ -24,6 +35,11 @@ QWEN_7B = {
     "tie_word_embeddings": False,
     "max_position_embeddings": 32768,
 }
+FRESH_ANSWERS = (
+    "--data.source=fdt.rollout.sources.OnPolicy",
+    "--data.source.prompts_per_rollout=2",
+    "--data.source.num_generations=4",
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +67,16 @@ def test_files_and_options_are_merged_as_a_run_merges_them(tmp_path):
     }
 
 
+def test_the_largest_stage_is_what_a_run_must_hold(tmp_path):
+    path = tmp_path / "staged.yaml"
+    stages = [{"num_generations": 16}, {"max_new_tokens": 512}, {}]
+    curriculum = {"class_path": "a.Stages", "init_args": {"stages": stages}}
+    source = {"class_path": "a.OnPolicy", "init_args": {"curriculum": curriculum}}
+    path.write_text(json.dumps({"data": {"source": source}}))
+    found = read_settings(["-c", str(path)])
+    assert (found.rows, found.answer_tokens) == (4 * 16, 512)  # four prompts a rollout, as nobody says
+
+
 def test_all_weights_of_7b_on_eight_cards(seven):
     given = settings(
         seven,
@@ -74,6 +100,30 @@ def test_all_weights_of_7b_on_eight_cards(seven):
     assert plain["activations"] == pytest.approx(42.4 * 2**30 * 4096 / 4096, rel=0.15), (
         "by real kernels' shapes: 42.4 GiB"
     )
+
+
+def test_activations_are_those_of_what_is_read_and_the_head_of_what_is_written(seven):
+    source = ["--data.source=fdt.rollout.sources.OnPolicy", "--data.source.prompts_per_rollout=1"]
+    given = settings(seven, *source, "--data.source.num_generations=4", "--model.dtype=bfloat16")
+    shape = measure_shape(given)
+    memory, _ = estimate_memory(shape, given, Workload(100, 10))
+    assert memory["activations"] == pytest.approx(28 * shape.saved_bytes * (100 + 4 * 10)), (
+        "one prompt for four answers"
+    )
+    assert memory["head"] == pytest.approx(16 * 4 * 10 * 152064)
+
+
+def test_a_cpu_keeps_a_second_copy_of_a_small_frozen_base(tiny_model, seven):
+    options = ["--data.source=fdt.rollout.sources.OnPolicy", "--model.dtype=bfloat16"]
+
+    def count(folder: str, *more: str) -> float:
+        given = settings(folder, *options, *more)
+        return estimate_memory(measure_shape(given), given, Workload(10, 10))[0]["weights laid out to generate"]
+
+    shape = measure_shape(settings(tiny_model, *options))
+    assert count(tiny_model, "--trainer.accelerator=cpu") == 2 * (shape.layer_parameters + shape.head_parameters) > 0
+    assert count(tiny_model) == 0 and count(tiny_model, "--trainer.accelerator=cpu", "--model.dtype=float32") == 0
+    assert count(seven, "--trainer.accelerator=cpu") == 0, "15 GB"
 
 
 def test_adapters_train_little_and_the_base_is_held_low(seven):
@@ -107,20 +157,119 @@ def test_what_autograd_keeps_is_what_a_real_model_keeps(tiny_model):
 
 
 def test_tokens_and_traffic_by_hand(seven):
-    given = settings(
-        seven,
-        "--data.source=fdt.rollout.sources.OnPolicy",
-        "--data.source.prompts_per_rollout=2",
-        "--data.source.num_generations=4",
-        "--model.lora=null",
-    )
+    given = settings(seven, *FRESH_ANSWERS, "--model.lora=null")
     tokens = count_tokens(given, Workload(100, 50, hinted_share=0.5, hint_tokens=10))
     assert tokens["generated"] == tokens["targets"] == 8 * 50
     assert tokens["teacher"] == 8 * 0.5 * 160
     assert tokens["student"] == 8 * (100 / 4 + 50), "four answers share a prompt"
+    assert tokens["start"] == tokens["student"], "the KL to the start is logged at each step"
     shape = measure_shape(given)
     both = settings(seven, "--model.lora=null", "--trainer.devices=2", "--trainer.strategy=ddp")
     assert estimate_traffic(shape, both, tokens) == {"gradients": 4.0 * 7_615_616_512}
+
+
+def test_seconds_by_hand(seven):
+    given = settings(seven, *FRESH_ANSWERS, "--model.lora=null")
+    rates = Rates(1e-6, 3e-6, 1e-5, 4e-5, decode=lambda answers: 0.01 * answers, optimise=1e-9)
+    found = estimate(measure_shape(given), given, Workload(100, 50, hinted_share=0.5, hint_tokens=10), rates, 0.0)
+    # 28 layers: 600 tokens learned from, 600 read by the start and 640 by the teacher; 400 targets, half of them taught
+    update = 28 * (600 * 3e-6 + 1240 * 1e-6) + 400 * 4e-5 + 400 * 1.5 * 1e-5 + 7.615616512
+    generate = 50 * 0.01 * 8 + 28 * 200 * 1e-6  # each of the two prompts is read once
+    update += 28 * 300 * 1e-6 + 100 * 1e-5  # two rows of 150 tokens, 50 of them answers, once more for the transcripts
+    assert found.seconds["update"] == pytest.approx(update)
+    assert found.seconds["generate"] == pytest.approx(generate)
+    assert found.seconds["step"] == pytest.approx(update + generate)
+
+
+def test_what_a_pass_takes_whatever_its_tokens(seven):
+    """Of 28 layers: one pass learns; start, teacher, prompts and transcripts take one each that does not."""
+    given = settings(seven, *FRESH_ANSWERS, "--model.lora=null")
+    rates = Rates(0, 0, 0, 0, decode=lambda answers: 1e-9, optimise=0, forward_pass=1e-3, train_pass=5e-3)
+    found = estimate(measure_shape(given), given, Workload(100, 50), rates, 0.0)
+    assert found.seconds["update"] == pytest.approx(28 * (5e-3 + 3 * 1e-3))
+    assert found.seconds["generate"] == pytest.approx(28 * 1e-3, rel=1e-3)
+    # 8 rows of 214 tokens that the teacher reads, 300 a micro-batch: six of them
+    small = settings(seven, *FRESH_ANSWERS, "--model.lora=null", "--model.tokens_per_microbatch=300")
+    found = estimate(measure_shape(small), small, Workload(100, 50), rates, 0.0)
+    assert found.seconds["update"] == pytest.approx(28 * (6 * (5e-3 + 2 * 1e-3) + 1e-3))
+
+
+def test_what_is_read_once_more_for_the_transcripts(seven, tmp_path):
+    load = Workload(100, 50)
+
+    def count(arguments: dict) -> float:
+        path = tmp_path / "config.yaml"
+        plug = {"class_path": "fdt.callbacks.Transcripts", "init_args": arguments}
+        path.write_text(json.dumps({"trainer": {"callbacks": [plug]}}))
+        return count_tokens(settings(seven, "-c", str(path), *FRESH_ANSWERS), load)["transcripts"]
+
+    assert count({}) == 2 * 150
+    assert count({"token_rows": 3, "every_n_steps": 4}) == 3 * 150 / 4
+    assert count({"token_rows": 20}) == 8 * 150, "there are no more rows"
+    assert count({"after_update": False}) == 0
+
+
+def test_layers_are_measured_that_no_cache_holds(seven, tiny_model):
+    def choose(folder: str, *options: str) -> int:
+        return choose_layers(measure_shape(settings(folder, *options)))
+
+    assert choose(seven) == 3, "0.9 GB each"
+    narrow = settings(seven, "--model.dtype=bfloat16")
+    shape = replace(measure_shape(narrow), layers=100, layer_parameters=100 * 2**22)
+    assert choose_layers(shape) == 32, "of 8 MiB each"
+    assert choose(tiny_model) == measure_shape(settings(tiny_model)).layers, "it has no more"
+
+
+def test_moments_for_each_term_take_a_backward_pass_for_each(seven):
+    signal = "--model.optimizer=fdt.policy.optimizers.SignalAdamW"
+    terms = {"score": "PolicyGradient", "distill": "Distill", "anchor": "KLAnchor", "imitate": "Imitate"}
+    options = [f"--model.terms.{name}=objectives.{kind}" for name, kind in terms.items()]
+    assert count_backward_passes(settings(seven, *options), 1.0) == 1
+    assert count_backward_passes(settings(seven, signal, *options), 1.0) == 3, "nobody says how many corrections"
+    assert count_backward_passes(settings(seven, signal, *options), 0.0) == 2
+    given = settings(seven, signal, "--model.lora.rank=8", *options)
+    rates = Rates(1e-6, 3e-6, 1e-5, 4e-5, decode=lambda answers: 0.0, optimise=0.0)
+    tokens = {"student": 100.0, "start": 0.0, "teacher": 0.0, "targets": 0.0}
+    # 28 layers: one forward and two backward passes
+    found = estimate_update(measure_shape(given), given, tokens, 0.0, rates)
+    assert found == pytest.approx(28 * 100 * (1e-6 + 2 * 2e-6))
+
+
+def test_a_plan_is_of_the_algorithm_that_a_fit_takes(seven, capsys):
+    def count(*options: str) -> float:
+        assert main(["plan", f"--model.base={seven}", "--json", *options]) == 0
+        return json.loads(capsys.readouterr().out)["memory"]["optimiser"]
+
+    one = 2 * 4 * json.loads(_plan(seven, capsys))["trainable"]
+    assert count("--model.terms.policy=objectives.PolicyGradient") == one
+    assert count() == 4 * one, "dspo keeps moments for each of its four terms"
+
+
+def _plan(folder: str, capsys) -> str:
+    main(["plan", f"--model.base={folder}", "--json"])
+    return capsys.readouterr().out
+
+
+def test_this_machine_is_timed_at_the_sizes_of_the_run(tiny_model):
+    given = settings(tiny_model, "--data.source=fdt.rollout.sources.OnPolicy", "--model.dtype=float32")
+    found = measure_rates(measure_shape(given), given, Workload(20, 12))
+    assert 0 < found.forward < found.train < 1 and 0 < found.head_forward < 1 and 0 < found.optimise < 1
+    assert 0 < found.decode(1) <= found.decode(16) < 1
+
+
+def test_how_often_the_start_reads_what_was_answered(seven):
+    source = "--data.source=fdt.rollout.sources.OnPolicy"
+    load = Workload(100, 50)
+
+    def count(*options: str) -> float:
+        tokens = count_tokens(settings(seven, *options), load)
+        return tokens["start"] / tokens["student"]
+
+    assert count(source, "--model.log_kl_to_init=4") == 0.25
+    assert count(source, "--model.log_kl_to_init=false") == 0
+    assert count("--model.log_kl_to_init=false") == 1, "a file's answers are the start's own"
+    anchor = "--model.terms.anchor=objectives.KLAnchor"
+    assert count(source, "--model.log_kl_to_init=false", anchor) == 1
 
 
 def test_the_command_says_whether_it_fits(seven, capsys):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
+from fdt.__main__ import main
 from fdt.cli.run.help import format_help, list_options, shorten
 from fdt.cli.run.names import ROOTS
 from fdt.experience import Experience
@@ -34,6 +36,13 @@ def test_each_verb_has_a_page_with_an_example(verb: str):
     assert f"fdt {verb} " in page
     assert "--trainer.max_steps" in page
     assert max(map(len, page.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["fit", "--help"], ["critique", "--help"], ["serve", "--help"]])
+def test_the_pages_of_verbs_that_read_configs_say_how_other_modules_are_allowed(argv, capsys):
+    with suppress(SystemExit):  # argparse's way to end
+        main(argv)
+    assert "--allow-imports" in capsys.readouterr().out
 
 
 def test_long_texts_are_cut_after_a_sentence():

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fdt.cli.run.arguments import put_configs_first
+from fdt.cli.run.arguments import merge, put_configs_first
 from fdt.cli.run.main import main
-from fdt.cli.run.names import check_names, merge
+from fdt.cli.run.names import check_names
 from fdt.cli.run.signatures import find_definition, read_signature
 from fdt.errors import UserError
 from fdt.resources import list_configs, resolve
@@ -47,11 +47,47 @@ def test_every_shipped_config_passes(name: str):
         (["--model.teacher", "Frozn"], "fdt.policy.teachers.Frozen"),
         (["--trainer.callbacks+={class_path: Checkpont}"], "fdt.callbacks.Checkpoint"),
         (["--model.optimizer={class_path: AdmW}"], "torch.optim.AdamW"),
+        (["--data.grader=Number"], "feedback.graders.NumberMatch"),
+        (["--data.environment=Konventions"], "fdt.environments.conventions.Conventions"),
+        (["--trainer.callbacks=EarlyStoping"], "lightning.pytorch.callbacks.EarlyStopping"),
+        (["--trainer.callbacks.class_path=EarlyStoping"], "lightning.pytorch.callbacks.EarlyStopping"),
+        (["--trainer.strategy=fsdp3"], "fsdp"),
+        (["--trainer.accelerator=gppu"], "gpu"),
+        (["--trainer.precision=bf17"], "bf16"),
+        (["--trainer.profiler=simpel"], "simple"),
     ],
 )
 def test_options_are_named_with_the_nearest_that_exists(argv: list[str], nearest: str):
     with pytest.raises(UserError, match=f"Did you mean '{nearest}'"):
         check(*argv)
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--data.grader=Zzz"], r"data.grader: no such class or function: got 'Zzz'. Name it by its dotted path"),
+        (["--trainer.callbacks+={class_path: Zzz}"], "class_path: no such class .* dotted path"),
+        (["--trainer.callbacks=Zzz"], "trainer.callbacks: no such class .* dotted path"),
+        (["--trainer.logger.class_path=Zzz"], "class_path: no such class .* dotted path"),
+        (["--data.grader=zzz.Grader"], r"data.grader: there is no module zzz: got 'zzz.Grader'. .*PYTHONPATH=\."),
+        (["--data.grader=feedback.graders.Zzz"], r"There are: feedback.graders.Agreement, "),
+    ],
+)
+def test_a_class_like_none_that_is_known_is_refused_before_torch(argv: list[str], message: str):
+    with pytest.raises(UserError, match=message):
+        check(*argv)
+
+
+def test_classes_are_offered_and_not_what_their_module_imports():
+    with pytest.raises(
+        UserError, match=r"There are: (fdt\.policy\.teachers\.\w+, )*fdt\.policy\.teachers\.\w+\."
+    ) as found:
+        check("--model.teacher=fdt.policy.teachers.Zzz")
+    assert "teachers.EMA" in str(found.value) and "Iterator" not in str(found.value)
+
+
+def test_classes_of_libraries_pass_by_their_short_names():
+    check("--trainer.callbacks+={class_path: EarlyStopping}", "--model.optimizer={class_path: SGD}")
 
 
 @pytest.mark.parametrize(
@@ -75,10 +111,12 @@ def test_files_are_named_with_the_line(tmp_path: Path, text: str, line: int, nea
     assert f"own.yaml, line {line}: " in str(refusal.value)
 
 
-def test_what_cannot_be_known_is_left_to_the_parser(tmp_path: Path):
+def test_what_cannot_be_known_is_left_to_the_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "my_module.py").write_text("def __getattr__(name): ...")
+    monkeypatch.syspath_prepend(tmp_path)
     check("--data.grader", "my_module.my_function", "--data.grader.init_args.anything", "1")
     check("--data.source", "OnPolicy", "--data.source.num_generations", "2")  # a short name
-    check("--data.grader", "MyOwn", "--model.optimizer", "AdamW", "--trainer.callbacks+={class_path: EarlyStopping}")
+    check("--model.optimizer", "AdamW", "--trainer.callbacks+={class_path: EarlyStopping}")
     check("--data.format", "shepard", "--model.lr_scheduler_type", "liner")  # texts, which their readers refuse
     check("--model.optimizer", "torch.optim.AdamW", "--model.optimizer.lr", "1e-3")
     check("--trainer.logger.help", "CSVLogger")
@@ -140,6 +178,7 @@ def test_options_win_over_files_wherever_they_stand():
         (["--sclae", "1"], "no such option: got 'sclae'. Did you mean 'data.scale'?"),
         (["--scale", "1"], "no such option: got 'scale'. Did you mean 'data.scale'?"),
         (["-c"], "an option without its value: got '-c'"),
+        (["--data.file", "-x.csv"], "A value that begins with - is joined to its option: --data.file='-x.csv'"),
     ],
 )
 def test_words_that_belong_to_no_option_and_options_without_a_value(words, said):
@@ -153,3 +192,11 @@ def test_a_setting_of_one_of_the_terms_is_checked():
     with pytest.raises(UserError, match="model.terms.policy.clip_hig: no such setting.*Did you mean 'clip_high'"):
         check_names(argv)
     check_names([*argv[:3], "--model.terms.policy.init_args.clip_high=0.3", "--data.heldout", "-3", "--print_config"])
+
+
+def test_lightnings_own_words_pass():
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    for name in StrategyRegistry.available_strategies():
+        check(f"--trainer.strategy={name}")
+    check("--trainer.logger=true", "--trainer.callbacks=EarlyStopping", "--trainer.precision=32")

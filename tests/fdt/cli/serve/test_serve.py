@@ -34,7 +34,7 @@ class Scripted(Answerer):
     def __init__(self):
         self.count = 0
 
-    def answer(self, messages, settings):
+    def answer(self, messages, settings, tell=None):
         self.count += 1
         if messages[-1]["content"] == "refuse":
             raise Refused("no")
@@ -256,7 +256,7 @@ def test_limits(recorder):
     release = threading.Event()
 
     class Slow(Scripted):
-        def answer(self, messages, settings):
+        def answer(self, messages, settings, tell=None):
             started.set()
             assert release.wait(30)
             return super().answer(messages, settings)
@@ -310,7 +310,6 @@ def test_a_server_behind_is_asked_what_it_understands(recorder):
     [
         (["--upstream", "http://127.0.0.1:1/v1"], "--model"),
         (["--upstream", "http://127.0.0.1:1/v1", "--model", "m", "--run", "r"], "--run"),
-        (["--max-concurrent", "0"], "at least 1"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(tmp_path, arguments, reason):
