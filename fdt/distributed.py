@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from fdt.errors import UserError
 from feedback.gateway import GatewayStop
 
 _GROUP: ContextVar[Any] = ContextVar("process group of this thread", default=None)
@@ -71,6 +72,36 @@ def reduce_sum(values: dict[str, Tensor], device: Any) -> dict[str, float]:
     return dict(zip([*there, *here], stacked.tolist(), strict=True))
 
 
+T = TypeVar("T")
+
+
+def broadcast_object(mine: T) -> T:
+    """What the first rank holds, on every rank; anything that can be sent."""
+    if not is_distributed():
+        return mine
+    found = [mine]
+    dist.broadcast_object_list(found, src=0, group=_GROUP.get())
+    return found[0]
+
+
+def run_on_first(call: Callable[[], T]) -> T:
+    """What `call` returns on the first rank, which alone runs it. Every rank must call.
+
+    Raises:
+        UserError: on all ranks, where the first one raised it.
+    """
+    found: T | UserError | None = None
+    if get_rank() == 0:
+        try:
+            found = call()
+        except UserError as fault:
+            found = fault
+    found = broadcast_object(found)
+    if isinstance(found, UserError):
+        raise found
+    return cast(T, found)
+
+
 def gather_objects(mine: Any) -> list[Any]:
     """What each rank holds, in the order of ranks; anything that can be sent."""
     if not is_distributed():
@@ -78,9 +109,6 @@ def gather_objects(mine: Any) -> list[Any]:
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, mine, group=_GROUP.get())
     return found
-
-
-T = TypeVar("T")
 
 
 def run_on_all(judge: Callable[[], T]) -> T:

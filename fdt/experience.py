@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 from lightning import Trainer
@@ -30,10 +31,12 @@ from fdt.rollout.limits import EpisodeLimits
 from fdt.rollout.overlap import Prefetcher, RolloutLoader, build_prefetcher
 from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import Replay, Source
+from fdt.rollout.stored import load_splits
 from fdt.rollout.tasks import load_from_environment
 from feedback.graders import FunctionGrader, Grader, as_grader
 from feedback.hints import CritiqueHint, Hint, annotate_group, shuffle_critiques
 from feedback.readers import Reader, read_tasks
+from feedback.readers.garbage import pause_collection
 from feedback.rewriter import Rewriter
 from feedback.skills import SkillBank, Skills
 from feedback.types import Episode, Task, collect_tasks
@@ -108,29 +111,15 @@ class Experience(StepDataModule):
             seed: seed of prompt order, splits and samples.
         """
         super().__init__()
-        self.file = file
-        self.heldout = heldout
-        self.test_file = test_file
-        self.format = format
-        self.scale = scale
-        self.map = map or {}
-        self.source = source
-        self._credit = credit
+        self.file, self.heldout, self.test_file = file, heldout, test_file
+        self.format, self.scale, self.map = format, scale, map or {}
+        self.source, self._credit = source, credit
         self.grader = None if grader is None else as_grader(grader)
-        self.hint = hint
-        self.skills = skills
-        self.rewriter = rewriter
-        self.marker = marker
-        self.engine = engine
-        self.environment = environment
-        self.limits = limits
-        self._evaluation = evaluation
-        self.evaluation_batch = evaluation_batch
-        self.evaluation_limit = evaluation_limit
-        self.max_tokens = max_tokens
-        self.shuffle_critiques = shuffle_critiques
-        self.seed = seed
-        self.episodes: list[Episode] = []
+        self.hint, self.skills, self.rewriter, self.marker = hint, skills, rewriter, marker
+        self.engine, self.environment, self.limits = engine, environment, limits
+        self._evaluation, self.evaluation_batch, self.evaluation_limit = evaluation, evaluation_batch, evaluation_limit
+        self.max_tokens, self.shuffle_critiques, self.seed = max_tokens, shuffle_critiques, seed
+        self.episodes: Sequence[Episode] = []
         self._check_arguments()
 
     def _check_arguments(self) -> None:
@@ -142,6 +131,7 @@ class Experience(StepDataModule):
             expected = "a feedback file, or data.environment with data.source OnPolicy"
             raise UserError("no file", expected=expected, key="data.file")
 
+    @pause_collection()
     def setup(self, stage: str) -> None:
         """Reads and splits the file, or samples the environment's tasks.
 
@@ -161,15 +151,15 @@ class Experience(StepDataModule):
         self.heldout_tasks = found.heldout
         self.heldout_records = self.records - len(self.episodes)
         if self.shuffle_critiques:
-            self.episodes = shuffle_critiques(self.episodes, self.seed)
-        if self.hint is not None:
-            self.episodes = annotate_group(self.hint, self.episodes)
+            self.episodes = shuffle_critiques(list(self.episodes), self.seed)
+        if self.hint is not None and self.hint.reads_group:
+            self.episodes = annotate_group(self.hint, list(self.episodes))
         if self._credit is None:
             self._credit, reason = choose_credit(self.source, self.episodes)
             rank_zero_info(f"data.credit: objectives.{type(self.credit).__name__}, as {reason}")
         checks.check_credit(self.credit, self.source, self.episodes)
         checks.check_curriculum(self.source, self.episodes)
-        checks.check_skills(self.skills, self.source, self.hint, [*self.episodes, *self.heldout_tasks])
+        checks.check_skills(self.skills, self.source, self.hint, chain(self.episodes, self.heldout_tasks))
         if self.skills is not None:
             self.skills.withheld = frozenset(task.key for task in self.heldout_tasks)
         elif stage == "fit" and self.trainer is not None and self.rewriter is None:
@@ -194,7 +184,9 @@ class Experience(StepDataModule):
 
     def _load_data(self) -> DataSplits:
         if self.file is not None:
-            return load_from_file(self.file, self.format, self.scale, self.heldout, self.seed, self.map)
+            replayed = not self.source.on_policy and self.source.takes_share and not self.shuffle_critiques
+            load = load_splits if replayed else load_from_file  # the others need all rows at once
+            return load(self.file, self.format, self.scale, self.heldout, self.seed, self.map)
         assert self.environment is not None
         return load_from_environment(self.environment, self.limits, self.seed)
 
@@ -250,7 +242,7 @@ class Experience(StepDataModule):
         """The same tasks, answered, whatever else is measured on them."""
         return self.test_dataloader(Answers())
 
-    def _build_evaluation_loader(self, tasks: list[Task], evaluation: Evaluation | None = None) -> EvaluationLoader:
+    def _build_evaluation_loader(self, tasks: Sequence[Task], evaluation: Evaluation | None = None) -> EvaluationLoader:
         def measure(part: list[Task]) -> Sequence[Record | None]:
             if self._ahead is not None:
                 self._ahead.wait()

@@ -95,13 +95,11 @@ class Learner(LightningModule):
         self.automatic_optimization = False
         self.strict_loading = False
         self.objective = Objective(default_terms() if terms is None else terms, coefficients or {})
-        self.base = base
-        self.lora = lora
+        self.base, self.lora = base, lora
         self.dtype_name = dtype
         self.gradient_checkpointing = gradient_checkpointing
         self.make_optimizer = optimizer
-        self.warmup_steps = warmup_steps
-        self.lr_scheduler_type = lr_scheduler_type
+        self.warmup_steps, self.lr_scheduler_type = warmup_steps, lr_scheduler_type
         self.max_grad_norm = max_grad_norm
         self.tokens_per_microbatch = tokens_per_microbatch
         self.kl_interval = int(log_kl_to_init)
@@ -189,7 +187,8 @@ class Learner(LightningModule):
         batch = add_old_log_probs(batch, self.objective.reads, self.policy, self.start, self.tokens_per_microbatch)
         rollouts = replace(batch.rollouts, update=self.global_step)
         rollouts = replace(rollouts, weights=self.objective.weigh(rollouts))
-        shares = {name: torch.tensor(share) for name, share in self.objective.compute_totals(rollouts).items()}
+        totals = self.objective.compute_totals(rollouts).items()
+        shares = {name: torch.tensor(share, dtype=torch.float64) for name, share in totals}
         return replace(batch, rollouts=replace(rollouts, totals=reduce_sum(shares, self.device)))
 
     def compute_loss(self, part: Batch) -> tuple[Loss, TokenLogProbs, dict[str, TokenLogProbs], Rollouts]:

@@ -1,6 +1,5 @@
 """Configs and sample files that come with the package, found by name from a checkout and from a wheel alike."""
 
-import argparse
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import yaml
 
 from fdt.errors import UserError, suggest_nearest
+from fdt.options import Parser
 
 PACKAGE = Path(__file__).resolve().parent
 SUFFIXES = (".yaml", ".yml")
@@ -107,11 +107,13 @@ def find_sample(name: str) -> Path:
         return path
     files = (entry for entry in root.rglob("*") if entry.is_file() and entry.suffix not in (".py", ".pyc"))
     present = sorted(entry.relative_to(root).as_posix() for entry in files)
+    near = [*present, *(entry.name for entry in Path().iterdir() if entry.is_file())]
+    remedy = f"Check the path; relative ones start at {Path().absolute()}. Of samples there are: {', '.join(present)}."
     raise UserError(
-        "no such sample",
+        "no such file or sample",
         got=name,
-        expected="a file in feedback/samples",
-        remedy=suggest_nearest(name, present, f"There are: {', '.join(present)}."),
+        expected="a file of yours, or one of feedback/samples",
+        remedy=suggest_nearest(name, near, remedy),
     )
 
 
@@ -127,9 +129,7 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: no shipped config has the name.
     """
-    parser = argparse.ArgumentParser(
-        prog="fdt configs", description="List the shipped configs, or print one.", allow_abbrev=False
-    )
+    parser = Parser(prog="fdt configs", description="List the shipped configs, or print one.", allow_abbrev=False)
     parser.add_argument("name", nargs="?", help="as in quickstart or task/shepherd; all are listed without it")
     name = parser.parse_args(argv).name
     if name is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fdt.bench.base import Bench, Job, Outcome, build_measuring_jobs, build_tuning_jobs, choose_best_rates
 from fdt.bench.transfer import main as transfer
+from fdt.options import Parser, read_count
 
 BENCHES = {
     "signals": ("fdt.bench.signals", "Signals"),
@@ -65,9 +66,7 @@ def main(argv: list[str]) -> int:
 
 def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="fdt bench", description=__doc__, epilog=EPILOG, formatter_class=raw, allow_abbrev=False
-    )
+    parser = Parser(prog="fdt bench", description=__doc__, epilog=EPILOG, formatter_class=raw, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
     for bench in benches:
         about = inspect.getdoc(bench) or ""
@@ -80,9 +79,7 @@ def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         short, full = bench.seeds
-        own.add_argument(
-            "--seeds", type=_parse_positive, help=f"seeds of the measurement ({short}; with --full {full})"
-        )
+        own.add_argument("--seeds", type=read_count, help=f"seeds of the measurement ({short}; with --full {full})")
         if len(bench.grid) > 1:
             own.add_argument("--full", action="store_true", help=f"{full} seeds, and --tune")
             own.add_argument("--tune", action="store_true", help="choose each arm's rate afresh, on a seed of its own")
@@ -97,10 +94,8 @@ def _build_parser(benches: Sequence[Bench]) -> argparse.ArgumentParser:
         own.add_argument(
             "--settings", nargs="+", choices=settings, help=f"only these ({name_choice(bench.short_settings)})"
         )
-        own.add_argument(
-            "--steps", type=_parse_positive, default=0, help="optimiser steps of each arm (as the config says)"
-        )
-        own.add_argument("--workers", type=_parse_positive, default=2, help="processes of one thread each")
+        own.add_argument("--steps", type=read_count, default=0, help="optimiser steps of each arm (as the config says)")
+        own.add_argument("--workers", type=read_count, default=2, help="processes of one thread each")
     transfer.add_parser(verbs, raw)
     return parser
 
@@ -134,10 +129,3 @@ def _run(bench: Bench, jobs: Sequence[Job], args: argparse.Namespace, what: str)
                 place = f"{len(found)} of {len(needed)}, {time.monotonic() - began:.0f} s"
                 print(f"{what}: {name}: {right:.1%} right ({place})", file=sys.stderr, flush=True)
     return [found[equal[job].name] | {"job": job.to_dict()} for job in jobs]
-
-
-def _parse_positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"got {value}, expected at least 1")
-    return value

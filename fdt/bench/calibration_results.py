@@ -32,6 +32,7 @@ PAIRS = (
     ("split", "brier"),
     ("split", "brier_and_critiques"),
     ("brier_and_critiques", "critiques"),
+    ("mix", "brier"),
     ("critiques", "plain"),
 )
 

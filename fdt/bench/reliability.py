@@ -35,6 +35,7 @@ NOTES = {
     "brier_and_critiques": "that, and distillation from a teacher that read the convention and is sure",
     "split": "the same, but the teacher does not train the line of the confidence (objectives.SkipLast)",
     "critiques": "distillation alone",
+    "mix": "both signals as in algorithm/dspo, the line of the confidence left to the Brier reward",
     ORACLE: "states every user's true chance: what there is to reach",
 }
 

@@ -73,7 +73,9 @@ def build_notes(found: Result) -> list[str]:
 
 def format_setting(value: Any) -> str:
     """A setting's value; of a path its last name."""
-    return value.rpartition(".")[2] if isinstance(value, str) else f"{value:g}"
+    if isinstance(value, str):
+        return value.rpartition(".")[2]
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def as_markdown(found: Result) -> str:

@@ -21,6 +21,7 @@ ARMS = (
     "scores_moments",
     "scores_batch",
     "critiques_moments",
+    "critiques_forward",
     "scores",
     "critiques",
     "both",
@@ -31,7 +32,9 @@ ARMS = (
     "stated",
     "shuffled",
 )
-SINGLE = ("scores", "scores_anchored", "scores_moments", "scores_batch", "critiques", "critiques_moments", "rewrites")
+SCORES = ("scores", "scores_anchored", "scores_moments", "scores_batch")
+CRITIQUES = ("critiques", "critiques_moments", "critiques_forward")
+SINGLE = (*SCORES, *CRITIQUES, "rewrites")
 """Arms that learn from one signal alone: the best of them in a setting is what the mix is held against there."""
 HEADLINE: dict[str, Any] = {"coverage": 0.6, "noise": 0.1, "score_rate": 1.0}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -51,8 +54,8 @@ SCORE_ARGS = ("users", "score_rate", "wrong_score_rate")
 CRITIQUE_ARGS = ("users", "coverage", "noise", "always_wrong")
 READS = {
     BASE: ("users",),
-    **dict.fromkeys(("scores", "scores_anchored", "scores_moments", "scores_batch"), SCORE_ARGS),
-    **dict.fromkeys(("critiques", "critiques_moments"), CRITIQUE_ARGS),
+    **dict.fromkeys(SCORES, SCORE_ARGS),
+    **dict.fromkeys(CRITIQUES, CRITIQUE_ARGS),
 }
 """What of a setting an arm reads, where that is not all of it: settings that agree in this have one run."""
 GRID = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
@@ -65,6 +68,7 @@ SCORED_RATES = {
     "scores_batch": 5e-4,
     "critiques": 5e-4,
     "critiques_moments": 2e-3,
+    "critiques_forward": 1e-3,
     "both": 1e-3,
     "faded": 5e-4,
     "gated": 5e-4,
@@ -76,7 +80,7 @@ SCORED_RATES = {
 SPARSE_RATES = SCORED_RATES | {"scores": 1.25e-4, "both": 5e-4}
 RATES: dict[str, dict[str, float]] = {
     name: SCORED_RATES if args["score_rate"] == 1.0 else SPARSE_RATES for name, args in SETTINGS.items()
-}
+} | {"all_criticise": SCORED_RATES | {"critiques_forward": 5e-4}}
 """Used without `--tune`; chosen on tuning seeds in the headline and the sparse setting, for all of their kind."""
 PAIRS = (
     *(("dspo", arm) for arm in SINGLE),
@@ -159,7 +163,8 @@ class Signals(ConventionsComparison):
         "scores_anchored": "scores against the batch's mean over its deviation, KL to the start on every row",
         "scores_moments": "scores with the mix's optimiser, anchor and memory, credit by group",
         "scores_batch": "scores with the mix's optimiser, anchor, credit and memory",
-        "critiques_moments": "critiques with the mix's optimiser, prefix trust and anchor",
+        "critiques_moments": "critiques with the mix's optimiser, prefix trust and anchor, by reverse KL",
+        "critiques_forward": "the same by forward KL, as in the mix",
         "references": "imitates every right answer: an upper bound, not a competitor",
         "stated": "critiques that are the bare answer",
         "shuffled": "critiques meant for other users: the control",

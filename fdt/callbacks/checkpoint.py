@@ -16,6 +16,7 @@ from fdt import checkpoint_files
 from fdt.callbacks.access import get_experience
 from fdt.checkpoint_files import Entry
 from fdt.errors import UserError
+from fdt.policy.loading.versions import build_read_error
 from feedback.gateway import GatewayStop
 
 STEP = "global_step"
@@ -177,11 +178,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         """
         Raises:
-            UserError: where the file is not what was written.
+            UserError: where the file is not what was written, or holds more than plain data.
         """
         if Path(path).exists():
             checkpoint_files.check_whole(Path(path))
-        return super().load_checkpoint(path, *arguments, **options)
+        try:
+            return super().load_checkpoint(path, *arguments, **options)
+        except FileNotFoundError:
+            raise
+        except Exception as fault:  # torch raises half a dozen kinds, by where the file is damaged
+            raise build_read_error(path, fault) from fault
 
     def remove_checkpoint(self, path: Any) -> None:
         """Removes a file or a folder; one that is gone already is fine, since a kill may have come in between."""

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
@@ -14,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fdt.callbacks.access import get_experience
-from fdt.distributed import gather_objects
+from fdt.distributed import gather_objects, reduce_sum
+from fdt.evaluation.base import Evaluation
 from fdt.evaluation.returns import compute_interval, compute_quality, summarise_datasets, summarise_records
+from feedback.gateway.budget import TALLY
 
 
 def gather_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -33,6 +36,14 @@ class Evaluate(Callback):
         self.records: list[dict[str, Any]] = []
         self.measured_step = -1
         self.quality = math.nan
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs a base that another arm measured before the first step, so that this arm's curve begins there too."""
+        path = Path(trainer.default_root_dir) / "eval" / "base.jsonl"
+        if trainer.global_step or trainer.num_sanity_val_steps or not trainer.is_global_zero or not path.is_file():
+            return
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        log_summary(trainer, summarise(get_experience(trainer).evaluation, records))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the last step too, wherever in an epoch ``max_steps`` fell."""
@@ -67,13 +78,31 @@ class Evaluate(Callback):
     def _write_results(self, trainer: Trainer, name: str) -> None:
         evaluation = get_experience(trainer).evaluation
         records = gather_records(self.records)
-        summary = summarise_records(evaluation, records) | summarise_datasets(evaluation, records)
+        summary = summarise(evaluation, records)
         self.quality = compute_quality(evaluation, records)
+        calls = count_calls(trainer)
         if trainer.is_global_zero:
             print_summary(name, len(records), summary, compute_interval(evaluation, records))
             write_lines(Path(trainer.default_root_dir) / "eval" / f"{name}.jsonl", records)
-            if trainer.logger is not None and name in ("base", "last"):
-                trainer.logger.log_metrics({f"val/{key}": value for key, value in summary.items()}, trainer.global_step)
+            if name in ("base", "last"):
+                log_summary(trainer, summary | calls)
+
+
+def summarise(evaluation: Evaluation, records: list[dict[str, Any]]) -> dict[str, float]:
+    """The numbers of a measurement: over all records, and over those of each data set."""
+    return summarise_records(evaluation, records) | summarise_datasets(evaluation, records)
+
+
+def count_calls(trainer: Trainer) -> dict[str, float]:
+    """What calls to judges this measurement took, on all ranks."""
+    calls = {f"judge/{name}": torch.tensor(value) for name, value in TALLY.take().items()}
+    return reduce_sum(calls, trainer.strategy.root_device)
+
+
+def log_summary(trainer: Trainer, summary: dict[str, float]) -> None:
+    """Gives the numbers of a measurement to every logger, as ``val/…`` of the present step."""
+    for logger in trainer.loggers:
+        logger.log_metrics({f"val/{key}": value for key, value in summary.items()}, trainer.global_step)
 
 
 def print_summary(name: str, prompts: int, summary: dict[str, float], interval: tuple[float, float] | None) -> None:

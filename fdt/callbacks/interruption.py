@@ -52,7 +52,9 @@ class Interruption(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            # Lightning has put back what was there before its own by now: its handlers would hold the run in memory.
+            if signal.getsignal(number) == self._receive:
+                signal.signal(number, handler)
         self._former = {}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,5 @@
-"""A term that trains on nothing for a whole step is announced, once: a missing signal is how runs go wrong."""
+"""A term that trains on nothing for a whole step, or without the teacher that it asks for, is announced, once: a
+missing signal is how runs go wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ REASONS = {
 
 
 class SilentTerms(Callback):
-    """Warns once for each term that trained on nothing, and at each step without a finite gradient.
+    """Warns once for each term that trained on nothing or without its teacher, and of steps without a finite gradient.
 
     Also notes once when a clip cannot act because every update is on-policy.
     """
@@ -49,11 +50,21 @@ class SilentTerms(Callback):
         metrics = get_metrics(outputs)
         objective = get_learner(pl_module).objective
         used = {name: rows.sum() for name, rows in metrics.used.items()}
-        for name, rows in reduce_sum(used, pl_module.device).items():
-            if not rows and name not in self.warned and objective.get_coefficient(name):
-                self.warned.add(name)
-                reason = explain_silence(objective.terms[name], metrics.batch)
-                rank_zero_warn(f"step {trainer.global_step}: term {name!r} trained on nothing: {reason}. Shown once.")
+        # No term has the name "", which stands for what a teacher read.
+        found = reduce_sum(used | {"": metrics.batch.rollouts.masks["distilled"].sum()}, pl_module.device)
+        read = found.pop("")
+        for name, rows in found.items():
+            term = objective.terms[name]
+            if name in self.warned or not objective.get_coefficient(name):
+                continue
+            if not rows:
+                said = f"trained on nothing: {explain_silence(term, metrics.batch)}"
+            elif not read and "teacher" in term.needs:
+                said = "asks for a teacher, and no row has a critique that it could read: it trained without"
+            else:
+                continue
+            self.warned.add(name)
+            rank_zero_warn(f"step {trainer.global_step}: term {name!r} {said}. Shown once.")
 
 
 def explain_silence(term: Term, batch: Batch) -> str:
@@ -62,7 +73,7 @@ def explain_silence(term: Term, batch: Batch) -> str:
     if mask.any() and not term.weigh(batch.rollouts)[mask].any():
         return f"its gate, {type(term.gate).__name__}, gives every token of its mask weight 0"
     if isinstance(term, KLAnchor):
-        return "a teacher read a critique of every row, and it holds only rows without"
+        return "a teacher read a critique of every prompt, and it holds only prompts without"
     reason = REASONS.get(term.mask, "no token is in its mask")
     if term.mask == "sampled" and term.needs - {"reference"}:
         return f"{reason}, and no teacher read a critique"

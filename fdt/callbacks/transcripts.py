@@ -16,7 +16,7 @@ from torch import Tensor
 from fdt.callbacks.access import get_experience, get_learner, get_metrics
 from fdt.callbacks.evaluate import gather_records
 from fdt.data.batch import Batch, View
-from fdt.evaluation.base import describe_skills, describe_turns
+from fdt.evaluation.base import describe_prompt, describe_skills, describe_turns
 from fdt.learner import Learner
 from fdt.metrics.step import StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
@@ -99,7 +99,7 @@ class Transcripts(Callback):
             "id": episode.id,
             "task": episode.task.key,
             "staleness": episode.staleness,
-            "prompt": episode.task.messages[-1]["content"],
+            **describe_prompt(episode.task),
             "response": episode.response,
             "score": None if math.isnan(episode.score) else episode.score,
             "critique": episode.critique,
@@ -107,7 +107,6 @@ class Transcripts(Callback):
             "teacher_prompt": hinted[-1]["content"] if hinted else None,
             "revision": episode.revision,
             "revision_status": episode.revision_status,
-            **({"messages": list(episode.task.messages)} if len(episode.task.messages) > 1 else {}),
             **describe_skills(episode),
             **describe_turns(episode),
         }

@@ -24,6 +24,8 @@ class Layout:
     """Whether rows that share a context are read together, which takes a mask of its own."""
     is_padded: bool
     """Whether any row ends before the others do."""
+    spans: tuple[tuple[int, tuple[tuple[int, int], ...]], ...] = ()
+    """Of each pack the tokens of its context, and where each answer begins and ends; empty where nothing is packed."""
 
     def build_mask(self) -> Tensor:
         """Boolean attention mask ``[R, 1, L, L]``: causal, own segment or context only; padding sees itself."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -113,8 +114,10 @@ def fill_packs(view: View, packs: Sequence[Sequence[int]]) -> Layout:
     positions = torch.zeros_like(tokens)
     segment = torch.full_like(tokens, -1)
     source = torch.zeros(view.tokens.shape + (2,), dtype=torch.long, device=device)
+    spans = []
     for number, rows in enumerate(packs):
         end = first[rows[0]]
+        ends = [end]
         tokens[number, :end] = view.tokens[rows[0], :end]
         positions[number, :end] = torch.arange(end, device=device)
         segment[number, :end] = 0
@@ -126,7 +129,10 @@ def fill_packs(view: View, packs: Sequence[Sequence[int]]) -> Layout:
             segment[number, end : end + size] = segment_id
             _point_back(source[row], number, start, end, size)
             end += size
-    return Layout(tokens, positions, segment, source[view.target], view.tokens[view.target], True, True)
+            ends.append(end)
+        spans.append((ends[0], tuple(pairwise(ends))))
+    targets = view.tokens[view.target]
+    return Layout(tokens, positions, segment, source[view.target], targets, True, True, tuple(spans))
 
 
 def _point_back(source: Tensor, pack: int, start: int, end: int, size: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fdt.errors import UserError
 from fdt.resources import find_sample
 from feedback.readers import Reader, read, read_tasks
 from feedback.readers.columns.mapping import Columns
+from feedback.readers.garbage import pause_collection
 from feedback.types import Episode, Task, collect_tasks
 
 
@@ -23,13 +24,24 @@ class DataSplits:
 
     source: str
     record_count: int
-    episodes: list[Episode]
-    heldout: list[Task]
-    test: Callable[[], list[Task]]
+    episodes: Sequence[Episode]
+    heldout: Sequence[Task]
+    test: Callable[[], Sequence[Task]]
     targets: dict[str, str] = field(default_factory=dict)
     target_kind: str = "references"
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether any prompt has a text whose likelihood can be measured."""
+        return bool(self.targets)
 
+    def attach_targets(self) -> tuple[Sequence[Task], int]:
+        """The held-out tasks with these texts as the references that they lack, and how many have one then."""
+        tasks = [replace(task, reference=task.reference or self.targets.get(task.key)) for task in self.heldout]
+        return tasks, sum(task.reference is not None for task in tasks)
+
+
+@pause_collection()
 def load_from_file(
     file: str,
     format: str | Reader,
@@ -100,12 +112,13 @@ def find_targets(episodes: Sequence[Episode]) -> tuple[dict[str, str], str]:
     revisions = {e.task.key: e.revision for e in episodes if e.revision}
     if revisions:
         return revisions, "corrections"
-    scores = [e.score for e in episodes if not math.isnan(e.score)]
+    scored = [(score, e) for e in episodes if not math.isnan(score := e.score)]
+    scores = [score for score, _ in scored]
     if not scores or min(scores) == max(scores):
         return {}, "nothing"
     mean = sum(scores) / len(scores)
-    rated = sorted((e for e in episodes if e.response and e.score >= mean), key=lambda e: e.score)
-    return {e.task.key: e.response for e in rated}, "answers rated at or above the mean"
+    rated = sorted(((score, e) for score, e in scored if score >= mean), key=lambda pair: pair[0])
+    return {e.task.key: e.response for _, e in rated if e.response}, "answers rated at or above the mean"
 
 
 def locate(name: str) -> Path:

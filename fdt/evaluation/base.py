@@ -73,7 +73,7 @@ class Answers(Evaluation):
     def _build_record(self, episode: Episode, log_prob: float) -> Record:
         return {
             "id": episode.task.key,
-            "prompt": episode.task.messages[-1]["content"],
+            **describe_prompt(episode.task),
             "response": episode.response,
             "score": None if math.isnan(episode.score) else episode.score,
             "log_prob": None if math.isnan(log_prob) else log_prob,
@@ -84,6 +84,12 @@ class Answers(Evaluation):
             **describe_skills(episode),
             **describe_turns(episode),
         }
+
+
+def describe_prompt(task: Task) -> Record:
+    """What was read: its last message, and where that is not all of it every message."""
+    messages = list(task.messages)
+    return {"prompt": messages[-1]["content"]} | ({"messages": messages} if len(messages) > 1 else {})
 
 
 def describe_skills(episode: Episode) -> Record:
@@ -141,8 +147,8 @@ class Likelihood(Evaluation):
         return [self._build_record(task, *next(found)) if id(task) in measured else None for task in tasks]
 
     def _build_record(self, task: Task, log_prob: float, tokens: int) -> Record:
-        prompt = task.messages[-1]["content"]
-        return {"id": task.key, "prompt": prompt, "reference": task.reference, "nll_sum": -log_prob, "tokens": tokens}
+        read = describe_prompt(task)
+        return {"id": task.key, **read, "reference": task.reference, "nll_sum": -log_prob, "tokens": tokens}
 
     def summarise_records(self, records: Sequence[Record]) -> dict[str, float]:
         tokens = sum(r["tokens"] for r in records)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -21,7 +21,7 @@ def check_grader(given: Evaluation | None, is_judged: bool, on_policy: bool) -> 
         raise UserError("no grader", expected="one, since fresh answers need a score", key="data.grader")
 
 
-def choose_evaluation(given: Evaluation | None, is_judged: bool, data: DataSplits) -> tuple[Evaluation, list[Task]]:
+def choose_evaluation(given: Evaluation | None, is_judged: bool, data: DataSplits) -> tuple[Evaluation, Sequence[Task]]:
     """The held-out measure, and the tasks to measure, with the texts whose likelihood is taken as their references.
 
     Args:
@@ -36,8 +36,7 @@ def choose_evaluation(given: Evaluation | None, is_judged: bool, data: DataSplit
         return Answers(), data.heldout
     if given is not None and not isinstance(given, Likelihood):
         return given, data.heldout
-    tasks = [replace(task, reference=task.reference or data.targets.get(task.key)) for task in data.heldout]
-    known = sum(task.reference is not None for task in tasks)
+    tasks, known = data.attach_targets()
     if not known:
         raise UserError(
             "nothing to measure by: no held-out prompt has a reference, a correction or an answer rated above others",

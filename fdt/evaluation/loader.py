@@ -23,7 +23,7 @@ class EvaluationLoader:
     """
 
     trainer: Trainer
-    tasks: list[Task]
+    tasks: Sequence[Task]
     size: int
     measure: Callable[[list[Task]], Sequence[Record | None]]
 
@@ -32,8 +32,8 @@ class EvaluationLoader:
         return -(-share // self.size)
 
     def __iter__(self) -> Iterator[list[Record]]:
-        mine = list(enumerate(self.tasks))[self.trainer.global_rank :: self.trainer.world_size]
+        mine = range(self.trainer.global_rank, len(self.tasks), self.trainer.world_size)
         for start in range(0, len(self) * self.size, self.size):
             part = mine[start : start + self.size]
-            records = self.measure([task for _, task in part])
-            yield [{"order": n, **record} for (n, _), record in zip(part, records, strict=True) if record is not None]
+            records = self.measure([self.tasks[n] for n in part])
+            yield [{"order": n, **record} for n, record in zip(part, records, strict=True) if record is not None]

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fdt.evaluation.base import Evaluation, Record, describe_skills
+from fdt.evaluation.base import Evaluation, Record, describe_prompt, describe_skills
 from fdt.metrics.diversity import extract_solution
 from fdt.metrics.step import count_turns
 from fdt.rollout.actor import Actor
@@ -55,7 +55,7 @@ class PassAtK(Evaluation):
         wrong = [extract_solution(e) for e in group if e.score < self.solved]
         return {
             "id": task.key,
-            "prompt": task.messages[-1]["content"],
+            **describe_prompt(task),
             "response": texts[0],
             "reference": task.reference,
             "score": sum(scores) / len(scores) if scores else None,

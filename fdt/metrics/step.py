@@ -14,6 +14,7 @@ from fdt.data.batch import Batch
 from fdt.distributed import reduce_max, reduce_sum
 from fdt.metrics import planning
 from fdt.metrics.diversity import NAMES, compute_diversity
+from feedback.gateway.budget import TALLY
 from feedback.types import DONE, Episode
 from objectives import Loss, Rollouts, Term, TokenLogProbs, reverse_kl
 
@@ -167,6 +168,8 @@ class StepMetrics:
         self._add_number("used/rows", int(torch.stack(used).any(0).sum()) if used else 0)
         for name, value in batch.info.items():
             self._add_number(f"info/{name}", value)
+        for name, value in TALLY.take().items():
+            self._add_number(f"info/judge/{name}", value)
         masks = batch.rollouts.masks
         recalled = masks.get("recalled", torch.zeros_like(masks["sampled"]))
         sampled = self._flag_rows(masks["sampled"] & ~recalled)

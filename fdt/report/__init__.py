@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fdt.errors import UserError
+from fdt.options import Parser
 
 EPILOG = "RUN is a folder that `fdt fit` wrote: one arm, or a folder of arms."
 
@@ -103,7 +104,7 @@ def _build_parser(verb: str) -> argparse.ArgumentParser:
         "report": "Write one HTML page about runs: before and after, curves, calibration, tokens, feedback used, cost.",
         "compare": "Print the before/after table of runs.",
     }
-    parser = argparse.ArgumentParser(prog=f"fdt {verb}", description=does[verb], epilog=EPILOG, allow_abbrev=False)
+    parser = Parser(prog=f"fdt {verb}", description=does[verb], epilog=EPILOG, allow_abbrev=False)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
     if verb == "report":
         parser.add_argument(

@@ -63,7 +63,8 @@ def _find_common_name(group: list[Run]) -> str:
     if len(folders) == 1:
         return folders.pop()
     letters = takewhile(lambda several: len(set(several)) == 1, zip(*(run.name for run in group), strict=False))
-    common = "".join(several[0] for several in letters).rstrip(SEPARATORS)
+    # A number whose first digits are the same is another number: seed-1000 and seed-1001 have no "seed-100" in common.
+    common = "".join(several[0] for several in letters).rstrip("0123456789").rstrip(SEPARATORS)
     shortened = common.removesuffix("seed").removesuffix("s").rstrip(SEPARATORS) if common else ""
     above = {run.folder.resolve().parent.name for run in group}
     return shortened or (above.pop() if len(above) == 1 else common or group[0].name)

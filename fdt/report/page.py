@@ -23,7 +23,7 @@ from fdt.report.interactive.script import (
 from fdt.report.measures import LIKELIHOOD
 from fdt.report.panels.calibration import Calibration
 from fdt.report.panels.comparison import Compared, compare_arms
-from fdt.report.panels.costs import build_cost
+from fdt.report.panels.costs import build_cost, build_judge_cost
 from fdt.report.panels.diversity import compute_diversity
 from fdt.report.panels.ledger import NO_EFFECT, build_ledger
 from fdt.report.panels.provenance import build_provenance
@@ -85,7 +85,7 @@ def _list_verdicts(table: Table, compared: Compared | None) -> list[Verdict]:
     """What changed, one an arm: over all its seeds where some arm has several."""
     if compared is not None and any(level.seeds > 1 for level in compared.levels):
         kind = table.rows[0].kind
-        return [_build_verdict(r.arm, kind, (r.change, r.after), 1.0, f"{r.seeds} seeds") for r in compared.levels]
+        return [_build_verdict(r.arm, kind, (r.change, r.after), 1.0, f"{r.seeds} seeds;") for r in compared.levels]
     rows = [row for row in table.rows if not row.is_base]
     return [
         _build_verdict(r.name, r.kind, (r.change, r.value), KINDS[r.kind][3], f"{r.prompts} held-out prompts; paired")
@@ -114,6 +114,7 @@ def _build_panels(runs: list[Run], table: Table, calibrated: Sequence[Calibratio
         "verdicts": _list_verdicts(table, compared),
         "diversity": compute_diversity(runs),
         "costs": [one for one in map(build_cost, runs) if one.has_values],
+        "judge_costs": [one for one in map(build_judge_cost, runs) if one is not None],
         "signals": [one for one in map(build_signals, runs) if one.lines],
         "no_effect": NO_EFFECT,
         "ledgers": [build_ledger(run) for run in runs],

@@ -21,6 +21,7 @@ CONFIG = "config.yaml"
 EVAL = "eval"
 METRICS = "metrics"
 TRANSCRIPTS = "transcripts.jsonl"
+PREDICTIONS = "predictions.jsonl"
 ACCOUNTING = "accounting.json"
 FORMER = re.compile(r"\.old\d+$")
 
@@ -54,7 +55,7 @@ class Run:
         if path.exists():
             # Each pass meets the same broken lines again; they are reported once.
             problems: list[str] = []
-            yield from _read_records(path, problems)
+            yield from read_records(path, problems)
             self.problems.extend(problem for problem in problems if problem not in self.problems)
 
 
@@ -106,7 +107,7 @@ def read_run(folder: Path | str) -> Run:
     """Reads one arm. Missing and broken files become lines in `problems`; nothing raises."""
     folder = Path(folder)
     problems: list[str] = []
-    evals = {path.stem: list(_read_records(path, problems)) for path in sorted((folder / EVAL).glob("*.jsonl"))}
+    evals = {path.stem: list(read_records(path, problems)) for path in sorted((folder / EVAL).glob("*.jsonl"))}
     problems += [f"{folder / EVAL / name}.jsonl: missing" for name in ("base", "last") if name not in evals]
     for required in (TRANSCRIPTS, ACCOUNTING):
         if not (folder / required).exists():
@@ -126,7 +127,8 @@ def _is_arm(folder: Path, unmeasured: bool) -> bool:
     return (folder / CONFIG).is_file() and (unmeasured or (folder / EVAL).is_dir())
 
 
-def _read_records(path: Path, problems: list[str]) -> Iterator[Record]:
+def read_records(path: Path, problems: list[str]) -> Iterator[Record]:
+    """The lines of a file that a run wrote; what cannot be read is passed over, with a line in `problems`."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fdt.errors import UserError
+from fdt.options import Parser
 from fdt.report.interactive.episodes import EpisodeFile
 from fdt.report.interactive.script import build_policy
 from fdt.report.page import render
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: a folder that is not there, or a port that is taken.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fdt watch",
         description="Serve the report's page on 127.0.0.1 while runs train; it takes over news by itself.",
         epilog="From another machine: ssh -L 8710:127.0.0.1:8710 HOST, then open the address here.",

@@ -74,16 +74,20 @@ class Actor:
         num_generations: int = 1,
         counted: bool = True,
         with_skills: bool = True,
+        max_new_tokens: int | None = None,
     ) -> list[Episode]:
         """Samples ``num_generations`` episodes of each task (greedily where seed is None), not graded yet; ``counted``
-        is False for what is measured, which is no part of training, ``with_skills`` for prompts that hold them."""
+        is False for what is measured, which is no part of training, ``with_skills`` for prompts that hold them.
+        ``max_new_tokens`` of a turn stand in for the engine's."""
         tasks = [task for task in tasks for _ in range(num_generations)]
         alone = isinstance(self.environment, SingleTurn)
         most = self.policy.positions
         context = most if alone else min(self.limits.max_context or self.collator.max_tokens, most or sys.maxsize)
         counts = self.episode_counts if counted and seed is not None else Counter()
         skills = self.skills if with_skills else None
-        loop = TurnLoop(self.policy, self.engine, self.environment, self.limits, context, counts, skills)
+        loop = TurnLoop(
+            self.policy, self.engine, self.environment, self.limits, context, counts, skills, max_new_tokens
+        )
         with self.precision():
             answered = run_on_all(lambda: loop(tasks, seed))
         episodes = (

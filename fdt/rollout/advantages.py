@@ -13,6 +13,7 @@ from fdt.data.batch import build_untrained_rollouts
 from fdt.data.rows import get_turn_tag
 from fdt.distributed import gather_objects, get_rank
 from fdt.errors import UserError
+from feedback.readers.garbage import pause_collection
 from feedback.types import Episode
 from objectives import Credit, Rollouts
 from objectives.returns import check_numbers
@@ -74,6 +75,7 @@ def apply_credit(credit: Credit, known: Rollouts) -> Tensor:
     return table
 
 
+@pause_collection()
 def gather_rollouts(episodes: Sequence[Episode], all_ranks: bool) -> tuple[Rollouts, slice]:
     """These episodes as rollouts of one token a turn, or (every rank must then call) those of all ranks; and the slice
     of these among them."""

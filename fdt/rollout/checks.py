@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,8 +19,10 @@ from fdt.engines import Engine
 from fdt.environments import Environment, EnvironmentFault
 from fdt.environments.returns import start_session
 from fdt.errors import UserError
-from fdt.rollout.advantages import compute_advantages
+from fdt.rollout.curricula.base import SamplingSettings
+from fdt.rollout.curricula.recorded import Recorded, number_tasks
 from fdt.rollout.sources import OnPolicy, Replay, Source
+from fdt.rollout.stored.rows import StoredEpisodes, StoredRows
 from feedback.hints import Hint, run_hint
 from feedback.rewriter import Rewriter
 from feedback.skills import Skills, Whispered
@@ -81,10 +83,9 @@ def check_credit(credit: Credit, source: Source, episodes: Sequence[Episode]) ->
     """
     if isinstance(source, Replay) and source.behaviour == "drop":
         return
-    numbers = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
-    task = torch.tensor([numbers[e.task.key] for e in episodes], dtype=torch.long)
+    task = number_tasks(episodes)
     if isinstance(source, OnPolicy):
-        task = torch.arange(len(numbers)).repeat_interleave(source.num_generations)
+        task = torch.arange(len(task.unique())).repeat_interleave(source.smallest_group)
     try:
         credit.check(task)
     except ValueError as fault:
@@ -107,6 +108,13 @@ def check_curriculum(source: Source, episodes: Sequence[Episode]) -> None:
             expected="fdt.rollout.sources.OnPolicy with max_staleness 0",
             key="data.source.curriculum",
         )
+    if not source.on_policy and any(own != SamplingSettings() for own in curriculum.list_sampling()):
+        raise UserError(
+            "a stage says how its prompts are answered, and recorded answers are there already",
+            got=type(source).__name__,
+            expected="fdt.rollout.sources.OnPolicy, or stages without num_generations and max_new_tokens",
+            key="data.source.curriculum",
+        )
     curriculum.check(collect_tasks(list(episodes)))
 
 
@@ -118,9 +126,9 @@ def check_rows(
     Raises:
         UserError: where the chat template refuses a conversation or leaves something of it out.
     """
-    tasks = [row for row in rows if isinstance(row, Task)]
+    tasks = [] if environment is None else [row for row in rows if isinstance(row, Task)]
     if environment is None or not tasks:
-        check_conversations(rows, tokenizer, file)
+        check_conversations(rows, tokenizer, file, rows.kinds if isinstance(rows, StoredRows) else None)
     else:  # its sessions say what the policy reads
         check_sessions(environment, tasks, tokenizer, file)
 
@@ -191,20 +199,23 @@ def check_signals(
             expected="recorded answers, or data.source OnPolicy, which answers them",
             key="data.source",
         )
-    taught = any(episode.revision is not None or (hint and run_hint(hint, episode)) for episode in episodes)
-    if not taught and not (source.behaviour == "start" and compute_advantages(credit, episodes).any()):
-        scored = sum(not math.isnan(episode.score) for episode in episodes)
+    recorded = Recorded(episodes, credit)
+    scored = source.behaviour == "start"
+    taught = scored and isinstance(episodes, StoredEpisodes) and bool(recorded.advantages.any())  # needs no row
+    taught = taught or any(e.revision is not None or (hint and run_hint(hint, e)) for e in episodes)
+    if not taught and not (scored and recorded.advantages.any()):
+        given = sum(not math.isnan(episode.score) for episode in episodes)
         raise UserError(
             "no row of the file teaches anything",
-            got=f"{len(episodes)} rows, {scored} with a score, none with a critique or revision"
-            + (", and every advantage is 0" if scored else ""),
+            got=f"{len(episodes)} rows, {given} with a score, none with a critique or revision"
+            + (", and every advantage is 0" if given else ""),
             expected="critiques, revisions, or scores that differ within what data.credit compares",
             key="data.file",
             remedy="`fdt data check` says what the file holds; data.map names columns under other names",
         )
 
 
-def check_skills(skills: Skills | None, source: Source, hint: Hint | None, rows: Sequence[Episode | Task]) -> None:
+def check_skills(skills: Skills | None, source: Source, hint: Hint | None, rows: Iterable[Episode | Task]) -> None:
     """
     Raises:
         UserError: where nobody would read the skills, a recorded answer would get a prompt that it was not given to, or

@@ -19,7 +19,7 @@ from fdt.distributed import gather_objects
 from fdt.errors import UserError
 from fdt.rollout.actor import Actor
 from fdt.rollout.advantages import compute_advantages
-from fdt.rollout.curricula.base import Curriculum, describe_curriculum
+from fdt.rollout.curricula.base import Curriculum, SamplingSettings, describe_curriculum
 from fdt.rollout.curricula.recorded import Recorded
 from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, restrict_sampled, sample_rollout
 from fdt.rollout.memory import ScoredMemory
@@ -203,6 +203,12 @@ class OnPolicy(Source):
     def steps_per_rollout(self) -> int:
         return self.updates_per_rollout * self.num_iterations
 
+    @property
+    def smallest_group(self) -> int:
+        """Fewest answers to a prompt, in any stage of the curriculum."""
+        sampling = [] if self.curriculum is None else self.curriculum.list_sampling()
+        return min((own.num_generations or self.num_generations for own in sampling), default=self.num_generations)
+
     def count_rollouts(self, episodes: Sequence[Episode]) -> int:
         tasks = collect_tasks(list(episodes))
         if self.curriculum is not None:
@@ -211,7 +217,7 @@ class OnPolicy(Source):
 
     def draw(self, position: RolloutPosition, recorded: Recorded, actor: Actor) -> SampledRollout:
         def generate(tasks: list[Task], seed: int) -> list[Episode]:
-            return self.grade(actor.generate_episodes(tasks, seed, self.num_generations), seed, actor)
+            return self.grade(self._answer(tasks, seed, position, recorded, actor), seed, actor)
 
         tasks, chosen = recorded.tasks, self._choose(position, recorded)
         if self.curriculum is None:
@@ -231,7 +237,17 @@ class OnPolicy(Source):
         """The answers that `draw` asks for first, not judged yet."""
         own = self._choose(position, recorded)[position.rank :: position.world_size]
         tasks = [recorded.tasks[n] for n in own]
-        return actor.generate_episodes(tasks, position.derive_seed(0), self.num_generations)
+        return self._answer(tasks, position.derive_seed(0), position, recorded, actor)
+
+    def _answer(
+        self, tasks: list[Task], seed: int, position: RolloutPosition, recorded: Recorded, actor: Actor
+    ) -> list[Episode]:
+        """Answers to some prompts of a rollout, as many and as long as its stage has them."""
+        own = SamplingSettings()
+        if self.curriculum is not None:
+            own = self.curriculum.get_sampling(position, recorded.tasks, self.prompts_per_rollout)
+        number = own.num_generations or self.num_generations
+        return actor.generate_episodes(tasks, seed, number, max_new_tokens=own.max_new_tokens)
 
     def rewrite(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
         rewritten = actor.rewrite(rollout.episodes, position.derive_seed(REWRITES))

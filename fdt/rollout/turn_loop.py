@@ -79,6 +79,7 @@ class TurnLoop:
         context: most tokens of a conversation; None is unlimited.
         counts: how episodes ended and how often environments broke, added to.
         skills: finds skills for each task, and may show them in its prompt; None finds none.
+        max_new_tokens: most tokens of one turn; None: as the engine has it.
     """
 
     policy: Policy
@@ -88,6 +89,7 @@ class TurnLoop:
     context: int | None
     counts: Counter[str]
     skills: Skills | None = None
+    max_new_tokens: int | None = None
 
     def __call__(self, tasks: Sequence[Task], seed: int | None) -> list[Episode]:
         """One episode for each task, in order, with the id of its task.
@@ -156,7 +158,7 @@ class TurnLoop:
             seat.end(OUT_OF_CONTEXT)
 
     def _generate_turns(self, seats: list[EpisodeState], seed: int | None) -> None:
-        longest = get_max_answer_tokens(self.engine)
+        longest = self.max_new_tokens or get_max_answer_tokens(self.engine)
         limits = [self.limits.build_limit(self._compute_room(s), longest, s.turn_count, s.reply_lengths) for s in seats]
         samples = generate_samples(self.engine, self.policy, [seat.dialogue.ids for seat in seats], seed, limits)
         for seat, sample in zip(seats, samples, strict=True):

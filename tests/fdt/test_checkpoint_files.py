@@ -69,6 +69,18 @@ def test_a_checkpoint_without_a_manifest_is_held_against_its_own_sums(tmp_path):
     assert "cannot be read" in files.find_damage(path)
 
 
+def test_a_whole_file_that_would_run_code_is_one_message(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"state_dict": Payload()}, tmp_path / "theirs.ckpt")
+    assert files.find_damage(tmp_path / "theirs.ckpt") is None
+    with pytest.raises(UserError, match="theirs.ckpt: not a readable checkpoint: got 'Weights only load failed"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "theirs.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_damaged_manifest_is_told_and_written_anew(tmp_path, capsys):
     path = save(tmp_path, 1)
     (tmp_path / "manifest.json").write_text("{")

@@ -1,4 +1,4 @@
-"""One optimiser step on two ranks is the same step on one rank with the same rows."""
+"""One optimiser step on two or four ranks is the same step on one rank with the same rows."""
 
 import socket
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.rank_steps import CASES, STRATEGIES
+from tests.helpers.rank_steps import CASES, ON_FOUR, STRATEGIES
+from tests.helpers.ranks import finish_ranks
 from tests.helpers.runs import ROOT, environment
 
 pytestmark = pytest.mark.slow
@@ -28,32 +29,56 @@ def start(out: Path, models: tuple[str, str], **env: str) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def steps(tmp_path_factory, tiny_model, tiny_untied_model) -> Path:
-    """A folder with every case's steps, on one rank and on two."""
-    out, models, port = tmp_path_factory.mktemp("steps"), (tiny_model, tiny_untied_model), free_port()
-    both = {"RANKS": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port, "NODE_RANK": "0", "WORLD_SIZE": "2"}
-    for group in ([{}], [both | {"LOCAL_RANK": "0"}, both | {"LOCAL_RANK": "1"}]):
-        running = [start(out, models, **env) for env in group]
-        try:
-            for process in running:
-                text, _ = process.communicate(timeout=400)
-                assert process.returncode == 0, text[-2000:]
-        finally:
-            for process in running:
-                process.kill()
+def models(tiny_model, tiny_untied_model) -> tuple[str, str]:
+    return tiny_model, tiny_untied_model
+
+
+@pytest.fixture(scope="module")
+def one_rank(tmp_path_factory, models) -> Path:
+    """A folder with every case's steps on one rank."""
+    return take_steps(tmp_path_factory.mktemp("one"), models, 1)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory, models) -> Path:
+    """The same on two."""
+    return take_steps(tmp_path_factory.mktemp("two"), models, 2)
+
+
+@pytest.fixture(scope="module")
+def four_ranks(tmp_path_factory, models) -> Path:
+    """Some cases' steps on four."""
+    return take_steps(tmp_path_factory.mktemp("four"), models, 4)
+
+
+def take_steps(out: Path, models: tuple[str, str], ranks: int) -> Path:
+    """Runs all ranks to their end."""
+    place = {"RANKS": str(ranks), "MASTER_ADDR": "localhost", "MASTER_PORT": free_port(), "NODE_RANK": "0"}
+    given = [place | {"WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    running = [start(out, models, **env) for env in (given if ranks > 1 else [{}])]
+    finish_ranks(running, 400)
     return out
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("case", CASES)
-def test_two_ranks_take_the_step_of_one(steps, case, strategy):
-    alone = torch.load(steps / f"{case} alone.pt")
-    both = torch.load(steps / f"{case} {strategy}.pt")
-    assert len(alone) == len(both) == 2
-    for one, two in zip(alone, both, strict=True):
+def test_two_ranks_take_the_step_of_one(one_rank, two_ranks, case, strategy):
+    compare_steps(torch.load(one_rank / f"{case} alone 1.pt"), torch.load(two_ranks / f"{case} {strategy} 2.pt"))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("case", ON_FOUR)
+def test_four_ranks_take_the_step_of_one(one_rank, four_ranks, case, strategy):
+    compare_steps(torch.load(one_rank / f"{case} alone 1.pt"), torch.load(four_ranks / f"{case} {strategy} 4.pt"))
+
+
+def compare_steps(alone: list, shared: list) -> None:
+    """Two steps, the second from the weights after the first, within rounding."""
+    assert len(alone) == len(shared) == 2
+    for one, many in zip(alone, shared, strict=True):
         size = one["gradient"].norm()
-        assert size > 1e-3 and one["finite"] and two["finite"]
-        assert (two["gradient"] - one["gradient"]).norm() / size <= 1e-5
-        assert two["norm"] == pytest.approx(one["norm"], rel=1e-5)
+        assert size > 1e-3 and one["finite"] and many["finite"]
+        assert (many["gradient"] - one["gradient"]).norm() / size <= 1e-5
+        assert many["norm"] == pytest.approx(one["norm"], rel=1e-5)
         for name in ("loss", "loss/policy", "loss/distill", "loss/imitate", "teacher/log_ratio", "kl_init"):
-            assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-6), name
+            assert many[name] == pytest.approx(one[name], rel=1e-5, abs=1e-6), name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fdt.processes import is_launched
+from fdt.processes import RankProcess, describe_process, find_ended, is_launched
 from tests.helpers.paths import ROOT
 
 CHILD = (
@@ -41,6 +41,21 @@ def test_a_killed_parent_takes_its_rank_along():
     while is_running(child) and time.monotonic() < end:
         time.sleep(0.02)
     assert not is_running(child)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asked of Linux alone")
+def test_a_rank_that_was_killed_is_told_from_those_that_run():
+    here = describe_process()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    started = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    other = RankProcess(child.pid, here.host, started)
+    elsewhere = RankProcess(child.pid, "elsewhere", started)
+    assert find_ended([here, other, elsewhere], 0.2) == []
+    child.kill()
+    assert find_ended([here, other, elsewhere], 10) == [1], "a zombie has ended; of another host nothing is known"
+    child.wait()
+    assert find_ended([here, other, elsewhere], 0) == [1]
+    assert RankProcess(here.number, here.host, str(int(here.started) + 1)).has_ended(), "the number is another's now"
 
 
 def test_ranks_that_torchrun_started_are_its_own(monkeypatch):

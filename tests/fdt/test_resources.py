@@ -80,11 +80,20 @@ def test_checkout_configs_all_say_what_they_are_for():
 
 
 def test_sample_is_found_and_an_unknown_one_lists_what_there_is():
-    with pytest.raises(UserError, match="no such sample: got 'zzz'.*There are: ") as fault:
+    with pytest.raises(UserError, match="no such file or sample: got 'zzz'.*there are: ") as fault:
         shipped.find_sample("zzz")
-    for name in str(fault.value).split("There are: ")[1].rstrip(".").split(", "):
+    for name in str(fault.value).split("there are: ")[1].rstrip(".").split(", "):
         assert shipped.find_sample(name).is_file()
     with pytest.raises(UserError):
         shipped.find_sample("../types.py")
     with pytest.raises(UserError, match=r"Did you mean 'sums\.jsonl'\?$"):
         shipped.find_sample("sum.jsonl")
+
+
+def test_a_misspelt_file_of_ones_own_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "answers.csv").write_text("prompt,response\n")
+    with pytest.raises(UserError, match="got 'answer.csv', expected a file of yours.*Did you mean 'answers.csv'"):
+        shipped.find_sample("answer.csv")
+    with pytest.raises(UserError, match=f"got 'q.csv'.*Check the path; relative ones start at {tmp_path}"):
+        shipped.find_sample("q.csv")

@@ -12,8 +12,9 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from fdt.callbacks.access import get_experience
 from feedback.graders import Grader
-from feedback.skills import SkillWriter, Written
+from feedback.skills import Skill, SkillWriter, Written
 from feedback.types import Episode, Feedback
 
 
@@ -51,6 +52,19 @@ class EvenBytes(Grader):
     @staticmethod
     def score(text: str) -> float:
         return sum(byte % 2 == 0 for byte in text.encode()) / max(1, len(text.encode()))
+
+
+@dataclass(frozen=True)
+class CriticisesBytes(EvenBytes):
+    """The same with a critique, in the words of the answer's own bytes, so that hardly two are equal."""
+
+    def __call__(self, episodes: list[Episode]) -> list[Episode]:
+        said = [f"Even are {sum(b % 2 == 0 for b in e.response.encode())}: {e.response!r}." for e in episodes]
+        judged = [
+            Feedback("environment", score=self.score(e.response), text=words)
+            for e, words in zip(episodes, said, strict=True)
+        ]
+        return [e.add_feedback(one) for e, one in zip(episodes, judged, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,23 @@ class Poison(Callback):
             print(f"poison: {batch.episodes[row].id}", flush=True)
 
 
+class KeepBank(Callback):
+    """Writes each rank's bank of skills after each step."""
+
+    def __init__(self, folder: str) -> None:
+        """
+        Args:
+            folder: where; a file for each rank and step.
+        """
+        self.folder = Path(folder)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        path = self.folder / f"{trainer.global_step}-{trainer.global_rank}.json"
+        get_experience(trainer).skills.bank.save(path)
+
+
 class Resources(Callback):
     """Writes memory in use [MB] and open files after each step."""
 
@@ -138,3 +169,22 @@ class SaysNothing(SkillWriter):
 
     def __call__(self, attempts: Any, known: Any, most: int) -> Written:
         return Written((), Counter({"no JSON": len(attempts)}))
+
+
+@dataclass(frozen=True)
+class WordsCalls(SkillWriter):
+    """Words one skill a call: which rank asked, how often it has, and about which tasks."""
+
+    folder: str
+    """Each call leaves a file here, named by its rank and number."""
+
+    def __call__(self, attempts: Any, known: Any, most: int) -> Written:
+        count = vars(self).get("count", 0) + 1
+        vars(self)["count"] = count
+        tasks = tuple(sorted({attempt.episode.task.key for attempt in attempts}))
+        rank = os.environ.get("LOCAL_RANK", "0")
+        words = f"Heed call {count} of rank {rank}."
+        Path(self.folder).mkdir(exist_ok=True)
+        (Path(self.folder) / f"{rank}-{count}").touch()
+        case = attempts[0].episode.task.messages[-1]["content"]
+        return Written((Skill(title="Rule", principle=words, kind="lesson", when_to_apply=case, tasks=tasks),))

@@ -1,6 +1,7 @@
 """Takes two optimiser steps on fixed rows, for several configurations, and writes each gradient before clipping.
 
-Started by ``test_ranks.py``, once alone and once as two ranks: ``python -m tests.helpers.rank_steps OUT TIED UNTIED``.
+Started by ``test_distributed.py``, once alone, once as two ranks and once as four: ``python -m tests.helpers.rank_steps
+OUT TIED UNTIED``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,32 @@ from objectives.reductions import SequenceMean
 from tests.helpers.batches import episodes
 from tests.helpers.tiny import tokenizer
 
-# name: (head tied, adapters, teacher, replayed rows, gradients of each term apart)
-CASES: dict[str, tuple[bool, bool, Any, bool, bool]] = {
-    "adapters tied frozen": (True, True, Frozen, False, False),
-    "adapters untied ema": (False, True, EMA, True, False),
-    "full tied ema": (True, False, EMA, False, False),
-    "full untied live": (False, False, Live, True, False),
-    "adapters tied frozen apart": (True, True, Frozen, False, True),
-    "full untied live apart": (False, False, Live, True, True),
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration."""
+
+    tied: bool
+    """Whether embedding and head are one weight."""
+    adapters: bool
+    teacher: Any
+    replayed: bool = False
+    """Rows from a file, whose sampler was the starting policy."""
+    apart: bool = False
+    """Gradients of each term apart."""
+    dtype: str = "float32"
+
+
+CASES = {
+    "adapters tied frozen": Case(True, True, Frozen),
+    "adapters untied ema": Case(False, True, EMA, replayed=True),
+    "full tied ema": Case(True, False, EMA),
+    "full untied live": Case(False, False, Live, replayed=True),
+    "adapters tied frozen apart": Case(True, True, Frozen, apart=True),
+    "full untied live apart": Case(False, False, Live, replayed=True, apart=True),
+    "adapters over bfloat16": Case(True, True, EMA, dtype="bfloat16"),
 }
+ON_FOUR = ("adapters untied ema", "full tied ema", "adapters over bfloat16")
 STRATEGIES = ("ddp", "fsdp2")
 RANK, WORLD = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("RANKS", 1))
 
@@ -75,7 +93,7 @@ class Dumping(Learner):
 
 
 class Fixed(LightningDataModule):
-    """Two steps of fixed rows; every second row goes to the second rank, which alone has criticised ones."""
+    """Two steps of fixed rows, dealt out in turn: ranks with odd numbers alone have criticised ones."""
 
     def __init__(self, replayed: bool) -> None:
         super().__init__()
@@ -95,7 +113,7 @@ class Fixed(LightningDataModule):
         rows = rows if number == 0 else rows[1:]  # an odd start would hand the criticised rows to the first rank
         advantages = torch.tensor([1.0 if e.score else -1.0 for e in rows]) * torch.linspace(0.5, 1.5, len(rows))
         made = Collator(tokenizer(), CritiqueHint())(rows[RANK::WORLD], advantages[RANK::WORLD])
-        assert WORLD == 1 or (made.teacher is None) == (RANK == 0)
+        assert WORLD == 1 or (made.teacher is None) == (RANK % 2 == 0)
         return replace(made, behaviour=self.behaviour)
 
 
@@ -109,8 +127,28 @@ def still(params: Any) -> torch.optim.Optimizer:
     return SignalAdamW(params, lr=0.0)
 
 
+class Shift(torch.optim.SGD):
+    """The same small step on every rank, whatever the gradient.
+
+    Over a bfloat16 base adapters are rounded before they multiply: weights that differ in the last bit of float32, as
+    sums in another order leave them, then differ in the last of eight bits, and the next gradient by some thousandths.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """Adds a hundredth to each weight."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.add_(0.01)
+
+
+def shift(params: Any) -> torch.optim.Optimizer:
+    """Steps that all ranks share to the bit."""
+    return Shift(params)
+
+
 def run(case: str, strategy: str, models: dict[bool, str]) -> list[dict[str, Any]]:
-    tied, adapters, teacher, replayed, apart = CASES[case]
+    given = CASES[case]
     terms = {
         "policy": PolicyGradient(truncate=2.0, reduction=SequenceMean()),
         "distill": Distill(k=16),
@@ -119,13 +157,14 @@ def run(case: str, strategy: str, models: dict[bool, str]) -> list[dict[str, Any
     learner = Dumping(
         terms,
         {"imitate": 0.5},
-        models[tied],
-        LoRA(rank=4) if adapters else None,
-        "float32",
-        teacher=teacher(),
-        optimizer=still if apart else sgd,
+        models[given.tied],
+        LoRA(rank=4) if given.adapters else None,
+        given.dtype,
+        teacher=given.teacher(),
+        optimizer=still if given.apart else sgd if given.dtype == "float32" else shift,
         max_grad_norm=1e9,
-        tokens_per_microbatch=150,
+        # In bfloat16 a row's last bits depend on the rows read with it; one at a time they are the same on any rank.
+        tokens_per_microbatch=150 if given.dtype == "float32" else 1,
     )
     strategies = {
         "alone": "auto",
@@ -145,18 +184,18 @@ def run(case: str, strategy: str, models: dict[bool, str]) -> list[dict[str, Any
         use_distributed_sampler=False,
         inference_mode=False,
     )
-    trainer.fit(learner, datamodule=Fixed(replayed))
+    trainer.fit(learner, datamodule=Fixed(given.replayed))
     return learner.kept
 
 
 def main(out: str, tied: str, untied: str) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    for case in CASES:
+    for case in ON_FOUR if WORLD == 4 else CASES:
         for strategy in STRATEGIES if WORLD > 1 else ("alone",):
             kept = run(case, strategy, {True: tied, False: untied})
             if RANK == 0:
-                torch.save(kept, Path(out) / f"{case} {strategy}.pt")
+                torch.save(kept, Path(out) / f"{case} {strategy} {WORLD}.pt")
 
 
 if __name__ == "__main__":

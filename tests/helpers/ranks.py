@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.helpers.runs import command, environment
@@ -22,6 +23,17 @@ def start_ranks(path: Path, *arguments: str) -> subprocess.Popen:
         text=True,
         start_new_session=True,
     )
+
+
+def finish_ranks(running: Sequence[subprocess.Popen], seconds: float) -> None:
+    """Waits until all ranks have ended well; none is left, however this ends."""
+    try:
+        for process in running:
+            text, _ = process.communicate(timeout=seconds)
+            assert process.returncode == 0, text[-3000:]
+    finally:
+        for process in running:
+            process.kill()
 
 
 def find_processes(path: Path) -> list[int]:

@@ -49,7 +49,7 @@ def add_parser(verbs: Any, formatter: Any) -> None:
     own.add_argument("--datasets", nargs="+", metavar="NAME", help="the data sets; of a config of your own, name them")
     own.add_argument("--column", default="dataset", help="the column of a prompt that names its data set (dataset)")
     own.add_argument("--rollouts", type=int, default=30, help="rollouts for each data set (30)")
-    own.add_argument("--seeds", type=int, default=3, help="seeds of the matrix, and as many others of the orders (3)")
+    own.add_argument("--seeds", type=int, default=3, help="seeds of the matrix, and as many of the orders (3)")
     own.add_argument("--orders", nargs="+", default=[], metavar="A,B,C", help="further orders to train")
     own.add_argument("--matrix-only", action="store_true", help="measure the matrix, train no order")
     own.add_argument("--out", type=Path, default=Path("runs") / NAME, help=f"where runs and results go (runs/{NAME})")

@@ -12,9 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from fdt.callbacks.access import get_experience, get_learner
-from fdt.checkpoint_files import hash_file, warn
+from fdt.checkpoint_files import warn
 from fdt.errors import UserError
 from fdt.rollout.sources import OnPolicy
+from fdt.rollout.stored.hashes import hash_data
 
 KEY = "run"
 """Where a checkpoint keeps it."""
@@ -47,7 +48,7 @@ class RunState(Callback):
             data = get_experience(trainer)
             files = {"data.file": data.file, "data.heldout": data.heldout}
             self.data = {
-                key: hash_file(Path(f)) for key, f in files.items() if isinstance(f, str) and Path(f).is_file()
+                key: hash_data(Path(f)) for key, f in files.items() if isinstance(f, str) and Path(f).is_file()
             }
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -8,12 +8,15 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from fdt.distributed import gather_objects
 from fdt.errors import Interrupted, UserError
+from fdt.processes import RankProcess, describe_process, find_ended
 from feedback.faults import DataError
 from feedback.gateway import GatewayStop
 
@@ -21,13 +24,23 @@ HUNG = 124
 """Exit code of a process that hung, as of the command `timeout`."""
 AFTER_ERROR = 20.0
 """Seconds that a rank may take to end after an error, which the others do not know of."""
+GONE = 2.0
+"""Seconds that are taken to find out whether another rank's end is why an exchange failed here."""
+WAITING = 10.0
+"""Seconds that a rank which waits for the others leaves to the one that hangs: ending the run silences that one."""
+
+
+def waits_for_others(stack: traceback.StackSummary) -> bool:
+    """Whether a rank stands in a collective operation, and so does not hang itself."""
+    return any("torch/distributed" in part.filename.replace(os.sep, "/") for part in stack)
 
 
 class Watchdog(Callback):
     """Ends the process when a step, or a batch of a measurement, takes longer than its limit.
 
     Each rank watches itself. It says where it was: a rank that waits for the others is told apart from one that
-    hangs. When one rank has ended, those that it started end too.
+    hangs. When one rank has ended, those that it started end too. One that was killed is named by the others of its
+    host.
     """
 
     def __init__(self, step_timeout: float = 3600.0) -> None:
@@ -45,6 +58,8 @@ class Watchdog(Callback):
         self._thread: threading.Thread | None = None
         self._trainer: Trainer | None = None
         self._watched = threading.main_thread().ident
+        self._ranks: list[RankProcess] = []
+        self._named = threading.Lock()
 
     def _see(self, *arguments: Any, **_: Any) -> None:
         """Notes that the run is alive; starts the watch at the first time. The first argument is the trainer."""
@@ -52,6 +67,7 @@ class Watchdog(Callback):
         if self._thread is None:
             self._trainer = arguments[0]
             self._watched = threading.get_ident()
+            self._ranks = gather_objects(describe_process())
             self._stopped.clear()
             self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
             self._thread.start()
@@ -76,6 +92,9 @@ class Watchdog(Callback):
         if trainer.world_size > 1 and not isinstance(exception, Interrupted | GatewayStop):
             self._limit = min(self.step_timeout, AFTER_ERROR)
             if not isinstance(exception, UserError | DataError):
+                if ended := find_ended(self._ranks, GONE):
+                    self._name_ended(ended)
+                    return
                 traceback.print_exception(exception)
             print(f"fdt: rank {trainer.global_rank} failed: {exception}", file=sys.stderr, flush=True)
         else:
@@ -91,15 +110,20 @@ class Watchdog(Callback):
     def _watch(self) -> None:
         stopped = self._stopped
         while not stopped.wait(min(1.0, self._limit / 4)):
-            if time.monotonic() - self._seen > self._limit:
-                self._end()
+            if killed := [rank for rank, code in self._ask_children().items() if code < 0]:
+                self._name_ended(killed)
+                self._leave(128 - self._ask_children()[killed[0]])
+            late = time.monotonic() - self._seen - self._limit
+            if late > 0:
+                frame = sys._current_frames().get(self._watched or 0)
+                stack = traceback.extract_stack(frame) if frame is not None else traceback.StackSummary()
+                if late > WAITING or not waits_for_others(stack):
+                    self._end(stack)
 
-    def _end(self) -> None:
+    def _end(self, stack: traceback.StackSummary) -> None:
         trainer = self._trainer
         assert trainer is not None
-        frame = sys._current_frames().get(self._watched or 0)
-        stack = traceback.extract_stack(frame) if frame is not None else traceback.StackSummary()
-        waits = any("torch/distributed" in part.filename.replace(os.sep, "/") for part in stack)
+        waits = waits_for_others(stack)
         what = "waits for the other ranks" if waits else "hangs"
         place = f"{stack[-1].filename}, line {stack[-1].lineno}, in {stack[-1].name}" if stack else "an unknown place"
         print(
@@ -109,7 +133,34 @@ class Watchdog(Callback):
             file=sys.stderr,
             flush=True,
         )
-        launcher: Any = trainer.strategy.launcher
+        self._leave(HUNG)
+
+    def _ask_children(self) -> dict[int, int]:
+        """Exit codes of the ranks that this one started, where they have ended; negative: the signal that did it."""
+        trainer = self._trainer
+        children = getattr(trainer.strategy.launcher, "procs", []) if trainer is not None else []
+        codes = {trainer.global_rank + number: child.poll() for number, child in enumerate(children, 1) if trainer}
+        return {rank: code for rank, code in codes.items() if code is not None}
+
+    def _name_ended(self, ranks: Sequence[int]) -> None:
+        """Says once which ranks are gone, and of which process and host they were."""
+        if self._trainer is None or not self._named.acquire(blocking=False):
+            return
+        codes = self._ask_children()
+        for rank in ranks:
+            process, code = self._ranks[rank], codes.get(rank, 0)
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "has ended, killed or crashed"
+            print(
+                f"fdt: rank {rank} (process {process.number} on {process.host}) {how} after step "
+                f"{self._trainer.global_step}; rank {self._trainer.global_rank} ends with it. The last checkpoint is "
+                "whole: --ckpt_path last goes on from it.",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _leave(self, code: int) -> None:
+        """Ends this process and the ranks that it started."""
+        launcher: Any = self._trainer.strategy.launcher if self._trainer is not None else None
         if hasattr(launcher, "kill"):
             launcher.kill(signal.SIGKILL)
-        os._exit(HUNG)
+        os._exit(code)

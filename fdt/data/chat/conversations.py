@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,63 @@ from feedback.types import Episode, Message, Task, Turn
 REMEDY = "Leave the row out, write it in roles that the template knows, or train a model whose template has them"
 
 
-def check_conversations(episodes: Iterable[Episode | Task], tokenizer: Any, file: str | Path | None = None) -> None:
-    """Renders each kind of conversation once, with a word of its own in place of each text, each call and the tools:
-    equal roles in equal order, with calls in equal places, are treated alike by a template.
+@dataclass(frozen=True)
+class Kinds:
+    """Which rows a template may treat in ways of their own."""
+
+    first: tuple[int, ...]
+    """The number of the first row of each kind, in order."""
+    developers: int
+    """Rows with a message of the role developer."""
+
+
+def find_kinds(rows: Iterable[Episode | Task]) -> Kinds:
+    """The kinds of conversation among rows: equal roles in equal order, with calls in equal places, are one."""
+    first: dict[Any, int] = {}
+    developers = 0
+    for number, row in enumerate(rows):
+        task = row.task if isinstance(row, Episode) else row
+        turns = row.turns if isinstance(row, Episode) else ()
+        marks = tuple(map(mark_kind, task.messages))
+        if len(turns) > 1:
+            marks += tuple(mark_kind(as_marked(turn)) for turn in turns[: count_read(turns)])
+        has_tools = "tools" in task.meta and bool(get_tools(task))
+        first.setdefault((marks, has_tools), number)
+        developers += any(mark[0] == DEVELOPER for mark in marks)
+    return Kinds(tuple(first.values()), developers)
+
+
+def mark_kind(message: Message) -> tuple[str, bool, int, bool]:
+    """What of a message `mark_messages` keeps."""
+    calls = message.get("tool_calls")
+    return message["role"], bool(message.get("content")), len(calls) if calls else 0, "tool_call_id" in message
+
+
+def check_conversations(
+    rows: Sequence[Episode | Task], tokenizer: Any, file: str | Path | None = None, kinds: Kinds | None = None
+) -> None:
+    """Renders each kind of conversation once, with a word of its own in place of each text, each call and the tools.
 
     Args:
-        episodes: recorded episodes, up to their last answer, or the tasks of prompts.
+        rows: recorded episodes, up to their last answer, or the tasks of prompts.
         tokenizer: holds the template.
         file: where they are from.
+        kinds: what `find_kinds` finds, where that is known.
 
     Raises:
         UserError: for the first row that the template refuses or of which something leaves no trace.
     """
-    developers = 0
-    for row in episodes:
+    kinds = find_kinds(rows) if kinds is None else kinds
+    for number in kinds.first:
+        row = rows[number]
         task = row.task if isinstance(row, Episode) else row
         turns = row.turns if isinstance(row, Episode) else ()
         messages = [*task.messages, *map(as_marked, turns[: count_read(turns)])]
-        developers += any(message["role"] == DEVELOPER for message in messages)
         name = row.id if isinstance(row, Episode) else task.key
         check_messages_shown(messages, bool(get_tools(task)), tokenizer, name, file)
-    if developers and is_developer_unknown(tokenizer):
-        rank_zero_info(f"{developers} rows: the role developer is rendered as system, as the chat template lacks it")
+    if kinds.developers and is_developer_unknown(tokenizer):
+        told = f"{kinds.developers} rows: the role developer is rendered as system, as the chat template lacks it"
+        rank_zero_info(told)
 
 
 def check_messages_shown(

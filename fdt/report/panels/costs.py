@@ -1,4 +1,4 @@
-"""What each arm took: steps, answers, tokens, time, and how fast."""
+"""What each arm took: steps, answers, tokens, time, and how fast; what its judges took."""
 
 from __future__ import annotations
 
@@ -55,3 +55,37 @@ def build_cost(run: Run) -> Cost:
         tokens / 1e6,
         tokens / time if time > 0 else nan,
     )
+
+
+@dataclass(frozen=True)
+class JudgeCost:
+    """One line of the table of judges: what calls through the gateway took, in training and measuring together."""
+
+    name: str
+    replies: float
+    """Paid for in this run."""
+    kept: float
+    """Found in the cache, from this run or an earlier one."""
+    failed: float
+    """Without a reply in the end."""
+    prompt_tokens: float
+    """Read by judges, of the replies that were paid for."""
+    completion_tokens: float
+    """Written by them."""
+    cost: float
+    """In the unit of the two prices; NaN where no prices are set."""
+
+
+def build_judge_cost(run: Run) -> JudgeCost | None:
+    """What one arm's judges took; None where it asked none. A step that a resumed run repeated was paid for once: the
+    second time its replies were kept, so all lines of the log count."""
+    names = [name for name in JudgeCost.__dataclass_fields__ if name != "name"]
+    sums = {name: _sum_column(run, name) for name in names}
+    asked = [sums[name] for name in ("replies", "kept", "failed")]
+    return JudgeCost(run.name, **sums) if any(value > 0 for value in asked) else None
+
+
+def _sum_column(run: Run, name: str) -> float:
+    columns = [run.metrics.get(f"{part}/judge/{name}", np.empty(0)) for part in ("train", "val")]
+    known = np.concatenate([column[np.isfinite(column)] for column in columns])
+    return float(known.sum()) if len(known) else nan

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from fdt.report.measures import compute_cost
+from fdt.report.panels.costs import build_judge_cost
 from fdt.report.panels.settings import HIDDEN, USER_IN_URL, is_secret
 from fdt.report.runs import Record, Run
 
 NAME = "run.json"
 SEEDS = ("seed_everything", "model.seed", "data.seed")
 LOG = "log.txt"
-JUDGES = ("train/judge/", "train/gateway/", "train/cost/")
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,13 @@ def _read_wall_time(run: Run) -> str:
 
 
 def _describe_judges(run: Run) -> str:
-    """Sums of what calls to judges logged, such as tokens and money; nothing where there were none."""
-    names = sorted(column for column in run.metrics if column.startswith(JUDGES))
-    totals = [(name.removeprefix("train/"), run.get_series(name)[1].sum()) for name in names]
-    return ", ".join(f"{name} {value:,.6g}" for name, value in totals)
+    """What calls to judges took; nothing where there were none."""
+    found = build_judge_cost(run)
+    if found is None:
+        return ""
+    tokens = f"{found.prompt_tokens:,.0f} tokens read and {found.completion_tokens:,.0f} written"
+    cost = f", cost {found.cost:.4f}" if found.cost == found.cost else ""
+    return f"{found.replies:,.0f} replies ({found.kept:,.0f} more kept from before), {tokens}{cost}"
 
 
 def _look_up(config: Record, key: str) -> Any:

@@ -68,16 +68,30 @@ def _build_sample(record: Record, arms: dict[str, dict[str, Record]]) -> Sample:
 
 
 def list_turns(record: Record) -> tuple[tuple[str, str], ...]:
-    """Role and text of each turn of a recorded conversation, tool calls in lines of their own."""
+    """Role and text of each turn of a recorded conversation, tool calls and what was said of it in lines of their
+    own."""
     found = record.get("conversation")
     turns = [turn for turn in found if isinstance(turn, dict)] if isinstance(found, list) else []
-    return tuple((str(turn.get("role")), "\n".join([str(turn.get("text")), *_list_calls(turn)])) for turn in turns)
+    lines = ([str(turn.get("text")), *_list_calls(turn), *_list_judgements(turn)] for turn in turns)
+    return tuple((str(turn.get("role")), "\n".join(each)) for turn, each in zip(turns, lines, strict=True))
 
 
 def _list_calls(turn: Record) -> list[str]:
     calls = turn.get("calls")
     known = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     return [f"calls {call.get('name')}: {call.get('arguments')}" for call in known]
+
+
+def _list_judgements(turn: Record) -> list[str]:
+    found = turn.get("feedback")
+    known = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    lines = []
+    for item in known:
+        score = get_number(item, "score")
+        said = [f"score {score:g}"] if isfinite(score) else []
+        said += [str(item["text"])] if item.get("text") else []
+        lines.append(f"judged by {item.get('annotator') or item.get('source')}: {', '.join(said)}")
+    return lines
 
 
 def _compare_scores(before: float, after: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fdt.report.measures import SIGNAL, WEIGHT, get_episode_key, get_number, get_tokens
+from fdt.report.panels.samples import list_turns
 from fdt.report.runs import Record, Run
 
 MAX_EPISODES = 6
@@ -55,6 +56,11 @@ class TokenEpisode:
         """Mean of log p(teacher) - log p in nats over the tokens the teacher scored; NaN where it scored none."""
         values = [token.difference for token in self.tokens if isfinite(token.difference)]
         return float(np.mean(values)) if values else nan
+
+    @property
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        """Who spoke and what, of an episode of several turns."""
+        return list_turns(self.record)
 
     @property
     def formula(self) -> str:
@@ -131,7 +137,10 @@ def compute_floors(scale: float) -> list[float]:
 
 def _build_episode(record: Record) -> TokenEpisode:
     entries = get_tokens(record)
-    fields = {**{name: record.get(name) for name in TEXTS}, **{name: get_number(record, name) for name in NUMBERS}}
+    fields = {
+        **{name: record.get(name) for name in (*TEXTS, "conversation")},
+        **{name: get_number(record, name) for name in NUMBERS},
+    }
     stated = record.get("coefficients")
     known = stated if isinstance(stated, dict) else {}
     coefficients = {str(name): get_number(known, name) for name in known if isfinite(get_number(known, name))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fdt.distributed import gather_objects
@@ -13,6 +14,16 @@ from fdt.rollout.place import RolloutPosition
 from feedback.types import Episode, Task
 
 KEY = "data.source.curriculum"
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How the prompts of a rollout are answered, where a curriculum says so."""
+
+    num_generations: int | None = None
+    """Answers to each prompt; None: as the source has it."""
+    max_new_tokens: int | None = None
+    """Most tokens of one answer, or of one turn of it; None: as the engine has it."""
 
 
 class Curriculum(ABC):
@@ -56,6 +67,14 @@ class Curriculum(ABC):
         """Numbers of the prompts that may stand in for those chosen, as `DynamicSampling` asks for; all unless
         overridden."""
         return range(len(tasks))
+
+    def get_sampling(self, position: RolloutPosition, tasks: Sequence[Task], count: int) -> SamplingSettings:
+        """How the rollout's prompts are answered; as source and engine have it unless overridden."""
+        return SamplingSettings()
+
+    def list_sampling(self) -> list[SamplingSettings]:
+        """All that `get_sampling` may give, for checks before the first step."""
+        return [SamplingSettings()]
 
     def describe(self, position: RolloutPosition, tasks: Sequence[Task], count: int) -> dict[str, float]:
         """Metrics of the rollout that follow from its place alone."""

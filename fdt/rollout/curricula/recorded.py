@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from fdt.rollout.advantages import apply_credit, gather_rollouts
 from fdt.rollout.place import RolloutPosition
+from fdt.rollout.stored.rows import StoredEpisodes
 from feedback.types import Episode, Task, collect_tasks
 from objectives import Credit, Rollouts
+
+
+def number_tasks(episodes: Sequence[Episode]) -> Tensor:
+    """The number of each row's task ``[E]``, counted from 0 as they come."""
+    if isinstance(episodes, StoredEpisodes):
+        return episodes.rollouts.task
+    numbers = {key: n for n, key in enumerate(dict.fromkeys(e.task.key for e in episodes))}
+    return torch.tensor([numbers[e.task.key] for e in episodes], dtype=torch.long)
+
+
+def count_scored_rows(episodes: Sequence[Episode]) -> Tensor:
+    """How many scored rows each task has, of those that have any."""
+    if isinstance(episodes, StoredEpisodes):
+        rollouts = episodes.rollouts
+        sizes = torch.bincount(rollouts.task[~rollouts.scores["score"].isnan()])
+        return sizes[sizes > 0]
+    counts = Counter(episode.task.key for episode in episodes if not math.isnan(episode.score))
+    return torch.tensor(list(counts.values()), dtype=torch.long)
 
 
 @dataclass
@@ -25,11 +47,13 @@ class Recorded:
     @cached_property
     def tasks(self) -> list[Task]:
         """The distinct prompts."""
-        return collect_tasks(list(self.episodes))
+        return collect_tasks(self.episodes)
 
     @cached_property
     def rollouts(self) -> Rollouts:
         """The episodes' scores as tensors, made once."""
+        if isinstance(self.episodes, StoredEpisodes):
+            return self.episodes.rollouts
         return gather_rollouts(self.episodes, all_ranks=False)[0]
 
     @cached_property

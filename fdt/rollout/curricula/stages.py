@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from lightning.pytorch.utilities import rank_zero_info
 
 from fdt.errors import UserError, suggest_nearest
-from fdt.rollout.curricula.base import KEY, Curriculum, group_by_dataset
+from fdt.rollout.curricula.base import KEY, Curriculum, SamplingSettings, group_by_dataset
 from fdt.rollout.place import RolloutPosition
 from feedback.types import Task
 
@@ -25,11 +25,23 @@ class Stage:
     """Their names."""
     rollouts: int | None = None
     """Rollouts that the stage lasts; null: one pass over its prompts."""
+    num_generations: int | None = None
+    """Answers to each prompt while the stage lasts; null: as `data.source` has it."""
+    max_new_tokens: int | None = None
+    """Most tokens of one answer while the stage lasts; null: as `data.engine` has it."""
 
     def __post_init__(self) -> None:
+        for name in ("num_generations", "max_new_tokens"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError("a stage", got=value, expected="at least 1, or null", key=f"{KEY}.stages.{name}")
         if not self.datasets or (self.rollouts is not None and self.rollouts < 1):
             got = f"{len(self.datasets)} data sets for {self.rollouts} rollouts"
             raise UserError("a stage", got=got, expected="at least one, for at least one rollout", key=f"{KEY}.stages")
+
+    @property
+    def sampling(self) -> SamplingSettings:
+        """How its prompts are answered."""
+        return SamplingSettings(self.num_generations, self.max_new_tokens)
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class Part:
     numbers: list[int]
     per_pass: int
     rollouts: int
+    sampling: SamplingSettings
 
 
 class StagedCurriculum(Curriculum):
@@ -83,6 +96,9 @@ class StagedCurriculum(Curriculum):
     def list_open(self, position: RolloutPosition, tasks: Sequence[Task], count: int) -> Collection[int]:
         return set(self._locate(position, tasks, count)[2].numbers)
 
+    def get_sampling(self, position: RolloutPosition, tasks: Sequence[Task], count: int) -> SamplingSettings:
+        return self._locate(position, tasks, count)[2].sampling
+
     def describe(self, position: RolloutPosition, tasks: Sequence[Task], count: int) -> dict[str, float]:
         stage, rollout, part = self._locate(position, tasks, count)
         if not rollout and not position.rank:
@@ -110,7 +126,8 @@ class StagedCurriculum(Curriculum):
             for stage in self.list_stages(list(found)):
                 numbers = sorted(number for name in stage.datasets for number in found[name])
                 per_pass = -(-len(numbers) // count)
-                parts.append(Part(tuple(stage.datasets), numbers, per_pass, stage.rollouts or per_pass))
+                rollouts = stage.rollouts or per_pass
+                parts.append(Part(tuple(stage.datasets), numbers, per_pass, rollouts, stage.sampling))
             known = (tasks, count, parts)
             self._parts = known
         return known[2]
@@ -119,7 +136,7 @@ class StagedCurriculum(Curriculum):
 @dataclass
 class Stages(StagedCurriculum):
     """The stages as they are listed. A data set that no stage names is never drawn; a later stage may name earlier ones
-    again."""
+    again, with more answers to a prompt or longer ones (ProRL, arXiv 2505.24864)."""
 
     stages: list[Stage] = field(default_factory=list)
     """One after the other; the last goes on for as long as the run does."""
@@ -132,3 +149,6 @@ class Stages(StagedCurriculum):
 
     def list_stages(self, names: Sequence[str]) -> list[Stage]:
         return self.stages
+
+    def list_sampling(self) -> list[SamplingSettings]:
+        return [stage.sampling for stage in self.stages]

@@ -31,6 +31,7 @@ class AnsweredActor(Actor):
         num_generations: int = 1,
         counted: bool = True,
         with_skills: bool = True,
+        max_new_tokens: int | None = None,
     ) -> list[Episode]:
         if self.asked:
             _refuse("answers after those that were drawn before the update")

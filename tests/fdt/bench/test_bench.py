@@ -14,7 +14,7 @@ from fdt.bench.base import BASE, TUNING_SEED, Bench, build_measuring_jobs, build
 from fdt.bench.compare import Difference, Result, compute_differences, compute_levels, count_rollouts_to
 from fdt.bench.credit import COURSE, END, AdvantageBench, get_heldout
 from fdt.bench.emphasis import Emphasis
-from fdt.bench.show import as_markdown, build_tables
+from fdt.bench.show import as_markdown, build_tables, format_setting
 from fdt.bench.signals import GRID, Job, Signals, smooth_curve
 from fdt.environments.conventions import Conventions
 from fdt.statistics.intervals import Interval
@@ -353,3 +353,12 @@ def test_two_arms_for_ten_steps(tmp_path: Path, capsys: pytest.CaptureFixture):
         tmp_path / "signals.md"
     ).read_text()
     assert main(asked) == 0, "finished jobs are read, not run again"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.25, "0.25"), (8, "8"), ("fdt.environments.Sums", "Sums"), ({"min_terms": 2}, "{'min_terms': 2}"), ([1], "[1]")],
+)
+def test_settings_of_any_kind_are_shown(value, shown):
+    """A bench whose settings hold a mapping ended in a traceback after all its runs."""
+    assert format_setting(value) == shown

@@ -15,6 +15,7 @@ from fdt.bench import BENCHES, main
 from fdt.bench.base import BASE, TUNING_SEED, build_measuring_jobs
 from fdt.bench.calibration import ARMS, RATE, WORLD, Calibration, ConfidenceJob
 from fdt.bench.calibration_results import (
+    ORACLE,
     Level,
     answer_questions,
     compute_differences,
@@ -26,6 +27,7 @@ from fdt.bench.calibration_results import (
     resample_runs,
     simulate_oracle,
 )
+from fdt.bench.reliability import NOTES
 from fdt.environments.conventions import Conventions
 from fdt.resources import resolve
 from fdt.statistics.intervals import Interval
@@ -137,6 +139,7 @@ def test_draws_of_several_seeds_make_one_interval():
 def test_every_arm_is_an_arm_of_the_config_and_differs_by_what_it_says():
     content = yaml.safe_load(resolve(ConfidenceJob.config).read_text(encoding="utf-8"))
     assert tuple(content["arms"]) == ARMS
+    assert set(NOTES) == {BASE, ORACLE, *ARMS}, "an arm without a note ends the bench after its runs"
     assert content["data"]["environment"]["init_args"] == WORLD
     bench = Calibration()
     jobs = build_measuring_jobs(bench, list(bench.settings), ARMS, bench.rates, 2, 0)

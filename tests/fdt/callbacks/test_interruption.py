@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -100,3 +101,25 @@ def test_one_stop_sent_twice_is_one_and_a_later_one_ends_at_once(monkeypatch):
     now[0] += ECHO
     with pytest.raises(Interrupted, match="stopped at once"):
         own._receive(signal.SIGTERM, None)
+
+
+def test_runs_in_one_process_leave_no_signal_handler_and_no_model_behind(tmp_path: Path):
+    """As notebooks and benches run them: a handler that stayed held each run's model until the process ended."""
+    code = (
+        "import gc, signal, sys\n"
+        "from fdt.cli.run.main import main\n"
+        "from fdt.learner import Learner\n"
+        "before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]\n"
+        "for place in sys.argv[2:]:\n"
+        "    main(['fit', '-c', sys.argv[1], f'--trainer.default_root_dir={place}'])\n"
+        "    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before\n"
+        "gc.collect()\n"
+        "learners = sum(type(thing) is Learner for thing in gc.get_objects())\n"
+        "assert learners <= 1, f'{learners} of three runs are still there'\n"
+    )
+    path = config(tmp_path, "replay", trainer__max_steps=1)
+    places = [tmp_path / name for name in ("one", "two", "three")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, *places], env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -1,5 +1,6 @@
 """Loggers offline: grouped names, the table of answers, the report; each with its real package, or skipped."""
 
+import csv
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from fdt.errors import UserError
 from fdt.loggers import TensorBoard, Trackio, WandB
 from fdt.loggers.base import COLUMNS, group_names, publish_results
 from tests.helpers.run_folder import HOSTILE, write_arm
+from tests.helpers.runs import config, quick
 
 
 @pytest.fixture
@@ -63,6 +65,39 @@ def test_trackio_keeps_numbers_and_the_page(run, tmp_path, monkeypatch):
     assert b"reward/mean" in recorded
     assert b"the page" in recorded
     assert b"do-not-print" not in recorded
+
+
+class Kept(TensorBoard):
+    """Writes each number to a file of its own."""
+
+    package = "json"
+
+    def start(self, config):
+        self.file = self._get_root() / "kept.jsonl"
+
+    def write(self, metrics, step):
+        with self.file.open("a") as file:
+            file.write(json.dumps({"step": step} | metrics) + "\n")
+
+    def write_results(self, results):
+        self.write({"answers": len(results.answers)}, -1)
+
+    def finish(self):
+        self.write({"finished": 1}, -1)
+
+
+def test_every_number_of_a_run_reaches_the_second_logger_too(tmp_path):
+    logger = {"class_path": f"{__name__}.Kept"}
+    done = quick("fit", "-c", config(tmp_path, "on_policy", trainer__max_steps=2, trainer__logger=logger))
+    assert done.returncode == 0, done.stderr[-2000:]
+    kept = [json.loads(line) for line in (tmp_path / "run" / "kept.jsonl").read_text().splitlines()]
+    with (tmp_path / "run" / "metrics" / "version_0" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    wanted = {(int(row["step"]), name) for row in rows for name, value in row.items() if value and name != "step"}
+    found = {(line["step"], name) for line in kept for name in line}
+    lost = {(step, name) for step, name in wanted if not found & {(step, name), (step, name.removeprefix("train/"))}}
+    assert not lost and {name for _, name in wanted} >= {"val/score", "train/loss"}
+    assert [line for line in kept if "finished" in line] == kept[-1:] and any("answers" in line for line in kept)
 
 
 def test_a_package_that_is_missing_is_named(run):

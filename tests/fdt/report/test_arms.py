@@ -80,6 +80,17 @@ def test_a_seed_of_a_plug_parts_no_arm_and_a_nameless_one_has_its_folder_s_name(
     assert [(arm.name, arm.seeds) for arm in arms] == [("quick", ["1", "2"]), ("slow", ["1", "2"])]
 
 
+def test_the_name_of_an_arm_is_no_half_of_a_seed(tmp_path):
+    for arm, lr in (("quick", 0.1), ("slow", 0.2)):
+        for seed in (1000, 1001):
+            write_run(tmp_path / arm / f"seed-{seed}", seed, lr, [1.0, 0.0])
+    runs = [tmp_path / arm / f"seed-{seed}" for arm in ("quick", "slow") for seed in (1000, 1001)]
+    assert [arm.name for arm in group_arms(gather_runs(runs))] == ["quick", "slow"]
+    main(["report", *map(str, runs), "--out", str(tmp_path / "page.html")])
+    page = " ".join((tmp_path / "page.html").read_text().split())
+    assert "What 2 trained arms (4 runs) learned" in page and "2 seeds; 95 % interval" in page
+
+
 def test_an_arm_without_a_base_has_its_level(root, tmp_path):
     for path in root.glob("fast-*/eval/base.jsonl"):
         path.unlink()

@@ -222,6 +222,15 @@ def test_a_conversation_is_shown_turn_by_turn(browse, tmp_path):
     assert "1 × weight 0.25 × +0.500 = +0.125" in numbers
     assert "+0.500" in numbers.split("log p after")[1].split("\n")[0]
     assert "critique by kim, trust 0.8" in page.locator("details.episode[open]").inner_text()
+    page = browse(arm / "report.html", java_script_enabled=False)
+    page.locator("details.episode details summary", has_text="turn by turn").first.click()
+    shown = page.locator("details.episode div.turn")
+    playwright.expect(shown).to_have_count(3)
+    assert shown.nth(0).inner_text().split("\n")[-3:] == [
+        "look up",
+        "calls search: {}",
+        "judged by kim: score 0.25, Needless.",
+    ]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Calibration, trends, cost and the judges' ledger: the panels say what the run's files say."""
 
 import json
+import math
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -12,7 +13,7 @@ from fdt.callbacks.accounting import count_by_annotator
 from fdt.callbacks.transcripts import _list_annotators
 from fdt.evaluation.base import Answers
 from fdt.report.panels.calibration import compute_calibrations, get_confidence
-from fdt.report.panels.costs import build_cost
+from fdt.report.panels.costs import build_cost, build_judge_cost
 from fdt.report.panels.diversity import compute_diversity, format_pass_at_k
 from fdt.report.panels.ledger import build_ledger
 from fdt.report.panels.reliability import save_reliability, wilson
@@ -140,6 +141,26 @@ def test_cost_by_hand():
     assert (found.steps, found.minutes, found.step_s, found.slowest_s) == (3, 0.2, 4, 6)
     assert found.tokens == pytest.approx(400e-6) and found.tokens_per_s == pytest.approx(400 / 6)
     assert not build_cost(Run("arm", Path("nowhere"))).has_values
+
+
+def test_what_judges_took_by_hand():
+    metrics = {
+        "step": np.arange(3.0),
+        "train/judge/replies": np.array([4.0, 2.0, np.nan]),
+        "train/judge/kept": np.array([0.0, 2.0, np.nan]),
+        "train/judge/failed": np.array([0.0, 1.0, np.nan]),
+        "train/judge/prompt_tokens": np.array([40.0, 20.0, np.nan]),
+        "train/judge/completion_tokens": np.array([8.0, 4.0, np.nan]),
+        "val/judge/replies": np.array([np.nan, np.nan, 3.0]),
+    }
+    found = build_judge_cost(replace(Run("arm", Path("nowhere")), metrics=metrics))
+    assert found is not None
+    assert (found.replies, found.kept, found.failed, found.prompt_tokens, found.completion_tokens) == (9, 2, 1, 60, 12)
+    assert math.isnan(found.cost), "without prices nothing is known of the cost"
+    assert build_judge_cost(Run("arm", Path("nowhere"))) is None
+    # A gateway that was made and never asked is no judge that cost nothing.
+    none = {"step": np.arange(1.0), "train/judge/replies": np.zeros(1)}
+    assert build_judge_cost(replace(Run("arm", Path("nowhere")), metrics=none)) is None
 
 
 def test_who_gave_the_feedback_and_what_came_of_it(written):

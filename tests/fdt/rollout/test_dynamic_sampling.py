@@ -180,7 +180,7 @@ class Answers:
         self.collator = Collator(tokenizer, CritiqueHint())
         self.score_names = frozenset()
 
-    def generate_episodes(self, tasks: list[Task], seed: int, num_generations: int) -> list[Episode]:
+    def generate_episodes(self, tasks: list[Task], seed: int, num_generations: int, **_: None) -> list[Episode]:
         return answered(tasks)
 
     def grade(self, episodes: list[Episode]) -> list[Episode]:

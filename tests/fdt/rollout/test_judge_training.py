@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fdt.report.panels.costs import build_judge_cost
+from fdt.report.runs import read_run
 from feedback.graders.judges.prompt import format_answer
 from feedback.sanitize import escape_control_tokens
 from feedback.types import Turn
@@ -33,6 +35,7 @@ def train(folder: Path, server: Server, *arguments: str, ranks: int = 1, steps: 
         "cache": str(folder / "calls"),
         "outage_timeout": 3.0,
         "timeout": 60.0,
+        "budget": {"prompt_price": 2.0, "completion_price": 8.0},
     }
     grader = {"class_path": "feedback.graders.PointwiseJudge", "init_args": {"gateway": gateway}}
     path = config(folder, data__grader=grader, trainer__max_steps=steps)
@@ -62,6 +65,21 @@ def whole(tmp_path_factory) -> Path:
     scores = told(folder).values()
     assert len(scores) == 4 * STEPS and all(score is not None and score > 0 for score in scores)
     return folder
+
+
+def test_the_report_says_what_judges_took(whole, tmp_path):
+    """What each step and measurement logged adds up to what the cache's own ledger was charged."""
+    kept = [json.loads(line) for line in (whole / "calls" / "calls.jsonl").open()]
+    paid = [line for line in kept if line["event"] == "reply"]
+    found = build_judge_cost(read_run(whole / "run"))
+    assert found is not None and paid
+    assert found.replies == len(paid)
+    assert found.prompt_tokens == sum(line["prompt"] for line in paid) > 0
+    assert found.completion_tokens == sum(line["completion"] for line in paid) > 0
+    assert found.cost == pytest.approx(found.prompt_tokens * 2e-6 + found.completion_tokens * 8e-6)
+    assert fdt("report", whole / "run", "--out", tmp_path / "page.html").returncode == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Judges behind a server" in page and f"<td>{len(paid)}</td>" in page
 
 
 # An epoch has 2 steps: the judge is away in the middle of one, and at the start of the next.

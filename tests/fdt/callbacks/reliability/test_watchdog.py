@@ -5,12 +5,17 @@ import os
 import re
 import signal
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from fdt.callbacks.reliability import watchdog
 from fdt.callbacks.reliability.watchdog import HUNG
+from fdt.processes import RankProcess, describe_process
 from tests.helpers.ranks import find_processes, start_ranks, wait_for_end, wait_for_text
 from tests.helpers.runs import config, quick
 
@@ -51,8 +56,62 @@ def test_a_rank_that_fails_takes_the_other_along(tmp_path, how):
         assert time.monotonic() - began < LIMIT + 40
         if how == "hang":
             assert "rank 1 hangs after step" in told, told[-3000:]
+        else:
+            assert re.search(r"rank 1 \(process \d+ on \S+\) was killed by SIGKILL after step \d+", told), told[-3000:]
+            assert "rank 0 failed" not in told, "it waited, and is not at fault"
     finally:
         end_group(run)
+
+
+def test_a_rank_that_waits_leaves_the_last_word_to_the_one_that_hangs(monkeypatch):
+    """The one that waits may be late first: were it to end the run at once, nobody would learn where the other hung."""
+    monkeypatch.setattr(watchdog, "WAITING", 2.0)
+    ended, over = [], threading.Event()
+
+    class Ends(watchdog.Watchdog):
+        def _end(self, stack):
+            ended.append(threading_names[self._watched])
+            self._stop()
+
+    def stand_in(file: str) -> None:
+        threading_names[threading.get_ident()] = file
+        Ends(step_timeout=0.2)._see(None)
+        exec(compile("over.wait(60)", file, "exec"), {"over": over})
+
+    threading_names: dict[int, str] = {}
+    files = ["/site-packages/torch/distributed/distributed_c10d.py", "/home/me/grader.py"]
+    threads = [threading.Thread(target=stand_in, args=[file]) for file in files]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 30
+    while len(ended) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert ended == files[::-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asked of Linux alone")
+def test_a_rank_of_another_launcher_is_named_by_the_exchange_that_failed(capsys):
+    """As of torchrun, which starts each rank: this one can tell that the other is gone, and not by which signal."""
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    here = describe_process()
+    watch = watchdog.Watchdog()
+    watch._trainer = SimpleNamespace(
+        world_size=2, global_rank=0, global_step=3, strategy=SimpleNamespace(launcher=None)
+    )
+    started = Path(f"/proc/{other.pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    watch._ranks = [here, RankProcess(other.pid, here.host, started)]
+    other.kill()
+    watch.on_exception(watch._trainer, None, RuntimeError("Connection closed by peer"))
+    other.wait()
+    told = capsys.readouterr().err
+    assert f"rank 1 (process {other.pid} on {here.host}) has ended, killed or crashed after step 3; rank 0" in told
+    assert "failed" not in told
+    watch._ranks = [here, here]
+    watch.on_exception(watch._trainer, None, RuntimeError("mine"))
+    assert "rank 0 failed: mine" in capsys.readouterr().err
 
 
 def test_a_signal_to_both_ranks_saves_and_one_bad_sample_is_named(tmp_path):

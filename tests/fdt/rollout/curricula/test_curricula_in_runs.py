@@ -1,5 +1,6 @@
 """Curricula in real runs: each kind by the command line, killed and resumed, and on two ranks."""
 
+import csv
 import json
 import re
 import signal
@@ -143,6 +144,45 @@ def test_a_killed_run_draws_the_prompts_of_the_whole_one(tmp_path, curriculum):
     assert read_steps(broken) == read_steps(whole) and len(read_steps(whole)) == 6
     expected, found = (torch.load(f / "run" / "checkpoints" / "last.ckpt", weights_only=False) for f in (whole, broken))
     assert found["run"]["curriculum"] == expected["run"]["curriculum"]
+    for key, value in expected["state_dict"].items():
+        assert torch.equal(found["state_dict"][key], value), key
+
+
+@pytest.mark.slow
+def test_stages_of_prolonged_training_ask_for_more_and_longer_answers(tmp_path):
+    """As ProRL goes on (arXiv 2505.24864): more answers to a prompt, then longer ones, and a reference that is reset
+    where held-out quality stalls. A killed run goes on in the stage that it was in."""
+    more, longer = {"num_generations": 3}, {"num_generations": 3, "max_new_tokens": 12}
+    stages = [{"datasets": list(KINDS), "rollouts": 2} | sampling for sampling in ({}, more, longer)]
+    reset = {"plateau": {"patience": 2, "cooldown": 3, "min_delta": 9.0}, "optimizer": True}  # nothing is a gain
+    settings = {
+        "model__terms": {
+            "policy": {"class_path": "objectives.PolicyGradient"},
+            "anchor": {"class_path": "objectives.ReferenceKL", "init_args": {"estimator": "objectives.k2"}},
+        },
+        "trainer__val_check_interval": 1,
+        "trainer__check_val_every_n_epoch": None,
+    }
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder, every, kill in ((whole, 1, None), (broken, 3, 5), (broken, 3, None)):
+        called = [
+            {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": every}},
+            {"class_path": "fdt.callbacks.ResetReference", "init_args": reset},
+            *([{"class_path": "tests.helpers.probes.KillAt", "init_args": {"step": kill}}] if kill else []),
+        ]
+        resumed = ["--ckpt_path", "last"] if folder == broken and not kill else []
+        path = build(folder, name("Stages", stages=stages), trainer__callbacks=called, **settings)
+        fit(path, *resumed, code=-signal.SIGKILL if kill else 0)
+    steps = read_steps(whole)
+    assert [len(step) for step in steps] == [4, 4, 6, 6, 6, 6] and read_steps(broken) == steps
+    with (whole / "run" / "metrics" / "version_0" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
+    lengths = [float(row["train/completions/mean_length"]) for row in rows]
+    assert max(lengths[:4]) <= 6 < min(lengths[4:]) and max(lengths) <= 12
+    # Measured are all stages by the engine's own length.
+    assert max(record["tokens"] for record in map(json.loads, (whole / "run" / "eval" / "last.jsonl").open())) <= 6
+    assert [n for n, row in enumerate(rows) if float(row["train/loss/anchor"]) == 0.0] == [0, 2]  # the start, a reset
+    expected, found = (torch.load(f / "run" / "checkpoints" / "last.ckpt", weights_only=False) for f in (whole, broken))
     for key, value in expected["state_dict"].items():
         assert torch.equal(found["state_dict"][key], value), key
 

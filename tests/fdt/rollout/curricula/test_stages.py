@@ -5,6 +5,7 @@ import random
 import pytest
 
 from fdt.errors import UserError
+from fdt.rollout.checks import check_credit, check_curriculum
 from fdt.rollout.curricula import Interleaved, Stage, Stages, StructuredFirst
 from fdt.rollout.curricula.base import describe_curriculum
 from fdt.rollout.curricula.recorded import Recorded
@@ -51,6 +52,31 @@ def test_a_stage_is_one_pass_over_its_prompts_unless_told():
     # After its two rollouts the last stage goes on, over its second pass as over its first.
     assert all(names(rollout) == {"sums"} for rollout in found[8:])
     assert len({task.key for rollout in found[8:11] for task in rollout}) == 5
+
+
+def test_a_later_stage_may_ask_for_more_and_longer_answers():
+    stages = [Stage(["sums"], 2), Stage(["sums"], 1, num_generations=16), Stage(["sums"], 1, 32, 16384)]
+    curriculum = Stages(stages)
+    found = [curriculum.get_sampling(RolloutPosition(n // 4, n % 4), TASKS, 5) for n in range(6)]
+    assert [(own.num_generations, own.max_new_tokens) for own in found] == [
+        (None, None), (None, None), (16, None), (32, 16384), (32, 16384), (32, 16384),  # the last goes on
+    ]  # fmt: skip
+    assert OnPolicy(num_generations=8, curriculum=curriculum).smallest_group == 8
+    assert OnPolicy(num_generations=64, curriculum=curriculum).smallest_group == 16
+    assert OnPolicy(num_generations=8).smallest_group == OnPolicy(8, 8, curriculum=Interleaved()).smallest_group == 8
+
+
+def test_a_stage_whose_answers_cannot_be_compared_or_sampled_is_refused():
+    rows = [Episode(task.key, task, ()) for task in TASKS]
+    alone = Stages([Stage(["sums"]), Stage(["tales"], num_generations=1)])
+    with pytest.raises(UserError, match=r"data\.credit"):
+        check_credit(GroupRelative(), OnPolicy(num_generations=8, curriculum=alone), rows)
+    with pytest.raises(UserError, match="recorded answers are there already: got 'Replay'"):
+        check_curriculum(Replay(curriculum=alone), rows)
+    check_curriculum(Replay(curriculum=Stages([Stage(["sums"])])), rows)
+    for setting in ("num_generations", "max_new_tokens"):
+        with pytest.raises(UserError, match=rf"stages\.{setting}: a stage: got 0"):
+            Stage(["sums"], **{setting: 0})
 
 
 def test_passes_and_seeds_have_orders_of_their_own():
