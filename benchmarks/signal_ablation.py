@@ -38,11 +38,28 @@ def believe_everyone(arm: Arm) -> None:
     del arm["model"]["trust"]
     for term in arm["model"]["terms"].values():
         term.get("init_args", {}).pop("gate", None)
+    ignore_contradictions(arm)
+
+
+def remove_token_weight(arm: Arm, path: str) -> None:
+    """One of the factors on the tokens of the distillation is 1."""
+    factors = arm["model"]["terms"]["distill"]["init_args"]["token_weight"]["init_args"]
+    factors["weights"] = [factor for factor in factors["weights"] if factor["class_path"] != path]
 
 
 def trust_every_token(arm: Arm) -> None:
     """What a teacher says after a token that it rejects counts as much as what it says before."""
-    del arm["model"]["terms"]["distill"]["init_args"]["token_weight"]
+    remove_token_weight(arm, "objectives.PrefixTrust")
+
+
+def ignore_contradictions(arm: Arm) -> None:
+    """A critique teaches whatever the score of its row says."""
+    remove_token_weight(arm, "objectives.ScoreAgreement")
+
+
+def seek_modes(arm: Arm) -> None:
+    """Reverse KL in place of forward KL."""
+    del arm["model"]["terms"]["distill"]["init_args"]["divergence"]
 
 
 def drop_anchor(arm: Arm) -> None:
@@ -68,6 +85,8 @@ def keep_rate(arm: Arm) -> None:
 PARTS: dict[str, Callable[[Arm], None]] = {
     "moments per term": share_moments,
     "trust": believe_everyone,
+    "forward KL": seek_modes,
+    "agreement": ignore_contradictions,
     "prefix trust": trust_every_token,
     "anchor": drop_anchor,
     "mean of the batch": compare_groups,

@@ -1,0 +1,234 @@
+"""What `fdt plan --measure` says against what runs on this machine take: seconds a step, and memory. Prints Markdown.
+
+    OMP_NUM_THREADS=1 python benchmarks/planning.py
+    OMP_NUM_THREADS=1 python benchmarks/planning.py --cases replay --steps 8
+
+Each case is a run of the default model. What a plan is told (tokens of prompts, answers and hints, the share of answers
+with a hint) is counted in the run: the plan's arithmetic is compared, and not a guess about the data. Seconds are
+those that the main thread computed: of runs the shortest step without the first, of plans the shortest, since what else
+the machine does only adds; runs and plans take turns, so that both meet the same machine. Memory is the largest of the
+process beyond what it took before the model was loaded, files mapped into it left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fdt.data.batch import Batch  # noqa: E402
+from feedback.graders import Grader  # noqa: E402
+from feedback.types import Episode, Feedback  # noqa: E402
+
+WARM = 1
+"""First steps that are left out."""
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class AnyScore(Grader):
+    """A score by the answer's bytes, so that no group's answers are all alike; a critique of each where asked for."""
+
+    critique: str | None = None
+    """What is said of each answer."""
+
+    def __call__(self, episodes: list[Episode]) -> list[Episode]:
+        return [self._grade(episode) for episode in episodes]
+
+    def _grade(self, episode: Episode) -> Episode:
+        score = zlib.crc32(episode.response.encode()) % 101 / 100
+        return replace(episode, feedback=(Feedback(score=score, text=self.critique),))
+
+
+class Probe(Callback):
+    """Writes what each step read, and the largest memory so far."""
+
+    def __init__(self, path: str) -> None:
+        """
+        Args:
+            path: the JSON-lines file.
+        """
+        self.path = Path(path)
+        self.before = self.most = 0
+        self.found: Row = {}
+        self.ended = threading.Event()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.before = read_memory()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self.ended.wait(0.01):
+            self.most = max(self.most, read_memory())
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        rows = len(batch.student.lengths)
+        contexts, lengths = batch.student.context_lengths, batch.student.lengths
+        found = {
+            "rows": rows,
+            "prompt": float(contexts.float().mean()),
+            "answer": float((lengths - contexts).float().mean()),
+            "hinted": 0.0,
+            "hint": 0.0,
+        }
+        if batch.teacher is not None and batch.teacher_rows is not None:
+            longer = batch.teacher.lengths - lengths[batch.teacher_rows]
+            found |= {"hinted": len(longer) / rows, "hint": float(longer.float().mean())}
+        self.found = found | {"began": time.thread_time()}
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        found = self.found | {"ended": time.thread_time(), "memory": self.most - self.before}
+        with self.path.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        self.ended.set()
+
+
+def read_memory() -> int:
+    """Bytes of this process that are no file's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
+
+
+def build_cases(tokens: int) -> dict[str, dict[str, Any]]:
+    """Settings over a run of adapters."""
+    source = "fdt.rollout.sources"
+    critique = {
+        "class_path": "benchmarks.planning.AnyScore",
+        "init_args": {"critique": "Wrong: say it in fewer words."},
+    }
+    sampled: dict[str, Any] = {
+        "data.source": {"class_path": f"{source}.OnPolicy", "init_args": {"prompts_per_rollout": 2}},
+        "data.engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": tokens}},
+        "data.grader": {"class_path": "benchmarks.planning.AnyScore"},
+    }
+    scores = sampled | {"model.terms": {"policy": {"class_path": "objectives.PolicyGradient"}}}
+    more = {"class_path": f"{source}.OnPolicy", "init_args": {"prompts_per_rollout": 3}}
+    apart = {"data.grader": critique, "data.source": more, "model.teacher": "fdt.policy.teachers.EMA"}
+    apart |= {"model.optimizer": "fdt.policy.optimizers.SignalAdamW"}
+    replay = {"data.source": {"class_path": f"{source}.Replay", "init_args": {"rows_per_step": 8}}}
+    return {
+        "scores, sampled": scores,
+        "scores, sampled, all weights": scores | {"model.lora": None},
+        "scores and critiques, sampled": sampled | {"data.grader": critique},
+        "scores and critiques, from a file": sampled | replay,
+        "scores, sampled, recomputed": scores | {"model.gradient_checkpointing": True},
+        "scores, sampled, base in float32": scores | {"model.dtype": "float32"},
+        "critiques, averaged teacher, moments per term": sampled | apart,
+    }
+
+
+def write_config(folder: Path, changes: dict[str, Any], steps: int) -> Path:
+    """The run's config, beside its data: questions whose answers are as long as they may be."""
+    folder.mkdir(parents=True)
+    rows = folder / "rows.jsonl"
+    names = ("a lighthouse", "the sea", "a mill", "two brothers", "a map", "winter", "a clock", "the harbour")
+    with rows.open("w") as file:
+        for number in range(64):
+            asked = f"Tell a long story about {names[number % 8]} and {names[number // 8]}, chapter by chapter."
+            told = f"Once upon a time there was {names[number % 8]}. " * 3
+            row = {"prompt": asked, "response": told, "score": number % 3 / 2, "critique": "Say it in fewer words."}
+            file.write(json.dumps(row) + "\n")
+    content: dict[str, Any] = {
+        "trainer": {"default_root_dir": str(folder / "run"), "max_steps": steps, "max_epochs": -1},
+        "model": {"base": "smollm2-135m-instruct", "lora": {"rank": 16}},
+        "data": {"file": str(rows), "heldout": 0.1, "evaluation_limit": 4},
+    }
+    probe = {"class_path": "benchmarks.planning.Probe", "init_args": {"path": str(folder / "probe.jsonl")}}
+    saves = {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 1000}}
+    content["trainer"] |= {"accelerator": "cpu", "callbacks": [saves, probe], "check_val_every_n_epoch": 1000}
+    content["trainer"] |= {"num_sanity_val_steps": 0, "enable_progress_bar": False}
+    for name, value in changes.items():
+        block, setting = name.split(".")
+        content[block][setting] = value
+    path = folder / "config.yaml"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def measure(path: Path) -> tuple[Row, list[str]]:
+    """Seconds and bytes of a run, and what a plan is told about it."""
+    command([sys.executable, "-m", "fdt", "fit", "-c", str(path)])
+    steps: list[Row] = [json.loads(line) for line in (path.parent / "probe.jsonl").read_text().splitlines()]
+    spent = [(now["ended"] - last["ended"], now["began"] - last["ended"]) for last, now in pairwise(steps)][WARM - 1 :]
+    step, generate = min(spent)
+    found = {"step": step, "generate": generate, "memory": max(row["memory"] for row in steps)}
+    mean = {name: statistics.fmean(row[name] for row in steps[WARM:]) for name in steps[0]}
+    told = [f"--prompt-tokens={mean['prompt']:.0f}", f"--answer-tokens={mean['answer']:.0f}"]
+    told += [f"--hinted-share={mean['hinted']:.3f}", f"--hint-tokens={mean['hint']:.0f}"]
+    return found, told
+
+
+def plan(path: Path, told: Sequence[str]) -> Row:
+    """What is planned for the same config."""
+    text = command([sys.executable, "-m", "fdt", "plan", "-c", str(path), "--measure", "--json", *told])
+    found = json.loads(text)
+    return {**{name: found["seconds"][name] for name in ("step", "generate")}, "memory": max(found["peaks"].values())}
+
+
+def compare(folder: Path, changes: dict[str, Any], steps: int, rounds: int) -> tuple[Row, list[str], Row]:
+    """Runs and plans in turns: the run's numbers, what the plan was told, and its numbers."""
+    runs, plans = [], []
+    told: list[str] = []
+    for number in range(rounds):
+        path = write_config(folder / str(number), changes, steps)
+        found, told = measure(path)
+        runs.append(found)
+        plans.append(plan(path, told))
+    return min(runs, key=itemgetter("step")), told, min(plans, key=itemgetter("step"))
+
+
+def command(line: list[str]) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(line)}:\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def main() -> None:
+    """Runs and plans each case, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", default=None, help="some of them, with semicolons between; all by default")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=1, help="runs and plans of each, in turns")
+    parser.add_argument("--tokens", type=int, default=32, help="of an answer")
+    args = parser.parse_args()
+    cases = build_cases(args.tokens)
+    chosen = args.cases.split(";") if args.cases else list(cases)
+    print(
+        "| run | s a step, measured | planned | off by | of it sampling | planned | GB, measured | planned | off by |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        for number, name in enumerate(chosen):
+            found, told, expected = compare(Path(place) / str(number), cases[name], args.steps, args.rounds)
+            off = {key: f"{expected[key] / found[key] - 1:+.0%}" for key in ("step", "memory")}
+            times = f"{found['step']:.2f} | {expected['step']:.2f} | {off['step']} | {found['generate']:.2f} | "
+            times += f"{expected['generate']:.2f}"
+            sizes = f"{found['memory'] / 1e9:.2f} | {expected['memory'] / 1e9:.2f} | {off['memory']}"
+            print(f"| {name} | {times} | {sizes} |  <!-- {' '.join(told)} -->", flush=True)
+
+
+if __name__ == "__main__":
+    main()
