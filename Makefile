@@ -72,7 +72,7 @@ $(VENV)-adapters/%/.installed: tests/adapters/%.txt $(STAMP)
 	$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-quickstart: install  ## train the default model on the bundled feedback file (about 6 minutes on 2 cores)
+quickstart: install  ## train the default model on the bundled feedback file (3 to 6 minutes on 2 cores)
 	$(BIN)/fdt fit -c configs/quickstart.yaml
 
 lint: $(STAMP)  ## style, formatting, types, weaknesses of the pinned packages; what is wrong is said by all four

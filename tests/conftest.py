@@ -18,6 +18,7 @@ for name, value in {
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 from jaxtyping import install_import_hook
 
 # Annotated shapes become assertions, in this process only; must precede the first import of the package.
@@ -26,6 +27,11 @@ install_import_hook("objectives", "beartype.beartype")
 # The same examples on every run; no deadline, since the machine may be busy.
 settings.register_profile("tests", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("tests")
+# By default hypothesis also draws constants from the source of whatever is imported, so that a test would get other
+# examples after each edit, and by the tests that its worker ran before. `make soak` may: it looks for new faults.
+if "FDT_FUZZ" not in os.environ:
+    assert callable(providers._get_local_constants), "hypothesis has renamed what gives it constants of our source"
+    providers._get_local_constants = lambda: providers._local_constants  # empty, since nothing else fills it
 
 _connect = socket.socket.connect
 

@@ -22,7 +22,14 @@ OVERLAYS = {
 
 
 def test_parts_are_short():
-    assert set(FILES) == {"my_term.py", "my_grader.py", "my_reader.py", "my_environment.py", "my_source.py"}
+    assert set(FILES) == {
+        "my_term.py",
+        "my_advantage.py",
+        "my_grader.py",
+        "my_reader.py",
+        "my_environment.py",
+        "my_source.py",
+    }
     for name, source in FILES.items():
         body = [line for line in source.splitlines() if line.strip() and not line.startswith(("#", "import", "from"))]
         assert len(body) <= 30, f"{name}: {len(body)} lines"
@@ -43,8 +50,12 @@ def test_a_part_of_ones_own_trains(tmp_path, name):
     done = run(tmp_path, "-c", str(overlay))
     assert done.returncode == 0, done.stderr[-2000:]
     metrics = (tmp_path / "run" / "metrics" / "version_0" / "metrics.csv").read_text()
-    wanted = {"my_term": "train/loss/doubt", "my_source": "train/rewards/brevity/mean"}.get(name, "train/reward/mean")
-    assert wanted in metrics
+    logged = {
+        "my_term": "train/loss/doubt",
+        "my_advantage": "train/taught",
+        "my_source": "train/rewards/brevity/mean",
+    }
+    assert logged.get(name, "train/reward/mean") in metrics
 
 
 @pytest.mark.slow

@@ -172,6 +172,7 @@ def test_abstract_classes_of_plugs_are_kinds():
         "fdt.cli.serve.answers.Answerer",
         "fdt.engines.vllm.weight_sync.WeightSync",
         "fdt.environments.base.Session",
+        "fdt.rollout.stored.rows.StoredRows",
     }
     bases = {import_path(kind.base) for kind in KINDS if kind.base}
     lost = set()

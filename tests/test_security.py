@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -14,9 +15,11 @@ import pyarrow.parquet
 import pytest
 import yaml
 
+from fdt.__main__ import main
 from fdt.cli.imports import VARIABLE, is_allowed, take_allowed
 from fdt.cli.run.names import check_names
 from fdt.engines.vllm import process
+from fdt.engines.vllm.snapshot import SnapshotWriter
 from fdt.environments.arithmetic import evaluate_expression
 from fdt.errors import UserError
 from fdt.report.panels.settings import HIDDEN, collect_settings
@@ -73,6 +76,17 @@ def test_the_operator_may_allow_it(tmp_path, monkeypatch):
     check_names(argv)
     with pytest.raises(UserError, match="no names"):
         take_allowed(["fit", "--allow-imports"])
+
+
+def test_a_judge_may_be_allowed_too(tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "1+1?", "response": "2"}) + "\n")
+    judge = write_config(tmp_path, grader="textwrap.dedent")
+    argv = ["critique", str(rows), "--judge", judge, "--out", str(tmp_path / "out.jsonl"), "--dry-run"]
+    assert main(argv) == 2
+    assert "outside fdt" in (first := capsys.readouterr().err) and "--allow-imports=textwrap" in first
+    main([*argv, "--allow-imports=textwrap"])
+    assert "outside fdt" not in capsys.readouterr().err
 
 
 def test_ones_own_files_need_no_ceremony_and_a_run_folder_none_of_its_own(tmp_path, monkeypatch):
@@ -244,6 +258,17 @@ def test_a_server_gets_no_keys_but_those_it_needs():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o700), (0o022, 0o755)])
+def test_weights_for_a_server_are_as_readable_as_the_user_has_files(mask, mode, tmp_path):
+    before = os.umask(mask)
+    try:
+        writer = SnapshotWriter(str(tmp_path))
+        assert stat.S_IMODE(Path(writer.place.name).stat().st_mode) == mode
+        assert os.umask(mask) == mask, "asking changes nothing"
+    finally:
+        os.umask(before)
+
+
 def test_no_key_goes_to_an_impostor(tmp_path):
     """Another user took the port between its choice and the server's start."""
     seen = tmp_path / "seen"

@@ -1,10 +1,14 @@
 """`fdt.environments.verifiers` against the package verifiers itself. `tests/fdt/environments/test_adapters.py`
 runs this file in an environment that has it."""
 
+from pathlib import Path
+
+import httpx
 import pytest
 
 from fdt.environments import SPLITS, EnvironmentFault
 from fdt.environments.verifiers import Verifiers
+from fdt.environments.verifiers_seat import CLOSED, get_policy_server
 from fdt.errors import UserError
 from feedback.types import Turn
 from tests.adapters.training import two_steps
@@ -105,6 +109,22 @@ def test_many_episodes_go_on_at_once_and_each_gets_its_own_replies():
     second = made.reply_all([(s, said(t.reference)) for s, t in zip(sessions, tasks, strict=True)])
     assert all(reply.done and scores(reply.feedback)["correct", 1] == 1.0 for reply in second)
     for session in sessions:
+        session.close()
+
+
+def test_the_endpoint_answers_who_knows_an_episode_and_this_machine_alone():
+    made = Verifiers(config=AGAIN)
+    session = made.start(row(made, "2"), 0)
+    url = httpx.URL(get_policy_server().url)
+    try:
+        for name in ("policy", "", "policy-0"):
+            asked = {"model": name, "messages": [{"role": "user", "content": "Hello"}]}
+            assert httpx.post(f"{url}/chat/completions", json=asked, timeout=10).status_code == CLOSED
+        assert url.host == "127.0.0.1"
+        listening = [line.split()[1] for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+        assert next(place for place in listening if place.endswith(f":{url.port:04X}")).startswith("0100007F:")
+        assert session.reply(said("no")).messages[0]["content"] == "Wrong, try 2 of 3."
+    finally:
         session.close()
 
 

@@ -3,6 +3,7 @@
 from tests.mutations.mutant import Mutant
 
 D = "fdt/data/"
+STORED = "tests/fdt/rollout/stored/test_load.py"
 MUTANTS = (
     Mutant(
         "held-out prompts stay in training",
@@ -21,9 +22,51 @@ MUTANTS = (
     Mutant(
         "the likelihood of the badly rated answers is measured",
         f"{D}splits.py",
-        "if e.response and e.score >= mean)",
-        "if e.response and e.score <= mean)",
+        "for score, e in scored if score >= mean)",
+        "for score, e in scored if score <= mean)",
         "tests/fdt/evaluation/test_choices.py::test_likelihood_of_what_was_rated_well",
+    ),
+    Mutant(
+        "a file whose time was put back after a change is taken for the one before",
+        "fdt/rollout/stored/hashes.py",
+        "status.st_mtime_ns, status.st_ctime_ns",
+        "status.st_mtime_ns, status.st_mtime_ns",
+        f"{STORED}::test_a_changed_file_is_read_again_even_where_its_size_and_time_are_the_same",
+    ),
+    Mutant(
+        "rows that were stored under one seed are split by it under another",
+        "fdt/rollout/stored/load.py",
+        "share, seed, columns or {})",
+        "share, 0, columns or {})",
+        f"{STORED}::test_what_decides_the_rows_decides_the_store",
+    ),
+    Mutant(
+        "stored rows lose the critiques of their group",
+        "fdt/rollout/stored/rows.py",
+        "hints=self._read_hints(group)",
+        "hints=()",
+        f"{STORED}::test_stored_rows_are_those_of_the_file",
+    ),
+    Mutant(
+        "what a file warns of is told at the first start only",
+        "fdt/rollout/stored/load.py",
+        "for text in found.summary.warnings if found.summary else ():",
+        "for text in ():",
+        f"{STORED}::test_warnings_are_told_at_every_start",
+    ),
+    Mutant(
+        "a stored row that was damaged is trained on",
+        "fdt/rollout/stored/rows.py",
+        "zlib.crc32(packed) != int(self._sums[number])",
+        "not packed",
+        f"{STORED}::test_a_damaged_row_is_named",
+    ),
+    Mutant(
+        "a later start walks over all rows",
+        "fdt/rollout/curricula/recorded.py",
+        "        if isinstance(self.episodes, StoredEpisodes):\n            return self.episodes.rollouts\n",
+        "",
+        f"{STORED}::test_a_later_start_takes_few_rows_whatever_the_file_holds",
     ),
     Mutant(
         "`data.seed` does not change the order",
@@ -173,6 +216,27 @@ MUTANTS = (
         "positions = (self.lengths + self.step - 1)[:, None]",
         "positions = (self.lengths + self.step)[:, None]",
         "tests/fdt/engines/decode/test_loop.py::test_greedy_answers_are_those_of_generate_in_every_family",
+    ),
+    Mutant(
+        "a layer gets what its neighbour computed from another input",
+        "fdt/policy/products/fused_linear.py",
+        "slot.given is not x or ",
+        "",
+        "tests/fdt/policy/products/test_fused_linear.py::test_another_input_is_multiplied_anew",
+    ),
+    Mutant(
+        "answers are written with the adapters of the first rollout",
+        "fdt/policy/products/fused_linear.py",
+        "self.factors = self._join_factors(adapters)",
+        "self.factors = self.factors or self._join_factors(adapters)",
+        "tests/fdt/policy/products/test_fused_linear.py::test_after_a_step_and_after_a_load_nothing_stale_is_read",
+    ),
+    Mutant(
+        "frozen weights that were loaded are not laid out anew",
+        "fdt/policy/products/fused_linear.py",
+        "if state != self.state:",
+        "if not self.state:",
+        "tests/fdt/policy/products/test_fused_linear.py::test_after_a_step_and_after_a_load_nothing_stale_is_read",
     ),
     Mutant(
         "answers of the memory lose how they were sampled",

@@ -119,9 +119,30 @@ MUTANTS = (
     Mutant(
         "the anchor holds what critiques teach, and lets the rest go",
         f"{O}losses/distillation.py",
-        "return ~torch.stack([rollouts.masks[name] for name in self.masks if name in rollouts.masks]).any(0)",
-        "return torch.stack([rollouts.masks[name] for name in self.masks if name in rollouts.masks]).any(0)",
+        "return ~other & ~torch.isin(",
+        "return other & ~torch.isin(",
         "tests/fdt/rollout/test_memory.py::test_a_recalled_answer_is_weighed_by_how_it_was_sampled_and_read_by_no_teacher",
+    ),
+    Mutant(
+        "right answers beside criticised ones are held near the start",
+        f"{O}losses/distillation.py",
+        'return ~other & ~torch.isin(prompt, prompt[rollouts.masks["distilled"]])',
+        "return ~other",
+        "tests/objectives/gates/test_gates.py::test_the_anchor_holds_prompts_of_which_no_answer_was_criticised",
+    ),
+    Mutant(
+        "a critique that would keep a wrong answer is believed",
+        f"{O}losses/token_weights.py",
+        "agreed = (score * accepted + (1 - score) * (1 - accepted))",
+        "agreed = (score * accepted + (1 - score))",
+        "tests/objectives/gates/test_gates.py::test_a_critique_that_contradicts_the_score_teaches_nothing",
+    ),
+    Mutant(
+        "a wrong answer that a teacher let stand speaks against the annotator",
+        "fdt/policy/annotator_trust.py",
+        "+= 1 - kept if right else float(raised[row])",
+        "+= 1 - kept if right else kept",
+        "tests/fdt/policy/test_signals.py::test_a_wrong_answer_counts_against_as_far_as_the_critique_made_it_likelier",
     ),
     Mutant(
         "trainer and engine change places in the correction",

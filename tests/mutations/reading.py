@@ -5,6 +5,20 @@ from tests.mutations.mutant import Mutant
 R = "feedback/readers/"
 MUTANTS = (
     Mutant(
+        "records of one line share an id",
+        f"{R}record.py",
+        'return f"{self.unit}-{self.line}" + (f".{self.item}" if self.item else "")',
+        'return f"{self.unit}-{self.line}"',
+        "tests/feedback/readers/test_one_line_documents.py::test_every_element_of_a_line_is_read",
+    ),
+    Mutant(
+        "of a key that stands twice in Python's notation the first is lost",
+        f"{R}columns/packed.py",
+        "            _check_keys(tree)\n",
+        "",
+        "tests/feedback/readers/test_messages.py::test_pythons_notation_of_anything_else_is_refused_in_one_message",
+    ),
+    Mutant(
         "a score is divided by the scale's top, whatever its bottom",
         f"{R}fields.py",
         "return (value - low) / (high - low), scale",
@@ -28,9 +42,44 @@ MUTANTS = (
     Mutant(
         "feedback under a name that nobody reads is passed over",
         f"{R}columns/unread.py",
-        "    if unread:\n",
-        "    if unread and False:\n",
+        "    if unread:\n        raise",
+        "    if unread and False:\n        raise",
         "tests/feedback/readers/columns/test_unread.py::test_feedback_under_another_name_is_named",
+    ),
+    Mutant(
+        "feedback below the first records is passed over",
+        f"{R}columns/unread.py",
+        "            if unread:\n                raise",
+        "            if unread and False:\n                raise",
+        "tests/feedback/readers/columns/test_late.py::test_feedback_that_turns_up_far_below_is_told",
+    ),
+    Mutant(
+        "an input beside the prompt is lost",
+        f"{R}columns/beside.py",
+        "    if name is not None:\n",
+        "    if name is not None and False:\n",
+        "tests/feedback/readers/columns/test_beside.py::test_alpacas_input_is_told_after_the_map_that_reads_the_rest",
+    ),
+    Mutant(
+        "arguments of a call under another name are lost",
+        f"{R}chat.py",
+        'ARGUMENTS = ("arguments", "args", "parameters", "input")',
+        'ARGUMENTS = ("arguments",)',
+        "tests/feedback/readers/test_message_losses.py::test_what_a_call_is_made_with_is_read_under_the_names_in_use",
+    ),
+    Mutant(
+        "why an answer ended is not heard in its message",
+        f"{R}columns/endings.py",
+        "            value = value[-1] if value else None\n",
+        "            value = value[0] if value else None\n",
+        "tests/feedback/readers/test_message_losses.py::test_why_an_answer_ended_is_heard_in_its_message_and_in_notes",
+    ),
+    Mutant(
+        "the episodes of a reader that yields them are lost",
+        f"{R}base.py",
+        "list(found) if isinstance(found, Iterator) else found",
+        "list(found)[:0] if isinstance(found, Iterator) else found",
+        "tests/feedback/readers/test_own_reader.py::test_any_list_of_episodes_is_taken",
     ),
     Mutant(
         "a map exchanges nothing: the column under the field's own name stays",
@@ -48,7 +97,7 @@ MUTANTS = (
     ),
     Mutant(
         "the words of a system beside the prompt are lost",
-        f"{R}columns/unread.py",
+        f"{R}columns/beside.py",
         "    if name is None:\n",
         "    if name is None or True:\n",
         "tests/feedback/readers/columns/test_fit.py::test_a_systems_words_beside_the_prompt_are_told_and_mapped",

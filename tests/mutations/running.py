@@ -4,6 +4,13 @@ from tests.mutations.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        "held-out numbers reach the first logger alone",
+        "fdt/callbacks/evaluate.py",
+        "for logger in trainer.loggers:",
+        "for logger in trainer.loggers[:1]:",
+        "tests/fdt/loggers/test_loggers.py::test_every_number_of_a_run_reaches_the_second_logger_too",
+    ),
+    Mutant(
         "a damaged checkpoint is whole",
         "fdt/checkpoint_files.py",
         "    if found in {entry.sha256 for entry in entries}:\n",
@@ -149,5 +156,47 @@ MUTANTS = (
         "    if not is_allowed(value, config):\n",
         "    if False:\n",
         "tests/test_security.py::test_a_config_names_no_code_outside",
+    ),
+    Mutant(
+        "each rank reads all weights",
+        "fdt/policy/loading/devices.py",
+        "    return own[0] if own else build(facts)\n",
+        "    return own[0] if own else build(None)\n",
+        "tests/fdt/policy/loading/test_first_rank.py::test_the_second_rank_never_holds_the_whole_model",
+    ),
+    Mutant(
+        "tied weights are two after they were sent",
+        "fdt/policy/loading/first_rank.py",
+        "                if id(tensor) not in received:\n",
+        "                if True:\n",
+        "tests/fdt/policy/loading/test_first_rank.py::test_the_sharded_policy_is_the_one_that_a_single_rank_loads",
+    ),
+    Mutant(
+        "torch's own list of a folder of shards is unpickled",
+        "fdt/policy/loading/shards.py",
+        "        found: metadata.Metadata = read_plain(Path(self.path) / CONTENTS)\n",
+        "        found = super().read_metadata()\n",
+        "tests/fdt/policy/loading/test_shards.py::test_nothing_in_a_folder_runs",
+    ),
+    Mutant(
+        "denominators are summed in float32",
+        "objectives/reductions.py",
+        "weights.sum(dtype=torch.float64)",
+        "weights.sum()",
+        "tests/fdt/test_distributed.py::test_two_ranks_take_the_step_of_one",
+    ),
+    Mutant(
+        "a checkpoint decides what is fetched",
+        "fdt/policy/export.py",
+        '    check_base(str(facts["model"]), checkpoint)\n',
+        "",
+        "tests/fdt/cli/test_export.py::test_a_checkpoint_cannot_name_what_is_fetched",
+    ),
+    Mutant(
+        "weights for a server are readable for all, whatever the umask",
+        "fdt/engines/vllm/snapshot.py",
+        "0o777 & ~read_umask()",
+        "0o755",
+        "tests/test_security.py::test_weights_for_a_server_are_as_readable_as_the_user_has_files",
     ),
 )
