@@ -59,7 +59,7 @@ TRUTHS = frozenset("reference references gold golden truth solution gts".split()
 TELLING: dict[str, frozenset[str]] = {
     "score": UNMISTAKABLE["score"]
     | frozenset("overall satisfaction csat nps desirable preferred sentiment reaction emoji acc".split())
-    | {"strength", "margin"},
+    | {"strength", "margin", "quality"},
     "critique": WORDS["critique"]
     | frozenset("critic evaluation opinion complaint issue issues improvement improvements".split()),
     "revision": UNMISTAKABLE["revision"] | {"edit", "refined", "refinement"},

@@ -34,6 +34,7 @@ def write(path, *rows):
         (ROW | {"score": 0.4, "human_answer": "B"}, "revision=human_answer"),
         (ROW | {"score": 0.4, "ideal": "B"}, "reference=ideal"),
         (ROW | {"critique": "No.", "csat": 4}, "score=csat --scale 1 5"),
+        (ROW | {"critique": "No.", "quality": 4}, "score=quality --scale 1 5"),
         (ROW | {"answer": "reject"}, "score=answer"),
         (ROW | {"score": 0.4, "reasoning_content": "think"}, "part of the response: 'reasoning_content'"),
         (ROW | {"score": 0.4, "chat_history": [U, A]}, "part of the prompt: 'chat_history'"),
