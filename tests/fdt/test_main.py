@@ -3,7 +3,6 @@
 import importlib.util
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -46,17 +45,17 @@ def raising(error: BaseException):
     return behave
 
 
-def test_help_lists_every_verb_and_loads_nothing_heavy():
-    start = time.perf_counter()
+def test_help_lists_every_verb():
     done = run("--help")
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - start < 2
     for name, (_, _, line) in command.VERBS.items():
         assert f"  {name} " in done.stdout
         assert line in done.stdout
 
 
-@pytest.mark.parametrize("argv", [["configs"], ["configs", "--help"], ["model", "--help"], ["export", "--help"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["configs"], ["configs", "--help"], ["model", "--help"], ["export", "--help"]]
+)
 def test_light_verbs_load_nothing_heavy(argv):
     # argparse leaves through SystemExit(0) on --help, before the check; -X importtime would be slower to read.
     done = subprocess.run(

@@ -92,6 +92,23 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(unbroken, tmp_path, ste
     assert steps_told == whole_told
 
 
+@pytest.mark.parametrize("kills", [(2, 4), (2, 3)], ids=["epoch-ends", "epoch-end, then mid-epoch"])
+def test_a_run_may_be_killed_more_than_once(unbroken, tmp_path, kills):
+    """Lightning does not count the epoch after one that a run went on from at its last step."""
+    mode, whole = unbroken
+    shutil.copytree(whole / "model", tmp_path / "model")
+    for kill in kills:
+        killed = train(tmp_path, mode, every(1, kill), "--ckpt_path", "last")
+        assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+        assert last(tmp_path)["global_step"] == kill
+    resumed = train(tmp_path, mode, every(1), "--ckpt_path", "last")
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    expected, found = last(whole), last(tmp_path)
+    assert found["loops"]["fit_loop"]["epoch_progress"] == expected["loops"]["fit_loop"]["epoch_progress"]
+    for name, value in expected["state_dict"].items():
+        assert torch.equal(found["state_dict"][name], value), name
+
+
 def test_last_without_a_checkpoint_starts_afresh_and_says_so(tmp_path):
     path = config(tmp_path, "replay", trainer__max_steps=1)
     run = quick("fit", "-c", path, "--ckpt_path", "last")

@@ -88,6 +88,7 @@ class RunState(Callback):
             UserError: where the checkpoint lies in the middle of what is a rollout now.
         """
         self._compare(trainer)
+        start_next_epoch(trainer)
 
     def _compare(self, trainer: Trainer) -> None:
         loaded = self.loaded
@@ -140,6 +141,20 @@ class RunState(Callback):
             for schedule in schedules:
                 schedule.base_lrs[place] = rate
         return found
+
+
+def start_next_epoch(trainer: Trainer) -> None:
+    """Lets a run that goes on from an epoch's last step count the epoch after it as begun.
+
+    Lightning takes the epoch for one that goes on in its middle and does not count it. Checkpoints of that epoch then
+    looked complete, and a run that went on from one of those repeated the epoch, with its prompts and its seeds.
+    """
+    loop = trainer.fit_loop
+    if not loop.restarted_mid_epoch:
+        return
+    progress: Any = loop.epoch_progress.total  # counts more than it declares
+    if progress.processed == progress.ready:
+        loop.reset_restart_stage()
 
 
 def mark_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

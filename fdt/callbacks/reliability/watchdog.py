@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -135,18 +137,24 @@ class Watchdog(Callback):
         )
         self._leave(HUNG)
 
-    def _ask_children(self) -> dict[int, int]:
-        """Exit codes of the ranks that this one started, where they have ended; negative: the signal that did it."""
+    def _ask_children(self, ended: Sequence[int] = ()) -> dict[int, int]:
+        """Exit codes of the ranks that this one started, where they have ended; negative: the signal that did it.
+
+        A process of several threads has no code while the last of them ends: those that have `ended` are waited for.
+        """
         trainer = self._trainer
         children = getattr(trainer.strategy.launcher, "procs", []) if trainer is not None else []
-        codes = {trainer.global_rank + number: child.poll() for number, child in enumerate(children, 1) if trainer}
+        codes = {}
+        for rank, child in enumerate(children, trainer.global_rank + 1 if trainer is not None else 0):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                codes[rank] = child.wait(GONE) if rank in ended else child.poll()
         return {rank: code for rank, code in codes.items() if code is not None}
 
     def _name_ended(self, ranks: Sequence[int]) -> None:
         """Says once which ranks are gone, and of which process and host they were."""
         if self._trainer is None or not self._named.acquire(blocking=False):
             return
-        codes = self._ask_children()
+        codes = self._ask_children(ranks)
         for rank in ranks:
             process, code = self._ranks[rank], codes.get(rank, 0)
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "has ended, killed or crashed"

@@ -104,7 +104,7 @@ def build_trainer(memory: ScoredMemory | None = None, world_size: int = 1) -> Si
     return SimpleNamespace(
         datamodule=SimpleNamespace(source=source, actor=SimpleNamespace(score_names=frozenset({"number"}))),
         state=SimpleNamespace(fn=TrainerFn.FITTING),
-        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=done)),
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=done), restarted_mid_epoch=False),
         lr_scheduler_configs=[],
         optimizers=[],
         world_size=world_size,

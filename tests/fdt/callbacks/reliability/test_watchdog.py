@@ -114,6 +114,28 @@ def test_a_rank_of_another_launcher_is_named_by_the_exchange_that_failed(capsys)
     assert "rank 0 failed: mine" in capsys.readouterr().err
 
 
+def test_a_rank_whose_threads_are_still_ending_is_named_with_its_signal(capsys):
+    """Its first thread is gone, and the kernel has no exit code before the last one is."""
+
+    class Ending:
+        def poll(self):
+            return None
+
+        def wait(self, timeout):
+            return -signal.SIGKILL
+
+    class Running(Ending):
+        def wait(self, timeout):
+            raise AssertionError("it has not ended")
+
+    watch = watchdog.Watchdog()
+    launcher = SimpleNamespace(procs=[Running(), Ending()])
+    watch._trainer = SimpleNamespace(global_rank=0, global_step=3, strategy=SimpleNamespace(launcher=launcher))
+    watch._ranks = [describe_process()] * 3
+    watch._name_ended([2])
+    assert "rank 2" in (told := capsys.readouterr().err) and "was killed by SIGKILL after step 3" in told
+
+
 def test_a_signal_to_both_ranks_saves_and_one_bad_sample_is_named(tmp_path):
     callbacks = [
         {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 1000}},
