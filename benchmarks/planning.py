@@ -126,12 +126,15 @@ def build_cases(tokens: int) -> dict[str, dict[str, Any]]:
     more = {"class_path": f"{source}.OnPolicy", "init_args": {"prompts_per_rollout": 3}}
     apart = {"data.grader": critique, "data.source": more, "model.teacher": "fdt.policy.teachers.EMA"}
     apart |= {"model.optimizer": "fdt.policy.optimizers.SignalAdamW"}
-    replay = {"data.source": {"class_path": f"{source}.Replay", "init_args": {"rows_per_step": 8}}}
+    replay, longer = (
+        {"data.source": {"class_path": f"{source}.Replay", "init_args": {"rows_per_step": rows}}} for rows in (8, 16)
+    )
     return {
         "scores, sampled": scores,
         "scores, sampled, all weights": scores | {"model.lora": None},
         "scores and critiques, sampled": sampled | {"data.grader": critique},
         "scores and critiques, from a file": sampled | replay,
+        "scores, 16 rows of a file": scores | longer,
         "scores, sampled, recomputed": scores | {"model.gradient_checkpointing": True},
         "scores, sampled, base in float32": scores | {"model.dtype": "float32"},
         "critiques, averaged teacher, moments per term": sampled | apart,

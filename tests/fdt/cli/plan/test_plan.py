@@ -102,6 +102,14 @@ def test_all_weights_of_7b_on_eight_cards(seven):
     )
 
 
+def test_what_the_c_library_keeps_counts_on_a_cpu_alone(seven):
+    here, there = settings(seven, "--trainer.accelerator=cpu"), settings(seven)
+    shape = measure_shape(here)
+    for given, share in ((here, 0.6), (there, 0.0)):
+        memory, _ = estimate_memory(shape, given, Workload(100, 10))
+        assert memory["freed, kept by the C library"] == pytest.approx(share * memory["activations"])
+
+
 def test_activations_are_those_of_what_is_read_and_the_head_of_what_is_written(seven):
     source = ["--data.source=fdt.rollout.sources.OnPolicy", "--data.source.prompts_per_rollout=1"]
     given = settings(seven, *source, "--data.source.num_generations=4", "--model.dtype=bfloat16")
