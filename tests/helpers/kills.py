@@ -158,7 +158,7 @@ class Process:
 
 
 def kill_at(bed: Bed, moment: str, chance: random.Random, *arguments: str) -> bool:
-    """Starts the run and kills it; False where it had ended before."""
+    """Starts the run and kills it, beyond what earlier runs reached; False where it had ended before."""
     steps = EVERYTHING["trainer__max_steps"]
     run = bed.start(*arguments)
     killed = False
@@ -180,7 +180,9 @@ def kill_at(bed: Bed, moment: str, chance: random.Random, *arguments: str) -> bo
             return judge(call)
 
         bed.server.behave = behave
-    at = chance.randrange(1, steps // bed.epoch) * bed.epoch if moment == "epoch end" else chance.randrange(1, steps)
+    size = bed.epoch if moment == "epoch end" else 1
+    reached = max(bed.steps, default=0)
+    at = max(chance.randrange(1, steps // size) * size, reached + size - reached % size)
     wait = {"anywhere": chance.random(), "epoch end": chance.random() * 0.2}.get(moment, 0.0)
     checkpoints = bed.folder / "run" / "checkpoints"
 
