@@ -47,7 +47,10 @@ def main(argv: list[str]) -> int:
     shape = measure_shape(settings)
     card = CARDS[args.card]
     load = Workload(
-        args.prompt_tokens, args.answer_tokens or settings.answer_tokens, args.hinted_share, args.hint_tokens
+        args.prompt_tokens,
+        args.answer_tokens or settings.answer_tokens,
+        args.hinted_share * settings.reads_teacher,
+        args.hint_tokens,
     )
     rates = measure_rates(shape, settings, load) if args.measure else rate_card(shape, settings, card)
     link = 0.0 if args.measure else (args.link or card.link) * 1e9

@@ -51,6 +51,8 @@ class RunSettings:
     """Rows that a rank reads once more after the update, for the transcripts."""
     reread_share: float
     """Share of the steps in which it does."""
+    reads_teacher: bool = True
+    """Whether a term compares with a teacher."""
 
 
 def read_settings(argv: Sequence[str]) -> RunSettings:
@@ -99,7 +101,14 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
         overlaps=bool(source_args.get("max_staleness", 0)),
         reread_rows=reread_rows,
         reread_share=reread_share,
+        reads_teacher=not all(map(_is_alone, (model.get("terms") or DEFAULT_TERMS).values())),
     )
+
+
+def _is_alone(term: Any) -> bool:
+    """Whether a term compares with no teacher, as far as its settings tell."""
+    kind, arguments = read_plug(term, "")
+    return kind in ("PolicyGradient", "Imitate") and not arguments.get("token_weight")
 
 
 def _find_rereading(trainer: Mapping[str, Any]) -> tuple[int, float]:

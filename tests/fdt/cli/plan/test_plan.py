@@ -102,6 +102,16 @@ def test_all_weights_of_7b_on_eight_cards(seven):
     )
 
 
+def test_a_teacher_is_read_where_a_term_compares_with_one(seven):
+    score, weigh = (
+        {"class_path": "objectives.PolicyGradient"},
+        {"token_weight": {"class_path": "objectives.PrefixTrust"}},
+    )
+    for term, expected in ((score, False), (score | {"init_args": weigh}, True), ({"class_path": "mine.Term"}, True)):
+        assert settings(seven, f"--model.terms={json.dumps({'only': term})}").reads_teacher is expected
+    assert settings(seven).reads_teacher
+
+
 def test_what_the_c_library_keeps_counts_on_a_cpu_alone(seven):
     here, there = settings(seven, "--trainer.accelerator=cpu"), settings(seven)
     shape = measure_shape(here)
