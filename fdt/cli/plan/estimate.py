@@ -90,7 +90,6 @@ def estimate_memory(
     """Bytes by part, and the peaks."""
     split = settings.ranks if settings.sharded else 1
     element = shape.base_dtype.itemsize
-    frozen = shape.parameters - shape.trainable
     copy = shape.trainable_bytes / split
     terms = len(settings.terms)
     moments = {"SGD": 0, "SignalAdamW": 2 * terms}.get(settings.optimizer, 2)
@@ -106,7 +105,7 @@ def estimate_memory(
     if settings.gradient_checkpointing:
         kept += batch * shape.width * computed * shape.layers
     memory = {
-        "weights": (frozen * element + shape.trainable_bytes) / split,
+        "weights": ((shape.parameters - shape.trainable) * element + shape.trainable_bytes) / split,
         "gradients": gradients * copy,
         "optimiser": moments * copy,
         "start and teacher": (1 + (settings.teacher == "EMA")) * copy,

@@ -46,12 +46,8 @@ def main(argv: list[str]) -> int:
     settings = read_settings(rest)
     shape = measure_shape(settings)
     card = CARDS[args.card]
-    load = Workload(
-        args.prompt_tokens,
-        args.answer_tokens or settings.answer_tokens,
-        args.hinted_share * settings.reads_teacher,
-        args.hint_tokens,
-    )
+    share = args.hinted_share * settings.reads_teacher
+    load = Workload(args.prompt_tokens, args.answer_tokens or settings.answer_tokens, share, args.hint_tokens)
     rates = measure_rates(shape, settings, load) if args.measure else rate_card(shape, settings, card)
     link = 0.0 if args.measure else (args.link or card.link) * 1e9
     found = estimate(shape, settings, load, rates, link)

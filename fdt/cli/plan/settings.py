@@ -71,9 +71,7 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
     engine, engine_args = read_plug(data.get("engine"), "HuggingFace")
     lora = model.get("lora", {})
     prompts = int(source_args.get("prompts_per_rollout", 4))
-    generations = int(source_args.get("num_generations", 4))
     stages = read_plug(source_args.get("curriculum"), "")[1].get("stages") or []
-    updates = int(source_args.get("updates_per_rollout", 1))
     on_policy = source != "Replay"
     reread_rows, reread_share = _find_rereading(trainer)
     return RunSettings(
@@ -91,9 +89,7 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
         terms=tuple(read_plug(term, "")[0] for term in (model.get("terms") or DEFAULT_TERMS).values()),
         start_share=_find_start_share(model, on_policy),
         on_policy=on_policy,
-        rows=prompts * _find_most(stages, "num_generations", generations) // updates
-        if on_policy
-        else int(source_args.get("rows_per_step", 16)),
+        rows=_count_rows(source_args, on_policy),
         prompts=prompts if on_policy else int(source_args.get("rows_per_step", 16)),
         answer_tokens=_find_most(stages, "max_new_tokens", int(engine_args.get("max_new_tokens", 64))),
         engine=engine,
@@ -103,6 +99,15 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
         reread_share=reread_share,
         reads_teacher=not all(map(_is_alone, (model.get("terms") or DEFAULT_TERMS).values())),
     )
+
+
+def _count_rows(source: Mapping[str, Any], on_policy: bool) -> int:
+    """Answers of a step, those of the largest stage where a curriculum has stages."""
+    if not on_policy:
+        return int(source.get("rows_per_step", 16))
+    stages = read_plug(source.get("curriculum"), "")[1].get("stages") or []
+    answers = _find_most(stages, "num_generations", int(source.get("num_generations", 4)))
+    return int(source.get("prompts_per_rollout", 4)) * answers // int(source.get("updates_per_rollout", 1))
 
 
 def _is_alone(term: Any) -> bool:
