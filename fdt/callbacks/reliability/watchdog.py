@@ -112,9 +112,10 @@ class Watchdog(Callback):
     def _watch(self) -> None:
         stopped = self._stopped
         while not stopped.wait(min(1.0, self._limit / 4)):
-            if killed := [rank for rank, code in self._ask_children().items() if code < 0]:
+            codes = self._ask_children()
+            if killed := [rank for rank, code in codes.items() if code < 0]:
                 self._name_ended(killed)
-                self._leave(128 - self._ask_children()[killed[0]])
+                self._leave(128 - codes[killed[0]])
             late = time.monotonic() - self._seen - self._limit
             if late > 0:
                 frame = sys._current_frames().get(self._watched or 0)
@@ -143,9 +144,10 @@ class Watchdog(Callback):
         A process of several threads has no code while the last of them ends: those that have `ended` are waited for.
         """
         trainer = self._trainer
-        children = getattr(trainer.strategy.launcher, "procs", []) if trainer is not None else []
+        if trainer is None:
+            return {}
         codes = {}
-        for rank, child in enumerate(children, trainer.global_rank + 1 if trainer is not None else 0):
+        for rank, child in enumerate(getattr(trainer.strategy.launcher, "procs", []), trainer.global_rank + 1):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 codes[rank] = child.wait(GONE) if rank in ended else child.poll()
         return {rank: code for rank, code in codes.items() if code is not None}

@@ -51,7 +51,7 @@ class RunSettings:
     """Rows that a rank reads once more after the update, for the transcripts."""
     reread_share: float
     """Share of the steps in which it does."""
-    reads_teacher: bool = True
+    reads_teacher: bool
     """Whether a term compares with a teacher."""
 
 
@@ -70,9 +70,10 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
     source, source_args = read_plug(data.get("source"), "Replay")
     engine, engine_args = read_plug(data.get("engine"), "HuggingFace")
     lora = model.get("lora", {})
-    prompts = int(source_args.get("prompts_per_rollout", 4))
     stages = read_plug(source_args.get("curriculum"), "")[1].get("stages") or []
+    terms = [read_plug(term, "") for term in (model.get("terms") or DEFAULT_TERMS).values()]
     on_policy = source != "Replay"
+    read = int(source_args.get("prompts_per_rollout", 4) if on_policy else source_args.get("rows_per_step", 16))
     reread_rows, reread_share = _find_rereading(trainer)
     return RunSettings(
         base=str(model.get("base", "smollm2-135m-instruct")),
@@ -86,33 +87,29 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
         tokens_per_microbatch=int(model.get("tokens_per_microbatch", 4096)),
         teacher=read_plug(model.get("teacher"), "Frozen")[0],
         optimizer=read_plug(model.get("optimizer"), "AdamW")[0],
-        terms=tuple(read_plug(term, "")[0] for term in (model.get("terms") or DEFAULT_TERMS).values()),
-        start_share=_find_start_share(model, on_policy),
+        terms=tuple(kind for kind, _ in terms),
+        start_share=_find_start_share(model, terms, on_policy),
         on_policy=on_policy,
-        rows=_count_rows(source_args, on_policy),
-        prompts=prompts if on_policy else int(source_args.get("rows_per_step", 16)),
+        rows=_count_answers(source_args, read, stages) if on_policy else read,
+        prompts=read,
         answer_tokens=_find_most(stages, "max_new_tokens", int(engine_args.get("max_new_tokens", 64))),
         engine=engine,
         engine_share=float(engine_args.get("gpu_memory_utilization", 0.4)),
         overlaps=bool(source_args.get("max_staleness", 0)),
         reread_rows=reread_rows,
         reread_share=reread_share,
-        reads_teacher=not all(map(_is_alone, (model.get("terms") or DEFAULT_TERMS).values())),
+        reads_teacher=not all(_is_alone(*term) for term in terms),
     )
 
 
-def _count_rows(source: Mapping[str, Any], on_policy: bool) -> int:
-    """Answers of a step, those of the largest stage where a curriculum has stages."""
-    if not on_policy:
-        return int(source.get("rows_per_step", 16))
-    stages = read_plug(source.get("curriculum"), "")[1].get("stages") or []
+def _count_answers(source: Mapping[str, Any], prompts: int, stages: Sequence[Mapping[str, Any]]) -> int:
+    """Answers of a step on-policy, those of the largest stage where a curriculum has stages."""
     answers = _find_most(stages, "num_generations", int(source.get("num_generations", 4)))
-    return int(source.get("prompts_per_rollout", 4)) * answers // int(source.get("updates_per_rollout", 1))
+    return prompts * answers // int(source.get("updates_per_rollout", 1))
 
 
-def _is_alone(term: Any) -> bool:
+def _is_alone(kind: str, arguments: Mapping[str, Any]) -> bool:
     """Whether a term compares with no teacher, as far as its settings tell."""
-    kind, arguments = read_plug(term, "")
     return kind in ("PolicyGradient", "Imitate") and not arguments.get("token_weight")
 
 
@@ -125,9 +122,11 @@ def _find_rereading(trainer: Mapping[str, Any]) -> tuple[int, float]:
     return rows, 1.0 / int(found.get("every_n_steps", 1))
 
 
-def _find_start_share(model: Mapping[str, Any], on_policy: bool) -> float:
+def _find_start_share(
+    model: Mapping[str, Any], terms: Sequence[tuple[str, Mapping[str, Any]]], on_policy: bool
+) -> float:
     """Replay takes the starting policy for the one that sampled, an anchor needs it; else it is read to log the KL."""
-    anchors = any(read_plug(term, "")[0] == "KLAnchor" for term in (model.get("terms") or DEFAULT_TERMS).values())
+    anchors = any(kind == "KLAnchor" for kind, _ in terms)
     interval = int(model.get("log_kl_to_init", True))
     return 1.0 if anchors or not on_policy else 1.0 / interval if interval else 0.0
 
