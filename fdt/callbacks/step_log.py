@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from datetime import datetime
@@ -58,11 +59,12 @@ def read_clock() -> str:
 
 
 def find_last_step(trainer: Trainer) -> int | None:
-    """The step at which the run ends; None where that is not known."""
-    if trainer.max_steps > 0:
-        return trainer.max_steps
-    epochs, batches = trainer.max_epochs or 0, trainer.num_training_batches
-    return int(epochs * batches) if epochs > 0 and batches != float("inf") else None
+    """The step at which the run ends, by the limit that is met first; None where that is not known."""
+    limits = [float(trainer.max_steps)] if trainer.max_steps > 0 else []
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        limits.append(trainer.max_epochs * trainer.num_training_batches)
+    last = min(limits, default=math.inf)
+    return None if last == math.inf else int(last)
 
 
 def format_step(step: int, last: int | None, values: dict[str, float], seconds: float) -> str:

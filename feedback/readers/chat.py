@@ -20,7 +20,7 @@ OTHER_ROLES = {
     **dict.fromkeys(("gpt", "ai", "model", "bot", "chatbot"), "assistant"),
     **dict.fromkeys(("function", "observation", "tool_response"), "tool"),
 }
-"""Names of the roles in dialogues of ShareGPT, LangChain, Gemini, Cohere and OASST, and in OpenAI's before tools."""
+"""Names of the roles in dialogues of ShareGPT, LangChain, Gemini, Cohere, OASST, and in OpenAI's before tools."""
 OTHER_KEYS = {"from": "role", "value": "content"}
 """Names of a message's keys in ShareGPT's dialogues."""
 KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
@@ -28,7 +28,8 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 """Where servers put what a model thought before its words."""
 PROGRAM_NOTES = frozenset(
     "id type status index model created created_at timestamp date extra agent message_type metadata logprobs usage "
-    "finish_reason stop_reason reasoning_details".split()
+    "finish_reason stop_reason reasoning_details header hashed_ip country state language redacted "
+    "turn_identifier".split()
 )
 """Keys of a message that programs keep for themselves: they say nothing to the model, and are left out."""
 ARGUMENTS = ("arguments", "args", "parameters", "input")
@@ -193,30 +194,28 @@ def _rename_keys(fields: Fields) -> Fields:
 
 def name_role(role: Any) -> Any:
     """OpenAI's name for a role, whatever its case; any other value as it is."""
-    if not isinstance(role, str):
-        return role
-    return OTHER_ROLES.get(role.lower(), role.lower())
+    return OTHER_ROLES.get(role.lower(), role.lower()) if isinstance(role, str) else role
 
 
 def _unpack_calls(fields: Fields) -> Fields:
     """The message with the JSON text of its tool calls as the list that it holds; what is no list is refused."""
     given = fields.get("tool_calls")
-    if not isinstance(given, str):
-        return fields
     try:
-        found = parse_literal(given) if given.strip() else None
+        found = parse_literal(given) if isinstance(given, str) and given.strip() else None
     except ValueError:
         return fields
-    return fields.replace_values(fields.value | {"tool_calls": found})
+    return fields.replace_values(fields.value | {"tool_calls": found}) if isinstance(given, str) else fields
 
 
 def _refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
     """Notes the first key that would be lost; what SDKs write out empty is nothing."""
     is_heard = any(fields.get(name) for name in REASONING)  # which `reasoning_details` say once more
-    unknown = fields.collect_rest((*known, *(PROGRAM_NOTES if is_heard else PROGRAM_NOTES - {"reasoning_details"})))
+    silent = PROGRAM_NOTES - (set() if is_heard else {"reasoning_details"})
+    silent |= {"toxic"} if fields.get("toxic") is False else set()  # WildChat's filter found nothing
+    unknown = fields.collect_rest((*known, *silent))
     name = next((name for name, value in unknown.items() if value not in (None, "", [], {})), None)
     if name is not None:
-        remedy = "Keep what it says elsewhere, in a column of its own."
+        remedy = "Keep what it says in a column of its own, or delete the key."
         fields.refuse(name, unknown[name], "no such key in a message", remedy)
     for name in PROGRAM_NOTES & fields.value.keys():
         notes = fields.value[name] if isinstance(fields.value[name], dict) else {}

@@ -73,7 +73,7 @@ def check_fit(path: str, head: Sequence[Record]) -> None:
     if "response" in missing:
         _check_answers(path, columns)
     near = suggest_columns(columns)
-    if missing == list(ESSENTIAL) and not set(ESSENTIAL) & set(near):
+    if missing == list(ESSENTIAL) and not {*ESSENTIAL, "messages"} & set(near):
         columns |= collect_inner(head)
         near = suggest_columns(columns)
     if not missing or not columns or not (near or (missing == list(ESSENTIAL) and not set(columns) <= set(FIELDS))):

@@ -171,5 +171,11 @@ def _quote(name: str) -> str:
 
 def format_map(columns: Columns) -> str:
     """The option to type and the setting of a config that map these columns."""
-    typed = " ".join(f"{field}={format_column(column)}" for field, column in columns.items())
-    return f"--map {typed}"
+    return f"--map {' '.join(_format_pair(field, column) for field, column in columns.items())}"
+
+
+def _format_pair(field: str, column: str) -> str:
+    """One pair as a shell takes it; the name of a note may need quotes as well as its column."""
+    if format_column(field) != field:
+        return _quote(f"{field}={column}")
+    return f"{field}={format_column(column)}"

@@ -65,6 +65,11 @@ TELLING: dict[str, frozenset[str]] = {
     "revision": UNMISTAKABLE["revision"] | {"edit", "refined", "refinement"},
 }
 """More such words, for files whose columns have the meaning that their names say and no other."""
+ALONE: dict[str, frozenset[str]] = {
+    "score": frozenset("value winner status outcome result decision".split()),
+    "critique": frozenset("error errors bug bugs hallucination hallucinations".split()),
+}
+"""Words that say feedback as the whole name of such a column, and less beside other words."""
 ALTERED = frozenset("ideal preferred suggested modified updated fixed best accepted human new desired".split())
 """Words that with one of an answer say a correction: `human_answer`, `ideal_response`."""
 DECISIONS = frozenset({"accept", "reject", "ignore"})
@@ -114,7 +119,14 @@ def suggest_field(name: str, values: Sequence[Any]) -> str | None:
     if kind == "messages" and not CONVERSATION.isdisjoint(words):
         return "messages"
     fitting = ("prompt", "response") if kind == "messages" else (field for field in WORDS if field != "score")
-    return next((field for field in fitting if not WORDS[field].isdisjoint(words)), None)
+    found = next((field for field in fitting if not WORDS[field].isdisjoint(words)), None)
+    return "messages" if found is None and kind == "messages" and any(map(_is_dialogue, values)) else found
+
+
+def _is_dialogue(value: Any) -> bool:
+    """Whether a list holds messages of a user and of an assistant."""
+    roles = {str(item.get("role", item.get("from"))) for item in value or () if isinstance(item, dict)}
+    return not roles.isdisjoint(("user", "human")) and not roles.isdisjoint(("assistant", "gpt"))
 
 
 def find_unmistakable(name: str, values: Sequence[Any], is_plain: bool = False) -> str | None:
@@ -123,17 +135,30 @@ def find_unmistakable(name: str, values: Sequence[Any], is_plain: bool = False) 
     told = TELLING if is_plain else UNMISTAKABLE
     words = split_name(name)
     kind = find_kind(values)
+    if is_plain and len(words) == 1 and kind in ("score", "text") and (alone := _find_alone(words[0], kind, values)):
+        return alone
     if kind not in ("score", "text") or not ABOUT.isdisjoint(words):
         return None
-    if is_plain and words == ["answer"] and {value for value in values if value} <= DECISIONS:
-        return "score"
     if kind == "score":
         rated = told["score"] | (told["critique"] if _are_ratings(values) else frozenset())
-        return "score" if not rated.isdisjoint(words) else None
+        is_asked = is_plain and "rate" in words[: max(1, len(words) - 1)]  # a word error rate is no request to rate
+        return "score" if is_asked or not rated.isdisjoint(words) else None
     if is_plain and not (ALTERED.isdisjoint(words) or WORDS["response"].isdisjoint(words)):
         return "revision"
     found = (field for field in ("revision", "critique") if not told[field].isdisjoint(words))
     return next(found, None if RATED.isdisjoint(words) else "score")
+
+
+def _find_alone(word: str, kind: str, values: Sequence[Any]) -> str | None:
+    """score or critique, where one word is a whole name; a state is a score where it says good or bad."""
+    given = [value for value in values if value is not None and value != ""]
+    if word == "answer" and set(given) <= DECISIONS:
+        return "score"
+    if word in ALONE["score"]:
+        is_number = word == "value" and kind == "score"
+        is_said = all(parse_flag(value) is not None or parse_verdict(value) is not None for value in given)
+        return "score" if word == "winner" or is_number or is_said else None
+    return "critique" if word in ALONE["critique"] and kind == "text" else None
 
 
 def names_reference(name: str, values: Sequence[Any], is_alone: bool = False) -> bool:

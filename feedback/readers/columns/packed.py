@@ -18,6 +18,8 @@ MESSAGES = re.compile(
 notation."""
 TOOLS = "tools"
 """The column of the tools that the policy may call, which the chat template writes out."""
+SPEAKERS = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
+"""What stands before each message of a dialogue that is one text, as in HH-RLHF."""
 
 
 def parse_messages(text: str) -> list[Any] | None:
@@ -35,6 +37,15 @@ def parse_messages(text: str) -> list[Any] | None:
     if not all(isinstance(message, dict) and ("role" in message or "from" in message) for message in value):
         raise ValueError("an item without a role")
     return value
+
+
+def parse_dialogue(text: str) -> list[dict[str, str]] | None:
+    """The messages of a dialogue that is one text, of a `Human:` and an `Assistant:`; None for any other text."""
+    start, *parts = SPEAKERS.split(text)
+    if start or len(parts) < 4 or parts[0] != "Human":
+        return None
+    said = zip(parts[::2], parts[1::2], strict=True)
+    return [{"role": "user" if who == "Human" else "assistant", "content": words} for who, words in said]
 
 
 def parse_literal(text: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedback.faults import DataError, format_value
@@ -31,26 +31,38 @@ REFERRING = ("rows", "prompts", "trl-completion", "trl-privileged")
 
 
 class Watch:
-    """Tells feedback that first turns up after the records that a file was judged by."""
+    """Tells feedback that turns up after the records that a file was judged by."""
 
-    def __init__(self, path: str, reader: Reader, seen: Iterable[str], known: Iterable[str]):
+    def __init__(self, path: str, reader: Reader, notes: Values, known: Iterable[str], is_plain: bool, mapped: Columns):
         self.path = path
         self.reader = reader
-        self.seen = set(seen)
+        self.mapped = mapped
+        self.seen = set(notes)
         """Notes that were judged."""
         self.known = frozenset(known)
         """Kinds of feedback that are read, and columns that are no notes."""
+        self.is_plain = is_plain
+        """Whether columns mean what their names say, so that each record is judged alone and by more words."""
+        self.telling = frozenset(find_telling(notes)) if is_plain else frozenset()
+        """Notes that stay notes for as long as feedback of their kind stands beside them."""
 
-    def check(self, record: Record, episodes: Iterable[Episode]) -> None:
-        """Raises one `DataError` for a note that no earlier record had, as `check_unread` does for the first."""
-        for episode in episodes:
-            if episode.task.meta.keys() <= self.seen:
-                continue
-            notes = {name: [value] for name, value in episode.task.meta.items() if name not in self.seen}
-            self.seen |= notes.keys()
-            unread = _find_unread(self.reader, notes, self.known | list_kinds([episode]) | record.fields.keys())
-            if unread:
-                raise _build_unread_error(self.path, self.reader, unread, notes)
+    def check(self, record: Record, episodes: Sequence[Episode]) -> None:
+        """Raises one `DataError` for a note that no earlier record had, as `check_unread` does for the first, and for
+        one that says what the feedback beside it said before and does not say here."""
+        found = {name: value for episode in episodes for name, value in episode.task.meta.items()}
+        if found.keys() <= self.seen and not self.telling:
+            return
+        notes, inner = collect_values([found], self.mapped)
+        notes |= inner
+        new = {name: values for name, values in notes.items() if name not in self.seen}
+        self.seen |= new.keys()
+        unread = _find_unread(self.reader, new, self.known | list_kinds(episodes) | record.fields.keys())
+        if self.is_plain:
+            self.telling |= find_telling(new).keys()
+            if not self.telling.isdisjoint(notes):
+                unread |= _find_unread_rows(self.reader, [(record, list(episodes))], notes, self.mapped)
+        if unread:
+            raise _build_unread_error(self.path, self.reader, unread, notes)
 
 
 def check_unread(path: str, reader: Reader, head: Sequence[Record], mapped: Columns) -> Watch | None:
@@ -74,8 +86,8 @@ def check_unread(path: str, reader: Reader, head: Sequence[Record], mapped: Colu
     given = {name for record in head for name in record.columns if name not in notes}
     unread = _find_unread(reader, notes | inner, kinds | given)
     is_plain = is_anybodys(reader, head)
-    if not unread and is_plain:
-        unread = _find_unread_rows(reader, rows, notes | inner, mapped)
+    if is_plain:
+        unread |= _find_unread_rows(reader, rows, notes | inner, mapped)
     if unread:
         raise _build_unread_error(path, reader, unread, notes | inner)
     if not reader.reads_feedback:
@@ -87,7 +99,7 @@ def check_unread(path: str, reader: Reader, head: Sequence[Record], mapped: Colu
         remedy = "Give each value a column of its own, or write scores: [{name, value}] (docs/formats.md); or type "
         remedy += f"{keep} to keep it as a note{CONFIG}"
         raise DataError(path, None, "columns", f"feedback that nothing reads: {said}", "one value a column", remedy)
-    return Watch(path, reader, notes, kinds | given)
+    return Watch(path, reader, notes | inner, kinds | given, is_plain, mapped)
 
 
 def check_prompts(path: str, reader: Reader, head: Sequence[tuple[Record, Task]], mapped: Columns) -> None:
@@ -102,10 +114,15 @@ def check_prompts(path: str, reader: Reader, head: Sequence[tuple[Record, Task]]
 
 def collect_notes(tasks: Iterable[Task], mapped: Columns) -> tuple[Values, Values]:
     """The values of each note, and under dotted names those inside the objects among them that no map names."""
+    return collect_values((task.meta for task in tasks), mapped)
+
+
+def collect_values(metas: Iterable[Mapping[str, Any]], mapped: Columns) -> tuple[Values, Values]:
+    """The same of the notes of each task."""
     notes: Values = {}
     inner: Values = {}
-    for task in tasks:
-        for name, value in task.meta.items():
+    for meta in metas:
+        for name, value in meta.items():
             notes.setdefault(name, []).append(value)
             for place, each in iter_inner(name, value):
                 inner.setdefault(place, []).append(each)
@@ -125,6 +142,12 @@ def _find_unread(reader: Reader, notes: Values, known: set[str] | frozenset[str]
     return found
 
 
+def find_telling(notes: Values) -> dict[str, str]:
+    """Notes that say feedback where names mean what they say, each with its field."""
+    found = {name: find_unmistakable(name, values, is_plain=True) for name, values in notes.items()}
+    return {name: field for name, field in found.items() if field is not None}
+
+
 def is_anybodys(reader: Reader, head: Sequence[Record]) -> bool:
     """Whether columns mean what their names say: no format gives them another meaning, and none is a note of ours."""
     return reader.reads_feedback and reader.name in PLAIN and not any("meta" in record.fields for record in head)
@@ -134,9 +157,7 @@ def _find_unread_rows(
     reader: Reader, rows: Iterable[tuple[Record, list[Episode]]], notes: Values, mapped: Columns
 ) -> dict[str, str]:
     """The same by more words, row by row: what one row reads says nothing of the next."""
-    telling = {
-        name: field for name, values in notes.items() if (field := find_unmistakable(name, values, is_plain=True))
-    }
+    telling = find_telling(notes)
     found: dict[str, str] = {}
     for record, episodes in rows:
         own, inner = collect_notes((episode.task for episode in episodes), mapped)
@@ -150,7 +171,9 @@ def _find_unread_rows(
 
 def _is_score_of_pair(reader: Reader, name: str, field: str) -> bool:
     """Whether a column scores an answer of a comparison, which the comparison alone does not say."""
-    told = name == field or not (CHOSEN | REJECTED | {"strength", "margin"}).isdisjoint(split_name(name))
+    words = split_name(name)
+    of_one = len(words) > 1 and not (CHOSEN | REJECTED).isdisjoint(words)
+    told = name == field or of_one or not {"strength", "margin"}.isdisjoint(words)
     return reader.name in ("trl-preference", "trl-stepwise") and field == "score" and told
 
 
@@ -171,9 +194,10 @@ def list_kinds(episodes: Iterable[Episode]) -> set[str]:
 def _build_unread_error(path: str, reader: Reader, unread: dict[str, str], notes: Values) -> DataError:
     said = ", ".join(f"{format_value(name)} ({_describe(notes[name])})" for name in unread)
     mapped: dict[str, str] = {}
-    for name, field in unread.items():
+    for name, field in sorted(unread.items(), key=lambda pair: "overall" not in split_name(pair[0])):
         if name != field:
             mapped.setdefault(field, name)
+    mapped = {field: mapped[field] for field in dict.fromkeys(unread.values()) if field in mapped}
     keep = format_map({f"{NOTE}{name}": name for name in unread})
     read = f"Type {suggest_map(mapped, notes)} to read it"
     if not mapped or not (reader.reads_row_columns or set(mapped) == {"reference"}):

@@ -35,12 +35,14 @@ FLAGS = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
 """What a spreadsheet, a database, a CSV writer or a person writes for true and false, in lower case."""
 GOOD = (
     *("good", "correct", "right", "yes", "true", "accept", "accepted", "pass", "passed", "positive", "desirable"),
+    *("success", "succeeded", "successful", "solved", "resolved"),
     *("like", "liked", "thumbs up", "thumbs_up", "thumbs-up", "thumbsup", "up", "upvote", "chosen", "helpful", "👍"),
     *("wahr", "ja", "vrai", "oui", "verdadero", "sí", "vero", "verdadeiro", "sim", "是", "✅", "✔", "✓"),
 )
 MIDDLE = ("ok", "okay", "neutral", "mixed", "partial", "partially correct", "so-so")
 BAD = (
     *("bad", "incorrect", "wrong", "no", "false", "reject", "rejected", "fail", "failed", "negative", "undesirable"),
+    *("failure", "unsuccessful", "unsolved", "unresolved"),
     *("dislike", "disliked", "thumbs down", "thumbs_down", "thumbs-down", "thumbsdown", "down", "downvote"),
     *("unhelpful", "👎", "falsch", "nein", "faux", "non", "falso", "não", "否", "❌", "✗", "✘"),
 )

@@ -15,9 +15,10 @@ from feedback.readers.columns.words import parse_verdict
 from feedback.readers.fields import Fields
 from feedback.readers.formats.questions import FormReader
 from feedback.readers.formats.returned import Answered, is_returned, read_returned
-from feedback.types import Episode, Feedback
+from feedback.types import Episode, Feedback, Task
 
 READ = ("rating", "number", "text", "choices")
+COMPARISONS = ("pairwise", "ranker")
 
 
 class LabelStudio(FormReader):
@@ -36,7 +37,8 @@ class LabelStudio(FormReader):
         data = fields.get_object("data")
         if is_returned(data):
             return read_returned(data, _list_answers(fields))
-        task, turns = self.read_task(data, ())
+        _refuse_comparisons(fields)
+        task, turns = self.read_task(data, ()) if not fields.faults else (Task("", ()), ())
         feedback: list[Feedback] = []
         others: list[dict[str, Any]] = []
         for annotation in fields.get_objects("annotations"):
@@ -69,6 +71,15 @@ class LabelStudio(FormReader):
                 ]
                 return [item for item in items if item]
         return []
+
+
+def _refuse_comparisons(fields: Fields) -> None:
+    """Notes answers that say which of several responses is better, of which a task of one response can have none."""
+    for annotation in fields.get_objects("annotations"):
+        for result in annotation.get_objects("result"):
+            if result.get("type") in COMPARISONS and not annotation.get_flag("was_cancelled"):
+                remedy = "Write each pair as a row of its own: {prompt, chosen, rejected} (docs/formats.md)."
+                result.refuse("type", result.get("type"), f"one of {', '.join(READ)}, about one response", remedy)
 
 
 def _list_answers(fields: Fields) -> list[Answered]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from feedback.readers import chat
 from feedback.readers.base import Reader, build_pair, build_task, read_id
+from feedback.readers.columns.packed import parse_dialogue
 from feedback.readers.columns.words import parse_flag, parse_verdict
 from feedback.readers.fields import Fields
 from feedback.readers.formats.rows import read_own_feedback
@@ -112,6 +113,8 @@ def _read_label(fields: Fields) -> list[Feedback]:
 def read_comparison(fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple[Turn, ...], tuple[Turn, ...]]:
     """Task, chosen and rejected turns of a comparison."""
     fields = chat.unpack_messages(chat.unpack_messages(fields, "chosen"), "rejected")
+    if fields.get("prompt") is None:
+        fields = _unpack_dialogues(fields)
     if fields.get("prompt") is not None and not _has_prompt_prefix(fields):
         messages = chat.read_prompt(fields, "prompt")
         return (
@@ -136,6 +139,13 @@ def read_comparison(fields: Fields, known: tuple[str, ...]) -> tuple[Task, tuple
             fields.refuse("prompt", fields.get("prompt"), expected, "Remove one of the two.")
     better, worse = (tuple(map(chat.to_turn, found[start:])) for found in (chosen, rejected))
     return build_task(fields, messages, known), better, worse
+
+
+def _unpack_dialogues(fields: Fields) -> Fields:
+    """The fields with both texts as the messages that they hold, where both are dialogues."""
+    texts = {name: fields.get(name) for name in ("chosen", "rejected")}
+    found = {name: parse_dialogue(text) for name, text in texts.items() if isinstance(text, str)}
+    return fields.replace_values(fields.value | found) if len(found) == 2 and all(found.values()) else fields
 
 
 def _name_prompt(fields: Fields) -> Fields:

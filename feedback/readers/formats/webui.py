@@ -15,6 +15,8 @@ from feedback.types import Episode, Feedback, Message
 
 THUMBS = (-1.0, 1.0)
 DETAILS = (1.0, 10.0)
+UNSEEN = ("files", "sources", "citations")
+"""Keys of a message that name what the policy read besides, and do not hold it as it was read."""
 
 
 class OpenWebUI(Reader):
@@ -46,6 +48,8 @@ class OpenWebUI(Reader):
 
 def _build_episode(fields: Fields, name: str, before: list[Fields], path: list[Fields]) -> Episode:
     """One path; `before` is what stood above its first branching, answers included."""
+    for item in (*before, *path):
+        _refuse_unseen(item)
     found = [chat.read_message(_restore(item), allow_unknown=True) for item in path]
     start = next(n for n, message in enumerate(found) if message["role"] == "assistant")
     opening: list[Message] = [chat.read_message(item, allow_unknown=True) for item in before] + found[:start]
@@ -68,6 +72,14 @@ def _build_episode(fields: Fields, name: str, before: list[Fields], path: list[F
     ]
     task = build_task(fields, messages, ("id", "chat", "user_id"))
     return Episode(name, task, tuple(chat.to_turn(message) for message in found[start:]), tuple(feedback))
+
+
+def _refuse_unseen(item: Fields) -> None:
+    """Notes what the policy was shown beside a message's words: files, and passages that were looked up."""
+    for name in UNSEEN:
+        if item.get(name) not in (None, [], {}, ""):
+            remedy = f"Write what it read into the content, or delete {name} to train as if it had not been there."
+            item.refuse(name, item.get(name), "all that the policy read in the words of the chat", remedy)
 
 
 def _is_edited(item: Fields) -> bool:

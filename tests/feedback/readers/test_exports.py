@@ -1,11 +1,14 @@
 """What tools export in their other forms: annotations of one task, branches of a chat, calls beside the words."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from feedback.faults import DataError
 from feedback.readers import detect, read, stream
+
+FILES = Path(__file__).parent / "files"
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*scored several times")
 FLAT = (
@@ -148,3 +151,48 @@ def test_prompts_alone_are_read_and_an_answer_among_them_is_refused(tmp_path):
     (tmp_path / "f.jsonl").write_text("".join(json.dumps(rows[0]) + "\n" for _ in range(100)) + json.dumps(rows[2]))
     with pytest.raises(DataError, match="101: response: got 'x', expected prompts alone"):
         read(tmp_path / "f.jsonl")
+
+
+@pytest.mark.parametrize("place", ["files", "sources"])
+def test_what_the_policy_read_beside_a_chats_words_is_refused(tmp_path, place):
+    record = json.loads((FILES / "open-webui.json").read_text())[0]
+    messages = record["chat"].get("messages") or list(record["chat"]["history"]["messages"].values())
+    messages[0][place] = []
+    (tmp_path / "f.json").write_text(json.dumps([record]))
+    assert read(tmp_path / "f.json")
+    messages[0][place] = [{"type": "file", "name": "rivers.pdf"}]
+    (tmp_path / "f.json").write_text(json.dumps([record]))
+    with pytest.raises(DataError, match=rf"{place}: got .*expected all that the policy read.*or delete {place}"):
+        read(tmp_path / "f.json")
+
+
+@pytest.mark.parametrize("kind", ["pairwise", "ranker"])
+def test_a_comparison_in_label_studio_is_refused_by_name(tmp_path, kind):
+    result = {"from_name": "which", "to_name": "a,b", "type": kind, "value": {"selected": "left"}}
+    task = {"id": 1, "data": {"prompt": "p", "a": "x", "b": "y"}, "annotations": [{"result": [result]}]}
+    (tmp_path / "f.json").write_text(json.dumps([task]))
+    with pytest.raises(DataError, match=rf"result\[0\].type: got '{kind}'.*prompt, chosen, rejected"):
+        read(tmp_path / "f.json")
+
+
+def test_dialogues_of_hh_rlhf_are_read(tmp_path):
+    start = "\n\nHuman: A river?\n\nAssistant: Which one?\n\nHuman: In Peru.\n\nAssistant: "
+    pair = {"chosen": start + "The Ucayali.\n\nIt is long. ", "rejected": start + "The Nile."}
+    (tmp_path / "f.jsonl").write_text(json.dumps(pair) + "\n")
+    better, worse = read(tmp_path / "f.jsonl")
+    assert [message["content"] for message in better.task.messages] == ["A river?", "Which one?", "In Peru."]
+    assert [message["role"] for message in worse.task.messages] == ["user", "assistant", "user"]
+    assert (better.turns[0].text, worse.turns[0].text) == ("The Ucayali.\n\nIt is long. ", "The Nile.")
+    (tmp_path / "f.jsonl").write_text(json.dumps({"chosen": "Human: hm", "rejected": "Human: hm no"}) + "\n")
+    with pytest.raises(DataError, match="texts do not show where it ends"):
+        read(tmp_path / "f.jsonl")
+
+
+def test_a_trajectory_of_tau_bench_is_found_as_messages(tmp_path):
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Done."}]
+    record = {"task_id": 0, "reward": 1.0, "info": {"task": {"instruction": "You are Yusuf"}}, "traj": said, "trial": 0}
+    (tmp_path / "f.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(DataError, match="The nearest fit: --map score=reward messages=traj"):
+        read(tmp_path / "f.jsonl")
+    (episode,) = read(tmp_path / "f.jsonl", columns={"score": "reward", "messages": "traj"})
+    assert (episode.score, episode.turns[0].text) == (1, "Done.")

@@ -154,3 +154,17 @@ def test_pythons_notation_of_anything_else_is_refused_in_one_message(tmp_path, t
         with pytest.raises(DataError, match="got .*, expected text, or messages as JSON .*json.dumps") as found:
             read(lines(tmp_path / "f.jsonl", row))
         assert not found.value.others
+
+
+def test_what_wildchat_notes_of_a_message_is_left_out_and_what_its_filter_found_is_not(tmp_path):
+    notes = {"country": "US", "state": "Texas", "language": "English", "hashed_ip": "1", "header": {"a": 1}}
+    said = [{"role": "user", "content": "Hi", "toxic": False, "turn_identifier": 1, "redacted": False} | notes]
+    said.append({"role": "assistant", "content": "Hello.", "toxic": False, "language": "English"})
+    path = tmp_path / "f.jsonl"
+    path.write_text(json.dumps({"messages": said, "score": 1}) + "\n")
+    (episode,) = read(path)
+    assert episode.task.messages == ({"role": "user", "content": "Hi"},)
+    said[1]["toxic"] = True
+    path.write_text(json.dumps({"messages": said, "score": 1}) + "\n")
+    with pytest.raises(DataError, match=r"messages\[1\].toxic: got True.*or delete the key"):
+        read(path)

@@ -80,3 +80,17 @@ def test_an_item_of_scores_with_feedback_of_its_own_is_refused(tmp_path, key):
 def test_still_more_names_are_told(tmp_path, more, typed):
     with pytest.raises(DataError, match=f"feedback that nothing reads: .*--map {typed}"):
         read(lines(tmp_path / "f.jsonl", ROW | more))
+
+
+@pytest.mark.parametrize("late", [{"opinion": "In Africa."}, {"evaluation": {"opinion": "In Africa."}}])
+def test_names_that_are_told_above_are_told_below(tmp_path, late):
+    path = lines(tmp_path / "f.jsonl", *[ROW | {"score": 1}] * (HEAD + 1), ROW | late)
+    with pytest.raises(DataError, match="feedback that nothing reads: '(evaluation.)?opinion'"):
+        read(path)
+
+
+@pytest.mark.parametrize("note", [{"comment": "In Africa."}, {"judge": {"comment": "In Africa."}}])
+def test_a_note_that_far_below_stands_alone_is_told(tmp_path, note):
+    path = lines(tmp_path / "f.jsonl", *[ROW | {"critique": "No."} | note] * (HEAD + 1), ROW | note)
+    with pytest.raises(DataError, match="feedback that nothing reads: '(judge.)?comment'"):
+        read(path)

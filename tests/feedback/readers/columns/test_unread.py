@@ -1,6 +1,7 @@
 """Feedback in a column that nobody reads is refused by name, with the map that reads it; a note stays a note."""
 
 import json
+import shlex
 
 import pytest
 
@@ -115,3 +116,46 @@ def test_the_map_that_is_typed_reads_an_inner_value(tmp_path):
     (tmp_path / "f.jsonl").write_text('{"prompt": "p", "response": "a", "judge": {"score": 4}}\n')
     (found,) = read(tmp_path / "f.jsonl", scale=(1, 5), columns={"score": "judge.score"})
     assert found.score == 0.75
+
+
+@pytest.mark.parametrize(
+    ("more", "typed"),
+    [
+        ({"value": 3}, "score=value --scale 1 5"),
+        ({"winner": "model_a"}, "score=winner"),
+        ({"status": "passed"}, "score=status"),
+        ({"result": "failure"}, "score=result"),
+        ({"score": 1, "error": "Names another continent."}, "critique=error"),
+        ({"critique": "No.", "outcome": "success"}, "score=outcome"),
+        ({"How would you rate this? [Clarity]": 4}, 'score="How would you rate this? [Clarity]" --scale 1 5'),
+    ],
+)
+def test_a_word_that_says_feedback_as_a_whole_name_is_told(tmp_path, more, typed):
+    with pytest.raises(DataError) as error:
+        read(lines(tmp_path / "f.jsonl", ROW | more))
+    assert typed in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("value", "blue"), ("status", "completed"), ("status", 200), ("error", None), ("errors", 3)]
+)
+def test_such_a_word_with_other_values_is_a_note(tmp_path, name, value):
+    (episode,) = read(lines(tmp_path / "f.jsonl", ROW | {name: value}))
+    assert episode.feedback == () and episode.task.meta == ({name: value} if value is not None else {})
+
+
+@pytest.mark.parametrize("name", ["word_error_rate", "learning_rate", "response_value", "winner_id"])
+def test_a_rate_and_part_of_a_name_are_no_scores(name):
+    assert find_unmistakable(name, [0.5], is_plain=True) is None
+
+
+def test_of_a_surveys_grid_the_overall_column_is_offered_and_the_map_is_typed_as_a_shell_takes_it(tmp_path):
+    grid = {"Rate it [Accuracy]": 4, "Rate it [Overall]": 5}
+    with pytest.raises(DataError) as error:
+        read(lines(tmp_path / "f.jsonl", ROW | grid))
+    assert 'score="Rate it [Overall]" --scale' in error.value.remedy
+    words = shlex.split(error.value.remedy.partition(", or --map ")[2].partition(" to keep")[0])
+    columns = dict(word.split("=", 1) for word in words)
+    assert columns == {f"meta.{name}": name for name in grid}
+    (episode,) = read(tmp_path / "f.jsonl", columns=columns)
+    assert episode.task.meta == grid
