@@ -7,7 +7,8 @@ Each case is a run of the default model. What a plan is told (tokens of prompts,
 with a hint) is counted in the run: the plan's arithmetic is compared, and not a guess about the data. Seconds are
 those that the main thread computed: of runs the shortest step without the first, of plans the shortest, since what else
 the machine does only adds; runs and plans take turns, so that both meet the same machine. Memory is the largest of the
-process beyond what it took before the model was loaded, files mapped into it left out.
+process beyond what it took before the model was loaded, files mapped into it left out. Of several ranks it is
+the first.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ class Probe(Callback):
             found |= {"hinted": len(longer) / rows, "hint": float(longer.float().mean())}
         self.found = found | {"began": time.thread_time()}
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if not trainer.is_global_zero:
+            return
         found = self.found | {"ended": time.thread_time(), "memory": self.most - self.before}
         with self.path.open("a") as file:
             file.write(json.dumps(found) + "\n")
@@ -129,6 +132,8 @@ def build_cases(tokens: int) -> dict[str, dict[str, Any]]:
     replay, longer = (
         {"data.source": {"class_path": f"{source}.Replay", "init_args": {"rows_per_step": rows}}} for rows in (8, 16)
     )
+    strategy = {"class_path": "fdt.policy.fsdp.FSDP2", "init_args": {"process_group_backend": "gloo"}}
+    sharded = {"trainer.devices": 2, "trainer.strategy": strategy, "model.lora": None}
     return {
         "scores, sampled": scores,
         "scores, sampled, all weights": scores | {"model.lora": None},
@@ -138,6 +143,8 @@ def build_cases(tokens: int) -> dict[str, dict[str, Any]]:
         "scores, sampled, recomputed": scores | {"model.gradient_checkpointing": True},
         "scores, sampled, base in float32": scores | {"model.dtype": "float32"},
         "critiques, averaged teacher, moments per term": sampled | apart,
+        "scores and critiques, from a file, two ranks": sampled | replay | {"trainer.devices": 2},
+        "scores and critiques, from a file, all weights in two shards": sampled | replay | sharded,
     }
 
 

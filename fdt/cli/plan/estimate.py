@@ -149,7 +149,7 @@ def estimate_traffic(shape: ModelShape, settings: RunSettings, tokens: dict[str,
     return {
         "weights gathered": (batches * forwards + settings.reread_share * (settings.reread_rows > 0)) * whole,
         "gradients": batches * part * shape.trainable_bytes,
-        "weights to generate": whole,
+        "weights to generate": whole * settings.on_policy,
     }
 
 
