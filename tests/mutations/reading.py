@@ -49,9 +49,23 @@ MUTANTS = (
     Mutant(
         "feedback below the first records is passed over",
         f"{R}columns/unread.py",
-        "            if unread:\n                raise",
-        "            if unread and False:\n                raise",
+        "        if unread:\n            raise",
+        "        if unread and False:\n            raise",
         "tests/feedback/readers/columns/test_late.py::test_feedback_that_turns_up_far_below_is_told",
+    ),
+    Mutant(
+        "a note that far below is the only feedback is passed over",
+        f"{R}columns/unread.py",
+        "found.keys() <= self.seen and not self.telling",
+        "found.keys() <= self.seen",
+        "tests/feedback/readers/columns/test_late.py::test_a_note_that_far_below_stands_alone_is_told",
+    ),
+    Mutant(
+        "files that a chat's policy read are passed over",
+        f"{R}formats/webui.py",
+        "    for name in UNSEEN:\n",
+        "    for name in ():\n",
+        "tests/feedback/readers/test_exports.py::test_what_the_policy_read_beside_a_chats_words_is_refused",
     ),
     Mutant(
         "an input beside the prompt is lost",
