@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim.lr_scheduler import LRScheduler
 
 from fdt import __version__
-from fdt.data.batch import Batch
+from fdt.data.batch import Batch, share_taught_prompts
 from fdt.data.microbatch import align, select_weighted_rows, split_batch
 from fdt.data.packing import lay_out_batch
 from fdt.distributed import reduce_sum
@@ -185,7 +185,7 @@ class Learner(LightningModule):
         """Each term's weights, and its denominator over the whole step and all ranks."""
         batch = batch if self.trust is None else self.trust.add_scores(batch)
         batch = add_old_log_probs(batch, self.objective.reads, self.policy, self.start, self.tokens_per_microbatch)
-        rollouts = replace(batch.rollouts, update=self.global_step)
+        rollouts = replace(share_taught_prompts(batch), update=self.global_step)
         rollouts = replace(rollouts, weights=self.objective.weigh(rollouts))
         totals = self.objective.compute_totals(rollouts).items()
         shares = {name: torch.tensor(share, dtype=torch.float64) for name, share in totals}
@@ -224,7 +224,8 @@ class Learner(LightningModule):
         totals = batch.rollouts.totals
         present = [name for name in self.objective.active if totals[name]]
         absent = [name for name in self.objective.active if not totals[name]]
-        return TermGradients(self.policy.get_trainable_parameters(), present, absent)
+        groups = self._optimizer.param_groups  # the policy's own may be whole just now, where a forward gathered them
+        return TermGradients([p for group in groups for p in group["params"]], present, absent)
 
     def _backward(self, loss: Loss, apart: TermGradients | None) -> None:
         world = self.trainer.world_size

@@ -51,6 +51,8 @@ class Rollouts:
     """Per term: its denominator over the whole optimiser step and all ranks (the sum of `Objective.compute_totals`)."""
     lengths: Int[Tensor, "B"] | None = None
     """Target tokens per whole row; counted here where the caller gives none."""
+    taught_prompts: Bool[Tensor, "B"] | None = None
+    """Rows to whose prompt a teacher read an answer of the step on any rank; None: as these rows alone show."""
     update: int = 0
     """Optimiser steps done so far; schedules read it."""
 

@@ -1,4 +1,4 @@
-"""The main job in its three-step form, on the default model and the bundled file, by both ways of using two devices."""
+"""The main job in its two-step form, on the default model and the bundled file, by both ways of using two devices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.runs import fdt
 
 SHORT = (
-    "--trainer.max_steps=3",
+    "--trainer.max_steps=2",
     "--trainer.enable_progress_bar=false",
     "--data.evaluation_limit=5",
     "--data.engine.init_args.max_new_tokens=12",
@@ -28,7 +28,7 @@ def _default_model() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("devices", ["trainer/ddp", "trainer/fsdp2"])
-def test_three_steps_on_two_devices(devices: str, tmp_path: Path) -> None:
+def test_two_steps_on_two_devices(devices: str, tmp_path: Path) -> None:
     root = tmp_path / "run"
     done = fdt("fit", "-c", "quickstart", "-c", devices, *SHORT, f"--trainer.default_root_dir={root}", timeout=1400)
     assert done.returncode == 0, done.stderr[-3000:]

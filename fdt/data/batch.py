@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fdt.data.layout import Layout
+from fdt.distributed import gather_objects, is_distributed
 from feedback.types import Episode
 from objectives import Rollouts
 
@@ -152,6 +153,19 @@ class Batch:
             hint_index=None if self.hint_index is None else self.hint_index.to(device),
             taught=None if self.taught is None else self.taught.to(device),
         )
+
+
+def share_taught_prompts(batch: Batch) -> Rollouts:
+    """The batch's rollouts, which know of answers to the same prompts on other ranks; every rank must call."""
+    rollouts = batch.rollouts
+    if not is_distributed():
+        return rollouts
+    keys = [episode.task.key for episode in batch.episodes]
+    read = rollouts.episode[rollouts.masks["distilled"]].unique().tolist() if keys else []
+    taught = set().union(*gather_objects({keys[row] for row in read}))
+    if not keys:  # rows that only keep this rank in step
+        return rollouts
+    return replace(rollouts, taught_prompts=torch.tensor([key in taught for key in keys], device=rollouts.task.device))
 
 
 def build_untrained_rollouts(counts: Tensor, **given: Any) -> Rollouts:

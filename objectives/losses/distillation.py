@@ -191,8 +191,11 @@ class KLAnchor(Distill):
     def get_mask(self, rollouts: Rollouts) -> Tensor:
         """The policy's own fresh tokens, scored or not, of prompts of which no teacher re-read an answer."""
         other = torch.stack([rollouts.masks[name] for name in self.masks if name in rollouts.masks]).any(0)
-        prompt = rollouts.task[rollouts.episode]
-        return ~other & ~torch.isin(prompt, prompt[rollouts.masks["distilled"]])
+        taught = rollouts.taught_prompts
+        if taught is None:
+            read = rollouts.task[rollouts.episode[rollouts.masks["distilled"]]]
+            taught = torch.isin(rollouts.task, read)
+        return ~other & ~taught[rollouts.episode]
 
 
 @dataclass(frozen=True)

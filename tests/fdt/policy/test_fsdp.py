@@ -1,5 +1,6 @@
-"""FSDP2 on two ranks: a run that goes on from a folder of shards ends as one that was never broken."""
+"""FSDP2 on two ranks: runs go on from shards, and train as one rank does."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from fdt.checkpoint_files import find_damage
 from tests.helpers.kills import find_differences
-from tests.helpers.runs import config, fdt
+from tests.helpers.runs import config, fdt, without_terms
 
 pytestmark = pytest.mark.slow
 SHARDED = {
@@ -54,3 +55,20 @@ def test_a_run_goes_on_from_shards(tmp_path, lora):
     assert find_differences(one, other) == []
     before = read_whole(tmp_path / "broken", 3, tmp_path / "before.pt")
     assert find_differences(before, other), "a step changes something"
+
+
+def test_the_default_algorithm_trains_all_weights_in_shards_as_on_one_rank(tmp_path):
+    """Its optimiser keeps moments for each term, and a teacher was put in place before their gradients are taken."""
+    found = {}
+    for name, changes in {"alone": {}, "shards": {"trainer__strategy": SHARDED, "trainer__devices": 2}}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        path = config(folder, "replay", trainer__max_steps=3, data__evaluation_limit=1, model__lora=None, **changes)
+        done = fdt("fit", "-c", without_terms(path))
+        assert done.returncode == 0, done.stderr[-3000:]
+        rows = csv.DictReader((folder / "run" / "metrics" / "version_0" / "metrics.csv").read_text().splitlines())
+        kept = [row for row in rows if row["train/loss"]]
+        norms = [column for column in kept[0] if column.startswith("train/signals/grad_norm/")]
+        assert len(kept) == 3 and len(norms) > 1
+        found[name] = [[float(row[column] or 0) for column in ("train/loss", *norms)] for row in kept]
+    assert found["shards"] == [pytest.approx(row, rel=1e-4, abs=1e-5) for row in found["alone"]]
