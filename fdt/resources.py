@@ -21,10 +21,13 @@ def parse_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: no YAML, or more than `MOST_VALUES` values.
     """
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    if node is not None:
-        _count_values(node, {})
-    return yaml.safe_load(text)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            _count_values(node, {})
+        return yaml.safe_load(text)
+    except (ValueError, OverflowError, RecursionError) as error:  # a day that no month has, brackets without an end
+        raise yaml.YAMLError(f"a value that cannot be read: {error}") from error
 
 
 def _count_values(node: yaml.Node, known: dict[int, int | None]) -> int:

@@ -1,5 +1,6 @@
 """The documents speak of what is there: links lead somewhere, examples load, every module has its line."""
 
+import ast
 import importlib
 import inspect
 import json
@@ -138,3 +139,15 @@ def test_faults_are_shown_as_they_are_printed(tmp_path: Path):
         # Parsers word the place of a JSON error in their own way.
         said = re.sub(r"bad JSON \(.*?\)", "bad JSON (…)", said)
         assert said in re.sub(r"bad JSON \(.*?\)", "bad JSON (…)", shown), said
+
+
+def test_what_may_vary_is_in_the_code():
+    """Each class and function that a table of docs/config.md offers is defined, under that name."""
+    defined = set()
+    for path in TREE:
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        defined |= {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    text = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Z][a-z]\w+)[`.(]", text)) | set(re.findall(r"`([a-z]+_(?:kl|clip|ratio))`", text))
+    lightning = {"Checkpoint", "AdamW", "Trainer", "NaN", "Infinity", "ModelCheckpoint"}
+    assert not sorted(named - defined - lightning) and len(named) > 20

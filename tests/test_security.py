@@ -183,6 +183,12 @@ def test_a_bomb_of_aliases_is_refused():
     assert parse_yaml("a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}
 
 
+@pytest.mark.parametrize("text", ["day: 2001-02-30", "[" * 3000, "a: !!int x"])
+def test_yaml_whose_values_cannot_be_read_is_refused_as_yaml(text):
+    with pytest.raises(yaml.YAMLError, match="cannot be read"):
+        parse_yaml(text)
+
+
 def test_a_gzip_bomb_is_refused_and_text_is_not(tmp_path):
     bomb = tmp_path / "bomb.jsonl.gz"
     with gzip.open(bomb, "wb") as sink:

@@ -119,14 +119,14 @@ MUTANTS = (
     Mutant(
         "the anchor holds what critiques teach, and lets the rest go",
         f"{O}losses/distillation.py",
-        "return ~other & ~torch.isin(",
-        "return other & ~torch.isin(",
+        "return ~other & ~taught[",
+        "return other & ~taught[",
         "tests/fdt/rollout/test_memory.py::test_a_recalled_answer_is_weighed_by_how_it_was_sampled_and_read_by_no_teacher",
     ),
     Mutant(
         "right answers beside criticised ones are held near the start",
         f"{O}losses/distillation.py",
-        'return ~other & ~torch.isin(prompt, prompt[rollouts.masks["distilled"]])',
+        "return ~other & ~taught[rollouts.episode]",
         "return ~other",
         "tests/objectives/gates/test_gates.py::test_the_anchor_holds_prompts_of_which_no_answer_was_criticised",
     ),
@@ -220,5 +220,19 @@ MUTANTS = (
         "        torch._foreach_mul_(means, first)\n",
         "        torch._foreach_mul_(means, 1.0 if part is None else first)\n",
         "tests/fdt/policy/test_signals.py::test_a_term_without_tokens_fades_and_keeps_its_second_moment",
+    ),
+    Mutant(
+        "gradients of each term are taken from weights that are whole just now",
+        "fdt/learner.py",
+        'TermGradients([p for group in groups for p in group["params"]]',
+        "TermGradients(self.policy.get_trainable_parameters()",
+        "tests/fdt/policy/test_fsdp.py::test_the_default_algorithm_trains_all_weights_in_shards_as_on_one_rank",
+    ),
+    Mutant(
+        "a prompt that is criticised on another rank is held near the start",
+        "fdt/data/batch.py",
+        "set().union(*gather_objects({keys[row] for row in read}))",
+        "{keys[row] for row in read}",
+        "tests/fdt/policy/test_fsdp.py::test_the_default_algorithm_trains_all_weights_in_shards_as_on_one_rank",
     ),
 )

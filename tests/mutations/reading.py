@@ -37,14 +37,14 @@ MUTANTS = (
         f"{R}fields.py",
         "        if value is None:\n            return math.nan\n",
         "        if value is None:\n            return 0.0\n",
-        "tests/feedback/readers/columns/test_unread.py::test_feedback_under_another_name_is_named",
+        "tests/feedback/readers/test_rules.py::test_disagreement_is_counted_and_warned_about",
     ),
     Mutant(
-        "feedback under a name that nobody reads is passed over",
+        "a right answer under a name that nobody reads is passed over",
         f"{R}columns/unread.py",
         "    if unread:\n        raise",
         "    if unread and False:\n        raise",
-        "tests/feedback/readers/columns/test_unread.py::test_feedback_under_another_name_is_named",
+        "tests/feedback/readers/columns/test_references.py::test_a_right_answer_is_named_and_the_map_reads_it",
     ),
     Mutant(
         "feedback below the first records is passed over",
