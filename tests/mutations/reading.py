@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant(
         "a note that far below is the only feedback is passed over",
         f"{R}columns/unread.py",
-        "found.keys() <= self.seen and not self.telling",
+        "found.keys() <= self.seen and not self._stands_alone(found, episodes)",
         "found.keys() <= self.seen",
         "tests/feedback/readers/columns/test_late.py::test_a_note_that_far_below_stands_alone_is_told",
     ),

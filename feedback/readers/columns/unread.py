@@ -43,14 +43,14 @@ class Watch:
         """Kinds of feedback that are read, and columns that are no notes."""
         self.is_plain = is_plain
         """Whether columns mean what their names say, so that each record is judged alone and by more words."""
-        self.telling = frozenset(find_telling(notes)) if is_plain else frozenset()
-        """Notes that stay notes for as long as feedback of their kind stands beside them."""
+        self.telling = find_telling(notes) if is_plain else {}
+        """Notes that stay notes for as long as feedback of their kind stands beside them, each with its field."""
 
     def check(self, record: Record, episodes: Sequence[Episode]) -> None:
         """Raises one `DataError` for a note that no earlier record had, as `check_unread` does for the first, and for
         one that says what the feedback beside it said before and does not say here."""
         found = {name: value for episode in episodes for name, value in episode.task.meta.items()}
-        if found.keys() <= self.seen and not self.telling:
+        if found.keys() <= self.seen and not self._stands_alone(found, episodes):
             return
         notes, inner = collect_values([found], self.mapped)
         notes |= inner
@@ -58,11 +58,16 @@ class Watch:
         self.seen |= new.keys()
         unread = _find_unread(self.reader, new, self.known | list_kinds(episodes) | record.fields.keys())
         if self.is_plain:
-            self.telling |= find_telling(new).keys()
-            if not self.telling.isdisjoint(notes):
+            self.telling |= find_telling(new)
+            if not self.telling.keys().isdisjoint(notes):
                 unread |= _find_unread_rows(self.reader, [(record, list(episodes))], notes, self.mapped)
         if unread:
             raise _build_unread_error(self.path, self.reader, unread, notes)
+
+    def _stands_alone(self, found: Mapping[str, Any], episodes: Sequence[Episode]) -> bool:
+        """Whether one of the notes that tell may be here without feedback of its kind: cheap, every record asks."""
+        here = {field for name, field in self.telling.items() if name.partition(".")[0] in found}
+        return bool(here) and not here <= list_kinds(episodes)
 
 
 def check_unread(path: str, reader: Reader, head: Sequence[Record], mapped: Columns) -> Watch | None:
