@@ -58,8 +58,6 @@ class _Mode(TorchDispatchMode):
             self._add("reduced", part * _count_bytes(args[0] if name == "reduce_scatter_tensor" else args[1]))
         elif name in ("allreduce_", "all_reduce"):
             self._add("reduced", 2 * part * _count_bytes(args[0]))
-        elif name.startswith("broadcast"):
-            self._add("broadcast", _count_bytes(args[0]))
         return found
 
     def _add(self, kind: str, size: float) -> None:

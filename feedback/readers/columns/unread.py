@@ -52,15 +52,14 @@ class Watch:
         found = {name: value for episode in episodes for name, value in episode.task.meta.items()}
         if found.keys() <= self.seen and not self._stands_alone(found, episodes):
             return
-        notes, inner = collect_values([found], self.mapped)
+        notes, inner = collect_notes([found], self.mapped)
         notes |= inner
         new = {name: values for name, values in notes.items() if name not in self.seen}
         self.seen |= new.keys()
         unread = _find_unread(self.reader, new, self.known | list_kinds(episodes) | record.fields.keys())
         if self.is_plain:
             self.telling |= find_telling(new)
-            if not self.telling.keys().isdisjoint(notes):
-                unread |= _find_unread_rows(self.reader, [(record, list(episodes))], notes, self.mapped)
+            unread |= _find_unread_rows(self.reader, [(record, episodes)], notes, self.mapped)
         if unread:
             raise _build_unread_error(self.path, self.reader, unread, notes)
 
@@ -85,7 +84,7 @@ def check_unread(path: str, reader: Reader, head: Sequence[Record], mapped: Colu
         episodes += [] if fields.faults else found
         rows += [] if fields.faults else [(record, found)]
     kinds = list_kinds(episodes)
-    notes, inner = collect_notes((episode.task for episode in episodes), mapped)
+    notes, inner = collect_notes((episode.task.meta for episode in episodes), mapped)
     check_beside(path, reader, head, notes)
     check_markup(path, episodes)
     given = {name for record in head for name in record.columns if name not in notes}
@@ -109,7 +108,7 @@ def check_unread(path: str, reader: Reader, head: Sequence[Record], mapped: Colu
 
 def check_prompts(path: str, reader: Reader, head: Sequence[tuple[Record, Task]], mapped: Columns) -> None:
     """What `check_unread` does, for the prompts of a file of which nothing but prompts and references is read."""
-    notes, inner = collect_notes((task for _, task in head), mapped)
+    notes, inner = collect_notes((task.meta for _, task in head), mapped)
     check_beside(path, reader, [record for record, _ in head], notes)
     check_markup(path, [Episode("", task, ()) for _, task in head])
     known = {name for record, _ in head for name in (*record.columns, *record.fields) if name in KNOWN}
@@ -117,13 +116,9 @@ def check_prompts(path: str, reader: Reader, head: Sequence[tuple[Record, Task]]
         raise _build_unread_error(path, reader, unread, notes | inner)
 
 
-def collect_notes(tasks: Iterable[Task], mapped: Columns) -> tuple[Values, Values]:
-    """The values of each note, and under dotted names those inside the objects among them that no map names."""
-    return collect_values((task.meta for task in tasks), mapped)
-
-
-def collect_values(metas: Iterable[Mapping[str, Any]], mapped: Columns) -> tuple[Values, Values]:
-    """The same of the notes of each task."""
+def collect_notes(metas: Iterable[Mapping[str, Any]], mapped: Columns) -> tuple[Values, Values]:
+    """The values of each note of some tasks, and under dotted names those inside the objects among them that no map
+    names."""
     notes: Values = {}
     inner: Values = {}
     for meta in metas:
@@ -159,13 +154,13 @@ def is_anybodys(reader: Reader, head: Sequence[Record]) -> bool:
 
 
 def _find_unread_rows(
-    reader: Reader, rows: Iterable[tuple[Record, list[Episode]]], notes: Values, mapped: Columns
+    reader: Reader, rows: Iterable[tuple[Record, Sequence[Episode]]], notes: Values, mapped: Columns
 ) -> dict[str, str]:
     """The same by more words, row by row: what one row reads says nothing of the next."""
     telling = find_telling(notes)
     found: dict[str, str] = {}
     for record, episodes in rows:
-        own, inner = collect_notes((episode.task for episode in episodes), mapped)
+        own, inner = collect_notes((episode.task.meta for episode in episodes), mapped)
         known = list_kinds(episodes) | {name for name, value in record.fields.items() if value not in (None, "")}
         held = {name for name, values in (own | inner).items() if any(value not in (None, "") for value in values)}
         for name in telling.keys() & held:
