@@ -59,7 +59,7 @@ TRUTHS = frozenset("reference references gold golden truth solution gts".split()
 TELLING: dict[str, frozenset[str]] = {
     "score": UNMISTAKABLE["score"]
     | frozenset("overall satisfaction csat nps desirable preferred sentiment reaction emoji acc".split())
-    | {"strength", "margin", "quality"},
+    | {"strength", "margin", "quality", "safe", "safety", "pass"},
     "critique": WORDS["critique"]
     | frozenset("critic evaluation opinion complaint issue issues improvement improvements".split()),
     "revision": UNMISTAKABLE["revision"] | {"edit", "refined", "refinement"},
@@ -70,6 +70,16 @@ ALONE: dict[str, frozenset[str]] = {
     "critique": frozenset("error errors bug bugs hallucination hallucinations".split()),
 }
 """Words that say feedback as the whole name of such a column, and less beside other words."""
+BAD = frozenset(
+    "error errors erroneous wrong incorrect mistake mistakes mistaken flaw flaws flawed fault faults faulty weakness "
+    "weaknesses issue issues complaint complaints bug bugs buggy bad fail fails failed failing failure failures "
+    "rejected undesirable unsuccessful unsolved unresolved unhelpful useless broken invalid down dislike dislikes "
+    "disliked downvote downvotes downvoted hallucination hallucinations hallucinated hallucinates toxic toxicity "
+    "harmful harm harmfulness unsafe offensive biased not".split()
+)
+"""Words of a name under which true, or a high number, says bad: `error: true`, `thumbs_down`, `mistakes: 3`."""
+MENDED = frozenset("no none free without fixed solved resolved corrected handled pass passed".split())
+"""Words that turn those into good: `no_errors`, `bug_fixed`."""
 ALTERED = frozenset("ideal preferred suggested modified updated fixed best accepted human new desired".split())
 """Words that with one of an answer say a correction: `human_answer`, `ideal_response`."""
 DECISIONS = frozenset({"accept", "reject", "ignore"})
@@ -110,6 +120,8 @@ def suggest_field(name: str, values: Sequence[Any]) -> str | None:
     kind = find_kind(values)
     if kind is None or (len(words) > 1 and words[-1] in ABOUT - WORDS["prompt"]):
         return None
+    if kind == "score" and names_bad(name):
+        return None  # a high number says bad
     if kind == "score" and not (WORDS["score"] | WORDS["critique"]).isdisjoint(words):
         return "score"
     if kind == "score" and not all(isinstance(value, str) for value in values):
@@ -139,6 +151,8 @@ def find_unmistakable(name: str, values: Sequence[Any], is_plain: bool = False) 
         return alone
     if kind not in ("score", "text") or not ABOUT.isdisjoint(words):
         return None
+    if kind == "score" and is_plain and not BAD.isdisjoint(words):
+        return "score"
     if kind == "score":
         rated = told["score"] | (told["critique"] if _are_ratings(values) else frozenset())
         is_asked = is_plain and "rate" in words[: max(1, len(words) - 1)]  # a word error rate is no request to rate
@@ -147,6 +161,12 @@ def find_unmistakable(name: str, values: Sequence[Any], is_plain: bool = False) 
         return "revision"
     found = (field for field in ("revision", "critique") if not told[field].isdisjoint(words))
     return next(found, None if RATED.isdisjoint(words) else "score")
+
+
+def names_bad(name: str) -> bool:
+    """Whether the name of a column of scores says that true, or a high number, is bad."""
+    words = split_name(name)
+    return not BAD.isdisjoint(words) and MENDED.isdisjoint(words)
 
 
 def _find_alone(word: str, kind: str, values: Sequence[Any]) -> str | None:

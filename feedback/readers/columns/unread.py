@@ -16,6 +16,7 @@ from feedback.readers.columns.names import (
     find_kind,
     find_unmistakable,
     holds_lists,
+    names_bad,
     names_reference,
     read_range,
     split_name,
@@ -195,13 +196,17 @@ def _build_unread_error(path: str, reader: Reader, unread: dict[str, str], notes
     said = ", ".join(f"{format_value(name)} ({_describe(notes[name])})" for name in unread)
     mapped: dict[str, str] = {}
     for name, field in sorted(unread.items(), key=lambda pair: "overall" not in split_name(pair[0])):
-        if name != field:
+        if name != field and not (field == "score" and names_bad(name)):
             mapped.setdefault(field, name)
     mapped = {field: mapped[field] for field in dict.fromkeys(unread.values()) if field in mapped}
     keep = format_map({f"{NOTE}{name}": name for name in unread})
     read = f"Type {suggest_map(mapped, notes)} to read it"
     if not mapped or not (reader.reads_row_columns or set(mapped) == {"reference"}):
         read = f"The format {reader.name} reads no such column: put it into rows or episodes (docs/formats.md)"
+    if bad := [name for name, field in unread.items() if field == "score" and names_bad(name)]:
+        read = f"{read}. " if mapped else ""
+        read += f"A high value of {', '.join(map(format_value, bad))} says bad: write the opposite into a column "
+        read += "score, high where the answer is good"
     remedy = f"{read}, or {keep} to keep it as a note{CONFIG}"
     expected = f"{' and '.join(dict.fromkeys(unread.values()))} under names that the format {reader.name} reads"
     what = "a right answer" if set(unread.values()) == {"reference"} else "feedback"

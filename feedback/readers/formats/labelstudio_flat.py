@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from feedback.readers.base import read_id
-from feedback.readers.columns.names import find_unmistakable
+from feedback.readers.columns.names import find_unmistakable, names_bad
 from feedback.readers.columns.packed import parse_literal
 from feedback.readers.fields import Fields
 from feedback.readers.formats.questions import FormReader
@@ -58,7 +58,10 @@ class LabelStudioFlat(FormReader):
         return [Episode(read_id(fields, "id"), task, turns, tuple(feedback))]
 
     def _is_answer(self, name: str, values: list[Any]) -> bool:
-        return name in (self.score, self.critique, self.revision) or find_unmistakable(name, values) is not None
+        if name in (self.score, self.critique, self.revision):
+            return True
+        field = find_unmistakable(name, values)
+        return field is not None and not (field == "score" and names_bad(name))
 
 
 def _unpack_values(item: Fields) -> Fields:

@@ -137,14 +137,15 @@ def test_a_word_that_says_feedback_as_a_whole_name_is_told(tmp_path, more, typed
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("value", "blue"), ("status", "completed"), ("status", 200), ("error", None), ("errors", 3)]
+    ("name", "value"),
+    [("value", "blue"), ("status", "completed"), ("status", 200), ("error", None), ("error_count", 3)],
 )
 def test_such_a_word_with_other_values_is_a_note(tmp_path, name, value):
     (episode,) = read(lines(tmp_path / "f.jsonl", ROW | {name: value}))
     assert episode.feedback == () and episode.task.meta == ({name: value} if value is not None else {})
 
 
-@pytest.mark.parametrize("name", ["word_error_rate", "learning_rate", "response_value", "winner_id"])
+@pytest.mark.parametrize("name", ["learning_rate", "response_value", "winner_id"])
 def test_a_rate_and_part_of_a_name_are_no_scores(name):
     assert find_unmistakable(name, [0.5], is_plain=True) is None
 
@@ -159,3 +160,42 @@ def test_of_a_surveys_grid_the_overall_column_is_offered_and_the_map_is_typed_as
     assert columns == {f"meta.{name}": name for name in grid}
     (episode,) = read(tmp_path / "f.jsonl", columns=columns)
     assert episode.task.meta == grid
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"error": True},
+        {"has_error": "false"},
+        {"is_wrong": 1},
+        {"hallucination": 0},
+        {"thumbs_down": True},
+        {"dislikes": 2},
+        {"not_helpful": "yes"},
+        {"mistakes": 3},
+        {"toxicity": 0.25},
+        {"flags": {"incorrect": True}},
+    ],
+)
+def test_where_a_high_value_says_bad_no_map_is_offered_that_would_learn_it_the_wrong_way_round(tmp_path, more):
+    with pytest.raises(DataError) as error:
+        read(lines(tmp_path / "f.jsonl", ROW | more))
+    assert "says bad: write the opposite into a column score" in error.value.remedy and "score=" not in str(error.value)
+    name = next(iter(more)) if "flags" not in more else "flags.incorrect"
+    (episode,) = read(tmp_path / "f.jsonl", columns={f"meta.{name}": name})
+    assert episode.feedback == ()
+
+
+@pytest.mark.parametrize("name", ["bug_fixed", "no_errors", "issue_resolved", "safe", "pass"])
+def test_a_bad_word_that_another_turns_round_is_offered_as_a_score(tmp_path, name):
+    with pytest.raises(DataError) as error:
+        read(lines(tmp_path / "f.jsonl", ROW | {name: True}))
+    assert f"score={name}" in error.value.remedy and "says bad" not in error.value.remedy
+
+
+def test_beside_a_column_to_map_the_bad_one_is_named_and_not_mapped(tmp_path):
+    path = lines(tmp_path / "f.jsonl", ROW | {"thumbs_down": 1, "comment": "No."})
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert "critique=comment" in error.value.remedy and "value of 'thumbs_down' says bad" in error.value.remedy
+    assert suggest_field("thumbs_down", [1, 0]) is None
