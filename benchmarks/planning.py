@@ -90,10 +90,14 @@ class Probe(Callback):
             "answer": float((lengths - contexts).float().mean()),
             "hinted": 0.0,
             "hint": 0.0,
+            "imitated": 0.0,
         }
         if batch.teacher is not None and batch.teacher_rows is not None:
             longer = batch.teacher.lengths - lengths[batch.teacher_rows]
             found |= {"hinted": len(longer) / rows, "hint": float(longer.float().mean())}
+        imitated = batch.rollouts.masks.get("imitated")
+        if imitated is not None:
+            found["imitated"] = len(batch.rollouts.episode[imitated].unique()) / rows
         self.found = found | {"began": time.thread_time()}
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -186,6 +190,7 @@ def measure(path: Path) -> tuple[Row, list[str]]:
     mean = {name: statistics.fmean(row[name] for row in steps[WARM:]) for name in steps[0]}
     told = [f"--prompt-tokens={mean['prompt']:.0f}", f"--answer-tokens={mean['answer']:.0f}"]
     told += [f"--hinted-share={mean['hinted']:.3f}", f"--hint-tokens={mean['hint']:.0f}"]
+    told.append(f"--imitated-share={mean['imitated']:.3f}")
     return found, told
 
 

@@ -26,7 +26,7 @@ from fdt.errors import UserError, explain_plug_errors
 from fdt.metrics.nonfinite import describe_nonfinite, has_finite_loss
 from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
-from fdt.policy.fsdp import keep_gathered
+from fdt.policy.fsdp import keep_root_gathered
 from fdt.policy.gradients import TermGradients
 from fdt.policy.loading.devices import build_policy
 from fdt.policy.loading.versions import check_saved_policy
@@ -232,7 +232,7 @@ class Learner(LightningModule):
         if apart is None:
             self.manual_backward(loss.value * world)
             return
-        with keep_gathered(self.policy):
+        with keep_root_gathered(self.policy):
             apart.add({name: part.value * world for name, part in loss.parts.items()}, self.manual_backward)
 
     def _step_apart(self, apart: TermGradients, metrics: StepMetrics) -> tuple[float, bool]:

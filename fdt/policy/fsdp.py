@@ -127,9 +127,10 @@ def gather_state(model: nn.Module, dtype: torch.dtype | None, only_trainable: bo
 
 
 @contextmanager
-def keep_gathered(policy: Policy) -> Iterator[None]:
-    """Holds the weights whole between several backward passes over one graph, which read what the forward has saved."""
-    modules = find_sharded_modules(policy)
+def keep_root_gathered(policy: Policy) -> Iterator[None]:
+    """Holds the root whole between several backward passes over one graph: the head is read outside a forward, so that
+    no hook of a pass would gather it. The layers' hooks gather them again, one at a time."""
+    modules = find_sharded_modules(policy)[-1:]
     for module in modules:
         module.set_reshard_after_backward(False, recurse=False)
     try:

@@ -24,9 +24,16 @@ class Workload:
     """Of one prompt."""
     answer_tokens: int
     """Of one answer."""
-    hinted_share: float = 1.0
-    """Share of the answers that a teacher reads under a hint."""
+    hinted_share: float | None = None
+    """Share of the answers that a teacher reads under a hint; None: not known, all are counted."""
     hint_tokens: int = 64
+    imitated_share: float | None = None
+    """Share of the answers with a correction that is imitated; None: not known."""
+
+    @property
+    def hinted(self) -> float:
+        """The share of hinted answers that is counted."""
+        return 1.0 if self.hinted_share is None else self.hinted_share
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,8 @@ def estimate(shape: ModelShape, settings: RunSettings, load: Workload, rates: Ra
     """
     tokens = count_tokens(settings, load)
     memory, peaks = estimate_memory(shape, settings, load)
-    traffic = estimate_traffic(shape, settings, tokens)
-    update = estimate_update(shape, settings, tokens, load.hinted_share, rates) / settings.ranks
+    traffic = estimate_traffic(shape, settings, tokens, load)
+    update = estimate_update(shape, settings, tokens, load, rates) / settings.ranks
     update += estimate_rereading(shape, settings, tokens, load, rates)
     rows = -(-settings.rows // settings.ranks)
     generate = load.answer_tokens * rates.decode(rows) if settings.on_policy else 0.0
@@ -78,7 +85,7 @@ def count_tokens(settings: RunSettings, load: Workload) -> dict[str, float]:
         "generated": float(settings.rows * load.answer_tokens if settings.on_policy else 0),
         "student": float(student),
         "start": float(student * settings.start_share),
-        "teacher": float(settings.rows * load.hinted_share * hinted),
+        "teacher": float(settings.rows * load.hinted * hinted),
         "targets": float(settings.rows * load.answer_tokens),
         "transcripts": float(min(settings.reread_rows * settings.ranks, settings.rows) * row * settings.reread_share),
     }
@@ -91,7 +98,7 @@ def estimate_memory(
     split = settings.ranks if settings.sharded else 1
     element = shape.base_dtype.itemsize
     copy = shape.trainable_bytes / split
-    terms = len(settings.terms)
+    terms = count_backward_passes(settings, load)
     moments = {"SGD": 0, "SignalAdamW": 2 * terms}.get(settings.optimizer, 2)
     gradients = (terms if settings.optimizer == "SignalAdamW" else 0) + 1
     computed = 2 if element == 2 or "bf16" in settings.precision else 4
@@ -135,7 +142,9 @@ def count_laid_out_bytes(shape: ModelShape, settings: RunSettings) -> float:
     return size if copied else 0.0
 
 
-def estimate_traffic(shape: ModelShape, settings: RunSettings, tokens: dict[str, float]) -> dict[str, float]:
+def estimate_traffic(
+    shape: ModelShape, settings: RunSettings, tokens: dict[str, float], load: Workload
+) -> dict[str, float]:
     """Bytes that one rank receives in a step; rings and trees move (n - 1) / n of what is gathered or reduced."""
     if settings.ranks == 1:
         return {}
@@ -145,19 +154,24 @@ def estimate_traffic(shape: ModelShape, settings: RunSettings, tokens: dict[str,
     read = tokens["student"] + tokens["teacher"]
     batches = max(1.0, -(-read // settings.ranks) / settings.tokens_per_microbatch)
     whole = part * shape.base_dtype.itemsize * shape.parameters
-    forwards = 2 + (tokens["start"] > 0) + (tokens["teacher"] > 0)
+    passes = count_backward_passes(settings, load)
+    reads = 1 + passes + (tokens["start"] > 0) + (tokens["teacher"] > 0)
+    root = part * shape.base_dtype.itemsize * shape.embedding_parameters * (passes - 1)  # stays between passes
     return {
-        "weights gathered": (batches * forwards + settings.reread_share * (settings.reread_rows > 0)) * whole,
-        "gradients": batches * part * shape.trainable_bytes,
+        "weights gathered": batches * (reads * whole - root)
+        + settings.reread_share * (settings.reread_rows > 0) * whole,
+        "gradients": passes * batches * part * shape.trainable_bytes,
         "weights to generate": whole * settings.on_policy,
     }
 
 
-def count_backward_passes(settings: RunSettings, hinted_share: float) -> int:
-    """One; with moments for each term one for each that has tokens: how many corrections there will be nobody says."""
+def count_backward_passes(settings: RunSettings, load: Workload) -> int:
+    """One; with moments for each term one for each that has tokens, as far as is known which have."""
     if settings.optimizer != "SignalAdamW":
         return 1
-    absent = {"Imitate"} | ({"Distill"} if not hinted_share else set())
+    absent = {"Distill"} if load.hinted_share == 0 else set()
+    absent |= {"KLAnchor"} if load.hinted_share == 1 else set()  # it holds what no critique reaches
+    absent |= {"Imitate"} if load.imitated_share == 0 else set()
     return max(1, sum(term not in absent for term in settings.terms))
 
 
@@ -180,10 +194,10 @@ def estimate_rereading(
 
 
 def estimate_update(
-    shape: ModelShape, settings: RunSettings, tokens: dict[str, float], hinted_share: float, rates: Rates
+    shape: ModelShape, settings: RunSettings, tokens: dict[str, float], load: Workload, rates: Rates
 ) -> float:
     """Seconds of one rank that does all of the update."""
-    passes = count_backward_passes(settings, hinted_share)
+    passes = count_backward_passes(settings, load)
     read = tokens["start"] + tokens["teacher"]
     train = rates.train + (passes - 1) * (rates.train - rates.forward)
     layers = shape.layers * (tokens["student"] * train + read * rates.forward)
@@ -191,7 +205,7 @@ def estimate_update(
     others = tokens["start"] / tokens["student"] + (tokens["teacher"] > 0)
     once = rates.train_pass + (passes - 1) * (rates.train_pass - rates.forward_pass)
     layers += shape.layers * batches * (once + others * rates.forward_pass)
-    compared = tokens["targets"] * (tokens["start"] / tokens["student"] + hinted_share)
+    compared = tokens["targets"] * (tokens["start"] / tokens["student"] + load.hinted)
     # A frozen head's gradient is found in the forward pass, once for all terms.
     again = 0.0 if shape.adapter_parameters else (passes - 1) * (rates.head_train - rates.head_forward)
     optimised = shape.trainable * rates.optimise * (1 if settings.sharded else settings.ranks)  # DDP: all of it on each

@@ -46,8 +46,9 @@ def main(argv: list[str]) -> int:
     settings = read_settings(rest)
     shape = measure_shape(settings)
     card = CARDS[args.card]
-    share = args.hinted_share * settings.reads_teacher
-    load = Workload(args.prompt_tokens, args.answer_tokens or settings.answer_tokens, share, args.hint_tokens)
+    share = args.hinted_share if settings.reads_teacher else 0.0
+    answer_tokens = args.answer_tokens or settings.answer_tokens
+    load = Workload(args.prompt_tokens, answer_tokens, share, args.hint_tokens, args.imitated_share)
     rates = measure_rates(shape, settings, load) if args.measure else rate_card(shape, settings, card)
     link = 0.0 if args.measure else (args.link or card.link) * 1e9
     found = estimate(shape, settings, load, rates, link)
@@ -111,7 +112,10 @@ def _build_parser() -> Parser:
     parser.add_argument("--measure", action="store_true", help="time a few decoder layers on this machine instead")
     parser.add_argument("--prompt-tokens", type=read_count, default=256, help="tokens of a prompt (256)")
     parser.add_argument("--answer-tokens", type=read_count, help="tokens of an answer (all that the engine may write)")
-    parser.add_argument("--hinted-share", type=read_share, default=1.0, help="share of answers with a critique (1)")
+    shares = (("hinted", "a critique"), ("imitated", "a correction that is imitated"))
+    for name, what in shares:
+        said = f"share of answers with {what}; unless told, all, and memory for every term"
+        parser.add_argument(f"--{name}-share", type=read_share, help=said)
     parser.add_argument("--hint-tokens", type=read_count, default=64, help="tokens of a hint (64)")
     parser.add_argument(
         "--link", type=read_positive, help="GB/s between ranks (the card's own; 25 or 50 between nodes)"

@@ -183,7 +183,7 @@ def test_tokens_and_traffic_by_hand(seven):
     assert tokens["start"] == tokens["student"], "the KL to the start is logged at each step"
     shape = measure_shape(given)
     both = settings(seven, "--model.lora=null", "--trainer.devices=2", "--trainer.strategy=ddp")
-    assert estimate_traffic(shape, both, tokens) == {"gradients": 4.0 * 7_615_616_512}
+    assert estimate_traffic(shape, both, tokens, Workload(100, 50)) == {"gradients": 4.0 * 7_615_616_512}
 
 
 def test_seconds_by_hand(seven):
@@ -242,15 +242,39 @@ def test_moments_for_each_term_take_a_backward_pass_for_each(seven):
     signal = "--model.optimizer=fdt.policy.optimizers.SignalAdamW"
     terms = {"score": "PolicyGradient", "distill": "Distill", "anchor": "KLAnchor", "imitate": "Imitate"}
     options = [f"--model.terms.{name}=objectives.{kind}" for name, kind in terms.items()]
-    assert count_backward_passes(settings(seven, *options), 1.0) == 1
-    assert count_backward_passes(settings(seven, signal, *options), 1.0) == 3, "nobody says how many corrections"
-    assert count_backward_passes(settings(seven, signal, *options), 0.0) == 2
+    apart = settings(seven, signal, *options)
+
+    def count(hinted: float | None, imitated: float | None) -> int:
+        return count_backward_passes(apart, Workload(1, 1, hinted_share=hinted, imitated_share=imitated))
+
+    assert count_backward_passes(settings(seven, *options), Workload(1, 1)) == 1
+    assert count(None, None) == 4, "nobody says which have tokens"
+    assert count(0.5, 0.0) == 3 and count(0.0, 0.0) == 2
+    assert count(1.0, 0.1) == 3, "where all prompts are criticised, the anchor has nothing to hold"
     given = settings(seven, signal, "--model.lora.rank=8", *options)
     rates = Rates(1e-6, 3e-6, 1e-5, 4e-5, decode=lambda answers: 0.0, optimise=0.0)
     tokens = {"student": 100.0, "start": 0.0, "teacher": 0.0, "targets": 0.0}
     # 28 layers: one forward and two backward passes
-    found = estimate_update(measure_shape(given), given, tokens, 0.0, rates)
+    found = estimate_update(
+        measure_shape(given), given, tokens, Workload(1, 1, hinted_share=0, imitated_share=0), rates
+    )
     assert found == pytest.approx(28 * 100 * (1e-6 + 2 * 2e-6))
+
+
+def test_moments_and_gradients_are_held_and_sent_for_terms_that_have_tokens(seven):
+    options = ["--model.lora=null", "--model.optimizer=fdt.policy.optimizers.SignalAdamW", "--trainer.devices=2"]
+    options += ["--trainer.strategy=fdt.policy.fsdp.FSDP2", "--model.tokens_per_microbatch=1000000"]
+    given = settings(seven, *options)
+    shape = measure_shape(given)
+    shard = 4 * 7_615_616_512 / 2
+    for told, terms in ((Workload(100, 50), 3), (Workload(100, 50, hinted_share=1.0, imitated_share=0.0), 2)):
+        memory, _ = estimate_memory(shape, given, told)
+        assert memory["optimiser"] == 2 * terms * shard and memory["gradients"] == (terms + 1) * shard
+        traffic = estimate_traffic(shape, given, count_tokens(given, told), told)
+        assert traffic["gradients"] == terms * shard
+        root = 4 * shape.embedding_parameters / 2
+        gathered = (1 + terms + 2 + 1) * shard - (terms - 1) * root
+        assert traffic["weights gathered"] == gathered, "a backward pass for each gathers again, but for the root"
 
 
 def test_a_plan_is_of_the_algorithm_that_a_fit_takes(seven, capsys):
