@@ -91,9 +91,9 @@ def read_csv(path: str, stream: IO[bytes]) -> Iterator[Record]:
             yield reject_record(place, got, "CSV in UTF-8", remedy)
             if header is None:
                 return
-        elif any(cells) and header is None:
-            header = _check_header(place, cells)
-        elif any(cells) and header is not None:
+        elif header is None:
+            header = _check_header(place, cells) if any(cell.strip() for cell in cells) else None
+        elif any(cells):
             yield _build_csv_record(place, header, cells)
 
 

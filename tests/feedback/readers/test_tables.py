@@ -78,3 +78,12 @@ def test_another_encoding_has_its_own_remedy(tmp_path):
     (tmp_path / "f.csv").write_bytes("prompt,response\nwie geht's,schön\n".encode("latin-1"))
     with pytest.raises(DataError, match="got byte 0xf6 .* expected CSV in UTF-8. Save the file as UTF-8.$"):
         read(tmp_path / "f.csv")
+
+
+def test_a_line_of_blank_cells_is_no_header(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text(" ;\x0c;\t\nprompt;response;score\na?;x;1\n")
+    assert [(found.response, found.score) for found in read(path)] == [("x", 1.0)]
+    path.write_text(" ;\x0c\n\t;\n")
+    with pytest.raises(DataError):
+        read(path)
