@@ -14,7 +14,6 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim.lr_scheduler import LRScheduler
 
 from fdt import __version__
@@ -22,8 +21,8 @@ from fdt.data.batch import Batch, share_taught_prompts
 from fdt.data.microbatch import align, select_weighted_rows, split_batch
 from fdt.data.packing import lay_out_batch
 from fdt.distributed import reduce_sum
-from fdt.errors import UserError, explain_plug_errors
-from fdt.metrics.nonfinite import describe_nonfinite, has_finite_loss
+from fdt.errors import explain_plug_errors
+from fdt.metrics.nonfinite import has_finite_loss, report_nonfinite
 from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.fsdp import keep_root_gathered
@@ -32,7 +31,7 @@ from fdt.policy.loading.devices import build_policy
 from fdt.policy.loading.versions import check_saved_policy
 from fdt.policy.log_probs import add_old_log_probs, uses_ratio
 from fdt.policy.lora import LoRA
-from fdt.policy.optimizers import SignalAdamW, build_adamw, build_schedule, compute_norm, count_steps
+from fdt.policy.optimizers import ScoreShare, SignalAdamW, build_adamw, build_schedule, compute_norm, count_steps
 from fdt.policy.policy import Policy
 from fdt.policy.teachers import Frozen, ReferencePolicy, Teacher, WeightCopyTeacher, split_by_hint
 from objectives import Loss, Objective, Rollouts, Schedule, Term, TokenLogProbs, default_terms
@@ -59,7 +58,7 @@ class Learner(LightningModule):
         teacher: Teacher | None = None,
         optimizer: Callable[[Iterable], torch.optim.Optimizer] = build_adamw,
         warmup_steps: int = 0,
-        lr_scheduler_type: Literal["constant", "linear"] = "constant",
+        lr_scheduler_type: Literal["constant", "linear", "held_linear"] = "constant",
         max_grad_norm: float = 1.0,
         tokens_per_microbatch: int = 4096,
         log_kl_to_init: int | bool = True,
@@ -82,7 +81,8 @@ class Learner(LightningModule):
             teacher: fdt.policy.teachers.Frozen, EMA or Live (default Frozen).
             optimizer: optimiser class and its arguments.
             warmup_steps: steps over which the learning rate rises from 0.
-            lr_scheduler_type: the learning rate after that: constant, or linear: it falls to 0 at the last step.
+            lr_scheduler_type: the rate after that: constant, linear (it falls to 0 at the last step) or held_linear (it
+                is held before it falls, for up to half of the steps, the longer the fewer answers have a score).
             max_grad_norm: largest gradient norm; larger ones are scaled down.
             tokens_per_microbatch: most tokens that one forward reads.
             log_kl_to_init: measure the KL to the starting policy (one forward) at every step, or once in so many steps.
@@ -100,6 +100,7 @@ class Learner(LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.make_optimizer = optimizer
         self.warmup_steps, self.lr_scheduler_type = warmup_steps, lr_scheduler_type
+        self.score_share = ScoreShare(is_read=lr_scheduler_type == "held_linear")
         self.max_grad_norm = max_grad_norm
         self.tokens_per_microbatch = tokens_per_microbatch
         self.kl_interval = int(log_kl_to_init)
@@ -138,8 +139,8 @@ class Learner(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser of what trains, and its learning rate over the steps."""
         optimizer = self.make_optimizer(self.policy.get_trainable_parameters())
-        total = count_steps(self.trainer) if self.lr_scheduler_type == "linear" else math.inf
-        return [optimizer], [build_schedule(optimizer, self.warmup_steps, total)]
+        total = count_steps(self.trainer) if self.lr_scheduler_type != "constant" else math.inf
+        return [optimizer], [build_schedule(optimizer, self.warmup_steps, total, self.score_share)]
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """One optimiser step; callbacks get its metrics, its weighted batch, and whether the gradient was finite."""
@@ -147,6 +148,7 @@ class Learner(LightningModule):
         torch.manual_seed(self.seed * 1_000_003 + self.global_step * 1009 + self.global_rank)
         with explain_plug_errors():
             batch = self.weigh(batch)
+        self.score_share.add(batch.rollouts, self.device)
         terms = self.objective.active
         packs = self.policy.packs
         parts = split_batch(select_weighted_rows(batch, terms), self.tokens_per_microbatch, packs)
@@ -267,19 +269,15 @@ class Learner(LightningModule):
 
     def _count_nonfinite(self, finite: bool, metrics: StepMetrics) -> None:
         self.nonfinite_steps = 0 if finite else self.nonfinite_steps + 1
-        if finite:
-            return
-        what = f"the step after step {self.global_step} changed no weight: {describe_nonfinite(metrics)}"
-        if self.nonfinite_steps >= self.max_nonfinite_steps:
-            what = f"{self.nonfinite_steps} steps in a row were not finite; {what}"
-            raise UserError(what, remedy="look at these samples, or lower the learning rate")
-        rank_zero_warn(what)
+        if not finite:
+            report_nonfinite(metrics, self.global_step, self.nonfinite_steps, self.max_nonfinite_steps)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another policy or version."""
         check_saved_policy(checkpoint, self.policy.describe(), resumes=self.trainer.training)
         if self.trust is not None:
             self.trust.counts = checkpoint.get("trust", {})
+        self.score_share.load(checkpoint)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the trained weights, an EMA teacher and a reference that is reset; of the frozen base, its name."""
@@ -292,6 +290,7 @@ class Learner(LightningModule):
         checkpoint["fdt"] = {**self.policy.describe(), "version": __version__}
         if self.trust is not None:
             checkpoint["trust"] = self.trust.counts
+        self.score_share.save(checkpoint)
 
     def validation_step(self, records: list[dict[str, Any]], batch_idx: int) -> Any:
         """The loader's records are the measurement; callbacks collect them."""

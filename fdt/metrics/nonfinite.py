@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from fdt.distributed import gather_objects, reduce_max_count
+from fdt.errors import UserError
 from fdt.metrics.step import StepMetrics
 
 SHOWN = 20
@@ -19,6 +21,19 @@ def has_finite_loss(metrics: StepMetrics, device: Any) -> bool:
     losses = [loss for _, loss in metrics.losses]
     own = not losses or not _is_broken(torch.stack(losses))  # one wait for the device, not one each
     return not reduce_max_count(int(not own), device)
+
+
+def report_nonfinite(metrics: StepMetrics, step: int, in_a_row: int, most: int) -> None:
+    """Warns of a step that was not taken; every rank must call.
+
+    Raises:
+        UserError: where ``most`` steps in a row were not.
+    """
+    what = f"the step after step {step} changed no weight: {describe_nonfinite(metrics)}"
+    if in_a_row >= most:
+        what = f"{in_a_row} steps in a row were not finite; {what}"
+        raise UserError(what, remedy="look at these samples, or lower the learning rate")
+    rank_zero_warn(what)
 
 
 def describe_nonfinite(metrics: StepMetrics) -> str:

@@ -9,10 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fdt.distributed import reduce_sum
 from fdt.errors import UserError
+from objectives import Rollouts
 
 Gradients = Mapping[str, Sequence[Tensor] | None]
 """Per term, one gradient for each parameter of the optimiser in order; None: the term has no token in this step."""
+HELD = 0.5
+"""Share of the steps for which the rate is held where no answer has a score."""
 
 
 def build_adamw(params: Iterable[Any], lr: float = 5e-4, weight_decay: float = 0.0) -> torch.optim.Optimizer:
@@ -130,13 +134,60 @@ class SignalAdamW(torch.optim.Optimizer):
         return True
 
 
+class ScoreShare:
+    """The share of the run's answers that have a score, as far as they were counted; a checkpoint keeps the counts."""
+
+    def __init__(self, is_read: bool = True) -> None:
+        """
+        Args:
+            is_read: whether anything asks; else nothing is counted.
+        """
+        self.is_read = is_read
+        self.seen = self.scored = 0.0
+
+    def add(self, rollouts: Rollouts, device: Any) -> None:
+        """Counts the answers of a step over all ranks, without those that were recalled or that others wrote."""
+        if not self.is_read:
+            return
+        masks = rollouts.masks
+        fresh = masks["sampled"] | masks["distilled"]
+        for name in ("recalled", "off_policy"):
+            fresh = fresh & ~masks[name] if name in masks else fresh
+        rows = rollouts.episode[fresh].unique()
+        scores = rollouts.scores.get("score")
+        scored = torch.zeros(()) if scores is None else torch.isfinite(scores[rows]).sum()
+        counts = reduce_sum({"seen": torch.tensor(float(len(rows))), "scored": scored}, device)
+        self.seen += counts["seen"]
+        self.scored += counts["scored"]
+
+    @property
+    def value(self) -> float:
+        """In [0, 1]; 1 before anything was counted."""
+        return self.scored / self.seen if self.seen else 1.0
+
+    def save(self, checkpoint: dict[str, Any]) -> None:
+        """Writes the counts, where anything asks for them."""
+        if self.is_read:
+            checkpoint["score_share"] = (self.seen, self.scored)
+
+    def load(self, checkpoint: Mapping[str, Any]) -> None:
+        """Takes the counts of a checkpoint; 0 where it has none."""
+        self.seen, self.scored = map(float, checkpoint.get("score_share", (0.0, 0.0)))
+
+
 def build_schedule(
-    optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: float
+    optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: float, scored: ScoreShare | None = None
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """A learning rate that rises over ``warmup_steps`` and falls linearly to 0 at ``total_steps`` (infinite: stays)."""
+    """A learning rate that rises over ``warmup_steps`` and falls linearly to 0 at ``total_steps`` (infinite: stays).
+
+    With ``scored`` it is held before it falls, for half of the steps where no answer has a score and for none where all
+    have one: what scores teach is found later where they are few.
+    """
 
     def scale_rate(step: int) -> float:
-        return min(1.0, (step + 1) / max(1, warmup_steps)) * max(0.0, 1 - step / total_steps)
+        held = 0.0 if scored is None or not scored.is_read else HELD * (1 - scored.value)
+        left = (1 - step / total_steps) / (1 - held)
+        return min(1.0, (step + 1) / max(1, warmup_steps)) * min(1.0, max(0.0, left))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, scale_rate)
 

@@ -10,7 +10,7 @@ import torch
 from fdt.learner import Learner
 from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.gradients import TermGradients
-from fdt.policy.optimizers import SignalAdamW
+from fdt.policy.optimizers import ScoreShare, SignalAdamW
 from fdt.policy.teachers import Frozen
 
 
@@ -79,17 +79,19 @@ def test_one_term_whose_gradient_is_not_finite_holds_back_the_step_of_all(bad):
         assert (one.tolist() != [1.0, 2.0]) == moves == bool(own._optimizer.state) and own.taught == int(moves)
 
 
-def test_trust_in_annotators_comes_back_with_a_checkpoint():
+def test_trust_and_the_share_of_scores_come_back_with_a_checkpoint():
     facts = {"model": "tiny", "lora": None}
 
     def build():
         policy = SimpleNamespace(describe=lambda: facts, named_parameters=list)
         trainer = SimpleNamespace(training=True)
-        return SimpleNamespace(policy=policy, teacher=Frozen(), trust=AnnotatorTrust(), trainer=trainer)
+        state = {"trust": AnnotatorTrust(), "score_share": ScoreShare()}
+        return SimpleNamespace(policy=policy, teacher=Frozen(), trainer=trainer, **state)
 
     own, resumed = build(), build()
     own.trust.counts = {"kim": (2.0, 1.0)}
+    own.score_share.seen = 4.0
     checkpoint = {"state_dict": {}}
     Learner.on_save_checkpoint(own, checkpoint)
     Learner.on_load_checkpoint(resumed, checkpoint)
-    assert resumed.trust.counts == {"kim": (2.0, 1.0)}
+    assert resumed.trust.counts == {"kim": (2.0, 1.0)} and resumed.score_share.seen == 4.0

@@ -41,10 +41,10 @@ EVERYTHING: dict[str, Any] = {
     "model__teacher": {"class_path": "fdt.policy.teachers.EMA", "init_args": {"rate": 0.1}},
     "model__optimizer": {"class_path": "fdt.policy.optimizers.SignalAdamW", "init_args": {"lr": 0.01}},
     "model__trust": {"class_path": "fdt.policy.annotator_trust.AnnotatorTrust"},
-    "model__lr_scheduler_type": "linear",
+    "model__lr_scheduler_type": "held_linear",
     "trainer__max_steps": 12,
 }
-"""Dropout, an averaged teacher, moments for each term, trust in the judge, a falling learning rate."""
+"""Dropout, an averaged teacher, moments for each term, trust in the judge, a rate that is held and falls."""
 UPDATES = {
     "data__source": {
         "class_path": "fdt.rollout.sources.OnPolicy",
@@ -231,7 +231,7 @@ def find_differences(one: Any, other: Any, place: str = "") -> list[str]:
 
 def compare(bed: Bed, whole: Bed) -> list[str]:
     """What differs between a run that was broken and one that was not: weights, moments, counters, answers, calls."""
-    kept = ("state_dict", "optimizer_states", "lr_schedulers", "trust", "global_step", "epoch")
+    kept = ("state_dict", "optimizer_states", "lr_schedulers", "trust", "score_share", "global_step", "epoch")
     mine, theirs = load_last(bed.folder), load_last(whole.folder)
     found = [line for key in kept for line in find_differences(mine[key], theirs[key], key)]
     for key in ("memory", "score_names", "nonfinite_steps"):

@@ -222,6 +222,20 @@ MUTANTS = (
         "tests/fdt/policy/test_signals.py::test_a_term_without_tokens_fades_and_keeps_its_second_moment",
     ),
     Mutant(
+        "answers of the memory count as scored ones when the rate is held",
+        "fdt/policy/optimizers.py",
+        'for name in ("recalled", "off_policy"):',
+        'for name in ("off_policy",):',
+        "tests/fdt/policy/test_schedule.py::test_answers_are_counted_once_and_those_of_others_or_of_the_memory_never",
+    ),
+    Mutant(
+        "the rate is held where all answers are scored",
+        "fdt/policy/optimizers.py",
+        "else HELD * (1 - scored.value)",
+        "else HELD * scored.value",
+        "tests/fdt/policy/test_schedule.py::test_the_fewer_answers_are_scored_the_longer_the_rate_is_held",
+    ),
+    Mutant(
         "gradients of each term are taken from weights that are whole just now",
         "fdt/learner.py",
         'TermGradients([p for group in groups for p in group["params"]]',

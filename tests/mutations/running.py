@@ -36,7 +36,14 @@ MUTANTS = (
         "fdt/learner.py",
         'checkpoint["trust"] = self.trust.counts',
         'checkpoint["trust"] = {}',
-        "tests/fdt/test_learner_step.py::test_trust_in_annotators_comes_back_with_a_checkpoint",
+        "tests/fdt/test_learner_step.py::test_trust_and_the_share_of_scores_come_back_with_a_checkpoint",
+    ),
+    Mutant(
+        "a checkpoint forgets how many answers were scored",
+        "fdt/policy/optimizers.py",
+        'checkpoint["score_share"] = (self.seen, self.scored)',
+        "pass",
+        "tests/fdt/policy/test_schedule.py::test_the_counts_go_through_a_checkpoint",
     ),
     Mutant(
         "a checkpoint forgets the answers that are kept",
