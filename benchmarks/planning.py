@@ -3,12 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/planning.py
     OMP_NUM_THREADS=1 python benchmarks/planning.py --cases replay --steps 8
 
-Each case is a run of the default model. What a plan is told (tokens of prompts, answers and hints, the share of answers
-with a hint) is counted in the run: the plan's arithmetic is compared, and not a guess about the data. Seconds are
-those that the main thread computed: of runs the shortest step without the first, of plans the shortest, since what else
-the machine does only adds; runs and plans take turns, so that both meet the same machine. Memory is the largest of the
-process beyond what it took before the model was loaded, files mapped into it left out. Of several ranks it is
-the first.
+Each case is a run of the default model. What a plan is told (tokens of prompts, answers and hints, the share of
+answers with a hint or a correction) is counted in the run: the plan's arithmetic is compared, and not a guess about
+the data. Seconds are those that the main thread computed, or of several ranks those that passed: of runs the shortest
+step without the first, of plans the shortest, since what else the machine does only adds; runs and plans take turns,
+so that both meet the same machine. Memory is the largest of the process beyond what it took before the model was
+loaded, files mapped into it left out. Of several ranks it is the first.
 """
 
 from __future__ import annotations
@@ -98,17 +98,22 @@ class Probe(Callback):
         imitated = batch.rollouts.masks.get("imitated")
         if imitated is not None:
             found["imitated"] = len(batch.rollouts.episode[imitated].unique()) / rows
-        self.found = found | {"began": time.thread_time()}
+        self.found = found | {"began": read_clock(trainer)}
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.is_global_zero:
             return
-        found = self.found | {"ended": time.thread_time(), "memory": self.most - self.before}
+        found = self.found | {"ended": read_clock(trainer), "memory": self.most - self.before}
         with self.path.open("a") as file:
             file.write(json.dumps(found) + "\n")
 
     def teardown(self, *_: Any, **__: Any) -> None:
         self.ended.set()
+
+
+def read_clock(trainer: Trainer) -> float:
+    """Seconds that this thread computed; of several ranks, which wait for one another, those that passed."""
+    return time.thread_time() if trainer.world_size == 1 else time.perf_counter()
 
 
 def read_memory() -> int:

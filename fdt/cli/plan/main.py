@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,12 @@ from fdt.cli.run.names import TOP, check_names
 from fdt.errors import UserError, find_nearest
 from fdt.options import Parser, read_count, read_positive, read_share
 from fdt.resources import resolve_arguments
+
+if TYPE_CHECKING:
+    from fdt.cli.plan.estimate import Workload
+    from fdt.cli.plan.rates import Rates
+    from fdt.cli.plan.settings import RunSettings
+    from fdt.cli.plan.shape import ModelShape
 
 EPILOG = """\
 examples:
@@ -38,19 +45,16 @@ def main(argv: list[str]) -> int:
     """
     args, rest = _parse(argv)
     from fdt.cli.plan.estimate import Workload, estimate  # imports torch
-    from fdt.cli.plan.measuring import measure_rates
-    from fdt.cli.plan.rates import CARDS, rate_card
+    from fdt.cli.plan.rates import CARDS
     from fdt.cli.plan.settings import read_settings
     from fdt.cli.plan.shape import measure_shape
 
     settings = read_settings(rest)
     shape = measure_shape(settings)
-    card = CARDS[args.card]
     share = args.hinted_share if settings.reads_teacher else 0.0
     answer_tokens = args.answer_tokens or settings.answer_tokens
     load = Workload(args.prompt_tokens, answer_tokens, share, args.hint_tokens, args.imitated_share)
-    rates = measure_rates(shape, settings, load) if args.measure else rate_card(shape, settings, card)
-    link = 0.0 if args.measure else (args.link or card.link) * 1e9
+    rates, link = _find_rates(args, shape, settings, load)
     found = estimate(shape, settings, load, rates, link)
     if args.json:
         numbers = {"parameters": shape.parameters, "trainable": shape.trainable} | asdict(found)
@@ -68,11 +72,26 @@ def main(argv: list[str]) -> int:
     if not args.measure:
         served = settings.engine_share if settings.engine.startswith("VLLM") and settings.on_policy else 0.0
         peak = max(found.peaks.values()) / 1e9
-        room = card.memory * (1 - served) * 0.94
+        room = CARDS[args.card].memory * (1 - served) * 0.94
         verdict = "fits" if peak <= room else "does not fit"
         beside = f" beside vLLM, which takes {served:.0%}" if served else ""
         print(f"{verdict}: {peak:.1f} GB at the peak, {room:.1f} GB of a {args.card} to be had{beside}")
     return 0
+
+
+def _find_rates(
+    args: argparse.Namespace, shape: ModelShape, settings: RunSettings, load: Workload
+) -> tuple[Rates, float]:
+    """How fast this machine or a card computes, and bytes a second between ranks."""
+    from fdt.cli.plan.estimate import count_backward_passes
+    from fdt.cli.plan.link import measure_link
+    from fdt.cli.plan.measuring import measure_rates
+    from fdt.cli.plan.rates import CARDS, rate_card
+
+    if args.measure:
+        return measure_rates(shape, settings, load), args.link * 1e9 if args.link else measure_link(settings.ranks)
+    card = CARDS[args.card]
+    return rate_card(shape, settings, card, count_backward_passes(settings, load)), (args.link or card.link) * 1e9
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -118,7 +137,7 @@ def _build_parser() -> Parser:
         parser.add_argument(f"--{name}-share", type=read_share, help=said)
     parser.add_argument("--hint-tokens", type=read_count, default=64, help="tokens of a hint (64)")
     parser.add_argument(
-        "--link", type=read_positive, help="GB/s between ranks (the card's own; 25 or 50 between nodes)"
+        "--link", type=read_positive, help="GB/s between ranks (the card's own, or measured; 25 or 50 between nodes)"
     )
     parser.add_argument("--json", action="store_true", help="numbers in bytes, tokens and seconds, as JSON")
     return parser

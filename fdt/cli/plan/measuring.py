@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from fdt.cli.plan.estimate import Workload, count_tokens
+from fdt.cli.plan.estimate import Workload, count_backward_passes, count_tokens
 from fdt.cli.plan.rates import Rates
 from fdt.cli.plan.settings import RunSettings
 from fdt.cli.plan.shape import ModelShape, build_on, load_config
 from fdt.engines.decode.check import can_decode
 from fdt.engines.decode.loop import DecodeBatch
 from fdt.policy.lora import LoRA
+from fdt.policy.optimizers import SignalAdamW
 from fdt.policy.products.adapted_linear import cast_factors, find_linear_adapters
 from fdt.policy.products.frozen_linear import FrozenProducts
 from fdt.policy.products.grouped_attention import use_grouped_attention
@@ -61,7 +62,7 @@ def measure_rates(shape: ModelShape, settings: RunSettings, load: Workload) -> R
         train=(train + forward * again) / layers,
         head_forward=_time(lambda: _score(weight, hidden, targets, False)) / tokens,
         head_train=_time(lambda: _score(weight, hidden, targets, True)) / tokens,
-        optimise=_measure_optimiser(model),
+        optimise=measure_optimiser(model, count_backward_passes(settings, load), settings.optimizer),
         decode=_measure_decoding(shape, settings, load, rows),
         forward_pass=forward_pass / layers,
         train_pass=(train_pass + forward_pass * again) / layers,
@@ -123,9 +124,14 @@ def _score(weight: torch.Tensor, hidden: torch.Tensor, targets: torch.Tensor, gr
         values.sum().backward()
 
 
-def _measure_optimiser(model: Any) -> float:
-    """Seconds for one trained number: its gradient's norm and scale, and AdamW."""
+def measure_optimiser(model: Any, terms: int, kind: str) -> float:
+    """Seconds for one trained number: its gradient's norm and scale, and the step of AdamW, or with moments for each
+    term of all of these."""
     weights = [p for p in model.parameters() if p.requires_grad]
+    if kind == "SignalAdamW":
+        apart = SignalAdamW(weights, lr=1e-6)
+        gradients = {str(term): [torch.ones_like(weight) for weight in weights] for term in range(terms)}
+        return _time(lambda: apart.step(gradients=gradients)) / sum(p.numel() for p in weights)
     for weight in weights:
         weight.grad = torch.ones_like(weight)
     optimizer = torch.optim.AdamW(weights, lr=1e-6)

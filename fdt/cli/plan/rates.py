@@ -63,8 +63,8 @@ class Rates:
     """The same of forward and backward."""
 
 
-def rate_card(shape: ModelShape, settings: RunSettings, card: Card) -> Rates:
-    """What a card's data sheet lets expect."""
+def rate_card(shape: ModelShape, settings: RunSettings, card: Card, terms: int = 1) -> Rates:
+    """What a card's data sheet lets expect; `terms`: how many have moments of their own."""
     full = shape.base_dtype == torch.float32 and "bf16" not in settings.precision
     flops = card.flops * 1e12 * USE / (8 if full else 1)  # float32 without TF32
     layer = 2 * shape.layer_parameters / shape.layers / flops
@@ -77,5 +77,5 @@ def rate_card(shape: ModelShape, settings: RunSettings, card: Card) -> Rates:
         reads = element * (shape.layer_parameters + shape.head_parameters) / (card.bandwidth * 1e9)
         return max(reads, batch * (layer * shape.layers + head))
 
-    optimise = STEP_BYTES / (card.bandwidth * 1e9)
+    optimise = terms * STEP_BYTES / (card.bandwidth * 1e9)
     return Rates(layer, layer * (1 + backward + again), head, 4 * head, decode, optimise)

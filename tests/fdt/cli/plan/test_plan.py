@@ -1,7 +1,6 @@
 """`fdt plan`: parts worked out by hand, and what autograd keeps against a real model."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -17,42 +16,17 @@ from fdt.cli.plan.estimate import (
     estimate_traffic,
     estimate_update,
 )
-from fdt.cli.plan.measuring import choose_layers, measure_rates
 from fdt.cli.plan.rates import Rates
 from fdt.cli.plan.settings import merge_config, read_settings
 from fdt.cli.plan.shape import PROBE, measure_shape
 from fdt.errors import UserError
+from tests.helpers.plans import settings
 
-QWEN_7B = {
-    "model_type": "qwen2",
-    "architectures": ["Qwen2ForCausalLM"],
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "vocab_size": 152064,
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 32768,
-}
 FRESH_ANSWERS = (
     "--data.source=fdt.rollout.sources.OnPolicy",
     "--data.source.prompts_per_rollout=2",
     "--data.source.num_generations=4",
 )
-
-
-@pytest.fixture(scope="module")
-def seven(tmp_path_factory) -> str:
-    """A folder with the config of a model of 7B and no weights."""
-    folder = tmp_path_factory.mktemp("models") / "seven"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(QWEN_7B))
-    return str(folder)
-
-
-def settings(folder: str, *options: str):
-    return read_settings([f"--model.base={folder}", *options])
 
 
 def test_files_and_options_are_merged_as_a_run_merges_them(tmp_path):
@@ -227,17 +201,6 @@ def test_what_is_read_once_more_for_the_transcripts(seven, tmp_path):
     assert count({"after_update": False}) == 0
 
 
-def test_layers_are_measured_that_no_cache_holds(seven, tiny_model):
-    def choose(folder: str, *options: str) -> int:
-        return choose_layers(measure_shape(settings(folder, *options)))
-
-    assert choose(seven) == 3, "0.9 GB each"
-    narrow = settings(seven, "--model.dtype=bfloat16")
-    shape = replace(measure_shape(narrow), layers=100, layer_parameters=100 * 2**22)
-    assert choose_layers(shape) == 32, "of 8 MiB each"
-    assert choose(tiny_model) == measure_shape(settings(tiny_model)).layers, "it has no more"
-
-
 def test_moments_for_each_term_take_a_backward_pass_for_each(seven):
     signal = "--model.optimizer=fdt.policy.optimizers.SignalAdamW"
     terms = {"score": "PolicyGradient", "distill": "Distill", "anchor": "KLAnchor", "imitate": "Imitate"}
@@ -290,15 +253,6 @@ def test_a_plan_is_of_the_algorithm_that_a_fit_takes(seven, capsys):
 def _plan(folder: str, capsys) -> str:
     main(["plan", f"--model.base={folder}", "--json"])
     return capsys.readouterr().out
-
-
-def test_this_machine_is_timed_at_the_sizes_of_the_run(tiny_model):
-    given = settings(tiny_model, "--data.source=fdt.rollout.sources.OnPolicy", "--model.dtype=float32")
-    found = measure_rates(measure_shape(given), given, Workload(20, 12))
-    # Which takes longer is not asked: these are microseconds, on a machine that may be busy.
-    assert 0 <= found.forward < 1 and found.forward + found.forward_pass > 0 and 0 < found.train + found.train_pass < 1
-    assert 0 < found.head_forward < 1 and 0 < found.head_train < 1 and 0 < found.optimise < 1
-    assert 0 < found.decode(1) <= found.decode(16) < 1
 
 
 def test_how_often_the_start_reads_what_was_answered(seven):
