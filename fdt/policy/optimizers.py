@@ -15,6 +15,8 @@ from objectives import Rollouts
 
 Gradients = Mapping[str, Sequence[Tensor] | None]
 """Per term, one gradient for each parameter of the optimiser in order; None: the term has no token in this step."""
+OTHERS = frozenset({"recalled", "off_policy", "imitated"})
+"""Masks of rows that are no answer of the policy in this step."""
 HELD = 0.5
 """Share of the steps for which the rate is held where no answer has a score."""
 
@@ -146,14 +148,13 @@ class ScoreShare:
         self.seen = self.scored = 0.0
 
     def add(self, rollouts: Rollouts, device: Any) -> None:
-        """Counts the answers of a step over all ranks, without those that were recalled or that others wrote."""
+        """Counts the answers of a step over all ranks, whether anything is learned from them or not."""
         if not self.is_read:
             return
-        masks = rollouts.masks
-        fresh = masks["sampled"] | masks["distilled"]
-        for name in ("recalled", "off_policy"):
-            fresh = fresh & ~masks[name] if name in masks else fresh
-        rows = rollouts.episode[fresh].unique()
+        others = torch.zeros_like(rollouts.episode, dtype=torch.bool)
+        for name in OTHERS & rollouts.masks.keys():
+            others = others | rollouts.masks[name]
+        rows = rollouts.episode[~others].unique()
         scores = rollouts.scores.get("score")
         scored = torch.zeros(()) if scores is None else torch.isfinite(scores[rows]).sum()
         counts = reduce_sum({"seen": torch.tensor(float(len(rows))), "scored": scored}, device)

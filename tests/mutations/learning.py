@@ -224,8 +224,8 @@ MUTANTS = (
     Mutant(
         "answers of the memory count as scored ones when the rate is held",
         "fdt/policy/optimizers.py",
-        'for name in ("recalled", "off_policy"):',
-        'for name in ("off_policy",):',
+        'OTHERS = frozenset({"recalled", "off_policy", "imitated"})',
+        'OTHERS = frozenset({"off_policy", "imitated"})',
         "tests/fdt/policy/test_schedule.py::test_answers_are_counted_once_and_those_of_others_or_of_the_memory_never",
     ),
     Mutant(

@@ -56,11 +56,11 @@ def test_answers_are_counted_once_and_those_of_others_or_of_the_memory_never():
     nan = math.nan
     share.add(step([1.0, nan, 0.0, nan]), "cpu")
     assert (share.seen, share.scored) == (4, 2)
-    recalled, others = [False, True, False], [False, False, True]
-    share.add(step([nan, 1.0, 1.0], recalled=recalled, off_policy=others), "cpu")
+    first, second, third = ([place == row for place in range(4)] for row in range(3))
+    share.add(step([1.0, 1.0, 1.0, nan], recalled=first, off_policy=second, imitated=third), "cpu")
     assert (share.seen, share.scored) == (5, 2)
-    share.add(step([nan, nan], sampled=[False, False], distilled=[False, True]), "cpu")
-    assert (share.seen, share.scored, share.value) == (6, 2, 1 / 3), "a row that nothing asks was no answer"
+    share.add(step([nan], sampled=[False], distilled=[False]), "cpu")
+    assert (share.seen, share.scored, share.value) == (6, 2, 1 / 3), "one from which nothing is learned counts too"
 
 
 def test_the_counts_go_through_a_checkpoint():
