@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -50,6 +50,8 @@ def main(argv: list[str]) -> int:
     from fdt.cli.plan.shape import measure_shape
 
     settings = read_settings(rest)
+    if not args.measure and settings.lora is not None and settings.dtype == "auto":
+        settings = replace(settings, dtype="bfloat16")  # which all these cards multiply, whatever this machine does
     shape = measure_shape(settings)
     share = args.hinted_share if settings.reads_teacher else 0.0
     answer_tokens = args.answer_tokens or settings.answer_tokens
