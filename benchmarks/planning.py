@@ -194,7 +194,7 @@ def measure(path: Path) -> tuple[Row, list[str]]:
     found = {"step": step, "generate": generate, "memory": max(row["memory"] for row in steps)}
     mean = {name: statistics.fmean(row[name] for row in steps[WARM:]) for name in steps[0]}
     told = [f"--prompt-tokens={mean['prompt']:.0f}", f"--answer-tokens={mean['answer']:.0f}"]
-    told += [f"--hinted-share={mean['hinted']:.3f}", f"--hint-tokens={mean['hint']:.0f}"]
+    told += [f"--hinted-share={mean['hinted']:.3f}", f"--hint-tokens={max(1.0, mean['hint']):.0f}"]
     told.append(f"--imitated-share={mean['imitated']:.3f}")
     return found, told
 
