@@ -1,7 +1,7 @@
 """What `fdt plan --measure` says against what runs on this machine take: seconds a step, and memory. Prints Markdown.
 
     OMP_NUM_THREADS=1 python benchmarks/planning.py
-    OMP_NUM_THREADS=1 python benchmarks/planning.py --cases replay --steps 8
+    OMP_NUM_THREADS=1 python benchmarks/planning.py --cases "scores, sampled" --steps 8
 
 Each case is a run of the default model. What a plan is told (tokens of prompts, answers and hints, the share of
 answers with a hint or a correction) is counted in the run: the plan's arithmetic is compared, and not a guess about
@@ -90,14 +90,11 @@ class Probe(Callback):
             "answer": float((lengths - contexts).float().mean()),
             "hinted": 0.0,
             "hint": 0.0,
-            "imitated": 0.0,
+            "imitated": len(batch.rollouts.episode[batch.rollouts.masks["imitated"]].unique()) / rows,
         }
         if batch.teacher is not None and batch.teacher_rows is not None:
             longer = batch.teacher.lengths - lengths[batch.teacher_rows]
             found |= {"hinted": len(longer) / rows, "hint": float(longer.float().mean())}
-        imitated = batch.rollouts.masks.get("imitated")
-        if imitated is not None:
-            found["imitated"] = len(batch.rollouts.episode[imitated].unique()) / rows
         self.found = found | {"began": read_clock(trainer)}
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:

@@ -245,7 +245,7 @@ MUTANTS = (
     Mutant(
         "a flag that says bad is offered as a score",
         "feedback/readers/columns/names.py",
-        "return not BAD.isdisjoint(words) and MENDED.isdisjoint(words)",
+        'return field == "score" and not BAD.isdisjoint(words) and MENDED.isdisjoint(words)',
         "return False",
         "tests/feedback/readers/columns/test_unread.py"
         "::test_where_a_high_value_says_bad_no_map_is_offered_that_would_learn_it_the_wrong_way_round",

@@ -120,8 +120,8 @@ def suggest_field(name: str, values: Sequence[Any]) -> str | None:
     kind = find_kind(values)
     if kind is None or (len(words) > 1 and words[-1] in ABOUT - WORDS["prompt"]):
         return None
-    if kind == "score" and names_bad(name):
-        return None  # a high number says bad
+    if is_reversed(name, kind):
+        return None
     if kind == "score" and not (WORDS["score"] | WORDS["critique"]).isdisjoint(words):
         return "score"
     if kind == "score" and not all(isinstance(value, str) for value in values):
@@ -163,10 +163,11 @@ def find_unmistakable(name: str, values: Sequence[Any], is_plain: bool = False) 
     return next(found, None if RATED.isdisjoint(words) else "score")
 
 
-def names_bad(name: str) -> bool:
-    """Whether the name of a column of scores says that true, or a high number, is bad."""
+def is_reversed(name: str, field: str | None) -> bool:
+    """Whether a column would be learned the wrong way round as this field: of a score whose name says that true, or a
+    high number, is bad."""
     words = split_name(name)
-    return not BAD.isdisjoint(words) and MENDED.isdisjoint(words)
+    return field == "score" and not BAD.isdisjoint(words) and MENDED.isdisjoint(words)
 
 
 def _find_alone(word: str, kind: str, values: Sequence[Any]) -> str | None:

@@ -16,7 +16,7 @@ from feedback.readers.columns.names import (
     find_kind,
     find_unmistakable,
     holds_lists,
-    names_bad,
+    is_reversed,
     names_reference,
     read_range,
     split_name,
@@ -194,16 +194,17 @@ def list_kinds(episodes: Iterable[Episode]) -> set[str]:
 
 def _build_unread_error(path: str, reader: Reader, unread: dict[str, str], notes: Values) -> DataError:
     said = ", ".join(f"{format_value(name)} ({_describe(notes[name])})" for name in unread)
+    bad = [name for name, field in unread.items() if is_reversed(name, field)]
     mapped: dict[str, str] = {}
     for name, field in sorted(unread.items(), key=lambda pair: "overall" not in split_name(pair[0])):
-        if name != field and not (field == "score" and names_bad(name)):
+        if name != field and name not in bad:
             mapped.setdefault(field, name)
     mapped = {field: mapped[field] for field in dict.fromkeys(unread.values()) if field in mapped}
     keep = format_map({f"{NOTE}{name}": name for name in unread})
     read = f"Type {suggest_map(mapped, notes)} to read it"
     if not mapped or not (reader.reads_row_columns or set(mapped) == {"reference"}):
         read = f"The format {reader.name} reads no such column: put it into rows or episodes (docs/formats.md)"
-    if bad := [name for name, field in unread.items() if field == "score" and names_bad(name)]:
+    if bad:
         read = f"{read}. " if mapped else ""
         read += f"A high value of {', '.join(map(format_value, bad))} says bad: write the opposite into a column "
         read += "score, high where the answer is good"

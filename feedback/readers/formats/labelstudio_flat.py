@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from feedback.readers.base import read_id
-from feedback.readers.columns.names import find_unmistakable, names_bad
+from feedback.readers.columns.names import find_unmistakable, is_reversed
 from feedback.readers.columns.packed import parse_literal
 from feedback.readers.fields import Fields
 from feedback.readers.formats.questions import FormReader
@@ -61,7 +61,7 @@ class LabelStudioFlat(FormReader):
         if name in (self.score, self.critique, self.revision):
             return True
         field = find_unmistakable(name, values)
-        return field is not None and not (field == "score" and names_bad(name))
+        return field is not None and not is_reversed(name, field)
 
 
 def _unpack_values(item: Fields) -> Fields:
