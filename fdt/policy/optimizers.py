@@ -172,8 +172,9 @@ class ScoreShare:
             checkpoint["score_share"] = (self.seen, self.scored)
 
     def load(self, checkpoint: Mapping[str, Any]) -> None:
-        """Takes the counts of a checkpoint; 0 where it has none."""
-        self.seen, self.scored = map(float, checkpoint.get("score_share", (0.0, 0.0)))
+        """Takes the counts of a checkpoint, where anything asks for them; 0 where it has none."""
+        if self.is_read:
+            self.seen, self.scored = map(float, checkpoint.get("score_share", (0.0, 0.0)))
 
 
 def build_schedule(
@@ -186,7 +187,7 @@ def build_schedule(
     """
 
     def scale_rate(step: int) -> float:
-        held = 0.0 if scored is None or not scored.is_read else HELD * (1 - scored.value)
+        held = 0.0 if scored is None else HELD * (1 - scored.value)
         left = (1 - step / total_steps) / (1 - held)
         return min(1.0, (step + 1) / max(1, warmup_steps)) * min(1.0, max(0.0, left))
 

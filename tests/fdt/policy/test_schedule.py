@@ -71,5 +71,7 @@ def test_the_counts_go_through_a_checkpoint():
     assert (share.scored, share.seen) == (3, 4)
     share.load({})
     assert share.value == 1.0, "an older one has none"
-    ScoreShare(is_read=False).save(other := {})
-    assert other == {}
+    unread = ScoreShare(is_read=False)
+    unread.save(other := {})
+    unread.load(checkpoint)
+    assert other == {} and unread.value == 1.0, "a run that goes on with another schedule follows it"
