@@ -149,12 +149,12 @@ def estimate_traffic(
     if settings.ranks == 1:
         return {}
     part = (settings.ranks - 1) / settings.ranks
+    passes = count_backward_passes(settings, load)
     if not settings.sharded:
-        return {"gradients": 2 * part * shape.trainable_bytes}
+        return {"gradients": passes * 2 * part * shape.trainable_bytes}
     read = tokens["student"] + tokens["teacher"]
     batches = max(1.0, -(-read // settings.ranks) / settings.tokens_per_microbatch)
     whole = part * shape.base_dtype.itemsize * shape.parameters
-    passes = count_backward_passes(settings, load)
     reads = 1 + passes + (tokens["start"] > 0) + (tokens["teacher"] > 0)
     root = part * shape.base_dtype.itemsize * shape.embedding_parameters * (passes - 1)  # stays between passes
     return {

@@ -14,11 +14,18 @@ FSDP2 = {"class_path": "fdt.policy.fsdp.FSDP2", "init_args": {"process_group_bac
     ("mode", "strategy", "lora", "optimizer", "off"),
     [
         ("replay", "ddp", {"rank": 4}, "build_adamw", 0.01),
+        ("replay", "ddp", {"rank": 4}, "SignalAdamW", 0.01),
         ("replay", FSDP2, None, "build_adamw", 0.01),
         ("replay", FSDP2, None, "SignalAdamW", 0.01),
         ("on_policy", FSDP2, None, "build_adamw", 0.1),
     ],
-    ids=["adapters", "all weights in shards", "moments per term in shards", "all weights in shards, sampled"],
+    ids=[
+        "adapters",
+        "moments per term",
+        "all weights in shards",
+        "moments per term in shards",
+        "all weights in shards, sampled",
+    ],
 )
 def test_the_bytes_that_a_plan_says_are_those_that_ranks_exchange(tmp_path, mode, strategy, lora, optimizer, off):
     counter = {"class_path": "tests.helpers.traffic.CountTraffic", "init_args": {"path": str(tmp_path / "counted")}}
