@@ -62,6 +62,7 @@ def estimate(shape: ModelShape, settings: RunSettings, load: Workload, rates: Ra
     traffic = estimate_traffic(shape, settings, tokens, load)
     update = estimate_update(shape, settings, tokens, load, rates) / settings.ranks
     update += estimate_rereading(shape, settings, tokens, load, rates)
+    update += estimate_swaps(shape, settings, tokens, rates)
     rows = -(-settings.rows // settings.ranks)
     generate = load.answer_tokens * rates.decode(rows) if settings.on_policy else 0.0
     if generate:  # a prompt is read once for all of its answers
@@ -191,6 +192,15 @@ def estimate_rereading(
     targets = read * load.answer_tokens / (load.prompt_tokens + load.answer_tokens)
     passes = settings.reread_share * rates.forward_pass
     return shape.layers * (read * rates.forward + passes) + targets * rates.head_forward
+
+
+def estimate_swaps(shape: ModelShape, settings: RunSettings, tokens: dict[str, float], rates: Rates) -> float:
+    """Seconds in which a rank's shards change places with the start's and the teacher's, in each micro-batch."""
+    if not settings.sharded:
+        return 0.0
+    batches = count_microbatches(settings, tokens) / settings.ranks
+    copied = (tokens["start"] / tokens["student"] + (tokens["teacher"] > 0)) * shape.trainable / settings.ranks
+    return batches * copied * rates.copy
 
 
 def estimate_update(

@@ -91,7 +91,8 @@ def _find_rates(
     from fdt.cli.plan.rates import CARDS, rate_card
 
     if args.measure:
-        return measure_rates(shape, settings, load), args.link * 1e9 if args.link else measure_link(settings.ranks)
+        rates = measure_rates(shape, settings, load)
+        return rates, args.link * 1e9 if args.link else measure_link(settings.ranks, settings.sharded)
     card = CARDS[args.card]
     return rate_card(shape, settings, card, count_backward_passes(settings, load)), (args.link or card.link) * 1e9
 

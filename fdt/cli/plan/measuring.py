@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import time
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from fdt.cli.plan.clock import ROUNDS, read_clock, run_beside, time_call
 from fdt.cli.plan.estimate import Workload, count_backward_passes, count_tokens
 from fdt.cli.plan.rates import Rates
 from fdt.cli.plan.settings import RunSettings
@@ -39,11 +40,21 @@ FEW_TOKENS = 16
 MOST_ROWS = 32
 STEPS = 8
 """Decoding steps that are timed."""
-ROUNDS = 2
+COPIED = 2**24
+"""Numbers that are copied to time it: 64 MiB."""
 
 
 def measure_rates(shape: ModelShape, settings: RunSettings, load: Workload) -> Rates:
-    """Times decoder layers, the head and the optimiser on this machine, at the sizes of a run's batches."""
+    """Times decoder layers, the head and the optimiser on this machine, at the sizes of a run's batches.
+
+    Ranks of one machine share its memory: as many processes as there would be in a run measure at once.
+    """
+    others = min(settings.devices, os.cpu_count() or 1) - 1
+    with run_beside(others, _measure, shape, settings, load):
+        return _measure(shape, settings, load)
+
+
+def _measure(shape: ModelShape, settings: RunSettings, load: Workload) -> Rates:
     layers = choose_layers(shape)
     model, causal = _build(shape, settings, layers)
     decoder = causal.get_decoder()
@@ -60,12 +71,13 @@ def measure_rates(shape: ModelShape, settings: RunSettings, load: Workload) -> R
     return Rates(
         forward=forward / layers,
         train=(train + forward * again) / layers,
-        head_forward=_time(lambda: _score(weight, hidden, targets, False)) / tokens,
-        head_train=_time(lambda: _score(weight, hidden, targets, True)) / tokens,
+        head_forward=time_call(lambda: _score(weight, hidden, targets, False)) / tokens,
+        head_train=time_call(lambda: _score(weight, hidden, targets, True)) / tokens,
         optimise=measure_optimiser(model, count_backward_passes(settings, load), settings.optimizer),
         decode=_measure_decoding(shape, settings, load, rows),
         forward_pass=forward_pass / layers,
         train_pass=(train_pass + forward_pass * again) / layers,
+        copy=_measure_copies() if settings.sharded else 0.0,
     )
 
 
@@ -85,7 +97,7 @@ def _choose_batches(settings: RunSettings, load: Workload) -> tuple[tuple[int, i
 
 def _fit_line(call: Callable[[int, int], None], sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
     """Seconds of a call whatever its tokens, and for each of them, from calls of few and of many."""
-    (few, short), (many, long) = ((rows * length, _time(partial(call, rows, length))) for rows, length in sizes)
+    (few, short), (many, long) = ((rows * length, time_call(partial(call, rows, length))) for rows, length in sizes)
     if many < 2 * few:
         return 0.0, long / many
     each = max(0.0, long - short) / (many - few)
@@ -131,7 +143,7 @@ def measure_optimiser(model: Any, terms: int, kind: str) -> float:
     if kind == "SignalAdamW":
         apart = SignalAdamW(weights, lr=1e-6)
         gradients = {str(term): [torch.ones_like(weight) for weight in weights] for term in range(terms)}
-        return _time(lambda: apart.step(gradients=gradients)) / sum(p.numel() for p in weights)
+        return time_call(lambda: apart.step(gradients=gradients)) / sum(p.numel() for p in weights)
     for weight in weights:
         weight.grad = torch.ones_like(weight)
     optimizer = torch.optim.AdamW(weights, lr=1e-6)
@@ -140,7 +152,19 @@ def measure_optimiser(model: Any, terms: int, kind: str) -> float:
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
 
-    return _time(step) / sum(p.numel() for p in weights)
+    return time_call(step) / sum(p.numel() for p in weights)
+
+
+def _measure_copies() -> float:
+    """Seconds for one number that changes places with another's: kept, written over, and written back."""
+    weight, other = torch.randn(COPIED), torch.randn(COPIED)
+
+    def swap() -> None:
+        kept = weight.clone()
+        weight.copy_(other)
+        weight.copy_(kept)
+
+    return time_call(swap) / COPIED
 
 
 def _measure_decoding(shape: ModelShape, settings: RunSettings, load: Workload, rows: int) -> Callable[[int], float]:
@@ -165,7 +189,7 @@ def _time_decoding(model: Any, causal: Any, rows: int, context: int) -> float:
     prompt = torch.randint(1, causal.config.get_text_config().vocab_size, (context,)).tolist()
     with _prepare(model, causal), torch.no_grad():
         if not can_decode(causal):  # transformers writes for such a model; the cache is left out
-            return _time(lambda: causal(torch.ones(rows, 1, dtype=torch.long), use_cache=False))
+            return time_call(lambda: causal(torch.ones(rows, 1, dtype=torch.long), use_cache=False))
         return min(_time_steps(causal, rows, prompt) for _ in range(ROUNDS))
 
 
@@ -174,7 +198,7 @@ def _time_steps(causal: Any, rows: int, prompt: list[int]) -> float:
     moments: list[float] = []
 
     def draw(step: int) -> torch.Tensor:
-        moments.append(_read_clock())
+        moments.append(read_clock())
         return torch.rand(rows)
 
     # Token 0 ends an answer: a random model draws it once in a vocabulary.
@@ -187,18 +211,3 @@ def _prepare(model: Any, causal: Any) -> Iterator[None]:
     """As `Policy.prepare_decoding`."""
     with FrozenProducts().use(causal, find_linear_adapters(model)), cast_factors(model):
         yield
-
-
-def _read_clock() -> float:
-    """Seconds. A single thread's are those that it computed, to which others do not add."""
-    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
-
-
-def _time(call: Callable[[], None]) -> float:
-    """Seconds of a call, the shortest of a few: whatever else the machine does only adds."""
-    found = []
-    for _ in range(ROUNDS + 1):
-        began = _read_clock()
-        call()
-        found.append(_read_clock() - began)
-    return min(found[1:])

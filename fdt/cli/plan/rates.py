@@ -16,6 +16,9 @@ STEP_BYTES = 40
 """What an optimiser like AdamW moves for one trained number: it reads weight, gradient and two moments, writes all but
 the gradient, and the gradient is measured and scaled before."""
 
+SWAP_BYTES = 3 * 8
+"""What is moved for a number that is kept, written over and written back: each of the three reads and writes it."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -61,6 +64,8 @@ class Rates:
     are called. What `forward` takes is added for each token."""
     train_pass: float = 0.0
     """The same of forward and backward."""
+    copy: float = 0.0
+    """Seconds for one number of a shard that changes places with the start's or the teacher's, and back."""
 
 
 def rate_card(shape: ModelShape, settings: RunSettings, card: Card, terms: int = 1) -> Rates:
@@ -78,4 +83,5 @@ def rate_card(shape: ModelShape, settings: RunSettings, card: Card, terms: int =
         return max(reads, batch * (layer * shape.layers + head))
 
     optimise = terms * STEP_BYTES / (card.bandwidth * 1e9)
-    return Rates(layer, layer * (1 + backward + again), head, 4 * head, decode, optimise)
+    copies = SWAP_BYTES / (card.bandwidth * 1e9)
+    return Rates(layer, layer * (1 + backward + again), head, 4 * head, decode, optimise, copy=copies)

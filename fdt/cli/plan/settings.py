@@ -23,6 +23,8 @@ class RunSettings:
     precision: str
     sharded: bool
     ranks: int
+    devices: int
+    """Ranks of one machine."""
     on_cpu: bool
     """Whether the trainer is told to compute on a CPU."""
     gradient_checkpointing: bool
@@ -82,6 +84,7 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
         precision=str(trainer.get("precision", "32-true")),
         sharded=read_plug(trainer.get("strategy"), "auto")[0] == "FSDP2",
         ranks=_count_devices(trainer.get("devices", 1)) * int(trainer.get("num_nodes", 1)),
+        devices=_count_devices(trainer.get("devices", 1)),
         on_cpu=trainer.get("accelerator") == "cpu",
         gradient_checkpointing=model.get("gradient_checkpointing") is True,
         tokens_per_microbatch=int(model.get("tokens_per_microbatch", 4096)),

@@ -1,10 +1,14 @@
 """What `fdt plan` measures on this machine, and what it takes from a card's data sheet."""
 
+import os
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from fdt.cli.plan.clock import BESIDE, run_beside, time_call
 from fdt.cli.plan.estimate import Workload
 from fdt.cli.plan.link import measure_link
 from fdt.cli.plan.measuring import choose_layers, measure_optimiser, measure_rates
@@ -36,7 +40,27 @@ def test_this_machine_is_timed_at_the_sizes_of_the_run(tiny_model):
 @pytest.mark.slow
 def test_ranks_of_this_machine_are_timed_at_their_exchange():
     assert measure_link(1) == 0.0
-    assert 1e6 < measure_link(2) < 1e12
+    assert 1e6 < measure_link(2, sharded=True) < 1e12
+    assert 1e6 < measure_link(2, sharded=False) < 1e12
+
+
+def note_process(folder: str) -> None:
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_other_ranks_work_while_one_is_timed_and_no_longer(tmp_path):
+    with run_beside(1, note_process, str(tmp_path)):
+        assert BESIDE.get()
+        assert time_call(lambda: time.sleep(0.2)) >= 0.2, "what passes counts, since ranks wait for one another"
+        (other,) = (int(path.name) for path in tmp_path.iterdir())
+    assert not BESIDE.get()
+    assert other != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(other, 0)
+    with run_beside(0, note_process, str(tmp_path)):
+        assert not BESIDE.get()
 
 
 def test_moments_per_term_take_a_step_for_each_term(seven):

@@ -186,6 +186,16 @@ def test_what_a_pass_takes_whatever_its_tokens(seven):
     assert found.seconds["update"] == pytest.approx(28 * (6 * (5e-3 + 2 * 1e-3) + 1e-3))
 
 
+def test_shards_that_change_places_are_copied(seven):
+    """Of two ranks each half, for the start and for the teacher; whole weights change places without a copy."""
+    sharded = settings(seven, "--model.lora=null", "--trainer.devices=2", "--trainer.strategy=fdt.policy.fsdp.FSDP2")
+    rates = Rates(0, 0, 0, 0, decode=lambda answers: 0.0, optimise=0, copy=1e-9)
+    load = Workload(100, 50)
+    assert estimate(measure_shape(sharded), sharded, load, rates, 0.0).seconds["update"] == pytest.approx(7.615616512)
+    whole = settings(seven, "--model.lora=null", "--trainer.devices=2", "--trainer.strategy=ddp")
+    assert estimate(measure_shape(whole), whole, load, rates, 0.0).seconds["update"] == 0.0
+
+
 def test_what_is_read_once_more_for_the_transcripts(seven, tmp_path):
     load = Workload(100, 50)
 
