@@ -37,11 +37,16 @@ class Parser(argparse.ArgumentParser):
         return [*self._option_string_actions, *below]
 
 
-def read_count(text: str) -> int:
-    """A number of an option that counts, from 1 on."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer, at least 1")
+def read_count(text: str, least: int = 1) -> int:
+    """A number of an option that counts, from ``least`` on."""
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer, at least {least}")
     return int(text)
+
+
+def read_size(text: str) -> int:
+    """The same, from 0 on."""
+    return read_count(text, 0)
 
 
 def read_positive(text: str) -> float:

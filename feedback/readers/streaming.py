@@ -11,7 +11,14 @@ from feedback.readers.base import Reader, check_scores, read_episodes
 from feedback.readers.catalogue import PROMPTS, READERS, find_reader
 from feedback.readers.columns.endings import note_endings
 from feedback.readers.columns.fit import ESSENTIAL, check_fit, check_pair
-from feedback.readers.columns.mapping import Columns, add_notes, check_map, check_presence, map_records
+from feedback.readers.columns.mapping import (
+    Columns,
+    add_notes,
+    check_map,
+    check_presence,
+    map_records,
+    warn_of_reversed,
+)
 from feedback.readers.columns.orientation import check_headers, check_orientation, check_wrapping
 from feedback.readers.columns.packed import unpack_tools
 from feedback.readers.columns.unread import Watch, check_unread
@@ -47,6 +54,7 @@ class Stream(Iterator[Episode | DataError]):
         self.columns = columns or {}
         check_map(self.columns)
         check_presence(str(path), read_records(path), self.columns)
+        warn_of_reversed(str(path), self.columns)
         self.reader = select_reader(path, format, self.columns)
         self._watch = check_head(path, self.reader, self.columns)
         if scale is not None and not self.reader.takes_scale:

@@ -17,7 +17,7 @@ from fdt.cli.run.arguments import list_config_files, list_flags, put_configs_fir
 from fdt.cli.run.checks import check_configs
 from fdt.cli.run.names import TOP, check_names
 from fdt.errors import UserError, find_nearest
-from fdt.options import Parser, read_count, read_positive, read_share
+from fdt.options import Parser, read_count, read_positive, read_share, read_size
 from fdt.resources import resolve_arguments
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _build_parser() -> Parser:
     for name, what in shares:
         said = f"share of answers with {what}; unless told, all, and memory for every term"
         parser.add_argument(f"--{name}-share", type=read_share, help=said)
-    parser.add_argument("--hint-tokens", type=read_count, default=64, help="tokens of a hint (64)")
+    parser.add_argument("--hint-tokens", type=read_size, default=64, help="tokens of a hint (64)")
     parser.add_argument(
         "--link", type=read_positive, help="GB/s between ranks (the card's own, or measured; 25 or 50 between nodes)"
     )

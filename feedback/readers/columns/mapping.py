@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from feedback.faults import DataError, format_value
+from feedback.readers.columns.names import is_reversed
 from feedback.readers.columns.packed import parse_messages
 from feedback.readers.record import Record
 from feedback.types import Episode
@@ -44,6 +46,18 @@ def check_map(columns: Columns) -> None:
     twice = [column for column in columns.values() if list(columns.values()).count(column) > 1]
     if twice:
         raise DataError("config", None, "map", f"{format_value(twice[0])} twice", "each column for one field")
+
+
+def warn_of_reversed(path: str, columns: Columns) -> None:
+    """Says where a column whose name says that a high value is bad was mapped to a score, which is learned as good."""
+    for field in ("score", "label"):
+        column = columns.get(field)
+        if column is not None and is_reversed(column, "score"):
+            warnings.warn(
+                f"{path}: {field}={format_column(column)}: a high value of this column is learned as good, and its "
+                "name says that it is bad; write the opposite into a column of its own, unless the name misleads",
+                stacklevel=4,
+            )
 
 
 def map_record(record: Record, columns: Columns) -> Record:

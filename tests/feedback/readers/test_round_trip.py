@@ -37,9 +37,19 @@ ROLES = st.sampled_from(["system", "user", "assistant", "tool"])
 CHATS = st.lists(st.fixed_dictionaries({"role": ROLES, "content": st.just("") | WORDS}), max_size=2).map(
     lambda earlier: [*earlier, {"role": "user", "content": "ask"}]
 )
+
+
+def is_note(name: str) -> bool:
+    """Whether a column of this name, or a name within one, is anybody's: none of ours, not blank (as spreadsheets leave
+    them), and without a word: hypothesis draws words from our code, and feedback under a name that nobody reads is
+    refused."""
+    known = name in ("null", "x:json", "<|im_end|>")
+    return name not in COLUMNS and bool(name.strip()) and (known or not re.search("[A-Za-z]{3}", name))
+
+
 NOTES = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.just("") | WORDS,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=2),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS.filter(is_note), inner, max_size=2),
     max_leaves=4,
 )
 ODD = NOTES | st.none() | st.sampled_from([float("nan"), float("inf"), 10**400, -1, 5, 2**63, [None], {"role": None}])
@@ -58,13 +68,6 @@ def plain(items):
 
 def cases(number: int) -> settings:
     return settings(max_examples=number * int(os.environ.get("FDT_FUZZ", "1")))  # `make soak` asks for ten times more
-
-
-def is_note(name: str) -> bool:
-    """Whether a column of this name is anybody's: none of ours, not blank (as spreadsheets leave them), and without a
-    word: hypothesis draws words from our code, and feedback under a name that nobody reads is refused."""
-    known = name in ("null", "x:json", "<|im_end|>")
-    return name not in COLUMNS and bool(name.strip()) and (known or not re.search("[A-Za-z]{3}", name))
 
 
 @st.composite

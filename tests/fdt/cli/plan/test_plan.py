@@ -287,8 +287,9 @@ def test_the_command_says_whether_it_fits(seven, capsys):
     assert "fits:" in text and "7,6" in text and "activations" in text
     assert main([*argv, "--card=rtx4090", "--model.lora=null", "--model.dtype=float32"]) == 0
     assert "does not fit" in capsys.readouterr().out
-    assert main([*argv, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["seconds"]["step"] > 0
+    assert main([*argv, "--json", "--hint-tokens=0"]) == 0, "a hint may take the place of something as long"
+    found = json.loads(capsys.readouterr().out)
+    assert found["seconds"]["step"] > 0 and found["tokens"]["teacher"] == 16 * 200
 
 
 def test_a_model_without_a_config_is_one_message(tmp_path):

@@ -1,12 +1,13 @@
 """Columns under other names: read by a map, or refused in one message that says which map to type."""
 
 import json
+import warnings
 
 import pytest
 
 from feedback.faults import DataError
 from feedback.readers import read, read_tasks, stream
-from feedback.readers.columns.mapping import check_map, format_map, map_record
+from feedback.readers.columns.mapping import check_map, format_map, map_record, warn_of_reversed
 from feedback.readers.record import Record
 
 SPREADSHEET = "Question,Answer,Rating,Comment,Better answer\nName a bird.,A carp.,1,A fish.,A wren.\nA fish?,Cod.,5,,\n"
@@ -162,3 +163,17 @@ def test_roles_under_the_names_in_use(tmp_path, human, ai):
     messages = [{"role": human, "content": "p"}, {"role": ai, "content": "a"}]
     (found,) = read(lines(tmp_path / "f.jsonl", {"messages": messages, "score": 1.0}))
     assert (found.task.messages[0]["role"], found.response) == ("user", "a")
+
+
+def test_a_score_from_a_column_that_says_bad_is_read_and_told(tmp_path):
+    row = {"prompt": "2 + 2?", "response": "5"}
+    path = lines(tmp_path / "rows.jsonl", row | {"thumbs_down": 1})
+    with pytest.warns(UserWarning, match="score=thumbs_down: a high value of this column is learned as good"):
+        (episode,) = read(path, columns={"score": "thumbs_down"})
+    assert episode.score == 1.0, "as told"
+    with pytest.warns(UserWarning, match="label=is_wrong"):
+        warn_of_reversed("f.jsonl", {"label": "is_wrong"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(path, columns={"meta.down": "thumbs_down"})
+        read(lines(path, row | {"no_errors": 1}), columns={"score": "no_errors"})
