@@ -200,13 +200,15 @@ class Experience(StepDataModule):
         """Made on first use: the one place where experience uses the current weights."""
         if self._actor is None:
             trainer = get_trainer(self)
-            policy = get_learner(trainer).policy
+            learner = get_learner(trainer)
+            policy = learner.policy
             most = checks.limit_tokens(self.max_tokens, policy.positions, policy.base)
             collator = Collator(policy.tokenizer, self.hint, most, self.marker)
             context = trainer.precision_plugin.forward_context
             policy.autocast_dtype = find_autocast_dtype(context, policy.device)
             play = partial(Actor, environment=self.environment or SingleTurn(), limits=self.limits, skills=self.skills)
-            self._actor = play(policy, self.engine, collator, self.grader, self.rewriter, precision=context)
+            play = partial(play, precision=context, trust=learner.trust)
+            self._actor = play(policy, self.engine, collator, self.grader, self.rewriter)
         return self._actor
 
     def train_dataloader(self) -> RolloutLoader:

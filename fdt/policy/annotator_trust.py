@@ -51,6 +51,12 @@ class AnnotatorTrust:
         right, wrong = self.counts.get(annotator, (0.0, 0.0))
         return (self.prior_right + right) / (self.prior_right + self.prior_wrong + right + wrong)
 
+    def weigh_score(self, episode: Episode) -> float:
+        """What the critiques of an answer leave to its score, in [0, 1]: 1 less the mean trust in those who criticised;
+        1 where nobody did."""
+        found = [self.get_mean(name) for name in list_annotators(episode)]
+        return 1 - sum(found) / len(found) if found else 1.0
+
     def add_scores(self, batch: Batch) -> Batch:
         """The batch with the score ``trust``: NaN for a row that nobody criticised, the mean where several did."""
         found = [[self.get_mean(name) for name in list_annotators(episode)] for episode in batch.episodes]

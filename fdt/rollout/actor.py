@@ -18,6 +18,7 @@ from fdt.data.rows import Row
 from fdt.distributed import run_on_all
 from fdt.engines import Engine
 from fdt.environments import Environment, SingleTurn
+from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.log_probs import compute_batch_log_probs
 from fdt.policy.policy import Policy
 from fdt.policy.teachers import disable_dropout
@@ -47,6 +48,7 @@ class Actor:
             here are those that training would compute.
         environment: what the episodes are played against; by default an episode is one answer.
         limits: how many turns, how long, and how often an episode is tried again after its environment broke.
+        trust: in annotators, which decides how much a recalled answer's score counts; None where none is estimated.
         skills: which skills of a bank a task gets; None gives none.
         rejections: of rewrites, counted by reason.
         episode_counts: how the episodes of training ended.
@@ -63,6 +65,7 @@ class Actor:
     environment: Environment = SingleTurn()
     limits: EpisodeLimits = EpisodeLimits()
     skills: Skills | None = None
+    trust: AnnotatorTrust | None = None
     rejections: Counter[str] = field(default_factory=Counter)
     episode_counts: Counter[str] = field(default_factory=Counter)
     score_names: frozenset[str] = frozenset()

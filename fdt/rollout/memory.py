@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -30,20 +30,35 @@ class ScoredMemory:
     kept: list[Episode] = field(default_factory=list, init=False)
     """The scored answers, the oldest first."""
 
-    def recall(self, fresh: Sequence[Episode], seed: int) -> list[Episode]:
+    def recall(
+        self, fresh: Sequence[Episode], seed: int, weigh: Callable[[Episode], float] | None = None
+    ) -> list[Episode]:
         """This rank's share of what fills up the step; then the fresh scored answers of all ranks are kept.
 
         Args:
             fresh: this rank's new answers.
             seed: of the choice, the same on every rank.
+            weigh: how much an answer's score counts, at least 0; answers are drawn in proportion to it, and none that
+                counts for nothing. None: all alike.
         """
         scored = [replace(episode, is_recalled=True) for episode in fresh if can_recall(episode)]
         parts = gather_objects((len(fresh), scored))
         known = sum(len(part) for _, part in parts)
         missing = int(self.share * sum(size for size, _ in parts)) - known
-        chosen = random.Random(seed).sample(self.kept, max(0, min(missing, len(self.kept))))
+        chosen = self._choose(missing, random.Random(seed), weigh)
         self.kept = [*self.kept, *(episode for _, part in parts for episode in part)][-self.limit :]
         return chosen[get_rank() :: len(parts)]
+
+    def _choose(self, number: int, draw: random.Random, weigh: Callable[[Episode], float] | None) -> list[Episode]:
+        """So many of what is kept, or all there are, each once (weighted as in Efraimidis and Spirakis, 2006)."""
+        if number <= 0:
+            return []
+        if weigh is None:
+            return draw.sample(self.kept, min(number, len(self.kept)))
+        weights = [weigh(episode) for episode in self.kept]
+        keys = [draw.expovariate(weight) if weight > 0 else math.inf for weight in weights]
+        order = sorted((n for n, key in enumerate(keys) if key < math.inf), key=keys.__getitem__)
+        return [self.kept[n] for n in order[:number]]
 
     def pack(self) -> Tensor:
         """What is kept, as bytes [n] for a checkpoint."""

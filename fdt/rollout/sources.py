@@ -63,7 +63,7 @@ class Source(ABC):
         self, rollout: SampledRollout, seconds: float, position: RolloutPosition, recorded: Recorded, actor: Actor
     ) -> list[Batch]:
         """The batches of answers that took the run ``seconds``, which belong to the first step of the rollout."""
-        rollout = self.recall(rollout, position)
+        rollout = self.recall(rollout, position, actor)
         advantages = self.assign_advantages(rollout, position, recorded)
         batches = self.collate(rollout, advantages, recorded, actor)
         info = [{"time/generate": seconds, **rollout.info}] + [{}] * (len(batches) - 1)
@@ -87,7 +87,7 @@ class Source(ABC):
         rewritten = actor.rewrite(rollout.episodes, position.derive_seed(REWRITES))
         return rollout.extend_episodes(rewritten)
 
-    def recall(self, rollout: SampledRollout, position: RolloutPosition) -> SampledRollout:
+    def recall(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
         """Adds answers of earlier steps."""
         return rollout
 
@@ -253,10 +253,11 @@ class OnPolicy(Source):
         rewritten = actor.rewrite(rollout.episodes, position.derive_seed(REWRITES))
         return rollout.extend_episodes(actor.add_group_hints(rewritten))
 
-    def recall(self, rollout: SampledRollout, position: RolloutPosition) -> SampledRollout:
+    def recall(self, rollout: SampledRollout, position: RolloutPosition, actor: Actor) -> SampledRollout:
         if self.memory is None:
             return rollout
-        recalled = self.memory.recall(rollout.episodes, position.shared_seed)
+        weigh = None if actor.trust is None else actor.trust.weigh_score
+        recalled = self.memory.recall(rollout.episodes, position.shared_seed, weigh)
         kept = torch.cat([rollout.kept, torch.ones(len(recalled), dtype=torch.bool)])
         return replace(rollout, episodes=[*rollout.episodes, *recalled], kept=kept)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fdt.data.collate import Collator
+from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.rollout.memory import ScoredMemory
 from feedback.types import Episode, Feedback, Task, Turn
 from objectives import KLAnchor, PolicyGradient, sequence_ratio, topr
@@ -24,6 +25,23 @@ def test_memory_fills_up_to_its_share():
     found = memory.recall([answer(9, 0.0), *nothing[1:]], 1)
     assert len(found) == 3 and all(e.is_recalled for e in found) and len(memory.kept) == 9
     assert memory.recall(nothing, 1) == memory.recall(nothing, 1)
+
+
+def test_answers_are_recalled_by_how_much_their_score_counts():
+    """Of a trusted critic's answers few, of a liar's nearly as many as of those that nobody criticised."""
+    trust = AnnotatorTrust()
+    trust.counts = {"trusted": (98.0, 0.0), "liar": (0.0, 8.0)}
+    said = {name: (Feedback(score=1.0, text="No.", annotator=name),) for name in ("trusted", "liar")}
+    kinds = [said["trusted"], said["liar"], (Feedback(score=1.0),)]
+    memory, nothing = ScoredMemory(share=0.1), [answer(n, math.nan) for n in range(100)]
+    memory.recall([replace(answer(n, 1.0), feedback=kinds[n % 3]) for n in range(300)], 0)
+    drawn = [memory.recall(nothing, seed, trust.weigh_score) for seed in range(40)]
+    assert all(len(found) == len({episode.id for episode in found}) == 10 for found in drawn)
+    assert drawn[0] == memory.recall(nothing, 0, trust.weigh_score) != drawn[1]
+    names = [episode.feedback[0].annotator for found in drawn for episode in found]
+    shares = {name: names.count(name) / len(names) for name in ("trusted", "liar", None)}
+    assert shares["trusted"] < 0.02 and shares["liar"] == pytest.approx(0.9 / 1.91, abs=0.1)
+    assert memory.recall(nothing, 0, lambda episode: 0.0) == [], "whose score counts for nothing teaches nothing"
 
 
 def test_memory_leaves_out_what_cannot_be_weighed():
