@@ -41,7 +41,7 @@ def check_map(columns: Columns) -> None:
         if field not in FIELDS and (not field.startswith(NOTE) or field == NOTE):
             near = difflib.get_close_matches(field, FIELDS, n=1)
             remedy = f"Did you mean {near[0]}? " if near else ""
-            remedy += f"meta.{field}={format_column(column)} keeps it as a note."
+            remedy += f"{_format_pair(NOTE + field, column)} keeps it as a note."
             raise DataError("config", None, "map", format_value(field), f"one of {', '.join(FIELDS)}", remedy)
     twice = [column for column in columns.values() if list(columns.values()).count(column) > 1]
     if twice:
@@ -179,8 +179,20 @@ def format_column(name: str) -> str:
 
 
 def _quote(name: str) -> str:
-    inner = "".join(f"\\{letter}" if letter in '"\\$`!' else letter for letter in name)
+    """In quotes; with a line break or another sign that cannot be typed, or with `!`, which no backslash takes its meaning
+    from within quotes, as bash and zsh write it: `$'a\\nb'`."""
+    if not name.isprintable() or "!" in name:
+        return f"$'{''.join(map(_escape, name))}'"
+    inner = "".join(f"\\{letter}" if letter in '"\\$`' else letter for letter in name)
     return f'"{inner}"'
+
+
+def _escape(letter: str) -> str:
+    """A letter within `$'...'`."""
+    if letter.isprintable():
+        return f"\\{letter}" if letter in "\\'" else letter
+    number = ord(letter)
+    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def format_map(columns: Columns) -> str:

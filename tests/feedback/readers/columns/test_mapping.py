@@ -1,6 +1,7 @@
 """Columns under other names: read by a map, or refused in one message that says which map to type."""
 
 import json
+import subprocess
 import warnings
 
 import pytest
@@ -105,6 +106,20 @@ def test_held_out_prompts_are_mapped_where_they_have_the_columns(tmp_path):
 
 def test_what_a_shell_would_break_is_quoted():
     assert format_map({"prompt": "a b", "score": 'x"$y'}) == '--map prompt="a b" score="x\\"\\$y"'
+
+
+@pytest.mark.parametrize("name", ["rating\n", "a\tb'c\\d", "\x1b[1m0", "x\u2028y", "a b$c!d`e", "note\U000e0001!"])
+def test_a_shell_reads_a_map_as_it_is_typed(name):
+    """Whatever a column is called, the message is one line, and what it says to type means that column."""
+    typed = format_map({"score": name, f"meta.{name}": name})
+    assert typed.isprintable()
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {typed}"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+    )
+    assert done.stdout.decode().split("\0")[1:-1] == [f"score={name}", f"meta.{name}={name}"]
+    with pytest.raises(DataError) as error:
+        check_map({f"rating {name}": "a"})
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
