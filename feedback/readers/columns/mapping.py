@@ -179,8 +179,8 @@ def format_column(name: str) -> str:
 
 
 def _quote(name: str) -> str:
-    """In quotes; with a line break or another sign that cannot be typed, or with `!`, which no backslash takes its meaning
-    from within quotes, as bash and zsh write it: `$'a\\nb'`."""
+    """In quotes; with a line break or another sign that cannot be typed, or with `!`, which a backslash within quotes
+    does not tame, as bash and zsh write it: `$'a\\nb'`."""
     if not name.isprintable() or "!" in name:
         return f"$'{''.join(map(_escape, name))}'"
     inner = "".join(f"\\{letter}" if letter in '"\\$`' else letter for letter in name)
