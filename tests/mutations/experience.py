@@ -245,4 +245,25 @@ MUTANTS = (
         "    known = [False for line in lines]\n",
         "tests/fdt/rollout/test_memory.py::test_a_recalled_answer_is_weighed_by_how_it_was_sampled_and_read_by_no_teacher",
     ),
+    Mutant(
+        "the memory draws answers whose score teaches nothing",
+        "fdt/rollout/memory.py",
+        "weights = [weigh(episode) for episode in self.kept]",
+        "weights = [1.0 for _ in self.kept]",
+        "tests/fdt/rollout/test_memory.py::test_answers_are_recalled_by_how_much_their_score_counts",
+    ),
+    Mutant(
+        "shards that change places with the start take no time in a plan",
+        "fdt/cli/plan/estimate.py",
+        "    update += estimate_swaps(shape, settings, tokens, rates)\n",
+        "",
+        "tests/fdt/cli/plan/test_plan.py::test_shards_that_change_places_are_copied",
+    ),
+    Mutant(
+        "a run's memory knows nothing of its trust",
+        "fdt/experience.py",
+        ", trust=learner.trust)",
+        ")",
+        "tests/fdt/rollout/test_memory.py::test_a_run_recalls_by_the_trust_that_its_learner_has",
+    ),
 )

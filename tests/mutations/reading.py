@@ -250,4 +250,18 @@ MUTANTS = (
         "tests/feedback/readers/columns/test_unread.py"
         "::test_where_a_high_value_says_bad_no_map_is_offered_that_would_learn_it_the_wrong_way_round",
     ),
+    Mutant(
+        "a score under a name that says bad is learned without a word",
+        "feedback/readers/columns/mapping.py",
+        'if column is not None and is_reversed(column, "score"):',
+        "if False:",
+        "tests/feedback/readers/columns/test_mapping.py::test_a_score_from_a_column_that_says_bad_is_read_and_told",
+    ),
+    Mutant(
+        "the map to type holds a line break",
+        "feedback/readers/columns/mapping.py",
+        'if not name.isprintable() or "!" in name:',
+        'if "!" in name:',
+        "tests/feedback/readers/columns/test_mapping.py::test_a_shell_reads_a_map_as_it_is_typed",
+    ),
 )

@@ -1,16 +1,23 @@
 """Scored answers that are kept for later steps."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fdt.data.collate import Collator
+from fdt.experience import Experience
 from fdt.policy.annotator_trust import AnnotatorTrust
+from fdt.rollout.dynamic_sampling import SampledRollout
 from fdt.rollout.memory import ScoredMemory
+from fdt.rollout.place import RolloutPosition
+from fdt.rollout.sources import OnPolicy
 from feedback.types import Episode, Feedback, Task, Turn
 from objectives import KLAnchor, PolicyGradient, sequence_ratio, topr
+from tests.helpers.batches import learner
 from tests.helpers.tiny import tokenizer
 
 
@@ -42,6 +49,23 @@ def test_answers_are_recalled_by_how_much_their_score_counts():
     shares = {name: names.count(name) / len(names) for name in ("trusted", "liar", None)}
     assert shares["trusted"] < 0.02 and shares["liar"] == pytest.approx(0.9 / 1.91, abs=0.1)
     assert memory.recall(nothing, 0, lambda episode: 0.0) == [], "whose score counts for nothing teaches nothing"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_run_recalls_by_the_trust_that_its_learner_has(tiny_model, trusted):
+    made = learner(tiny_model, trust=AnnotatorTrust() if trusted else None)
+    data = Experience("rows.jsonl", source=OnPolicy(memory=ScoredMemory(share=1.0)))
+    data.trainer = SimpleNamespace(lightning_module=made, precision_plugin=SimpleNamespace(forward_context=nullcontext))
+    if trusted:
+        made.trust.counts = {"critic": (1e9, 0.0)}
+    said = (Feedback(score=1.0, text="No.", annotator="critic"),)
+    scored = [replace(answer(n, 1.0), feedback=said) if n < 8 else answer(n, 1.0) for n in range(12)]
+    position = RolloutPosition(0, 0)
+    data.source.recall(SampledRollout(scored, torch.ones(12, dtype=torch.bool)), position, data.actor)
+    fresh = SampledRollout([answer(n, math.nan) for n in range(4)], torch.ones(4, dtype=torch.bool))
+    drawn = data.source.recall(fresh, position, data.actor).episodes[4:]
+    critics = [episode.feedback[0].annotator for episode in drawn]
+    assert len(drawn) == 4 and ("critic" in critics) is not trusted
 
 
 def test_memory_leaves_out_what_cannot_be_weighed():
