@@ -101,7 +101,7 @@ def _fit_line(call: Callable[[int, int], None], sizes: Sequence[tuple[int, int]]
     if many < 2 * few:
         return 0.0, long / many
     each = max(0.0, long - short) / (many - few)
-    once = max(0.0, short - few * each)
+    once = min(long, max(0.0, short - few * each))  # a moment that was held up must not make tokens gain time
     return once, (long - once) / many
 
 

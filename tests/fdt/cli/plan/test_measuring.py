@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fdt.cli.plan import measuring
 from fdt.cli.plan.clock import BESIDE, run_beside, time_call
 from fdt.cli.plan.estimate import Workload
 from fdt.cli.plan.link import measure_link
@@ -35,6 +36,12 @@ def test_this_machine_is_timed_at_the_sizes_of_the_run(tiny_model):
     assert 0 <= found.forward < 1 and found.forward + found.forward_pass > 0 and 0 < found.train + found.train_pass < 1
     assert 0 < found.head_forward < 1 and 0 < found.head_train < 1 and 0 < found.optimise < 1
     assert 0 < found.decode(1) <= found.decode(16) < 1
+
+
+def test_a_call_that_was_held_up_makes_no_token_gain_time(monkeypatch):
+    found = iter([0.5, 0.1])
+    monkeypatch.setattr(measuring, "time_call", lambda call: next(found))
+    assert measuring._fit_line(lambda rows, length: None, [(1, 16), (8, 64)]) == (0.1, 0.0)
 
 
 @pytest.mark.slow
