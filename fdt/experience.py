@@ -207,8 +207,9 @@ class Experience(StepDataModule):
             context = trainer.precision_plugin.forward_context
             policy.autocast_dtype = find_autocast_dtype(context, policy.device)
             play = partial(Actor, environment=self.environment or SingleTurn(), limits=self.limits, skills=self.skills)
-            play = partial(play, precision=context, trust=learner.trust)
-            self._actor = play(policy, self.engine, collator, self.grader, self.rewriter)
+            self._actor = play(
+                policy, self.engine, collator, self.grader, self.rewriter, precision=context, trust=learner.trust
+            )
         return self._actor
 
     def train_dataloader(self) -> RolloutLoader:

@@ -54,13 +54,17 @@ class AnnotatorTrust:
     def weigh_score(self, episode: Episode) -> float:
         """What the critiques of an answer leave to its score, in [0, 1]: 1 less the mean trust in those who criticised;
         1 where nobody did."""
+        trust = self._average(episode)
+        return 1.0 if math.isnan(trust) else 1 - trust
+
+    def _average(self, episode: Episode) -> float:
+        """The mean trust in those who criticised an answer; NaN where nobody did."""
         found = [self.get_mean(name) for name in list_annotators(episode)]
-        return 1 - sum(found) / len(found) if found else 1.0
+        return sum(found) / len(found) if found else math.nan
 
     def add_scores(self, batch: Batch) -> Batch:
         """The batch with the score ``trust``: NaN for a row that nobody criticised, the mean where several did."""
-        found = [[self.get_mean(name) for name in list_annotators(episode)] for episode in batch.episodes]
-        values = [sum(each) / len(each) if each else math.nan for each in found]
+        values = [self._average(episode) for episode in batch.episodes]
         values += [math.nan] * (len(batch.rollouts.task) - len(values))
         trust = torch.tensor(values, device=batch.rollouts.task.device)
         return replace(batch, rollouts=replace(batch.rollouts, scores=batch.rollouts.scores | {SCORE: trust}))

@@ -56,9 +56,8 @@ class ScoredMemory:
         if weigh is None:
             return draw.sample(self.kept, min(number, len(self.kept)))
         weights = [weigh(episode) for episode in self.kept]
-        keys = [draw.expovariate(weight) if weight > 0 else math.inf for weight in weights]
-        order = sorted((n for n, key in enumerate(keys) if key < math.inf), key=keys.__getitem__)
-        return [self.kept[n] for n in order[:number]]
+        keys = {n: draw.expovariate(weight) for n, weight in enumerate(weights) if weight > 0}
+        return [self.kept[n] for n in sorted(keys, key=keys.__getitem__)[:number]]
 
     def pack(self) -> Tensor:
         """What is kept, as bytes [n] for a checkpoint."""

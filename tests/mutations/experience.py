@@ -262,8 +262,8 @@ MUTANTS = (
     Mutant(
         "a run's memory knows nothing of its trust",
         "fdt/experience.py",
-        ", trust=learner.trust)",
-        ")",
+        ", trust=learner.trust",
+        "",
         "tests/fdt/rollout/test_memory.py::test_a_run_recalls_by_the_trust_that_its_learner_has",
     ),
 )

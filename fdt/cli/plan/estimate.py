@@ -199,8 +199,12 @@ def estimate_swaps(shape: ModelShape, settings: RunSettings, tokens: dict[str, f
     if not settings.sharded:
         return 0.0
     batches = count_microbatches(settings, tokens) / settings.ranks
-    copied = (tokens["start"] / tokens["student"] + (tokens["teacher"] > 0)) * shape.trainable / settings.ranks
-    return batches * copied * rates.copy
+    return batches * count_other_reads(tokens) * shape.trainable / settings.ranks * rates.copy
+
+
+def count_other_reads(tokens: dict[str, float]) -> float:
+    """Forwards of a micro-batch beside the policy's own, by the start and by the teacher."""
+    return tokens["start"] / tokens["student"] + (tokens["teacher"] > 0)
 
 
 def estimate_update(
@@ -212,9 +216,8 @@ def estimate_update(
     train = rates.train + (passes - 1) * (rates.train - rates.forward)
     layers = shape.layers * (tokens["student"] * train + read * rates.forward)
     batches = count_microbatches(settings, tokens)
-    others = tokens["start"] / tokens["student"] + (tokens["teacher"] > 0)
     once = rates.train_pass + (passes - 1) * (rates.train_pass - rates.forward_pass)
-    layers += shape.layers * batches * (once + others * rates.forward_pass)
+    layers += shape.layers * batches * (once + count_other_reads(tokens) * rates.forward_pass)
     compared = tokens["targets"] * (tokens["start"] / tokens["student"] + load.hinted)
     # A frozen head's gradient is found in the forward pass, once for all terms.
     again = 0.0 if shape.adapter_parameters else (passes - 1) * (rates.head_train - rates.head_forward)

@@ -77,14 +77,15 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
     on_policy = source != "Replay"
     read = int(source_args.get("prompts_per_rollout", 4) if on_policy else source_args.get("rows_per_step", 16))
     reread_rows, reread_share = _find_rereading(trainer)
+    devices = _count_devices(trainer.get("devices", 1))
     return RunSettings(
         base=str(model.get("base", "smollm2-135m-instruct")),
         lora=None if lora is None else _init_args(lora),
         dtype=str(model.get("dtype", "auto")),
         precision=str(trainer.get("precision", "32-true")),
         sharded=read_plug(trainer.get("strategy"), "auto")[0] == "FSDP2",
-        ranks=_count_devices(trainer.get("devices", 1)) * int(trainer.get("num_nodes", 1)),
-        devices=_count_devices(trainer.get("devices", 1)),
+        ranks=devices * int(trainer.get("num_nodes", 1)),
+        devices=devices,
         on_cpu=trainer.get("accelerator") == "cpu",
         gradient_checkpointing=model.get("gradient_checkpointing") is True,
         tokens_per_microbatch=int(model.get("tokens_per_microbatch", 4096)),
