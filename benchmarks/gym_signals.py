@@ -32,7 +32,8 @@ from feedback.types import Episode  # noqa: E402
 MIX = "dspo"
 RIVALS = ("scores", "scores_moments", "critiques", "critiques_forward", "rewrites")
 ARMS = (MIX, *RIVALS)
-MAX_TOKENS = 40
+MAX_TOKENS = {"gcd": 64, "chain_sum": 40, "letter_counting": 40}
+"""Of an answer: at 40, one answer of the base in five to gcd was cut off."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "gcd": {"dataset": "gcd", "settings": {"min_numbers": 2, "max_numbers": 2, "min_value": 1, "max_value": 30}},
     "chain_sum": {
@@ -66,7 +67,7 @@ class Job(base.Job):
     def build_overrides(self) -> list[dict[str, Any]]:
         *arms, own = super().build_overrides()
         own["data"] |= {
-            "engine": {"init_args": {"max_new_tokens": MAX_TOKENS}},
+            "engine": {"init_args": {"max_new_tokens": MAX_TOKENS[self.setting]}},
             "limits": {"tasks": 1024, "heldout": 128, "max_turns": 1},
             "evaluation_batch": 128,
         }
@@ -96,7 +97,7 @@ def measure_cuts(out: Path, jobs: list[base.Job]) -> dict[str, float]:
         path = out / job.name / "eval" / "validate.jsonl"
         if job.arm == BASE:
             records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            found.setdefault(job.setting, []).extend(record["tokens"] >= MAX_TOKENS for record in records)
+            found.setdefault(job.setting, []).extend(record["tokens"] >= MAX_TOKENS[job.setting] for record in records)
     return {setting: float(np.mean(cuts)) for setting, cuts in found.items()}
 
 
