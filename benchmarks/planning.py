@@ -20,116 +20,30 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
-
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from fdt.data.batch import Batch  # noqa: E402
-from feedback.graders import Grader  # noqa: E402
-from feedback.types import Episode, Feedback  # noqa: E402
 
 WARM = 1
 """First steps that are left out."""
 Row = dict[str, float]
 
 
-@dataclass(frozen=True)
-class AnyScore(Grader):
-    """A score by the answer's bytes, so that no group's answers are all alike; a critique of each where asked for."""
-
-    critique: str | None = None
-    """What is said of each answer."""
-
-    def __call__(self, episodes: list[Episode]) -> list[Episode]:
-        return [self._grade(episode) for episode in episodes]
-
-    def _grade(self, episode: Episode) -> Episode:
-        score = zlib.crc32(episode.response.encode()) % 101 / 100
-        return replace(episode, feedback=(Feedback(score=score, text=self.critique),))
-
-
-class Probe(Callback):
-    """Writes what each step read, and the largest memory so far."""
-
-    def __init__(self, path: str) -> None:
-        """
-        Args:
-            path: the JSON-lines file.
-        """
-        self.path = Path(path)
-        self.before = self.most = 0
-        self.found: Row = {}
-        self.ended = threading.Event()
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.before = read_memory()
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        while not self.ended.wait(0.01):
-            self.most = max(self.most, read_memory())
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        rows = len(batch.student.lengths)
-        contexts, lengths = batch.student.context_lengths, batch.student.lengths
-        found = {
-            "rows": rows,
-            "prompt": float(contexts.float().mean()),
-            "answer": float((lengths - contexts).float().mean()),
-            "hinted": 0.0,
-            "hint": 0.0,
-            "imitated": len(batch.rollouts.episode[batch.rollouts.masks["imitated"]].unique()) / rows,
-        }
-        if batch.teacher is not None and batch.teacher_rows is not None:
-            longer = batch.teacher.lengths - lengths[batch.teacher_rows]
-            found |= {"hinted": len(longer) / rows, "hint": float(longer.float().mean())}
-        self.found = found | {"began": read_clock(trainer)}
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if not trainer.is_global_zero:
-            return
-        found = self.found | {"ended": read_clock(trainer), "memory": self.most - self.before}
-        with self.path.open("a") as file:
-            file.write(json.dumps(found) + "\n")
-
-    def teardown(self, *_: Any, **__: Any) -> None:
-        self.ended.set()
-
-
-def read_clock(trainer: Trainer) -> float:
-    """Seconds that this thread computed; of several ranks, which wait for one another, those that passed."""
-    return time.thread_time() if trainer.world_size == 1 else time.perf_counter()
-
-
-def read_memory() -> int:
-    """Bytes of this process that are no file's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
-
-
 def build_cases(tokens: int) -> dict[str, dict[str, Any]]:
     """Settings over a run of adapters."""
     source = "fdt.rollout.sources"
     critique = {
-        "class_path": "benchmarks.planning.AnyScore",
+        "class_path": "fdt.cli.plan.probe.AnyScore",
         "init_args": {"critique": "Wrong: say it in fewer words."},
     }
     sampled: dict[str, Any] = {
         "data.source": {"class_path": f"{source}.OnPolicy", "init_args": {"prompts_per_rollout": 2}},
         "data.engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": tokens}},
-        "data.grader": {"class_path": "benchmarks.planning.AnyScore"},
+        "data.grader": {"class_path": "fdt.cli.plan.probe.AnyScore"},
     }
     scores = sampled | {"model.terms": {"policy": {"class_path": "objectives.PolicyGradient"}}}
     more = {"class_path": f"{source}.OnPolicy", "init_args": {"prompts_per_rollout": 3}}
@@ -170,7 +84,7 @@ def write_config(folder: Path, changes: dict[str, Any], steps: int) -> Path:
         "model": {"base": "smollm2-135m-instruct", "lora": {"rank": 16}},
         "data": {"file": str(rows), "heldout": 0.1, "evaluation_limit": 4},
     }
-    probe = {"class_path": "benchmarks.planning.Probe", "init_args": {"path": str(folder / "probe.jsonl")}}
+    probe = {"class_path": "fdt.cli.plan.probe.Probe", "init_args": {"path": str(folder / "probe.jsonl")}}
     saves = {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 1000}}
     content["trainer"] |= {"accelerator": "cpu", "callbacks": [saves, probe], "check_val_every_n_epoch": 1000}
     content["trainer"] |= {"num_sanity_val_steps": 0, "enable_progress_bar": False}

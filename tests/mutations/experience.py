@@ -260,6 +260,20 @@ MUTANTS = (
         "tests/fdt/cli/plan/test_plan.py::test_shards_that_change_places_are_copied",
     ),
     Mutant(
+        "layers that a plan did not run take no time",
+        "fdt/cli/plan/trial.py",
+        "        return high + more * max(0.0, high - low)\n",
+        "        return high\n",
+        "tests/fdt/cli/plan/test_trial.py::test_each_further_layer_takes_as_much",
+    ),
+    Mutant(
+        "a short run asks few layers for the adapters of a high one",
+        "fdt/cli/plan/trial.py",
+        '        left = ("layers", "activation_cache_folder")\n',
+        "        left = ()\n",
+        "tests/fdt/cli/plan/test_trial.py::test_a_short_run_reads_what_is_planned_for",
+    ),
+    Mutant(
         "a run's memory knows nothing of its trust",
         "fdt/experience.py",
         ", trust=learner.trust",

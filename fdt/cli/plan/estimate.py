@@ -37,6 +37,17 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A step as it ran, or the line on which it lies."""
+
+    seconds: float
+    generate: float
+    """Seconds of it in which answers are written."""
+    memory: float
+    """Largest bytes of the process, beyond what it took before the model was loaded."""
+
+
+@dataclass(frozen=True)
 class Estimate:
     """One step."""
 
@@ -67,11 +78,24 @@ def estimate(shape: ModelShape, settings: RunSettings, load: Workload, rates: Ra
     generate = load.answer_tokens * rates.decode(rows) if settings.on_policy else 0.0
     if generate:  # a prompt is read once for all of its answers
         read = settings.prompts / settings.ranks * load.prompt_tokens
-        generate += shape.layers * (read * rates.forward + rates.forward_pass)
+        generate += shape.layers * read * rates.forward
     send = sum(traffic.values()) / link if link else 0.0
     step = max(generate, update + send) if settings.overlaps else generate + update + send
     seconds = {"generate": generate, "update": update, "communication": send, "step": step}
     return Estimate(memory, peaks, tokens, traffic, seconds)
+
+
+def estimate_measured(
+    shape: ModelShape, settings: RunSettings, load: Workload, measured: Measured, knows_memory: bool
+) -> Estimate:
+    """The same with the time of a step as it was measured, and the largest memory where that is the process's own."""
+    tokens = count_tokens(settings, load)
+    memory, peaks = estimate_memory(shape, settings, load)
+    update = measured.seconds - measured.generate
+    step = max(measured.generate, update) if settings.overlaps else measured.seconds
+    seconds = {"generate": measured.generate, "update and communication": update, "step": step}
+    largest = {"measured": measured.memory} if knows_memory else peaks
+    return Estimate(memory, largest, tokens, estimate_traffic(shape, settings, tokens, load), seconds)
 
 
 def count_tokens(settings: RunSettings, load: Workload) -> dict[str, float]:
@@ -82,6 +106,7 @@ def count_tokens(settings: RunSettings, load: Workload) -> dict[str, float]:
     alone = settings.tokens_per_microbatch // max(1, row + hinted) < 2 or per_prompt < 2
     shared = min(per_prompt, max(1, settings.tokens_per_microbatch // max(1, row + hinted)))
     student = settings.rows * (row if alone else load.prompt_tokens / shared + load.answer_tokens)
+    student += settings.rows * (load.imitated_share or 0.0) * row  # corrections are rows of their own
     return {
         "generated": float(settings.rows * load.answer_tokens if settings.on_policy else 0),
         "student": float(student),
@@ -190,8 +215,7 @@ def estimate_rereading(
     if not read:
         return 0.0
     targets = read * load.answer_tokens / (load.prompt_tokens + load.answer_tokens)
-    passes = settings.reread_share * rates.forward_pass
-    return shape.layers * (read * rates.forward + passes) + targets * rates.head_forward
+    return shape.layers * read * rates.forward + targets * rates.head_forward
 
 
 def estimate_swaps(shape: ModelShape, settings: RunSettings, tokens: dict[str, float], rates: Rates) -> float:
@@ -215,9 +239,6 @@ def estimate_update(
     read = tokens["start"] + tokens["teacher"]
     train = rates.train + (passes - 1) * (rates.train - rates.forward)
     layers = shape.layers * (tokens["student"] * train + read * rates.forward)
-    batches = count_microbatches(settings, tokens)
-    once = rates.train_pass + (passes - 1) * (rates.train_pass - rates.forward_pass)
-    layers += shape.layers * batches * (once + count_other_reads(tokens) * rates.forward_pass)
     compared = tokens["targets"] * (tokens["start"] / tokens["student"] + load.hinted)
     # A frozen head's gradient is found in the forward pass, once for all terms.
     again = 0.0 if shape.adapter_parameters else (passes - 1) * (rates.head_train - rates.head_forward)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -21,8 +22,7 @@ from fdt.options import Parser, read_count, read_positive, read_share, read_size
 from fdt.resources import resolve_arguments
 
 if TYPE_CHECKING:
-    from fdt.cli.plan.estimate import Workload
-    from fdt.cli.plan.rates import Rates
+    from fdt.cli.plan.estimate import Estimate
     from fdt.cli.plan.settings import RunSettings
     from fdt.cli.plan.shape import ModelShape
 
@@ -30,7 +30,7 @@ EPILOG = """\
 examples:
   fdt plan -c quickstart -c trainer/fsdp2 --trainer.devices 8 --card h100
   fdt plan -c mine.yaml --card rtx4090 --prompt-tokens 500 --answer-tokens 1000
-  fdt plan -c mine.yaml --measure          times a few layers here, for a run on this machine's CPU
+  fdt plan -c mine.yaml --measure          short runs of a model of few layers, on this machine
 
 Config files and options are those of `fdt fit`. The model is built without weights, so that a folder with config.json
 is enough. Time comes from a card's data sheet at 40 % of its peak, or from --measure.
@@ -44,8 +44,7 @@ def main(argv: list[str]) -> int:
         UserError: where the config cannot be read, names what is not there, or its model has no config.
     """
     args, rest = _parse(argv)
-    from fdt.cli.plan.estimate import Workload, estimate  # imports torch
-    from fdt.cli.plan.rates import CARDS
+    from fdt.cli.plan.rates import CARDS  # imports torch
     from fdt.cli.plan.settings import read_settings
     from fdt.cli.plan.shape import measure_shape
 
@@ -53,11 +52,7 @@ def main(argv: list[str]) -> int:
     if not args.measure and settings.lora is not None and settings.dtype == "auto":
         settings = replace(settings, dtype="bfloat16")  # which all these cards multiply, whatever this machine does
     shape = measure_shape(settings)
-    share = args.hinted_share if settings.reads_teacher else 0.0
-    answer_tokens = args.answer_tokens or settings.answer_tokens
-    load = Workload(args.prompt_tokens, answer_tokens, share, args.hint_tokens, args.imitated_share)
-    rates, link = _find_rates(args, shape, settings, load)
-    found = estimate(shape, settings, load, rates, link)
+    found = _estimate(args, rest, shape, settings)
     if args.json:
         numbers = {"parameters": shape.parameters, "trainable": shape.trainable} | asdict(found)
         print(json.dumps(numbers, indent=1))
@@ -81,20 +76,31 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _find_rates(
-    args: argparse.Namespace, shape: ModelShape, settings: RunSettings, load: Workload
-) -> tuple[Rates, float]:
-    """How fast this machine or a card computes, and bytes a second between ranks."""
-    from fdt.cli.plan.estimate import count_backward_passes
-    from fdt.cli.plan.link import measure_link
-    from fdt.cli.plan.measuring import measure_rates
+def _estimate(args: argparse.Namespace, argv: list[str], shape: ModelShape, settings: RunSettings) -> Estimate:
+    """From short runs here, or from a card's data sheet."""
+    from fdt.cli.plan.estimate import Workload, count_backward_passes, estimate, estimate_measured
     from fdt.cli.plan.rates import CARDS, rate_card
 
-    if args.measure:
-        rates = measure_rates(shape, settings, load)
-        return rates, args.link * 1e9 if args.link else measure_link(settings.ranks, settings.sharded)
-    card = CARDS[args.card]
-    return rate_card(shape, settings, card, count_backward_passes(settings, load)), (args.link or card.link) * 1e9
+    share = args.hinted_share if settings.reads_teacher else 0.0
+    answer_tokens = args.answer_tokens or settings.answer_tokens
+    load = Workload(args.prompt_tokens, answer_tokens, share, args.hint_tokens, args.imitated_share)
+    if not args.measure:
+        card = CARDS[args.card]
+        rates = rate_card(shape, settings, card, count_backward_passes(settings, load))
+        return estimate(shape, settings, load, rates, (args.link or card.link) * 1e9)
+    from torch.cuda import is_available
+
+    from fdt.cli.plan.settings import merge_config
+    from fdt.cli.plan.trial import measure_step
+    from fdt.cli.run.warnings import filter_warnings
+
+    filter_warnings()
+    measured = measure_step(merge_config(argv), shape, settings, load, _say)
+    return estimate_measured(shape, settings, load, measured, settings.on_cpu or not is_available())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -131,7 +137,11 @@ def _build_parser() -> Parser:
     )
     cards = ("h200", "h100", "a100-80", "l40s", "rtx4090")
     parser.add_argument("--card", default="h100", choices=cards, help="kind of GPU (h100)")
-    parser.add_argument("--measure", action="store_true", help="time a few decoder layers on this machine instead")
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="instead run it here with few layers and made-up rows",
+    )
     parser.add_argument("--prompt-tokens", type=read_count, default=256, help="tokens of a prompt (256)")
     parser.add_argument("--answer-tokens", type=read_count, help="tokens of an answer (all that the engine may write)")
     shares = (("hinted", "a critique"), ("imitated", "a correction that is imitated"))
@@ -140,7 +150,7 @@ def _build_parser() -> Parser:
         parser.add_argument(f"--{name}-share", type=read_share, help=said)
     parser.add_argument("--hint-tokens", type=read_size, default=64, help="tokens of a hint (64)")
     parser.add_argument(
-        "--link", type=read_positive, help="GB/s between ranks (the card's own, or measured; 25 or 50 between nodes)"
+        "--link", type=read_positive, help="GB/s between ranks (the card's own; 25 or 50 between nodes)"
     )
     parser.add_argument("--json", action="store_true", help="numbers in bytes, tokens and seconds, as JSON")
     return parser

@@ -59,11 +59,6 @@ class Rates:
     """Seconds of one decoding step of all layers, by the number of answers decoded together."""
     optimise: float
     """Seconds of the optimiser for one trained number."""
-    forward_pass: float = 0.0
-    """Seconds of one forward through one decoder layer whatever its tokens: its weights come from memory, its kernels
-    are called. What `forward` takes is added for each token."""
-    train_pass: float = 0.0
-    """The same of forward and backward."""
     copy: float = 0.0
     """Seconds for one number of a shard that changes places with the start's or the teacher's, and back."""
 

@@ -173,19 +173,6 @@ def test_seconds_by_hand(seven):
     assert found.seconds["step"] == pytest.approx(update + generate)
 
 
-def test_what_a_pass_takes_whatever_its_tokens(seven):
-    """Of 28 layers: one pass learns; start, teacher, prompts and transcripts take one each that does not."""
-    given = settings(seven, *FRESH_ANSWERS, "--model.lora=null")
-    rates = Rates(0, 0, 0, 0, decode=lambda answers: 1e-9, optimise=0, forward_pass=1e-3, train_pass=5e-3)
-    found = estimate(measure_shape(given), given, Workload(100, 50), rates, 0.0)
-    assert found.seconds["update"] == pytest.approx(28 * (5e-3 + 3 * 1e-3))
-    assert found.seconds["generate"] == pytest.approx(28 * 1e-3, rel=1e-3)
-    # 8 rows of 214 tokens that the teacher reads, 300 a micro-batch: six of them
-    small = settings(seven, *FRESH_ANSWERS, "--model.lora=null", "--model.tokens_per_microbatch=300")
-    found = estimate(measure_shape(small), small, Workload(100, 50), rates, 0.0)
-    assert found.seconds["update"] == pytest.approx(28 * (6 * (5e-3 + 2 * 1e-3) + 1e-3))
-
-
 def test_shards_that_change_places_are_copied(seven):
     """Of two ranks each half, for the start and for the teacher; whole weights change places without a copy."""
     sharded = settings(seven, "--model.lora=null", "--trainer.devices=2", "--trainer.strategy=fdt.policy.fsdp.FSDP2")

@@ -1,0 +1,123 @@
+"""What notes the steps of a short run, and what judges its answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from fdt.data.batch import Batch
+from feedback.graders import Grader
+from feedback.types import Episode, Feedback
+
+INTERVAL = 0.01
+"""Seconds between two looks at the memory."""
+
+
+@dataclass(frozen=True)
+class AnyScore(Grader):
+    """A score by the answer's bytes, so that no group's answers are all alike; where told a critique, a correction."""
+
+    critique: str | None = None
+    """What is said of an answer."""
+    revision: str | None = None
+    """What is put in its place."""
+    critique_share: float = 1.0
+    """Of the answers, how many get the critique."""
+    revision_share: float = 1.0
+    """Of the answers, how many get the correction."""
+
+    def __call__(self, episodes: list[Episode]) -> list[Episode]:
+        return [self._grade(number, len(episodes), episode) for number, episode in enumerate(episodes)]
+
+    def _grade(self, number: int, count: int, episode: Episode) -> Episode:
+        place = (number + 0.5) / count
+        found = Feedback(
+            score=zlib.crc32(episode.response.encode()) % 101 / 100,
+            text=self.critique if place < self.critique_share else None,
+            revision=self.revision if place < self.revision_share else None,
+        )
+        return replace(episode, feedback=(found,))
+
+
+class Probe(Callback):
+    """Writes when each step began and ended, what it read, and the largest memory so far: JSON lines of the first rank.
+
+    Each holds ``began`` and ``ended`` in seconds, ``memory`` in bytes beyond what the process took before the model was
+    loaded, and of the step's batch ``rows`` (answers; corrections are further ones), ``prompt`` and ``answer`` (mean
+    tokens), ``hinted`` and ``imitated`` (shares of answers) and ``hint`` (mean tokens).
+    """
+
+    def __init__(self, path: str) -> None:
+        """
+        Args:
+            path: the JSON-lines file.
+        """
+        self.path = Path(path)
+        self.before = self.most = 0
+        self.found: dict[str, float] = {}
+        self.ended = threading.Event()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.before = read_memory()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self.ended.wait(INTERVAL):
+            self.most = max(self.most, read_memory())
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        self.found = count_batch(batch) | {"began": read_clock(trainer)}
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        found = self.found | {"ended": read_clock(trainer), "memory": self.most - self.before}
+        with self.path.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        self.ended.set()
+
+
+def count_batch(batch: Batch) -> dict[str, float]:
+    """Rows, and mean tokens of what they hold."""
+    contexts, lengths = batch.student.context_lengths, batch.student.lengths
+    corrections = len(batch.rollouts.episode[batch.rollouts.masks["imitated"]].unique())
+    rows = len(lengths) - corrections
+    found = {
+        "rows": rows,
+        "prompt": float(contexts.float().mean()),
+        "answer": float((lengths - contexts).float().mean()),
+        "hinted": 0.0,
+        "hint": 0.0,
+        "imitated": corrections / rows,
+    }
+    if batch.teacher is not None and batch.teacher_rows is not None:
+        longer = batch.teacher.lengths - lengths[batch.teacher_rows]
+        found |= {"hinted": len(longer) / rows, "hint": float(longer.float().mean())}
+    return found
+
+
+def read_clock(trainer: Trainer) -> float:
+    """Seconds that this thread computed, to which others do not add; of several ranks, which wait for one another, or
+    of several threads, or beside a card, those that passed."""
+    alone = trainer.world_size == 1 and torch.get_num_threads() == 1 and trainer.strategy.root_device.type == "cpu"
+    return time.thread_time() if alone else time.perf_counter()
+
+
+def read_memory() -> int:
+    """Bytes of this process that are no file's; 0 where Linux does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
