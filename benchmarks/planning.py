@@ -74,8 +74,8 @@ def write_config(folder: Path, changes: dict[str, Any], steps: int) -> Path:
     rows = folder / "rows.jsonl"
     names = ("a lighthouse", "the sea", "a mill", "two brothers", "a map", "winter", "a clock", "the harbour")
     with rows.open("w") as file:
-        for number in range(64):
-            asked = f"Tell a long story about {names[number % 8]} and {names[number // 8]}, chapter by chapter."
+        for number in range(128):  # more than the steps read, so that none is a last one of fewer rows
+            asked = f"Tell a long story about {names[number % 8]} and {names[number // 8 % 8]}, chapter by chapter."
             told = f"Once upon a time there was {names[number % 8]}. " * 3
             row = {"prompt": asked, "response": told, "score": number % 3 / 2, "critique": "Say it in fewer words."}
             file.write(json.dumps(row) + "\n")

@@ -25,6 +25,7 @@ def test_parts_are_short():
     assert set(FILES) == {
         "my_term.py",
         "my_advantage.py",
+        "my_weight.py",
         "my_grader.py",
         "my_reader.py",
         "my_environment.py",
@@ -53,6 +54,7 @@ def test_a_part_of_ones_own_trains(tmp_path, name):
     logged = {
         "my_term": "train/loss/doubt",
         "my_advantage": "train/taught",
+        "my_weight": "train/loss/distill",
         "my_source": "train/rewards/brevity/mean",
     }
     assert logged.get(name, "train/reward/mean") in metrics

@@ -43,8 +43,6 @@ class Measured:
     seconds: float
     generate: float
     """Seconds of it in which answers are written."""
-    memory: float
-    """Largest bytes of the process, beyond what it took before the model was loaded."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +83,14 @@ def estimate(shape: ModelShape, settings: RunSettings, load: Workload, rates: Ra
     return Estimate(memory, peaks, tokens, traffic, seconds)
 
 
-def estimate_measured(
-    shape: ModelShape, settings: RunSettings, load: Workload, measured: Measured, knows_memory: bool
-) -> Estimate:
-    """The same with the time of a step as it was measured, and the largest memory where that is the process's own."""
+def estimate_measured(shape: ModelShape, settings: RunSettings, load: Workload, measured: Measured) -> Estimate:
+    """The same with the time of a step as it was measured."""
     tokens = count_tokens(settings, load)
     memory, peaks = estimate_memory(shape, settings, load)
     update = measured.seconds - measured.generate
     step = max(measured.generate, update) if settings.overlaps else measured.seconds
     seconds = {"generate": measured.generate, "update and communication": update, "step": step}
-    largest = {"measured": measured.memory} if knows_memory else peaks
-    return Estimate(memory, largest, tokens, estimate_traffic(shape, settings, tokens, load), seconds)
+    return Estimate(memory, peaks, tokens, estimate_traffic(shape, settings, tokens, load), seconds)
 
 
 def count_tokens(settings: RunSettings, load: Workload) -> dict[str, float]:

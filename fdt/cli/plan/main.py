@@ -88,15 +88,12 @@ def _estimate(args: argparse.Namespace, argv: list[str], shape: ModelShape, sett
         card = CARDS[args.card]
         rates = rate_card(shape, settings, card, count_backward_passes(settings, load))
         return estimate(shape, settings, load, rates, (args.link or card.link) * 1e9)
-    from torch.cuda import is_available
-
     from fdt.cli.plan.settings import merge_config
     from fdt.cli.plan.trial import measure_step
     from fdt.cli.run.warnings import filter_warnings
 
     filter_warnings()
-    measured = measure_step(merge_config(argv), shape, settings, load, _say)
-    return estimate_measured(shape, settings, load, measured, settings.on_cpu or not is_available())
+    return estimate_measured(shape, settings, load, measure_step(merge_config(argv), shape, settings, load, _say))
 
 
 def _say(text: str) -> None:

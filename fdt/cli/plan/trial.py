@@ -1,7 +1,7 @@
 """How long a step takes on this machine: short runs of a model of few layers, and a line through what they took.
 
 A run is that of the config, with its terms, optimiser, teacher, strategy and ranks; what it reads is made up, of as
-many tokens as are planned for. Time and memory grow by the same for each further layer, so that two depths tell any.
+many tokens as are planned for. Each further layer takes as much time, so that two depths tell any.
 """
 
 from __future__ import annotations
@@ -86,11 +86,7 @@ def extend_line(depths: Sequence[int], found: Sequence[Measured], layers: int) -
     def extend(low: float, high: float) -> float:
         return high + more * max(0.0, high - low)
 
-    return Measured(
-        extend(first.seconds, last.seconds),
-        extend(first.generate, last.generate),
-        extend(first.memory, last.memory),
-    )
+    return Measured(extend(first.seconds, last.seconds), extend(first.generate, last.generate))
 
 
 def write_trial(
@@ -235,5 +231,4 @@ def run_trial(folder: Path) -> Measured:
         raise UserError(f"a short run of this config failed:\n{said[-2000:]}", key="--measure")
     steps = [json.loads(line) for line in (folder / "probe.jsonl").read_text().splitlines()]
     spent = [(now["ended"] - last["ended"], now["began"] - last["ended"]) for last, now in pairwise(steps)]
-    step, generate = min(spent)
-    return Measured(step, generate, max(row["memory"] for row in steps))
+    return Measured(*min(spent))

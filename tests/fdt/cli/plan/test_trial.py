@@ -30,23 +30,21 @@ def test_few_layers_are_run_and_as_many_as_can_be_held(seven, tiny_model):
 
 
 def test_each_further_layer_takes_as_much(seven):
-    found = extend_line((1, 10), (Measured(2.0, 1.0, 100.0), Measured(6.5, 1.9, 1000.0)), 28)
-    assert found == Measured(pytest.approx(15.5), pytest.approx(3.7), pytest.approx(2800.0))
-    assert extend_line((2,), (Measured(3.0, 1.0, 5.0),), 2) == Measured(3.0, 1.0, 5.0)
-    held_up = extend_line((1, 10), (Measured(7.0, 0.0, 0.0), Measured(6.5, 0.0, 0.0)), 28)
+    found = extend_line((1, 10), (Measured(2.0, 1.0), Measured(6.5, 1.9)), 28)
+    assert found == Measured(pytest.approx(15.5), pytest.approx(3.7))
+    assert extend_line((2,), (Measured(3.0, 1.0),), 2) == Measured(3.0, 1.0)
+    held_up = extend_line((1, 10), (Measured(7.0, 0.0), Measured(6.5, 0.0)), 28)
     assert held_up.seconds == 6.5, "a layer takes no time back"
 
 
 def test_a_plan_says_what_was_measured(seven):
     given = settings(seven, *FRESH)
-    measured = Measured(10.0, 4.0, 5e9)
-    found = estimate_measured(measure_shape(given), given, Workload(100, 50), measured, True)
+    found = estimate_measured(measure_shape(given), given, Workload(100, 50), Measured(10.0, 4.0))
     assert found.seconds == {"generate": 4.0, "update and communication": 6.0, "step": 10.0}
-    assert found.peaks == {"measured": 5e9}
+    assert set(found.peaks) == {"training", "generating"}
     overlapping = replace(given, overlaps=True)
-    beside_a_card = estimate_measured(measure_shape(given), overlapping, Workload(100, 50), measured, False)
-    assert beside_a_card.seconds["step"] == 6.0
-    assert set(beside_a_card.peaks) == {"training", "generating"}, "a process's memory is not the card's"
+    beside = estimate_measured(measure_shape(given), overlapping, Workload(100, 50), Measured(10.0, 4.0))
+    assert beside.seconds["step"] == 6.0
 
 
 @pytest.mark.parametrize("options", [FRESH, ()], ids=["sampled", "from a file"])
@@ -56,8 +54,7 @@ def test_a_short_run_reads_what_is_planned_for(tiny_model, tmp_path, options):
     load = Workload(60, 12, hinted_share=0.5, hint_tokens=40, imitated_share=0.25)
     write_trial(tmp_path, merge_config(argv), measure_shape(given), given, load, 1)
     found = run_trial(tmp_path)
-    assert found.seconds > 0 and found.memory > 1e6
-    assert found.generate < found.seconds
+    assert 0 < found.generate < found.seconds
     lines = [json.loads(line) for line in (tmp_path / "probe.jsonl").read_text().splitlines()]
     mean = {name: statistics.fmean(line[name] for line in lines) for name in lines[0]}
     assert mean["rows"] == given.rows
@@ -74,7 +71,6 @@ def test_a_plan_is_measured_on_as_many_ranks(tiny_model, capfd):
     said = capfd.readouterr()
     found = json.loads(said.out)
     assert found["seconds"]["step"] > found["seconds"]["generate"] > 0
-    assert found["peaks"]["measured"] > 1e6
     assert "steps of a model of 2 of 2 layers" in said.err
 
 
