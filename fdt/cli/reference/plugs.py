@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 PACKAGES = ("objectives", "feedback", "fdt")
-APART = ("fdt.bench", "fdt.engines.vllm.worker", "feedback.samples", "fdt.__main__")
-"""Modules that hold no plugs: what benches need for themselves, and scripts."""
+APART = ("fdt.bench", "fdt.cli.plan", "fdt.engines.vllm.worker", "feedback.samples", "fdt.__main__")
+"""Modules that hold no plugs: what benches and plans need for themselves, and scripts."""
 KINDS = Path(__file__).with_name("kinds.yaml")
 
 
