@@ -21,15 +21,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-WARM = 1
-"""First steps that are left out."""
+from fdt.cli.plan.probe import PLUGS, build_trainer, find_shortest_step, read_steps  # noqa: E402
+
 Row = dict[str, float]
 
 
@@ -37,13 +37,13 @@ def build_cases(tokens: int) -> dict[str, dict[str, Any]]:
     """Settings over a run of adapters."""
     source = "fdt.rollout.sources"
     critique = {
-        "class_path": "fdt.cli.plan.probe.AnyScore",
+        "class_path": f"{PLUGS}.AnyScore",
         "init_args": {"critique": "Wrong: say it in fewer words."},
     }
     sampled: dict[str, Any] = {
         "data.source": {"class_path": f"{source}.OnPolicy", "init_args": {"prompts_per_rollout": 2}},
         "data.engine": {"class_path": "fdt.engines.HuggingFace", "init_args": {"max_new_tokens": tokens}},
-        "data.grader": {"class_path": "fdt.cli.plan.probe.AnyScore"},
+        "data.grader": {"class_path": f"{PLUGS}.AnyScore"},
     }
     scores = sampled | {"model.terms": {"policy": {"class_path": "objectives.PolicyGradient"}}}
     more = {"class_path": f"{source}.OnPolicy", "init_args": {"prompts_per_rollout": 3}}
@@ -80,14 +80,10 @@ def write_config(folder: Path, changes: dict[str, Any], steps: int) -> Path:
             row = {"prompt": asked, "response": told, "score": number % 3 / 2, "critique": "Say it in fewer words."}
             file.write(json.dumps(row) + "\n")
     content: dict[str, Any] = {
-        "trainer": {"default_root_dir": str(folder / "run"), "max_steps": steps, "max_epochs": -1},
+        "trainer": build_trainer(folder, steps) | {"accelerator": "cpu"},
         "model": {"base": "smollm2-135m-instruct", "lora": {"rank": 16}},
         "data": {"file": str(rows), "heldout": 0.1, "evaluation_limit": 4},
     }
-    probe = {"class_path": "fdt.cli.plan.probe.Probe", "init_args": {"path": str(folder / "probe.jsonl")}}
-    saves = {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 1000}}
-    content["trainer"] |= {"accelerator": "cpu", "callbacks": [saves, probe], "check_val_every_n_epoch": 1000}
-    content["trainer"] |= {"num_sanity_val_steps": 0, "enable_progress_bar": False}
     for name, value in changes.items():
         block, setting = name.split(".")
         content[block][setting] = value
@@ -99,11 +95,10 @@ def write_config(folder: Path, changes: dict[str, Any], steps: int) -> Path:
 def measure(path: Path) -> tuple[Row, list[str]]:
     """Seconds and bytes of a run, and what a plan is told about it."""
     command([sys.executable, "-m", "fdt", "fit", "-c", str(path)])
-    steps: list[Row] = [json.loads(line) for line in (path.parent / "probe.jsonl").read_text().splitlines()]
-    spent = [(now["ended"] - last["ended"], now["began"] - last["ended"]) for last, now in pairwise(steps)][WARM - 1 :]
-    step, generate = min(spent)
+    steps = read_steps(path.parent)
+    step, generate = find_shortest_step(steps)
     found = {"step": step, "generate": generate, "memory": max(row["memory"] for row in steps)}
-    mean = {name: statistics.fmean(row[name] for row in steps[WARM:]) for name in steps[0]}
+    mean = {name: statistics.fmean(row[name] for row in steps[1:]) for name in steps[0]}
     told = [f"--prompt-tokens={mean['prompt']:.0f}", f"--answer-tokens={mean['answer']:.0f}"]
     told += [f"--hinted-share={mean['hinted']:.3f}", f"--hint-tokens={max(1.0, mean['hint']):.0f}"]
     told.append(f"--imitated-share={mean['imitated']:.3f}")

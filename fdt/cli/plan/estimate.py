@@ -35,6 +35,11 @@ class Workload:
         """The share of hinted answers that is counted."""
         return 1.0 if self.hinted_share is None else self.hinted_share
 
+    @property
+    def imitated(self) -> float:
+        """The share of answers whose correction is imitated, as far as terms read it."""
+        return 1.0 if self.imitated_share is None else self.imitated_share
+
 
 @dataclass(frozen=True)
 class Measured:

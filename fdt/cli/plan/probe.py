@@ -6,7 +6,9 @@ import json
 import threading
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ from fdt.data.batch import Batch
 from feedback.graders import Grader
 from feedback.types import Episode, Feedback
 
+PLUGS = __name__
+"""Where a config finds them."""
 INTERVAL = 0.01
 """Seconds between two looks at the memory."""
+NOTES = "probe.jsonl"
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,31 @@ class Probe(Callback):
 
     def teardown(self, *_: Any, **__: Any) -> None:
         self.ended.set()
+
+
+def build_trainer(folder: Path, steps: int) -> dict[str, Any]:
+    """Settings of a trainer that takes so many steps, measures and saves nothing, and has them noted in the folder."""
+    saves = {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 1000}}
+    probe = {"class_path": f"{PLUGS}.Probe", "init_args": {"path": str(folder / NOTES)}}
+    return {
+        "default_root_dir": str(folder / "run"),
+        "max_steps": steps,
+        "max_epochs": -1,
+        "callbacks": [saves, probe],
+        "check_val_every_n_epoch": 1000,
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+    }
+
+
+def read_steps(folder: Path) -> list[dict[str, float]]:
+    """What was noted of each step."""
+    return [json.loads(line) for line in (folder / NOTES).read_text().splitlines()]
+
+
+def find_shortest_step(steps: Sequence[Mapping[str, float]]) -> tuple[float, float]:
+    """Seconds of the shortest step beside the first, and of what came before it was trained: answers being written."""
+    return min((now["ended"] - last["ended"], now["began"] - last["ended"]) for last, now in pairwise(steps))
 
 
 def count_batch(batch: Batch) -> dict[str, float]:

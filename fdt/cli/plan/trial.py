@@ -15,13 +15,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fdt.cli.plan.estimate import Measured, Workload
+from fdt.cli.plan.probe import PLUGS, build_trainer, find_shortest_step, read_steps
 from fdt.cli.plan.settings import RunSettings, read_plug
 from fdt.cli.plan.shape import ModelShape, load_config
 from fdt.data.chat.template import render_messages
@@ -38,7 +38,6 @@ STEPS = 4
 """Of a run; the first one is left out."""
 TRAINER = ("accelerator", "strategy", "devices", "precision", "gradient_clip_val", "accumulate_grad_batches")
 """Settings of the trainer that a short run takes over."""
-PLUGS = "fdt.cli.plan.probe"
 
 
 def measure_step(
@@ -117,17 +116,8 @@ def _build_trainer(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     given = config.get("trainer") or {}
     callbacks = given.get("callbacks") or []
     kept = [one for one in (callbacks if isinstance(callbacks, list) else [callbacks]) if _is_transcripts(one)]
-    saves = {"class_path": "fdt.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 1000}}
-    probe = {"class_path": f"{PLUGS}.Probe", "init_args": {"path": str(folder / "probe.jsonl")}}
-    return {name: given[name] for name in TRAINER if name in given} | {
-        "default_root_dir": str(folder / "run"),
-        "max_steps": STEPS,
-        "max_epochs": -1,
-        "callbacks": [*kept, saves, probe],
-        "check_val_every_n_epoch": 1000,
-        "num_sanity_val_steps": 0,
-        "enable_progress_bar": False,
-    }
+    short = build_trainer(folder, STEPS)
+    return {name: given[name] for name in TRAINER if name in given} | short | {"callbacks": kept + short["callbacks"]}
 
 
 def _is_transcripts(callback: Any) -> bool:
@@ -153,7 +143,7 @@ def _build_data(folder: Path, settings: RunSettings, load: Workload, words: Word
         "critique": words.critique,
         "revision": words.answer,
         "critique_share": load.hinted,
-        "revision_share": 1.0 if load.imitated_share is None else load.imitated_share,
+        "revision_share": load.imitated,
     }
     return data | {
         "source": {"class_path": "fdt.rollout.sources.OnPolicy", "init_args": fresh},
@@ -203,7 +193,6 @@ def _count(tokenizer: Any, prompt: str, critique: str | None) -> int:
 
 def write_rows(path: Path, number: int, load: Workload, words: Words) -> None:
     """A file of rows with a score each, and a critique and a correction for as many as are planned for."""
-    imitated = 1.0 if load.imitated_share is None else load.imitated_share
     with path.open("w") as file:
         for place in range(number):
             # Shares hold in each step: golden-ratio steps spread rows evenly whatever part of the file is read.
@@ -213,7 +202,7 @@ def write_rows(path: Path, number: int, load: Workload, words: Words) -> None:
                 "response": f"{words.answer} {place % 4}",
                 "score": place % 3 / 2,
                 "critique": words.critique if drawn < load.hinted else None,
-                "revision": words.answer if drawn < imitated else None,
+                "revision": words.answer if drawn < load.imitated else None,
             }
             file.write(json.dumps({name: value for name, value in row.items() if value is not None}) + "\n")
 
@@ -229,6 +218,4 @@ def run_trial(folder: Path) -> Measured:
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         raise UserError(f"a short run of this config failed:\n{said[-2000:]}", key="--measure")
-    steps = [json.loads(line) for line in (folder / "probe.jsonl").read_text().splitlines()]
-    spent = [(now["ended"] - last["ended"], now["began"] - last["ended"]) for last, now in pairwise(steps)]
-    return Measured(*min(spent))
+    return Measured(*find_shortest_step(read_steps(folder)))
