@@ -104,6 +104,13 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command's own options, and those of the run, which are checked as `fdt fit` does."""
     parser = _build_parser()
     args, rest = parser.parse_known_args(argv)
+    if args.measure and args.link:
+        raise UserError(
+            "--link with --measure",
+            got=f"{args.link:g} GB/s",
+            expected="one of them: what ranks of this machine exchange is part of a measured step",
+            remedy="leave --link away, or name a --card in place of --measure",
+        )
     known = (*parser.list_options(), *(f"--{key}" for key in TOP))
     for name, _ in list_flags(rest):
         near = find_nearest(name, known) if name.partition(".")[0] not in known else None
@@ -134,11 +141,8 @@ def _build_parser() -> Parser:
     )
     cards = ("h200", "h100", "a100-80", "l40s", "rtx4090")
     parser.add_argument("--card", default="h100", choices=cards, help="kind of GPU (h100)")
-    parser.add_argument(
-        "--measure",
-        action="store_true",
-        help="instead run it here with few layers and made-up rows",
-    )
+    measure = "instead run it here with few layers and made-up rows"
+    parser.add_argument("--measure", action="store_true", help=measure)
     parser.add_argument("--prompt-tokens", type=read_count, default=256, help="tokens of a prompt (256)")
     parser.add_argument("--answer-tokens", type=read_count, help="tokens of an answer (all that the engine may write)")
     shares = (("hinted", "a critique"), ("imitated", "a correction that is imitated"))

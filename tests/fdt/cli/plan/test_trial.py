@@ -74,6 +74,11 @@ def test_a_plan_is_measured_on_as_many_ranks(tiny_model, capfd):
     assert "steps of a model of 2 of 2 layers" in said.err
 
 
+def test_a_speed_between_ranks_is_refused_where_it_is_measured(capfd):
+    assert main(["plan", "--measure", "--link=25"]) == 2
+    assert "--link with --measure" in capfd.readouterr().err
+
+
 def test_more_ranks_than_cores_are_not_timed(seven):
     given = settings(seven, f"--trainer.devices={(os.cpu_count() or 1) + 1}")
     with pytest.raises(UserError, match="cannot be timed here"):
