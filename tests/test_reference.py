@@ -170,6 +170,7 @@ def test_abstract_classes_of_plugs_are_kinds():
         "fdt.bench.base.Job",
         "fdt.bench.compare.Comparison",
         "fdt.cli.serve.answers.Answerer",
+        "fdt.engines.vllm.transfer.staging.Staging",
         "fdt.engines.vllm.weight_sync.WeightSync",
         "fdt.environments.base.Session",
         "fdt.rollout.stored.rows.StoredRows",

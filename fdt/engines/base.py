@@ -54,6 +54,11 @@ class Engine(ABC):
         return type(self).freeze is Engine.freeze
 
     @property
+    def keeps_versions(self) -> bool:
+        """Whether what `freeze` gave goes on answering with its weights when newer ones were frozen."""
+        return True
+
+    @property
     @abstractmethod
     def max_answer_tokens(self) -> int:
         """Most tokens of one answer where no ``Limit`` sets another number."""

@@ -265,6 +265,10 @@ def check_overlap(engine: Engine, source: Source, objective: Objective, rewriter
         (refills and reads_live, f"data.source.dynamic.max_refills, which {type(engine).__name__} answers"),
         ("top_k_ids" in objective.reads, "TopKTeacherAdvantage, which needs the distribution that was sampled from"),
         (gated and source.memory is not None, "data.source.memory beside a mismatch gate"),
+        (
+            source.max_staleness > 1 and not engine.keeps_versions,
+            "more than one rollout ahead, and an engine that holds the latest weights alone",
+        ),
     ):
         if wrong:
             raise UserError(

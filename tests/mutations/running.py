@@ -206,4 +206,18 @@ MUTANTS = (
         "0o755",
         "tests/test_security.py::test_weights_for_a_server_are_as_readable_as_the_user_has_files",
     ),
+    Mutant(
+        "a server keeps the trainer's memory, which is filled again, for its weights",
+        "fdt/engines/vllm/worker/fdt_worker.py",
+        ".view(shape).clone()",
+        ".view(shape)",
+        "tests/fdt/engines/vllm/test_transfer.py::test_what_is_staged_is_what_the_server_reads",
+    ),
+    Mutant(
+        "one rank gathers shards that the others do not",
+        "fdt/engines/vllm/transfer/weight_stream.py",
+        "not is_sharded(policy) and ",
+        "",
+        "tests/fdt/engines/vllm/test_transfer.py::test_shards_are_not_gathered_again_by_one_rank",
+    ),
 )

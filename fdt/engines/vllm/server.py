@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from fdt.distributed import get_rank, is_distributed
+from fdt.distributed import get_rank, is_distributed, run_on_all
 from fdt.engines.served import ServerEngine, read_key
 from fdt.engines.vllm.launch import (
     DECIDED,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from fdt.engines.vllm.pool import Member, PoolClient
     from fdt.engines.vllm.process import Child
     from fdt.engines.vllm.snapshot import Snapshot, SnapshotWriter
+    from fdt.engines.vllm.transfer.weight_stream import StreamedWeights, WeightStream
     from fdt.engines.vllm.weight_sync import Server
 
 NAME = "policy"
@@ -41,9 +44,9 @@ class VLLMServer(ServerEngine):
     One of our own runs on 127.0.0.1 and ends with the run; each rank has its own. Servers that run already are named by
     their addresses; all ranks use all of them, and where one is away the others answer for it. Answers are drawn from
     the policy's own distribution: temperature 1, nothing cut off, no penalty, none of the model's own generation
-    settings. Weights are handed over by folder: adapters through the server's runtime LoRA endpoint, whole weights
-    through its ``reload_weights`` call; sharded ones (FSDP2) are gathered first. A server that is killed is started
-    again, or waited for, and gets the present weights before it answers.
+    settings. Adapters are handed over by folder, through the server's runtime LoRA endpoint; whole weights by folder,
+    through its ``reload_weights`` call, or from memory to memory; sharded ones (FSDP2) are gathered on the way. A
+    server that is killed is started again, or waited for, and gets the present weights before it answers.
     """
 
     url: str | list[str] | None = None
@@ -67,6 +70,11 @@ class VLLMServer(ServerEngine):
     """Further arguments of vLLM's, such as --max-num-seqs=64."""
     folder: str | None = None
     """A folder that both sides see, for the weights; null: the place for temporary files."""
+    weight_transfer: Literal["folder", "ipc"] = "folder"
+    """How whole weights get to the server. folder: as files, which also serve a server that is started anew. ipc:
+    through memory that both processes map, a card's own by CUDA IPC, else the host's, a bucket at a time, so that no
+    second copy of the model is held; under FSDP2 a server that dies between two updates then ends the run, with a
+    checkpoint."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,9 +97,13 @@ class VLLMServer(ServerEngine):
     def freeze(self, policy: Policy) -> VLLMServer:
         """This engine, answering with the weights that the policy has now; as `Engine.freeze`."""
         frozen = replace(self)
-        snapshot = self._state.snapshots.take(policy, choose_serving_dtype(policy, self.dtype))
+        snapshot = self._take(policy)
         vars(frozen).update(_state=self._state, _snapshot=snapshot)
         return frozen
+
+    @property
+    def keeps_versions(self) -> bool:
+        return self.weight_transfer == "folder"
 
     def connect(self, policy: Policy) -> PoolClient:
         from fdt.engines.vllm.pool import PoolClient
@@ -104,20 +116,58 @@ class VLLMServer(ServerEngine):
         self._state.client = PoolClient(self._find_members(policy), connect_member, get_rank())
         return self._state.client
 
-    def _find_snapshot(self, policy: Policy) -> Snapshot:
+    def _find_snapshot(self, policy: Policy) -> Snapshot | StreamedWeights:
         """The weights that this engine was frozen with, else the present ones."""
         if "_snapshot" in vars(self):
             return vars(self)["_snapshot"]
         assert not is_distributed(), "ranks hand weights over together: by `freeze`"
-        return self._state.snapshots.take(policy, choose_serving_dtype(policy, self.dtype))
+        return self._take(policy)
 
-    def _connect_member(self, member: Member, snapshot: Snapshot, policy: Policy) -> CompletionsClient:
+    def _take(self, policy: Policy) -> Snapshot | StreamedWeights:
+        """The present weights: files, or what the servers were given."""
+        dtype = choose_serving_dtype(policy, self.dtype)
+        if self.weight_transfer == "folder":
+            return self._state.snapshots.take(policy, dtype)
+        if policy.lora is not None:
+            raise UserError(
+                "adapters are handed over by folder",
+                got="weight_transfer: ipc with model.lora",
+                expected="weight_transfer: folder",
+                key="data.engine.init_args.weight_transfer",
+            )
+        members = run_on_all(lambda: self._wait_for_members(policy))
+        return self._state.stream.take(policy, members, dtype)
+
+    def _wait_for_members(self, policy: Policy) -> list[Member]:
+        """The servers, once one of them answers."""
+        from fdt.engines.completions import ServerUnavailable
+        from fdt.engines.vllm.transfer.receivers import check_any_answers
+
+        since, tries = time.monotonic(), 0
+        while True:
+            try:
+                members = self._find_members(policy)
+                check_any_answers(members)
+                return members
+            except ServerUnavailable as away:
+                tries += 1
+                self.handle_outage(away)
+                self._wait(away, since, tries)
+
+    def _connect_member(
+        self, member: Member, snapshot: Snapshot | StreamedWeights, policy: Policy
+    ) -> CompletionsClient:
         from fdt.engines.completions import CompletionsClient
+        from fdt.engines.vllm.transfer.weight_stream import StreamedWeights
 
         weights = member.weights
         server = weights.server
         assert server is not None
-        weights.hand_over(snapshot)
+        if not isinstance(snapshot, StreamedWeights):
+            weights.hand_over(snapshot)
+        elif weights.held != snapshot.name:
+            others = [one for one in self._state.members.values() if one is not member]
+            self._state.stream.renew(policy, member, others, choose_serving_dtype(policy, self.dtype))
         weights.verify()
         name = snapshot.name if snapshot.adapter else NAME if server.own else _find_base_name(server)
         return CompletionsClient(server.url, server.key, name, policy.stop_ids, self.timeout, self.concurrency, 0)
@@ -214,6 +264,8 @@ class VLLMServer(ServerEngine):
         settings |= {"host": "127.0.0.1", "served_model_name": NAME}
         if policy.device.type == "cuda":
             settings["gpu_memory_utilization"] = self.gpu_memory_utilization
+        if self.weight_transfer == "ipc":
+            settings["weight_transfer_config"] = json.dumps({"backend": "fdt"})
         if len(self.devices) > 1:
             settings["tensor_parallel_size"] = len(self.devices)
         return [word for name, value in settings.items() for word in format_option(name, value)] + list(self.arguments)
@@ -224,8 +276,10 @@ class State:
 
     def __init__(self, folder: str | None) -> None:
         from fdt.engines.vllm.snapshot import SnapshotWriter
+        from fdt.engines.vllm.transfer.weight_stream import WeightStream
 
         self.snapshots: SnapshotWriter = SnapshotWriter(folder)
+        self.stream: WeightStream = WeightStream()
         self.members: dict[str, Member] = {}
         self.client: PoolClient | None = None
         self.child: Child | None = None

@@ -29,6 +29,10 @@ WHOLE = (
     f"start the server with VLLM_SERVER_DEV_MODE=1, PYTHONPATH={EXTENSION} and --worker-extension-cls "
     "fdt_worker.Reload, where it can read the folder data.engine.init_args.folder; or train adapters (model.lora)"
 )
+STREAMED = (
+    f"start the server with VLLM_SERVER_DEV_MODE=1, PYTHONPATH={EXTENSION}, --worker-extension-cls fdt_worker.Reload "
+    """and --weight-transfer-config '{"backend": "fdt"}', or set weight_transfer: folder"""
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,20 @@ class Server:
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return host == "localhost"
+
+    def check_local(self) -> None:
+        """
+        Raises:
+            UserError: where whole weights would be handed over on a network.
+        """
+        if not self.is_local:
+            raise UserError(
+                "whole weights are handed over by development calls that ask for no key",
+                got=self.url,
+                expected="a loopback address",
+                remedy=WHOLE,
+                key="data.engine.init_args.url",
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -158,15 +176,13 @@ class ServerWeightSync(WeightSync):
             except UserError:
                 return  # a server that was started anew does not know it
 
+    def note_held(self, name: str) -> None:
+        """The server was given whole weights under this name, otherwise than by folder."""
+        self.held = self.name = name
+        self.whole = True
+
     def _load_full_weights(self, server: Server, target: Path) -> None:
-        if not server.is_local:
-            raise UserError(
-                "whole weights are handed over by development calls that ask for no key",
-                got=server.url,
-                expected="a loopback address",
-                remedy=WHOLE,
-                key="data.engine.init_args.url",
-            )
+        server.check_local()
         if not server.own and self._read_version(server) == target.name:
             return  # another rank was first
         rpc = {"method": "fdt_reload", "args": [str(target)]}

@@ -75,6 +75,8 @@ class Foreign:
             "--enforce-eager",
             "--worker-extension-cls",
             "fdt_worker.Reload",
+            "--weight-transfer-config",
+            '{"backend": "fdt"}',
             *QUICK,
         ]
         env = os.environ | {"PYTHONPATH": str(EXTENSION)}
@@ -169,15 +171,22 @@ def test_a_reasoning_budget_closes_where_the_other_engine_closes(foreign, adapte
     assert any(places), "some budget was spent"
 
 
-def test_whole_weights_follow(foreign, wide_model):
+@pytest.mark.parametrize("transfer", ["folder", "ipc"])
+def test_whole_weights_follow(foreign, wide_model, transfer):
     policy = Policy(wide_model, None, "float32")
-    served = engine(foreign)
+    served = engine(foreign, weight_transfer=transfer)
+    served._state.stream.bucket = 20_000  # so that layers come in parts
     first = served.generate(policy, PROMPTS, 7)
     assert gap(policy, first) < 1e-4
     move(policy)
     assert gap(policy, served.generate(policy, PROMPTS, 7)) < 1e-4
     # Prefixes that were computed with the old weights would show in the very same prompts.
     assert gap(policy, first) > 0.1
+    if transfer == "ipc":
+        root = foreign.url.removesuffix("/v1")
+        call_endpoint(foreign.url, None, 60.0, f"{root}/start_weight_update", {})  # by a run that was killed then
+        move(policy)
+        assert gap(policy, served.generate(policy, PROMPTS, 7)) < 1e-4
 
 
 def test_a_foreign_model_keeps_its_weights(foreign, wide_model):
