@@ -183,7 +183,7 @@ class ServerWeightSync(WeightSync):
 
     def _load_full_weights(self, server: Server, target: Path) -> None:
         server.check_local()
-        if not server.own and self._read_version(server) == target.name:
+        if not server.own and self.read_version() == target.name:
             return  # another rank was first
         rpc = {"method": "fdt_reload", "args": [str(target)]}
         server.call(f"{server.root}/collective_rpc", rpc, WHOLE)
@@ -191,14 +191,16 @@ class ServerWeightSync(WeightSync):
         server.call(f"{server.root}/reset_prefix_cache", {}, WHOLE)
         server.call(f"{server.root}/update_weight_version", {"new_version": target.name}, WHOLE)
 
-    def _read_version(self, server: Server) -> str | None:
-        found = server.call(f"{server.root}/weight_info", None, WHOLE)
+    def read_version(self) -> str | None:
+        """The name of the weights that the server holds, as whoever handed them over called them."""
+        assert self.server is not None
+        found = self.server.call(f"{self.server.root}/weight_info", None, WHOLE)
         return found.get("weight_version") if isinstance(found, dict) else None
 
     def verify(self) -> None:
         """Raises `ServerUnavailable` where a server was started anew and serves its own weights under the same name. A
         server that forgot an adapter says so itself."""
         assert self.server is not None
-        if self.whole and self._read_version(self.server) != self.name:
+        if self.whole and self.read_version() != self.name:
             self.held = None
             raise ServerUnavailable("the server was started anew and has forgotten the weights")

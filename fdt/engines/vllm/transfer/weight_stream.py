@@ -123,7 +123,12 @@ class WeightStream:
         """
         assert self._last is not None
         if not is_sharded(policy) and compute_fingerprint(policy) == self._fingerprint:
-            self._give(policy, [member], dtype, self._last.name)
+            server = get_server(member)
+            with server.lock():
+                if not server.own and member.weights.read_version() == self._last.name:
+                    member.weights.note_held(self._last.name)  # another rank was first
+                    return
+                self._give(policy, [member], dtype, self._last.name)
             if not self._holds(member):
                 raise ServerUnavailable("the server went away while it was given weights")
         elif any(self._holds(one) for one in others):

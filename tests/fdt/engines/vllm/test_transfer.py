@@ -245,6 +245,11 @@ def test_a_server_that_was_started_anew_gets_the_present_weights(policy):
         fake.weights, fake.version = {}, "own"
         frozen.generate(policy, [[1]], 3)
         assert_holds(fake, policy)
+        # Another rank did not see that, and was told of a failure.
+        engine._state.members[server.url].weights.held = None
+        sent = len(fake.buckets)
+        frozen.generate(policy, [[1]], 3)
+        assert len(fake.buckets) == sent, "what the server has is not sent again"
         # Nobody holds the frozen ones any more.
         fake.weights, fake.version = {}, "own"
         move(policy)
