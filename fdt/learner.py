@@ -45,6 +45,8 @@ class Learner(LightningModule):
     """What is trained; absent before `configure_model`."""
     start: Teacher
     """The policy at its start; absent before `configure_model`, and where nothing is trained."""
+    automatic_optimization = False
+    strict_loading = False
     nonfinite_steps = 0
     _loss_is_finite = True
 
@@ -95,8 +97,6 @@ class Learner(LightningModule):
             log_prob_kernel: what computes log-probs where no term reads more: fused kernels, for a card, or chunked.
         """
         super().__init__()
-        self.automatic_optimization = False
-        self.strict_loading = False
         self.objective = Objective(default_terms() if terms is None else terms, coefficients or {})
         self.base, self.lora = base, lora
         self.dtype_name = dtype

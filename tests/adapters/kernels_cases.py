@@ -3,6 +3,8 @@
 `TRITON_INTERPRET` is 1 before triton is imported. Nothing of the kernels is replaced.
 """
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -15,6 +17,7 @@ from fdt.metrics.step import StepMetrics
 from fdt.policy.products.fused_log_probs import build_liger, import_kernel, use_log_prob_kernel
 from objectives import Imitate, OldPolicyPenalty, PolicyGradient, ReferenceKL, TokenLogProbs
 from tests.helpers.batches import batch, learner, shake
+from tests.helpers.paths import ROOT
 from tests.helpers.runs import config, fdt
 
 CPU = SingleDeviceStrategy(device="cpu")
@@ -142,3 +145,20 @@ def test_a_run_uses_the_kernel_or_says_that_it_does_not(tmp_path):
         assert ("train/entropy" in log.read_text().splitlines()[0].split(",")) == (name == "not")
     assert "chunked in place of liger" in lines["not"] and "read by distill" in lines["not"]
     assert "in place of" not in lines["used"]
+
+
+def test_the_benchmark_measures_what_runs_and_says_what_does_not():
+    command = [sys.executable, str(ROOT / "benchmarks" / "log_probs.py"), "--tokens", "8", "--vocabularies", "512"]
+    rows = {}
+    for dtype in ("float32", "bfloat16"):
+        done = subprocess.run(
+            [*command, "--dtype", dtype, "--repeats", "1", "--train-head"], capture_output=True, text=True, check=True
+        )
+        cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| 512")]
+        rows |= {(dtype, cell[1]): cell[2:] for cell in cells}
+    in_float32, in_bfloat16 = (("float32", ("chunked", "liger")), ("bfloat16", ("chunked", "cut_cross_entropy")))
+    assert list(rows) == [(dtype, path) for dtype, paths in (in_float32, in_bfloat16) for path in paths]
+    mean = float(rows["float32", "chunked"][-1])
+    assert float(rows["float32", "liger"][-1]) == pytest.approx(mean, abs=2e-5) and mean < 0
+    assert rows["bfloat16", "cut_cross_entropy"][0].startswith("not measured: ")
+    assert "accum_e_fp32" in rows["bfloat16", "cut_cross_entropy"][0]

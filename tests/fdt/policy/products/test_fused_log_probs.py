@@ -1,6 +1,8 @@
 """Fused kernels in place of the chunked head: what is refused, and (`make adapters`) that they give the same."""
 
+import math
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -8,10 +10,13 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from fdt.errors import UserError
+from fdt.metrics.planning import compute_planning_metrics, sum_planning_tokens
 from fdt.policy.fsdp import FSDP2
 from fdt.policy.products.fused_log_probs import KERNELS, use_log_prob_kernel
 from objectives import Distill, Imitate, Objective, TokenLogProbs
 from tests.helpers.adapters import run_cases
+from tests.helpers.rollouts import from_log_probs, rollouts
+from tests.helpers.runs import config, quick
 
 CARD = SimpleNamespace(root_device=torch.device("cuda", 0))
 CPU = SingleDeviceStrategy(device="cpu")
@@ -76,6 +81,27 @@ def test_a_cpu_is_refused_but_under_the_interpreter(stand_in, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     use_log_prob_kernel(policy, "cut_cross_entropy", CPU, TARGETS_ALONE)
     assert policy.log_prob_kernel is not None
+
+
+def test_a_run_on_a_cpu_ends_with_what_to_set(tmp_path):
+    done = quick("fit", "-c", config(tmp_path, "replay", model__log_prob_kernel="liger"), TRITON_INTERPRET="0")
+    assert done.returncode == 2
+    assert "model.log_prob_kernel: liger is made of Triton kernels" in done.stderr and "to chunked" in done.stderr
+
+
+def test_planning_tokens_have_no_entropy_under_a_kernel():
+    batch = rollouts((3,))
+    batch = replace(batch, masks={**batch.masks, "planning": torch.tensor([True, False, False])})
+    student = from_log_probs([[math.log(0.5)] * 2] * 3)
+    found = []
+    for kernel in (None, lambda hidden, weight, targets: torch.log_softmax(hidden @ weight.T, -1)[:, 0]):
+        student.kernel = kernel
+        summed = {name: float(value) for name, value in sum_planning_tokens(student, batch).items()}
+        found.append(compute_planning_metrics(summed))
+    chunked, fused = found
+    assert chunked["planning_entropy"] == pytest.approx(math.log(2))
+    assert fused == {name: value for name, value in chunked.items() if not name.endswith("_entropy")}
+    assert fused["execution_perplexity"] == pytest.approx(2.0) and fused["planning_share"] == pytest.approx(1 / 3)
 
 
 def test_a_sharded_head_is_refused(stand_in):
