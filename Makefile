@@ -13,7 +13,7 @@ VLLM_VENV ?= .venv-vllm
 TORCH_INDEX ?=
 # Packages whose own requirements would hold ours back live in environments of their own, which lie over this one: what
 # such an environment lacks comes from here.
-ADAPTERS := verifiers openenv
+ADAPTERS := verifiers openenv kernels
 # Tests run side by side, one thread each; a file's tests stay together.
 WORKERS ?= 2
 # Extra arguments for pytest, as in: make test PYTEST_ARGS="-x -k shipped"
@@ -61,7 +61,7 @@ $(VLLM_VENV)/.installed: constraints-vllm.txt
 	touch $@; \
 	echo "Installed in $$(( $$(date +%s) - start )) s: $$(du -sh $(VLLM_VENV) | cut -f1) in $(VLLM_VENV)."
 
-adapters: $(ADAPTERS:%=$(VENV)-adapters/%/.installed)  ## environments for the tests of verifiers and OpenEnv
+adapters: $(ADAPTERS:%=$(VENV)-adapters/%/.installed)  ## environments for the tests of verifiers, OpenEnv and fused kernels
 
 $(VENV)-adapters/%/.installed: tests/adapters/%.txt $(STAMP)
 	@rm -rf $(@D) && "$(PYTHON)" -m venv --without-pip $(@D)

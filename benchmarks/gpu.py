@@ -1,6 +1,7 @@
 """Fills the GPU columns of docs/benchmarks.md: one prepared run of at most eight minutes on one card. Prints Markdown.
 
-In order: the card's largest product, the divergence of student and teacher, a GRPO step beside TRL's with answers of
+In order: the card's largest product, the divergence of student and teacher, log-probs of target tokens by the chunked
+path and by fused kernels (which say so where their package is not installed), a GRPO step beside TRL's with answers of
 2,048 tokens (Qwen3-0.6B's shape), a step on scores and critiques (Qwen3-4B's), how much of the card an update uses, and
 the CUDA tests of the suite. Weights are random, nothing is downloaded. What does not fit into the time is left out and
 said so; every stage is a process of its own with a limit.
@@ -37,6 +38,8 @@ def build_stages(arguments: argparse.Namespace, folders: list[str]) -> list[Stag
     divergence = [sys.executable, str(ROOT / "benchmarks/divergence.py"), *device, "--repeats", "1"]
     divergence += ["--dtype", "bfloat16", "--tokens", str(arguments.divergence_tokens)]
     divergence += [] if cuda else ["--vocabularies", "4096"]
+    log_probs = [sys.executable, str(ROOT / "benchmarks/log_probs.py"), *device, "--repeats", "1"]
+    log_probs += ["--tokens", str(arguments.divergence_tokens), *([] if cuda else ["--vocabularies", "4096"])]
     versus = [sys.executable, str(ROOT / "benchmarks/versus_trl.py"), *device, *prompt, "--steps", "1"]
     versus += ["--skip-check", "--checkpointing"]
     small = ["--model", folders[0], "--algorithms", "grpo", *answer]
@@ -46,6 +49,8 @@ def build_stages(arguments: argparse.Namespace, folders: list[str]) -> list[Stag
     return [
         ("The largest product, and the update's use of it", update, 90),
         ("Divergence of student and teacher", divergence, 120),
+        ("Log-probs of target tokens, frozen head", log_probs, 60),
+        ("Log-probs of target tokens, trained head", [*log_probs, "--dtype", "float32", "--train-head"], 60),
         (f"A step on scores and critiques, {arguments.shapes[-1]}", [*versus, *large], 120),
         (f"A GRPO step, {arguments.shapes[0]}", [*versus, *small, "--no-warm-up"], 200),
         *([("CUDA tests", tests, 90)] if cuda else []),

@@ -28,11 +28,12 @@ from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.fsdp import keep_root_gathered
 from fdt.policy.gradients import TermGradients
 from fdt.policy.loading.devices import build_policy
-from fdt.policy.loading.versions import check_saved_policy
+from fdt.policy.loading.versions import check_saved_policy, select_saved_weights
 from fdt.policy.log_probs import add_old_log_probs, uses_ratio
 from fdt.policy.lora import LoRA
 from fdt.policy.optimizers import ScoreShare, SignalAdamW, build_adamw, build_schedule, compute_norm, count_steps
 from fdt.policy.policy import Policy
+from fdt.policy.products.fused_log_probs import use_log_prob_kernel
 from fdt.policy.teachers import Frozen, ReferencePolicy, Teacher, WeightCopyTeacher, split_by_hint
 from objectives import Loss, Objective, Rollouts, Schedule, Term, TokenLogProbs, default_terms
 
@@ -44,6 +45,8 @@ class Learner(LightningModule):
     """What is trained; absent before `configure_model`."""
     start: Teacher
     """The policy at its start; absent before `configure_model`, and where nothing is trained."""
+    automatic_optimization = False
+    strict_loading = False
     nonfinite_steps = 0
     _loss_is_finite = True
 
@@ -66,6 +69,7 @@ class Learner(LightningModule):
         seed: int = 0,
         trust: AnnotatorTrust | None = None,
         template_variables: dict[str, Any] | None = None,
+        log_prob_kernel: Literal["chunked", "liger", "cut_cross_entropy"] = "chunked",
     ) -> None:
         """
         Args:
@@ -90,10 +94,9 @@ class Learner(LightningModule):
             seed: seed of adapters and dropout.
             trust: estimates whose critiques are right, for gates to read as score ``trust``; null: all count alike.
             template_variables: variables of the model's chat template, such as {enable_thinking: false}; null: none.
+            log_prob_kernel: what computes log-probs where no term reads more: fused kernels, for a card, or chunked.
         """
         super().__init__()
-        self.automatic_optimization = False
-        self.strict_loading = False
         self.objective = Objective(default_terms() if terms is None else terms, coefficients or {})
         self.base, self.lora = base, lora
         self.dtype_name = dtype
@@ -109,6 +112,7 @@ class Learner(LightningModule):
         self.seed = seed
         self.trust = trust
         self.template_variables = template_variables
+        self.log_prob_kernel = log_prob_kernel
         self.teacher = teacher if teacher is not None else Frozen()
         self.reference: ReferencePolicy | None = None
 
@@ -120,6 +124,7 @@ class Learner(LightningModule):
             self.policy = build_policy(*loaded, self.tokens_per_microbatch)
             self.policy.train()
         if self.trainer.state.fn == TrainerFn.FITTING and not hasattr(self, "start"):
+            use_log_prob_kernel(self.policy, self.log_prob_kernel, self.trainer.strategy, self.objective)
             self.start = self.teacher if isinstance(self.teacher, Frozen) else Frozen()
             if self.start is not self.teacher:
                 self.teacher.attach(self.policy)
@@ -281,12 +286,8 @@ class Learner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the trained weights, an EMA teacher and a reference that is reset; of the frozen base, its name."""
-        wanted = {f"policy.{name}" for name, p in self.policy.named_parameters() if p.requires_grad}
         moving = isinstance(self.teacher, WeightCopyTeacher) and not isinstance(self.teacher, Frozen)
-        kept = ("teacher.", "reference.") if moving else ("reference.",)
-        checkpoint["state_dict"] = {
-            name: value for name, value in checkpoint["state_dict"].items() if name in wanted or name.startswith(kept)
-        }
+        checkpoint["state_dict"] = select_saved_weights(checkpoint["state_dict"], self.policy, moving)
         checkpoint["fdt"] = {**self.policy.describe(), "version": __version__}
         if self.trust is not None:
             checkpoint["trust"] = self.trust.counts

@@ -21,7 +21,7 @@ PREFIX = "phases/"
 
 def sum_planning_tokens(student: TokenLogProbs, rollouts: Rollouts) -> dict[str, Tensor]:
     """Tokens, negative log-likelihood [nats] and entropy [nats] of the sampled tokens inside a marker's mask, and of
-    the others; nothing without a marker."""
+    the others; nothing without a marker, and no entropy where a fused kernel gave the log-probs."""
     found: dict[str, Tensor] = {}
     sampled = rollouts.masks["sampled"]
     for name in sorted(set(rollouts.masks) - set(RESERVED_MASKS)):
@@ -29,7 +29,8 @@ def sum_planning_tokens(student: TokenLogProbs, rollouts: Rollouts) -> dict[str,
         for part, tokens in ((name, sampled & mask), (EXECUTION, sampled & ~mask)):
             found[f"{PREFIX}{part}/tokens"] = tokens.sum()
             found[f"{PREFIX}{part}/nll"] = -student.log_probs.detach().where(tokens, 0.0).sum()
-            found[f"{PREFIX}{part}/entropy"] = student.entropy.where(tokens, 0.0).sum()
+            if student.kernel is None:
+                found[f"{PREFIX}{part}/entropy"] = student.entropy.where(tokens, 0.0).sum()
     return found
 
 
@@ -38,7 +39,11 @@ def compute_planning_metrics(summed: dict[str, float]) -> dict[str, float]:
     perplexity of execution, exp(mean NLL); what has no token is left out."""
     own = {key.removeprefix(PREFIX): summed.pop(key) for key in [key for key in summed if key.startswith(PREFIX)]}
     parts = {key.removesuffix("/tokens"): count for key, count in own.items() if key.endswith("/tokens")}
-    found = {f"{part}_entropy": own[f"{part}/entropy"] / count for part, count in parts.items() if count}
+    found = {
+        f"{part}_entropy": own[f"{part}/entropy"] / count
+        for part, count in parts.items()
+        if count and f"{part}/entropy" in own
+    }
     if parts.get("execution"):
         found["execution_perplexity"] = math.exp(own["execution/nll"] / parts["execution"])
     whole = sum(parts.values())

@@ -73,7 +73,8 @@ class StepMetrics:
         sampled = rollouts.masks["sampled"]
         self._accumulate("tokens", part.student.lengths.sum())
         self._accumulate("sampled/tokens", sampled.sum())
-        self._accumulate("entropy/sum", student.entropy.where(sampled, 0.0).sum())
+        if student.kernel is None:  # a fused kernel keeps no entropy; a pass for a metric would cost what it saved
+            self._accumulate("entropy/sum", student.entropy.where(sampled, 0.0).sum())
         for name, value in planning.sum_planning_tokens(student, rollouts).items():
             self._accumulate(name, value)
         if "teacher" in others:

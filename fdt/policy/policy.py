@@ -25,6 +25,7 @@ from fdt.policy.products.frozen_linear import FrozenProducts
 from fdt.policy.products.grouped_attention import use_grouped_attention
 from objectives import TokenLogProbs
 from objectives.vocabulary.products import has_native_bfloat16
+from objectives.vocabulary.token_log_probs import LogProbKernel
 
 
 def choose_fast_dtype(device: torch.device | None = None) -> torch.dtype:
@@ -57,6 +58,8 @@ class Policy(nn.Module):
 
     autocast_dtype: torch.dtype | None = None
     """What the trainer's precision multiplies in, where that is not the weights' own dtype."""
+    log_prob_kernel: LogProbKernel | None = None
+    """Gives the target tokens' log-probs in place of the chunked path (`fdt.policy.products.fused_log_probs`)."""
 
     def __init__(
         self,
@@ -128,7 +131,7 @@ class Policy(nn.Module):
         hidden = self.compute_hidden(view)
         targets = view.tokens[view.target] if view.layout is None else view.layout.targets
         index = torch.arange(hidden.shape[0], device=hidden.device)
-        return TokenLogProbs(hidden=hidden, weight=self.head, targets=targets, index=index)
+        return TokenLogProbs(hidden, self.head, targets, index, self.log_prob_kernel)
 
     def compute_hidden(self, view: View) -> Tensor:
         """Hidden states ``[N, D]`` that predict the target tokens, row-major; prompts shared by rows are read once."""

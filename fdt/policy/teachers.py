@@ -155,12 +155,12 @@ def disable_dropout(policy: Policy) -> Iterator[None]:
 
 def replace_head(scored: TokenLogProbs, weight: Tensor) -> TokenLogProbs:
     """The same hidden states read through another head."""
-    return TokenLogProbs(hidden=scored.hidden, weight=weight, targets=scored.targets, index=scored.index)
+    return TokenLogProbs(scored.hidden, weight, scored.targets, scored.index, scored.kernel)
 
 
 def reindex(scored: TokenLogProbs, index: Tensor) -> TokenLogProbs:
     """The same log-probs, as those of other positions among the step's N tokens."""
-    return TokenLogProbs(hidden=scored.hidden, weight=scored.weight, targets=scored.targets, index=index)
+    return TokenLogProbs(scored.hidden, scored.weight, scored.targets, index, scored.kernel)
 
 
 def _copy(into: list[nn.Parameter], source: Sequence[Tensor]) -> None:

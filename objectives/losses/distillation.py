@@ -205,6 +205,10 @@ class Imitate(Term):
     mask: str = "imitated"
     """Which mask of the rollouts selects this term's tokens."""
 
+    @property
+    def reads_distribution(self) -> bool:
+        return False
+
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         rows = find_weighted(student, rollouts, name)
         if not len(rows):

@@ -30,6 +30,10 @@ class OffPolicy(Term):
         if self.shape is not None and self.shape <= 0:
             raise ValueError(f"OffPolicy.shape: got {self.shape}, expected a probability above 0, or null")
 
+    @property
+    def reads_distribution(self) -> bool:
+        return False
+
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Metric: probability, the mean of pi on these tokens."""
         rows = find_weighted(student, rollouts, name)

@@ -93,6 +93,10 @@ class PolicyGradient(Term):
     token_weight: TokenWeight | None = None
     """A factor on each token, known once the policy has read it, such as OffPolicyMask; null: 1."""
 
+    @property
+    def reads_distribution(self) -> bool:
+        return self.token_weight is not None and self.token_weight.reads_distribution
+
     def compute_advantages(
         self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, rows: Int[Tensor, "n"]
     ) -> Float[Tensor, "n"]:

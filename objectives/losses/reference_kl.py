@@ -45,6 +45,10 @@ class ReferenceKL(Term):
     def needs(self) -> frozenset[str]:
         return frozenset({self.reference})
 
+    @property
+    def reads_distribution(self) -> bool:
+        return False
+
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         """Metrics: kl_reference (mean estimate, without importance), teacher/clamped (share of reference log-probs)."""
         pair = align_models(student, others, rollouts, name, self.reference)
@@ -68,6 +72,10 @@ class OldPolicyPenalty(Term):
 
     estimator: Callable = k2
     """k2 or absolute_difference."""
+
+    @property
+    def reads_distribution(self) -> bool:
+        return False
 
     def __call__(self, student: TokenLogProbs, others: dict[str, TokenLogProbs], rollouts: Rollouts, name: str) -> Loss:
         rows = find_weighted(student, rollouts, name)

@@ -46,6 +46,13 @@ class Term(ABC):
         """Fields of the rollouts that this term reads and not every batch has, such as `old_log_probs`."""
         return self.gate.reads
 
+    @property
+    def reads_distribution(self) -> bool:
+        """Whether this term reads more of a model's next-token distribution than the log-prob of the target token:
+        likeliest tokens, entropy, a divergence. A fused kernel serves terms that do not; True where a term does not
+        say."""
+        return True
+
     def weigh(self, rollouts: Rollouts) -> Float[Tensor, "N"]:
         """Weights of the whole optimiser step: mask, gate and reduction; zero outside the mask."""
         mask = self.get_mask(rollouts)

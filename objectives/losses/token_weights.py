@@ -23,6 +23,8 @@ class TokenWeight(ABC):
 
     needs_teacher: bool = False
     """Whether it compares with a teacher, so that a term without one cannot use it."""
+    reads_distribution: bool = True
+    """Whether it reads more of a distribution than the log-prob of the sampled token, as `Term.reads_distribution`."""
 
     @abstractmethod
     def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
@@ -74,6 +76,7 @@ class OffPolicyMask(TokenWeight):
 
     limit: float = 0.5
     """Greatest mean drop in log-prob of a row [nats]."""
+    reads_distribution = False
 
     def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
         now = student.log_probs.detach()
@@ -89,6 +92,7 @@ class ProbabilityShift(TokenWeight):
 
     limit: float = 0.2
     """Greatest change of probability."""
+    reads_distribution = False
 
     def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
         now = student.log_probs.detach()
@@ -104,6 +108,7 @@ class PrefixTrust(TokenWeight):
     not have written, its judgement of the rest counts no more than its own chance of having come that far."""
 
     needs_teacher = True
+    reads_distribution = False
 
     def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
         ratio = check_teacher(self, teacher).log_probs.detach() - student.log_probs.detach()
@@ -129,6 +134,7 @@ class ScoreAgreement(TokenWeight):
     score: str = "score"
     """Name of the score."""
     needs_teacher = True
+    reads_distribution = False
 
     def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
         ratio = check_teacher(self, teacher).log_probs.detach() - student.log_probs.detach()
@@ -153,6 +159,10 @@ class Product(TokenWeight):
     @property
     def needs_teacher(self) -> bool:  # type: ignore[override]
         return any(weight.needs_teacher for weight in self.weights)
+
+    @property
+    def reads_distribution(self) -> bool:  # type: ignore[override]
+        return any(weight.reads_distribution for weight in self.weights)
 
     def __call__(self, student: TokenLogProbs, teacher: TokenLogProbs | None, rollouts: Rollouts) -> Float[Tensor, "n"]:
         first, *others = (weight(student, teacher, rollouts) for weight in self.weights)

@@ -35,6 +35,11 @@ class VocabularyPass(NamedTuple):
         )
 
 
+LogProbKernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A fused kernel: hidden [N, D], weight [V, D], targets [N] -> log-prob of each target [N] as the chunked path gives
+them, differentiable."""
+
+
 class TokenLogProbs:
     """N target tokens under one model: hidden states [N, D] before the head, the head's weight [V, D], targets [N].
 
@@ -42,6 +47,8 @@ class TokenLogProbs:
     over the vocabulary (`log_probs`, `at`, `topk`, `fold`) is computed when it is asked for, in chunks of rows. Hidden
     states without gradient make a constant: nothing flows into `weight` either, so a teacher may share the student's
     head. A sampling temperature is applied by dividing `hidden` beforehand.
+
+    `kernel`, where given, computes `log_probs` unless a pass over V was made already; all else is the chunked path.
     """
 
     def __init__(
@@ -50,11 +57,13 @@ class TokenLogProbs:
         weight: Float[Tensor, "V D"],
         targets: Int[Tensor, "N"],
         index: Int[Tensor, "N"] | None = None,
+        kernel: LogProbKernel | None = None,
     ) -> None:
         self.hidden = hidden
         self.weight = weight if hidden.requires_grad else weight.detach()
         self.targets = targets
         self.index = torch.arange(len(targets), device=targets.device) if index is None else index
+        self.kernel = kernel
         self._known: VocabularyPass | None = None
         self._log_probs: Tensor | None = None
 
@@ -71,7 +80,10 @@ class TokenLogProbs:
         """Log-prob of each target [nats], differentiable."""
         if self._log_probs is None:
             with torch.set_grad_enabled(self.hidden.requires_grad):
-                self._log_probs = self.at(self.targets[:, None])[:, 0]
+                if self.kernel is None or self._known is not None or not len(self):
+                    self._log_probs = self.at(self.targets[:, None])[:, 0]
+                else:
+                    self._log_probs = self.kernel(self.hidden, self.weight, self.targets)
         return self._log_probs
 
     @property
@@ -128,7 +140,7 @@ class TokenLogProbs:
         if len(keep) == len(self) and torch.equal(keep, torch.arange(len(self), device=keep.device)):
             return self
         with torch.set_grad_enabled(self.hidden.requires_grad):
-            part = TokenLogProbs(self.hidden[keep], self.weight, self.targets[keep], self.index[keep])
+            part = TokenLogProbs(self.hidden[keep], self.weight, self.targets[keep], self.index[keep], self.kernel)
             if self._known is not None:
                 part._known = self._known.take(keep)
             if self._log_probs is not None:

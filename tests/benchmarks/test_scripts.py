@@ -2,6 +2,9 @@
 
 import ast
 import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +49,27 @@ def test_what_came_after_a_right_thought_is_wasted(script):
     assert thinking.useful == len(words(split_thoughts(first + second)[0])["input_ids"]) < thinking.tokens
     right, none = script("switching").judge_answer("It is 7.", "7", words)
     assert (right.correct, none, right.waste_share) == (True, 0, 0.0)
+
+
+@pytest.mark.slow
+def test_log_probs_are_timed_and_a_kernel_that_cannot_run_says_why():
+    command = [sys.executable, str(FOLDER / "log_probs.py"), "--tokens", "4", "--vocabularies", "64", "--repeats", "1"]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [*command, "--dtype", "float32"], capture_output=True, text=True, check=True, env=environment, timeout=300
+    )
+    chunked, liger = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| 64")]
+    assert chunked[1] == "chunked" and float(chunked[3]) >= 0 and float(chunked[4]) < 0
+    assert liger[1] == "liger" and "not measured: " in liger[2] and "expected a CUDA device" in liger[2]
+
+
+def test_a_card_times_every_kernel_over_the_head_that_it_serves(script):
+    gpu = script("gpu")
+    stages = gpu.build_stages(gpu.read_arguments([]), ["a", "b"])
+    asked = [command for title, command, _ in stages if title.startswith("Log-probs of target tokens")]
+    assert ["--train-head" in command for command in asked] == [False, True]
+    assert [script("log_probs").find_paths(dtype) for dtype in ("bfloat16", "float32")] == [
+        ["chunked", "cut_cross_entropy"],
+        ["chunked", "liger"],
+    ]
+    assert ["float32" in command for command in asked] == [False, True]  # the other one's default is bfloat16

@@ -7,22 +7,27 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from fdt.data.packing import lay_out_batch
 from fdt.engines import HuggingFace
 from fdt.engines.vllm.launch import EXTENSION
 from fdt.engines.vllm.transfer.staging import CardStaging, find_card
+from fdt.errors import UserError
 from fdt.metrics.step import StepMetrics
+from fdt.policy.products.fused_log_probs import KERNELS, import_kernel, use_log_prob_kernel
+from objectives import Imitate, PolicyGradient, TokenLogProbs
 from tests.helpers.batches import batch, learner, shake
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
-def compute_step(base, device: str):
+def compute_step(base, device: str, kernel: str = "chunked", **settings):
     """Loss, gradient and metrics of one step, on a device."""
-    made = learner(base)
+    made = learner(base, **settings)
     shake(made.policy, 0.02)
     made.to(device)
+    use_log_prob_kernel(made.policy, kernel, SingleDeviceStrategy(device), made.objective)
     step = batch(made.policy.tokenizer, tasks=4, each=4)
     rollouts = replace(step.rollouts, weights=made.objective.weigh(step.rollouts))
     step = replace(step, rollouts=replace(rollouts, totals=made.objective.compute_totals(rollouts)))
@@ -68,3 +73,49 @@ def test_another_process_reads_weights_from_the_card():
     done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == pytest.approx([w.float().sum().item() for _, w in weights])
+
+
+def skip_without(name: str) -> None:
+    """Skips where a kernel's package is not installed, or in a release that computes something else."""
+    try:
+        import_kernel(name)
+    except UserError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("head_trains", [False, True])
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_fused_kernel_gives_the_log_probs_and_gradients_of_the_chunked_path(name, head_trains, tiny_model):
+    """Within rounding of the dtype: the chunked path's own gradients are off by up to 0.4 % in bfloat16."""
+    entry = KERNELS[name]
+    skip_without(name)
+    policy = learner(tiny_model).policy.to("cuda", dtype=entry.dtypes[0])
+    terms = learner(tiny_model, terms={"imitate": Imitate()}).objective
+    use_log_prob_kernel(policy, name, SingleDeviceStrategy("cuda"), terms)
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randn(5000, 192, generator=random) / 192**0.5
+    targets = torch.randint(5000, (301,), generator=random)
+    hidden = 3 * (torch.randn(301, 192, generator=random) + 3 * weight[targets])
+    factors = torch.randn(301, generator=random).cuda()
+    hidden, weight = (each.to("cuda", entry.dtypes[0]).requires_grad_() for each in (hidden, weight))
+    weight.requires_grad_(head_trains)
+    found = []
+    for kernel in (policy.log_prob_kernel, None):
+        log_probs = TokenLogProbs(hidden, weight, targets.cuda(), kernel=kernel).log_probs
+        wanted = [hidden, weight] if head_trains else [hidden]
+        found.append((log_probs, *torch.autograd.grad((log_probs * factors).sum(), wanted)))
+    (fused, *slopes), (chunked, *expected) = found
+    exact = entry.dtypes[0] is torch.float32
+    assert (fused - chunked).abs().max() < (1e-4 if exact else 1e-3)
+    for slope, known in zip(slopes, expected, strict=True):
+        assert (slope - known).float().norm() / known.float().norm() < (1e-4 if exact else 1e-2)
+
+
+def test_a_step_with_liger_is_that_of_the_chunked_path(tiny_model):
+    skip_without("liger")
+    terms = {"terms": {"policy": PolicyGradient(), "imitate": Imitate()}, "lora": None}
+    torch.manual_seed(3)
+    expected, _ = compute_step(tiny_model, "cuda", **terms)
+    torch.manual_seed(3)
+    found, metrics = compute_step(tiny_model, "cuda", "liger", **terms)
+    assert (found - expected).norm() / expected.norm() < 1e-3 and "entropy" not in metrics

@@ -249,4 +249,26 @@ MUTANTS = (
         "{keys[row] for row in read}",
         "tests/fdt/policy/test_fsdp.py::test_the_default_algorithm_trains_all_weights_in_shards_as_on_one_rank",
     ),
+    Mutant(
+        "a fused kernel takes the place of a pass that a term needs",
+        "fdt/policy/products/fused_log_probs.py",
+        "    if readers:\n",
+        "    if not readers:\n",
+        "tests/fdt/policy/products/test_fused_log_probs.py::test_a_term_that_reads_more_keeps_the_chunked_path",
+    ),
+    Mutant(
+        "a fused kernel leaves small gradients out",
+        "fdt/policy/products/fused_log_probs.py",
+        '"filter_eps": None, ',
+        "",
+        "tests/fdt/policy/products/test_fused_log_probs.py::"
+        "test_cut_cross_entropy_is_asked_for_the_whole_gradient_of_each_token",
+    ),
+    Mutant(
+        "a kernel is asked although a pass over the vocabulary met the logits",
+        f"{O}vocabulary/token_log_probs.py",
+        " or self._known is not None or not len(self)",
+        " or not len(self)",
+        "tests/objectives/vocabulary/test_token_log_probs.py::test_a_kernel_gives_the_log_probs_and_nothing_else",
+    ),
 )

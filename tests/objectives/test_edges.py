@@ -21,10 +21,13 @@ from objectives import (
     LeaveOneOut,
     MeanScaled,
     Objective,
+    OffPolicy,
     OffPolicyMask,
     OldPolicyPenalty,
     PolicyGradient,
+    PrefixTrust,
     ProbabilityShift,
+    Product,
     ReferenceKL,
     SequenceMean,
     SkewedForwardKL,
@@ -245,3 +248,37 @@ def test_one_outcome_in_the_vocabulary():
         ).value
         == 0
     )
+
+
+class OnlyTargets(TokenLogProbs):
+    """Has the log-probs of its targets, and refuses every further question about the vocabulary."""
+
+    def _read_vocabulary(self, k=0, ids=None):
+        raise AssertionError("more was read than the log-probs of the target tokens")
+
+    fold_part = fold_many = _read_vocabulary
+
+
+def only_targets(seed):
+    def kernel(hidden, weight, targets):
+        return torch.log_softmax(hidden @ weight.T, -1).gather(1, targets[:, None])[:, 0]
+
+    full = scored(seed=seed, grad=not seed)
+    return OnlyTargets(full.hidden, full.weight, full.targets, full.index, kernel)
+
+
+@pytest.mark.parametrize("term", [*TERMS.values(), OffPolicy(mask="sampled")], ids=[*TERMS, "off_policy"])
+def test_a_term_that_says_so_reads_nothing_but_target_tokens(term, monkeypatch):
+    monkeypatch.setattr(TokenLogProbs, "select", lambda self, keep: self)  # every token has weight
+    others = {"teacher": only_targets(1), "reference": only_targets(2)}
+    if term.reads_distribution:
+        with pytest.raises(AssertionError, match="more was read"):
+            run(term, only_targets(0), others, rollouts())
+    else:
+        assert run(term, only_targets(0), others, rollouts()).value.requires_grad
+
+
+@pytest.mark.parametrize("weight", [Product([OffPolicyMask(), TeacherConfidence()]), TeacherConfidence()])
+def test_a_token_weight_that_reads_a_distribution_makes_its_term_one_that_does(weight):
+    assert TeacherAdvantage(token_weight=weight).reads_distribution
+    assert not TeacherAdvantage(token_weight=Product([OffPolicyMask(), PrefixTrust()])).reads_distribution

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from torch import nn
+
 from fdt import __version__
 from fdt.errors import UserError
 from fdt.policy.lora import LoRA
@@ -61,6 +63,14 @@ def check_saved_policy(checkpoint: Mapping[str, Any], own: Mapping[str, Any], re
             key="ckpt_path",
             remedy="set model.base and model.lora as they were when it was written",
         )
+
+
+def select_saved_weights(state: Mapping[str, Any], policy: nn.Module, has_moving_teacher: bool) -> dict[str, Any]:
+    """Of a learner's state the trained weights, those of a teacher that moves, and of a reference that is reset; a
+    frozen base is loaded by its name."""
+    wanted = {f"policy.{name}" for name, p in policy.named_parameters() if p.requires_grad}
+    kept = ("teacher.", "reference.") if has_moving_teacher else ("reference.",)
+    return {name: value for name, value in state.items() if name in wanted or name.startswith(kept)}
 
 
 def build_read_error(path: Any, fault: BaseException) -> UserError:

@@ -1,8 +1,6 @@
 """Adapters for environments of other packages, each tested in an environment that has its package (`make adapters`)."""
 
 import math
-import os
-import subprocess
 
 import pytest
 
@@ -10,28 +8,13 @@ from fdt.environments.openenv import OpenEnv
 from fdt.environments.verifiers import Verifiers, compute_total_reward
 from fdt.errors import UserError
 from feedback.types import Task
-from tests.helpers.runs import ROOT, environment
-
-CASES = ROOT / "tests" / "adapters"
-HOME = ROOT / os.environ.get("FDT_ADAPTERS", ".venv-adapters")
+from tests.helpers.adapters import run_cases
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["verifiers", "openenv"])
 def test_with_the_package_itself(package):
-    python = HOME / package / "bin" / "python"
-    if not (HOME / package / ".installed").exists():
-        pytest.skip(f"{package} is not installed: run make adapters")
-    done = subprocess.run(
-        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", CASES / f"{package}_cases.py"],
-        env=environment(PYTHONPATH=f"{ROOT}:{CASES}"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout[-6000:] + done.stderr[-2000:]
+    run_cases(package)
 
 
 @pytest.mark.parametrize(

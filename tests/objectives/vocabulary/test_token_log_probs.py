@@ -172,3 +172,28 @@ def test_no_tensor_grows_with_tokens_times_vocabulary(n, head_trains, monkeypatc
         loss.backward()
 
     assert largest_tensor(work) <= max(4000, n * 8)
+
+
+def test_a_kernel_gives_the_log_probs_and_nothing_else():
+    asked = []
+
+    def kernel(hidden, weight, targets):
+        asked.append(len(targets))
+        return torch.log_softmax(hidden @ weight.T, -1).gather(1, targets[:, None])[:, 0]
+
+    def build(n=12):
+        base = scored(n)
+        return TokenLogProbs(base.hidden, base.weight, base.targets, base.index, kernel)
+
+    reference = plain(scored())
+    mine = build()
+    chosen = mine.select(torch.tensor([7, 2, 3]))
+    assert torch.allclose(chosen.log_probs, reference[[7, 2, 3], mine.targets[[7, 2, 3]]]) and chosen.log_probs.grad_fn
+    assert torch.allclose(mine.log_probs, reference.gather(1, mine.targets[:, None])[:, 0])
+    assert mine.log_probs is mine.log_probs and asked == [3, 12] and mine._known is None
+    assert torch.equal(mine.topk(4)[0], reference.topk(4).indices) and asked == [3, 12]
+    # A pass over V has met the targets' logits: the kernel would be one more.
+    late = build()
+    _ = late.topk(4)
+    assert torch.allclose(late.log_probs, mine.log_probs) and asked == [3, 12]
+    assert not len(build(0).log_probs) and asked == [3, 12]
