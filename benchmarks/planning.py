@@ -8,7 +8,7 @@ answers with a hint or a correction) is counted in the run: the plan's arithmeti
 the data. Seconds are those that the main thread computed, or of several ranks those that passed: of runs the shortest
 step without the first, of plans the shortest, since what else the machine does only adds; runs and plans take turns,
 so that both meet the same machine. Memory is the largest of the process beyond what it took before the model was
-loaded, files mapped into it left out. Of several ranks it is the first.
+loaded; of files mapped into it, those of weights. Of several ranks it is the first.
 """
 
 from __future__ import annotations

@@ -57,8 +57,9 @@ class Probe(Callback):
     """Writes when each step began and ended, what it read, and the largest memory so far: JSON lines of the first rank.
 
     Each holds ``began`` and ``ended`` in seconds, ``memory`` in bytes beyond what the process took before the model was
-    loaded, and of the step's batch ``rows`` (answers; corrections are further ones), ``prompt`` and ``answer`` (mean
-    tokens), ``hinted`` and ``imitated`` (shares of answers) and ``hint`` (mean tokens).
+    loaded, weights that stay mapped from their file among them, and of the step's batch ``rows`` (answers; corrections
+    are further ones), ``prompt`` and ``answer`` (mean tokens), ``hinted`` and ``imitated`` (shares of answers) and
+    ``hint`` (mean tokens).
     """
 
     def __init__(self, path: str) -> None:
@@ -67,7 +68,7 @@ class Probe(Callback):
             path: the JSON-lines file.
         """
         self.path = Path(path)
-        self.before = self.most = 0
+        self.before = self.most = self.mapped = 0
         self.found: dict[str, float] = {}
         self.ended = threading.Event()
 
@@ -85,7 +86,8 @@ class Probe(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.is_global_zero:
             return
-        found = self.found | {"ended": read_clock(trainer), "memory": self.most - self.before}
+        self.mapped = max(self.mapped, read_mapped_weights())
+        found = self.found | {"ended": read_clock(trainer), "memory": self.most - self.before + self.mapped}
         with self.path.open("a") as file:
             file.write(json.dumps(found) + "\n")
 
@@ -151,3 +153,20 @@ def read_memory() -> int:
     except OSError:
         return 0
     return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def read_mapped_weights() -> int:
+    """Bytes of weights' files that are mapped into this process and lie in memory: of weights that are held in the
+    dtype of their file there is no copy. 0 where Linux does not tell."""
+    try:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+    except OSError:
+        return 0
+    found, counted = 0, False
+    for line in lines:
+        first = line.split(maxsplit=1)[0]
+        if not first.endswith(":"):  # a mapping's own line; those below it end their first word so
+            counted = line.endswith(".safetensors")
+        elif first == "Rss:" and counted:
+            found += 1024 * int(line.split()[1])
+    return found

@@ -4,12 +4,14 @@ import json
 import os
 import statistics
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fdt.__main__ import main
 from fdt.cli.plan.estimate import Measured, Workload, estimate_measured
-from fdt.cli.plan.probe import AnyScore
+from fdt.cli.plan.probe import AnyScore, Probe, read_mapped_weights
 from fdt.cli.plan.rates import CARDS, rate_card
 from fdt.cli.plan.settings import merge_config, read_settings
 from fdt.cli.plan.shape import measure_shape
@@ -112,3 +114,22 @@ def test_moments_per_term_take_a_step_for_each_term(seven):
     shape = measure_shape(given)
     one, three = (rate_card(shape, given, CARDS["h100"], terms).optimise for terms in (1, 3))
     assert three == 3 * one
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="not Linux")
+def test_weights_that_stay_in_their_file_count(tmp_path):
+    """Held in the dtype of their file, weights are pages of it, and no copy."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"\1" * (1 << 22))
+    before = read_mapped_weights()
+    weights = torch.from_file(str(path), shared=False, size=1 << 22, dtype=torch.uint8)
+    other = torch.from_file(str(path.with_suffix(".bin")), shared=True, size=1 << 20, dtype=torch.uint8)
+    assert int(weights.sum()) == 1 << 22 and not other.fill_(0).any()
+    assert read_mapped_weights() - before == 1 << 22
+    probe = Probe(str(tmp_path / "notes"))
+    probe.before, probe.most = 100, 300
+    trainer = SimpleNamespace(
+        is_global_zero=True, world_size=1, strategy=SimpleNamespace(root_device=torch.device("cpu"))
+    )
+    probe.on_train_batch_end(trainer)
+    assert json.loads((tmp_path / "notes").read_text())["memory"] == 200 + before + (1 << 22)
