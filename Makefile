@@ -14,8 +14,8 @@ TORCH_INDEX ?=
 # Packages whose own requirements would hold ours back live in environments of their own, which lie over this one: what
 # such an environment lacks comes from here.
 ADAPTERS := verifiers openenv kernels
-# Tests run side by side, one thread each; a file's tests stay together.
-WORKERS ?= 2
+# Tests run side by side, one thread each; a file's tests stay together. One more than two cores have: many wait for others.
+WORKERS ?= 3
 # Extra arguments for pytest, as in: make test PYTEST_ARGS="-x -k shipped"
 PYTEST_ARGS ?=
 

@@ -28,7 +28,7 @@ def _default_model() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(
-    ("devices", "arms"), [("trainer/ddp", ["replay"]), ("trainer/fsdp2", ["replay", "on_policy"])], ids=["ddp", "fsdp2"]
+    ("devices", "arms"), [("trainer/ddp", ["replay"]), ("trainer/fsdp2", ["on_policy"])], ids=["ddp", "fsdp2"]
 )
 def test_two_steps_on_two_devices(devices: str, arms: list[str], tmp_path: Path) -> None:
     root = tmp_path / "run"

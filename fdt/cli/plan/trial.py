@@ -1,4 +1,4 @@
-"""How long a step takes on this machine: short runs of a model of few layers, and a line through what they took.
+"""How long a step takes on this machine: a short run of the model, or two of few layers, and the line through both.
 
 A run is that of the config, with its terms, optimiser, teacher, strategy and ranks; what it reads is made up, of as
 many tokens as are planned for. Each further layer takes as much time, so that two depths tell any.
@@ -30,10 +30,8 @@ from fdt.policy.hub import resolve_model
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Task, Turn
 
-DEEPEST = 10
-"""Most layers of the model that is run."""
 WEIGHTS = 2**30
-"""Most bytes of its layers, where that leaves three of them."""
+"""Most bytes of the layers of the model that is run, where that leaves three of them."""
 STEPS = 4
 """Of a run; the first one is left out."""
 TRAINER = ("accelerator", "strategy", "devices", "precision", "gradient_clip_val", "accumulate_grad_batches")
@@ -71,10 +69,11 @@ def measure_step(
 
 
 def choose_depths(shape: ModelShape) -> tuple[int, ...]:
-    """Layers of the models that are run: one, and as many as can be held, ten at most."""
+    """Layers of the models that are run: all where they can be held, else one, and as many as can be held. Few layers
+    may stay in a processor's cache where all do not, so that a line through few is drawn only where it must be."""
     size = 4 * shape.layer_parameters / shape.layers
-    deepest = min(shape.layers, DEEPEST, max(3, math.floor(WEIGHTS / size)))
-    return (1, deepest) if deepest > 2 else (deepest,)
+    deepest = min(shape.layers, max(3, math.floor(WEIGHTS / size)))
+    return (deepest,) if deepest == shape.layers else (1, deepest)
 
 
 def extend_line(depths: Sequence[int], found: Sequence[Measured], layers: int) -> Measured:

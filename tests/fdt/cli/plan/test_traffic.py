@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.helpers.runs import config, fdt
+from tests.helpers.runs import config, fdt, quick
 
 pytestmark = pytest.mark.slow
 FSDP2 = {"class_path": "fdt.policy.fsdp.FSDP2", "init_args": {"process_group_backend": "gloo"}}
@@ -36,7 +36,7 @@ def test_the_bytes_that_a_plan_says_are_those_that_ranks_exchange(tmp_path, mode
     path = config(tmp_path, mode, model__lora=lora, **changes)
     done = fdt("fit", "-c", path)
     assert done.returncode == 0, done.stderr[-3000:]
-    planned = fdt(
+    planned = quick(
         "plan", "-c", path, "--json", "--prompt-tokens", "20", "--answer-tokens", "6", "--imitated-share", "0"
     )
     said = json.loads(planned.stdout)["traffic"]
