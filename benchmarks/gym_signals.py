@@ -109,9 +109,8 @@ def compare_with_best(outcomes: list[Outcome]) -> list[str]:
         runs.setdefault((job["setting"], job["arm"]), {})[job["seed"]] = np.array(one["right"], dtype=float)
     lines, gaps = [], []
     for setting in dict.fromkeys(setting for setting, _ in runs):
-        singles = {
-            arm: np.mean(np.concatenate(list(runs[setting, arm].values()))) for arm in RIVALS if (setting, arm) in runs
-        }
+        found = {arm: runs[setting, arm].values() for arm in RIVALS if (setting, arm) in runs}
+        singles = {arm: np.mean([right.mean() for right in seeds]) for arm, seeds in found.items()}
         best = max(singles, key=lambda arm: singles[arm])
         pairs = [own - runs[setting, best][seed] for seed, own in sorted(runs[setting, MIX].items())]
         gap = compute_nested_interval(pairs)

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from fdt.distributed import broadcast_object, gather_objects
+from fdt.policy.fsdp import is_sharded, reshard
 from fdt.policy.policy import Policy
 
 PART = 1 << 22
 """Bytes that are hashed at once."""
 MIX = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9)
 """Odd numbers without pattern."""
+
+
+@dataclass
+class WeightVersions:
+    """Names a policy's weights to engines, by another name whenever they have changed."""
+
+    count: int = 0
+    """Names given so far."""
+    run_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Distinguishes this run's weights from those of another, on a server that both use."""
+    name: str = ""
+    """The last one."""
+    _fingerprint: tuple[int, ...] | None = None
+
+    def update(self, policy: Policy) -> str:
+        """The name of the present weights, the same on all ranks. Every rank must call."""
+        reshard(policy)  # a forward without gradient leaves the root gathered
+        found = compute_fingerprint(policy)
+        if any(gather_objects(found != self._fingerprint)):
+            self.count += 1
+            self._fingerprint = found
+            self.name = broadcast_object(f"fdt-{self.run_id}-{self.count}")
+        return self.name
+
+    def is_whole_and_present(self, policy: Policy) -> bool:
+        """Whether this rank alone holds the weights that were named last."""
+        return not is_sharded(policy) and compute_fingerprint(policy) == self._fingerprint
 
 
 def compute_fingerprint(policy: Policy) -> tuple[int, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -19,6 +19,7 @@ from feedback.gateway import Outage
 if TYPE_CHECKING:
     from fdt.engines.completions import Completion, CompletionRequest, ServerUnavailable
 
+T = TypeVar("T")
 FIRST_WAIT = 0.5
 """Seconds between the first two tries; doubled each time, up to `LONGEST_WAIT`."""
 LONGEST_WAIT = 15.0
@@ -83,18 +84,31 @@ class ServerEngine(Engine):
         """
         if not prompts:
             return []
-        from fdt.engines.completions import ServerUnavailable  # brings openai, which takes a second to import
         from fdt.engines.rounds import fill_limits, generate_in_rounds
 
         limits = fill_limits(limits, len(prompts), self.max_new_tokens)
+
+        def ask() -> list[Sample]:
+            complete = self.connect(policy).complete
+            found = generate_in_rounds(complete, policy.tokenizer, prompts, seed, limits, policy.stop_ids)
+            self.check(policy)
+            return found
+
+        return self.repeat(ask)
+
+    def repeat(self, call: Callable[[], T]) -> T:
+        """What `call` returns, which is made again where the server went away.
+
+        Raises:
+            Outage: where the server stays away for longer than `outage_timeout`.
+        """
+        from fdt.engines.completions import ServerUnavailable  # brings openai, which takes a second to import
+
         since: float | None = None
         tries = 0
         while True:
             try:
-                complete = self.connect(policy).complete
-                found = generate_in_rounds(complete, policy.tokenizer, prompts, seed, limits, policy.stop_ids)
-                self.check(policy)
-                return found
+                return call()
             except ServerUnavailable as away:
                 since = time.monotonic() if since is None else since
                 tries += 1

@@ -215,7 +215,7 @@ MUTANTS = (
     ),
     Mutant(
         "one rank gathers shards that the others do not",
-        "fdt/engines/vllm/transfer/weight_stream.py",
+        "fdt/engines/fingerprint.py",
         "not is_sharded(policy) and ",
         "",
         "tests/fdt/engines/vllm/test_transfer.py::test_shards_are_not_gathered_again_by_one_rank",

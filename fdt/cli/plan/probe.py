@@ -86,8 +86,9 @@ class Probe(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.is_global_zero:
             return
+        ended = read_clock(trainer)
         self.mapped = max(self.mapped, read_mapped_weights())
-        found = self.found | {"ended": read_clock(trainer), "memory": self.most - self.before + self.mapped}
+        found = self.found | {"ended": ended, "memory": self.most - self.before + self.mapped}
         with self.path.open("a") as file:
             file.write(json.dumps(found) + "\n")
 

@@ -52,7 +52,7 @@ class InProcessLLM(WeightSync):
             from vllm.lora.request import LoRARequest
 
             # A new number each time: vLLM keeps what it computed for a name and a number, prefixes above all.
-            self.adapter = LoRARequest(target.name, self.snapshots.count, str(target))
+            self.adapter = LoRARequest(target.name, self.snapshots.versions.count, str(target))
             return
         self.adapter = None
         self.llm.collective_rpc("fdt_reload", args=(str(target),))

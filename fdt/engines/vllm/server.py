@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -135,24 +134,16 @@ class VLLMServer(ServerEngine):
                 expected="weight_transfer: folder",
                 key="data.engine.init_args.weight_transfer",
             )
-        members = run_on_all(lambda: self._wait_for_members(policy))
+        members = run_on_all(lambda: self.repeat(lambda: self._find_living_members(policy)))
         return self._state.stream.take(policy, members, dtype)
 
-    def _wait_for_members(self, policy: Policy) -> list[Member]:
-        """The servers, once one of them answers."""
-        from fdt.engines.completions import ServerUnavailable
+    def _find_living_members(self, policy: Policy) -> list[Member]:
+        """The servers, of which one answers."""
         from fdt.engines.vllm.transfer.receivers import check_any_answers
 
-        since, tries = time.monotonic(), 0
-        while True:
-            try:
-                members = self._find_members(policy)
-                check_any_answers(members)
-                return members
-            except ServerUnavailable as away:
-                tries += 1
-                self.handle_outage(away)
-                self._wait(away, since, tries)
+        members = self._find_members(policy)
+        check_any_answers(members)
+        return members
 
     def _connect_member(
         self, member: Member, snapshot: Snapshot | StreamedWeights, policy: Policy
@@ -167,7 +158,7 @@ class VLLMServer(ServerEngine):
             weights.hand_over(snapshot)
         elif weights.held != snapshot.name:
             others = [one for one in self._state.members.values() if one is not member]
-            self._state.stream.renew(policy, member, others, choose_serving_dtype(policy, self.dtype))
+            self._state.stream.renew(policy, snapshot, member, others, choose_serving_dtype(policy, self.dtype))
         weights.verify()
         name = snapshot.name if snapshot.adapter else NAME if server.own else _find_base_name(server)
         return CompletionsClient(server.url, server.key, name, policy.stop_ids, self.timeout, self.concurrency, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import tempfile
 import weakref
@@ -13,10 +12,10 @@ from typing import Any
 import torch
 from transformers.utils import logging as progress
 
-from fdt.distributed import gather_objects, get_rank, is_distributed
-from fdt.engines.fingerprint import compute_fingerprint
+from fdt.distributed import broadcast_object, gather_objects, get_rank, is_distributed
+from fdt.engines.fingerprint import WeightVersions
 from fdt.errors import UserError
-from fdt.policy.fsdp import gather_state, is_sharded, reshard
+from fdt.policy.fsdp import gather_state, is_sharded
 from fdt.policy.policy import Policy
 from fdt.processes import read_umask
 
@@ -52,12 +51,9 @@ class SnapshotWriter:
     """
 
     folder: str | None
-    count: int = 0
-    """Snapshots so far."""
-    run_id: str = field(default_factory=lambda: secrets.token_hex(4))
-    """Distinguishes this run's weights from those of another, on a server that both use."""
+    versions: WeightVersions = field(default_factory=WeightVersions)
+    """Tells when they have changed."""
     _last: Snapshot | None = None
-    _fingerprint: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.folder is not None and not Path(self.folder).is_dir():
@@ -78,18 +74,13 @@ class SnapshotWriter:
             dtype: of whole weights in the files, where the engine holds them in another than the trainer; adapters stay
                 as they are.
         """
-        reshard(policy)  # a forward without gradient leaves the root gathered
-        found = compute_fingerprint(policy)
-        changed = any(gather_objects(self._last is None or found != self._fingerprint))
-        if changed or self._last is None:
-            self.count += 1
-            name = f"fdt-{self.run_id}-{self.count}"
-            path = Path(str(gather_objects(str(Path(self.place.name).resolve() / name))[0]))
+        name = self.versions.update(policy)
+        if self._last is None or self._last.name != name:
+            path = Path(broadcast_object(str(Path(self.place.name).resolve() / name)))
             snapshot = Snapshot(path, policy.lora is not None, owned=get_rank() == 0)
             write_weights(policy, path, dtype)
             gather_objects(None)  # the others read it when it is complete
             self._last = snapshot
-            self._fingerprint = found
         return self._last
 
 

@@ -37,7 +37,7 @@ class Watched(VLLMServer):
         with (Path(self.notes) / "notes").open("a") as file:
             file.write(json.dumps(note) + "\n")
         server = Path(self.notes) / "server"
-        if self.kills and get_rank() == 0 and self._state.snapshots.count == 2 and server.exists():
+        if self.kills and get_rank() == 0 and self._state.snapshots.versions.count == 2 and server.exists():
             number = int(server.read_text())
             server.unlink()
             os.killpg(number, signal.SIGKILL)

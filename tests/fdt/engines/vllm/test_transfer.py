@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fdt.engines import VLLMServer
+from fdt.engines import VLLMServer, fingerprint
 from fdt.engines.completions import ServerUnavailable
 from fdt.engines.vllm.pool import Member
-from fdt.engines.vllm.transfer import receivers, staging, weight_stream
+from fdt.engines.vllm.transfer import receivers, staging
 from fdt.engines.vllm.transfer.gathering import iterate_weights, measure_bucket, split_into_buckets
 from fdt.engines.vllm.transfer.staging import HostStaging, align, build_staging, pack_handle
 from fdt.engines.vllm.weight_sync import Server as Place
@@ -255,6 +255,10 @@ def test_a_server_that_was_started_anew_gets_the_present_weights(policy):
         move(policy)
         with pytest.raises(Outage, match="weight_transfer: folder"):
             frozen.generate(policy, [[1]], 3)
+        engine.freeze(policy)
+        assert_holds(fake, policy)
+        with pytest.raises(Outage, match="nobody holds whole"):  # and newer ones must not answer for them
+            frozen.generate(policy, [[1]], 3)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -263,7 +267,7 @@ def test_shards_are_not_gathered_again_by_one_rank(policy, monkeypatch):
     with Server(one) as first, Server(two) as second:
         engine = build_engine(first, second)
         frozen = engine.freeze(policy)
-        monkeypatch.setattr(weight_stream, "is_sharded", lambda policy: True)
+        monkeypatch.setattr(fingerprint, "is_sharded", lambda policy: True)
         two.weights, two.version = {}, "own"
         for _ in range(2):  # as it is found out, and when it is known
             engine._state.members[second.url].away_until = 0.0

@@ -235,7 +235,7 @@ class Probed(VLLMServer):
         found = call_endpoint(only.url, only.key, 60.0, "/completions", asked)["choices"][0]["prompt_logprobs"][1:]
         sums = sum(next(iter(token.values()))["logprob"] for token in found)
         note = {
-            "weights": state.snapshots.count,
+            "weights": state.snapshots.versions.count,
             "probe": sums,
             "own": own(policy, PROBE[:1], PROBE[1:]).sum().item(),
             "server": state.child.process.pid,
@@ -243,7 +243,7 @@ class Probed(VLLMServer):
         with open(self.notes, "a") as file:
             file.write(json.dumps(note) + "\n")
         servers = {json.loads(line)["server"] for line in Path(self.notes).read_text().splitlines()}
-        if state.snapshots.count == 2 and len(servers) == 1:
+        if state.snapshots.versions.count == 2 and len(servers) == 1:
             os.killpg(state.child.process.pid, signal.SIGKILL)
         return made
 
