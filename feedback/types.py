@@ -88,6 +88,8 @@ class Task(Struct, frozen=True, omit_defaults=True):
     """Distinct critiques recorded for this task, in file order."""
     meta: dict[str, Any] = field(default_factory=dict)
     """Further columns of the record."""
+    rejected: str | None = None
+    """A recorded answer that is worse than `reference`, set where their likelihoods are compared."""
 
 
 @_register_dataclass

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from fdt.errors import UserError
 from fdt.resources import find_sample
@@ -16,18 +17,31 @@ from feedback.readers.garbage import pause_collection
 from feedback.types import Episode, Task, collect_tasks
 
 
+class Target(NamedTuple):
+    """What a prompt's likelihood is measured by."""
+
+    text: str
+    """An answer that is known to be good."""
+    rejected: str | None = None
+    """Another answer to the same prompt that is known to be worse."""
+
+    def attach(self, task: Task) -> Task:
+        """The task with `text` as the reference that it lacks, and with the worse answer."""
+        return replace(task, reference=task.reference or self.text, rejected=self.rejected)
+
+
 @dataclass(frozen=True)
 class DataSplits:
     """source: name of the file or environment · record_count: how many records it had · episodes: to train on (an
     environment's tasks hold no turns) · heldout: to measure on · test: for ``fdt test``, called when needed ·
-    targets: by a task's key a text whose likelihood can be measured, `target_kind` what these texts are."""
+    targets: what a prompt's likelihood is measured by, by the task's key, `target_kind` what these texts are."""
 
     source: str
     record_count: int
     episodes: Sequence[Episode]
     heldout: Sequence[Task]
     test: Callable[[], Sequence[Task]]
-    targets: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, Target] = field(default_factory=dict)
     target_kind: str = "references"
 
     @property
@@ -36,8 +50,9 @@ class DataSplits:
         return bool(self.targets)
 
     def attach_targets(self) -> tuple[Sequence[Task], int]:
-        """The held-out tasks with these texts as the references that they lack, and how many have one then."""
-        tasks = [replace(task, reference=task.reference or self.targets.get(task.key)) for task in self.heldout]
+        """The held-out tasks with their targets, and how many have a reference then."""
+        found = ((task, self.targets.get(task.key)) for task in self.heldout)
+        tasks = [task if target is None else target.attach(task) for task, target in found]
         return tasks, sum(task.reference is not None for task in tasks)
 
 
@@ -96,9 +111,10 @@ def select_heldout(keys: Sequence[str], share: float, seed: int, preferred: Coll
     return {min(places, key=lambda key: (key not in preferred, places[key]))}
 
 
-def find_targets(episodes: Sequence[Episode]) -> tuple[dict[str, str], str]:
+def find_targets(episodes: Sequence[Episode]) -> tuple[dict[str, Target], str]:
     """One text of each prompt whose likelihood says whether a policy became better: references, else corrections, else
-    the answers that were rated at or above the mean.
+    the answers that were rated at or above the mean. Beside it, where there is one, a text that should become less
+    likely than it: the answer that was corrected, else the worst of the answers that were rated below the mean.
 
     Args:
         episodes: the records of a file.
@@ -108,17 +124,47 @@ def find_targets(episodes: Sequence[Episode]) -> tuple[dict[str, str], str]:
     """
     references = {e.task.key: e.task.reference for e in episodes if e.task.reference}
     if references:
-        return references, "references"
-    revisions = {e.task.key: e.revision for e in episodes if e.revision}
-    if revisions:
-        return revisions, "corrections"
-    scored = [(score, e) for e in episodes if not math.isnan(score := e.score)]
-    scores = [score for score, _ in scored]
-    if not scores or min(scores) == max(scores):
+        return _pair_targets(references, _find_worst(episodes)), "references"
+    corrected = [e for e in episodes if e.revision]
+    if corrected:
+        revisions = {e.task.key: e.revision or "" for e in corrected}
+        return _pair_targets(revisions, {e.task.key: e.response for e in corrected if is_single(e)}), "corrections"
+    rated = _sort_rated(episodes)
+    if not rated or rated[0][0] == rated[-1][0]:
         return {}, "nothing"
-    mean = sum(scores) / len(scores)
-    rated = sorted(((score, e) for score, e in scored if score >= mean), key=lambda pair: pair[0])
-    return {e.task.key: e.response for _, e in rated if e.response}, "answers rated at or above the mean"
+    mean = _compute_mean(rated)
+    texts = {e.task.key: e.response for score, e in rated if score >= mean and e.response}
+    return _pair_targets(texts, _find_worst(episodes)), "answers rated at or above the mean"
+
+
+def is_single(episode: Episode) -> bool:
+    """Whether its answer is all that follows the prompt, so that another answer can stand in its place."""
+    return len(episode.turns) == 1
+
+
+def _pair_targets(texts: dict[str, str], worse: dict[str, str]) -> dict[str, Target]:
+    found = {key: (text, worse.get(key)) for key, text in texts.items()}
+    return {
+        key: Target(text, other if other and other.strip() != text.strip() else None)
+        for key, (text, other) in found.items()
+    }
+
+
+def _find_worst(episodes: Sequence[Episode]) -> dict[str, str]:
+    """For each prompt the answer that was rated worst, where that is below the mean of all."""
+    rated = _sort_rated(episodes)
+    mean = _compute_mean(rated)
+    return {e.task.key: e.response for score, e in reversed(rated) if score < mean and is_single(e)}
+
+
+def _sort_rated(episodes: Sequence[Episode]) -> list[tuple[float, Episode]]:
+    """Episodes that have a score, with it, the worst first."""
+    rated = ((e.score, e) for e in episodes)
+    return sorted(((score, e) for score, e in rated if not math.isnan(score)), key=lambda pair: pair[0])
+
+
+def _compute_mean(rated: Sequence[tuple[float, Episode]]) -> float:
+    return sum(score for score, _ in rated) / len(rated) if rated else math.nan
 
 
 def locate(name: str) -> Path:

@@ -14,6 +14,7 @@ from fdt.data.rows import Row
 from fdt.data.tokenization import tokenize_answer, tokenize_prompt
 from fdt.rollout.actor import Actor
 from fdt.statistics.intervals import compute_mean_interval, compute_ratio_interval
+from fdt.statistics.preference import compute_preference
 from feedback.types import DONE, OUT_OF_CONTEXT, TURN_LIMIT, Episode, Feedback, Task
 
 Record = dict[str, Any]
@@ -127,32 +128,49 @@ def _describe_feedback(item: Feedback) -> Record:
 
 
 class Likelihood(Evaluation):
-    """Negative log-likelihood (nats) of the reference answer given the prompt, summed over its tokens."""
+    """Negative log-likelihood (nats) of the reference answer given the prompt, summed over its tokens.
+
+    Where the records hold a worse answer to the same prompt (the one that was corrected, or the one rated worst), its
+    likelihood is measured too: `preferred` is the share of such prompts whose reference is likelier per token, and
+    `margin` by how many nats per token, in the mean. Imitation of references moves `nll` by their style alone; a policy
+    that tells good from bad moves the margin.
+    """
 
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record | None]:
-        tokenizer = actor.policy.tokenizer
-        kept = [task for task in tasks if task.reference]
-        prompts = [tokenize_prompt(task.messages, tokenizer, get_tools(task)) for task in kept]
-        rows = [
-            Row.from_context(prompt, tokenize_answer(task.reference or "", tokenizer, context=prompt))
-            for task, prompt in zip(kept, prompts, strict=True)
-        ]
-        most = actor.policy.positions
-        fits = [most is None or len(row.ids) <= most for row in rows]
-        if not all(fits):
-            rank_zero_warn(f"{fits.count(False)} references are not measured: longer than the model's {most} positions")
-        sums, counts = actor.compute_row_log_probs([row for row, fit in zip(rows, fits, strict=True) if fit])
-        found = iter(zip(sums, counts, strict=True))
-        measured = {id(task) for task, fit in zip(kept, fits, strict=True) if fit}
-        return [self._build_record(task, *next(found)) if id(task) in measured else None for task in tasks]
+        good = self._measure([(task, task.reference) for task in tasks], actor, "references")
+        worse = self._measure([(task, task.reference and task.rejected) for task in tasks], actor, "worse answers")
+        found = zip(tasks, good, worse, strict=True)
+        return [None if own is None else self._build_record(task, own, other) for task, own, other in found]
 
-    def _build_record(self, task: Task, log_prob: float, tokens: int) -> Record:
+    def _measure(
+        self, wanted: Sequence[tuple[Task, str | None]], actor: Actor, named: str
+    ) -> list[tuple[float, int] | None]:
+        """Sum of log-probs and number of tokens of each answer; None where there is none, or it is too long."""
+        tokenizer, most = actor.policy.tokenizer, actor.policy.positions
+        rows: list[Row | None] = []
+        for task, text in wanted:
+            prompt = tokenize_prompt(task.messages, tokenizer, get_tools(task)) if text else []
+            rows.append(Row.from_context(prompt, tokenize_answer(text, tokenizer, context=prompt)) if text else None)
+        kept = [row for row in rows if row is not None]
+        fits = [row for row in kept if most is None or len(row.ids) <= most]
+        if len(fits) < len(kept):
+            told = f"{len(kept) - len(fits)} {named} are not measured: longer than the model's {most} positions"
+            rank_zero_warn(told)
+        found = dict(zip(map(id, fits), zip(*actor.compute_row_log_probs(fits), strict=True), strict=True))
+        return [found.get(id(row)) for row in rows]
+
+    def _build_record(self, task: Task, good: tuple[float, int], worse: tuple[float, int] | None) -> Record:
         read = describe_prompt(task)
-        return {"id": task.key, **read, "reference": task.reference, "nll_sum": -log_prob, "tokens": tokens}
+        record = {"id": task.key, **read, "reference": task.reference, "nll_sum": -good[0], "tokens": good[1]}
+        if worse is None:
+            return record
+        return record | {"rejected": task.rejected, "rejected_nll_sum": -worse[0], "rejected_tokens": worse[1]}
 
     def summarise_records(self, records: Sequence[Record]) -> dict[str, float]:
         tokens = sum(r["tokens"] for r in records)
-        return {"nll": sum(r["nll_sum"] for r in records) / tokens if tokens else math.nan}
+        found = {"nll": sum(r["nll_sum"] for r in records) / tokens if tokens else math.nan}
+        preference = compute_preference(records)
+        return found if preference is None else found | {"preferred": preference.share, "margin": preference.margin}
 
     def compute_quality(self, records: Sequence[Record]) -> float:
         return -super().compute_quality(records)

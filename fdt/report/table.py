@@ -15,6 +15,7 @@ from fdt.report.measures import LIKELIHOOD, SCORE
 from fdt.report.runs import Record, Run
 from fdt.report.sanitize import make_legible
 from fdt.statistics.intervals import Interval
+from fdt.statistics.preference import compute_preference
 
 # kind -> headings of the two measured columns and of the length, factor from the stored unit to the printed one, format
 KINDS = {
@@ -154,9 +155,23 @@ def _build_arm_row(run: Run, base: list[Record], last: list[Record], notes: list
         notes.append(f"{run.name}: its change is over the {shared} of {asked} prompts measured before and after")
     if missing := len(last) - len(measures.select_measured(last)):
         notes.append(f"{run.name}: {missing} of {len(last)} held-out answers have no measurement")
+    if preferred := describe_preference(base, last):
+        notes.append(f"{run.name}: {preferred}")
     steps, rollouts, minutes = measures.compute_cost(run)
     share = measures.compute_used_share(run)
     return _build_row(run.name, last, change=change, steps=steps, rollouts=rollouts, minutes=minutes, used_share=share)
+
+
+def describe_preference(base: list[Record], last: list[Record]) -> str | None:
+    """Where references have a worse answer beside them: how often they are the likelier one, before and after."""
+    before, after = compute_preference(base), compute_preference(last)
+    if before is None or after is None:
+        return None
+    shares = f"{_format_number(100 * before.share, '.1f')} to {_format_number(100 * after.share, '.1f')} %"
+    margins = f"{before.margin:+.3f} to {after.margin:+.3f} nats/token"
+    return (
+        f"the reference is likelier per token than the worse answer to {shares} of {after.count} prompts, by {margins}"
+    )
 
 
 def _format_row(row: Row) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from fdt.data.chat.conversations import Kinds
+from fdt.data.splits import Target
 from feedback.faults import DataError
 from feedback.types import Episode, Task
 from objectives import Rollouts
@@ -112,11 +113,11 @@ class StoredTasks(StoredRows[Task]):
         Args:
             folder: where they lie.
             kinds: of conversation among them.
-            with_targets: whether a prompt without a reference has the text whose likelihood is measured as one.
+            with_targets: whether a prompt has the text whose likelihood is measured as its reference, and a worse one.
         """
         self.kinds = kinds
         self.folder = folder
-        self._rows: Blobs[tuple[Task, str | None]] = Blobs(folder, "heldout", tuple[Task, str | None])
+        self._rows: Blobs[tuple[Task, Target | None]] = Blobs(folder, "heldout", tuple[Task, Target | None])
         self.with_targets = with_targets
 
     def __len__(self) -> int:
@@ -124,8 +125,8 @@ class StoredTasks(StoredRows[Task]):
 
     def read(self, number: int) -> Task:
         task, target = self._rows.read(number)
-        return msgspec.structs.replace(task, reference=task.reference or target) if self.with_targets else task
+        return task if target is None or not self.with_targets else target.attach(task)
 
     def attach_targets(self) -> StoredTasks:
-        """The same prompts, with the texts whose likelihood is measured as references."""
+        """The same prompts, with their targets."""
         return StoredTasks(self.folder, self.kinds, with_targets=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from fdt.data.splits import DataSplits, load_from_file, select_heldout
+from fdt.data.splits import DataSplits, find_targets, load_from_file, select_heldout
 from fdt.errors import UserError
 from fdt.evaluation import Answers, Likelihood, PassAtK
 from fdt.evaluation.choices import check_grader, choose_evaluation
+from feedback.readers import read
 
 PLAIN = '"prompt": "p{n}", "response": "r{n}"'
 
@@ -48,6 +50,41 @@ def test_likelihood_of_what_was_rated_well(tmp_path: Path):
     known = {task.messages[-1]["content"]: task.reference for task in tasks}
     assert {text for prompt, text in known.items() if int(prompt[1:]) % 2 == 0} == {None}
     assert all(text == f"r{prompt[1:]}" for prompt, text in known.items() if int(prompt[1:]) % 2)
+
+
+def list_rejected(data: DataSplits) -> dict[str, str | None]:
+    return {task.messages[-1]["content"]: task.rejected for task in choose_evaluation(None, False, data)[1]}
+
+
+def test_beside_a_correction_stands_the_answer_that_it_corrects(tmp_path: Path):
+    found = list_rejected(load(tmp_path, *[PLAIN + ', "score": 1, "revision": "better{n}"'] * 8))
+    assert found and all(worse == f"r{prompt[1:]}" for prompt, worse in found.items())
+    same = load(tmp_path, *[PLAIN + ', "revision": " r{n}"'] * 8)
+    assert set(list_rejected(same).values()) == {None}, "an answer is not compared with itself"
+
+
+@pytest.mark.parametrize("extra", ["", ', "reference": "ref"'])
+def test_beside_a_good_text_stands_the_answer_that_was_rated_worst(tmp_path: Path, extra: str):
+    one = '"prompt": "p", "response": "{}", "score": {}'
+    rows = [one.format(*pair) + extra for pair in (("bad", 0.1), ("worst", 0.0), ("good", 1.0))]
+    rated = ['"prompt": "low", "response": "only", "score": 0', '"prompt": "high", "response": "only", "score": 1']
+    path = tmp_path / "rated.jsonl"
+    path.write_text("".join(f"{{{row}}}\n" for row in [*rows, *(row + extra for row in rated)]))
+    episodes = read(path)
+    key = {episode.task.messages[-1]["content"]: episode.task.key for episode in episodes}
+    found, _ = find_targets(episodes)
+    assert found[key["p"]].rejected == "worst"
+    assert found[key["high"]].rejected is None
+    # Without a reference, a bad answer alone has nothing to stand beside.
+    assert (found[key["low"]].rejected == "only") if extra else key["low"] not in found
+
+
+def test_of_an_answer_after_several_turns_no_other_takes_the_place(tmp_path: Path):
+    said = [("user", "p{n}"), ("assistant", "a"), ("user", "?"), ("assistant", "b")]
+    messages = json.dumps([{"role": role, "content": text} for role, text in said])
+    row = f'"messages": {messages}, "revision": "c"'
+    data = load(tmp_path, *[row] * 8)
+    assert data.heldout and set(list_rejected(data).values()) == {None}
 
 
 def test_nothing_to_measure_by_is_refused_and_not_measured_on_no_prompt(tmp_path: Path):

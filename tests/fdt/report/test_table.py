@@ -47,6 +47,19 @@ def test_likelihood_is_nats_over_tokens(tmp_path):
     assert "NLL, nats/token" in shown(build_table(find_runs(tmp_path)))
 
 
+def test_what_is_preferred_is_told_where_a_worse_answer_stands_beside(tmp_path):
+    folder = write_likelihood_arm(tmp_path / "all", 0.8)
+    assert build_table(find_runs(tmp_path)).notes == []
+    for name, nats in (("base", 1.5), ("last", 1.7)):  # a token; the reference costs 2.0 before and 1.6 after
+        lines = map(json.loads, (folder / f"eval/{name}.jsonl").read_text().splitlines())
+        worse = [line | {"rejected_nll_sum": 3 * nats, "rejected_tokens": 3} for line in lines]
+        write_lines(folder / f"eval/{name}.jsonl", worse)
+    told = "to 0.0 to 100.0 % of 20 prompts, by -0.500 to +0.100 nats/token"
+    assert build_table(find_runs(tmp_path)).notes == [
+        f"all: the reference is likelier per token than the worse answer {told}"
+    ]
+
+
 def test_both_kinds_make_two_tables(tmp_path):
     write_likelihood_arm(tmp_path / "all", 0.8)
     write_arm(tmp_path / "sums")

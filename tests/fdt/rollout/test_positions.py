@@ -72,6 +72,17 @@ def test_a_reference_that_is_too_long_is_not_measured_and_said(actor):
     assert long is None and none is None and short["id"] == "s"
 
 
+def test_beside_a_reference_the_worse_answer_is_measured_as_if_it_were_one(actor):
+    actor.policy.eval()  # without dropout, as when it is measured
+    pair = Task("s", SHORT, "one", rejected="no, two")
+    (both,), (other,) = Likelihood()([pair], actor), Likelihood()([Task("o", SHORT, "no, two")], actor)
+    assert both["rejected_nll_sum"] == pytest.approx(other["nll_sum"]) and both["rejected_tokens"] == other["tokens"]
+    assert both["rejected"] == "no, two" and "rejected" not in other
+    with pytest.warns(UserWarning, match="1 worse answers are not measured"):
+        (alone,) = Likelihood()([Task("s", SHORT, "one", rejected="no " * 64)], actor)
+    assert alone["nll_sum"] == pytest.approx(both["nll_sum"]) and "rejected_tokens" not in alone
+
+
 def test_a_draft_without_room_is_empty(policy):
     drafts = PolicyDrafter(policy, HuggingFace(64))([list(LONG), list(SHORT)], 2, 1)
     assert drafts[0] == ["", ""] and len(drafts[1]) == 2
