@@ -30,6 +30,7 @@ from fdt.cli.run.signatures import (
     is_dataclass,
     list_names,
     list_short_names,
+    read_plug,
     read_signature,
 )
 from fdt.errors import UserError, find_nearest
@@ -137,7 +138,7 @@ def check_flag(keys: list[str], value: Any, merged: dict[str, Any]) -> None:
         given = get_argument(given, key)
         if signature is None:  # a plug by its name, such as one of the terms
             path = given.get("class_path", "") if isinstance(given, dict) else ""
-            signature = read_signature(path) if path else None
+            annotation, signature = None, read_plug(path)
             continue
         check_argument(key, signature, place)
         owner, annotation = signature, signature.parameters.get(key)
@@ -167,7 +168,7 @@ def find_signature(given: Any, key: str, owner: Signature) -> Signature | None:
     its default where it is given nothing else; None where that cannot be known."""
     path = given.get("class_path") if isinstance(given, dict) else given
     if isinstance(path, str):
-        return read_signature(path) if "." in path else None
+        return read_plug(path)
     if (record := read_record(owner.parameters.get(key), owner.module)) is not None:
         return record
     default = owner.defaults.get(key)
@@ -244,7 +245,7 @@ def check_plug(value: dict[str, Any], place: Place) -> None:
     check_class_path(value["class_path"], place.enter("class_path"))
     arguments = value.get("init_args")
     if isinstance(arguments, dict):
-        check_arguments(arguments, read_signature(value["class_path"]), place.enter("init_args"))
+        check_arguments(arguments, read_plug(value["class_path"]), place.enter("init_args"))
 
 
 def check_class_path(path: str, place: Place, is_certain: bool = True) -> None:

@@ -237,6 +237,12 @@ def read_signature(path: str, depth: int = FOLLOWED) -> Signature | None:
     return Signature(fields, False, definition.module, defaults)
 
 
+def read_plug(path: str) -> Signature | None:
+    """What a class takes that a config names, by its dotted path or by its name alone; None where unknown."""
+    full = path if "." in path else list_short_names().get(path)
+    return None if full is None else read_signature(full)
+
+
 PLAIN_BASES = {"ABC", "Protocol", "object", "Generic"}
 
 

@@ -38,6 +38,11 @@ def test_every_shipped_config_passes(name: str):
         (["--data.source.rows_per_stp", "3"], "rows_per_step"),  # of the default source
         (["--data.source=fdt.rollout.sources.OnPolicy", "--data.source.num_generation", "3"], "num_generations"),
         (["--data.source", "fdt.rollout.sources.OnPolicy", "--data.source.init_args.num_gens=3"], "num_generations"),
+        (
+            ["--data.source=OnPolicy", "--data.source.num_generation", "3"],
+            "num_generations",
+        ),  # named without its module
+        (["--data.source={class_path: OnPolicy, init_args: {num_gens: 3}}"], "num_generations"),
         (["--model.lora.rnk", "4"], "rank"),
         (["--data.credit", "objectives.GroupRelativ"], "objectives.GroupRelative"),
         (["--data.grader", "feedback.critics.NumberMatch"], "feedback.graders.NumberMatch"),
@@ -115,6 +120,8 @@ def test_what_cannot_be_known_is_left_to_the_parser(tmp_path: Path, monkeypatch:
     (tmp_path / "my_module.py").write_text("def __getattr__(name): ...")
     monkeypatch.syspath_prepend(tmp_path)
     check("--data.grader", "my_module.my_function", "--data.grader.init_args.anything", "1")
+    check("--data.grader", "my_module.my_function", "--data.grader.word=start")  # its text is not a grader
+    check("--data.source=Replay", "--data.source.behaviour=start")
     check("--data.source", "OnPolicy", "--data.source.num_generations", "2")  # a short name
     check("--model.optimizer", "AdamW", "--trainer.callbacks+={class_path: EarlyStopping}")
     check("--data.format", "shepard", "--model.lr_scheduler_type", "liner")  # texts, which their readers refuse
