@@ -2,9 +2,12 @@
 
 python benchmarks/gym_signals.py                 # three generators, three seeds, rates as chosen here
 python benchmarks/gym_signals.py --tune          # every arm at every rate of the grid, on a seed of its own
+python benchmarks/gym_signals.py --settings gcd_retry    # a second attempt after the verifier's words
 
-Runs that are finished are kept. Answers that met the token limit are counted: where more than one in twenty of the
-base's did so, the table says more of the limit than of learning.
+Where there is a second attempt, right is who needed none: the critique states the answer, and whoever reads it can
+repeat it. How many are right in the end is told beside. Runs that are finished are kept. Answers that met the token
+limit are counted: where more than one in twenty of the base's did so, the table tells more of the limit than of
+learning.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from feedback.types import Episode  # noqa: E402
 MIX = "dspo"
 RIVALS = ("scores", "scores_moments", "critiques", "critiques_forward", "rewrites")
 ARMS = (MIX, *RIVALS)
-MAX_TOKENS = {"gcd": 64, "chain_sum": 40, "letter_counting": 40}
+MAX_TOKENS = {"gcd": 64, "gcd_retry": 64, "chain_sum": 40, "letter_counting": 40}
 """Of an answer: at 40, one answer of the base in five to gcd was cut off."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "gcd": {"dataset": "gcd", "settings": {"min_numbers": 2, "max_numbers": 2, "min_value": 1, "max_value": 30}},
@@ -43,14 +46,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "letter_counting": {"dataset": "letter_counting", "settings": {"min_words": 3, "max_words": 5}},
 }
 """The environment's arguments."""
+RETRIES = {"gcd_retry": SETTINGS["gcd"]}
+"""Settings with a second attempt, which come when they are named."""
+VERIFIER = {
+    "class_path": "feedback.graders.GymScore",
+    "init_args": {
+        "extract": {"class_path": "feedback.graders.RegexExtractor", "init_args": {"pattern": r"-?\d+"}},
+    },
+}
 GRID = (2.5e-4, 5e-4, 1e-3)
 RATES = dict.fromkeys(ARMS, 5e-4)
 """Used without `--tune`."""
 
 
 def is_right(episode: Episode) -> bool:
-    """Whether the verifier gave an answer its full score."""
-    return episode.score == 1.0
+    """Whether the verifier gave the first attempt its full score: a second one means that it did not."""
+    return episode.score == 1.0 and len(episode.policy_turns) == 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Job(base.Job):
 
     config = "task/gym_signals"
     is_right_path = "benchmarks.gym_signals.is_right"
-    settings: ClassVar[dict[str, dict[str, Any]]] = SETTINGS
+    settings: ClassVar[dict[str, dict[str, Any]]] = SETTINGS | RETRIES
 
     def build_environment_args(self) -> dict[str, Any]:
         return self.settings[self.setting]
@@ -68,9 +79,14 @@ class Job(base.Job):
         *arms, own = super().build_overrides()
         own["data"] |= {
             "engine": {"init_args": {"max_new_tokens": MAX_TOKENS[self.setting]}},
-            "limits": {"tasks": 1024, "heldout": 128, "max_turns": 1},
+            "limits": {"tasks": 1024, "heldout": 128, "max_turns": 1 + (self.setting in RETRIES)},
             "evaluation_batch": 128,
         }
+        if self.setting in RETRIES:
+            tasks = {"class_path": "fdt.environments.reasoning.ReasoningGym", **own["data"]["environment"]}
+            retry = {"grader": VERIFIER, "max_attempts": 2, "task_source": tasks}
+            path = "fdt.environments.retry.RetryWithCritique"
+            own["data"] |= {"grader": None, "environment": {"class_path": path, "init_args": retry}}
         return [*arms, own]
 
 
@@ -80,9 +96,9 @@ class Generators(ConventionsComparison):
     name = "gym_signals"
     job = Job
     arms = ARMS
-    settings = SETTINGS
+    settings = SETTINGS | RETRIES
     grid = GRID
-    rates = dict.fromkeys(SETTINGS, RATES)
+    rates = dict.fromkeys(SETTINGS | RETRIES, RATES)
     seeds = (3, 3)
     baseline = "scores"
     pairs = {"all": tuple((MIX, arm) for arm in (*RIVALS, BASE))}
@@ -90,15 +106,38 @@ class Generators(ConventionsComparison):
     notes = {BASE: "the policy before training", "rewrites": "imitates its own accepted rewrites"}
 
 
-def measure_cuts(out: Path, jobs: list[base.Job]) -> dict[str, float]:
+def read_heldout(out: Path, outcome: Outcome) -> list[dict[str, Any]]:
+    """The held-out records that an outcome is about."""
+    name = "validate" if outcome["job"]["arm"] == BASE else "last"
+    path = out / Job(**outcome["job"]).name / "eval" / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def count_first_attempts(out: Path, outcome: Outcome) -> Outcome:
+    """The same outcome, with who was right at the first attempt in place of who was in the end."""
+    first = [float(record["score"] == 1.0 and record.get("turns", 1) == 1) for record in read_heldout(out, outcome)]
+    return {**outcome, "right": first}
+
+
+def measure_cuts(out: Path, outcomes: list[Outcome]) -> dict[str, float]:
     """For each generator, the share of the base's held-out answers that met the token limit."""
     found: dict[str, list[bool]] = {}
-    for job in jobs:
-        path = out / job.name / "eval" / "validate.jsonl"
-        if job.arm == BASE:
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            found.setdefault(job.setting, []).extend(record["tokens"] >= MAX_TOKENS[job.setting] for record in records)
+    for one in outcomes:
+        setting = one["job"]["setting"]
+        if one["job"]["arm"] == BASE and setting not in RETRIES:  # their tokens are those of two answers
+            cuts = [record["tokens"] >= MAX_TOKENS[setting] for record in read_heldout(out, one)]
+            found.setdefault(setting, []).extend(cuts)
     return {setting: float(np.mean(cuts)) for setting, cuts in found.items()}
+
+
+def list_ends(out: Path, outcomes: list[Outcome]) -> list[str]:
+    """Where there was a second attempt, one line a run: right in the end."""
+    told = []
+    for one in outcomes:
+        if one["job"]["setting"] in RETRIES:
+            ends = np.mean([record["score"] for record in read_heldout(out, one)])
+            told.append(f"{Job(**one['job']).name}: {ends:.1%} right in the end")
+    return told
 
 
 def compare_with_best(outcomes: list[Outcome]) -> list[str]:
@@ -122,7 +161,9 @@ def compare_with_best(outcomes: list[Outcome]) -> list[str]:
 def run_jobs(jobs: list[base.Job], args: argparse.Namespace) -> list[Outcome]:
     """All outcomes, with a line for each as it comes."""
     found = []
-    for outcome in run_all(jobs, args.out, args.workers):
+    for ended in run_all(jobs, args.out, args.workers):
+        retried = ended["job"]["setting"] in RETRIES
+        outcome = count_first_attempts(args.out, ended) if retried else ended
         found.append(outcome)
         name = Job(**outcome["job"]).name
         told = f"{np.mean(outcome['right']):.1%}, {outcome['seconds']:.0f} s, {len(found)} of {len(jobs)}"
@@ -132,7 +173,7 @@ def run_jobs(jobs: list[base.Job], args: argparse.Namespace) -> list[Outcome]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--settings", nargs="+", choices=[*SETTINGS, *RETRIES], default=list(SETTINGS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=0, help="optimiser steps of each arm (as the config says)")
@@ -154,9 +195,9 @@ def main() -> int:
             jobs += [first, *(replace(first, arm=arm, rate=rates[setting][arm], steps=args.steps) for arm in args.arms)]
     outcomes = run_jobs(jobs, args)
     report_bench(bench, outcomes, args.out)
-    cuts = measure_cuts(args.out, jobs)
+    cuts = measure_cuts(args.out, outcomes)
     told = [f"{setting}: {cut:.1%} of the base's answers met the limit" for setting, cut in cuts.items()]
-    print("\n".join([*compare_with_best(outcomes), *told]))
+    print("\n".join([*compare_with_best(outcomes), *told, *list_ends(args.out, outcomes)]))
     return 0
 
 
