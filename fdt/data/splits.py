@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from fdt.data.dialogue import as_message
 from fdt.errors import UserError
 from fdt.resources import find_sample
 from feedback.readers import Reader, read, read_tasks
 from feedback.readers.columns.mapping import Columns
 from feedback.readers.garbage import pause_collection
-from feedback.types import Episode, Task, collect_tasks
+from feedback.types import Episode, Task, Turn, collect_tasks
 
 
 class Target(NamedTuple):
@@ -23,11 +24,15 @@ class Target(NamedTuple):
     text: str
     """An answer that is known to be good."""
     rejected: str | None = None
-    """Another answer to the same prompt that is known to be worse."""
+    """Another answer in the same place that is known to be worse."""
+    context: tuple[Turn, ...] = ()
+    """What was said between the prompt and these answers."""
 
     def attach(self, task: Task) -> Task:
-        """The task with `text` as the reference that it lacks, and with the worse answer."""
-        return replace(task, reference=task.reference or self.text, rejected=self.rejected)
+        """The task with `text` as the reference that it lacks, with the worse answer, and with what was said before
+        them as part of its prompt."""
+        messages = (*task.messages, *map(as_message, self.context))
+        return replace(task, messages=messages, reference=task.reference or self.text, rejected=self.rejected)
 
 
 @dataclass(frozen=True)
@@ -122,39 +127,54 @@ def find_targets(episodes: Sequence[Episode]) -> tuple[dict[str, Target], str]:
     Returns:
         The texts by the task's key, and what they are, in words; empty where the records have none of these.
     """
-    references = {e.task.key: e.task.reference for e in episodes if e.task.reference}
+    references = {e.task.key: Target(e.task.reference) for e in episodes if e.task.reference}
     if references:
-        return _pair_targets(references, _find_worst(episodes)), "references"
-    corrected = [e for e in episodes if e.revision]
-    if corrected:
-        revisions = {e.task.key: e.revision or "" for e in corrected}
-        return _pair_targets(revisions, {e.task.key: e.response for e in corrected if is_single(e)}), "corrections"
+        return _add_rejected(references, episodes), "references"
+    corrections = {e.task.key: target for e in episodes if (target := _build_correction(e)) is not None}
+    if corrections:
+        return corrections, "corrections"
     rated = _sort_rated(episodes)
     if not rated or rated[0][0] == rated[-1][0]:
         return {}, "nothing"
     mean = _compute_mean(rated)
-    texts = {e.task.key: e.response for score, e in rated if score >= mean and e.response}
-    return _pair_targets(texts, _find_worst(episodes)), "answers rated at or above the mean"
+    targets = {
+        e.task.key: Target(e.response, None, _get_context(e)) for score, e in rated if score >= mean and e.response
+    }
+    return _add_rejected(targets, episodes), "answers rated at or above the mean"
 
 
-def is_single(episode: Episode) -> bool:
-    """Whether its answer is all that follows the prompt, so that another answer can stand in its place."""
-    return len(episode.turns) == 1
+def _build_correction(episode: Episode) -> Target | None:
+    """The first correction of an episode and the answer that it corrects, in that answer's place."""
+    given = next((item for item in episode.feedback if item.revision), None)
+    places = episode.policy_places
+    if given is None or given.revision is None:
+        return None
+    if not places:
+        return Target(given.revision)
+    place = places[-1 if given.turn is None else given.turn]
+    answer = episode.turns[place].text
+    return Target(given.revision, _tell_apart(answer, given.revision), episode.turns[:place])
 
 
-def _pair_targets(texts: dict[str, str], worse: dict[str, str]) -> dict[str, Target]:
-    found = {key: (text, worse.get(key)) for key, text in texts.items()}
+def _add_rejected(targets: dict[str, Target], episodes: Sequence[Episode]) -> dict[str, Target]:
+    """The same, each with the answer in its place that was rated worst, where that is below the mean of all."""
+    rated = _sort_rated(episodes)
+    mean = _compute_mean(rated)
+    worst = {(e.task.key, _get_context(e)): e.response for score, e in reversed(rated) if score < mean}
     return {
-        key: Target(text, other if other and other.strip() != text.strip() else None)
-        for key, (text, other) in found.items()
+        key: target._replace(rejected=_tell_apart(worst.get((key, target.context)), target.text))
+        for key, target in targets.items()
     }
 
 
-def _find_worst(episodes: Sequence[Episode]) -> dict[str, str]:
-    """For each prompt the answer that was rated worst, where that is below the mean of all."""
-    rated = _sort_rated(episodes)
-    mean = _compute_mean(rated)
-    return {e.task.key: e.response for score, e in reversed(rated) if score < mean and is_single(e)}
+def _tell_apart(answer: str | None, good: str) -> str | None:
+    """The answer, where it is another than the good one."""
+    return answer if answer and answer.strip() != good.strip() else None
+
+
+def _get_context(episode: Episode) -> tuple[Turn, ...]:
+    """What was said between the prompt and the last answer."""
+    return episode.turns[: episode.policy_places[-1]] if episode.policy_places else episode.turns
 
 
 def _sort_rated(episodes: Sequence[Episode]) -> list[tuple[float, Episode]]:

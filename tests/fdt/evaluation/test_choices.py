@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from fdt.errors import UserError
 from fdt.evaluation import Answers, Likelihood, PassAtK
 from fdt.evaluation.choices import check_grader, choose_evaluation
 from feedback.readers import read
+from feedback.types import Episode, Feedback, Task, Turn
 
 PLAIN = '"prompt": "p{n}", "response": "r{n}"'
 
@@ -79,12 +79,27 @@ def test_beside_a_good_text_stands_the_answer_that_was_rated_worst(tmp_path: Pat
     assert (found[key["low"]].rejected == "only") if extra else key["low"] not in found
 
 
-def test_of_an_answer_after_several_turns_no_other_takes_the_place(tmp_path: Path):
-    said = [("user", "p{n}"), ("assistant", "a"), ("user", "?"), ("assistant", "b")]
-    messages = json.dumps([{"role": role, "content": text} for role, text in said])
-    row = f'"messages": {messages}, "revision": "c"'
-    data = load(tmp_path, *[row] * 8)
-    assert data.heldout and set(list_rejected(data).values()) == {None}
+@pytest.mark.parametrize("turn, heard, texts", [(None, ["a", "?"], ("b", "c")), (0, [], ("a", "c"))])
+def test_a_correction_is_measured_where_it_was_given(tmp_path: Path, turn: int | None, heard: list[str], texts: tuple):
+    said = [("assistant", "a"), ("user", "?"), ("assistant", "b")]
+    turns = tuple(Turn(role, text) for role, text in said)
+    asked = Task("k", ({"role": "user", "content": "p"},))
+    episode = Episode("e", asked, turns, (Feedback(text="Not so.", turn=0), Feedback(revision="c", turn=turn)))
+    targets, kind = find_targets([episode])
+    task = targets["k"].attach(asked)
+    assert kind == "corrections" and (task.rejected, task.reference) == texts
+    assert [message["content"] for message in task.messages] == ["p", *heard]
+
+
+def test_answers_after_different_turns_are_not_compared(tmp_path: Path):
+    def build(name: str, first: str, score: float) -> Episode:
+        turns = tuple(Turn(role, text) for role, text in (("assistant", first), ("user", "?"), ("assistant", name)))
+        return Episode(name, Task("k", ({"role": "user", "content": "p"},)), turns, (Feedback(score=score),))
+
+    good = build("good", "a", 1.0)
+    assert find_targets([good, build("bad", "other", 0.0)])[0]["k"].rejected is None
+    found = find_targets([good, build("bad", "a", 0.0)])[0]["k"]
+    assert (found.text, found.rejected, [turn.text for turn in found.context]) == ("good", "bad", ["a", "?"])
 
 
 def test_nothing_to_measure_by_is_refused_and_not_measured_on_no_prompt(tmp_path: Path):
