@@ -170,7 +170,7 @@ def describe_preference(base: list[Record], last: list[Record]) -> str | None:
     shares = f"{_format_number(100 * before.share, '.1f')} to {_format_number(100 * after.share, '.1f')} %"
     margins = f"{before.margin:+.3f} to {after.margin:+.3f} nats/token"
     return (
-        f"the reference is likelier per token than the worse answer to {shares} of {after.count} prompts, by {margins}"
+        f"the reference is likelier per token than the worse answer to {shares} of {after.prompts} prompts, by {margins}"
     )
 
 

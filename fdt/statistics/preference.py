@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 
 class Preference(NamedTuple):
-    """count: prompts with a reference and a worse answer · share: of these, with the reference likelier per token ·
+    """prompts: how many have a reference and a worse answer · share: of these, with the reference likelier per token ·
     margin: by how many nats per token, in the mean."""
 
-    count: int
+    prompts: int
     share: float
     margin: float
 
