@@ -167,11 +167,10 @@ def describe_preference(base: list[Record], last: list[Record]) -> str | None:
     before, after = compute_preference(base), compute_preference(last)
     if before is None or after is None:
         return None
-    shares = f"{_format_number(100 * before.share, '.1f')} to {_format_number(100 * after.share, '.1f')} %"
-    margins = f"{before.margin:+.3f} to {after.margin:+.3f} nats/token"
-    return (
-        f"the reference is likelier per token than the worse answer to {shares} of {after.prompts} prompts, by {margins}"
-    )
+    shares = [f"{_format_number(100 * found.share, '.1f')} %" for found in (before, after)]
+    margins = [f"{found.margin:+.3f}" for found in (before, after)]
+    told = f"{shares[0]} of {after.prompts} prompts before, {shares[1]} after"
+    return f"reference likelier per token than the worse answer: {told}; margin {' before, '.join(margins)} nats after"
 
 
 def _format_row(row: Row) -> list[str]:

@@ -54,10 +54,8 @@ def test_what_is_preferred_is_told_where_a_worse_answer_stands_beside(tmp_path):
         lines = map(json.loads, (folder / f"eval/{name}.jsonl").read_text().splitlines())
         worse = [line | {"rejected_nll_sum": 3 * nats, "rejected_tokens": 3} for line in lines]
         write_lines(folder / f"eval/{name}.jsonl", worse)
-    told = "to 0.0 to 100.0 % of 20 prompts, by -0.500 to +0.100 nats/token"
-    assert build_table(find_runs(tmp_path)).notes == [
-        f"all: the reference is likelier per token than the worse answer {told}"
-    ]
+    told = "all: reference likelier per token than the worse answer: 0.0 % of 20 prompts before, 100.0 % after; "
+    assert build_table(find_runs(tmp_path)).notes == [told + "margin -0.500 before, +0.100 nats after"]
 
 
 def test_both_kinds_make_two_tables(tmp_path):
