@@ -24,6 +24,8 @@ class ReasoningGym(SingleTurn):
     """Name of the data set."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of its generator, such as {min_terms: 2}."""
+    instruction: str = ""
+    """Said after each question, for a model that would explain more than `max_new_tokens` hold."""
 
     def sample_tasks(self, split: str, count: int, seed: int) -> list[Task]:
         return select_split(self._generate_tasks(random.Random(seed).randrange(2**31), 20 * count + 200), split, count)
@@ -39,7 +41,7 @@ class ReasoningGym(SingleTurn):
             raise UserError(f"data.environment.settings of {self.dataset}: {fault}", got=self.settings) from fault
         for number in range(most):
             entry = made[number]
-            question = str(entry["question"])
+            question = " ".join(filter(None, (str(entry["question"]), self.instruction)))
             # Equal questions are one task, whatever seed they came from.
             yield Task(
                 f"{self.dataset}-{question}",

@@ -30,20 +30,20 @@ def test_seeds_may_measure_unequal_numbers_of_prompts():
 
 
 def test_whoever_needed_a_second_attempt_was_not_right_at_the_first(tmp_path: Path):
-    outcome = build_outcome("gcd_retry", MIX, 0, [1, 1, 0]) | {"job": asdict(Job("gcd_retry", MIX, 0, 5e-4))}
-    folder = tmp_path / Job("gcd_retry", MIX, 0, 5e-4).name / "eval"
+    outcome = build_outcome("sums_retry", MIX, 0, [1, 1, 0]) | {"job": asdict(Job("sums_retry", MIX, 0, 5e-4))}
+    folder = tmp_path / Job("sums_retry", MIX, 0, 5e-4).name / "eval"
     folder.mkdir(parents=True)
     records = [{"score": 1.0}, {"score": 1.0, "turns": 2}, {"score": 0.5}]  # half right is not right
     (folder / "last.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     assert count_first_attempts(tmp_path, outcome)["right"] == [1.0, 0.0, 0.0]
-    assert list_ends(tmp_path, [outcome]) == ["gcd_retry/dspo/seed-0-rate-0.0005: 83.3% right in the end"]
+    assert list_ends(tmp_path, [outcome]) == ["sums_retry/dspo/seed-0-rate-0.0005: 83.3% right in the end"]
 
 
 def test_a_second_attempt_has_the_generator_s_prompts():
-    own = Job("gcd_retry", MIX, 0, 5e-4).build_overrides()[-1]["data"]
+    own = Job("sums_retry", MIX, 0, 5e-4).build_overrides()[-1]["data"]
     source = own["environment"]["init_args"]["task_source"]
     assert own["limits"]["max_turns"] == own["environment"]["init_args"]["max_attempts"] == 2
-    assert source["init_args"] == Job("gcd", MIX, 0).build_overrides()[-1]["data"]["environment"]["init_args"]
+    assert source["init_args"] == Job("sums", MIX, 0).build_overrides()[-1]["data"]["environment"]["init_args"]
     assert (
         source["class_path"]
         == yaml.safe_load(resolve("task/gym_signals").read_text())["data"]["environment"]["class_path"]

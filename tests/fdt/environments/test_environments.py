@@ -17,8 +17,8 @@ from fdt.environments.retry import RetryWithCritique
 from fdt.environments.search import Search, normalise_answer
 from fdt.environments.tools import Calculator, Tools
 from fdt.errors import UserError
-from feedback.graders import NumberMatch
-from feedback.types import Task, Turn
+from feedback.graders import GymScore, NumberMatch
+from feedback.types import Episode, Task, Turn
 from tests.helpers.runs import ROOT
 
 SUM = Task("s", ({"role": "user", "content": "2+3?"},), "5")
@@ -138,9 +138,6 @@ def test_a_game_against_a_random_opponent():
 
 
 def test_reasoning_gym_gives_what_its_grader_needs():
-    from feedback.graders import GymScore
-    from feedback.types import Episode
-
     made = ReasoningGym(dataset="chain_sum", settings={"min_terms": 2, "max_terms": 2})
     (task,) = made.sample_tasks("train", 1, 0)
     right, wrong = GymScore()([Episode("a", task, (said(task.reference),)), Episode("b", task, (said("no"),))])
@@ -150,6 +147,14 @@ def test_reasoning_gym_gives_what_its_grader_needs():
         ReasoningGym(dataset="chain_summ").sample_tasks("train", 1, 0)
     with pytest.raises(UserError, match="settings"):
         ReasoningGym(dataset="chain_sum", settings={"min_terms": -1}).sample_tasks("train", 1, 0)
+
+
+def test_an_instruction_follows_each_question():
+    (plain,) = ReasoningGym(dataset="lcm").sample_tasks("train", 1, 0)
+    made = ReasoningGym(dataset="lcm", instruction="Be brief.").sample_tasks("train", 5, 0)
+    assert all(task.messages[-1]["content"].endswith(" Be brief.") for task in made)
+    assert not plain.messages[-1]["content"].endswith((" ", "Be brief."))
+    assert GymScore()([Episode("e", made[0], (said(made[0].reference),))])[0].score == 1.0
 
 
 @pytest.mark.slow
