@@ -39,7 +39,11 @@ ARMS = (MIX, *RIVALS)
 BRIEF = "Reply in one short sentence that states the answer."
 """Without it SmolLM2 explains itself, and meets the limit of tokens."""
 SETTINGS: dict[str, dict[str, Any]] = {
-    "sums": {"dataset": "chain_sum", "settings": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}},
+    "sums": {
+        "dataset": "chain_sum",
+        "settings": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
+        "instruction": "Answer with the number alone.",
+    },
     "arithmetic": {
         "dataset": "basic_arithmetic",
         "settings": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2, "allow_parentheses": False},

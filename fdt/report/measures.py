@@ -23,6 +23,8 @@ WEIGHT = "weight/"
 AGREE = 1e-3
 """Two bases count as one when every number agrees this well: other batch shapes round the same model differently."""
 LARGEST = 1e100
+FEWEST = 10
+"""Answers from which on it says something that most of them are the same."""
 
 
 def get_number(record: Record, key: str) -> float:
@@ -108,6 +110,18 @@ def compute_change(base: list[Record], last: list[Record]) -> tuple[Interval | N
         columns = [_get_column(rows, key) for rows in pairs for key in ("nll_sum", "tokens")]
         return compute_paired_ratio_difference(*columns), len(shared)
     return compute_paired_difference(*(_get_column(rows, "score") for rows in pairs)), len(shared)
+
+
+def compute_sameness(records: list[Record]) -> tuple[str, float, float] | None:
+    """The answer that most prompts got, what share of them, and the commonest reference's share of the references (0
+    without any): where most prompts get one answer, a score may be nothing but how often that one is right."""
+    given = Counter(str(record["response"]) for record in records if record.get("response"))
+    if given.total() < FEWEST:
+        return None
+    references = Counter(str(record["reference"]) for record in records if record.get("reference"))
+    commonest = max(references.values()) / references.total() if references else 0.0
+    text, count = given.most_common(1)[0]
+    return text, count / given.total(), commonest
 
 
 def is_same_base(left: list[Record], right: list[Record]) -> bool:

@@ -23,6 +23,12 @@ KINDS = {
     LIKELIHOOD: ("NLL, nats/token\n[95 % interval]", "change, nats/token\n[95 % interval]", "reference", 1.0, ".3f"),
 }
 UNKNOWN = "–"
+ALIKE = 0.5
+"""Share of the prompts from which on one answer to them is told of."""
+ABOVE = 0.1
+"""By how much that must be more than what their references, and the base's answers, have in common."""
+SHOWN = 60
+"""Characters of that answer."""
 WIDTH = 120
 """Columns of text where the output is a file, so that no terminal states its width."""
 
@@ -155,8 +161,8 @@ def _build_arm_row(run: Run, base: list[Record], last: list[Record], notes: list
         notes.append(f"{run.name}: its change is over the {shared} of {asked} prompts measured before and after")
     if missing := len(last) - len(measures.select_measured(last)):
         notes.append(f"{run.name}: {missing} of {len(last)} held-out answers have no measurement")
-    if preferred := describe_preference(base, last):
-        notes.append(f"{run.name}: {preferred}")
+    told = (describe_preference(base, last), describe_sameness(base, last))
+    notes += [f"{run.name}: {text}" for text in told if text is not None]
     steps, rollouts, minutes = measures.compute_cost(run)
     share = measures.compute_used_share(run)
     return _build_row(run.name, last, change=change, steps=steps, rollouts=rollouts, minutes=minutes, used_share=share)
@@ -171,6 +177,16 @@ def describe_preference(base: list[Record], last: list[Record]) -> str | None:
     margins = [f"{found.margin:+.3f}" for found in (before, after)]
     told = f"{shares[0]} of {after.prompts} prompts before, {shares[1]} after"
     return f"reference likelier per token than the worse answer: {told}; margin {' before, '.join(margins)} nats after"
+
+
+def describe_sameness(base: list[Record], last: list[Record]) -> str | None:
+    """That most prompts got one answer after training, where neither their references nor the base's answers do."""
+    before, after = measures.compute_sameness(base), measures.compute_sameness(last)
+    if after is None or after[1] < max(ALIKE, after[2] + ABOVE, 0.0 if before is None else before[1] + ABOVE):
+        return None
+    text = after[0] if len(after[0]) <= SHOWN else f"{after[0][:SHOWN]}..."
+    known = f"; the commonest reference is that of {after[2]:.0%}" if after[2] else ""
+    return f"one answer, {text!r}, to {after[1]:.0%} of the prompts{known}"
 
 
 def _format_row(row: Row) -> list[str]:

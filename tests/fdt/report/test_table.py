@@ -2,6 +2,7 @@
 
 import json
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -56,6 +57,28 @@ def test_what_is_preferred_is_told_where_a_worse_answer_stands_beside(tmp_path):
         write_lines(folder / f"eval/{name}.jsonl", worse)
     told = "all: reference likelier per token than the worse answer: 0.0 % of 20 prompts before, 100.0 % after; "
     assert build_table(find_runs(tmp_path)).notes == [told + "margin -0.500 before, +0.100 nats after"]
+
+
+def list_notes(folder: Path, base: list[str], last: list[str], references: list[str]) -> list[str]:
+    for name, given in (("base", base), ("last", last)):
+        records = [
+            {"id": n, "response": text, "reference": right, "score": float(text == right)}
+            for n, (text, right) in enumerate(zip(given, references, strict=True))
+        ]
+        write_lines(folder / f"eval/{name}.jsonl", records)
+    return [note for note in build_table(find_runs(folder.parent)).notes if "one answer" in note]
+
+
+def test_one_answer_to_most_prompts_is_told(tmp_path):
+    folder = write_arm(tmp_path / "arm")
+    numbers = [str(n) for n in range(20)]
+    halves = ["1"] * 10 + numbers[10:]
+    (told,) = list_notes(folder, numbers, ["1"] * 18 + ["2", "3"], halves)
+    assert told == "arm: one answer, '1', to 90% of the prompts; the commonest reference is that of 50%"
+    assert not list_notes(folder, numbers, halves, halves), "half of the prompts want it"
+    assert not list_notes(folder, ["1"] * 20, ["1"] * 20, numbers), "nothing that training did"
+    assert not list_notes(folder, numbers[:5], ["1"] * 5, numbers[:5]), "of five answers"
+    assert list_notes(folder, numbers, ["yes"] * 20, [""] * 20) == ["arm: one answer, 'yes', to 100% of the prompts"]
 
 
 def test_both_kinds_make_two_tables(tmp_path):
