@@ -22,9 +22,23 @@ MUTANTS = (
     Mutant(
         "the likelihood of the badly rated answers is measured",
         f"{D}splits.py",
-        "for score, e in scored if score >= mean)",
-        "for score, e in scored if score <= mean)",
+        "for score, e in rated if score >= mean and",
+        "for score, e in rated if score <= mean and",
         "tests/fdt/evaluation/test_choices.py::test_likelihood_of_what_was_rated_well",
+    ),
+    Mutant(
+        "a correction of a later turn is measured right after the prompt",
+        f"{D}splits.py",
+        "given.revision), episode.turns[:place])",
+        "given.revision), episode.turns[:0])",
+        "tests/fdt/evaluation/test_choices.py::test_a_correction_is_measured_where_it_was_given",
+    ),
+    Mutant(
+        "the least bad answer stands for the worst",
+        f"{D}splits.py",
+        "in reversed(rated) if score < mean}",
+        "in rated if score < mean}",
+        "tests/fdt/evaluation/test_choices.py::test_beside_a_good_text_stands_the_answer_that_was_rated_worst",
     ),
     Mutant(
         "a file whose time was put back after a change is taken for the one before",

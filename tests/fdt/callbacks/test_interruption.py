@@ -64,13 +64,25 @@ def test_a_signal_saves_the_step_and_says_how_to_go_on(tmp_path: Path, number: i
     assert "max_steps" in parts[1]["command"]
 
 
+def wait_until_caught(number: signal.Signals, run: subprocess.Popen) -> None:
+    """Waits until a process has a handler for a signal: before that, the signal ends it as it does any process."""
+    status = Path(f"/proc/{run.pid}/status")
+    for _ in range(600):
+        assert run.poll() is None, "the run ended before it was told to"
+        caught = int(re.findall(r"SigCgt:\s*(\w+)", status.read_text())[0], 16)
+        if caught >> (number - 1) & 1:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"no handler for {number.name} after a minute")
+
+
 @pytest.mark.slow
 def test_a_signal_is_heard_while_the_base_is_measured(tmp_path: Path):
     held = tmp_path / "held.jsonl"
     held.write_text("".join(json.dumps({"prompt": f"{n}+1?", "reference": str(n + 1)}) + "\n" for n in range(20_000)))
     run = start(config(tmp_path, data__heldout=str(held)))
-    wait_for(tmp_path / "run" / "run.json", "commit", run)
-    time.sleep(2)
+    wait_until_caught(signal.SIGTERM, run)
+    time.sleep(2)  # measuring is under way
     began = time.monotonic()
     run.send_signal(signal.SIGTERM)
     told = run.communicate(timeout=60)[0]
