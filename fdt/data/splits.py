@@ -103,6 +103,7 @@ def load_from_file(
             path=path,
         )
     tasks = collect_tasks([episode for episode in episodes if episode.task.key in keys])
+    targets |= add_rejected({key: targets[key] for key in keys if key in targets}, episodes)
     return DataSplits(str(path), len(episodes), kept, tasks, lambda: tasks, targets, kind)
 
 
@@ -118,8 +119,7 @@ def select_heldout(keys: Sequence[str], share: float, seed: int, preferred: Coll
 
 def find_targets(episodes: Sequence[Episode]) -> tuple[dict[str, Target], str]:
     """One text of each prompt whose likelihood says whether a policy became better: references, else corrections, else
-    the answers that were rated at or above the mean. Beside it, where there is one, a text that should become less
-    likely than it: the answer that was corrected, else the worst of the answers that were rated below the mean.
+    the answers that were rated at or above the mean. A correction has the answer that it corrects beside it.
 
     Args:
         episodes: the records of a file.
@@ -129,18 +129,39 @@ def find_targets(episodes: Sequence[Episode]) -> tuple[dict[str, Target], str]:
     """
     references = {e.task.key: Target(e.task.reference) for e in episodes if e.task.reference}
     if references:
-        return _add_rejected(references, episodes), "references"
+        return references, "references"
     corrections = {e.task.key: target for e in episodes if (target := _build_correction(e)) is not None}
     if corrections:
         return corrections, "corrections"
-    rated = _sort_rated(episodes)
-    if not rated or rated[0][0] == rated[-1][0]:
+    scored = _list_scored(episodes)
+    if not scored or min(score for score, _ in scored) == max(score for score, _ in scored):
         return {}, "nothing"
-    mean = _compute_mean(rated)
-    targets = {
-        e.task.key: Target(e.response, None, _get_context(e)) for score, e in rated if score >= mean and e.response
+    mean = _compute_mean(scored)
+    rated = sorted(((score, e) for score, e in scored if score >= mean), key=lambda pair: pair[0])
+    targets = {e.task.key: Target(e.response, None, _get_context(e)) for _, e in rated if e.response}
+    return targets, "answers rated at or above the mean"
+
+
+def add_rejected(targets: dict[str, Target], episodes: Sequence[Episode]) -> dict[str, Target]:
+    """The same targets; those without a worse answer get the one in their place that was rated worst, where that is
+    below the mean.
+
+    Args:
+        targets: by the task's key.
+        episodes: the records of a file, of other tasks too.
+    """
+    if all(target.rejected is not None for target in targets.values()):
+        return targets
+    scored = _list_scored(episodes)
+    mean = _compute_mean(scored)
+    bad = sorted(((s, e) for s, e in scored if s < mean and e.task.key in targets), key=lambda pair: -pair[0])
+    worst = {(e.task.key, repr(_get_context(e))): e.response for _, e in bad}
+    return {
+        key: target._replace(rejected=_tell_apart(worst.get((key, repr(target.context))), target.text))
+        if target.rejected is None
+        else target
+        for key, target in targets.items()
     }
-    return _add_rejected(targets, episodes), "answers rated at or above the mean"
 
 
 def _build_correction(episode: Episode) -> Target | None:
@@ -156,17 +177,6 @@ def _build_correction(episode: Episode) -> Target | None:
     return Target(given.revision, _tell_apart(answer, given.revision), episode.turns[:place])
 
 
-def _add_rejected(targets: dict[str, Target], episodes: Sequence[Episode]) -> dict[str, Target]:
-    """The same, each with the answer in its place that was rated worst, where that is below the mean of all."""
-    rated = _sort_rated(episodes)
-    mean = _compute_mean(rated)
-    worst = {(e.task.key, _get_context(e)): e.response for score, e in reversed(rated) if score < mean}
-    return {
-        key: target._replace(rejected=_tell_apart(worst.get((key, target.context)), target.text))
-        for key, target in targets.items()
-    }
-
-
 def _tell_apart(answer: str | None, good: str) -> str | None:
     """The answer, where it is another than the good one."""
     return answer if answer and answer.strip() != good.strip() else None
@@ -177,14 +187,13 @@ def _get_context(episode: Episode) -> tuple[Turn, ...]:
     return episode.turns[: episode.policy_places[-1]] if episode.policy_places else episode.turns
 
 
-def _sort_rated(episodes: Sequence[Episode]) -> list[tuple[float, Episode]]:
-    """Episodes that have a score, with it, the worst first."""
-    rated = ((e.score, e) for e in episodes)
-    return sorted(((score, e) for score, e in rated if not math.isnan(score)), key=lambda pair: pair[0])
+def _list_scored(episodes: Sequence[Episode]) -> list[tuple[float, Episode]]:
+    """Episodes that have a score, with it."""
+    return [(score, e) for e in episodes if not math.isnan(score := e.score)]
 
 
-def _compute_mean(rated: Sequence[tuple[float, Episode]]) -> float:
-    return sum(score for score, _ in rated) / len(rated) if rated else math.nan
+def _compute_mean(scored: Sequence[tuple[float, Episode]]) -> float:
+    return sum(score for score, _ in scored) / len(scored) if scored else math.nan
 
 
 def locate(name: str) -> Path:

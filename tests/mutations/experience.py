@@ -22,8 +22,8 @@ MUTANTS = (
     Mutant(
         "the likelihood of the badly rated answers is measured",
         f"{D}splits.py",
-        "for score, e in rated if score >= mean and",
-        "for score, e in rated if score <= mean and",
+        "for score, e in scored if score >= mean)",
+        "for score, e in scored if score <= mean)",
         "tests/fdt/evaluation/test_choices.py::test_likelihood_of_what_was_rated_well",
     ),
     Mutant(
@@ -36,8 +36,8 @@ MUTANTS = (
     Mutant(
         "the least bad answer stands for the worst",
         f"{D}splits.py",
-        "in reversed(rated) if score < mean}",
-        "in rated if score < mean}",
+        "e.task.key in targets), key=lambda pair: -pair[0])",
+        "e.task.key in targets), key=lambda pair: pair[0])",
         "tests/fdt/evaluation/test_choices.py::test_beside_a_good_text_stands_the_answer_that_was_rated_worst",
     ),
     Mutant(

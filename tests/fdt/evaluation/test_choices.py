@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fdt.data.splits import DataSplits, find_targets, load_from_file, select_heldout
+from fdt.data.splits import DataSplits, Target, add_rejected, find_targets, load_from_file, select_heldout
 from fdt.errors import UserError
 from fdt.evaluation import Answers, Likelihood, PassAtK
 from fdt.evaluation.choices import check_grader, choose_evaluation
@@ -72,7 +72,7 @@ def test_beside_a_good_text_stands_the_answer_that_was_rated_worst(tmp_path: Pat
     path.write_text("".join(f"{{{row}}}\n" for row in [*rows, *(row + extra for row in rated)]))
     episodes = read(path)
     key = {episode.task.messages[-1]["content"]: episode.task.key for episode in episodes}
-    found, _ = find_targets(episodes)
+    found = add_rejected(find_targets(episodes)[0], episodes)
     assert found[key["p"]].rejected == "worst"
     assert found[key["high"]].rejected is None
     # Without a reference, a bad answer alone has nothing to stand beside.
@@ -93,12 +93,16 @@ def test_a_correction_is_measured_where_it_was_given(tmp_path: Path, turn: int |
 
 def test_answers_after_different_turns_are_not_compared(tmp_path: Path):
     def build(name: str, first: str, score: float) -> Episode:
-        turns = tuple(Turn(role, text) for role, text in (("assistant", first), ("user", "?"), ("assistant", name)))
+        called = Turn("assistant", first, calls=({"id": "c", "name": "look", "arguments": "{}"},))
+        turns = (called, Turn("tool", "?", call_id="c"), Turn("assistant", name))
         return Episode(name, Task("k", ({"role": "user", "content": "p"},)), turns, (Feedback(score=score),))
 
+    def find(*episodes: Episode) -> Target:
+        return add_rejected(find_targets(episodes)[0], episodes)["k"]
+
     good = build("good", "a", 1.0)
-    assert find_targets([good, build("bad", "other", 0.0)])[0]["k"].rejected is None
-    found = find_targets([good, build("bad", "a", 0.0)])[0]["k"]
+    assert find(good, build("bad", "other", 0.0)).rejected is None
+    found = find(good, build("bad", "a", 0.0))
     assert (found.text, found.rejected, [turn.text for turn in found.context]) == ("good", "bad", ["a", "?"])
 
 
