@@ -11,15 +11,13 @@ paired by prompt. What is in ``--root`` already is not run again. An arm takes a
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fdt.bench.base import write_overlay
-from fdt.bench.work import redirect_output
+from fdt.bench.work import read_heldout, redirect_output
 from fdt.statistics.nested import compute_nested_interval
 
 CONFIG = "task/tolerant"
@@ -54,11 +52,6 @@ def train(arm: str, seed: int, folder: Path) -> None:
         launch([*argv, "--arms=null", f"--trainer.default_root_dir={folder}"], NoReportCLI)
 
 
-def read_records(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Held-out records, in the order of the prompts."""
-    return [json.loads(line) for line in (folder / "eval" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
 def format_line(arm: str, folders: list[Path]) -> str:
     """One row of the table: each measure after training, and its change."""
     cells = [arm]
@@ -68,7 +61,7 @@ def format_line(arm: str, folders: list[Path]) -> str:
         for folder in folders:
             pairs = [
                 (b[name], a[name])
-                for b, a in zip(read_records(folder, "base"), read_records(folder, "last"), strict=True)
+                for b, a in zip(read_heldout(folder, "base"), read_heldout(folder, "last"), strict=True)
             ]
             known = [(before, after) for before, after in pairs if before is not None and after is not None]
             levels.append([scale * after for _, after in known])
@@ -97,7 +90,7 @@ def main() -> None:
         for arm in args.arms:
             if not (folders[arm][seed] / "eval" / "last.jsonl").exists():
                 train(arm, seed, folders[arm][seed])
-    start = [read_records(folder, "base") for folder in folders[args.arms[0]]]
+    start = [read_heldout(folder, "base") for folder in folders[args.arms[0]]]
     print(
         "before: "
         + ", ".join(

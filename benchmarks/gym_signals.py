@@ -13,23 +13,23 @@ learning. So are different answers, and who is right by the commonest answer alo
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fdt.bench import base  # noqa: E402
+from fdt.bench import base, work  # noqa: E402
 from fdt.bench.base import BASE, TUNING_SEED, Outcome, choose_best_rates  # noqa: E402
 from fdt.bench.reports import report_bench  # noqa: E402
 from fdt.bench.signals import ConventionsComparison  # noqa: E402
-from fdt.bench.work import run_all  # noqa: E402
+from fdt.report.measures import compute_sameness  # noqa: E402
+from fdt.resources import resolve  # noqa: E402
 from fdt.statistics.nested import compute_nested_interval  # noqa: E402
 from feedback.types import Episode  # noqa: E402
 
@@ -55,7 +55,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "instruction": BRIEF,
     },
 }
-"""The environment's arguments. The base is right in 14 to 23 %, and no answer is right for one prompt in ten."""
+"""The environment's arguments. The base is right in 12 to 18 %, and no answer is right for one prompt in ten."""
 CONSTANTS: dict[str, dict[str, Any]] = {
     "gcd": {"dataset": "gcd", "settings": {"min_numbers": 2, "max_numbers": 2, "min_value": 1, "max_value": 30}},
     "chain_sum": {
@@ -71,12 +71,6 @@ RETRIES = {"sums_retry": SETTINGS["sums"]}
 ALL = SETTINGS | CONSTANTS | RETRIES
 MAX_TOKENS = dict.fromkeys(ALL, 40) | {"gcd": 64}
 """Of an answer: at 40, one answer of the base in five to gcd was cut off."""
-VERIFIER = {
-    "class_path": "feedback.graders.GymScore",
-    "init_args": {
-        "extract": {"class_path": "feedback.graders.RegexExtractor", "init_args": {"pattern": r"-?\d+"}},
-    },
-}
 GRID = (2.5e-4, 5e-4, 1e-3)
 RATES = dict.fromkeys(ARMS, 5e-4)
 """Used without `--tune`."""
@@ -106,8 +100,9 @@ class Job(base.Job):
             "evaluation_batch": 128,
         }
         if self.setting in RETRIES:
-            tasks = {"class_path": "fdt.environments.reasoning.ReasoningGym", **own["data"]["environment"]}
-            retry = {"grader": VERIFIER, "max_attempts": 2, "task_source": tasks}
+            shipped = yaml.safe_load(resolve(self.config).read_text(encoding="utf-8"))["data"]
+            tasks = {"class_path": shipped["environment"]["class_path"], **own["data"]["environment"]}
+            retry = {"grader": shipped["grader"], "max_attempts": 2, "task_source": tasks}
             path = "fdt.environments.retry.RetryWithCritique"
             own["data"] |= {"grader": None, "environment": {"class_path": path, "init_args": retry}}
         return [*arms, own]
@@ -132,8 +127,7 @@ class Generators(ConventionsComparison):
 def read_heldout(out: Path, outcome: Outcome) -> list[dict[str, Any]]:
     """The held-out records that an outcome is about."""
     name = "validate" if outcome["job"]["arm"] == BASE else "last"
-    path = out / Job(**outcome["job"]).name / "eval" / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return work.read_heldout(out / Job(**outcome["job"]).name, name)
 
 
 def count_first_attempts(out: Path, outcome: Outcome) -> Outcome:
@@ -158,9 +152,8 @@ def measure_constants(out: Path, outcomes: list[Outcome]) -> dict[str, float]:
     the same to every prompt."""
     found: dict[str, list[float]] = {}
     for one in outcomes:
-        if one["job"]["arm"] == BASE:
-            answers = Counter(record["reference"] for record in read_heldout(out, one))
-            found.setdefault(one["job"]["setting"], []).append(max(answers.values()) / answers.total())
+        if one["job"]["arm"] == BASE and (same := compute_sameness(read_heldout(out, one))) is not None:
+            found.setdefault(one["job"]["setting"], []).append(same.commonest)
     return {setting: float(np.mean(shares)) for setting, shares in found.items()}
 
 
@@ -200,7 +193,7 @@ def compare_with_best(outcomes: list[Outcome]) -> list[str]:
 def run_jobs(jobs: list[base.Job], args: argparse.Namespace) -> list[Outcome]:
     """All outcomes, with a line for each as it comes."""
     found = []
-    for ended in run_all(jobs, args.out, args.workers):
+    for ended in work.run_all(jobs, args.out, args.workers):
         retried = ended["job"]["setting"] in RETRIES
         outcome = count_first_attempts(args.out, ended) if retried else ended
         found.append(outcome)

@@ -10,7 +10,6 @@ arms are kept. Intervals (95 %) resample seeds, then questions; changes are pair
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -22,40 +21,46 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from fdt.bench.work import read_heldout  # noqa: E402
 from fdt.report.table import format_interval  # noqa: E402
-from fdt.statistics.intervals import Interval  # noqa: E402
+from fdt.statistics.intervals import RESAMPLES, SEED, Interval  # noqa: E402
 from fdt.statistics.nested import compute_draws_interval, compute_nested_interval  # noqa: E402
 from fdt.statistics.preference import compute_margin  # noqa: E402
 
 MIX = "dspo"
 ARMS = ("revisions", "critiques", "scores", "scores_and_critiques", "all_three", "shuffled_critiques", MIX)
 DEFAULT = ("revisions", "critiques", "all_three", MIX)
-RESAMPLES = 2000
 Records = list[dict[str, Any]]
 
 
-def train(folder: Path, file: Path, arm: str, seed: int, more: Sequence[str]) -> None:
-    """One arm from one seed; a finished one is kept."""
-    if (folder / "eval" / "last.jsonl").exists():
-        return
-    # The mix brings a source of fresh answers; here the rows of the file are all there is.
-    replay = ["--data.source=Replay", "--data.source.init_args.rows_per_step=16"]
-    own = ["-c", "algorithm/dspo", "--arms=null", *replay] if arm == MIX else [f"--arms=[{arm}]"]
-    root = folder if arm == MIX else folder.parent
-    settings = [f"--data.file={file}", f"--data.seed={seed}", f"--model.seed={seed}"]
-    command = ["fit", "-c", "task/shepherd", *own, *settings, f"--trainer.default_root_dir={root}", *more]
+def train(folder: Path, file: Path, arms: Sequence[str], seed: int, more: Sequence[str]) -> None:
+    """The arms of one seed in one command, which measures their base once, and the mix in another; finished ones are
+    kept."""
+    missing = [arm for arm in arms if not (folder / arm / "eval" / "last.jsonl").exists()]
+    plain = [arm for arm in missing if arm != MIX]
+    settings = [f"--data.file={file}", f"--data.seed={seed}", f"--model.seed={seed}", *more]
+    if plain:
+        run_fit(folder, [f"--arms=[{', '.join(plain)}]", *settings])
+    if MIX in missing:
+        # The mix brings a source of fresh answers; here the rows of the file are all there is.
+        replay = ["--data.source=Replay", "--data.source.init_args.rows_per_step=16"]
+        run_fit(folder / MIX, ["-c", "algorithm/dspo", "--arms=null", *replay, *settings])
+
+
+def run_fit(folder: Path, settings: Sequence[str]) -> None:
+    """One `fdt fit` of `task/shepherd`; stops where it fails."""
+    command = ["fit", "-c", "task/shepherd", *settings, f"--trainer.default_root_dir={folder}"]
     subprocess.run([sys.executable, "-m", "fdt", *command], check=True)
 
 
 def read_records(folder: Path, name: str) -> Records:
     """The held-out questions of a measurement that have a faulty answer beside the correction."""
-    lines = (folder / "eval" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record for record in map(json.loads, lines) if "rejected_tokens" in record]
+    return [record for record in read_heldout(folder, name) if "rejected_tokens" in record]
 
 
 def compute_nll(seeds: Sequence[Records]) -> Interval:
     """Nats per token of the corrections: sums over questions, so that long ones count for more."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     values, draws = [], []
     for records in seeds:
         sums = np.array([[record["nll_sum"], record["tokens"]] for record in records])
@@ -97,8 +102,7 @@ def main() -> int:
     args, more = parser.parse_known_args()
     folders = [args.out.resolve() / f"seed-{seed}" for seed in range(args.seeds)]
     for seed, folder in enumerate(folders):
-        for arm in args.arms:
-            train(folder / arm, args.file.resolve(), arm, seed, more)
+        train(folder, args.file.resolve(), args.arms, seed, more)
     base = [read_records(folder / args.arms[0], "base") for folder in folders]
     print("| arm | NLL | correction preferred, % | change, points | margin, nats a token | change |")
     print("|---|--:|--:|--:|--:|--:|")

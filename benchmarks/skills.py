@@ -16,7 +16,6 @@ Skills are found by all-minilm-l6-v2 (`fdt model all-minilm-l6-v2`).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fdt.bench.base import write_overlay
-from fdt.bench.work import redirect_output
+from fdt.bench.work import read_heldout, redirect_output
 from fdt.statistics.nested import compute_nested_interval
 
 CONFIG = "task/conventions"
@@ -99,8 +98,7 @@ def measure_training(root: Path, seeds: int, noise: float) -> Scores:
 
 def read_scores(folder: Path, name: str) -> list[float]:
     """The score of each held-out prompt, in order."""
-    lines = (folder / "eval" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["score"] for line in lines]
+    return [record["score"] for record in read_heldout(folder, name)]
 
 
 def grow_bank(actor: Any, tasks: list[Any], seed: int | None, skills: Any, writer: Any) -> None:

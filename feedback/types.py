@@ -196,9 +196,14 @@ class Episode(Struct, frozen=True, omit_defaults=True):
         return "\n".join(deduplicate(item.text for item in self.feedback)) or None
 
     @property
+    def correction(self) -> Feedback | None:
+        """The first feedback that gives a correction, which says of which turn too; None if there is none."""
+        return next((item for item in self.feedback if item.revision is not None), None)
+
+    @property
     def revision(self) -> str | None:
         """The first correction given; None if there is none."""
-        return next((item.revision for item in self.feedback if item.revision is not None), None)
+        return None if self.correction is None else self.correction.revision
 
     @property
     def is_cut_off(self) -> bool:

@@ -117,13 +117,18 @@ def list_stream_handlers() -> list[logging.StreamHandler]:
     return [handler for handler in handlers if type(handler) is logging.StreamHandler]
 
 
+def read_heldout(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The held-out records of one measurement of a run, such as base or last, in the order of the prompts."""
+    lines = (folder / "eval" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def read_results(folder: Path, base: bool) -> dict[str, Any]:
     """Held-out verdicts (1 right, 0 wrong, by prompt), which prompts they were, the confidences that they state (None:
     none that can be read), and what was counted while learning."""
     from fdt.bench.recorder import FILE
 
-    lines = (folder / "eval" / ("validate.jsonl" if base else "last.jsonl")).read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
+    records = read_heldout(folder, "validate" if base else "last")
     path = folder / FILE  # there where a recorder was among the callbacks
     recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"steps": [], "heldout": []}
     return {

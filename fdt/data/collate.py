@@ -100,7 +100,7 @@ class Collator:
         return found
 
     def _build_imitation_rows(self, rows: list[Row], line: TrainingRow) -> list[TrainingRow]:
-        given = next((item for item in line.episode.feedback if item.revision is not None), None)
+        given = line.episode.correction
         turns = [turn for row in rows for turn in row.spans]
         if given is None or given.revision is None or not turns:
             return []

@@ -134,7 +134,7 @@ def find_targets(episodes: Sequence[Episode]) -> tuple[dict[str, Target], str]:
     if corrections:
         return corrections, "corrections"
     scored = _list_scored(episodes)
-    if not scored or min(score for score, _ in scored) == max(score for score, _ in scored):
+    if len({score for score, _ in scored}) < 2:
         return {}, "nothing"
     mean = _compute_mean(scored)
     rated = sorted(((score, e) for score, e in scored if score >= mean), key=lambda pair: pair[0])
@@ -150,25 +150,23 @@ def add_rejected(targets: dict[str, Target], episodes: Sequence[Episode]) -> dic
         targets: by the task's key.
         episodes: the records of a file, of other tasks too.
     """
-    if all(target.rejected is not None for target in targets.values()):
+    wanted = {key: target for key, target in targets.items() if target.rejected is None}
+    if not wanted:
         return targets
     scored = _list_scored(episodes)
     mean = _compute_mean(scored)
-    bad = sorted(((s, e) for s, e in scored if s < mean and e.task.key in targets), key=lambda pair: -pair[0])
+    bad = sorted(((s, e) for s, e in scored if s < mean and e.task.key in wanted), key=lambda pair: -pair[0])
     worst = {(e.task.key, repr(_get_context(e))): e.response for _, e in bad}
-    return {
+    return targets | {
         key: target._replace(rejected=_tell_apart(worst.get((key, repr(target.context))), target.text))
-        if target.rejected is None
-        else target
-        for key, target in targets.items()
+        for key, target in wanted.items()
     }
 
 
 def _build_correction(episode: Episode) -> Target | None:
     """The first correction of an episode and the answer that it corrects, in that answer's place."""
-    given = next((item for item in episode.feedback if item.revision), None)
-    places = episode.policy_places
-    if given is None or given.revision is None:
+    given, places = episode.correction, episode.policy_places
+    if given is None or not given.revision:
         return None
     if not places:
         return Target(given.revision)

@@ -137,27 +137,28 @@ class Likelihood(Evaluation):
     """
 
     def __call__(self, tasks: Sequence[Task], actor: Actor) -> list[Record | None]:
-        good = self._measure([(task, task.reference) for task in tasks], actor, "references")
-        worse = self._measure([(task, task.reference and task.rejected) for task in tasks], actor, "worse answers")
-        found = zip(tasks, good, worse, strict=True)
-        return [None if own is None else self._build_record(task, own, other) for task, own, other in found]
+        pairs = [self._build_rows(task, actor.policy.tokenizer) for task in tasks]
+        most = actor.policy.positions
+        good = _select_fitting([row for row, _ in pairs], most, "references")
+        worse = _select_fitting([row for _, row in pairs], most, "worse answers")
+        rows = [*good, *worse]
+        found = dict(zip(map(id, rows), zip(*actor.compute_row_log_probs(rows), strict=True), strict=True))
+        measured = [(found.get(id(own)), found.get(id(other))) for own, other in pairs]
+        return [
+            None if own is None else self._build_record(task, own, other)
+            for task, (own, other) in zip(tasks, measured, strict=True)
+        ]
 
-    def _measure(
-        self, wanted: Sequence[tuple[Task, str | None]], actor: Actor, named: str
-    ) -> list[tuple[float, int] | None]:
-        """Sum of log-probs and number of tokens of each answer; None where there is none, or it is too long."""
-        tokenizer, most = actor.policy.tokenizer, actor.policy.positions
-        rows: list[Row | None] = []
-        for task, text in wanted:
-            prompt = tokenize_prompt(task.messages, tokenizer, get_tools(task)) if text else []
-            rows.append(Row.from_context(prompt, tokenize_answer(text, tokenizer, context=prompt)) if text else None)
-        kept = [row for row in rows if row is not None]
-        fits = [row for row in kept if most is None or len(row.ids) <= most]
-        if len(fits) < len(kept):
-            told = f"{len(kept) - len(fits)} {named} are not measured: longer than the model's {most} positions"
-            rank_zero_warn(told)
-        found = dict(zip(map(id, fits), zip(*actor.compute_row_log_probs(fits), strict=True), strict=True))
-        return [found.get(id(row)) for row in rows]
+    def _build_rows(self, task: Task, tokenizer: Any) -> tuple[Row | None, Row | None]:
+        """The rows of a task's reference and of its worse answer; None for what it lacks."""
+        if not task.reference:
+            return None, None
+        prompt = tokenize_prompt(task.messages, tokenizer, get_tools(task))
+        good, worse = (
+            Row.from_context(prompt, tokenize_answer(text, tokenizer, context=prompt)) if text else None
+            for text in (task.reference, task.rejected)
+        )
+        return good, worse
 
     def _build_record(self, task: Task, good: tuple[float, int], worse: tuple[float, int] | None) -> Record:
         read = describe_prompt(task)
@@ -180,3 +181,12 @@ class Likelihood(Evaluation):
             return None
         found = compute_ratio_interval([r["nll_sum"] for r in records], [r["tokens"] for r in records])
         return found.low, found.high
+
+
+def _select_fitting(rows: Sequence[Row | None], most: int | None, named: str) -> list[Row]:
+    """The rows that there are and that a model with so many positions holds; of the others it is warned."""
+    kept = [row for row in rows if row is not None]
+    fits = [row for row in kept if most is None or len(row.ids) <= most]
+    if len(fits) < len(kept):
+        rank_zero_warn(f"{len(kept) - len(fits)} {named} are not measured: longer than the model's {most} positions")
+    return fits

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from math import isfinite, nan
+from typing import NamedTuple
 
 import numpy as np
 
@@ -112,16 +113,25 @@ def compute_change(base: list[Record], last: list[Record]) -> tuple[Interval | N
     return compute_paired_difference(*(_get_column(rows, "score") for rows in pairs)), len(shared)
 
 
-def compute_sameness(records: list[Record]) -> tuple[str, float, float] | None:
-    """The answer that most prompts got, what share of them, and the commonest reference's share of the references (0
-    without any): where most prompts get one answer, a score may be nothing but how often that one is right."""
+class Sameness(NamedTuple):
+    """answer: what most prompts got · share: of the prompts that got it · commonest: share of the references that the
+    commonest of them has, 0 without references."""
+
+    answer: str
+    share: float
+    commonest: float
+
+
+def compute_sameness(records: list[Record]) -> Sameness | None:
+    """How alike answers are, and the right ones; None for a few: where most prompts get one answer, a score may be
+    nothing but how often that one is right."""
     given = Counter(str(record["response"]) for record in records if record.get("response"))
     if given.total() < FEWEST:
         return None
     references = Counter(str(record["reference"]) for record in records if record.get("reference"))
     commonest = max(references.values()) / references.total() if references else 0.0
     text, count = given.most_common(1)[0]
-    return text, count / given.total(), commonest
+    return Sameness(text, count / given.total(), commonest)
 
 
 def is_same_base(left: list[Record], right: list[Record]) -> bool:

@@ -182,11 +182,11 @@ def describe_preference(base: list[Record], last: list[Record]) -> str | None:
 def describe_sameness(base: list[Record], last: list[Record]) -> str | None:
     """That most prompts got one answer after training, where neither their references nor the base's answers do."""
     before, after = measures.compute_sameness(base), measures.compute_sameness(last)
-    if after is None or after[1] < max(ALIKE, after[2] + ABOVE, 0.0 if before is None else before[1] + ABOVE):
+    if after is None or after.share < max(ALIKE, after.commonest + ABOVE, before.share + ABOVE if before else 0.0):
         return None
-    text = after[0] if len(after[0]) <= SHOWN else f"{after[0][:SHOWN]}..."
-    known = f"; the commonest reference is that of {after[2]:.0%}" if after[2] else ""
-    return f"one answer, {text!r}, to {after[1]:.0%} of the prompts{known}"
+    text = after.answer if len(after.answer) <= SHOWN else f"{after.answer[:SHOWN]}..."
+    known = f"; the commonest reference is that of {after.commonest:.0%}" if after.commonest else ""
+    return f"one answer, {text!r}, to {after.share:.0%} of the prompts{known}"
 
 
 def _format_row(row: Row) -> list[str]:

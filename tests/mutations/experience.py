@@ -36,8 +36,8 @@ MUTANTS = (
     Mutant(
         "the least bad answer stands for the worst",
         f"{D}splits.py",
-        "e.task.key in targets), key=lambda pair: -pair[0])",
-        "e.task.key in targets), key=lambda pair: pair[0])",
+        "e.task.key in wanted), key=lambda pair: -pair[0])",
+        "e.task.key in wanted), key=lambda pair: pair[0])",
         "tests/fdt/evaluation/test_choices.py::test_beside_a_good_text_stands_the_answer_that_was_rated_worst",
     ),
     Mutant(

@@ -38,10 +38,7 @@ def test_every_shipped_config_passes(name: str):
         (["--data.source.rows_per_stp", "3"], "rows_per_step"),  # of the default source
         (["--data.source=fdt.rollout.sources.OnPolicy", "--data.source.num_generation", "3"], "num_generations"),
         (["--data.source", "fdt.rollout.sources.OnPolicy", "--data.source.init_args.num_gens=3"], "num_generations"),
-        (
-            ["--data.source=OnPolicy", "--data.source.num_generation", "3"],
-            "num_generations",
-        ),  # named without its module
+        (["--data.source=OnPolicy", "--data.source.num_generation", "3"], "num_generations"),  # of no module
         (["--data.source={class_path: OnPolicy, init_args: {num_gens: 3}}"], "num_generations"),
         (["--model.lora.rnk", "4"], "rank"),
         (["--data.credit", "objectives.GroupRelativ"], "objectives.GroupRelative"),
