@@ -41,6 +41,10 @@ from fdt.loggers.base import RunLogger, publish_results
 from fdt.report import report_results
 
 
+USAGE = "fdt {verb} [-c CONFIG]... [--BLOCK.SETTING VALUE]..."
+"""Above an error; the whole list of options takes ninety lines, and `--help` explains them."""
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes the resolved config into the run folder."""
 
@@ -54,6 +58,14 @@ class SaveConfig(SaveConfigCallback):
 
 class CLI(LightningCLI):
     """Adds the run folder's loggers and callbacks to whatever the config names."""
+
+    def __init__(self, *classes: type, args: list[str], **settings: Any) -> None:
+        self._verb = args[0]
+        super().__init__(*classes, args=args, **settings)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # a static method there
+        """The verb that was asked for alone: a parser for each of the others would be built and not used."""
+        return {self._verb: LightningCLI.subcommands()[self._verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -182,7 +194,7 @@ def launch(argv: list[str], kind: type[CLI] = CLI) -> None:
     Raises:
         UserError: for what a user can correct.
     """
-    configure_parsers()
+    configure_parsers(explains=any(argument.split("=")[0].endswith(".help") for argument in argv))
     filter_warnings()
     try:
         kind(
@@ -194,7 +206,7 @@ def launch(argv: list[str], kind: type[CLI] = CLI) -> None:
             seed_everything_default=0,
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
-            parser_kwargs={"prog": "fdt"},
+            parser_kwargs={"prog": "fdt", argv[0]: {"usage": USAGE.format(verb=argv[0])}},
         )
     except MisconfigurationException as fault:
         raise UserError(str(fault)) from fault
