@@ -80,6 +80,20 @@ def check_feedback(plug: Any, found: Any, about: str) -> tuple[Feedback, ...]:
     return tuple(found)
 
 
+def check_episode(plug: Any, episode: Episode) -> None:
+    """What a plug said about an episode: each item, and that the turns it names are there.
+
+    Raises:
+        DataError: as `check_feedback`, and where the episode has no answer at an item's turn.
+    """
+    about = f"the episode {episode.id}"
+    answers = len(episode.policy_places)
+    for item in check_feedback(plug, episode.feedback, about):
+        if item.turn is not None and not 0 <= item.turn < answers:
+            known = f"one of its {answers} answers, counted from 0, or None for the whole episode"
+            raise refuse(plug, f"{item.turn} as the turn of feedback on {about}", known)
+
+
 def is_score(score: Any) -> bool:
     """Whether something is a score in [0, 1], or NaN."""
     return isinstance(score, int | float) and (math.isnan(score) or 0 <= score <= 1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from feedback.returns import check_feedback, check_same_episodes, refuse
+from feedback.returns import check_episode, check_same_episodes, refuse
 from feedback.types import Episode, Feedback, deduplicate
 
 FORMAT = "format"
@@ -65,7 +65,7 @@ def check_graded(before: Sequence[Episode], after: Any, grader: Grader) -> list[
         raise refuse(grader, got, "one for each, in the same order", remedy)
     found = check_same_episodes(grader, before, after)
     for episode in found:
-        check_feedback(grader, episode.feedback, f"the episode {episode.id}")
+        check_episode(grader, episode)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from feedback.readers.fields import Fields
 from feedback.readers.record import Record
 from feedback.readers.scales import ScoreRange
-from feedback.returns import check_feedback, check_list, describe, refuse
+from feedback.returns import check_episode, check_list, describe, refuse
 from feedback.types import Episode, Feedback, Message, Preference, Task, Turn, hash_prompt
 
 
@@ -87,10 +87,10 @@ def read_episodes(reader: Reader, fields: Fields) -> list[Episode]:
 
 
 def check_scores(reader: Reader, episodes: Iterable[Episode]) -> None:
-    """Raises `DataError` for feedback that is none or off its scale, from a reader of your own."""
+    """Raises `DataError` for feedback that is none, off its scale or on no answer, from a reader of your own."""
     if not is_shipped(reader):
         for episode in episodes:
-            check_feedback(reader, episode.feedback, f"the episode {episode.id}")
+            check_episode(reader, episode)
 
 
 def is_shipped(reader: Reader) -> bool:

@@ -107,3 +107,10 @@ def test_feedback_has_scores_from_0_to_1_and_words(item, got):
     with pytest.raises(DataError, match="OwnGrader"):
         check_feedback(OwnGrader(item), (item,), "a turn")
     assert run_grader(OwnGrader(Feedback(score=math.nan, text="no")), [ONE])[0].critique == "no"
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_feedback_names_an_answer_that_is_there(turn):
+    with pytest.raises(DataError, match=f"OwnGrader: got {turn} as the turn of feedback on .* one of its 1 answers"):
+        run_grader(OwnGrader(Feedback(score=1.0, turn=turn)), [ONE])
+    assert run_grader(OwnGrader(Feedback(score=1.0, turn=0)), [ONE])[0].score == 1.0

@@ -51,6 +51,7 @@ class Wrong(Reviews):
             "id": [replace(episode, id=3)],
             "turn": [replace(episode, turns=(Turn("assistant", None),))],
             "off": [episode.add_feedback(Feedback(score=5.0))],
+            "late": [episode.add_feedback(Feedback(revision="A wren.", turn=1))],
             "generator": (each for each in [episode]),
             "tuple": (episode,),
             "empty": [],
@@ -125,6 +126,7 @@ def test_what_names_no_reader_is_refused_in_one_line(reviews, name, words):
         ("id", "got 3 of type int as the id of an episode, expected text"),
         ("turn", "of type NoneType as a turn, expected text"),
         ("off", "got 5.0 as a score of the episode line-1, expected a score from 0 to 1"),
+        ("late", "got 1 as the turn of feedback on the episode line-1, expected one of its 1 answers"),
     ],
 )
 def test_what_a_reader_returns_is_checked(reviews, returned, said):
