@@ -66,10 +66,11 @@ def reduce_sum(values: dict[str, Tensor], device: Any) -> dict[str, float]:
     there = [name for name in names if values[name].device.type == torch.device(device).type]
     here = [name for name in names if name not in set(there)]
     parts = [torch.stack([values[name].detach().double() for name in own]).to(device) for own in (there, here) if own]
-    stacked = torch.cat(parts)
+    found = dict(zip([*there, *here], torch.cat(parts).unbind(), strict=True))
+    stacked = torch.stack([found[name] for name in names])  # by name on every rank, wherever its numbers lay
     if is_distributed():
         dist.all_reduce(stacked)
-    return dict(zip([*there, *here], stacked.tolist(), strict=True))
+    return dict(zip(names, stacked.tolist(), strict=True))
 
 
 T = TypeVar("T")

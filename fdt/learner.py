@@ -87,7 +87,7 @@ class Learner(LightningModule):
             warmup_steps: steps over which the learning rate rises from 0.
             lr_scheduler_type: the rate after that: constant, linear (it falls to 0 at the last step) or held_linear (it
                 is held before it falls, for up to half of the steps, the longer the fewer answers have a score).
-            max_grad_norm: largest gradient norm; larger ones are scaled down.
+            max_grad_norm: largest gradient norm, of each term under `SignalAdamW`; larger ones are scaled down.
             tokens_per_microbatch: most tokens that one forward reads.
             log_kl_to_init: measure the KL to the starting policy (one forward) at every step, or once in so many steps.
             max_nonfinite_steps: stop after so many non-finite steps in a row; such a step changes no weight.
@@ -153,7 +153,7 @@ class Learner(LightningModule):
         torch.manual_seed(self.seed * 1_000_003 + self.global_step * 1009 + self.global_rank)
         with explain_plug_errors():
             batch = self.weigh(batch)
-        self.score_share.add(batch.rollouts, self.device)
+        self.score_share.add(batch.rollouts, self.device, stands_in=not batch.episodes)
         terms = self.objective.active
         packs = self.policy.packs
         parts = split_batch(select_weighted_rows(batch, terms), self.tokens_per_microbatch, packs)
@@ -216,8 +216,7 @@ class Learner(LightningModule):
 
     @property
     def _optimizer(self) -> LightningOptimizer:
-        found = self.optimizers()
-        assert isinstance(found, LightningOptimizer)
+        assert isinstance(found := self.optimizers(), LightningOptimizer)
         return found
 
     def _skip_gradient_sync(self) -> AbstractContextManager[None]:
@@ -228,9 +227,9 @@ class Learner(LightningModule):
         """Where the optimiser keeps moments for each term, what collects their gradients."""
         if not isinstance(self._optimizer.optimizer, SignalAdamW):
             return None
-        totals = batch.rollouts.totals
-        present = [name for name in self.objective.active if totals[name]]
-        absent = [name for name in self.objective.active if not totals[name]]
+        active, totals = self.objective.active, batch.rollouts.totals
+        present = [name for name in active if totals[name] and self.objective.get_coefficient(name, self.global_step)]
+        absent = [name for name in active if name not in present]
         groups = self._optimizer.param_groups  # the policy's own may be whole just now, where a forward gathered them
         return TermGradients([p for group in groups for p in group["params"]], present, absent)
 
@@ -249,7 +248,8 @@ class Learner(LightningModule):
         metrics.extra |= {f"signals/grad_norm/{name}": norm for name, norm in norms.items()}
         metrics.extra |= {f"signals/cosine/{a}_{b}": value for a, b, value in apart.compute_cosines(norms)}
         weights = {name: self.objective.get_coefficient(name, self.global_step) for name in self.objective.active}
-        step = partial(self._optimizer.step, gradients=apart.as_dict(), weights=weights, norms=norms)
+        given = {"weights": weights, "norms": norms, "max_norm": self.max_grad_norm}
+        step = partial(self._optimizer.step, gradients=apart.as_dict(), **given)
         norm = math.hypot(*norms.values())
         return norm, self._apply_step(math.isfinite(norm), step)
 

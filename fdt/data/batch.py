@@ -132,7 +132,8 @@ class Batch:
         return self.index_tokens(self.teacher_rows)
 
     def zero_weights(self) -> Batch:
-        """The same tokens with every mask and weight off: keeps a rank without data in step with the others."""
+        """The same tokens with every mask and weight off, and no place for what is held near the start: keeps a rank
+        without data in step with the others."""
         rollouts = self.rollouts
         return replace(
             self,
@@ -140,6 +141,7 @@ class Batch:
                 rollouts,
                 masks={name: torch.zeros_like(mask) for name, mask in rollouts.masks.items()},
                 weights={name: torch.zeros_like(weight) for name, weight in rollouts.weights.items()},
+                taught_prompts=torch.ones_like(rollouts.task, dtype=torch.bool),
             ),
         )
 

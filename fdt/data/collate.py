@@ -102,8 +102,8 @@ class Collator:
     def _build_imitation_rows(self, rows: list[Row], line: TrainingRow) -> list[TrainingRow]:
         given = line.episode.correction
         turns = [turn for row in rows for turn in row.spans]
-        if given is None or given.revision is None or not turns:
-            return []
+        if given is None or given.revision is None or not turns or line.episode.is_recalled:
+            return []  # what is recalled was imitated when it was fresh
         turn = turns[-1] if given.turn is None else given.turn
         source = next((row for row in rows if turn in row.spans), None)
         if source is None:

@@ -70,7 +70,7 @@ class StepMetrics:
         values |= self._compute_shares(rollouts, loss)
         for name, weights in rollouts.weights.items():
             self._accumulate(f"signals/tokens/{name}", (weights != 0).sum())
-        sampled = rollouts.masks["sampled"]
+        sampled = find_fresh(rollouts)
         self._accumulate("tokens", part.student.lengths.sum())
         self._accumulate("sampled/tokens", sampled.sum())
         if student.kernel is None:  # a fused kernel keeps no entropy; a pass for a metric would cost what it saved
@@ -103,11 +103,13 @@ class StepMetrics:
         # Before the first update after sampling, the policy's log-probs are the old ones. Those of stale answers may be
         # the engine's own, whose difference to the engine would say nothing.
         stale = any(episode.staleness for episode in part.episodes)
-        fresh = rollouts.old_log_probs is None and part.behaviour == "policy"
-        old = own if fresh or stale else rollouts.old_log_probs
+        old = rollouts.old_log_probs
+        if stale or (old is None and part.behaviour == "policy"):
+            old = own
         gap = own[:0]
         if rollouts.engine_log_probs is not None and old is not None:
-            gap = (old - rollouts.engine_log_probs).where(rollouts.masks["sampled"], math.nan)
+            old = own.where(old.isnan(), old)  # beside recalled answers, fresh ones have none
+            gap = (old - rollouts.engine_log_probs).where(find_fresh(rollouts), math.nan)
         self._accumulate("gap/sum", gap.abs().nansum())
         self._accumulate("gap/tokens", (~gap.isnan()).sum())
 
@@ -171,9 +173,7 @@ class StepMetrics:
             self._add_number(f"info/{name}", value)
         for name, value in TALLY.take().items():
             self._add_number(f"info/judge/{name}", value)
-        masks = batch.rollouts.masks
-        recalled = masks.get("recalled", torch.zeros_like(masks["sampled"]))
-        sampled = self._flag_rows(masks["sampled"] & ~recalled)
+        sampled = self._flag_rows(find_fresh(batch.rollouts))
         self._add_number("sampled/rows", int(sampled.sum()))
         if batch.behaviour == "policy":
             self._add_answers(sampled)
@@ -226,6 +226,12 @@ class StepMetrics:
         return flags
 
 
+def find_fresh(rollouts: Rollouts) -> Tensor:
+    """The tokens [N] that were sampled for this step; a recalled answer was sampled by an earlier policy."""
+    sampled = rollouts.masks["sampled"]
+    return sampled & ~rollouts.masks["recalled"] if "recalled" in rollouts.masks else sampled
+
+
 def estimate_kl(student: TokenLogProbs, start: TokenLogProbs, tokens: Tensor, behaviour: str) -> Tensor:
     """Sum over `tokens` of KL(policy || start) [nats]: by k3 where the policy sampled them, which is unbiased there;
     over the whole vocabulary, in chunks, on recorded tokens, where that estimator may be off by any amount."""
@@ -234,7 +240,7 @@ def estimate_kl(student: TokenLogProbs, start: TokenLogProbs, tokens: Tensor, be
         return (gap.exp() - 1 - gap).where(tokens, 0.0).sum()
     index = tokens.nonzero()[:, 0]
     if not len(index):
-        return torch.zeros(())
+        return student.hidden.new_zeros(())
     mine = TokenLogProbs(student.hidden.detach()[index], student.weight.detach(), student.targets[index])
     return mine.fold(reverse_kl, start.select(index)).sum()
 

@@ -10,8 +10,8 @@ that lets a wrong answer stand just as it was has not understood the critique, w
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,12 +20,24 @@ from fdt.data.batch import Batch
 from fdt.distributed import gather_objects
 from feedback.types import Episode
 from objectives import TokenLogProbs, segments
-from objectives.losses.token_weights import compute_acceptance
 
 Counts = dict[str, tuple[float, float]]
 """Per annotator, how much counted for and against."""
 SCORE = "trust"
 """Name of the score of each row that gates read."""
+
+
+HINT = "hint"
+"""Who is trusted with a hint that nobody wrote, such as a reference or a better answer of the group."""
+
+
+class Reading(NamedTuple):
+    """A scored answer that a teacher re-read in this step."""
+
+    episode: Episode
+    score: float
+    log_ratio: float
+    """log T(y) - log pi(y) of the whole answer [nats]."""
 
 
 class AnnotatorTrust:
@@ -44,7 +56,7 @@ class AnnotatorTrust:
         self.prior_wrong = prior_wrong
         self.threshold = threshold
         self.counts: Counts = {}
-        self.pending: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._read: dict[int, Reading] = {}
 
     def get_mean(self, annotator: str) -> float:
         """Trust in an annotator, in [0, 1]."""
@@ -62,52 +74,71 @@ class AnnotatorTrust:
         found = [self.get_mean(name) for name in list_annotators(episode)]
         return sum(found) / len(found) if found else math.nan
 
+    def _weigh_critique(self, episode: Episode, is_taught: bool) -> float:
+        """The trust that counts for an answer, NaN for none."""
+        if is_taught:
+            return self._average(episode) if list_annotators(episode) else self.get_mean(HINT)
+        return math.nan if is_fresh(episode) else self._average(episode)
+
     def add_scores(self, batch: Batch) -> Batch:
-        """The batch with the score ``trust``: NaN for a row that nobody criticised, the mean where several did."""
-        values = [self._average(episode) for episode in batch.episodes]
+        """The batch with the score ``trust`` of each row: the mean where several criticised, that in the hint (`HINT`)
+        where a teacher reads one that nobody wrote, NaN where no teacher reads any: there the score counts in full. A
+        recalled answer was read when it was fresh."""
+        masks = batch.rollouts.masks
+        read = set(batch.rollouts.episode[masks["distilled"]].unique().tolist())
+        taught = {id(batch.episodes[row]) for row in read if row < len(batch.episodes)}
+        values = [self._weigh_critique(e, id(e) in taught) for e in batch.episodes]
         values += [math.nan] * (len(batch.rollouts.task) - len(values))
         trust = torch.tensor(values, device=batch.rollouts.task.device)
         return replace(batch, rollouts=replace(batch.rollouts, scores=batch.rollouts.scores | {SCORE: trust}))
 
     @torch.no_grad()
     def collect(self, part: Batch, student: TokenLogProbs, others: dict[str, TokenLogProbs]) -> None:
-        """Takes in the scored answers of a micro-batch that a teacher re-read."""
+        """Takes in the scored answers of a micro-batch that a teacher re-read. An answer of several rows is one: their
+        log-ratios add up, in whichever micro-batches they lie."""
         if "teacher" not in others or not part.episodes:
             return
         # The stand-in of a rank without a teacher view is not in the mask.
         read = part.rollouts.masks["distilled"][others["teacher"].index]
         teacher = others["teacher"].select(read.nonzero()[:, 0])
-        accepted, raised = self._compare(student, teacher, part)
-        scores = part.rollouts.scores["score"]
-        for row, episode in zip(part.rollouts.episode.unique().tolist(), part.episodes, strict=True):
-            kept = float(accepted[row])
-            score = float(scores[row])
-            if math.isnan(kept) or math.isnan(score):
-                continue
-            right = score >= self.threshold
-            for name in list_annotators(episode):
-                self.pending[name][0] += kept * right
-                self.pending[name][1] += 1 - kept if right else float(raised[row])
-
-    @staticmethod
-    def _compare(student: TokenLogProbs, teacher: TokenLogProbs, part: Batch) -> tuple[Tensor, Tensor]:
-        """min(1, T / pi) and 1 - min(1, pi / T) of each row's whole answer ``[rows]``, the former NaN for a row that
-        the teacher did not read."""
-        rows = len(part.rollouts.task)
-        where = part.rollouts.episode[teacher.index]
         gap = teacher.log_probs.detach() - student.log_probs.detach()[teacher.index]
-        accepted = compute_acceptance(gap, where, rows).where(segments.count(where, rows) > 0, torch.nan)
-        return accepted, 1 - compute_acceptance(-gap, where, rows)
+        where = part.rollouts.episode[teacher.index]
+        rows = len(part.rollouts.task)
+        sums = torch.stack([segments.total(gap.float(), where, rows), segments.count(where, rows).float()])
+        totals, tokens = sums.tolist()
+        scores = part.rollouts.scores["score"].tolist()
+        for row, episode in zip(part.rollouts.episode.unique().tolist(), part.episodes, strict=True):
+            if tokens[row] and not math.isnan(scores[row]):
+                before = self._read.get(id(episode))
+                self._read[id(episode)] = Reading(
+                    episode, scores[row], totals[row] + (before.log_ratio if before else 0.0)
+                )
 
     def update(self, taken: bool = True) -> dict[str, float]:
         """Adds what all ranks collected in this step, unless the step was not taken; gives the trust in each annotator
         for the log."""
-        for found in gather_objects({name: tuple(pair) for name, pair in self.pending.items()}) if taken else ():
+        for found in gather_objects(self._count()) if taken else ():
             for name, (right, wrong) in found.items():
                 before = self.counts.get(name, (0.0, 0.0))
                 self.counts[name] = (before[0] + right, before[1] + wrong)
-        self.pending.clear()
+        self._read.clear()
         return {f"signals/trust/{name}": self.get_mean(name) for name in sorted(self.counts)}
+
+    def _count(self) -> Counts:
+        """What this rank's answers of the step say of each annotator."""
+        counts: dict[str, tuple[float, float]] = {}
+        for one in self._read.values():
+            accepted, raised = math.exp(min(one.log_ratio, 0.0)), 1 - math.exp(min(-one.log_ratio, 0.0))
+            right = one.score >= self.threshold
+            for name in list_annotators(one.episode) or (HINT,):
+                before = counts.get(name, (0.0, 0.0))
+                counts[name] = (before[0] + accepted * right, before[1] + (1 - accepted if right else raised))
+        return counts
+
+
+def is_fresh(episode: Episode) -> bool:
+    """Whether an answer is the policy's own, of this step."""
+    return not (episode.is_recalled or episode.is_rewrite)
 
 
 def list_annotators(episode: Episode) -> tuple[str, ...]:

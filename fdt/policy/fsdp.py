@@ -18,7 +18,15 @@ from fdt.distributed import get_rank, run_on_first
 from fdt.errors import UserError
 from fdt.policy.forward import build_hidden_fn
 from fdt.policy.loading.first_rank import receive_weights
-from fdt.policy.loading.shards import OTHER, load_shards, read_plain, write_contents
+from fdt.policy.loading.shards import (
+    OTHER,
+    add_saved_terms,
+    load_shards,
+    read_moments,
+    read_plain,
+    write_contents,
+)
+from fdt.policy.optimizers import SignalAdamW
 from fdt.policy.policy import Policy
 
 if TYPE_CHECKING:
@@ -186,6 +194,8 @@ class FSDP2(ModelParallelStrategy):
         path = Path(self.broadcast(checkpoint_path))
         run_on_first(lambda: check_whole(path))
         if not path.is_dir():
+            if any(isinstance(optimizer, SignalAdamW) for optimizer in self.optimizers):
+                add_saved_terms(self.optimizers, read_moments(path))
             return super().load_checkpoint(path, weights_only)
         other: dict[str, Any] = read_plain(path / OTHER)
         assert self.lightning_module is not None

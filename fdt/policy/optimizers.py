@@ -17,6 +17,7 @@ Gradients = Mapping[str, Sequence[Tensor] | None]
 """Per term, one gradient for each parameter of the optimiser in order; None: the term has no token in this step."""
 OTHERS = frozenset({"recalled", "off_policy", "imitated"})
 """Masks of rows that are no answer of the policy in this step."""
+MOMENTS = ("exp_avg", "exp_avg_sq")
 HELD = 0.5
 """Share of the steps for which the rate is held where no answer has a score."""
 
@@ -43,7 +44,7 @@ class SignalAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        max_term_norm: float = 1.0,
+        max_term_norm: float | None = None,
     ) -> None:
         """
         Args:
@@ -52,9 +53,10 @@ class SignalAdamW(torch.optim.Optimizer):
             betas: decay of the first and second moments; 0.99 remembers some hundred steps.
             eps: added to the root of the second moment.
             weight_decay: decoupled, as in AdamW.
-            max_term_norm: largest gradient norm of one term; larger ones are scaled down.
+            max_term_norm: largest gradient norm of one term; larger ones are scaled down. null: `model.max_grad_norm`.
         """
-        if not (lr >= 0 and all(0 <= beta < 1 for beta in betas) and eps > 0 and max_term_norm > 0):
+        fits = max_term_norm is None or max_term_norm > 0
+        if not (lr >= 0 and all(0 <= beta < 1 for beta in betas) and eps > 0 and fits):
             raise ValueError(f"SignalAdamW: got lr {lr}, betas {betas}, eps {eps}, max_term_norm {max_term_norm}")
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps}
         super().__init__(params, defaults | {"weight_decay": weight_decay, "max_term_norm": max_term_norm})
@@ -66,6 +68,7 @@ class SignalAdamW(torch.optim.Optimizer):
         gradients: Gradients | None = None,
         weights: Mapping[str, float] | None = None,
         norms: Mapping[str, float] | None = None,
+        max_norm: float = 1.0,
     ) -> Any:
         """
         Args:
@@ -73,6 +76,7 @@ class SignalAdamW(torch.optim.Optimizer):
             gradients: of each term; None: the parameters' own `grad` as one term named ``sum``.
             weights: what each term's part of the step is multiplied by (default 1).
             norms: norm of each term's gradient, where it is known already.
+            max_norm: largest gradient norm of one term, where the optimiser has no `max_term_norm`.
         """
         result = None if closure is None else closure()
         params = [p for group in self.param_groups for p in group["params"]]
@@ -85,17 +89,41 @@ class SignalAdamW(torch.optim.Optimizer):
             norm = None if norms is None else norms.get(name)
             if norm is None and found is not None:
                 norm = float(compute_norm(found))
-            self._apply_term(name, found, 1.0 if weights is None else weights.get(name, 1.0), norm)
+            if found is not None and norm is not None:
+                found = self._clip(found, norm, max_norm)
+            self._apply_term(name, found, 1.0 if weights is None else weights.get(name, 1.0))
         return result
 
-    def _apply_term(self, name: str, found: Sequence[Tensor] | None, weight: float, norm: float | None) -> None:
+    def _clip(self, found: Sequence[Tensor], norm: float, max_norm: float) -> list[Tensor]:
+        """A term's gradient, scaled down where its norm is too large."""
+        clipped: list[Tensor] = []
+        for group in self.param_groups:
+            part = found[len(clipped) : len(clipped) + len(group["params"])]
+            most = max_norm if group["max_term_norm"] is None else group["max_term_norm"]
+            clipped += torch._foreach_mul(list(part), min(1.0, most / (norm + 1e-6)))
+        return clipped
+
+    def add_terms(self, names: Iterable[str]) -> None:
+        """Gives terms that have no moments yet those of a term that had no gradient so far: what a checkpoint holds of
+        sharded moments is loaded into moments that are there."""
+        for group in self.param_groups:
+            for name in names:
+                self._make_moments(name, group)
+
+    def _make_moments(self, name: str, group: dict[str, Any]) -> None:
+        for p in group["params"]:
+            if f"{name}/steps" not in self.state[p]:
+                moments = {f"{name}/{kind}": torch.zeros_like(p) for kind in MOMENTS}
+                self.state[p].update({**moments, f"{name}/steps": 0, f"{name}/updates": 0})
+
+    def _apply_term(self, name: str, found: Sequence[Tensor] | None, weight: float) -> None:
         """One term's part of the step."""
         start = 0
         for group in self.param_groups:
             params = group["params"]
             part = None if found is None else found[start : start + len(params)]
             start += len(params)
-            if not self._update_moments(name, group, part, norm) or not weight:
+            if not self._update_moments(name, group, part) or not weight:
                 continue
             states = [self.state[p] for p in params]
             steps = states[0][f"{name}/steps"]
@@ -107,32 +135,24 @@ class SignalAdamW(torch.optim.Optimizer):
             size = -group["lr"] * weight / (1 - first**steps)
             torch._foreach_addcdiv_(params, [state[f"{name}/exp_avg"] for state in states], root, size)
 
-    def _update_moments(
-        self, name: str, group: dict[str, Any], part: Sequence[Tensor] | None, norm: float | None
-    ) -> bool:
+    def _update_moments(self, name: str, group: dict[str, Any], part: Sequence[Tensor] | None) -> bool:
         """Takes a gradient into the term's moments, or lets its momentum fade; whether the term ever had a gradient."""
-        params = group["params"]
-        if f"{name}/steps" not in self.state[params[0]]:
-            if part is None:
-                return False
-            for p in params:
-                moments = {f"{name}/exp_avg": torch.zeros_like(p), f"{name}/exp_avg_sq": torch.zeros_like(p)}
-                self.state[p].update({**moments, f"{name}/steps": 0, f"{name}/updates": 0})
-        states = [self.state[p] for p in params]
+        states = [self.state[p] for p in group["params"]]
+        if part is None and not states[0].get(f"{name}/updates"):
+            return False
+        self._make_moments(name, group)
         first, second = group["betas"]
-        means = [state[f"{name}/exp_avg"] for state in states]
-        squares = [state[f"{name}/exp_avg_sq"] for state in states]
+        means, squares = ([state[f"{name}/{kind}"] for state in states] for kind in MOMENTS)
         for state in states:
             state[f"{name}/steps"] += 1
         torch._foreach_mul_(means, first)
-        if part is None or norm is None:
+        if part is None:
             return True
         for state in states:
             state[f"{name}/updates"] += 1
-        clipped = torch._foreach_mul(list(part), min(1.0, group["max_term_norm"] / (norm + 1e-6)))
-        torch._foreach_add_(means, clipped, alpha=1 - first)
+        torch._foreach_add_(means, list(part), alpha=1 - first)
         torch._foreach_mul_(squares, second)
-        torch._foreach_addcmul_(squares, clipped, clipped, value=1 - second)
+        torch._foreach_addcmul_(squares, list(part), list(part), value=1 - second)
         return True
 
 
@@ -147,14 +167,20 @@ class ScoreShare:
         self.is_read = is_read
         self.seen = self.scored = 0.0
 
-    def add(self, rollouts: Rollouts, device: Any) -> None:
-        """Counts the answers of a step over all ranks, whether anything is learned from them or not."""
+    def add(self, rollouts: Rollouts, device: Any, stands_in: bool = False) -> None:
+        """Counts the answers of a step over all ranks, whether anything is learned from them or not.
+
+        Args:
+            rollouts: this rank's.
+            device: where the ranks' counts meet.
+            stands_in: whether the rows only keep this rank in step, so that none counts.
+        """
         if not self.is_read:
             return
         others = torch.zeros_like(rollouts.episode, dtype=torch.bool)
         for name in OTHERS & rollouts.masks.keys():
             others = others | rollouts.masks[name]
-        rows = rollouts.episode[~others].unique()
+        rows = rollouts.episode[~others].unique()[: 0 if stands_in else None]
         scores = rollouts.scores.get("score")
         scored = torch.zeros(()) if scores is None else torch.isfinite(scores[rows]).sum()
         counts = reduce_sum({"seen": torch.tensor(float(len(rows))), "scored": scored}, device)

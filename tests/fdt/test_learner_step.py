@@ -12,6 +12,7 @@ from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.gradients import TermGradients
 from fdt.policy.optimizers import ScoreShare, SignalAdamW
 from fdt.policy.teachers import Frozen
+from objectives import Distill, Objective, PolicyGradient, Ramp
 
 
 def learner(parameters):
@@ -77,6 +78,20 @@ def test_one_term_whose_gradient_is_not_finite_holds_back_the_step_of_all(bad):
         norm, finite = Learner._step_apart(own, apart, metrics)
         assert finite == moves == math.isfinite(norm)
         assert (one.tolist() != [1.0, 2.0]) == moves == bool(own._optimizer.state) and own.taught == int(moves)
+
+
+def test_a_coefficient_that_has_fallen_to_zero_leaves_its_term_without_a_gradient():
+    own = learner([torch.nn.Parameter(torch.tensor([1.0]))])
+    own._optimizer = SignalAdamW(own.policy.get_trainable_parameters(), lr=0.1)
+    ramp = Ramp(1.0, hold=1, decay=1)
+    own.objective = Objective({"policy": PolicyGradient(), "distill": Distill()}, {"distill": ramp})
+    own._optimizer = SimpleNamespace(optimizer=own._optimizer, param_groups=own._optimizer.param_groups)
+    step = SimpleNamespace(rollouts=SimpleNamespace(totals={"policy": 3.0, "distill": 2.0}))
+    found = {}
+    for own.global_step in (0, 5):
+        apart = Learner._separate_gradients(own, step)
+        found[own.global_step] = (apart.present, apart.absent)
+    assert found == {0: (["policy", "distill"], []), 5: (["policy"], ["distill"])}
 
 
 def test_trust_and_the_share_of_scores_come_back_with_a_checkpoint():

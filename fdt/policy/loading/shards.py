@@ -7,7 +7,7 @@ them. Here the list is written once more in the form that ``weights_only`` takes
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from fdt.errors import UserError
 from fdt.policy.loading.versions import build_read_error
+from fdt.policy.optimizers import SignalAdamW
 
 CONTENTS = "contents.pt"
 """The list of what a folder holds."""
@@ -118,6 +119,37 @@ def read_whole(folder: Path) -> dict[str, Any]:
     return {**read_plain(folder / OTHER), "state_dict": weights}
 
 
+def list_moments(names: Iterable[str], optimizers: int) -> list[set[str]]:
+    """What a folder's list says each optimiser holds of any parameter: exp_avg, or policy/exp_avg."""
+    found: list[set[str]] = [set() for _ in range(optimizers)]
+    for name in names:
+        head, _, rest = name.partition(".state.")
+        if rest and head.startswith("optimizer_"):
+            found[int(head.removeprefix("optimizer_"))].add(rest.rsplit(".", 1)[-1])
+    return found
+
+
+def read_moments(path: Path) -> list[set[str]]:
+    """The same of a checkpoint in one file.
+
+    Raises:
+        UserError: where it cannot be read.
+    """
+    try:
+        states = torch.load(path, mmap=True, map_location="cpu", weights_only=True).get("optimizer_states", [])
+    except Exception as fault:  # torch raises half a dozen kinds, by where the file is damaged
+        raise build_read_error(path, fault) from fault
+    return [set().union(*one["state"].values()) for one in states]
+
+
+def add_saved_terms(optimizers: Sequence[torch.optim.Optimizer], moments: Sequence[set[str]]) -> None:
+    """Gives optimisers that keep moments for each term the terms that a checkpoint has moments of: torch fills what is
+    there, and would make that of no term by a step of its own."""
+    for optimizer, names in zip(optimizers, moments, strict=False):
+        if isinstance(optimizer, SignalAdamW):
+            optimizer.add_terms(sorted({name.rpartition("/")[0] for name in names if "/" in name}))
+
+
 def load_shards(folder: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """Puts a folder's weights and moments into a model and its optimisers. Every rank must call.
 
@@ -136,6 +168,7 @@ def load_shards(folder: Path, model: nn.Module, optimizers: Sequence[torch.optim
     weights = {name: value for name, value in get_model_state_dict(model).items() if name in held}
     fill({"state_dict": weights}, folder)
     model.load_state_dict(weights, strict=False)
+    add_saved_terms(optimizers, list_moments(held, len(optimizers)))
     for number, optimizer in enumerate(optimizers):
         state = {f"optimizer_{number}": get_optimizer_state_dict(model, optimizer)}
         fill(state, folder)

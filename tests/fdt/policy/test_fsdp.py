@@ -18,34 +18,50 @@ SHARDED = {
 }
 
 
-def build(folder: Path, lora: dict | None) -> Path:
-    """A run of dropout, an averaged teacher and moments, so that all of them must come back."""
+WHOLE = {"class_path": "fdt.policy.fsdp.FSDP2", "init_args": {"process_group_backend": "gloo"}}
+ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}
+LORA = {"rank": 4, "dropout": 0.1}
+
+
+def build(folder: Path, lora: dict | None, optimizer: dict | None, strategy: dict) -> Path:
+    """A run of dropout, an averaged teacher and moments, so that all of them must come back; without an optimiser the
+    default algorithm's, with its terms."""
     folder.mkdir()
-    return config(
+    path = config(
         folder,
         "replay",
-        trainer__strategy=SHARDED,
+        trainer__strategy=strategy,
         trainer__devices=2,
         trainer__max_steps=4,
         data__evaluation_limit=1,
         model__lora=lora,
+        model__lr_scheduler_type="constant",  # a rate that falls hangs on the number of steps
         model__teacher={"class_path": "fdt.policy.teachers.EMA", "init_args": {"rate": 0.1}},
-        model__optimizer={"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
+        **({"model__optimizer": optimizer} if optimizer else {}),
     )
+    return path if optimizer else without_terms(path)
 
 
 def read_whole(folder: Path, step: int, scratch: Path) -> dict:
-    """Tensors and numbers of a folder of shards."""
+    """Tensors and numbers of a folder of shards, or of a file: what a run goes on from."""
     place = folder / "run" / "checkpoints" / f"step-{step}.ckpt"
-    assert place.is_dir() and find_damage(place) is None
+    assert find_damage(place) is None
+    if place.is_file():
+        held = torch.load(place, weights_only=True)
+        return {name: held[name] for name in ("state_dict", "optimizer_states", "lr_schedulers", "trust")}
     assert len(list(place.glob("*.distcp"))) == 2, "one file for each rank"
     dcp_to_torch_save(place, scratch)
     return torch.load(scratch, weights_only=True)
 
 
-@pytest.mark.parametrize("lora", [None, {"rank": 4, "dropout": 0.1}], ids=["whole", "adapters"])
-def test_a_run_goes_on_from_shards(tmp_path, lora):
-    whole, broken = build(tmp_path / "whole", lora), build(tmp_path / "broken", lora)
+@pytest.mark.parametrize(
+    ("lora", "optimizer", "strategy"),
+    [(None, ADAMW, SHARDED), (LORA, None, SHARDED), (None, None, WHOLE)],
+    ids=["whole weights", "the default algorithm", "the default algorithm, in one file"],
+)
+def test_a_run_goes_on_from_shards(tmp_path, lora, optimizer, strategy):
+    given = (lora, optimizer, strategy)
+    whole, broken = build(tmp_path / "whole", *given), build(tmp_path / "broken", *given)
     assert (done := fdt("fit", "-c", whole)).returncode == 0, done.stderr[-3000:]
     first = fdt("fit", "-c", broken, "--trainer.max_steps", "2")
     assert first.returncode == 0, first.stderr[-3000:]

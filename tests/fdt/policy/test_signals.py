@@ -7,11 +7,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fdt.policy.annotator_trust import AnnotatorTrust
+from fdt.data.batch import Batch
+from fdt.policy.annotator_trust import HINT, AnnotatorTrust, Reading
 from fdt.policy.optimizers import SignalAdamW
 from feedback.types import Episode, Feedback, Task, Turn
 from objectives import GroupElseBatch, Rollouts, TokenLogProbs, topr
 from objectives.losses.policy_gradient import Clip
+
+
+TASK = Task("p", ({"role": "user", "content": "p"},))
+TURN = Turn("assistant", "r")
 
 
 def weights(seed: int = 0) -> list[torch.nn.Parameter]:
@@ -83,12 +88,14 @@ def scored(log_probs: list[float], index: list[int] | None = None) -> TokenLogPr
     return TokenLogProbs(hidden, torch.eye(2), torch.zeros(len(log_probs), dtype=torch.long), place)
 
 
-def collect(scores: list[float], teacher: list[float], read: list[int]) -> AnnotatorTrust:
-    """Trust after answers of two tokens, each of probability 0.5 to the policy, one annotator a row; `read` are the
-    tokens that a teacher read."""
+SAID = ("No.",)
+
+
+def build_rollouts(scores: list[float], read: list[int]) -> Rollouts:
+    """Answers of two tokens; `read` are the tokens that a teacher read."""
     rows = len(scores)
     row = torch.arange(rows).repeat_interleave(2)
-    batch = Rollouts(
+    return Rollouts(
         advantages=torch.zeros(2 * rows),
         turn=row,
         episode=row,
@@ -96,42 +103,108 @@ def collect(scores: list[float], teacher: list[float], read: list[int]) -> Annot
         masks={"distilled": torch.zeros(2 * rows, dtype=torch.bool).index_fill(0, torch.tensor(read), True)},
         scores={"score": torch.tensor(scores)},
     )
-    task = Task("p", ({"role": "user", "content": "p"},))
-    turn = Turn("assistant", "r")
-    episodes = tuple(Episode(str(n), task, (turn,), (Feedback("human", f"a{n}", text="No."),)) for n in range(rows))
+
+
+def collect(
+    scores: list[float], teacher: list[float], read: list[int], said: tuple[str, ...] = SAID
+) -> AnnotatorTrust:
+    """Trust after answers of two tokens, each of probability 0.5 to the policy, one annotator a row."""
+    rows = range(len(scores))
+    feedback = [tuple(Feedback("human", f"a{n}", text=text) for text in said) for n in rows]
+    episodes = tuple(Episode(str(n), TASK, (TURN,), feedback[n]) for n in rows)
     trust = AnnotatorTrust()
-    part = SimpleNamespace(episodes=episodes, rollouts=batch)
-    trust.collect(part, scored([math.log(0.5)] * 2 * rows), {"teacher": scored([math.log(p) for p in teacher], read)})
+    part = SimpleNamespace(episodes=episodes, rollouts=build_rollouts(scores, read))
+    student = scored([math.log(0.5)] * 2 * len(scores))
+    trust.collect(part, student, {"teacher": scored([math.log(p) for p in teacher], read)})
     return trust
 
 
 def test_a_right_answer_counts_as_far_as_the_hinted_teacher_lets_it_stand():
     trust = collect([1.0, 1.0], [0.25, 0.25, 0.9, 0.9], [0, 1, 2, 3])
     # (0.25 / 0.5)^2 of the first, all of the second, which the critique made likelier.
-    assert trust.pending["a0"] == pytest.approx([0.25, 0.75])
-    assert trust.pending["a1"] == pytest.approx([1.0, 0.0])
+    assert trust._count()["a0"] == pytest.approx([0.25, 0.75])
+    assert trust._count()["a1"] == pytest.approx([1.0, 0.0])
 
 
 def test_a_wrong_answer_counts_against_as_far_as_the_critique_made_it_likelier():
     trust = collect([0.0, 0.0, 0.0], [0.25, 0.25, 0.5, 0.5, 1.0, 1.0], [0, 1, 2, 3, 4, 5])
-    assert trust.pending["a0"] == pytest.approx([0.0, 0.0])
-    assert trust.pending["a1"] == pytest.approx(
+    assert trust._count()["a0"] == pytest.approx([0.0, 0.0])
+    assert trust._count()["a1"] == pytest.approx(
         [0.0, 0.0]
     )  # a reader that did not understand says nothing of the author
-    assert trust.pending["a2"] == pytest.approx([0.0, 0.75])
+    assert trust._count()["a2"] == pytest.approx([0.0, 0.75])
 
 
 def test_what_no_teacher_read_or_nobody_scored_counts_nothing():
-    assert set(collect([1.0, math.nan, 1.0], [0.25, 0.25, 0.5, 0.5], [0, 1, 2, 3]).pending) == {"a0"}
+    assert set(collect([1.0, math.nan, 1.0], [0.25, 0.25, 0.5, 0.5], [0, 1, 2, 3])._count()) == {"a0"}
+
+
+def read(number: int, annotator: str, log_ratio: float) -> Reading:
+    """A right answer of one annotator that a teacher read."""
+    episode = Episode(str(number), TASK, (TURN,), (Feedback("human", annotator, text="No."),))
+    return Reading(episode, 1.0, log_ratio)
+
+
+def test_an_answer_of_several_rows_counts_once():
+    """A template that strips earlier reasoning gives each turn a row of its own; rows may lie in two micro-batches."""
+    episode = Episode("e", TASK, (TURN, TURN), (Feedback("human", "kim", text="No."),))
+    trust = AnnotatorTrust()
+    for _ in range(2):
+        rollouts = build_rollouts([1.0], [0, 1])
+        part = SimpleNamespace(episodes=(episode,), rollouts=rollouts)
+        teacher = scored([math.log(0.25)] * 2, [0, 1])
+        trust.collect(part, scored([math.log(0.5)] * 2), {"teacher": teacher})
+    assert trust._count() == {"kim": (pytest.approx(1 / 16), pytest.approx(15 / 16))}
+
+
+def test_trust_is_that_in_what_the_teacher_read():
+    """A hint that nobody wrote has a trust of its own; of a critique that no teacher read the score is left whole."""
+    said = (Feedback("human", "kim", text="No."),)
+    made = {
+        "criticised and read": Episode("0", TASK, (TURN,), said),
+        "criticised and not read": Episode("1", TASK, (TURN,), said),
+        "shown a reference": Episode("2", TASK, (TURN,)),
+        "no words": Episode("3", TASK, (TURN,)),
+        "recalled": Episode("4", TASK, (TURN,), said, is_recalled=True),
+    }
+    trust = AnnotatorTrust()
+    trust.counts = {"kim": (8.0, 0.0), HINT: (0.0, 2.0)}
+    rollouts = build_rollouts([1.0] * 5, [0, 1, 4, 5])
+    batch = Batch(student=None, rollouts=rollouts, episodes=tuple(made.values()))
+    found = trust.add_scores(batch).rollouts.scores["trust"].tolist()
+    expected = [0.9, math.nan, 0.25, math.nan, 0.9]
+    assert found == pytest.approx(expected, nan_ok=True), dict(zip(made, found, strict=True))
+    assert collect([1.0], [0.5, 0.5], [0, 1], said=())._count() == {HINT: (pytest.approx(1.0), pytest.approx(0.0))}
+
+
+def test_a_term_is_clipped_by_its_own_norm_else_by_the_runs():
+    large = [100 * g for g in gradients(1)]
+    for given, most, expected in ((None, 0.5, 0.5), (2.0, 0.5, 2.0)):
+        params = weights()
+        optimizer = SignalAdamW(params, lr=0.0, betas=(0.0, 0.0), max_term_norm=given)
+        optimizer.step(gradients={"a": large}, max_norm=most)
+        norm = torch.cat([optimizer.state[p]["a/exp_avg"].flatten() for p in params]).norm()
+        assert float(norm) == pytest.approx(expected, rel=1e-4)
+
+
+def test_moments_that_were_made_for_a_checkpoint_change_no_step():
+    alone, made = weights(), weights()
+    one, two = SignalAdamW(alone, lr=1e-2), SignalAdamW(made, lr=1e-2)
+    two.add_terms(["a", "b"])
+    for step in range(3):
+        for each in (one, two):
+            each.step(gradients={"a": None if step == 0 else gradients(step), "b": None})
+    for p, q in zip(alone, made, strict=True):
+        assert torch.equal(p, q)
+    assert two.state[made[0]]["b/steps"] == 0
 
 
 def test_trust_follows_the_evidence():
     trust = AnnotatorTrust()
     assert trust.get_mean("anna") == 0.5
-    trust.pending["anna"] = [3.0, 0.0]
-    trust.pending["ben"] = [0.0, 8.0]
+    trust._read = {n: read(n, "anna", 0.0) for n in range(3)} | {3 + n: read(3 + n, "ben", -math.inf) for n in range(8)}
     assert trust.update() == {"signals/trust/anna": pytest.approx(4 / 5), "signals/trust/ben": pytest.approx(1 / 10)}
-    assert trust.get_mean("carl") == 0.5 and not trust.pending
+    assert trust.get_mean("carl") == 0.5 and not trust._read
 
 
 def test_a_flat_group_is_compared_with_the_batch():
