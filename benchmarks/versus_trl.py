@@ -94,6 +94,8 @@ def measure(work: Work, threads: int, warm_up: bool = True) -> dict[str, Measure
         for side in SIDES if number % 2 else reversed(SIDES):
             step = ask(children[side], "step")
             print(f"# {work.algorithm} {side} step {number}: {step['seconds']:.1f} s", file=sys.stderr, flush=True)
+            if step["answers"] != work.total:
+                sys.exit(f"{side} trained on {step['answers']} answers of {work.total}: nothing can be compared")
             if number:  # the first one allocates
                 found[side].steps.append(step)
     for side, child in children.items():

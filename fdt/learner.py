@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning import LightningModule
@@ -27,7 +27,7 @@ from fdt.metrics.step import BAR, StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.policy.fsdp import keep_root_gathered
 from fdt.policy.gradients import TermGradients
-from fdt.policy.loading.devices import build_policy
+from fdt.policy.loading.devices import build_policy, find_longest_forward
 from fdt.policy.loading.versions import check_saved_policy, select_saved_weights
 from fdt.policy.log_probs import add_old_log_probs, uses_ratio
 from fdt.policy.lora import LoRA
@@ -121,7 +121,7 @@ class Learner(LightningModule):
         if not hasattr(self, "policy"):
             settings = (self.dtype_name, self.gradient_checkpointing, self.seed, self.template_variables)
             loaded = (self.trainer.strategy, self.device_mesh, self.base, self.lora, *settings)
-            self.policy = build_policy(*loaded, self.tokens_per_microbatch)
+            self.policy = build_policy(*loaded, find_longest_forward(self.trainer, self.tokens_per_microbatch))
             self.policy.train()
         if self.trainer.state.fn == TrainerFn.FITTING and not hasattr(self, "start"):
             use_log_prob_kernel(self.policy, self.log_prob_kernel, self.trainer.strategy, self.objective)
@@ -216,8 +216,7 @@ class Learner(LightningModule):
 
     @property
     def _optimizer(self) -> LightningOptimizer:
-        assert isinstance(found := self.optimizers(), LightningOptimizer)
-        return found
+        return cast(LightningOptimizer, self.optimizers())
 
     def _skip_gradient_sync(self) -> AbstractContextManager[None]:
         # DDP sums gradients over ranks once, in the last backward; FSDP2 reduces each, which adds up to the same.

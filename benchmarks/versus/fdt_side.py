@@ -21,6 +21,9 @@ from feedback.graders import FunctionGrader
 from objectives import Distill, GroupRelative, PolicyGradient, SequenceMean
 from versus.work import LEARNING_RATE, STEPS_ALONE, Clock, Stepper, Work, make_prompts, score_episode
 
+HINT_ROOM = 256
+"""Tokens that the teacher's prompt may be longer; a row that is too long is dropped."""
+
 
 def build_terms(work: Work) -> tuple[dict[str, Any], dict[str, float]]:
     """The loss terms, and what they are multiplied by, that say what TRL's configs say."""
@@ -63,6 +66,7 @@ def build_experience(work: Work, folder: Path) -> Experience:
         credit=GroupRelative(),
         grader=FunctionGrader(score_episode),
         engine=HuggingFace(max_new_tokens=work.answer_tokens, batch_size=max(64, work.total)),
+        max_tokens=work.prompt_tokens + work.answer_tokens + HINT_ROOM,
         seed=work.seed,
     )
 

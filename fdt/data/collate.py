@@ -16,8 +16,10 @@ from fdt.data.markers import TokenMarker
 from fdt.data.rows import Row, TrainingRow, build_batch
 from fdt.data.tokenization import holds_control_tokens, tokenize_answer, truncate_to_tokens
 from feedback.hints import Hint, run_hint
-from feedback.types import Episode
+from feedback.types import Episode, Task, Turn
 
+NOBODY = Episode("", Task("", ()), (Turn("assistant", ""),))
+"""Behind a row that only keeps a rank in step."""
 BROKEN = "control tokens in the text, broken by a zero-width space"
 
 
@@ -75,6 +77,13 @@ class Collator:
         return build_batch(
             [*map(self._apply_marker, lines), *map(self._apply_marker, imitated)], self.tokenizer.pad_token_id, names
         )
+
+    def build_stand_in(self, names: Iterable[str] = ()) -> Batch:
+        """A short row without weight, for a rank that has nothing to train on in a step; `names` as of a call."""
+        end = self.tokenizer.eos_token_id
+        line = TrainingRow(NOBODY, Row.from_context([end], [end]), 0, (0.0,))
+        batch = build_batch([self._apply_marker(line)], self.tokenizer.pad_token_id, names)
+        return replace(batch.zero_weights(), episodes=())
 
     def _apply_marker(self, line: TrainingRow) -> TrainingRow:
         if self.marker is None:

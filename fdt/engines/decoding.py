@@ -104,12 +104,16 @@ class ReasoningBudgetProcessor:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         done = input_ids.shape[1] - self.width
-        self.forced.append([self._is_due(row, input_ids[row], done) for row in range(len(self.limits))])
-        for row, due in enumerate(self.forced[-1]):
-            if due:
-                scores = scores.clone()
-                scores[row] = -torch.inf
-                scores[row, self.pending[row].pop(0)] = 0.0
+        asked = any(limit.reasoning is not None for limit in self.limits)
+        # The prompt's end may open a block; what comes before the last header does not matter. One transfer for all.
+        tails = input_ids[:, -TAIL:].tolist() if asked else [[]] * len(self.limits)
+        self.forced.append([self._is_due(row, tail, done) for row, tail in enumerate(tails)])
+        due = [row for row, is_due in enumerate(self.forced[-1]) if is_due]
+        if not due:
+            return scores
+        scores = scores.clone()
+        scores[due] = -torch.inf
+        scores[due, [self.pending[row].pop(0) for row in due]] = 0.0
         return scores
 
     def get_forced(self) -> list[bool]:
@@ -123,15 +127,13 @@ class ReasoningBudgetProcessor:
         self.open = [self.open[row] for row in rows]
         self.pending = [self.pending[row] for row in rows]
 
-    def _is_due(self, row: int, ids: Tensor, done: int) -> bool:
+    def _is_due(self, row: int, tail: list[int], done: int) -> bool:
         limit = self.limits[row]
         if limit.reasoning is None:
             return False
         if self.pending[row]:
             return True
-        # The prompt's end may open the block; what comes before the last header does not matter.
-        text = self.tokenizer.decode(ids[-TAIL:] if done else ids[max(0, self.width - TAIL) :])
-        found = is_block_open(text, limit.delimiters)
+        found = is_block_open(self.tokenizer.decode(tail), limit.delimiters)
         self.open[row] = self.open[row] if found is None else found
         if self.open[row] and done >= limit.reasoning:
             self.pending[row] = list(self.ends[row])

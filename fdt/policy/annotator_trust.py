@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from fdt.data.batch import Batch
 from fdt.distributed import gather_objects

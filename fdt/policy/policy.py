@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from fdt.data.batch import View
 from fdt.data.chat.probe import measure_template
-from fdt.data.chat.template import find_stop_ids, set_template_variables
+from fdt.data.chat.template import find_stop_ids, set_further_stops, set_template_variables
 from fdt.errors import UserError
 from fdt.policy.activation_cache import ActivationCache
 from fdt.policy.forward import build_hidden_fn
@@ -80,6 +80,7 @@ class Policy(nn.Module):
             causal = load_weights(folder, kind) if facts is None else build_empty(folder, kind, facts)
         check_tokenizer(self.tokenizer, base)
         set_template_variables(self.tokenizer, template_variables or {})
+        set_further_stops(self.tokenizer, getattr(causal.generation_config, "eos_token_id", None))
         check_head(causal, base)
         use_grouped_attention(causal)
         self.packs = check_log_probs(causal, self.tokenizer, base) if facts is None else facts.packs
@@ -115,8 +116,7 @@ class Policy(nn.Module):
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end an answer, the one that the chat template writes after a turn first, then the tokenizer's and
         those of the model's generation config."""
-        listed = getattr(self.causal.generation_config, "eos_token_id", None)
-        return find_stop_ids(self.tokenizer, [listed] if isinstance(listed, int) else listed or [])
+        return find_stop_ids(self.tokenizer)
 
     @property
     def device(self) -> torch.device:
@@ -142,7 +142,7 @@ class Policy(nn.Module):
     def prepare_decoding(self) -> Iterator[None]:
         """While this lasts no weight changes and no gradient passes, so that what forwards read is laid out once."""
         if self.lora is None:
-            with self.frozen_products.use(self.causal, {}):
+            with self.frozen_products.use(self.causal, {}), keep_casts(self.device.type):
                 yield
             return
         from fdt.policy.products.adapted_linear import cast_factors, find_linear_adapters
@@ -153,6 +153,22 @@ class Policy(nn.Module):
     def describe(self) -> dict[str, Any]:
         """What an export needs to rebuild this policy: `model` (name or folder) and `lora` (dict or None)."""
         return describe_policy(self.base, self.lora)
+
+
+@contextmanager
+def keep_casts(device: str) -> Iterator[None]:
+    """While this lasts, autocast casts each weight once, not for every token; Lightning has it keep nothing. What it
+    kept is dropped at the end: it is older than the next weights, and no gradient flows through it."""
+    if not torch.is_autocast_enabled(device):
+        yield
+        return
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
+        torch.clear_autocast_cache()
 
 
 @contextmanager

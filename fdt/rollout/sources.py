@@ -24,7 +24,7 @@ from fdt.rollout.curricula.recorded import Recorded
 from fdt.rollout.dynamic_sampling import DynamicSampling, SampledRollout, restrict_sampled, sample_rollout
 from fdt.rollout.memory import ScoredMemory
 from fdt.rollout.place import REWRITES, RolloutPosition
-from feedback.types import Episode, Task, Turn, collect_tasks
+from feedback.types import Episode, Task, collect_tasks
 
 
 class Source(ABC):
@@ -163,7 +163,7 @@ class Replay(Source):
         rows = actor.attach_skills(rollout.episodes)
         names = recorded.score_names
         batch = actor.collator(rows, advantages, self.behaviour == "start", names) if rows else None
-        batch = batch if batch is not None else build_dummy_batch(recorded.episodes[0], actor, names)
+        batch = batch if batch is not None else actor.collator.build_stand_in(names)
         return [replace(batch, behaviour="start")]
 
 
@@ -280,19 +280,6 @@ class OnPolicy(Source):
             index = order[part :: self.updates_per_rollout]
             rows = [rollout.episodes[i] for i in index]
             batch = actor.collator(rows, advantages[index], names=actor.score_names) if rows else None
-            if batch is None:
-                batch = build_dummy_batch(recorded.episodes[0], actor, actor.score_names)
-            else:
-                batch = restrict_sampled(batch, kept)
+            batch = actor.collator.build_stand_in(actor.score_names) if batch is None else restrict_sampled(batch, kept)
             batches.append(batch if self.steps_per_rollout == 1 else actor.store_old_log_probs(batch))
         return batches * self.num_iterations
-
-
-def build_dummy_batch(episode: Episode, actor: Actor, names: frozenset[str] = frozenset()) -> Batch:
-    """One row without weight, for a rank that has nothing to train on in a step; a task without an answer yet gets an
-    empty one."""
-    whole = replace(actor.collator, max_tokens=2**31, hint=None)
-    turns = episode.turns or (Turn("assistant", ""),)
-    batch = whole([replace(episode, turns=turns, feedback=())], torch.zeros(1), names=names)
-    assert batch is not None
-    return replace(batch.zero_weights(), episodes=())

@@ -8,11 +8,15 @@ import torch
 
 from fdt.data.microbatch import split_batch
 from fdt.data.packing import lay_out_batch
+from fdt.distributed import reduce_sum
+from fdt.engines.base import Limit
+from fdt.engines.decoding import ReasoningBudgetProcessor
 from fdt.metrics.step import StepMetrics
 from fdt.policy.lora import LoRA
 from fdt.policy.teachers import EMA, Frozen, Live
 from tests.helpers.batches import batch, learner, shake
-from tests.helpers.card import CARD, SimulatedCard, move_module
+from tests.helpers.card import CARD, SimulatedCard, move_module, off, on
+from tests.helpers.tiny import tokenizer
 
 MOST_PER_PART = 12
 """Times that the host waits for each micro-batch; it was 90 when sums were fetched one by one."""
@@ -66,3 +70,29 @@ def test_the_card_counts_and_refuses():
         with pytest.raises(AssertionError, match="mixes devices"):
             values + torch.ones(6)
     assert card.syncs.total() == 4 and card.copies == 0
+
+
+def test_ranks_add_up_the_same_numbers_wherever_each_has_them(monkeypatch):
+    """One rank's number lies on the card, another's does not: they meet by name."""
+    sent = []
+    monkeypatch.setattr("fdt.distributed.is_distributed", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda stacked: sent.append(off(stacked).tolist()))
+    here = {"a": torch.tensor(1.0), "b": torch.tensor(2.0), "c": torch.tensor(3.0)}
+    with SimulatedCard():
+        for moved in ("ac", "b", "abc", ""):
+            values = {name: on(value) if name in moved else value for name, value in here.items()}
+            assert reduce_sum(values, CARD) == {"a": 1.0, "b": 2.0, "c": 3.0}
+    assert sent == [[1.0, 2.0, 3.0]] * 4
+
+
+def test_a_reasoning_budget_waits_once_a_token():
+    tokens = tokenizer()
+    limit = Limit(9, reasoning=2, delimiters=("<think>", "</think>"))
+    budget = ReasoningBudgetProcessor([limit] * 16, tokens, 8)
+    open_block = tokens("<think>" + "a" * 20, add_special_tokens=False)["input_ids"][:10]
+    with SimulatedCard() as card:
+        ids = torch.tensor([open_block] * 16, device="cuda")
+        found = budget(ids[:, :8], torch.zeros(16, len(tokens), device="cuda"))
+        forced = budget(ids, torch.zeros(16, len(tokens), device="cuda"))
+    assert card.syncs.total() == 2, card.syncs.most_common()
+    assert not off(found).any() and off(forced).isneginf().sum() == 16 * (len(tokens) - 1) and all(budget.get_forced())

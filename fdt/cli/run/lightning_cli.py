@@ -40,7 +40,6 @@ from fdt.learner import Learner
 from fdt.loggers.base import RunLogger, publish_results
 from fdt.report import report_results
 
-
 USAGE = "fdt {verb} [-c CONFIG]... [--BLOCK.SETTING VALUE]..."
 """Above an error; the whole list of options takes ninety lines, and `--help` explains them."""
 

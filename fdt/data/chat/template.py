@@ -78,11 +78,16 @@ def _find_first_control(text: str, tokenizer: Any) -> int:
     return next((i for i in ids if i in control), tokenizer.eos_token_id)
 
 
-def find_stop_ids(tokenizer: Any, others: Sequence[int] = ()) -> tuple[int, ...]:
-    """Ids that end a turn: the template's own first, the tokenizer's, and those of ``others`` (a generation config's
-    list) that are control tokens: a config made for another tokenizer names letters."""
-    control = get_control_ids(tokenizer)
-    further = (i for i in others if i in control)
+def set_further_stops(tokenizer: Any, ids: int | Sequence[int] | None) -> None:
+    """Ids of a generation config that end a turn too, from now on; those that are control tokens, since a config made
+    for another tokenizer names letters."""
+    given = [ids] if isinstance(ids, int) else ids or []
+    tokenizer.further_stops = [i for i in given if i in get_control_ids(tokenizer)]
+
+
+def find_stop_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Ids that end a turn: the template's own first, the tokenizer's, and those that were set besides."""
+    further = getattr(tokenizer, "further_stops", ())
     return tuple(dict.fromkeys((find_turn_end(tokenizer), tokenizer.eos_token_id, *further)))
 
 

@@ -87,6 +87,11 @@ def estimate_activation_bytes(config: Any, tokens: int) -> int:
     return text.num_hidden_layers * tokens * (34 * text.hidden_size + 16 * inner)
 
 
+def find_longest_forward(trainer: Any, tokens: int) -> int:
+    """Most tokens of one forward: a row that is longer than the budget is a micro-batch by itself."""
+    return max(tokens, getattr(getattr(trainer, "datamodule", None), "max_tokens", 0))
+
+
 def exceeds_memory(config: Any, tokens: int, free: int) -> bool:
     """Whether a forward of so many tokens keeps more than `SHARE` of the free bytes."""
     return estimate_activation_bytes(config, tokens) > SHARE * free

@@ -16,7 +16,7 @@ from fdt.rollout.advantages import compute_advantages
 from fdt.rollout.curricula.recorded import Recorded
 from fdt.rollout.dynamic_sampling import SampledRollout
 from fdt.rollout.place import RolloutPosition
-from fdt.rollout.sources import Replay, build_dummy_batch
+from fdt.rollout.sources import Replay
 from feedback.aggregate import aggregate_scores
 from feedback.hints import annotate_group
 from feedback.logs.follower import Follower
@@ -81,7 +81,7 @@ class Follow(Replay):
         seen = [row for row in self._get_follower().rows if row is not None]
         names = recorded.score_names.union(*(row.scores for row in seen))
         batch = actor.collator(rows, advantages, self.behaviour == "start", names) if rows else None
-        batch = batch if batch is not None else build_dummy_batch(recorded.episodes[0], actor, names)
+        batch = batch if batch is not None else actor.collator.build_stand_in(names)
         return [replace(batch, behaviour="start")]
 
     def _wait(self, position: RolloutPosition) -> tuple[int, list[Episode | None]]:

@@ -1,6 +1,7 @@
 """Episodes become tensors: token by token on rows that were written out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from fdt.data.collate import Collator
 from fdt.data.tokenization import tokenize_answer, tokenize_prompt
 from feedback.hints import CritiqueHint
 from feedback.types import Episode, Feedback, Task, Turn
+from objectives import Distill, Imitate, KLAnchor, Objective, PolicyGradient
 from tests.helpers.tiny import tokenizer
 
 WORDS = tokenizer()
@@ -193,3 +195,21 @@ def test_nothing_left_is_none():
 def test_without_a_hint_there_is_no_teacher():
     _, batch = collate(episode(score=0.0, text="no"), hint=None)
     assert batch.teacher is None and not batch.rollouts.masks["distilled"].any()
+
+
+def test_a_row_that_stands_in_teaches_no_term_and_is_short():
+    """Not even a term whose tokens are those that the masks leave out."""
+    batch = Collator(tokenizer(), CritiqueHint(), max_tokens=64).build_stand_in({"score", "depth"})
+    rollouts = batch.rollouts
+    assert not batch.episodes and batch.student.lengths.tolist() == [2] and set(rollouts.scores) >= {"score", "depth"}
+    terms = {"anchor": KLAnchor(), "policy": PolicyGradient(), "distill": Distill(), "imitate": Imitate()}
+    objective = Objective(terms)
+    weights = objective.weigh(rollouts)
+    assert all(not weight.any() for weight in weights.values())
+    assert objective.compute_totals(replace(rollouts, weights=weights)) == dict.fromkeys(terms, 0.0)
+
+
+def test_a_recalled_answer_is_not_imitated_again():
+    fresh = episode(revision="5")
+    _, batch = collate(fresh, replace(fresh, id="r", is_recalled=True))
+    assert [one.id for one in batch.episodes] == ["e", "r", "e"]

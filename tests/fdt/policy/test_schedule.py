@@ -75,3 +75,10 @@ def test_the_counts_go_through_a_checkpoint():
     unread.save(other := {})
     unread.load(checkpoint)
     assert other == {} and unread.value == 1.0, "a run that goes on with another schedule follows it"
+
+
+def test_rows_that_only_keep_a_rank_in_step_are_no_answers():
+    share = ScoreShare()
+    share.add(step([1.0, math.nan]), "cpu")
+    share.add(step([math.nan]), "cpu", stands_in=True)
+    assert (share.seen, share.scored) == (2, 1)

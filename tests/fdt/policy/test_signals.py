@@ -14,7 +14,6 @@ from feedback.types import Episode, Feedback, Task, Turn
 from objectives import GroupElseBatch, Rollouts, TokenLogProbs, topr
 from objectives.losses.policy_gradient import Clip
 
-
 TASK = Task("p", ({"role": "user", "content": "p"},))
 TURN = Turn("assistant", "r")
 
@@ -105,9 +104,7 @@ def build_rollouts(scores: list[float], read: list[int]) -> Rollouts:
     )
 
 
-def collect(
-    scores: list[float], teacher: list[float], read: list[int], said: tuple[str, ...] = SAID
-) -> AnnotatorTrust:
+def collect(scores: list[float], teacher: list[float], read: list[int], said: tuple[str, ...] = SAID) -> AnnotatorTrust:
     """Trust after answers of two tokens, each of probability 0.5 to the policy, one annotator a row."""
     rows = range(len(scores))
     feedback = [tuple(Feedback("human", f"a{n}", text=text) for text in said) for n in rows]

@@ -10,13 +10,14 @@ import torch
 
 from fdt.data.collate import Collator
 from fdt.experience import Experience
+from fdt.metrics.step import StepMetrics
 from fdt.policy.annotator_trust import AnnotatorTrust
 from fdt.rollout.dynamic_sampling import SampledRollout
 from fdt.rollout.memory import ScoredMemory
 from fdt.rollout.place import RolloutPosition
 from fdt.rollout.sources import OnPolicy
 from feedback.types import Episode, Feedback, Task, Turn
-from objectives import KLAnchor, PolicyGradient, sequence_ratio, topr
+from objectives import KLAnchor, PolicyGradient, TokenLogProbs, sequence_ratio, topr
 from tests.helpers.batches import learner
 from tests.helpers.tiny import tokenizer
 
@@ -99,3 +100,26 @@ def test_a_recalled_answer_is_weighed_by_how_it_was_sampled_and_read_by_no_teach
     assert not KLAnchor().get_mask(batch.rollouts)[row == 1].any()
     term = PolicyGradient(ratio=sequence_ratio, surrogate=topr)
     assert (term.weigh(batch.rollouts) != 0).all()
+
+
+def test_a_recalled_answer_is_not_measured_as_one_of_the_policys_own(tiny_model):
+    """Its tokens were drawn by an earlier policy: KL, entropy and the engine's gap are those of fresh answers."""
+    made = learner(tiny_model, terms={"policy": PolicyGradient()}, log_kl_to_init=True)
+    task = Task("t", ({"role": "user", "content": "go"},))
+    ids = tuple(made.policy.tokenizer("so", add_special_tokens=False)["input_ids"])
+    turn = Turn("assistant", "so", ids, tuple(-0.5 for _ in ids), sampled=True)
+    fresh = [Episode(f"f{n}", task, (turn,), (Feedback(score=float(n)),)) for n in range(2)]
+    recalled = [replace(one, id=f"r{n}", is_recalled=True) for n, one in enumerate(fresh)]
+    collator = Collator(made.policy.tokenizer, None)
+    found = {}
+    for name, rows in (("alone", fresh), ("beside recalled ones", [*fresh, *recalled])):
+        step = collator(rows, torch.linspace(-1, 1, len(rows)))
+        rollouts = replace(step.rollouts, weights=made.objective.weigh(step.rollouts))
+        step = replace(step, rollouts=replace(rollouts, totals=made.objective.compute_totals(rollouts)))
+        metrics = StepMetrics(step, made.objective.active)
+        student = made.policy.compute_log_probs(step.student)
+        other = TokenLogProbs(2 * student.hidden, student.weight, student.targets)
+        metrics.add(step, made.objective(student, {}, step.rollouts), student, {"start": other}, step.rollouts)
+        values = metrics.finish(torch.device("cpu"), 1, 1.0)
+        found[name] = [values[key] for key in ("kl_init", "entropy", "sampling/logp_difference")]
+    assert found["beside recalled ones"] == pytest.approx(found["alone"], rel=1e-5) and all(found["alone"])

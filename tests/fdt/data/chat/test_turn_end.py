@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from fdt.data.chat.template import find_stop_ids, find_turn_end
+from fdt.data.chat.template import find_stop_ids, find_turn_end, set_further_stops
 from fdt.data.collate import Collator
 from fdt.engines import HuggingFace, Limit
 from fdt.engines.completions import Completion
@@ -116,3 +116,17 @@ def test_vllm_is_told_all_stops(policy, monkeypatch):
     from fdt.engines.completions import CompletionRequest
 
     assert client.build_body(CompletionRequest([1], 2, 3))["stop_token_ids"] == list(policy.stop_ids)
+
+
+@pytest.mark.parametrize("further", [[], ["<bos>"]])
+def test_an_end_that_only_the_generation_config_lists_is_no_end_too_few(further):
+    """Llama's `<|eom_id|>` before a tool's answer, GLM's next role: the template's own end does not follow it."""
+    tokens = tokenizer("gemma")
+    set_further_stops(tokens, [tokens.convert_tokens_to_ids(name) for name in further])
+    end = tokens.convert_tokens_to_ids("<bos>")
+    ids = (*tokens("A carp.", add_special_tokens=False)["input_ids"], end)
+    task = Task("t", ({"role": "user", "content": "A bird?"},))
+    turns = (Turn("assistant", "A carp.", ids, sampled=True), Turn("user", "No."), Turn("assistant", "A duck."))
+    batch = Collator(tokens, None)([Episode("e", task, turns)], torch.zeros(1))
+    between = "\n" if further else "<end_of_turn>\n"
+    assert f"A carp.<bos>{between}<start_of_turn>user\nNo." in tokens.decode(batch.student.tokens[0])

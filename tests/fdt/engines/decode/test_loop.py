@@ -8,11 +8,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from fdt.engines import FORCED, HuggingFace, Limit
-from fdt.engines.decode.check import can_decode
+from fdt.engines.decode.check import COARSE, EXACT, can_decode, find_tolerance
 from fdt.engines.decode.kv_cache import RoomyCache, RoomyLayer
 from fdt.engines.decode.sampling import RowNoise, choose_tokens
 from fdt.policy.lora import LoRA
 from fdt.policy.policy import Policy
+from tests.helpers.card import SimulatedCard, move_module
 from tests.helpers.tiny import tokenizer
 
 SIZES = {
@@ -157,3 +158,31 @@ def test_the_cache_grows_and_keeps_its_rows():
     cache.select_rows(torch.tensor([2, 1]))
     read, _ = cache.update(new[:2], -new[:2], 0)
     assert torch.equal(read, torch.cat([expected[[2, 1]], new[:2]], dim=2))
+
+
+def test_under_autocast_each_weight_is_cast_once_and_nothing_of_it_stays(tiny_model):
+    made = Policy(tiny_model, None, "float32")
+    plain = HuggingFace(6).generate(made, PROMPTS, None)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        with made.prepare_decoding():
+            assert torch.is_autocast_cache_enabled()
+        assert not torch.is_autocast_cache_enabled()
+        before = HuggingFace(6).generate(made, PROMPTS, None)
+        with torch.no_grad():
+            made.head.zero_()
+        after = HuggingFace(6).generate(made, PROMPTS, None)
+    assert [s.ids for s in before] == [s.ids for s in plain] != [s.ids for s in after]
+    with made.prepare_decoding():
+        assert torch.is_autocast_cache_enabled(), "as torch has it"
+
+
+def test_what_rounding_may_make_is_that_of_what_multiplies(tiny_model, monkeypatch):
+    causal = Policy(tiny_model, None, "float32").causal
+    assert find_tolerance(causal) == EXACT
+    with torch.autocast("cpu", torch.bfloat16):
+        assert find_tolerance(causal) == COARSE
+    move_module(causal)
+    with SimulatedCard():
+        assert find_tolerance(causal) == EXACT
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+        assert find_tolerance(causal) == COARSE

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fdt.policy.loading.devices import estimate_activation_bytes, exceeds_memory
+from fdt.policy.loading.devices import estimate_activation_bytes, exceeds_memory, find_longest_forward
 from fdt.policy.lora import LoRA
 from fdt.policy.policy import choose_dtype, choose_fast_dtype
 from objectives.vocabulary.products import has_native_bfloat16
@@ -46,3 +46,9 @@ def test_the_dtype_is_that_of_the_trainers_device(monkeypatch):
     assert choose_fast_dtype(torch.device("cuda", 0)) is torch.float32
     assert choose_dtype("auto", LoRA(), torch.device("cuda", 0)) is torch.float32 and asked == [False, False]
     assert choose_dtype("auto", None, torch.device("cuda", 0)) is torch.float32
+
+
+def test_a_row_may_be_longer_than_a_forwards_budget():
+    assert find_longest_forward(SimpleNamespace(datamodule=SimpleNamespace(max_tokens=32768)), 4096) == 32768
+    assert find_longest_forward(SimpleNamespace(datamodule=SimpleNamespace(max_tokens=2048)), 4096) == 4096
+    assert find_longest_forward(SimpleNamespace(), 4096) == 4096
