@@ -59,12 +59,12 @@ class CLI(LightningCLI):
     """Adds the run folder's loggers and callbacks to whatever the config names."""
 
     def __init__(self, *classes: type, args: list[str], **settings: Any) -> None:
-        self._verb = args[0]
+        self._verbs = args[:1]
         super().__init__(*classes, args=args, **settings)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # a static method there
         """The verb that was asked for alone: a parser for each of the others would be built and not used."""
-        return {self._verb: LightningCLI.subcommands()[self._verb]}
+        return {verb: LightningCLI.subcommands()[verb] for verb in self._verbs}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
