@@ -140,8 +140,8 @@ MUTANTS = (
     Mutant(
         "a wrong answer that a teacher let stand speaks against the annotator",
         "fdt/policy/annotator_trust.py",
-        "+= 1 - kept if right else float(raised[row])",
-        "+= 1 - kept if right else kept",
+        "(1 - accepted if right else raised)",
+        "(1 - accepted if right else accepted)",
         "tests/fdt/policy/test_signals.py::test_a_wrong_answer_counts_against_as_far_as_the_critique_made_it_likelier",
     ),
     Mutant(

@@ -57,7 +57,7 @@ def read_whole(folder: Path, step: int, scratch: Path) -> dict:
 @pytest.mark.parametrize(
     ("lora", "optimizer", "strategy"),
     [(None, ADAMW, SHARDED), (LORA, None, SHARDED), (None, None, WHOLE)],
-    ids=["whole weights", "the default algorithm", "the default algorithm, in one file"],
+    ids=["whole", "default", "default-in-one-file"],
 )
 def test_a_run_goes_on_from_shards(tmp_path, lora, optimizer, strategy):
     given = (lora, optimizer, strategy)

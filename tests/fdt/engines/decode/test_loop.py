@@ -169,9 +169,11 @@ def test_under_autocast_each_weight_is_cast_once_and_nothing_of_it_stays(tiny_mo
         assert not torch.is_autocast_cache_enabled()
         before = HuggingFace(6).generate(made, PROMPTS, None)
         with torch.no_grad():
-            made.head.zero_()
+            for layer in made.causal.model.layers:
+                layer.mlp.down_proj.weight.mul_(-30)
         after = HuggingFace(6).generate(made, PROMPTS, None)
     assert [s.ids for s in before] == [s.ids for s in plain] != [s.ids for s in after]
+    assert [s.ids for s in after] == [s.ids for s in HuggingFace(6).generate(made, PROMPTS, None)]
     with made.prepare_decoding():
         assert torch.is_autocast_cache_enabled(), "as torch has it"
 
