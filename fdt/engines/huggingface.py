@@ -138,7 +138,7 @@ class HuggingFace(Engine):
         answers: dict[int, Sample] = {}
         sharded = is_sharded(policy)
         rounds = reduce_max_count(len(chunks), policy.device) if sharded else len(chunks)
-        stops = policy.stop_ids  # before the model's own generation config is laid aside
+        stops = policy.stop_ids
         with seed_rng(seed), unshard_all(policy), reset_generation_config(policy.causal):
             for number in range(rounds):
                 chunk = chunks[number] if number < len(chunks) else []
