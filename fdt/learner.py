@@ -247,7 +247,7 @@ class Learner(LightningModule):
         metrics.extra |= {f"signals/grad_norm/{name}": norm for name, norm in norms.items()}
         metrics.extra |= {f"signals/cosine/{a}_{b}": value for a, b, value in apart.compute_cosines(norms)}
         weights = {name: self.objective.get_coefficient(name, self.global_step) for name in self.objective.active}
-        given = {"weights": weights, "norms": norms, "max_norm": self.max_grad_norm}
+        given: dict[str, Any] = {"weights": weights, "norms": norms, "max_norm": self.max_grad_norm}
         step = partial(self._optimizer.step, gradients=apart.as_dict(), **given)
         norm = math.hypot(*norms.values())
         return norm, self._apply_step(math.isfinite(norm), step)

@@ -58,9 +58,9 @@ class SaveConfig(SaveConfigCallback):
 class CLI(LightningCLI):
     """Adds the run folder's loggers and callbacks to whatever the config names."""
 
-    def __init__(self, *classes: type, args: list[str], **settings: Any) -> None:
+    def __init__(self, model: type, data: type, args: list[str], **settings: Any) -> None:
         self._verbs = args[:1]
-        super().__init__(*classes, args=args, **settings)
+        super().__init__(model, data, args=args, **settings)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # a static method there
         """The verb that was asked for alone: a parser for each of the others would be built and not used."""
