@@ -225,7 +225,7 @@ MUTANTS = (
         "fdt/policy/fsdp.py",
         "add_saved_terms(self.optimizers, read_moments(path))",
         "read_moments(path)",
-        "tests/fdt/policy/test_fsdp.py::test_a_run_goes_on_from_shards[default-in-one-file]",
+        "tests/fdt/policy/test_fsdp.py::test_a_run_goes_on_from_shards",
     ),
     Mutant(
         "a row that stands in is held near the start",
