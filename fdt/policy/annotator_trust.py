@@ -117,22 +117,26 @@ class AnnotatorTrust:
         """Adds what all ranks collected in this step, unless the step was not taken; gives the trust in each annotator
         for the log."""
         for found in gather_objects(self._count()) if taken else ():
-            for name, (right, wrong) in found.items():
-                before = self.counts.get(name, (0.0, 0.0))
-                self.counts[name] = (before[0] + right, before[1] + wrong)
+            for name, pair in found.items():
+                add_counts(self.counts, name, *pair)
         self._read.clear()
         return {f"signals/trust/{name}": self.get_mean(name) for name in sorted(self.counts)}
 
     def _count(self) -> Counts:
         """What this rank's answers of the step say of each annotator."""
-        counts: dict[str, tuple[float, float]] = {}
+        counts: Counts = {}
         for one in self._read.values():
             accepted, raised = math.exp(min(one.log_ratio, 0.0)), 1 - math.exp(min(-one.log_ratio, 0.0))
             right = one.score >= self.threshold
             for name in list_annotators(one.episode) or (HINT,):
-                before = counts.get(name, (0.0, 0.0))
-                counts[name] = (before[0] + accepted * right, before[1] + (1 - accepted if right else raised))
+                add_counts(counts, name, accepted * right, (1 - accepted if right else raised))
         return counts
+
+
+def add_counts(counts: Counts, name: str, right: float, wrong: float) -> None:
+    """Adds to what counted for an annotator and against."""
+    before = counts.get(name, (0.0, 0.0))
+    counts[name] = (before[0] + right, before[1] + wrong)
 
 
 def is_fresh(episode: Episode) -> bool:

@@ -86,11 +86,9 @@ class SignalAdamW(torch.optim.Optimizer):
             if group["weight_decay"]:
                 torch._foreach_mul_(group["params"], 1 - group["lr"] * group["weight_decay"])
         for name, found in gradients.items():
-            norm = None if norms is None else norms.get(name)
-            if norm is None and found is not None:
-                norm = float(compute_norm(found))
-            if found is not None and norm is not None:
-                found = self._clip(found, norm, max_norm)
+            if found is not None:
+                known = None if norms is None else norms.get(name)
+                found = self._clip(found, float(compute_norm(found)) if known is None else known, max_norm)
             self._apply_term(name, found, 1.0 if weights is None else weights.get(name, 1.0))
         return result
 

@@ -81,8 +81,9 @@ def _find_first_control(text: str, tokenizer: Any) -> int:
 def set_further_stops(tokenizer: Any, ids: int | Sequence[int] | None) -> None:
     """Ids of a generation config that end a turn too, from now on; those that are control tokens, since a config made
     for another tokenizer names letters."""
+    control = get_control_ids(tokenizer)
     given = [ids] if isinstance(ids, int) else ids or []
-    tokenizer.further_stops = [i for i in given if i in get_control_ids(tokenizer)]
+    tokenizer.further_stops = [i for i in given if i in control]
 
 
 def find_stop_ids(tokenizer: Any) -> tuple[int, ...]:

@@ -54,15 +54,16 @@ def write_contents(folder: Path) -> None:
     torch.save(found, folder / CONTENTS)
 
 
-def read_plain(path: Path) -> Any:
-    """A file of a folder of shards.
+def read_plain(path: Path, mmap: bool = False) -> Any:
+    """A file of a folder of shards, or a checkpoint in one file; `mmap` leaves its tensors on the disk until they are
+    read.
 
     Raises:
         UserError: where it is not there, damaged, or more than plain data.
     """
     try:
         with torch.serialization.safe_globals(KINDS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as fault:  # torch raises half a dozen kinds, by where the file is damaged
         raise build_read_error(path, fault) from fault
 
@@ -135,10 +136,7 @@ def read_moments(path: Path) -> list[set[str]]:
     Raises:
         UserError: where it cannot be read.
     """
-    try:
-        states = torch.load(path, mmap=True, map_location="cpu", weights_only=True).get("optimizer_states", [])
-    except Exception as fault:  # torch raises half a dozen kinds, by where the file is damaged
-        raise build_read_error(path, fault) from fault
+    states = read_plain(path, mmap=True).get("optimizer_states", [])
     return [set().union(*one["state"].values()) for one in states]
 
 
